@@ -1,0 +1,41 @@
+# The two doors: `make demo` and `make test`. Each sets up all it needs; nothing else has to be run before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+
+.PHONY: demo test lint generate lock clean
+
+demo: $(READY)
+	$(BIN)/cml-runner sandbox
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python schema/generate.py --check
+	$(BIN)/vermin --no-tips --violations --target=3.9- runner_action/agent
+
+generate: $(READY)
+	$(BIN)/python schema/generate.py
+
+lock: $(READY)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra sandbox --group test --group lint --group build \
+	  --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt pyproject.toml
+
+# uv, since the resolver of older pips does not end on this set of SDKs; from the lock, so that nothing is resolved at all.
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
+	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,20 @@
+"""`python -m runner_action`, and the command `cml-runner`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from runner_action import cli
+
+
+def run() -> None:
+    code = cli.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: it would wait for threads whose answers nobody wants any more.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    run()

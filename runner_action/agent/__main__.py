@@ -1,0 +1,71 @@
+"""Entry of the zip application: `run`, `cleanup`, `watchdog`, `wipe FOLDER…`, all in the folder that holds spec.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List
+
+from .run import Agent, policy_of
+from .spec import AgentSpec
+from .watchdog import Say, clean_up, watch
+
+CACHED = ("user-data.txt", "user-data.txt.i", "cloud-config.txt", "combined-cloud-config.json", "instance-data-sensitive.json", "obj.pkl")
+"""Files in which cloud-init keeps the user data, and with it the spec."""
+
+
+def say_on_console(spec: AgentSpec) -> Say:
+    """One line a stage, on standard output, which the unit sends to the machine's console. Secrets are starred out."""
+
+    def say(stage: str, **facts: object) -> None:
+        line = "cml-runner: " + json.dumps({"stage": stage, "t": round(time.time(), 3), **facts}, default=str)
+        for secret in spec.secrets():
+            line = line.replace(secret, "***")
+        print(line, flush=True)
+
+    return say
+
+
+def wipe(folders: List[str]) -> int:
+    """Removes cloud-init's copies of the user data, once cloud-init is done."""
+    for folder in folders:
+        for place, _, files in os.walk(folder):
+            for name in set(files).intersection(CACHED):
+                os.unlink(os.path.join(place, name))
+    return 0
+
+
+def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> int:
+    try:
+        agent = Agent(spec, home, environ, say)
+    except KeyError as error:
+        say("failed", why="no such user: %s" % error)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.ask())
+    return agent.live()
+
+
+def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
+    if argv[:1] == ["wipe"]:
+        return wipe(argv[1:])
+    spec = AgentSpec.from_json((home / "spec.json").read_text())
+    say = say_on_console(spec)
+    if argv == ["run"]:
+        return live(spec, home, environ, say)
+    if argv == ["watchdog"]:
+        return watch(home, policy_of(spec), lambda: Agent(spec, home, environ, say).forge, say, time.monotonic())
+    clean_up(home, lambda: Agent(spec, home, environ, say).forge, say)
+    return 0
+
+
+def run() -> int:
+    return main(sys.argv[1:], dict(os.environ), Path.cwd())
+
+
+if __name__ == "__main__":
+    sys.exit(run())

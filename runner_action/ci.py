@@ -1,0 +1,287 @@
+"""How GitHub, GitLab and a terminal want log lines, folded groups, errors, masks, outputs and summaries. The only place that prints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from runner_action.errors import RunnerActionError
+from runner_action.model import Launched, LaunchRequest, Report, Run
+
+LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+
+
+# --- who launches
+
+
+def run_of(environ: Mapping[str, str]) -> Run:
+    """The run behind the environment of a CI job. Derived from what is the same when a step is repeated and different for all
+    other steps, jobs of a matrix and attempts, so that a repeated step finds its own machine. Outside CI: random.
+    """
+    github = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB", "GITHUB_ACTION", "RUNNER_NAME")
+    gitlab = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
+    keys = github if environ.get("GITHUB_RUN_ID") else gitlab if environ.get("CI_JOB_ID") else ()
+    known = "\0".join(environ.get(key, "") for key in keys) or secrets.token_hex(16)
+    key = hashlib.sha256(known.encode()).hexdigest()
+    title = "by hand"
+    if keys == github:
+        title = f"{environ.get('GITHUB_REPOSITORY')} run {environ['GITHUB_RUN_ID']} attempt {environ.get('GITHUB_RUN_ATTEMPT', '1')}"
+    if keys == gitlab:
+        title = f"{environ.get('CI_PROJECT_PATH')} job {environ['CI_JOB_ID']}"
+    return Run(derived_name=f"cml-{key[:10]}", key=key, title=title)
+
+
+# --- what is told
+
+
+def outputs(launched: Sequence[Launched]) -> dict[str, str]:
+    """Outputs as in the schema: of the first runner, and of all of them as JSON."""
+    each = [_output(one) for one in launched]
+    return {**(each[0] if each else {}), "runners": json.dumps(each)}
+
+
+def _output(one: Launched) -> dict[str, str]:
+    instance = one.instance
+    found = {
+        "instance-id": instance.id if instance else "",
+        "instance-ip": instance.address if instance else "",
+        "instanceIp": instance.address if instance else "",
+        "region": instance.region if instance else "",
+        "zone": instance.zone if instance else "",
+        "instance-type": instance.instance_type if instance else "",
+        "spot": str(instance.spot).lower() if instance else "",
+    }
+    return {
+        "runner-name": one.runner_name,
+        "labels": ",".join(one.labels),
+        **found,
+        "reused": str(one.reused).lower(),
+        "launch-seconds": f"{one.launch_seconds:.2f}",
+    }
+
+
+def cml_line(one: Launched, request: LaunchRequest, report: Report) -> str:
+    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really taken."""
+    instance, cloud = one.instance, request.cloud
+    return json.dumps(
+        {
+            "awsSecurityGroup": cloud.aws_security_group or "",
+            "awsSubnetId": cloud.aws_subnet or "",
+            "cloud": cloud.provider,
+            "driver": request.forge,
+            "id": instance.id if instance else "",
+            "idleTimeout": request.idle_timeout if request.idle_timeout is not None else -1,
+            "image": report.plan.image if report.plan else "",
+            "instanceGpu": cloud.gpu or "",
+            "instanceHddSize": cloud.disk_gb,
+            "instanceIp": instance.address if instance else "",
+            "instanceType": instance.instance_type if instance else "",
+            "instancePermissionSet": cloud.permission_set or "",
+            "labels": ",".join(one.labels),
+            "metadata": dict(cloud.metadata),
+            "name": one.runner_name,
+            "region": instance.region if instance else "",
+            "repo": request.repository.url,
+            "single": request.single,
+            "spot": instance.spot if instance else False,
+            "spotPrice": cloud.spot_price or -1,
+        }
+    )
+
+
+def summary(report: Report, request: LaunchRequest) -> str:
+    """The job summary, in Markdown: what came online and where the seconds went."""
+    if not report.launched:
+        return plan_text(report)
+    rows = ["| runner | labels | instance | type | zone | address | online after |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for one in report.launched:
+        told = _output(one)
+        market = " (spot)" if told["spot"] == "true" else ""
+        cells = (
+            f"`{one.runner_name}`",
+            told["labels"],
+            told["instance-id"] or "reused",
+            told["instance-type"] + market,
+            told["zone"],
+            told["instance-ip"],
+            f"{one.launch_seconds:.0f} s",
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    parts = ["### Runner online" if len(report.launched) == 1 else f"### {len(report.launched)} runners online", "\n".join(rows)]
+    if report.stages:
+        parts.append("Seconds until: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items()))
+    if len(report.tried) > len(report.launched):
+        parts.append("Asked for:\n" + "\n".join(f"- {line}" for line in report.tried))
+    idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
+    ends = "after one job" if request.single else idle
+    parts.append(f"The machine ends itself {ends}, and after {request.max_lifetime // 3600} h in any case.")
+    return "\n\n".join(parts) + "\n"
+
+
+def plan_text(report: Report) -> str:
+    """What a dry run found, in Markdown."""
+    if not report.plan:
+        return ""
+    rungs = "\n".join(f"{number}. {placement}" for number, placement in enumerate(report.ladder, 1))
+    plan = report.plan
+    found = f"Image `{plan.image}`, disk {plan.disk_gb} GB, architecture {plan.architecture}."
+    return f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"
+
+
+# --- where it is told
+
+
+class Front(Protocol):
+    """One CI's way of being told things."""
+
+    def handler(self) -> logging.Handler: ...
+
+    def mask(self, secret: str) -> None:
+        """Lets the CI star out a text in everything that is logged."""
+        ...
+
+    def error(self, error: RunnerActionError) -> None: ...
+
+    def crash(self, traceback: str) -> None:
+        """A surprise: the traceback, folded where possible, and where to report it."""
+        ...
+
+    def done(self, told: Mapping[str, str], report: str) -> None:
+        """Outputs for later jobs, and the summary."""
+        ...
+
+
+class GitHubFront:
+    """Workflow commands on standard output; files named by the job for outputs and summary.
+
+    https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+    """
+
+    def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
+        self._environ, self._out = environ, out
+
+    def handler(self) -> logging.Handler:
+        handler = logging.StreamHandler(self._out)
+        handler.setFormatter(_WorkflowCommands())
+        return handler
+
+    def mask(self, secret: str) -> None:
+        for line in filter(None, secret.splitlines()):
+            print(f"::add-mask::{_escaped(line)}", file=self._out, flush=True)
+
+    def error(self, error: RunnerActionError) -> None:
+        print(f"::error title=cml-runner::{_escaped(_full(error))}", file=self._out, flush=True)
+
+    def crash(self, traceback: str) -> None:
+        print(f"::group::Traceback, for the report\n{traceback}\n::endgroup::", file=self._out)
+        print(f"::error title=cml-runner::{_escaped(BUG)}", file=self._out, flush=True)
+
+    def done(self, told: Mapping[str, str], report: str) -> None:
+        if path := self._environ.get("GITHUB_OUTPUT"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}={value}\n" for name, value in told.items())
+        if path := self._environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(report + "\n")
+
+
+class GitLabFront:
+    """Plain lines, red errors, and a dotenv file for `artifacts: reports: dotenv`."""
+
+    def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
+        self._file = Path(environ.get("CI_PROJECT_DIR", ".")) / "cml-runner.env"
+        self._out = out
+
+    def handler(self) -> logging.Handler:
+        handler = logging.StreamHandler(self._out)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        return handler
+
+    def mask(self, secret: str) -> None:
+        """GitLab masks variables by its own settings; a job cannot add to them."""
+
+    def error(self, error: RunnerActionError) -> None:
+        print(f"\x1b[31;1m{_full(error)}\x1b[0m", file=self._out, flush=True)
+
+    def crash(self, traceback: str) -> None:
+        print(f"{traceback}\n\x1b[31;1m{BUG}\x1b[0m", file=self._out, flush=True)
+
+    def done(self, told: Mapping[str, str], report: str) -> None:
+        lines = (f"{name.upper().replace('-', '_')}={value}\n" for name, value in told.items() if name != "instanceIp")
+        self._file.write_text("".join(lines), encoding="utf-8")
+        print(report, file=self._out)
+
+
+class TerminalFront:
+    """For a person: log lines to standard error, the result to standard output, as JSON if asked."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
+        self._out, self._err, self._as_json = out, err, as_json
+
+    def handler(self) -> logging.Handler:
+        if self._err.isatty():
+            from rich.console import Console
+            from rich.logging import RichHandler
+
+            return RichHandler(console=Console(file=self._err), show_path=False, log_time_format="%H:%M:%S")
+        handler = logging.StreamHandler(self._err)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        return handler
+
+    def mask(self, secret: str) -> None:
+        """Nothing here keeps a log."""
+
+    def error(self, error: RunnerActionError) -> None:
+        print(f"Error: {_full(error)}", file=self._err, flush=True)
+
+    def crash(self, traceback: str) -> None:
+        print(f"{traceback}\n{BUG}", file=self._err, flush=True)
+
+    def done(self, told: Mapping[str, str], report: str) -> None:
+        if self._as_json:
+            values: dict[str, Any] = {**told, "runners": json.loads(told.get("runners", "[]"))}
+            print(json.dumps(values, indent=2), file=self._out)
+        elif self._out.isatty():
+            from rich.console import Console
+            from rich.markdown import Markdown
+
+            Console(file=self._out).print(Markdown(report))
+        else:
+            print(report, file=self._out)
+
+
+BUG = "This is a bug in cml-runner. Everything that was made has been taken back. Please report it with the lines above."
+
+
+def front_for(environ: Mapping[str, str], *, as_json: bool) -> Front:
+    if environ.get("GITHUB_ACTIONS") == "true" and not as_json:
+        return GitHubFront(environ, sys.stdout)
+    if environ.get("GITLAB_CI") and not as_json:
+        return GitLabFront(environ, sys.stdout)
+    return TerminalFront(sys.stdout, sys.stderr, as_json=as_json)
+
+
+def _full(error: RunnerActionError) -> str:
+    return f"{error}\n{error.hint}" if error.hint else str(error)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+class _WorkflowCommands(logging.Formatter):
+    """Log records as GitHub's workflow commands; several lines at once are folded."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= logging.ERROR and "\n" in text:
+            title, _, rest = text.partition("\n")
+            return f"::group::{title}\n{rest}\n::endgroup::"
+        command = {logging.ERROR: "::error::", logging.WARNING: "::warning::", logging.DEBUG: "::debug::"}.get(record.levelno)
+        return f"{command}{_escaped(text)}" if command else text

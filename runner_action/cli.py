@@ -1,0 +1,152 @@
+"""The one door: argv and environment in, collaborators built, outputs written, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from runner_action import __version__, ci, inputs
+from runner_action.errors import Cancelled, RunnerActionError
+from runner_action.model import ForgeName, LaunchRequest
+from runner_action.waiting import SystemClock
+
+BUG_EXIT_CODE = 70
+"""EX_SOFTWARE of sysexits.h."""
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The exit code. `runner` as the first word is CML's (`cml runner launch`); no command at all is `launch`."""
+    words = list(argv)
+    if words[:1] == ["runner"]:
+        words = words[1:]
+    if words[:1] == ["sandbox"]:
+        from runner_action.sandbox import demo  # an optional extra
+
+        return demo.main(words[1:], environ)
+    began = time.monotonic()
+    flags, unknown = _flags(words[1:] if words[:1] == ["launch"] else words)
+    as_json = bool(flags.pop("json", None))
+    front = ci.front_for(environ, as_json=as_json)
+    raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
+    for secret in inputs.secrets(raw):
+        front.mask(secret)
+    try:
+        request, warnings = inputs.parse(raw, _read_file)
+        with _logging(front, request.log):
+            for warning in warnings:
+                log.warning("%s", warning)
+            return _launch(request, environ, front, began)
+    except RunnerActionError as error:
+        front.error(error)
+        return error.exit_code
+    except Cancelled as cancelled:
+        front.error(RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", "What had been made was taken back."))
+        return cancelled.exit_code
+    except Exception:  # noqa: BLE001  whatever it was, it is told in the same way and has an exit code
+        front.crash(traceback.format_exc())
+        return BUG_EXIT_CODE
+
+
+def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
+    from runner_action.forges import forge_for
+    from runner_action.launch import Launch
+    from runner_action.providers import provider_for
+
+    clock = SystemClock()
+    run = ci.run_of(environ)
+    forge = forge_for(request.forge, request.repository, request.token, _api_url(request, environ))
+    provider = provider_for(request.cloud.provider, clock)
+    with _signals():
+        report = Launch(request, run, forge, provider, clock, began).launch()
+    for one in report.launched:
+        log.info("%s", ci.cml_line(one, request, report))
+    front.done(ci.outputs(report.launched), ci.summary(report, request))
+    return 0
+
+
+def _api_url(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
+    """Where the job's own forge says its API is, if that is the forge of the repository."""
+    server, api = ("GITHUB_SERVER_URL", "GITHUB_API_URL") if request.forge is ForgeName.GITHUB else ("CI_SERVER_URL", "CI_API_V4_URL")
+    return environ.get(api) if environ.get(server, "").rstrip("/") == request.repository.server else None
+
+
+def _flags(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Flags by input name, with every text given for them, and what is no flag of ours."""
+    parser = argparse.ArgumentParser(
+        prog="cml-runner launch",
+        description="Launches a self-hosted runner on your own cloud and waits until it is online.",
+        epilog="Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub action.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cml-runner {__version__}")
+    parser.add_argument("--json", action="store_true", help="print the outputs as JSON on standard output")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, prop in inputs.schema()["properties"].items():
+        group = groups.setdefault(prop["x-group"], parser.add_argument_group(prop["x-group"]) if prop["x-group"] not in groups else groups[prop["x-group"]])
+        for flag in (name, *prop.get("x-aliases", ())):
+            _add(group, flag, prop, hidden=flag != name)
+    for flag in inputs.schema()["x-retired"]:
+        parser.add_argument(f"--{flag}", dest=flag, action="append", help=argparse.SUPPRESS)
+    known, unknown = parser.parse_known_args(list(words))
+    return vars(known), unknown
+
+
+def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
+    default = prop.get("default")
+    shown = "" if default in (None, False, []) else f" [default: {','.join(default) if isinstance(default, list) else default}]"
+    choices = f" ({', '.join(prop['enum'])})" if "enum" in prop else ""
+    text = argparse.SUPPRESS if hidden else (prop["description"] + choices + shown).replace("%", "%%")
+    # `--single` alone is true, `--single=false` is false.
+    optional = {"nargs": "?", "const": "true"} if prop["type"] == "boolean" else {}
+    group.add_argument(f"--{flag}", dest=flag, action="append", metavar="" if optional else "VALUE", help=text, **optional)  # type: ignore[arg-type]
+
+
+def _read_file(path: str) -> str | None:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _logging(front: ci.Front, level: str) -> Iterator[None]:
+    ours, handler = logging.getLogger("runner_action"), front.handler()
+    ours.setLevel(ci.LEVELS[level])
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """The first signal ends the launch and takes everything back; more of them do not disturb that."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) == 1:
+            raise Cancelled(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run() -> int:
+    return main(sys.argv[1:], dict(os.environ))

@@ -1,0 +1,43 @@
+"""Where jobs come from: the contract every forge keeps, in prose on the members.
+
+Vendor exceptions never leave a forge: it raises AuthError when another token would help, RunnerBusy when a job holds
+the runner, ForgeError otherwise. The token it is built with stays in the launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from runner_action.model import Download, Registration, Runner, Secret
+
+
+class Forge(Protocol):
+    @property
+    def api_url(self) -> str:
+        """Base of the REST API, for the agent."""
+        ...
+
+    def runners(self) -> Sequence[Runner]:
+        """All runners of the repository. Also the check of the token, before money is spent: raises AuthError."""
+        ...
+
+    def download(self, architecture: str, version: str) -> Download:
+        """The runner program for `x64` or `arm64`, `latest` or an exact version, with its checksum."""
+        ...
+
+    def registration_token(self) -> Secret:
+        """What any number of runners may join with. Short-lived; registers nobody yet."""
+        ...
+
+    def removal_token(self) -> Secret:
+        """What a machine without any other token may take its runner off the list with. Short-lived."""
+        ...
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
+        """Registers one runner for one job just in time, in place of an offline one of that name. To be undone with `deregister`."""
+        ...
+
+    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+        """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy."""
+        ...

@@ -1,0 +1,168 @@
+"""GitHub through PyGithub, at repository level; calls that it lacks there go through its requester.
+
+https://docs.github.com/en/rest/actions/self-hosted-runners
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import requests
+from github import Auth, Github, GithubException, GithubRetry
+from github.PaginatedList import PaginatedList
+from github.SelfHostedActionsRunner import SelfHostedActionsRunner
+
+from runner_action.errors import AuthError, ForgeError, InputError, RunnerBusy
+from runner_action.model import Download, Registration, Repository, Runner, Secret
+
+DEFAULT_GROUP = 1
+"""Id of the runner group `Default`, the only one a repository has."""
+LABELS = {"x64": ("self-hosted", "Linux", "X64"), "arm64": ("self-hosted", "Linux", "ARM64")}
+"""Labels a runner gets by itself at registration, but not with a just-in-time configuration."""
+SCOPES = (
+    "It needs scope `repo` (classic), or `Administration: write` on the repository (fine-grained or App). "
+    "The job's own GITHUB_TOKEN can never register runners: store a token as a secret and pass it as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."
+)
+
+
+def api_url_of(repository: Repository) -> str:
+    """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it under a path."""
+    host = urlsplit(repository.url).netloc
+    if host == "github.com":
+        return "https://api.github.com"
+    if host.endswith(".ghe.com"):
+        return f"https://api.{host}"
+    return f"{repository.server}/api/v3"
+
+
+class GitHub:
+    """One repository. Safe to use from several threads: each has its own client, as PyGithub's holds one connection."""
+
+    def __init__(self, repository: Repository, token: Secret, api_url: str | None = None) -> None:
+        owner, _, name = repository.path.partition("/")
+        if not owner or not name or "/" in name:
+            raise InputError([f"repo {repository.url} is not a repository; this version works with `https://github.com/owner/name`"])
+        self.api_url = api_url or api_url_of(repository)
+        self._token, self._path = token, f"/repos/{repository.path}/actions/runners"
+        self._local = threading.local()
+
+    @property
+    def _github(self) -> Github:
+        if not hasattr(self._local, "github"):
+            # Five tries for what passes by itself; no pauses between calls, of which a launch makes a handful.
+            retry = GithubRetry(total=5, backoff_factor=0.5)
+            self._local.github = Github(
+                auth=Auth.Token(self._token.reveal()),
+                base_url=self.api_url,
+                retry=retry,
+                per_page=100,
+                timeout=15,
+                seconds_between_requests=None,
+                seconds_between_writes=None,
+                user_agent="cml-runner",
+            )
+        return cast("Github", self._local.github)
+
+    def _ask(self, verb: str, path: str, body: object | None = None) -> Any:
+        with translated(f"{verb} {path}"):
+            return self._github.requester.requestJsonAndCheck(verb, path, input=body)[1]
+
+    def runners(self) -> Sequence[Runner]:
+        with translated("listing runners"):
+            listed: PaginatedList[SelfHostedActionsRunner] = PaginatedList(SelfHostedActionsRunner, self._github.requester, self._path, list_item="runners")
+            return [
+                Runner(id=one.id, name=one.name, labels=frozenset(str(label["name"]) for label in one.labels), online=one.status == "online", busy=one.busy)
+                for one in listed
+            ]
+
+    def download(self, architecture: str, version: str) -> Download:
+        offered = self._ask("GET", f"{self._path}/downloads")
+        one = next((one for one in offered if (one["os"], one["architecture"]) == ("linux", architecture)), None)
+        if one is None:
+            raise ForgeError(f"GitHub offers no runner program for Linux on {architecture}.", "Choose another `cloud-type`.")
+        found = one["filename"].removesuffix(".tar.gz").rsplit("-", 1)[-1]
+        if version not in ("latest", found):
+            return self._released(architecture, version)
+        if not one.get("sha256_checksum"):
+            return self._released(architecture, found)
+        token = Secret(one["temp_download_token"]) if one.get("temp_download_token") else None
+        return Download(url=one["download_url"], sha256=one["sha256_checksum"], version=found, token=token)
+
+    def _released(self, architecture: str, version: str) -> Download:
+        """A version other than the one offered now, from the project's releases, whose assets carry their digest."""
+        release = self._ask("GET", f"/repos/actions/runner/releases/tags/v{version}")
+        wanted = f"actions-runner-linux-{architecture}-{version}.tar.gz"
+        asset = next((one for one in release["assets"] if one["name"] == wanted), None)
+        digest = (asset or {}).get("digest") or ""
+        if asset is None or not digest.startswith("sha256:"):
+            raise ForgeError(f"The release v{version} of actions/runner has no {wanted} with a checksum.", "Leave `runner-version` out, or choose a newer one.")
+        return Download(url=asset["browser_download_url"], sha256=digest.removeprefix("sha256:"), version=version)
+
+    def registration_token(self) -> Secret:
+        return Secret(self._ask("POST", f"{self._path}/registration-token")["token"])
+
+    def removal_token(self) -> Secret:
+        return Secret(self._ask("POST", f"{self._path}/remove-token")["token"])
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
+        body = {"name": name, "runner_group_id": DEFAULT_GROUP, "labels": list(dict.fromkeys([*LABELS[architecture], *labels])), "work_folder": "_work"}
+        path = f"{self._path}/generate-jitconfig"
+        answer = again(lambda: self._ask("POST", path, body), lambda: self.deregister(name))
+        return Registration(jit_config=Secret(answer["encoded_jit_config"]), runner_id=answer["runner"]["id"])
+
+    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+        known = [runner_id] if runner_id else [one.id for one in self.runners() if one.name == name]
+        try:
+            for one in known:
+                self._ask("DELETE", f"{self._path}/{one}")
+        except NotThere:
+            return False
+        return bool(known)
+
+
+class NotThere(ForgeError):
+    """404: what was asked for does not exist, or the token may not see it."""
+
+
+class Taken(ForgeError):
+    """409: the name is in use."""
+
+
+def again(ask: Callable[[], Any], make_room: Callable[[], object]) -> Any:
+    """Asks; if the name is taken by a runner that was left behind, makes room and asks once more."""
+    try:
+        return ask()
+    except Taken:
+        make_room()
+        return ask()
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """No exception of the library leaves this block, and no token: only GitHub's own message is passed on."""
+    try:
+        yield
+    except GithubException as error:
+        raise _translate(error, doing) from None
+    except requests.RequestException as error:
+        raise ForgeError(f"GitHub could not be reached for {doing}: {type(error).__name__}.", "Check the network, the proxy, and `repo`.") from None
+
+
+def _translate(error: GithubException, doing: str) -> ForgeError:
+    message = str(error.data.get("message", "")) if isinstance(error.data, dict) else ""
+    said = f"GitHub answered {error.status} to {doing}" + (f": {message}" if message else ".")
+    if error.status == 401:
+        return AuthError(f"{said} The token is wrong or expired.", SCOPES)
+    if error.status == 403:
+        return AuthError(f"{said} The token lacks a permission.", SCOPES)
+    if error.status == 404:
+        return NotThere(f"{said} The repository does not exist, or the token may not manage its runners.", SCOPES)
+    if error.status == 409:
+        return Taken(said, "Choose another `name`, or wait until the other runner has ended.")
+    if error.status == 422 and "running a job" in message:
+        return RunnerBusy(said, "The runner ends by itself after its job.")
+    return ForgeError(said, "If this repeats, look at https://www.githubstatus.com.")

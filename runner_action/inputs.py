@@ -1,0 +1,351 @@
+"""From raw text to a checked LaunchRequest: the schema is walked for flags, variables, defaults and rules.
+
+Sources, first wins: flag, `INPUT_*` (GitHub action), `CML_RUNNER_*`, the schema's `x-env`, the CI job's own variables,
+the schema's default. An empty text is absent. Every value keeps the name under which the user gave it, for the messages.
+The validated document never holds a secret: jsonschema prints documents.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner_action.errors import InputError
+from runner_action.model import CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, Reuse, Secret
+
+Schema = Mapping[str, Any]
+UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400, "day": 86400}
+_TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
+
+
+@cache
+def schema() -> Schema:
+    """The inputs schema: beside the package in a wheel, in `schema/` in a checkout."""
+    here = Path(__file__).parent
+    places = (here / "inputs.schema.json", here.parent / "schema" / "inputs.schema.json")
+    loaded: Schema = json.loads(next(place for place in places if place.exists()).read_text("utf-8"))
+    return loaded
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as the user gave it: converted where that was possible, and under which name it came."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Everything the user said, unconverted: flags by input name, the environment, and what was not understood."""
+
+    flags: Mapping[str, Sequence[str]]
+    environ: Mapping[str, str]
+    unknown: Sequence[str] = ()
+
+
+def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchRequest, list[str]]:
+    """Checks everything and returns the request with warnings for the user. Raises InputError with all problems at once.
+
+    `read_file` gives the text of a file, or None if there is none (for `cloud-startup-script`).
+    """
+    given = dict(_collect(raw, read_file))
+    _infer(given, raw.environ)
+    problems = [*_unknown(raw), *_broken(given, raw.environ)]
+    problems += [*_bad_key(given, raw.environ), *_missing(given, raw.environ)]
+    if problems:
+        raise InputError(problems)
+    return _request({**_defaults(), **{name: entry.value for name, entry in given.items()}}), _warnings(raw)
+
+
+def secrets(raw: Raw) -> list[str]:
+    """Every secret the user gave, valid or not: to be masked before anything is said."""
+    given = dict(_collect(raw, lambda _: None))
+    return [str(entry.value) for name, entry in given.items() if schema()["properties"][name].get("writeOnly")]
+
+
+# --- gathering and conversion
+
+
+def _collect(raw: Raw, read_file: Callable[[str], str | None]) -> Iterator[tuple[str, Given]]:
+    for name, prop in schema()["properties"].items():
+        found = _text(name, prop, raw)
+        if found:
+            yield name, Given(_convert(found[0], prop, read_file), found[1])
+
+
+def _text(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
+    """The first source that says something about an input. GitHub keeps the hyphens of an input's name in its variable."""
+    for flag in (name, *prop.get("x-aliases", ())):
+        texts = [text for text in raw.flags.get(flag, ()) if text]
+        if texts:
+            return texts, f"--{flag}"
+    variables = [(f"INPUT_{name.upper()}", f"input {name}")]
+    variables += [(variable, variable) for variable in (f"CML_RUNNER_{name.upper().replace('-', '_')}", *prop.get("x-env", ()))]
+    for variable, source in variables:
+        text = raw.environ.get(variable, "").strip()
+        if text and not (prop.get("writeOnly") and text == "infer"):
+            return [text], source
+    return None
+
+
+def _convert(texts: Sequence[str], prop: Schema, read_file: Callable[[str], str | None]) -> Any:
+    """Text to the schema's type; what cannot be converted stays text, for the schema to refuse."""
+    text = texts[-1]
+    match prop["type"], prop.get("format"):
+        case "array", _:
+            return [item for text in texts for item in re.split(prop["x-split"], text.strip()) if item]
+        case "boolean", _:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+        case "integer", "duration":
+            return _seconds(text)
+        case ("integer" | "number") as kind, _:
+            try:
+                return int(text) if kind == "integer" else float(text)
+            except ValueError:
+                return text
+        case _, "repository":
+            return text.strip()
+        case _, "script":
+            return _script(text, read_file)
+        case _:
+            return text
+
+
+def _seconds(text: str) -> int | str:
+    """`300`, `5m`, `1d 3h 25m 18s`, `never`: seconds, -1 for never; the text itself if it is no time."""
+    plain = text.strip().lower()
+    if plain == "never":
+        return -1
+    if re.fullmatch(r"-?\d+", plain):
+        return int(plain)
+    parts = _TIME.findall(plain)
+    if not parts or _TIME.sub("", plain) or any(unit not in UNITS for _, unit in parts):
+        return text
+    return sum(int(number) * UNITS[unit] for number, unit in parts)
+
+
+def _script(text: str, read_file: Callable[[str], str | None]) -> str:
+    """Script text from Base64 or from a file; empty if it is neither, for the schema to refuse."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return read_file(text) or ""
+
+
+# --- inference
+
+
+def _infer(given: dict[str, Given], environ: Mapping[str, str]) -> None:
+    """Repository and forge from the CI job's variables, where the user did not say them."""
+    servers = {ForgeName.GITHUB: environ.get("GITHUB_SERVER_URL", ""), ForgeName.GITLAB: environ.get("CI_SERVER_URL", "")}
+    if "repo" not in given:
+        if servers[ForgeName.GITHUB] and environ.get("GITHUB_REPOSITORY"):
+            given["repo"] = Given(f"{servers[ForgeName.GITHUB]}/{environ['GITHUB_REPOSITORY']}", "GITHUB_REPOSITORY")
+        elif environ.get("CI_PROJECT_URL"):
+            given["repo"] = Given(environ["CI_PROJECT_URL"], "CI_PROJECT_URL")
+    if "repo" in given:
+        asked = given["driver"].value if "driver" in given else None
+        given["repo"] = Given(repository_url(str(given["repo"].value), asked, servers), given["repo"].source)
+        if asked is None and (forge := _forge_of(str(given["repo"].value), servers)):
+            given["driver"] = Given(forge.value, given["repo"].source)
+
+
+def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
+    """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if it is none of them."""
+    if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
+        text = f"https://{match[1]}/{match[2]}"
+    elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
+        server = servers.get(ForgeName.GITLAB if forge == "gitlab" else ForgeName.GITHUB) or next(filter(None, servers.values()), "")
+        text = f"{server or ('https://gitlab.com' if forge == 'gitlab' else 'https://github.com')}/{text}"
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
+        return text
+    over_ssh = parts.scheme in ("ssh", "git")
+    host = parts.hostname if over_ssh or not parts.port else f"{parts.hostname}:{parts.port}"
+    path = parts.path.strip("/").removesuffix(".git")
+    return f"{'https' if over_ssh else parts.scheme}://{host}/{path}"
+
+
+def _forge_of(url: str, servers: Mapping[ForgeName, str]) -> ForgeName | None:
+    """The forge behind an address: by its well-known host, or because the CI job itself runs at that host."""
+    host = urlsplit(url).netloc
+    if host == "github.com" or host.endswith(".ghe.com"):
+        return ForgeName.GITHUB
+    if host == "gitlab.com":
+        return ForgeName.GITLAB
+    return next((forge for forge, server in servers.items() if server and urlsplit(server).netloc == host), None)
+
+
+# --- problems
+
+
+def _unknown(raw: Raw) -> Iterator[str]:
+    known = list(schema()["properties"])
+    for flag in raw.unknown:
+        yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-').split('=')[0], known, '--')}"
+    for name in (key.removeprefix("INPUT_").lower() for key in raw.environ if key.startswith("INPUT_")):
+        if raw.environ.get("GITHUB_ACTIONS") and name not in known and get_close_matches(name, known, 1, 0.8):
+            yield f"input {name} is not an input of cml-runner{_did_you_mean(name, known)}"
+
+
+def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """The schema's verdict in the user's words. Secrets are starred out before the validator sees them."""
+    from jsonschema import Draft202012Validator  # 60 ms that `--help` need not spend
+
+    properties = schema()["properties"]
+    document = {name: "***" if properties[name].get("writeOnly") else entry.value for name, entry in given.items()}
+    seen: set[str] = set()
+    for error in Draft202012Validator(schema()).iter_errors(document):
+        where = list(error.absolute_schema_path)
+        rule = schema()[where[0]][where[1]]
+        if where[0] == "properties":
+            about = str(where[1])
+            words = "true or false" if rule["type"] == "boolean" else " or ".join(f"`{word}`" for word in rule.get("enum", ["a text"]))
+            wanted = f"{{{about}}} wants {words}"
+        else:
+            about, wanted = rule.get("x-about", ""), rule["x-message"]
+        message = _named(rule.get("x-message", wanted), given, environ)
+        if about:
+            words = properties[about].get("enum") or properties[about].get("x-suggest", ())
+            message += _did_you_mean(str(given[about].value), words)
+        if message not in seen:
+            seen.add(message)
+            yield message
+
+
+def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """What the schema cannot say: the key must be one that can be read without a passphrase."""
+    if entry := given.get("cloud-ssh-private"):
+        try:
+            public_half(str(entry.value))
+        except ValueError:
+            yield _named(
+                "{cloud-ssh-private} wants the text of a private SSH key without a passphrase, as `ssh-keygen -t rsa -m pem -f key.pem` writes it",
+                given,
+                environ,
+            )
+
+
+def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """What a launch cannot do without, and no default can know."""
+    if "repo" not in given:
+        yield _named("{repo} is missing: write the repository's URL, or run this in a GitHub or GitLab job", given, environ)
+    elif "driver" not in given:
+        yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
+    if "token" not in given:
+        yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
+    if "cloud" not in given:
+        yield _named("{cloud} is missing: write where the machine comes from, such as `aws`", given, environ)
+
+
+def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
+    """Puts the user's own spelling in place of `{name}`; of `{a|b}` the first that was given."""
+
+    def spelled(match: re.Match[str]) -> str:
+        names = match[1].split("|")
+        name = next((name for name in names if name in given), names[0])
+        prefix = "input " if environ.get("GITHUB_ACTIONS") or environ.get("GITLAB_CI") else "--"
+        if name not in given:
+            return f"{prefix}{name}"
+        prop, entry = schema()["properties"][name], given[name]
+        if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
+            return entry.source
+        value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else entry.value
+        return f"{entry.source}={value}" if entry.source.startswith("--") else f"{entry.source} ({value})"
+
+    return re.sub(r"\{([a-z|-]+)\}", spelled, message)
+
+
+def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
+    close = get_close_matches(word, list(known), 1)
+    return f"; did you mean `{prefix}{close[0]}`?" if close else ""
+
+
+def _warnings(raw: Raw) -> list[str]:
+    retired: Mapping[str, str] = schema()["x-retired"]
+    known = {f"CML_RUNNER_{name.upper().replace('-', '_')}" for name in schema()["properties"]}
+    said = [f"--{flag} no longer does anything: {retired[flag]}" for flag in raw.flags if flag in retired]
+    said += [f"{key} is not a variable of cml-runner and was passed over" for key in raw.environ if key.startswith("CML_RUNNER_") and key not in known]
+    return said
+
+
+# --- the request
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: prop.get("default") for name, prop in schema()["properties"].items()}
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
+
+
+def public_half(private: str) -> str:
+    """The public half of a private SSH key, as one line for authorized_keys. Raises ValueError without any of the key's text."""
+    from cryptography.hazmat.primitives import serialization  # only for debugging sessions
+
+    text = private.strip().encode() + b"\n"
+    load = serialization.load_ssh_private_key if b"OPENSSH" in text else serialization.load_pem_private_key
+    try:
+        key = load(text, password=None).public_key()
+        line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except Exception:  # noqa: BLE001  the library has a dozen classes for it, and texts that may quote the key
+        raise ValueError("not a private key") from None
+    return line.decode()
+
+
+def _request(value: Mapping[str, Any]) -> LaunchRequest:
+    """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
+    restart = not value["no-retry"]
+    reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
+    return LaunchRequest(
+        name=value["name"],
+        labels=tuple(value["labels"]),
+        count=value["count"],
+        idle_timeout=value["idle-timeout"] if value["idle-timeout"] > 0 else None,
+        max_lifetime=value["max-lifetime"],
+        start_timeout=value["start-timeout"],
+        single=value["single"],
+        reuse=reuse,
+        restart=restart,
+        forge=ForgeName(value["driver"]),
+        repository=Repository(url=value["repo"]),
+        token=Secret(value["token"]),
+        restart_token=Secret(value["restart-token"] or value["token"]) if restart else None,
+        runner_group=value["runner-group"],
+        runner_version=value["runner-version"],
+        docker_volumes=tuple(value["docker-volumes"]),
+        dry_run=value["dry-run"],
+        log=value["log"],
+        cloud=_cloud_request(value),
+    )
+
+
+def _cloud_request(value: Mapping[str, Any]) -> CloudRequest:
+    return CloudRequest(
+        provider=ProviderName(value["cloud"]),
+        region=value["cloud-region"],
+        size=value["cloud-type"],
+        gpu=None if value["cloud-gpu"] == "nogpu" else value["cloud-gpu"],
+        disk_gb=value["cloud-hdd-size"],
+        spot=value["cloud-spot"],
+        spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
+        image=value["cloud-image"],
+        permission_set=value["cloud-permission-set"],
+        metadata=_pairs(value["cloud-metadata"]),
+        startup_script=value["cloud-startup-script"],
+        ssh_public_key=public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None,
+        aws_security_group=value["cloud-aws-security-group"],
+        aws_subnet=value["cloud-aws-subnet"],
+        kubernetes_node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
+    )

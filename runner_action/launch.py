@@ -1,0 +1,265 @@
+"""Story 1, launch a runner: reuse? plan, register, create, wait until online; on any failure take everything back.
+
+What need not wait for one another runs side by side: the forge is asked while the cloud looks up image and network.
+All calls are made in threads, so that a signal, which only the main thread hears, can interrupt the story at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from runner_action import bootstrap, console
+from runner_action.agent.spec import AgentSpec
+from runner_action.errors import CapacityError, InputError, MachineFailed, QuotaError, RunnerActionError
+from runner_action.forges.base import Forge
+from runner_action.model import (
+    Download,
+    Identity,
+    Instance,
+    Launched,
+    LaunchRequest,
+    Machine,
+    Placement,
+    Plan,
+    Registration,
+    Report,
+    Reuse,
+    Run,
+    Runner,
+    Secret,
+    matching,
+    names,
+    tags,
+)
+from runner_action.providers.base import Provider
+from runner_action.waiting import Clock, wait_for
+
+log = logging.getLogger(__name__)
+SETTLE_SECONDS = 5.0
+"""How long taking back waits for create calls on their way, whose instances must be known to be ended.
+
+GitHub kills a cancelled step 10 s after its first signal.
+"""
+LOOK_EVERY = 15.0
+"""Seconds between looks at instances and their consoles while the forge does not say online."""
+
+
+@dataclass
+class Ours:
+    """What one runner of this launch has at cloud and forge so far: enough to take it back at any moment."""
+
+    identity: Identity
+    registration: Registration | None = None
+    creating: Future[None] | None = None
+    instance: Instance | None = None
+
+
+class Launch:
+    """One launch. The collaborators come in: nothing here knows which cloud and which forge they are."""
+
+    def __init__(self, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock, began: float) -> None:
+        self.request, self.run, self.forge, self.provider, self.clock, self.began = request, run, forge, provider, clock, began
+        self.ours = [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
+        self.tried: list[str] = []
+        self.stages: dict[str, float] = {}
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(4 + request.count, "launch")
+
+    def launch(self) -> Report:
+        """The report of runners that are online. Raises what went wrong, after everything was taken back."""
+        try:
+            report = self._launch()
+        except BaseException:
+            self._stopping = True
+            self._take_back()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        self._threads.shutdown(wait=False)
+        return report
+
+    def _launch(self) -> Report:
+        request, side_by_side = self.request, self._threads.submit
+        plan = self.provider.plan(request.cloud)
+        for note in plan.notes:
+            log.warning("%s.", note[0].upper() + note[1:])
+        listing = side_by_side(self.forge.runners)
+        resolving = side_by_side(self.provider.resolve, plan, request.cloud)
+        downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
+        no_tokens = request.single or request.dry_run or request.reuse is not Reuse.NEVER
+        joining = None if no_tokens else side_by_side(self.forge.registration_token)
+        listed = listing.result()
+        if reused := matching(listed, request.name, request.labels, request.reuse):
+            log.info("Runner %s is online and fits: nothing to launch.", reused.name)
+            launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
+            return Report(launched=(launched,))
+        self._refuse_taken_names(listed)
+        ladder, download = tuple(resolving.result()), downloading.result()
+        self._stage("prepared")
+        if request.dry_run:
+            return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
+        token = None if request.single else joining.result() if joining else self.forge.registration_token()
+        self._create(plan, ladder, download, token)
+        launched_all = self._wait_online()
+        return Report(launched=launched_all, plan=plan, ladder=ladder, tried=tuple(self.tried), stages=self.stages)
+
+    # --- steps
+
+    def _refuse_taken_names(self, listed: Sequence[Runner]) -> None:
+        """An online runner of that name is somebody's; an offline one was left behind and is replaced at registration."""
+        mine = {ours.identity.name for ours in self.ours}
+        taken = sorted(runner.name for runner in listed if runner.name in mine and runner.online)
+        if taken:
+            raise InputError([f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or set `reuse`"])
+
+    def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
+        """All machines of the launch side by side. The first failure ends the launch."""
+        for ours in self.ours:
+            ours.creating = self._threads.submit(self._create_one, ours, plan, ladder, download, token)
+        for ours in self.ours:
+            assert ours.creating is not None
+            ours.creating.result()
+        self._stage("created")
+
+    def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
+        request = self.request
+        removal = self.forge.removal_token() if request.restart_token is None else None
+        if token:
+            ours.registration = Registration(token=token, removal_token=removal)
+        else:
+            ours.registration = replace(self.forge.register_single(ours.identity.name, request.labels, plan.architecture), removal_token=removal)
+        spec = self._spec(ours, download)
+        data = bootstrap.user_data(spec, request.cloud.startup_script, request.cloud.ssh_public_key, self.provider.user_data_limit)
+        expiry = self.clock.now() + timedelta(seconds=request.max_lifetime + request.start_timeout)
+        marks = tags(ours.identity, request.repository, self.run.title, expiry, request.cloud.metadata)
+        ours.instance = self._climb(ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
+        log.info("Created %s (%s) for runner %s.", ours.instance.id, ours.instance.zone, ours.identity.name)
+
+    def _spec(self, ours: Ours, download: Download) -> AgentSpec:
+        """What the machine gets to know. Of the user's tokens only the one for restarting, and only when that is on."""
+        request, joining = self.request, ours.registration
+        assert joining is not None
+
+        def plain(secret: object) -> str | None:
+            return secret.reveal() if isinstance(secret, Secret) else None
+
+        return AgentSpec(
+            name=ours.identity.name,
+            forge=request.forge.value,
+            repository_url=request.repository.url,
+            api_url=self.forge.api_url,
+            labels=request.labels,
+            idle_timeout=request.idle_timeout,
+            max_lifetime=request.max_lifetime,
+            start_timeout=request.start_timeout,
+            single=request.single,
+            runner_url=download.url,
+            runner_sha256=download.sha256,
+            download_token=plain(download.token),
+            jit_config=plain(joining.jit_config),
+            registration_token=plain(joining.token),
+            removal_token=plain(joining.removal_token),
+            api_token=plain(request.restart_token),
+            runner_id=joining.runner_id,
+        )
+
+    def _climb(self, ladder: Sequence[Placement], machine: Machine) -> Instance:
+        """The first placement that has the machine. No capacity: the next one; no quota: the next region; all else ends it."""
+        full: set[str] = set()
+        refusal: RunnerActionError | None = None
+        for placement in ladder:
+            if self._stopping:
+                break
+            if placement.region in full:
+                continue
+            log.info("Asking for %s.", placement)
+            try:
+                instance = self.provider.create(placement, machine)
+            except (CapacityError, QuotaError) as error:
+                refusal = error
+                self.tried.append(f"{placement}: {error}")
+                log.warning("%s", error)
+                if isinstance(error, QuotaError):
+                    full.add(placement.region)
+            else:
+                self.tried.append(f"{placement}: yes")
+                return instance
+        if isinstance(refusal, QuotaError):
+            raise refusal
+        raise CapacityError("No placement had such a machine: " + "; ".join(self.tried), refusal.hint if refusal else "")
+
+    # --- waiting
+
+    def _wait_online(self) -> tuple[Launched, ...]:
+        """Until the forge says all are online. Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout."""
+        log.info("Waiting until %s online at the forge.", "the runner is" if len(self.ours) == 1 else f"{len(self.ours)} runners are")
+        looked = self.clock.monotonic()
+
+        def probe() -> bool | None:
+            nonlocal looked
+            online = {runner.name for runner in self.forge.runners() if runner.online}
+            missing = [ours for ours in self.ours if ours.identity.name not in online]
+            if missing and self.clock.monotonic() - looked >= LOOK_EVERY:
+                looked = self.clock.monotonic()
+                for ours in missing:
+                    self._listen(ours)
+            return None if missing else True
+
+        left = max(self.request.start_timeout - self._seconds(), 1.0)
+        self._threads.submit(wait_for, probe, "the runner to be online", clock=self.clock, timeout=left).result()
+        self._stage("online")
+        return tuple(self._threads.map(self._launched, self.ours))
+
+    def _listen(self, ours: Ours) -> None:
+        """Raises MachineFailed with the machine's own reason, if it has one."""
+        assert ours.instance is not None
+        text = self.provider.console(ours.instance)
+        why = console.failure(text)
+        if why is None and not self.provider.look(ours.instance).alive:
+            why = "it was ended before its runner was online"
+        if why is not None:
+            hint = "The end of its console is shown above." if text else "It left nothing on its console."
+            log.error("The console of %s ends:\n%s", ours.instance.id, console.tail(text))
+            raise MachineFailed(f"The machine {ours.instance.id} gave up: {why}", hint)
+
+    def _launched(self, ours: Ours) -> Launched:
+        assert ours.instance is not None
+        ours.instance = self.provider.look(ours.instance)
+        return Launched(runner_name=ours.identity.name, labels=self.request.labels, reused=False, launch_seconds=self.stages["online"], instance=ours.instance)
+
+    # --- taking back
+
+    def _take_back(self) -> None:
+        """Ends what was made and clears the forge's list. Each step runs even if one before failed; what could not be done is told."""
+        begun = [ours for ours in self.ours if ours.creating is not None]
+        if not begun:
+            return
+        log.info("Taking back what was made.")
+        wait([ours.creating for ours in begun if ours.creating], timeout=SETTLE_SECONDS)
+        with ThreadPoolExecutor(len(begun), "back") as side_by_side:
+            list(side_by_side.map(self._take_back_one, begun))
+
+    def _take_back_one(self, ours: Ours) -> None:
+        name = ours.identity.name
+        try:
+            ended = self.provider.destroy(name, ours.instance)
+            log.info("%s", f"Ended the machine of {name}." if ended else f"No machine of {name} was there.")
+        except Exception as error:  # the forge's list comes next, whatever happened here
+            log.error("The machine of %s could not be ended: %s It ends itself after its start timeout.", name, error)
+        try:
+            runner_id = ours.registration.runner_id if ours.registration else None
+            if self.forge.deregister(name, runner_id):
+                log.info("Took runner %s off the forge's list.", name)
+        except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
+            log.error("Runner %s is still on the forge's list: %s", name, error)
+
+    # --- time
+
+    def _seconds(self) -> float:
+        return round(self.clock.monotonic() - self.began, 2)
+
+    def _stage(self, name: str) -> None:
+        self.stages[name] = self._seconds()

@@ -1,0 +1,291 @@
+"""The words: what a launch is made of. The same word stands in the schema, the README, the code and the logs.
+
+All types are frozen and keyword-only: a value that was checked once stays as it was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+OWNER_TAG = "cml-runner"
+"""Tag (and its prefix) of everything we create; nothing without it is ever touched."""
+
+
+class Secret:
+    """A text that shows itself to nobody: `str`, `repr` and formatting give `***`; only `reveal()` gives the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class ProviderName(StrEnum):
+    AWS = "aws"
+    AZURE = "azure"
+    GCP = "gcp"
+    KUBERNETES = "kubernetes"
+
+
+class ForgeName(StrEnum):
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+class Reuse(StrEnum):
+    """When an existing runner serves instead of a new one."""
+
+    NEVER = "never"
+    ANY = "reuse"
+    IDLE = "reuse-idle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """Where jobs come from: the address a person sees in the browser, without credentials and `.git`."""
+
+    url: str
+
+    @property
+    def server(self) -> str:
+        """Scheme and host, such as `https://github.com`."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def path(self) -> str:
+        """What follows the host, such as `owner/name`."""
+        return urlsplit(self.url).path.strip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudRequest:
+    """The machine the user asked for, in the user's words."""
+
+    provider: ProviderName
+    region: str
+    size: str
+    gpu: str | None
+    disk_gb: int
+    spot: bool
+    spot_price: float | None
+    """USD an hour; None for the market price."""
+    image: str | None
+    permission_set: str | None
+    metadata: Mapping[str, str]
+    startup_script: str | None
+    ssh_public_key: str | None
+    """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
+    aws_security_group: str | None
+    aws_subnet: str | None
+    kubernetes_node_selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """What the user asked for, after validation. Times are seconds, None for never."""
+
+    name: str | None
+    labels: tuple[str, ...]
+    count: int
+    idle_timeout: int | None
+    max_lifetime: int
+    start_timeout: int
+    single: bool
+    reuse: Reuse
+    restart: bool
+    forge: ForgeName
+    repository: Repository
+    token: Secret
+    restart_token: Secret | None
+    runner_group: str | None
+    runner_version: str
+    docker_volumes: tuple[str, ...]
+    dry_run: bool
+    log: str
+    cloud: CloudRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who a runner is, known before anything is paid for.
+
+    `name` is the runner at the forge and the instance at the cloud; `key` tells this run from any other
+    with the same name, so that a repeated request finds its own instance and nobody else's.
+    """
+
+    name: str
+    key: str
+
+    def token(self, *parts: str) -> str:
+        """Client token for one request about this runner: 32 hexadecimal digits, the same for the same parts."""
+        return hashlib.sha256("\0".join((self.name, self.key, *parts)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Who launches. `derived_name`: name of the runner unless the user gives one; `key`: tells this run from all others; `title`: for people."""
+
+    derived_name: str
+    key: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """One rung of the ladder, in the cloud's own words. Providers add what their create call needs."""
+
+    region: str
+    zone: str
+    instance_type: str
+    spot: bool
+
+    def __str__(self) -> str:
+        return f"{self.instance_type} {'spot' if self.spot else 'on demand'} in {self.zone or self.region}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The provider's answer to a request, made without the network: native words only."""
+
+    region: str
+    zone: str | None
+    instance_type: str
+    architecture: str
+    """`x64` or `arm64`, as GitHub's and GitLab's runner downloads call them."""
+    image: str
+    disk_gb: int
+    spot: bool
+    spot_price: float | None
+    notes: tuple[str, ...] = ()
+    """What the user should know, such as retired hardware."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What every instance of a launch needs besides its placement."""
+
+    identity: Identity
+    user_data: bytes
+    """Complete user data, compressed if it pays: at most what the cloud takes."""
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A machine at the cloud: enough to destroy it. Found again by name and tags if the id was lost."""
+
+    provider: ProviderName
+    id: str
+    name: str
+    region: str
+    zone: str = ""
+    instance_type: str = ""
+    spot: bool = False
+    address: str = ""
+    alive: bool = True
+    """False once the cloud is ending it or has ended it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """A runner as the forge lists it."""
+
+    id: int
+    name: str
+    labels: frozenset[str]
+    online: bool
+    busy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """The forge's runner program for one architecture."""
+
+    url: str
+    sha256: str
+    version: str
+    token: Secret | None = None
+    """Short-lived token for servers that want one with the download."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """What one machine needs to join the forge, and nothing more. Exactly one of the first two is set."""
+
+    jit_config: Secret | None = None
+    token: Secret | None = None
+    removal_token: Secret | None = None
+    runner_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """One runner that is online: what the outputs and the summary are made of."""
+
+    runner_name: str
+    labels: tuple[str, ...]
+    reused: bool
+    launch_seconds: float
+    instance: Instance | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a launch went: the runners, the placements that were tried, and the seconds from the start of the launcher to each stage."""
+
+    launched: tuple[Launched, ...]
+    plan: Plan | None = None
+    ladder: tuple[Placement, ...] = ()
+    tried: tuple[str, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:
+    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one."""
+    base = request_name or derived
+    return (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
+
+
+def tags(identity: Identity, repository: Repository, run: str, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Tags of everything made for a runner: ours first, so that metadata can never hide them. `expiry` is in UTC."""
+    ours = {
+        "Name": identity.name,
+        OWNER_TAG: "runner",
+        f"{OWNER_TAG}:name": identity.name,
+        f"{OWNER_TAG}:repository": repository.url,
+        f"{OWNER_TAG}:run": run,
+        f"{OWNER_TAG}:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return {**metadata, **ours}
+
+
+def matching(runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse) -> Runner | None:
+    """The runner that serves instead of a new one: online, of that name or with all labels; with `reuse-idle` also idle."""
+    if reuse is Reuse.NEVER:
+        return None
+    fits = [
+        runner
+        for runner in runners
+        if runner.online and (runner.name == name or runner.labels.issuperset(labels)) and not (reuse is Reuse.IDLE and runner.busy)
+    ]
+    return min(fits, key=lambda runner: (runner.busy, runner.name), default=None)

@@ -1,0 +1,50 @@
+"""Where machines come from: the contract every cloud keeps, in prose on the members.
+
+What is made for a runner carries the tags of `model.tags`; what does not carry them is never touched. Vendor exceptions
+never leave a provider: it raises CapacityError, QuotaError, CredentialsError or ConfigurationError, by what the caller does next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from runner_action.model import CloudRequest, Instance, Machine, Placement, Plan
+
+
+class Provider(Protocol):
+    @property
+    def user_data_limit(self) -> int:
+        """Bytes of user data the cloud takes."""
+        ...
+
+    def plan(self, request: CloudRequest) -> Plan:
+        """The request in the cloud's own words. Pure: no network. Raises InputError in the user's words."""
+        ...
+
+    def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
+        """The ladder: placements to try, in order, with image and network looked up. Creates nothing; the first call that needs credentials."""
+        ...
+
+    def create(self, placement: Placement, machine: Machine) -> Instance:
+        """One instance there. The same machine and placement again give the same instance. When it fails, it has left nothing."""
+        ...
+
+    def destroy(self, name: str, instance: Instance | None = None) -> bool:
+        """Removes everything made for the runner of that name, by the instance if it is known. Absent is success.
+
+        Returns whether there was something; when it returns, the cloud has confirmed the end.
+        """
+        ...
+
+    def find(self, tags: Mapping[str, str]) -> Sequence[Instance]:
+        """Our instances that carry all these tags and still cost money."""
+        ...
+
+    def look(self, instance: Instance) -> Instance:
+        """The same instance as it is now: address and whether it lives."""
+        ...
+
+    def console(self, instance: Instance) -> str:
+        """What the machine said on its console so far; empty if the cloud has nothing yet."""
+        ...

@@ -1,0 +1,241 @@
+"""moto's EC2 over HTTP, made stricter where moto lets nonsense pass, and with instances that live: as local processes.
+
+Every call is recorded; any can be refused or delayed. What an instance runs is the user data that EC2 stored.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+# Without these moto takes any image, key and type. To be set before it is imported.
+os.environ.update(MOTO_ENABLE_AMI_VALIDATION="1", MOTO_ENABLE_KEYPAIR_VALIDATION="1", MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="1")
+
+from moto.backends import get_backend
+from moto.ec2.models.amis import Ami
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+ACCOUNT = "123456789012"
+CANONICAL = "099720109477"
+USER_DATA_LIMIT = 16384
+Form = dict[str, str]
+Answer = tuple[str, list[tuple[str, str]], bytes]
+
+
+@dataclass
+class Refusal:
+    """Calls that `applies` chooses are answered with an error, `times` times (None: always)."""
+
+    applies: Callable[[Form], bool]
+    code: str
+    status: int
+    message: str
+    times: int | None = None
+
+
+@dataclass
+class Living:
+    """An instance's process."""
+
+    process: subprocess.Popen[bytes]
+    console: Path
+    region: str
+
+
+@dataclass
+class FakeEC2:
+    """`folder` holds the machines; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life."""
+
+    folder: Path
+    python: str = sys.executable
+    timer_factor: float = 1.0
+    boots: bool = True
+    calls: list[Form] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    delays: dict[str, float] = field(default_factory=dict)
+    living: dict[str, Living] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._tokens: dict[str, tuple[Form, Answer]] = {}
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        get_backend("ec2").reset()
+        self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        for work in (self._server.serve_forever, self._watch):
+            threading.Thread(target=work, daemon=True).start()
+
+    # --- the switchboard
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        form = {key: values[0] for key, values in parse_qs(body.decode("latin1"), keep_blank_values=True).items()}
+        status, headers, content = self._answer(environ, body, form)
+        start(status, headers)
+        return [content]
+
+    def _answer(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
+        action, region = form.get("Action", ""), _region(environ)
+        if not action:
+            return self._ask_moto(environ, body)
+        self.calls.append({**form, "region": region})
+        self._stock(region)
+        time.sleep(self.delays.get(action, 0))
+        for refusal in self.refusals:
+            if refusal.times != 0 and refusal.applies(form):
+                refusal.times = refusal.times - 1 if refusal.times else refusal.times
+                return _error(refusal.code, refusal.status, refusal.message)
+        if action == "RunInstances":
+            return self._run_instances(environ, body, form, region)
+        if action == "GetConsoleOutput" and form.get("InstanceId") in self.living:
+            return _console(form["InstanceId"], self.console(form["InstanceId"]))
+        answer = self._ask_moto(environ, body)
+        if action == "TerminateInstances" and answer[0].startswith("200"):
+            for key in (key for key in form if key.startswith("InstanceId.")):
+                self._end(form[key])
+        return answer
+
+    def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
+        told: list[Any] = []
+        environ = {**environ, "wsgi.input": io.BytesIO(body)}
+        content = b"".join(self._app(environ, lambda status, headers, _exc_info=None: told.extend([status, headers])))
+        return told[0], told[1], content
+
+    def _run_instances(self, environ: dict[str, Any], body: bytes, form: Form, region: str) -> Answer:
+        """What EC2 does and moto does not: refuses large user data, keeps the client's token, and starts the machine."""
+        if len(base64.b64decode(form.get("UserData", ""))) > USER_DATA_LIMIT:
+            return _error("InvalidParameterValue", 400, "User data is limited to 16384 bytes")
+        with self._lock:
+            token = form.get("ClientToken", "")
+            if token in self._tokens:
+                before, answer = self._tokens[token]
+                same = before == form
+                return answer if same else _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
+            known = set(self._instances(region))
+            answer = self._ask_moto(environ, body)
+            if token and answer[0].startswith("200"):
+                self._tokens[token] = (form, answer)
+            for instance in sorted(set(self._instances(region)) - known):
+                if self.boots:
+                    self._boot(instance, region)
+        return answer
+
+    # --- images that are not twelve years old
+
+    def _stock(self, region: str) -> None:
+        """Canonical's current images, and a newer one of the same name that is somebody else's."""
+        backend = get_backend("ec2")[ACCOUNT][region]
+        if f"ami-{'a' * 17}" in backend.amis:
+            return
+        for letter, architecture, ubuntu, owner, day in (
+            ("a", "x86_64", "amd64", CANONICAL, 1),
+            ("b", "arm64", "arm64", CANONICAL, 1),
+            ("c", "x86_64", "amd64", "666666666666", 20),
+        ):
+            backend.amis[f"ami-{letter * 17}"] = Ami(
+                backend,
+                f"ami-{letter * 17}",
+                name=f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{ubuntu}-server-202611{day:02}",
+                owner_id=owner,
+                public=True,
+                virtualization_type="hvm",
+                architecture=architecture,
+                creation_date=datetime(2026, 11, day, tzinfo=UTC),
+                image_location="",
+                hypervisor="xen",
+                root_device_type="ebs",
+                root_device_name="/dev/sda1",
+                region_name=region,
+            )
+
+    # --- machines
+
+    def _instances(self, region: str) -> dict[str, Any]:
+        reservations = get_backend("ec2")[ACCOUNT][region].reservations.values()
+        return {instance.id: instance for reservation in reservations for instance in reservation.instances}
+
+    def _boot(self, instance_id: str, region: str) -> None:
+        place = self.folder / instance_id
+        (place / "root").mkdir(parents=True)
+        stored = self._instances(region)[instance_id].user_data
+        user_data = base64.b64decode(stored.as_bytes()) if stored else b""
+        (place / "user-data").write_bytes(user_data)
+        (place / "user-data").chmod(0o600)
+        argv = [sys.executable, "-m", "runner_action.sandbox.machine", str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor)]
+        with (place / "console.log").open("wb") as console:
+            process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.living[instance_id] = Living(process, place / "console.log", region)
+
+    def _end(self, instance_id: str) -> None:
+        """The power button: the machine has a few seconds, then it is gone."""
+        if instance_id in self.living:
+            self.living[instance_id].process.terminate()
+
+    def _watch(self) -> None:
+        """A machine that powers itself off is terminated, for so was it made."""
+        while not self._closed.wait(0.05):
+            for instance_id, living in list(self.living.items()):
+                if living.process.poll() is not None:
+                    instance = self._instances(living.region)[instance_id]
+                    if instance.state not in ("terminated", "shutting-down"):
+                        instance.terminate()
+
+    def console(self, instance_id: str) -> str:
+        return self.living[instance_id].console.read_text("utf-8", "replace")
+
+    def root(self, instance_id: str) -> Path:
+        return self.folder / instance_id / "root"
+
+    def alive(self) -> list[str]:
+        """Instances that still cost money, or whose processes still run."""
+        states = {key: one.state for region in get_backend("ec2")[ACCOUNT] for key, one in self._instances(region).items()}
+        running = {key for key, one in self.living.items() if one.process.poll() is None}
+        return sorted(running | {key for key, state in states.items() if state not in ("terminated", "shutting-down")})
+
+    def refuse(self, applies: Callable[[Form], bool], code: str, status: int = 400, message: str = "No.", times: int | None = None) -> None:
+        self.refusals.append(Refusal(applies, code, status, message, times))
+
+    def actions(self) -> list[str]:
+        return [call["Action"] for call in self.calls]
+
+    def close(self) -> None:
+        """Ends all machines, then the server."""
+        for instance_id in self.living:
+            self._end(instance_id)
+        for living in self.living.values():
+            living.process.wait(15)
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _region(environ: dict[str, Any]) -> str:
+    """The region a request was signed for."""
+    return str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].split("/")[2:3][0] if "Credential=" in str(environ) else "us-east-1"
+
+
+def _error(code: str, status: int, message: str) -> Answer:
+    text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>".encode()
+    return f"{status} refused", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text
+
+
+def _console(instance_id: str, text: str) -> Answer:
+    output = base64.b64encode(text.encode()).decode()
+    body = (
+        f'<GetConsoleOutputResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><instanceId>{instance_id}</instanceId>'
+        f"<timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output></GetConsoleOutputResponse>"
+    ).encode()
+    return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))], body

@@ -1,0 +1,219 @@
+"""A GitHub with one repository, over HTTP: runners, tokens, just-in-time configuration, downloads, and a queue of jobs.
+
+REST below `/api/v3` as an Enterprise Server has it, in GitHub's own words (held against its API description by the tests).
+What the real service and its runner say to each other is private; `/_runner` and `runner_standin` speak a language of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.serving import make_server
+
+from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
+from runner_action.sandbox.standin import VERSION, tarball
+
+EXPIRES = "2026-11-23T12:00:00.000Z"
+GROUP = 1
+
+
+@dataclass
+class Fault:
+    """Requests that match are answered with `status`, `times` times."""
+
+    method: str
+    path: re.Pattern[str]
+    status: int
+    times: int
+    body: Mapping[str, object]
+
+
+@dataclass
+class FakeGitHub:
+    """`tokens`: accepted token -> `admin` or `readonly`."""
+
+    tokens: Mapping[str, str]
+    repository: str = "octo/train"
+    requests: list[tuple[str, str, int]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.forge = Forge()
+        self._archive = tarball()
+        app = Flask("github")
+        self._routes(app)
+        self._server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.repo_url = f"{self.url}/{self.repository}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def fail(self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None) -> None:
+        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # --- routes
+
+    def _routes(self, app: Flask) -> None:
+        repo = "/api/v3/repos/<owner>/<name>/actions/runners"
+        public: list[tuple[str, str, Callable[..., Any]]] = [
+            ("GET", repo, self._list),
+            ("GET", f"{repo}/downloads", self._downloads),
+            ("POST", f"{repo}/registration-token", lambda **_: ({"token": self.forge.new_token("register"), "expires_at": EXPIRES}, 201)),
+            ("POST", f"{repo}/remove-token", lambda **_: ({"token": self.forge.new_token("remove"), "expires_at": EXPIRES}, 201)),
+            ("POST", f"{repo}/generate-jitconfig", self._jit),
+            ("GET", f"{repo}/<int:runner_id>", self._one),
+            ("DELETE", f"{repo}/<int:runner_id>", self._delete),
+            ("GET", "/api/v3/repos/actions/runner/releases/tags/<tag>", self._release),
+        ]
+        for method, path, view in public:
+            app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
+        app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
+        app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
+        for verb in ("open", "poll", "started", "completed", "close"):
+            app.add_url_rule(f"/_runner/{verb}", verb, self._runner_side, methods=["POST"], defaults={"verb": verb})
+        app.after_request(self._record)
+
+    def _record(self, response: Response) -> Response:
+        if request.path.startswith("/api/v3"):
+            self.requests.append((request.method, request.path, response.status_code))
+        return response
+
+    def _guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """The token, the repository and the faults come before every answer."""
+
+        def guarded(**given: Any) -> Any:
+            for fault in self.faults:
+                if fault.times > 0 and fault.method == request.method and fault.path.search(request.path):
+                    fault.times -= 1
+                    return dict(fault.body), fault.status
+            kind = self.tokens.get(request.headers.get("Authorization", "").partition(" ")[2])
+            if kind is None:
+                return _refused(401, "Bad credentials")
+            if kind == "readonly" and request.method != "GET":
+                return _refused(403, "Resource not accessible by personal access token")
+            owner, name = given.pop("owner", None), given.pop("name", None)
+            if owner and f"{owner}/{name}" != self.repository:
+                return _refused(404, "Not Found")
+            return view(**given)
+
+        return guarded
+
+    # --- GitHub's REST
+
+    def _list(self) -> Any:
+        seats = [seat for seat in self.forge.seats() if request.args.get("name") in (None, seat.name)]
+        size, page = int(request.args.get("per_page", 30)), int(request.args.get("page", 1))
+        shown = seats[(page - 1) * size : page * size]
+        answer = Response(json.dumps({"total_count": len(seats), "runners": [_shown(seat) for seat in shown]}), content_type="application/json")
+        if page * size < len(seats):
+            answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
+        return answer
+
+    def _downloads(self) -> Any:
+        return [
+            {
+                "os": "linux",
+                "architecture": architecture,
+                "filename": f"actions-runner-linux-{architecture}-{VERSION}.tar.gz",
+                "download_url": f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-linux-{architecture}-{VERSION}.tar.gz",
+                "sha256_checksum": self._archive.sha256,
+            }
+            for architecture in ("x64", "arm64")
+        ]
+
+    def _jit(self) -> Any:
+        asked = request.get_json()
+        if self.forge.by_name(asked["name"]):
+            return _refused(409, "Already exists - A runner with the name already exists.")
+        seat = self.forge.seat(asked["name"], asked["labels"], ephemeral=True)
+        told = {"agentId": seat.id, "agentName": seat.name, "server": self.url, "secret": seat.secret, "work": asked.get("work_folder", "_work")}
+        return {"runner": _shown(seat), "encoded_jit_config": base64.b64encode(json.dumps(told).encode()).decode()}, 201
+
+    def _one(self, runner_id: int) -> Any:
+        seat = self.forge.by_id(runner_id)
+        return _shown(seat) if seat else _refused(404, "Not Found")
+
+    def _delete(self, runner_id: int) -> Any:
+        try:
+            gone = self.forge.remove(runner_id)
+        except Refusal as refusal:
+            return _refused(422, str(refusal))
+        return ("", 204) if gone else _refused(404, "Not Found")
+
+    def _release(self, tag: str) -> Any:
+        """The project's releases, as far as a launch reads them."""
+        version = tag.removeprefix("v")
+        if version != VERSION:
+            return _refused(404, "Not Found")
+        name = f"actions-runner-linux-x64-{version}.tar.gz"
+        url = f"{self.url}/actions/runner/releases/download/v{version}/{name}"
+        return {"tag_name": tag, "assets": [{"name": name, "digest": f"sha256:{self._archive.sha256}", "browser_download_url": url}]}
+
+    # --- for the stand-in
+
+    def _download(self, version: str, name: str) -> Any:
+        return Response(self._archive.content, content_type="application/octet-stream") if version == VERSION else ("", 404)
+
+    def _registration(self) -> Any:
+        """`config.sh` registers and removes with a token that was made for it."""
+        asked, kind = request.get_json(), self.forge.token_kind(request.headers.get("Authorization", "").partition(" ")[2])
+        if kind != asked["runner_event"]:
+            return _refused(404, "Not Found")
+        old = self.forge.by_name(asked["name"])
+        try:
+            if asked["runner_event"] == "remove":
+                return {"removed": bool(old and self.forge.remove(old.id))}
+            if old and not asked["replace"]:
+                return _refused(409, "A runner exists with the same name")
+            if old:
+                self.forge.remove(old.id)
+        except Refusal as refusal:
+            return _refused(422, str(refusal))
+        seat = self.forge.seat(asked["name"], [*DEFAULT_LABELS, *asked["labels"]], ephemeral=asked["ephemeral"])
+        return {"agentId": seat.id, "secret": seat.secret}
+
+    def _runner_side(self, verb: str) -> Any:
+        asked = request.get_json()
+        seat = self.forge.by_id(asked["id"])
+        if seat is None or seat.secret != asked["secret"]:
+            return _refused(401, "The runner no longer exists.")
+        if verb == "poll":
+            job = self.forge.next_job(seat, wait=2)
+            return {"job": {**job.for_runner(self.repository), "server_url": self.url} if job else None}
+        if verb == "completed":
+            self.forge.complete(seat, asked["conclusion"])
+        if verb in ("open", "close"):
+            self.forge.set_online(seat, verb == "open")
+        return {}
+
+
+def _shown(seat: Seat) -> dict[str, Any]:
+    """A runner in GitHub's words."""
+    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
+    status = "online" if seat.online else "offline"
+    return {
+        "id": seat.id,
+        "name": seat.name,
+        "os": "linux",
+        "status": status,
+        "busy": seat.job is not None,
+        "ephemeral": seat.ephemeral,
+        "runner_group_id": GROUP,
+        "labels": labels,
+    }
+
+
+def _refused(status: int, message: str) -> tuple[dict[str, str], int]:
+    return {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}, status

@@ -1,0 +1,113 @@
+"""One instance as a local process tree: cloud-init's part, a small systemd, and an end that nothing survives.
+
+`python -m runner_action.sandbox.machine ROOT USER_DATA PYTHON TIMER_FACTOR` is the supervisor; its output is the machine's
+console, its end the machine's end. SIGTERM is the power button. If its parent dies, however it dies, the machine ends too.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner_action.sandbox.systemd import Systemd, descendants
+
+PR_SET_CHILD_SUBREAPER = 36
+STOP_SECONDS = 5.0
+"""How long the services may take to leave when the machine powers off; real ones have 90."""
+
+
+class Machine:
+    """The supervisor's side. `root` is the machine's file system."""
+
+    def __init__(self, root: Path, python: str, timer_factor: float) -> None:
+        self._root, self._python = root, python
+        self._off = threading.Event()
+        self._systemd = Systemd(root, python, timer_factor, self.power_off)
+
+    def power_off(self, why: str) -> None:
+        print(f"machine: power off: {why}", flush=True)
+        self._off.set()
+
+    def live(self, user_data: bytes) -> None:
+        """From first boot until power-off. Nothing is left of it afterwards."""
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._off.set())
+        self._first_boot(user_data)
+        while not self._off.wait(0.1):
+            if os.getppid() != parent:
+                break
+        self._systemd.stop_all(STOP_SECONDS)
+        kill_descendants(os.getpid())
+
+    # --- what cloud-init does
+
+    def _first_boot(self, user_data: bytes) -> None:
+        text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+        self._install_python()
+        cache = self._root / "var/lib/cloud/instances/i-sandbox"
+        for name in ("user-data.txt", "user-data.txt.i", "cloud-config.txt"):
+            self._write(cache / name, text, 0o600)
+        if not text.startswith(b"#cloud-config"):
+            print("machine: user data is no cloud-config, passed over", flush=True)
+            return
+        config: dict[str, Any] = yaml.safe_load(text)
+        for file in config.get("write_files", ()):
+            self._write(self._root / file["path"].lstrip("/"), _content(file), int(str(file.get("permissions", "0644")), 8))
+        for command in config.get("runcmd", ()):
+            if isinstance(command, list) and command[0] == "systemctl":
+                self._systemd.command(command[1:])
+            else:
+                argv = command if isinstance(command, list) else ["sh", "-c", command]
+                subprocess.run(argv, cwd=self._root, env=self._systemd.environment(), check=False)
+
+    def _install_python(self) -> None:
+        """The machine's python3 in its own path, and the commands that switch it off."""
+        folder = self._root / "usr/bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "python3").symlink_to(self._python)
+        for name in ("poweroff", "shutdown", "systemctl"):
+            condition = '[ "$1" = poweroff ] || exit 0; ' if name == "systemctl" else ""
+            self._write(folder / name, f"#!/bin/sh\n{condition}kill -TERM {os.getpid()}\n".encode(), 0o755)
+
+    @staticmethod
+    def _write(path: Path, content: bytes, mode: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=mode)
+        path.write_bytes(content)
+        path.chmod(mode)
+
+
+def _content(file: dict[str, Any]) -> bytes:
+    encoding = file.get("encoding", "")
+    content = file.get("content", "").encode()
+    if "b64" in encoding or "base64" in encoding:
+        content = base64.b64decode(content)
+    return gzip.decompress(content) if encoding.startswith("gz") else content
+
+
+def kill_descendants(pid: int) -> None:
+    """SIGKILL until there is none: a process may fork while it is being killed."""
+    while left := list(descendants(pid)):
+        for one in left:
+            try:
+                os.kill(one, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4])).live(Path(sys.argv[2]).read_bytes())

@@ -1,0 +1,212 @@
+"""A stand-in for actions/runner 2.336: its command line, files, lines, hooks, signals and exit codes; its server is the fake GitHub.
+
+Runs on the machine as bin/Runner.Listener: standard library only, any Python from 3.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+PREFIX = "ACTIONS_RUNNER_INPUT_"
+SUCCESS, TERMINATED, RETRYABLE = 0, 1, 2
+SERVER_GONE_SECONDS = 20.0
+
+
+class NoRunner(Exception):
+    """The server does not know this runner (any more)."""
+
+
+def call(server: str, path: str, body: dict[str, Any], authorization: str = "") -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Authorization": authorization}
+    asked = urllib.request.Request(server + path, json.dumps(body).encode(), headers, method="POST")
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
+    except urllib.error.HTTPError as error:
+        message = json.loads(error.read() or b"{}").get("message", "")
+        error.close()
+        raise NoRunner(message or f"Http response code: {error.code}") from None
+
+
+def inputs_from_environment() -> dict[str, str]:
+    """Arguments given in the environment, which they leave at once, as in the real one."""
+    found = {key[len(PREFIX) :].lower(): os.environ.pop(key) for key in list(os.environ) if key.startswith(PREFIX)}
+    return {key: value for key, value in found.items() if value}
+
+
+def parser(command: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    words = {"configure": ("url", "name", "labels", "work", "token", "runnergroup"), "remove": ("token",), "run": ("jitconfig", "startuptype")}[command]
+    flags = {"configure": ("unattended", "ephemeral", "replace", "no-default-labels", "disableupdate"), "remove": ("local",), "run": ("once",)}[command]
+    for word in words:
+        options.add_argument("--" + word)
+    for flag in flags:
+        options.add_argument("--" + flag, action="store_true")
+    return options
+
+
+def configure(given: argparse.Namespace) -> int:
+    if Path(".runner").exists():
+        print("Cannot configure the runner because it is already configured.")
+        return TERMINATED
+    server = given.url.rsplit("/", 2)[0]
+    asked = {
+        "runner_event": "register",
+        "url": given.url,
+        "name": given.name,
+        "labels": (given.labels or "").split(","),
+        "ephemeral": given.ephemeral,
+        "replace": given.replace,
+    }
+    answer = call(server, "/api/v3/actions/runner-registration", asked, "RemoteAuth " + given.token)
+    print("√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√ Settings Saved.")
+    remember({"agentId": answer["agentId"], "agentName": given.name, "server": server, "secret": answer["secret"], "ephemeral": given.ephemeral})
+    return SUCCESS
+
+
+def remember(told: dict[str, Any]) -> None:
+    """The real one's two files, the first with its byte order mark."""
+    settings = {"agentId": told["agentId"], "agentName": told["agentName"], "serverUrl": told["server"], "ephemeral": told.get("ephemeral", True)}
+    Path(".runner").write_text(json.dumps(settings), "utf-8-sig")
+    Path(".credentials").write_text(json.dumps({"scheme": "OAuth", "data": told["secret"]}), "utf-8")
+    Path(".credentials").chmod(0o600)
+
+
+def remove(given: argparse.Namespace) -> int:
+    if not Path(".runner").exists():
+        print("Cannot connect to server, because config files are missing. Skipping removing runner from the server.")
+        return SUCCESS
+    told = json.loads(Path(".runner").read_text("utf-8-sig"))
+    call(told["serverUrl"], "/api/v3/actions/runner-registration", {"runner_event": "remove", "name": told["agentName"]}, "RemoteAuth " + given.token)
+    forget()
+    print("√ Runner removed successfully")
+    return SUCCESS
+
+
+def forget() -> None:
+    for name in (".runner", ".credentials"):
+        if Path(name).exists():
+            Path(name).unlink()
+
+
+class Listener:
+    """Listens for jobs and runs them, one at a time."""
+
+    def __init__(self) -> None:
+        self.settings = json.loads(Path(".runner").read_text("utf-8-sig"))
+        self.secret = json.loads(Path(".credentials").read_text("utf-8"))["data"]
+        self.stopping = False
+        self.step: subprocess.Popen[bytes] | None = None
+        signal.signal(signal.SIGINT, self.stop)
+        signal.signal(signal.SIGTERM, self.stop)
+
+    def stop(self, *_: object) -> None:
+        self.stopping = True
+        if self.step:
+            self.step.kill()
+
+    def say(self, verb: str, **more: Any) -> dict[str, Any]:
+        return call(self.settings["serverUrl"], "/_runner/" + verb, {"id": self.settings["agentId"], "secret": self.secret, **more})
+
+    def listen(self) -> int:
+        self.say("open")
+        print("\n√ Connected to GitHub\n\nCurrent runner version: '2.336.0'")
+        log("Listening for Jobs")
+        heard = time.monotonic()
+        while not self.stopping:
+            try:
+                job = self.say("poll")["job"]
+                heard = time.monotonic()
+            except NoRunner:
+                print("The runner no longer exists on the server. Cleaning up local configuration.")
+                forget()
+                return TERMINATED
+            except OSError:
+                if time.monotonic() - heard > SERVER_GONE_SECONDS:
+                    return TERMINATED
+                time.sleep(0.5)
+                continue
+            if job:
+                self.work(job)
+                if self.settings["ephemeral"]:
+                    forget()
+                    return SUCCESS
+        self.say("close")
+        print("Exiting...")
+        return SUCCESS
+
+    def work(self, job: dict[str, Any]) -> None:
+        log("Running job: %s" % job["name"])
+        env = {
+            **os.environ,
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_RUN_ID": str(job["run_id"]),
+            "GITHUB_RUN_ATTEMPT": str(job["attempt"]),
+            "GITHUB_JOB": job["name"],
+            "GITHUB_REPOSITORY": job["repository"],
+            "GITHUB_SERVER_URL": job["server_url"],
+            "RUNNER_NAME": self.settings["agentName"],
+        }
+        steps = [hook_of("STARTED"), ["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], hook_of("COMPLETED")]
+        ended = [self.run(step, env) for step in steps]
+        conclusion = "cancelled" if self.stopping else "failure" if any(ended) else "success"
+        self.say("completed", conclusion=conclusion)
+        log("Job %s completed with result: %s" % (job["name"], {"success": "Succeeded", "failure": "Failed"}.get(conclusion, "Canceled")))
+
+    def run(self, argv: list[str], env: dict[str, str]) -> int:
+        if not argv:
+            return 0
+        self.step = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        code = self.step.wait()
+        self.step = None
+        return code
+
+
+def hook_of(event: str) -> list[str]:
+    script = os.environ.get("ACTIONS_RUNNER_HOOK_JOB_" + event)
+    return ["sh", script] if script else []
+
+
+def log(text: str) -> None:
+    print("%s: %s" % (datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ"), text), flush=True)
+
+
+def main(argv: list[str]) -> int:
+    command = argv[0]
+    given, unknown = parser(command).parse_known_args(argv[1:])
+    if unknown:
+        print("Unrecognized command-line input arguments for command %s: '%s'. For usage refer to: .\\config.cmd --help" % (command, ", ".join(unknown)))
+        return TERMINATED
+    for key, value in inputs_from_environment().items():
+        setattr(given, key, value)
+    try:
+        if command == "configure":
+            return configure(given)
+        if command == "remove":
+            return remove(given)
+        if given.jitconfig:
+            remember(json.loads(base64.b64decode(given.jitconfig)))
+        if not Path(".runner").exists():
+            print("Runner is not configured.")
+            return TERMINATED
+        return Listener().listen()
+    except (NoRunner, OSError) as error:
+        print("An error occurred: %s" % error)
+        return TERMINATED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""As much of systemd as our units use, for one machine below one folder. Real processes, real signals, real exit codes.
+
+Absolute paths among the arguments and the working directory are put below the machine's root; the executable stays, but
+for python3, which is the machine's own.
+"""
+
+from __future__ import annotations
+
+import configparser
+import ctypes
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
+SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+POWER_OFF = ("poweroff", "poweroff-force", "poweroff-immediate")
+PR_SET_PDEATHSIG = 1
+
+
+def seconds(text: str) -> float:
+    """systemd's time spans, such as `30s`, `1min 30s`, `90`."""
+    return sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
+
+
+def die_with_parent() -> None:
+    """In a child before exec: the kernel kills it when its parent thread ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All living processes below one, whatever session they moved to."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(entry.name))
+    todo = [pid]
+    while todo:
+        found = children.get(todo.pop(), [])
+        yield from found
+        todo += found
+
+
+class Unit:
+    """A unit file. Keys may stand more than once, so values are lists."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        parser = configparser.RawConfigParser(strict=False, dict_type=_Repeated)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(path.read_text())
+        self._values = {key: str(value).split("\n") for section in parser.sections() for key, value in parser.items(section)}
+
+    def all(self, key: str) -> list[str]:
+        return self._values.get(key, [])
+
+    def get(self, key: str, default: str = "") -> str:
+        return self.all(key)[-1] if self.all(key) else default
+
+
+class _Repeated(dict):  # type: ignore[type-arg]
+    """Lets a key be written more than once; configparser joins a list of values with line ends."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        if isinstance(value, list) and isinstance(self.get(key), list):
+            self[key].extend(value)
+        else:
+            super().__setitem__(key, value)
+
+
+@dataclass
+class Service:
+    """A running service: its process now, and whether it was told to stop."""
+
+    unit: Unit
+    process: subprocess.Popen[bytes] | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+class Systemd:
+    """The units of one machine. `power_off(why)` is called when a unit's action asks for it."""
+
+    def __init__(self, root: Path, python: str, timer_factor: float, power_off: Callable[[str], None]) -> None:
+        self._root, self._python, self._factor, self._power_off = root, python, timer_factor, power_off
+        self._services: dict[str, Service] = {}
+
+    def command(self, argv: list[str]) -> None:
+        """What stands behind `systemctl` in the machine's runcmd."""
+        verb, names = argv[0], [word for word in argv[1:] if not word.startswith("--")]
+        if verb == "poweroff":
+            self._power_off("systemctl poweroff")
+        if verb == "start" or (verb == "enable" and "--now" in argv):
+            for name in names:
+                self.start(name)
+        if verb == "stop":
+            for name in names:
+                self.stop(name, 5)
+
+    def start(self, name: str) -> None:
+        unit = Unit(self._root / "etc/systemd/system" / name)
+        target = self._run_timer if name.endswith(".timer") else self._run_service
+        threading.Thread(target=target, args=(unit,), daemon=True).start()
+
+    def stop(self, name: str, bound: float) -> None:
+        """SIGTERM to the main process, time to leave, then whatever is left of the service is killed."""
+        service = self._services.get(name)
+        if service is None:
+            return
+        service.stopping.set()
+        if service.process and service.process.poll() is None:
+            service.process.send_signal(signal.SIGTERM)
+        service.over.wait(bound)
+
+    def stop_all(self, bound: float) -> None:
+        threads = [threading.Thread(target=self.stop, args=(name, bound)) for name in list(self._services)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _run_timer(self, unit: Unit) -> None:
+        """First after OnBootSec or OnActiveSec, then each time a while after the last run began or ended."""
+        first = unit.get("OnBootSec") or unit.get("OnActiveSec") or "0"
+        again = unit.get("OnUnitInactiveSec") or unit.get("OnUnitActiveSec")
+        time.sleep(seconds(first) * self._factor)
+        while True:
+            self._run_service(Unit(self._root / "etc/systemd/system" / unit.name.replace(".timer", ".service")))
+            if not again:
+                return
+            time.sleep(seconds(again) * self._factor)
+
+    def _run_service(self, unit: Unit) -> None:
+        service = self._services[unit.name] = Service(unit)
+        code = self._exec(service, unit.get("ExecStart"))
+        self._kill_rest()
+        results = {"SERVICE_RESULT": "success" if code == 0 else "signal" if code < 0 else "exit-code", "EXIT_STATUS": str(code)}
+        for line in unit.all("ExecStopPost"):
+            self._exec(service, line, results)
+        service.over.set()
+        action = unit.get("SuccessAction" if code == 0 else "FailureAction")
+        if action in POWER_OFF and not service.stopping.is_set():
+            self._power_off(f"{unit.name} ended with {code}")
+
+    def _kill_rest(self) -> None:
+        """What a service leaves behind dies with it, as its control group would: all of the machine but the other services."""
+        others = [one.process.pid for one in self._services.values() if one.process and one.process.poll() is None]
+        kept = {*others, *(below for one in others for below in descendants(one))}
+        for pid in set(descendants(os.getpid())) - kept:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def _exec(self, service: Service, line: str, extra: dict[str, str] | None = None) -> int:
+        unit = service.unit
+        argv = [word if index == 0 else self._below(word) for index, word in enumerate(shlex.split(line.lstrip("-")))]
+        if Path(argv[0]).name == "python3":
+            argv[0] = self._python
+        folder = self._below(unit.get("WorkingDirectory", "/"))
+        added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
+        service.process = subprocess.Popen(argv, cwd=folder, env={**self.environment(), **added, **(extra or {})}, preexec_fn=die_with_parent)
+        return service.process.wait()
+
+    def _below(self, word: str) -> str:
+        return str(self._root) + word if word.startswith("/") else word
+
+    def environment(self) -> dict[str, str]:
+        """Nothing of the parent's. Jobs may be root: the sandbox makes no users."""
+        path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1"}

@@ -1,0 +1,163 @@
+"""A clock, a forge and a cloud in memory. They pass the same contract suites as the real ones (tests/contracts)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from runner_action.errors import RunnerBusy
+from runner_action.model import OWNER_TAG, CloudRequest, Download, Instance, Machine, Placement, Plan, ProviderName, Registration, Runner, Secret
+
+
+@dataclass
+class FakeClock:
+    """Time that passes only by sleeping; `each` is called after every sleep, as the world goes on meanwhile."""
+
+    at: float = 1000.0
+    each: Callable[[], None] = lambda: None
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 23, tzinfo=UTC) + timedelta(seconds=self.at)
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+        self.slept.append(seconds)
+        self.each()
+
+
+class FakeForge:
+    """A list of runners. `trouble[method]` is raised instead of an answer."""
+
+    api_url = "https://forge.test/api"
+
+    def __init__(self) -> None:
+        self.listed: dict[str, Runner] = {}
+        self.trouble: dict[str, BaseException] = {}
+        self.calls: list[str] = []
+        self._lock = threading.Lock()
+
+    def _called(self, method: str) -> None:
+        with self._lock:
+            self.calls.append(method)
+        if method in self.trouble:
+            raise self.trouble[method]
+
+    def add(self, name: str, labels: Sequence[str] = (), *, online: bool = True, busy: bool = False) -> Runner:
+        runner = Runner(id=len(self.listed) + 1, name=name, labels=frozenset(labels), online=online, busy=busy)
+        self.listed[name] = runner
+        return runner
+
+    def runners(self) -> Sequence[Runner]:
+        self._called("runners")
+        return list(self.listed.values())
+
+    def download(self, architecture: str, version: str) -> Download:
+        self._called("download")
+        return Download(url=f"https://forge.test/{architecture}/{version}.tar.gz", sha256="0" * 64, version="2.336.0")
+
+    def registration_token(self) -> Secret:
+        self._called("registration_token")
+        return Secret("canary-registration")
+
+    def removal_token(self) -> Secret:
+        self._called("removal_token")
+        return Secret("canary-removal")
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
+        self._called("register_single")
+        return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False).id)
+
+    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+        self._called("deregister")
+        if name in self.listed and self.listed[name].busy:
+            raise RunnerBusy(f"{name} is still running a job")
+        return self.listed.pop(name, None) is not None
+
+
+class FakeProvider:
+    """A cloud with two zones. `trouble[method or zone]` is raised instead of an answer; `born` is called for each new instance."""
+
+    user_data_limit = 16384
+
+    def __init__(self, born: Callable[[Instance, Machine], None] = lambda _instance, _machine: None) -> None:
+        self.instances: dict[str, Instance] = {}
+        self.machines: dict[str, Machine] = {}
+        self.trouble: dict[str, BaseException] = {}
+        self.calls: list[str] = []
+        self.consoles: dict[str, str] = {}
+        self.born = born
+        self._lock = threading.Lock()
+
+    def _called(self, method: str) -> None:
+        with self._lock:
+            self.calls.append(method)
+        if method in self.trouble:
+            raise self.trouble[method]
+
+    def plan(self, request: CloudRequest) -> Plan:
+        return Plan(
+            region="r1",
+            zone=None,
+            instance_type="small",
+            architecture="x64",
+            image="ubuntu",
+            disk_gb=request.disk_gb,
+            spot=request.spot,
+            spot_price=request.spot_price,
+        )
+
+    def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
+        self._called("resolve")
+        return [Placement(region=zone[:2], zone=zone, instance_type="small", spot=plan.spot) for zone in ("r1a", "r1b", "r2a")]
+
+    def create(self, placement: Placement, machine: Machine) -> Instance:
+        self._called("create")
+        if placement.zone in self.trouble:
+            raise self.trouble[placement.zone]
+        token = machine.identity.token(placement.zone)
+        with self._lock:
+            if token not in self.instances:
+                name = machine.identity.name
+                instance = Instance(
+                    provider=ProviderName.AWS,
+                    id=f"i-{len(self.instances)}",
+                    name=name,
+                    region=placement.region,
+                    zone=placement.zone,
+                    instance_type=placement.instance_type,
+                )
+                self.instances[token], self.machines[name] = instance, machine
+                self.born(instance, machine)
+        if "after-create" in self.trouble:
+            raise self.trouble["after-create"]
+        return self.instances[token]
+
+    def destroy(self, name: str, instance: Instance | None = None) -> bool:
+        self._called("destroy")
+        ended = [token for token, one in self.instances.items() if one.name == name and one.alive]
+        for token in ended:
+            self.instances[token] = replace(self.instances[token], alive=False)
+        return bool(ended)
+
+    def find(self, tags: Mapping[str, str]) -> Sequence[Instance]:
+        marked = {**tags, OWNER_TAG: "runner"}
+        return [one for one in self.instances.values() if one.alive and marked.items() <= self.machines[one.name].tags.items()]
+
+    def look(self, instance: Instance) -> Instance:
+        self._called("look")
+        now = next(one for one in self.instances.values() if one.id == instance.id)
+        return replace(now, address="203.0.113.7")
+
+    def console(self, instance: Instance) -> str:
+        self._called("console")
+        return self.consoles.get(instance.name, "")
+
+    @property
+    def alive(self) -> list[Instance]:
+        return [one for one in self.instances.values() if one.alive]

@@ -1,0 +1,127 @@
+"""How each CI is told: outputs, summary, masks, annotations, and the name derived from the job."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from runner_action import ci, inputs
+from runner_action.errors import ConfigurationError, InputError
+from runner_action.model import Instance, Launched, ProviderName, Report
+from tests.test_launch import request
+
+INSTANCE = Instance(
+    provider=ProviderName.AWS, id="i-1", name="cml-1", region="us-west-1", zone="us-west-1a", instance_type="m6i.2xlarge", spot=True, address="203.0.113.7"
+)
+ONE = Launched(runner_name="cml-1", labels=("cml", "gpu"), reused=False, launch_seconds=31.25, instance=INSTANCE)
+REPORT = Report(
+    launched=(ONE,), tried=("m6i.2xlarge spot in us-west-1b: full", "m6i.2xlarge spot in us-west-1a: yes"), stages={"created": 4.0, "online": 31.25}
+)
+GITHUB_JOB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "octo/train",
+    "GITHUB_RUN_ID": "1",
+    "GITHUB_RUN_ATTEMPT": "1",
+    "GITHUB_JOB": "launch",
+    "GITHUB_ACTION": "__run",
+    "RUNNER_NAME": "GitHub Actions 7",
+}
+GITLAB_JOB = {"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.com", "CI_PROJECT_PATH": "octo/train", "CI_PIPELINE_ID": "2", "CI_JOB_ID": "3"}
+
+
+def test_outputs_are_those_of_the_schema() -> None:
+    assert set(ci.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"])
+    told = ci.outputs([ONE])
+    assert told["instance-ip"] == told["instanceIp"] == "203.0.113.7"
+    assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == ("cml,gpu", "true", "false", "31.25")
+    assert json.loads(told["runners"])[0]["instance-id"] == "i-1"
+
+
+@pytest.mark.parametrize("key", [key for key in GITHUB_JOB if key != "GITHUB_ACTIONS"])
+def test_the_name_is_the_same_for_the_same_step_and_another_for_any_other(key: str) -> None:
+    first = ci.run_of(GITHUB_JOB)
+    assert first == ci.run_of(dict(GITHUB_JOB))
+    assert ci.run_of({**GITHUB_JOB, key: "9"}).derived_name != first.derived_name
+    assert first.title == "octo/train run 1 attempt 1"
+
+
+def test_the_name_in_gitlab_and_outside_of_ci() -> None:
+    assert ci.run_of(GITLAB_JOB) == ci.run_of(GITLAB_JOB)
+    assert ci.run_of(GITLAB_JOB).title == "octo/train job 3"
+    by_hand = [ci.run_of({}) for _ in range(2)]
+    assert by_hand[0].key != by_hand[1].key
+    assert by_hand[0].derived_name.startswith("cml-")
+
+
+def test_github_gets_its_files(tmp_path: Path) -> None:
+    environ = {**GITHUB_JOB, "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    front = ci.GitHubFront(environ, io.StringIO())
+    front.done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    lines = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
+    assert lines["runner-name"] == "cml-1"
+    summary = (tmp_path / "summary").read_text()
+    assert "| `cml-1` | cml,gpu | i-1 | m6i.2xlarge (spot) | us-west-1a | 203.0.113.7 | 31 s |" in summary
+    assert "us-west-1b: full" in summary
+    assert "online 31.2" in summary
+
+
+def test_github_commands_are_escaped_and_folded() -> None:
+    out = io.StringIO()
+    front = ci.GitHubFront(GITHUB_JOB, out)
+    front.mask("one\ntwo%")
+    front.error(InputError(["a", "b"]))
+    front.crash("Traceback…")
+    logger = logging.Logger("test")
+    logger.addHandler(front.handler())
+    logger.warning("50% gone\nreally")
+    logger.error("The console ends:\nline 1\nline 2")
+    logger.info("plain")
+    text = out.getvalue()
+    assert "::add-mask::one\n::add-mask::two%25\n" in text
+    assert "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was created." in text
+    assert "::group::Traceback, for the report\nTraceback…\n::endgroup::" in text
+    assert "::warning::50%25 gone%0Areally\n" in text
+    assert "::group::The console ends:\nline 1\nline 2\n::endgroup::\nplain\n" in text
+
+
+def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
+    out = io.StringIO()
+    front = ci.GitLabFront({**GITLAB_JOB, "CI_PROJECT_DIR": str(tmp_path)}, out)
+    front.done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    front.error(ConfigurationError("what", "do this"))
+    lines = dict(line.split("=", 1) for line in (tmp_path / "cml-runner.env").read_text().splitlines())
+    assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["LAUNCH_SECONDS"]) == ("cml-1", "203.0.113.7", "31.25")
+    assert all(name.replace("_", "").isalnum() and name.isupper() for name in lines)
+    assert "what\ndo this" in out.getvalue()
+
+
+def test_a_terminal_gets_a_block_or_json() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    ci.TerminalFront(out, err, as_json=True).done(ci.outputs([ONE]), "")
+    assert json.loads(out.getvalue())["runners"][0]["runner-name"] == "cml-1"
+    out.truncate(0)
+    ci.TerminalFront(out, err, as_json=False).done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    assert "Runner online" in out.getvalue()
+    assert err.getvalue() == ""
+
+
+def test_which_front() -> None:
+    assert isinstance(ci.front_for(GITHUB_JOB, as_json=False), ci.GitHubFront)
+    assert isinstance(ci.front_for(GITLAB_JOB, as_json=False), ci.GitLabFront)
+    assert isinstance(ci.front_for({}, as_json=False), ci.TerminalFront)
+    assert isinstance(ci.front_for(GITHUB_JOB, as_json=True), ci.TerminalFront)
+
+
+def test_the_line_that_scripts_of_cml_search() -> None:
+    """The keys of cml-behaviour.md 2.3 that still mean something."""
+    line = json.loads(ci.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never"), REPORT))
+    assert line["instanceIp"] == "203.0.113.7"
+    assert (line["id"], line["region"], line["instanceType"], line["idleTimeout"], line["metadata"]) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
+    assert {"awsSecurityGroup", "awsSubnetId", "cloud", "driver", "image", "instanceGpu", "instanceHddSize", "instancePermissionSet"} <= set(line)
+    assert {"labels", "name", "repo", "single", "spot", "spotPrice"} <= set(line)
+    assert "canary" not in str(line)

@@ -1,0 +1,305 @@
+"""The launch story against a forge and a cloud in memory: order, ladder, waiting, and above all that nothing is left."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runner_action.errors import (
+    AuthError,
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ForgeError,
+    InputError,
+    MachineFailed,
+    QuotaError,
+    RunnerActionError,
+    TimedOut,
+)
+from runner_action.inputs import Raw, parse
+from runner_action.launch import LOOK_EVERY, Launch
+from runner_action.model import Instance, LaunchRequest, Machine, Report, Run
+from tests.fakes import FakeClock, FakeForge, FakeProvider
+
+RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
+
+
+def request(*argv: str) -> LaunchRequest:
+    words = ["--repo=https://github.com/octo/train", "--token=canary-token", "--cloud=aws", *argv]
+    flags: dict[str, list[str]] = {}
+    for word in words:
+        name, _, text = word.removeprefix("--").partition("=")
+        flags.setdefault(name, []).append(text or "true")
+    return parse(Raw(flags=flags, environ={}), lambda _: None)[0]
+
+
+class Story:
+    """A launch in a world where machines come online after `boot` seconds, unless told otherwise."""
+
+    def __init__(self, *argv: str, boot: float = 3.0) -> None:
+        self.clock, self.forge, self.boot = FakeClock(), FakeForge(), boot
+        self.booting: list[tuple[float, str]] = []
+        self.provider = FakeProvider(self._born)
+        self.clock.each = self._time_passes
+        self.request = request(*argv)
+
+    def _born(self, instance: Instance, machine: Machine) -> None:
+        self.booting.append((self.clock.at + self.boot, instance.name))
+
+    def _time_passes(self) -> None:
+        for due, name in list(self.booting):
+            if self.clock.at >= due:
+                self.booting.remove((due, name))
+                self.forge.add(name, self.request.labels)
+
+    def launch(self) -> Report:
+        return Launch(self.request, RUN, self.forge, self.provider, self.clock, self.clock.at).launch()
+
+    def spec(self, name: str = "cml-0123456789") -> dict[str, Any]:
+        config = json.loads(gzip.decompress(self.provider.machines[name].user_data).split(b"\n", 1)[1])
+        content = next(file["content"] for file in config["write_files"] if file["path"].endswith("spec.json"))
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+
+def test_a_runner_comes_online() -> None:
+    story = Story("--labels=cml,gpu")
+    report = story.launch()
+    assert [one.runner_name for one in report.launched] == ["cml-0123456789"]
+    assert report.launched[0].instance is not None
+    assert report.launched[0].instance.address == "203.0.113.7"
+    assert report.launched[0].labels == ("cml", "gpu")
+    assert report.stages["online"] == pytest.approx(story.clock.at - 1000, abs=0.1)
+    assert len(story.provider.alive) == 1
+
+
+def test_each_question_is_asked_once() -> None:
+    story = Story(boot=0.5)
+    story.launch()
+    assert sorted(story.forge.calls) == ["download", "registration_token", "runners", "runners", "runners"]
+    assert sorted(story.provider.calls) == ["create", "look", "resolve"]
+
+
+def test_everything_is_tagged_and_expires() -> None:
+    story = Story("--cloud-metadata=team=a=b", "--max-lifetime=1h", "--start-timeout=10m")
+    story.launch()
+    marks = dict(story.provider.machines["cml-0123456789"].tags)
+    assert marks.pop("cml-runner:expiry").startswith("2026-11-23T01:26:4")
+    assert marks == {
+        "Name": "cml-0123456789",
+        "cml-runner": "runner",
+        "cml-runner:name": "cml-0123456789",
+        "cml-runner:repository": "https://github.com/octo/train",
+        "cml-runner:run": "octo/train run 1",
+        "team": "a=b",
+    }
+
+
+def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
+    restarting, lasting, single = Story(), Story("--no-retry"), Story("--single", "--no-retry")
+    for story in (restarting, lasting, single):
+        story.launch()
+    held = ("api_token", "registration_token", "removal_token", "jit_config")
+    assert [restarting.spec().get(key) for key in held] == ["canary-token", "canary-registration", None, None]
+    assert [lasting.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
+    assert [single.spec().get(key) for key in held] == [None, None, "canary-removal", "canary-jit"]
+    assert Story("--restart-token=canary-other").request.restart_token != Story().request.restart_token
+
+
+def test_several_runners_are_launched_side_by_side() -> None:
+    story = Story("--count=3", "--name=train")
+    report = story.launch()
+    assert [one.runner_name for one in report.launched] == ["train-1", "train-2", "train-3"]
+    assert {story.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {"train-1", "train-2", "train-3"}
+
+
+def test_a_dry_run_creates_and_registers_nothing() -> None:
+    story = Story("--dry-run")
+    report = story.launch()
+    assert [str(rung) for rung in report.ladder] == ["small on demand in r1a", "small on demand in r1b", "small on demand in r2a"]
+    assert "create" not in story.provider.calls
+    assert set(story.forge.calls) == {"runners", "download"}
+
+
+# --- reuse
+
+
+@pytest.mark.parametrize(
+    ("flag", "labels", "online", "busy", "reused"),
+    [
+        ("--reuse", ["cml", "gpu", "x"], True, False, True),
+        ("--reuse", ["cml", "gpu"], True, True, True),
+        ("--reuse", ["cml"], True, False, False),
+        ("--reuse", ["cml", "gpu"], False, False, False),
+        ("--reuse-idle", ["cml", "gpu"], True, False, True),
+        ("--reuse-idle", ["cml", "gpu"], True, True, False),
+    ],
+)
+def test_reuse(flag: str, labels: list[str], online: bool, busy: bool, reused: bool) -> None:
+    story = Story("--labels=cml,gpu", flag)
+    story.forge.add("other", labels, online=online, busy=busy)
+    launched = story.launch().launched[0]
+    assert launched.reused is reused
+    assert ("create" in story.provider.calls) is not reused
+    assert launched.runner_name == ("other" if reused else "cml-0123456789")
+
+
+def test_reuse_by_name() -> None:
+    story = Story("--reuse", "--name=train")
+    story.forge.add("train", ["something", "else"])
+    assert story.launch().launched[0].reused
+
+
+def test_reuse_asks_for_no_registration_token_before_it_knows() -> None:
+    story = Story("--reuse")
+    story.forge.add("other", ["cml"])
+    story.launch()
+    assert "registration_token" not in story.forge.calls
+
+
+def test_a_name_in_use_is_refused() -> None:
+    story = Story("--name=train")
+    story.forge.add("train", ["other"])
+    with pytest.raises(InputError, match="train is in use"):
+        story.launch()
+    assert "create" not in story.provider.calls
+
+
+# --- the ladder
+
+
+def test_no_capacity_means_the_next_placement() -> None:
+    story = Story()
+    story.provider.trouble["r1a"] = CapacityError("none in r1a")
+    report = story.launch()
+    assert report.launched[0].instance is not None
+    assert report.launched[0].instance.zone == "r1b"
+    assert report.tried == ("small on demand in r1a: none in r1a", "small on demand in r1b: yes")
+
+
+def test_no_quota_means_the_next_region() -> None:
+    story = Story()
+    story.provider.trouble["r1a"] = QuotaError("limit of r1")
+    launched = story.launch().launched[0]
+    assert launched.instance is not None
+    assert launched.instance.zone == "r2a"
+    assert story.provider.calls.count("create") == 2
+
+
+@pytest.mark.parametrize("error", [CredentialsError("no"), ConfigurationError("no")])
+def test_what_no_other_placement_would_help_ends_at_once(error: RunnerActionError) -> None:
+    story = Story()
+    story.provider.trouble["r1a"] = error
+    with pytest.raises(type(error)):
+        story.launch()
+    assert story.provider.calls.count("create") == 1
+    assert story.provider.alive == []
+
+
+def test_all_placements_full_tells_each() -> None:
+    story = Story()
+    story.provider.trouble.update({zone: CapacityError(f"none in {zone}", "try elsewhere") for zone in ("r1a", "r1b", "r2a")})
+    with pytest.raises(CapacityError, match=r"none in r1a.*none in r1b.*none in r2a") as caught:
+        story.launch()
+    assert caught.value.hint == "try elsewhere"
+
+
+# --- nothing is left
+
+
+FAULTS: list[tuple[str, str, BaseException]] = [
+    ("forge", "runners", AuthError("401")),
+    ("forge", "download", ForgeError("404")),
+    ("forge", "registration_token", AuthError("403")),
+    ("provider", "resolve", ConfigurationError("no image")),
+    ("provider", "create", ConfigurationError("no")),
+    ("provider", "after-create", ConfigurationError("the answer was lost")),
+    ("provider", "look", ConfigurationError("throttled")),
+    ("forge", "runners", KeyboardInterrupt()),
+    ("provider", "after-create", RuntimeError("a bug")),
+]
+
+
+@pytest.mark.parametrize(("where", "method", "error"), FAULTS, ids=[f"{where}.{method}: {type(error).__name__}" for where, method, error in FAULTS])
+@pytest.mark.parametrize("argv", [(), ("--single",), ("--count=3",)], ids=["lasting", "single", "three"])
+def test_whatever_fails_nothing_is_left(where: str, method: str, error: BaseException, argv: tuple[str, ...]) -> None:
+    story = Story(*argv)
+    getattr(story, where).trouble[method] = error
+    if (method, argv) == ("registration_token", ("--single",)):
+        story.forge.trouble["register_single"] = error
+    with pytest.raises(type(error)):
+        story.launch()
+    assert story.provider.alive == []
+    assert story.forge.listed == {}
+
+
+def test_nothing_is_taken_back_that_was_not_begun() -> None:
+    story = Story()
+    story.forge.trouble["runners"] = AuthError("401")
+    with pytest.raises(AuthError):
+        story.launch()
+    assert "destroy" not in story.provider.calls
+    assert "deregister" not in story.forge.calls
+
+
+def test_a_machine_that_never_comes_online_is_taken_back() -> None:
+    story = Story("--start-timeout=60", boot=10_000)
+    with pytest.raises(TimedOut, match="runner to be online"):
+        story.launch()
+    assert story.provider.alive == []
+    assert story.clock.at - 1000 <= 60 + 5
+
+
+def test_one_of_three_not_online_takes_all_back() -> None:
+    story = Story("--count=3", "--start-timeout=60")
+    story.provider.born = lambda instance, machine: None if instance.name.endswith("2") else story._born(instance, machine)
+    with pytest.raises(TimedOut):
+        story.launch()
+    assert story.provider.alive == []
+    assert story.forge.listed == {}
+
+
+def test_the_machines_own_reason_ends_the_wait() -> None:
+    story = Story(boot=10_000)
+    story.provider.consoles["cml-0123456789"] = 'boot\ncml-runner: {"stage": "agent"}\ncml-runner: {"stage": "failed", "why": "startup script: exit code 3"}\n'
+    with pytest.raises(MachineFailed, match="startup script: exit code 3"):
+        story.launch()
+    assert story.clock.at - 1000 < 2 * LOOK_EVERY
+    assert story.provider.alive == []
+
+
+def test_a_machine_that_was_ended_by_somebody_ends_the_wait() -> None:
+    story = Story(boot=10_000)
+
+    def end_it() -> None:
+        for token, one in story.provider.instances.items():
+            story.provider.instances[token] = replace(one, alive=False)
+
+    story.clock.each = end_it
+    with pytest.raises(MachineFailed, match="ended before"):
+        story.launch()
+
+
+def test_taking_back_goes_on_when_a_step_of_it_fails(caplog: pytest.LogCaptureFixture) -> None:
+    story = Story("--single", "--start-timeout=30", boot=10_000)
+    story.provider.trouble["destroy"] = CredentialsError("expired")
+    with pytest.raises(TimedOut):
+        story.launch()
+    assert story.forge.listed == {}
+    assert "could not be ended" in caplog.text
+
+
+def test_no_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    for error in (ConfigurationError("no"), RuntimeError("a bug")):
+        story = Story("--single")
+        story.provider.trouble["after-create"] = error
+        with pytest.raises(type(error)):
+            story.launch()
+        assert "canary" not in repr(story.request) + str(story.request)
+    assert "canary" not in caplog.text
