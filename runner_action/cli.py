@@ -25,16 +25,13 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit code. `runner` as the first word is CML's (`cml runner launch`); no command at all is `launch`."""
-    words = list(argv)
-    if words[:1] == ["runner"]:
-        words = words[1:]
-    if words[:1] == ["sandbox"]:
+    """The exit code. No command at all is `launch`."""
+    if argv[:1] == ["sandbox"]:
         from runner_action.sandbox import demo  # an optional extra
 
-        return demo.main(words[1:], environ)
+        return demo.main(argv[1:], environ)
     began = time.monotonic()
-    flags, unknown = _flags(words[1:] if words[:1] == ["launch"] else words)
+    flags, unknown = flags_of(argv)
     as_json = bool(flags.pop("json", None))
     front = ci.front_for(environ, as_json=as_json)
     raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
@@ -64,7 +61,7 @@ def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front,
 
     clock = SystemClock()
     run = ci.run_of(environ)
-    forge = forge_for(request.forge, request.repository, request.token, _api_url(request, environ))
+    forge = forge_for(request.forge, request.repository, request.token, _api_url(request, environ), request.runner_group)
     provider = provider_for(request.cloud.provider, clock)
     with _signals():
         report = Launch(request, run, forge, provider, clock, began).launch()
@@ -80,8 +77,15 @@ def _api_url(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
     return environ.get(api) if environ.get(server, "").rstrip("/") == request.repository.server else None
 
 
-def _flags(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Flags by input name, with every text given for them, and what is no flag of ours."""
+def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Flags by input name, with every text given for them, and what is no flag of ours.
+
+    The words `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
+    """
+    words = list(argv)
+    for word in ("runner", "launch"):
+        if words[:1] == [word]:
+            words = words[1:]
     parser = argparse.ArgumentParser(
         prog="cml-runner launch",
         description="Launches a self-hosted runner on your own cloud and waits until it is online.",
@@ -98,7 +102,7 @@ def _flags(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
             _add(group, flag, prop, hidden=flag != name)
     for flag in inputs.schema()["x-retired"]:
         parser.add_argument(f"--{flag}", dest=flag, action="append", help=argparse.SUPPRESS)
-    known, unknown = parser.parse_known_args(list(words))
+    known, unknown = parser.parse_known_args(words)
     return vars(known), unknown
 
 

@@ -7,8 +7,6 @@ The validated document never holds a secret: jsonschema prints documents.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner_action.conversion import convert, public_half, repository_url
 from runner_action.errors import InputError
 from runner_action.model import CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, Reuse, Secret
 
 Schema = Mapping[str, Any]
-UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400, "day": 86400}
-_TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
 
 
 @cache
@@ -80,66 +77,23 @@ def _collect(raw: Raw, read_file: Callable[[str], str | None]) -> Iterator[tuple
     for name, prop in schema()["properties"].items():
         found = _text(name, prop, raw)
         if found:
-            yield name, Given(_convert(found[0], prop, read_file), found[1])
+            yield name, Given(convert(found[0], prop, read_file), found[1])
 
 
 def _text(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
     """The first source that says something about an input. GitHub keeps the hyphens of an input's name in its variable."""
+    absent = ("infer",) if prop.get("writeOnly") else ()  # the word of CML's default
     for flag in (name, *prop.get("x-aliases", ())):
-        texts = [text for text in raw.flags.get(flag, ()) if text]
+        texts = [text for text in raw.flags.get(flag, ()) if text and text not in absent]
         if texts:
             return texts, f"--{flag}"
     variables = [(f"INPUT_{name.upper()}", f"input {name}")]
     variables += [(variable, variable) for variable in (f"CML_RUNNER_{name.upper().replace('-', '_')}", *prop.get("x-env", ()))]
     for variable, source in variables:
         text = raw.environ.get(variable, "").strip()
-        if text and not (prop.get("writeOnly") and text == "infer"):
+        if text and text not in absent:
             return [text], source
     return None
-
-
-def _convert(texts: Sequence[str], prop: Schema, read_file: Callable[[str], str | None]) -> Any:
-    """Text to the schema's type; what cannot be converted stays text, for the schema to refuse."""
-    text = texts[-1]
-    match prop["type"], prop.get("format"):
-        case "array", _:
-            return [item for text in texts for item in re.split(prop["x-split"], text.strip()) if item]
-        case "boolean", _:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
-        case "integer", "duration":
-            return _seconds(text)
-        case ("integer" | "number") as kind, _:
-            try:
-                return int(text) if kind == "integer" else float(text)
-            except ValueError:
-                return text
-        case _, "repository":
-            return text.strip()
-        case _, "script":
-            return _script(text, read_file)
-        case _:
-            return text
-
-
-def _seconds(text: str) -> int | str:
-    """`300`, `5m`, `1d 3h 25m 18s`, `never`: seconds, -1 for never; the text itself if it is no time."""
-    plain = text.strip().lower()
-    if plain == "never":
-        return -1
-    if re.fullmatch(r"-?\d+", plain):
-        return int(plain)
-    parts = _TIME.findall(plain)
-    if not parts or _TIME.sub("", plain) or any(unit not in UNITS for _, unit in parts):
-        return text
-    return sum(int(number) * UNITS[unit] for number, unit in parts)
-
-
-def _script(text: str, read_file: Callable[[str], str | None]) -> str:
-    """Script text from Base64 or from a file; empty if it is neither, for the schema to refuse."""
-    try:
-        return base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return read_file(text) or ""
 
 
 # --- inference
@@ -158,22 +112,6 @@ def _infer(given: dict[str, Given], environ: Mapping[str, str]) -> None:
         given["repo"] = Given(repository_url(str(given["repo"].value), asked, servers), given["repo"].source)
         if asked is None and (forge := _forge_of(str(given["repo"].value), servers)):
             given["driver"] = Given(forge.value, given["repo"].source)
-
-
-def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
-    """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if it is none of them."""
-    if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
-        text = f"https://{match[1]}/{match[2]}"
-    elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
-        server = servers.get(ForgeName.GITLAB if forge == "gitlab" else ForgeName.GITHUB) or next(filter(None, servers.values()), "")
-        text = f"{server or ('https://gitlab.com' if forge == 'gitlab' else 'https://github.com')}/{text}"
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
-        return text
-    over_ssh = parts.scheme in ("ssh", "git")
-    host = parts.hostname if over_ssh or not parts.port else f"{parts.hostname}:{parts.port}"
-    path = parts.path.strip("/").removesuffix(".git")
-    return f"{'https' if over_ssh else parts.scheme}://{host}/{path}"
 
 
 def _forge_of(url: str, servers: Mapping[ForgeName, str]) -> ForgeName | None:
@@ -240,7 +178,7 @@ def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
     """What a launch cannot do without, and no default can know."""
     if "repo" not in given:
         yield _named("{repo} is missing: write the repository's URL, or run this in a GitHub or GitLab job", given, environ)
-    elif "driver" not in given:
+    elif "driver" not in given and "//" in str(given["repo"].value):
         yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
     if "token" not in given:
         yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
@@ -288,20 +226,6 @@ def _defaults() -> dict[str, Any]:
 
 def _pairs(items: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
-
-
-def public_half(private: str) -> str:
-    """The public half of a private SSH key, as one line for authorized_keys. Raises ValueError without any of the key's text."""
-    from cryptography.hazmat.primitives import serialization  # only for debugging sessions
-
-    text = private.strip().encode() + b"\n"
-    load = serialization.load_ssh_private_key if b"OPENSSH" in text else serialization.load_pem_private_key
-    try:
-        key = load(text, password=None).public_key()
-        line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    except Exception:  # noqa: BLE001  the library has a dozen classes for it, and texts that may quote the key
-        raise ValueError("not a private key") from None
-    return line.decode()
 
 
 def _request(value: Mapping[str, Any]) -> LaunchRequest:

@@ -24,7 +24,7 @@ os.environ.update(MOTO_ENABLE_AMI_VALIDATION="1", MOTO_ENABLE_KEYPAIR_VALIDATION
 
 from moto.backends import get_backend
 from moto.ec2.models.amis import Ami
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
 ACCOUNT = "123456789012"

@@ -41,5 +41,5 @@ def test_every_secret_is_known_as_one() -> None:
     assert sorted(SPEC.secrets()) == ["canary-api", "canary-jit"]
     fields = {field.name for field in dataclasses.fields(AgentSpec)}
     holders = {name for name in fields if "token" in name or "jit" in name}
-    everything = dataclasses.replace(SPEC, **{name: f"canary-{name}" for name in holders})
+    everything = dataclasses.replace(SPEC, **{name: f"canary-{name}" for name in holders})  # type: ignore[arg-type]
     assert len(everything.secrets()) == len(holders)

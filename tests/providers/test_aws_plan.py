@@ -107,6 +107,7 @@ def test_golden_run_instances() -> None:
     spot = replace(PLACEMENT, spot=True, spot_price=0.25, profile_arn="arn:aws:iam::123456789012:instance-profile/x")
     found = [words.run_instances(placement, MACHINE, ["sg-1"], "token") for placement in (PLACEMENT, spot)]
     shape = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    assert shape is not None
     for one in found:
         report = ParamValidator().validate({**one, "UserData": "text"}, shape)
         assert not report.has_errors(), report.generate_report()

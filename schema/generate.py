@@ -1,0 +1,142 @@
+"""Writes the parts of other files that follow from inputs.schema.json, between markers; `--check` fails if one is stale.
+
+    python schema/generate.py            write
+    python schema/generate.py --check    print the difference and exit 1 if there is one
+
+A block begins with a line that holds `generated from schema/inputs.schema.json: NAME` and ends with one that holds
+`end of NAME`; what it holds is made by the function of that name below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FILES = ("action.yml", "gitlab-component/templates/launch-runner.yml", "README.md")
+Schema = Mapping[str, Any]
+BLOCK = re.compile(
+    r"(?P<begin>^[^\n]*generated from schema/inputs\.schema\.json: (?P<name>[a-z-]+)[^\n]*\n)(?P<body>.*?)(?P<end>^[^\n]*end of (?P=name)[^\n]*$)", re.M | re.S
+)
+
+
+def render(schema: Schema, text: str) -> str:
+    """The same text with every block made anew. Raises KeyError for a block of an unknown name."""
+
+    def made(match: re.Match[str]) -> str:
+        return match["begin"] + BLOCKS[match["name"]](schema) + match["end"]
+
+    return BLOCK.sub(made, text)
+
+
+def default_of(prop: Schema) -> str:
+    """The default as a person would write it; empty if there is none."""
+    default = prop.get("default")
+    if default is None or default == []:
+        return ""
+    if isinstance(default, list):
+        return ",".join(default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def described(prop: Schema) -> str:
+    """The description, with choices and default in words."""
+    text = str(prop["description"])
+    if "enum" in prop:
+        text += f" One of {', '.join(prop['enum'])}."
+    return text + (f" Default: {default_of(prop)}." if default_of(prop) else "")
+
+
+def action_inputs(schema: Schema) -> str:
+    """No `default:` keys: an input that was not given must not look as if it were, or it would hide a variable."""
+    lines = []
+    for name, prop in schema["properties"].items():
+        lines += [f"  {name}:", f"    description: {json.dumps(described(prop), ensure_ascii=False)}", "    required: false"]
+    return "\n".join(lines) + "\n"
+
+
+def action_outputs(schema: Schema) -> str:
+    lines = []
+    for name, prop in schema["$defs"]["outputs"]["properties"].items():
+        lines += [f"  {name}:", f"    description: {json.dumps(prop['description'], ensure_ascii=False)}"]
+    return "\n".join(lines) + "\n"
+
+
+def component_properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """GitLab shows inputs in its logs, so secrets are none: they are masked variables."""
+    return ((name, prop) for name, prop in schema["properties"].items() if not prop.get("writeOnly"))
+
+
+def component_inputs(schema: Schema) -> str:
+    """All are strings that may be empty, and empty means not given, as everywhere: a default here would hide a variable."""
+    lines = []
+    for name, prop in component_properties(schema):
+        lines += [f"    {name}:", f"      description: {json.dumps(described(prop), ensure_ascii=False)}"]
+        if "enum" in prop:
+            lines.append(f"      options: {json.dumps(['', *prop['enum']])}")
+        elif prop["type"] == "boolean":
+            lines.append('      options: ["", "true", "false"]')
+        lines.append('      default: ""')
+    return "\n".join(lines) + "\n"
+
+
+def component_variables(schema: Schema) -> str:
+    names = (name for name, _ in component_properties(schema))
+    return "".join(f'    CML_RUNNER_{name.upper().replace("-", "_")}: "$[[ inputs.{name} ]]"\n' for name in names)
+
+
+def readme_inputs(schema: Schema) -> str:
+    groups: dict[str, list[str]] = {}
+    for name, prop in schema["properties"].items():
+        choices = f" One of {', '.join(f'`{word}`' for word in prop['enum'])}." if "enum" in prop else ""
+        default = f"`{default_of(prop)}`" if default_of(prop) else ""
+        row = f"| `{name}` | {default} | {_cell(prop['description'] + choices)} |"
+        groups.setdefault(prop["x-group"], []).append(row)
+    head = "| input | default | |\n| --- | --- | --- |\n"
+    return "\n" + "\n".join(f"**{group}**\n\n{head}" + "\n".join(rows) + "\n" for group, rows in groups.items()) + "\n"
+
+
+def readme_outputs(schema: Schema) -> str:
+    rows = (f"| `{name}` | {_cell(prop['description'])} |" for name, prop in schema["$defs"]["outputs"]["properties"].items())
+    return "\n| output | |\n| --- | --- |\n" + "\n".join(rows) + "\n\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+BLOCKS: Mapping[str, Callable[[Schema], str]] = {
+    "action-inputs": action_inputs,
+    "action-outputs": action_outputs,
+    "component-inputs": component_inputs,
+    "component-variables": component_variables,
+    "readme-inputs": readme_inputs,
+    "readme-outputs": readme_outputs,
+}
+
+
+def main(words: list[str]) -> int:
+    schema = json.loads((ROOT / "schema" / "inputs.schema.json").read_text("utf-8"))
+    stale = 0
+    for name in FILES:
+        file = ROOT / name
+        before = file.read_text("utf-8")
+        after = render(schema, before)
+        if before == after:
+            continue
+        if "--check" in words:
+            stale += 1
+            print("".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (generated)")))
+            print(f"{name} is stale: run `make generate`")
+        else:
+            file.write_text(after, encoding="utf-8")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

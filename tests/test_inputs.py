@@ -1,0 +1,130 @@
+"""Inputs: a case is a file in tests/inputs/. Valid ones hold the expected request, invalid ones the exact problems, in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner_action import cli, inputs
+from runner_action.errors import InputError
+from runner_action.model import Secret
+
+FOLDER = Path(__file__).parent / "inputs"
+VALID = sorted((FOLDER / "valid").glob("*.json"))
+INVALID = sorted((FOLDER / "invalid").glob("*.json"))
+FILES = {"./setup.sh": "echo from a file\n"}
+
+
+def case(path: Path) -> tuple[dict[str, Any], inputs.Raw]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    flags, unknown = cli.flags_of(found["argv"])
+    return found, inputs.Raw(flags=flags, environ=found.get("environ", {}), unknown=unknown)
+
+
+def field(request: object, name: str) -> Any:
+    """A field by its dotted name, in JSON's types."""
+    value: Any = request
+    for part in name.split("."):
+        value = getattr(value, part)
+    if isinstance(value, Secret):
+        return value.reveal()
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_valid(path: Path) -> None:
+    found, raw = case(path)
+    request, warnings = inputs.parse(raw, FILES.get)
+    assert {name: field(request, name) for name in found["expect"]} == found["expect"]
+    assert warnings == found.get("warnings", [])
+    assert "canary" not in repr(request)
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_invalid(path: Path) -> None:
+    found, raw = case(path)
+    with pytest.raises(InputError) as caught:
+        inputs.parse(raw, FILES.get)
+    assert list(caught.value.problems) == found["problems"]
+    assert caught.value.exit_code == 2
+    assert "canary" not in str(caught.value)
+
+
+def test_every_rule_of_the_schema_is_refused_by_some_case() -> None:
+    """A rule without a case could never fire, and nobody would know."""
+    told = " ".join(problem for path in INVALID for problem in json.loads(path.read_text("utf-8"))["problems"])
+    messages = [rule["x-message"] for rule in inputs.schema()["allOf"]]
+    messages += [prop["x-message"] for name, prop in inputs.schema()["properties"].items() if "x-message" in prop and name not in UNREACHED]
+    silent = [message for message in messages if message.rpartition("}")[2] not in told]
+    assert silent == []
+
+
+UNREACHED = {
+    "runner-group": "refused characters only",
+    "cloud-region": "AWS has a stricter rule; the others have no provider yet",
+    "cloud-type": "refused characters only",
+    "cloud-image": "AWS has a stricter rule",
+    "cloud-permission-set": "AWS has a stricter rule",
+    "docker-volumes": "its forge has no provider yet",
+    "cloud-kubernetes-node-selector": "its cloud has no provider yet",
+}
+
+
+def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["launch", "--cloud=aws", "--cloud-region=us-wst", "--idle-timeout=-7", "--single", "--reuse"]
+    assert cli.main(argv, {"REPO_TOKEN": "canary", "CML_REPO": "octo/train"}) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: 3 problems with the inputs:\n  1. --idle-timeout=-7 wants")
+    assert "\n  2. --single and --reuse exclude" in told
+    assert "\n  3. --cloud-region=us-wst" in told
+    assert "did you mean `us-west`?" in told
+    assert "canary" not in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--cloud=azure", "--cloud-region=us-west", "--repo=octo/train"], "azure is not there yet"),
+        (["--cloud=gcp", "--repo=octo/train"], "gcp is not there yet"),
+        (["--cloud=kubernetes", "--repo=octo/train"], "kubernetes is not there yet"),
+        (["--cloud=aws", "--repo=https://gitlab.com/octo/train"], "gitlab is not there yet"),
+        (["--cloud=aws", "--repo=https://github.com/octo"], "this version works with `https://github.com/owner/name`"),
+        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "a repository has no runner groups"),
+    ],
+)
+def test_what_is_not_there_yet_is_refused_in_one_sentence(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv, {"REPO_TOKEN": "canary"}) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_help_has_every_input_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"], {})
+    assert stopped.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name, prop in inputs.schema()["properties"].items():
+        assert f"--{name}" in told
+        assert prop["description"].split(".")[0].split("`")[0] in told
+
+
+def test_secrets_are_masked_before_anything_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"GITHUB_ACTIONS": "true", "INPUT_TOKEN": "canary-token", "INPUT_CLOUD-SSH-PRIVATE": "canary-1\ncanary-2", "INPUT_COUNT": "no"}
+    assert cli.main(["launch"], environ) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["::add-mask::canary-token", "::add-mask::canary-1", "::add-mask::canary-2"]
+    assert not any("canary" in line for line in lines[3:])
+
+
+def test_a_real_key_is_reduced_to_its_public_half() -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    formats = serialization.PrivateFormat
+    for key, form in ((rsa.generate_private_key(65537, 2048), formats.TraditionalOpenSSL), (ed25519.Ed25519PrivateKey.generate(), formats.OpenSSH)):
+        text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+        public = inputs.public_half(text)
+        assert public.startswith(("ssh-rsa ", "ssh-ed25519 "))
+        assert "PRIVATE" not in public
