@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner_action import cli, inputs
+from runner_action.conversion import public_half
 from runner_action.errors import InputError
 from runner_action.model import Secret
 
@@ -125,6 +126,6 @@ def test_a_real_key_is_reduced_to_its_public_half() -> None:
     formats = serialization.PrivateFormat
     for key, form in ((rsa.generate_private_key(65537, 2048), formats.TraditionalOpenSSL), (ed25519.Ed25519PrivateKey.generate(), formats.OpenSSH)):
         text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
-        public = inputs.public_half(text)
+        public = public_half(text)
         assert public.startswith(("ssh-rsa ", "ssh-ed25519 "))
         assert "PRIVATE" not in public

@@ -53,8 +53,8 @@ class GitHub:
     @property
     def _github(self) -> Github:
         if not hasattr(self._local, "github"):
-            # Five tries for what passes by itself; no pauses between calls, of which a launch makes a handful.
-            retry = GithubRetry(total=5, backoff_factor=0.5)
+            # Some tries for what passes by itself (7 s in all); no pauses between calls, of which a launch makes a handful.
+            retry = GithubRetry(total=4, backoff_factor=0.5)
             self._local.github = Github(
                 auth=Auth.Token(self._token.reveal()),
                 base_url=self.api_url,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -122,8 +123,9 @@ class FakeEC2:
             token = form.get("ClientToken", "")
             if token in self._tokens:
                 before, answer = self._tokens[token]
-                same = before == form
-                return answer if same else _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
+                if before == form:
+                    return self._as_it_is_now(answer, region)
+                return _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
             known = set(self._instances(region))
             answer = self._ask_moto(environ, body)
             if token and answer[0].startswith("200"):
@@ -132,6 +134,14 @@ class FakeEC2:
                 if self.boots:
                     self._boot(instance, region)
         return answer
+
+    def _as_it_is_now(self, answer: Answer, region: str) -> Answer:
+        """The remembered answer, with the state the instance has by now."""
+        status, _, content = answer
+        for instance_id, instance in self._instances(region).items():
+            if instance_id.encode() in content:
+                content = re.sub(rb"(<instanceState>.*?<name>)[a-z-]+", rb"\g<1>" + instance.state.encode(), content, flags=re.S)
+        return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
 
     # --- images that are not twelve years old
 

@@ -1,0 +1,96 @@
+"""GitHub's own API description as a judge: every request of ours and every answer of our fake must fit it.
+
+The description comes from npm (`@octokit/openapi`, installed by `make test`); where npm is missing the tests are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import pytest
+import requests
+from openapi_core import OpenAPI
+from openapi_core.contrib.requests import RequestsOpenAPIRequest, RequestsOpenAPIResponse
+
+FOLDER = Path(__file__).parents[1] / "node_modules" / "@octokit" / "openapi" / "generated"
+
+
+def description(name: str, *paths: str) -> dict[str, Any]:
+    """The named description with the paths that hold one of `paths`, and what these refer to."""
+    file = FOLDER / f"{name}.json"
+    if not file.exists():
+        pytest.skip("SKIPPED LOUDLY: GitHub's API description is missing; `npm ci --prefix tests` brings it")
+    whole = json.loads(file.read_text("utf-8"))
+    chosen = {path: entry for path, entry in whole["paths"].items() if any(part in path for part in paths)}
+    kept: dict[str, Any] = {"openapi": whole["openapi"], "info": whole["info"], "paths": chosen, "components": {}}
+    todo, seen = list(_references(chosen)), set()
+    while todo:
+        reference = todo.pop()
+        if reference in seen:
+            continue
+        seen.add(reference)
+        _, kind, group, key = reference.split("/")
+        found = whole[kind][group][key]
+        kept["components"].setdefault(group, {})[key] = found
+        todo += _references(found)
+    return kept
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref" and isinstance(value, str):
+                yield value
+            else:
+                yield from _references(value)
+
+
+def closed(node: Any) -> Any:
+    """The same schema, with fields refused that it does not name: a request must not hold words of our own."""
+    if isinstance(node, list):
+        return [closed(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: closed(value) for key, value in node.items()}
+    if made.get("type") == "object" and made.get("properties") and "additionalProperties" not in made:
+        made["additionalProperties"] = False
+    return made
+
+
+class Contract:
+    """While entered, every call below `base` and its answer is checked. `undeclared`: statuses GitHub sends but does not describe."""
+
+    def __init__(self, document: dict[str, Any], base: str, undeclared: tuple[int, ...] = ()) -> None:
+        for entry in document["paths"].values():
+            for operation in entry.values():
+                if isinstance(operation, dict) and "requestBody" in operation:
+                    operation["requestBody"] = closed(operation["requestBody"])
+        self._api = OpenAPI.from_dict(cast("Any", {**document, "servers": [{"url": base}]}))
+        self._base, self._undeclared = base, undeclared
+        self.seen: list[str] = []
+
+    def __enter__(self) -> Contract:
+        plain = self._plain = requests.Session.send
+
+        def send(session: requests.Session, asked: requests.PreparedRequest, **more: Any) -> requests.Response:
+            if not (asked.url or "").startswith(self._base):
+                return plain(session, asked, **more)
+            request = RequestsOpenAPIRequest(asked)
+            self._api.validate_request(request)
+            answer = plain(session, asked, **more)
+            if answer.status_code not in self._undeclared:
+                self._api.validate_response(request, RequestsOpenAPIResponse(answer))
+            self.seen.append(f"{asked.method} {answer.status_code}")
+            return answer
+
+        requests.Session.send = send  # type: ignore[method-assign,assignment]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        requests.Session.send = self._plain  # type: ignore[method-assign]

@@ -1,0 +1,205 @@
+"""What every forge keeps, be it GitHub over HTTP or the fake in memory; GitHub's calls and answers held to GitHub's own description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from runner_action.errors import AuthError, ForgeError, InputError, RunnerActionError, RunnerBusy
+from runner_action.forges.base import Forge
+from runner_action.forges.github import GitHub, api_url_of
+from runner_action.model import Repository, Secret
+from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.standin import VERSION
+from tests.contracts.openapi import Contract, description
+from tests.fakes import FakeForge
+
+TOKENS = {"canary-admin": "admin", "canary-readonly": "readonly"}
+
+
+@dataclass
+class Side:
+    """A forge under test, and the hand that moves its other side."""
+
+    forge: Forge
+    server: FakeGitHub | None
+
+    def add(self, name: str, labels: list[str], *, online: bool = True, busy: bool = False) -> None:
+        if self.server is None:
+            assert isinstance(self.forge, FakeForge)
+            self.forge.add(name, labels, online=online, busy=busy)
+            return
+        memory = self.server.forge
+        seat = memory.seat(name, labels, ephemeral=False)
+        memory.set_online(seat, online)
+        if busy:
+            memory.queue_job(labels)
+            assert memory.next_job(seat, wait=0)
+
+
+@pytest.fixture(scope="module")
+def github_description() -> dict[str, Any]:
+    return description("ghec", "/repos/{owner}/{repo}/actions/runners", "/repos/{owner}/{repo}/releases/tags")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeGitHub]:
+    fake = FakeGitHub(tokens=TOKENS)
+    yield fake
+    fake.close()
+
+
+def github(server: FakeGitHub, token: str = "canary-admin", repo: str = "octo/train") -> GitHub:
+    return GitHub(Repository(url=f"{server.url}/{repo}"), Secret(token))
+
+
+@pytest.fixture(params=["github", "fake"])
+def side(request: pytest.FixtureRequest) -> Iterator[Side]:
+    if request.param == "fake":
+        yield Side(FakeForge(), None)
+        return
+    server: FakeGitHub = request.getfixturevalue("server")
+    with Contract(request.getfixturevalue("github_description"), f"{server.url}/api/v3", undeclared=(404,)) as contract:
+        yield Side(github(server), server)
+        assert contract.seen, "nothing went by the judge"
+
+
+def test_runners_are_listed_with_labels_and_state(side: Side) -> None:
+    side.add("one", ["cml", "gpu"])
+    side.add("two", ["cml"], online=False)
+    side.add("three", ["cml"], busy=True)
+    listed = {runner.name: runner for runner in side.forge.runners()}
+    assert (listed["one"].online, listed["one"].busy, listed["one"].labels >= {"cml", "gpu"}) == (True, False, True)
+    assert not listed["two"].online
+    assert listed["three"].busy
+    assert len({runner.id for runner in listed.values()}) == 3
+
+
+def test_many_runners_are_all_listed(side: Side) -> None:
+    for number in range(250):
+        side.add(f"runner-{number}", ["cml"])
+    assert len(side.forge.runners()) == 250
+
+
+def test_a_single_runner_is_registered_at_once_and_only_once(side: Side) -> None:
+    made = side.forge.register_single("cml-1", ["cml"], "x64")
+    assert made.jit_config
+    assert made.token is None
+    assert [(runner.name, runner.id, runner.online) for runner in side.forge.runners()] == [("cml-1", made.runner_id, False)]
+
+
+def test_registering_again_replaces_the_runner_that_was_left_behind(side: Side) -> None:
+    first = side.forge.register_single("cml-1", ["cml"], "x64")
+    second = side.forge.register_single("cml-1", ["cml"], "x64")
+    assert [runner.name for runner in side.forge.runners()] == ["cml-1"]
+    assert (second.runner_id != first.runner_id) or side.server is None
+
+
+def test_tokens_register_nobody(side: Side) -> None:
+    assert side.forge.registration_token().reveal()
+    assert side.forge.removal_token().reveal()
+    assert side.forge.runners() == []
+
+
+def test_deregister_by_name_or_id_and_absent_is_success(side: Side) -> None:
+    side.add("one", ["cml"])
+    made = side.forge.register_single("two", ["cml"], "x64")
+    assert side.forge.deregister("one") is True
+    assert side.forge.deregister("one") is False
+    assert side.forge.deregister("two", made.runner_id) is True
+    assert side.forge.deregister("two", made.runner_id) is False
+    assert side.forge.runners() == []
+
+
+def test_a_busy_runner_is_not_deregistered(side: Side) -> None:
+    side.add("one", ["cml"], busy=True)
+    with pytest.raises(RunnerBusy):
+        side.forge.deregister("one")
+    assert len(side.forge.runners()) == 1
+
+
+def test_the_runner_program_comes_with_its_checksum(side: Side) -> None:
+    for architecture in ("x64", "arm64"):
+        found = side.forge.download(architecture, "latest")
+        assert architecture in found.url
+        assert len(found.sha256) == 64
+        assert found.version == VERSION
+
+
+# --- GitHub alone: what it refuses, in the user's words
+
+
+ERRORS: list[tuple[str, str, int, dict[str, Any], type[RunnerActionError], str]] = [
+    ("GET", "runners$", 401, {"message": "Bad credentials"}, AuthError, "scope `repo`"),
+    ("GET", "runners$", 403, {"message": "Resource not accessible by integration"}, AuthError, "GITHUB_TOKEN can never"),
+    ("GET", "runners$", 404, {"message": "Not Found"}, ForgeError, "Administration: write"),
+    ("POST", "registration-token", 403, {"message": "Must have admin rights"}, AuthError, "scope `repo`"),
+    ("POST", "registration-token", 422, {"message": "odd"}, ForgeError, "githubstatus"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "body", "kind", "hint"), ERRORS)
+def test_refusals(method: str, path: str, status: int, body: dict[str, Any], kind: type[RunnerActionError], hint: str, server: FakeGitHub) -> None:
+    server.fail(method, path, status, times=9, body=body)
+    forge = github(server)
+    with pytest.raises(kind, match=str(body["message"])) as caught:
+        forge.runners() if method == "GET" else forge.registration_token()
+    assert hint in caught.value.hint
+    assert "canary" not in str(caught.value) + repr(caught.value) + caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_wrong_and_a_weak_token(server: FakeGitHub) -> None:
+    with pytest.raises(AuthError, match="wrong or expired"):
+        github(server, "canary-wrong").runners()
+    weak = github(server, "canary-readonly")
+    assert weak.runners() == []
+    with pytest.raises(AuthError, match="lacks a permission"):
+        weak.registration_token()
+    with pytest.raises(ForgeError, match="does not exist"):
+        github(server, repo="octo/other").runners()
+
+
+def test_what_passes_by_itself_is_asked_again(server: FakeGitHub) -> None:
+    server.fail("GET", "runners$", 502, times=2)
+    assert github(server).runners() == []
+    assert [status for _, _, status in server.requests] == [502, 502, 200]
+
+
+def test_nobody_there_is_told_without_the_token(server: FakeGitHub) -> None:
+    server.close()
+    with pytest.raises(ForgeError, match="could not be reached") as caught:
+        GitHub(Repository(url="http://127.0.0.1:9/octo/train"), Secret("canary-admin")).registration_token()
+    assert "canary" not in repr(caught.value)
+
+
+def test_another_version_comes_from_the_releases_with_its_digest(server: FakeGitHub) -> None:
+    assert github(server).download("x64", VERSION).version == VERSION
+    with pytest.raises(ForgeError):
+        github(server).download("x64", "2.1.0")
+
+
+def test_the_job_labels_of_a_just_in_time_runner(server: FakeGitHub) -> None:
+    github(server).register_single("cml-1", ["cml"], "arm64")
+    assert server.forge.seats()[0].labels == ("self-hosted", "Linux", "ARM64", "cml")
+
+
+@pytest.mark.parametrize(
+    ("url", "api"),
+    [
+        ("https://github.com/octo/train", "https://api.github.com"),
+        ("https://acme.ghe.com/octo/train", "https://api.acme.ghe.com"),
+        ("https://git.acme.test/octo/train", "https://git.acme.test/api/v3"),
+    ],
+)
+def test_where_the_api_is(url: str, api: str) -> None:
+    assert api_url_of(Repository(url=url)) == api
+
+
+def test_what_is_no_repository_is_refused() -> None:
+    for url in ("https://github.com/octo", "https://github.com/a/b/c"):
+        with pytest.raises(InputError, match="is not a repository"):
+            GitHub(Repository(url=url), Secret("x"))
