@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test lint generate lock clean
+.PHONY: demo test lint generate benchmark lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
-test: lint
+test: lint tests/node_modules/.ready
 	$(BIN)/python -m pytest -n auto
+
+# GitHub's own API description, which the forge's tests are held to. Without npm those tests are skipped, loudly.
+tests/node_modules/.ready: tests/package-lock.json
+	if command -v npm >/dev/null; then npm ci --prefix tests --no-progress --loglevel=error && touch $@; else echo "npm is missing: tests against GitHub's API description will be skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -24,7 +28,14 @@ lint: $(READY)
 generate: $(READY)
 	$(BIN)/python schema/generate.py
 
+benchmark: $(READY)
+	test -x .venv-launcher/bin/python || $(BIN)/python -m venv .venv-launcher
+	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
+	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
+
 lock: $(READY)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	  -o requirements/launcher.txt pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra sandbox --group test --group lint --group build \
 	  --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt pyproject.toml
 
@@ -38,4 +49,4 @@ $(READY): requirements/dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-launcher tests/node_modules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -9,6 +10,8 @@ from runner_action import cli
 
 
 def run() -> None:
+    # A process of some seconds: what it allocates while loading libraries is needed to its end, and looking for garbage is time lost.
+    gc.disable()
     code = cli.run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -61,8 +62,8 @@ def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front,
 
     clock = SystemClock()
     run = ci.run_of(environ)
-    forge = forge_for(request.forge, request.repository, request.token, _api_url(request, environ), request.runner_group)
-    provider = provider_for(request.cloud.provider, clock)
+    forge = partial(forge_for, request.forge, request.repository, request.token, _api_url(request, environ), request.runner_group)
+    provider = partial(provider_for, request.cloud.provider, clock)
     with _signals():
         report = Launch(request, run, forge, provider, clock, began).launch()
     for one in report.launched:

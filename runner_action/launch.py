@@ -7,7 +7,7 @@ All calls are made in threads, so that a signal, which only the main thread hear
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -44,7 +44,7 @@ SETTLE_SECONDS = 5.0
 
 GitHub kills a cancelled step 10 s after its first signal.
 """
-LOOK_EVERY = 15.0
+LOOK_EVERY = 10.0
 """Seconds between looks at instances and their consoles while the forge does not say online."""
 
 
@@ -61,8 +61,10 @@ class Ours:
 class Launch:
     """One launch. The collaborators come in: nothing here knows which cloud and which forge they are."""
 
-    def __init__(self, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock, began: float) -> None:
-        self.request, self.run, self.forge, self.provider, self.clock, self.began = request, run, forge, provider, clock, began
+    def __init__(self, request: LaunchRequest, run: Run, forge: Callable[[], Forge], provider: Callable[[], Provider], clock: Clock, began: float) -> None:
+        """`forge` and `provider` build their clients when called: loading the one's library takes as long as asking the other."""
+        self.request, self.run, self.clock, self.began = request, run, clock, began
+        self._build_forge, self._build_provider = forge, provider
         self.ours = [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
         self.tried: list[str] = []
         self.stages: dict[str, float] = {}
@@ -83,11 +85,11 @@ class Launch:
 
     def _launch(self) -> Report:
         request, side_by_side = self.request, self._threads.submit
-        plan = self.provider.plan(request.cloud)
-        for note in plan.notes:
-            log.warning("%s.", note[0].upper() + note[1:])
+        planning = side_by_side(self._plan)
+        resolving = side_by_side(self._resolve, planning)
+        self.forge = self._build_forge()
         listing = side_by_side(self.forge.runners)
-        resolving = side_by_side(self.provider.resolve, plan, request.cloud)
+        plan = planning.result()
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         no_tokens = request.single or request.dry_run or request.reuse is not Reuse.NEVER
         joining = None if no_tokens else side_by_side(self.forge.registration_token)
@@ -97,7 +99,7 @@ class Launch:
             launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
             return Report(launched=(launched,))
         self._refuse_taken_names(listed)
-        ladder, download = tuple(resolving.result()), downloading.result()
+        ladder, download = resolving.result(), downloading.result()
         self._stage("prepared")
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
@@ -108,12 +110,23 @@ class Launch:
 
     # --- steps
 
+    def _plan(self) -> Plan:
+        self.provider = self._build_provider()
+        plan = self.provider.plan(self.request.cloud)
+        for note in plan.notes:
+            log.warning("%s.", note[0].upper() + note[1:])
+        return plan
+
     def _refuse_taken_names(self, listed: Sequence[Runner]) -> None:
         """An online runner of that name is somebody's; an offline one was left behind and is replaced at registration."""
         mine = {ours.identity.name for ours in self.ours}
         taken = sorted(runner.name for runner in listed if runner.name in mine and runner.online)
         if taken:
             raise InputError([f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or set `reuse`"])
+
+    def _resolve(self, planning: Future[Plan]) -> tuple[Placement, ...]:
+        plan = planning.result()  # the provider is there only after this
+        return tuple(self.provider.resolve(plan, self.request.cloud))
 
     def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
         """All machines of the launch side by side. The first failure ends the launch."""

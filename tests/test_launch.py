@@ -58,7 +58,7 @@ class Story:
                 self.forge.add(name, self.request.labels)
 
     def launch(self) -> Report:
-        return Launch(self.request, RUN, self.forge, self.provider, self.clock, self.clock.at).launch()
+        return Launch(self.request, RUN, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
 
     def spec(self, name: str = "cml-0123456789") -> dict[str, Any]:
         config = json.loads(gzip.decompress(self.provider.machines[name].user_data).split(b"\n", 1)[1])

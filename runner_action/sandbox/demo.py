@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -74,8 +75,9 @@ class Story:
         os.environ.update(environ)  # boto3 reads its own variables
         request, _ = inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda _: None)
         clock = SystemClock()
-        forge = forge_for(request.forge, request.repository, request.token)
-        launch = Launch(request, ci.run_of({}), forge, provider_for(request.cloud.provider, clock), clock, clock.monotonic())
+        forge = partial(forge_for, request.forge, request.repository, request.token)
+        provider = partial(provider_for, request.cloud.provider, clock)
+        launch = Launch(request, ci.run_of({}), forge, provider, clock, clock.monotonic())
         return launch.launch().launched[0]
 
     def _wait_for_stage(self, instance_id: str, stage: str) -> None:

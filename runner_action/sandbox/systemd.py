@@ -145,7 +145,8 @@ class Systemd:
     def _run_service(self, unit: Unit) -> None:
         service = self._services[unit.name] = Service(unit)
         code = self._exec(service, unit.get("ExecStart"))
-        self._kill_rest()
+        if unit.get("Type") != "oneshot":
+            self._kill_rest()
         results = {"SERVICE_RESULT": "success" if code == 0 else "signal" if code < 0 else "exit-code", "EXIT_STATUS": str(code)}
         for line in unit.all("ExecStopPost"):
             self._exec(service, line, results)
@@ -156,9 +157,10 @@ class Systemd:
 
     def _kill_rest(self) -> None:
         """What a service leaves behind dies with it, as its control group would: all of the machine but the other services."""
+        everybody = list(descendants(os.getpid()))  # before the others are counted: who is born meanwhile is theirs
         others = [one.process.pid for one in self._services.values() if one.process and one.process.poll() is None]
         kept = {*others, *(below for one in others for below in descendants(one))}
-        for pid in set(descendants(os.getpid())) - kept:
+        for pid in set(everybody) - kept:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -1,0 +1,1 @@
+"""Figures that docs/performance.md quotes; each module prints its own."""

@@ -1,0 +1,1 @@
+"""The inputs schema and the generator of what follows from it."""

@@ -1,0 +1,90 @@
+"""A world, and the real launcher as a process in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner_action.sandbox.world import World
+
+
+class Launcher:
+    """`cml-runner launch` as a user's CI job runs it: a process of its own, inputs and credentials from the environment."""
+
+    def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
+        self.world, self.folder = world, folder
+        self.files = {"GITHUB_OUTPUT": str(folder / "output"), "GITHUB_STEP_SUMMARY": str(folder / "summary")}
+        base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        github = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_SERVER_URL": world.github.url,
+            "GITHUB_API_URL": f"{world.github.url}/api/v3",
+            "GITHUB_REPOSITORY": "octo/train",
+        }
+        job = {"GITHUB_RUN_ID": "77", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "launch", "GITHUB_ACTION": "__self", "RUNNER_NAME": "hosted"}
+        everything = {**base, **world.environ(), **github, **job, **self.files, **environ}
+        for name in ("CML_RUNNER_REPO", "CML_RUNNER_DRIVER"):
+            everything.pop(name)  # told by the job, as for users
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", *argv], env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def wait(self, seconds: float = 60) -> int:
+        self.told, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode
+
+    def kill(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return dict(line.split("=", 1) for line in Path(self.files["GITHUB_OUTPUT"]).read_text("utf-8").splitlines())
+
+    @property
+    def summary(self) -> str:
+        return Path(self.files["GITHUB_STEP_SUMMARY"]).read_text("utf-8")
+
+
+Launch = Callable[..., Launcher]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(timer_factor=0.02) as made:
+        yield made
+
+
+@pytest.fixture
+def launch(world: World, tmp_path: Path) -> Iterator[Launch]:
+    started: list[Launcher] = []
+
+    def start(*argv: str, **environ: str) -> Launcher:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Launcher(world, folder, *argv, **environ))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def all_gone(world: World, seconds: float = 25) -> None:
+    """Both sides are asked, and the process table."""
+    until(lambda: not world.left() and not world.processes(), "everything to be gone", seconds)
+    assert world.left() == []

@@ -1,0 +1,120 @@
+"""What is generated is fresh, and what we publish fits the judges of those who will read it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from runner_action import inputs
+from runner_action.model import CloudRequest, LaunchRequest
+from schema import generate
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = inputs.schema()
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+COMPONENT = list(yaml.safe_load_all((ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")))
+
+
+def judge(name: str) -> jsonschema.Draft7Validator:
+    """A schema that check-jsonschema carries: GitHub's and GitLab's own, as editors use them."""
+    text = files("check_jsonschema").joinpath("builtin_schemas", "vendor", f"{name}.json").read_text("utf-8")
+    return jsonschema.Draft7Validator(json.loads(text))
+
+
+def test_every_block_is_fresh() -> None:
+    done = subprocess.run([sys.executable, "schema/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_stale_block_is_found() -> None:
+    text = (ROOT / "action.yml").read_text("utf-8")
+    stale = text.replace("Labels of the runner", "Something older")
+    assert stale != text
+    assert generate.render(SCHEMA, stale) == text
+
+
+def test_a_block_of_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(KeyError, match="mystery"):
+        generate.render(SCHEMA, "# generated from schema/inputs.schema.json: mystery\n# end of mystery\n")
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for name, prop in SCHEMA["properties"].items():
+        assert prop["description"], name
+        assert prop["x-group"], name
+
+
+def test_defaults_fit_their_own_rules() -> None:
+    given = {name: prop["default"] for name, prop in SCHEMA["properties"].items() if "default" in prop}
+    assert list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(given)) == []
+
+
+def test_the_action_is_one_and_has_every_input_and_output() -> None:
+    judge("github-actions").validate(ACTION)
+    assert list(ACTION["inputs"]) == list(SCHEMA["properties"])
+    assert list(ACTION["outputs"]) == list(SCHEMA["$defs"]["outputs"]["properties"])
+    assert not any("default" in entry for entry in ACTION["inputs"].values()), "a default would hide a variable"
+
+
+def test_the_component_is_one_and_has_no_secret() -> None:
+    for document in COMPONENT:
+        judge("gitlab-ci").validate(document)
+    given = set(COMPONENT[0]["spec"]["inputs"]) - {"image", "stage"}
+    secrets = {name for name, prop in SCHEMA["properties"].items() if prop.get("writeOnly")}
+    assert given == set(SCHEMA["properties"]) - secrets
+    variables = COMPONENT[1]["launch-runner"]["variables"]
+    assert variables == {f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given}
+
+
+def workflows() -> list[dict[str, Any]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_workflow_to_copy_is_short_and_one() -> None:
+    found = workflows()
+    assert found
+    for workflow in found:
+        judge("github-workflows").validate({str(key).replace("True", "on"): value for key, value in workflow.items()})  # YAML 1.1 reads `on` as true
+    text = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[0]
+    assert text.count("\n") <= 16
+
+
+def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
+    steps = [step for workflow in workflows() for job in workflow["jobs"].values() for step in job["steps"]]
+    ours = [step for step in steps if step.get("uses", "").startswith("org/cml-runner@")]
+    assert ours
+    for step in ours:
+        given = {name: re.sub(r"\$\{\{.*?\}\}", "1", str(value)) for name, value in step["with"].items()}
+        environ = {f"INPUT_{name.upper()}": value for name, value in given.items()}
+        github = {"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "octo/train"}
+        request, warnings = inputs.parse(inputs.Raw(flags={}, environ={**environ, **github}), lambda _: None)
+        assert warnings == []
+        assert request.cloud.size == "m"
+
+
+OURS = {"no-retry": "restart", "driver": "forge", "repo": "repository", "reuse-idle": "reuse", "cloud": "cloud"}
+OURS_OF_THE_CLOUD = {"cloud-type": "size", "cloud-hdd-size": "disk_gb", "cloud-ssh-private": "ssh_public_key"}
+
+
+def test_every_input_has_its_field() -> None:
+    request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
+    expected, expected_cloud = set(), {"provider"}
+    for name in SCHEMA["properties"]:
+        if name.startswith("cloud-"):
+            expected_cloud.add(OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_")))
+        else:
+            expected.add(OURS.get(name, name.replace("-", "_")))
+    assert request == expected
+    assert cloud == expected_cloud
