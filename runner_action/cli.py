@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from runner_action import __version__, ci, inputs
-from runner_action.errors import Cancelled, RunnerActionError
+from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.model import ForgeName, LaunchRequest
 from runner_action.waiting import SystemClock
 
@@ -56,14 +56,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
-    from runner_action.forges import forge_for
+    from runner_action import forges, providers
     from runner_action.launch import Launch
-    from runner_action.providers import provider_for
 
+    problems = [*providers.refusals(request), *forges.refusals(request)]
+    if problems:
+        raise InputError(problems)
     clock = SystemClock()
     run = ci.run_of(environ)
-    forge = partial(forge_for, request.forge, request.repository, request.token, _api_url(request, environ), request.runner_group)
-    provider = partial(provider_for, request.cloud.provider, clock)
+    forge = partial(forges.forge_for, request, _api_url(request, environ))
+    provider = partial(providers.provider_for, request.cloud.provider, clock)
     with _signals():
         report = Launch(request, run, forge, provider, clock, began).launch()
     for one in report.launched:

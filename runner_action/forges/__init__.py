@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from runner_action.errors import InputError
+from collections.abc import Iterator
+
 from runner_action.forges.base import Forge
-from runner_action.model import ForgeName, Repository, Secret
+from runner_action.model import ForgeName, LaunchRequest
 
 
-def forge_for(name: ForgeName, repository: Repository, token: Secret, api_url: str | None = None, runner_group: str | None = None) -> Forge:
-    """The forge of that name. Raises InputError for one that is not there yet.
+def refusals(request: LaunchRequest) -> Iterator[str]:
+    """Why no forge of ours can serve this request; told before any library is loaded."""
+    if request.forge is not ForgeName.GITHUB:
+        yield f"driver {request.forge}: this version works with github only; {request.forge} is not there yet"
+    elif request.repository.path.count("/") != 1:
+        yield f"repo {request.repository.url} is not a repository; this version works with `https://github.com/owner/name`"
+    if request.runner_group:
+        yield f"runner-group {request.runner_group}: a repository has no runner groups, and this version works with repositories only; leave it out"
 
-    `api_url`: where the CI job says its forge's API is; if None, the repository's address tells.
-    """
-    if runner_group:
-        raise InputError([f"runner-group {runner_group}: a repository has no runner groups, and this version works with repositories only; leave it out"])
-    if name is ForgeName.GITHUB:
-        from runner_action.forges.github import GitHub
 
-        return GitHub(repository, token, api_url)
-    raise InputError([f"driver {name}: this version works with github only; {name} is not there yet"])
+def forge_for(request: LaunchRequest, api_url: str | None = None) -> Forge:
+    """The forge of the request. `api_url`: where the CI job says its forge's API is; if None, the repository's address tells."""
+    from runner_action.forges.github import GitHub
+
+    assert request.forge is ForgeName.GITHUB
+    return GitHub(request.repository, request.token, api_url)

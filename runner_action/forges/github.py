@@ -16,7 +16,7 @@ from github import Auth, Github, GithubException, GithubRetry
 from github.PaginatedList import PaginatedList
 from github.SelfHostedActionsRunner import SelfHostedActionsRunner
 
-from runner_action.errors import AuthError, ForgeError, InputError, RunnerBusy
+from runner_action.errors import AuthError, ForgeError, RunnerBusy
 from runner_action.model import Download, Registration, Repository, Runner, Secret
 
 DEFAULT_GROUP = 1
@@ -43,9 +43,6 @@ class GitHub:
     """One repository. Safe to use from several threads: each has its own client, as PyGithub's holds one connection."""
 
     def __init__(self, repository: Repository, token: Secret, api_url: str | None = None) -> None:
-        owner, _, name = repository.path.partition("/")
-        if not owner or not name or "/" in name:
-            raise InputError([f"repo {repository.url} is not a repository; this version works with `https://github.com/owner/name`"])
         self.api_url = api_url or api_url_of(repository)
         self._token, self._path = token, f"/repos/{repository.path}/actions/runners"
         self._local = threading.local()

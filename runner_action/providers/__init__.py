@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from runner_action.errors import InputError
-from runner_action.model import ProviderName
+from collections.abc import Iterator
+
+from runner_action.model import LaunchRequest, ProviderName
 from runner_action.providers.base import Provider
 from runner_action.waiting import Clock
 
 
-def provider_for(name: ProviderName, clock: Clock) -> Provider:
-    """The provider of that name, with the credentials its SDK finds. Raises InputError for a cloud that has none yet."""
-    if name is ProviderName.AWS:
-        from runner_action.providers.aws.client import AwsProvider
+def refusals(request: LaunchRequest) -> Iterator[str]:
+    """Why no provider of ours can serve this request; told before any library is loaded."""
+    if request.cloud.provider is not ProviderName.AWS:
+        yield f"cloud {request.cloud.provider}: this version launches on aws only; {request.cloud.provider} is not there yet"
 
-        return AwsProvider.from_environment(clock)
-    raise InputError([f"cloud {name}: this version launches on aws only; {name} is not there yet"])
+
+def provider_for(name: ProviderName, clock: Clock) -> Provider:
+    """The provider of that name, with the credentials its SDK finds."""
+    from runner_action.providers.aws.client import AwsProvider
+
+    assert name is ProviderName.AWS
+    return AwsProvider.from_environment(clock)

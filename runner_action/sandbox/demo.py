@@ -75,7 +75,7 @@ class Story:
         os.environ.update(environ)  # boto3 reads its own variables
         request, _ = inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda _: None)
         clock = SystemClock()
-        forge = partial(forge_for, request.forge, request.repository, request.token)
+        forge = partial(forge_for, request)
         provider = partial(provider_for, request.cloud.provider, clock)
         launch = Launch(request, ci.run_of({}), forge, provider, clock, clock.monotonic())
         return launch.launch().launched[0]

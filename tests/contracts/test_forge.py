@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner_action.errors import AuthError, ForgeError, InputError, RunnerActionError, RunnerBusy
+from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub, api_url_of
 from runner_action.model import Repository, Secret
@@ -197,9 +197,3 @@ def test_the_job_labels_of_a_just_in_time_runner(server: FakeGitHub) -> None:
 )
 def test_where_the_api_is(url: str, api: str) -> None:
     assert api_url_of(Repository(url=url)) == api
-
-
-def test_what_is_no_repository_is_refused() -> None:
-    for url in ("https://github.com/octo", "https://github.com/a/b/c"):
-        with pytest.raises(InputError, match="is not a repository"):
-            GitHub(Repository(url=url), Secret("x"))
