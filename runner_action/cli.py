@@ -28,9 +28,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """The exit code. No command at all is `launch`."""
     if argv[:1] == ["sandbox"]:
-        from runner_action.sandbox import demo  # an optional extra
-
-        return demo.main(argv[1:], environ)
+        return _sandbox(argv[1:], environ)
     began = time.monotonic()
     flags, unknown = flags_of(argv)
     as_json = bool(flags.pop("json", None))
@@ -53,6 +51,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except Exception:  # noqa: BLE001  whatever it was, it is told in the same way and has an exit code
         front.crash(traceback.format_exc())
         return BUG_EXIT_CODE
+
+
+def _sandbox(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    try:
+        from runner_action.sandbox import demo
+    except ImportError as error:
+        hint = "Install it with `pip install 'cml-runner[sandbox]'`, or use `make demo` in a checkout."
+        ci.front_for(environ, as_json=False).error(InputError([f"the sandbox is an optional extra, and {error.name} is missing"], hint))
+        return InputError.exit_code
+    return demo.main(argv)
 
 
 def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front, began: float) -> int:

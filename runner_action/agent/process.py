@@ -69,19 +69,35 @@ class Child:
         exited(code)
 
     def stop(self, seconds: float) -> None:
-        """SIGINT to the whole group, which actions/runner takes as a wish to leave; SIGKILL after `seconds`."""
+        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds` SIGKILL to all that is left of the session."""
         end = time.monotonic() + seconds
-        self._signal(signal.SIGINT)
+        self._signal(os.killpg, self._process.pid, signal.SIGINT)
         while self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
-        self._signal(signal.SIGKILL)
+        self._signal(os.killpg, self._process.pid, signal.SIGKILL)
+        for pid in session(self._process.pid):
+            self._signal(os.kill, pid, signal.SIGKILL)
         self._process.wait()
 
-    def _signal(self, number: int) -> None:
+    @staticmethod
+    def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
         try:
-            os.killpg(self._process.pid, number)
+            send(pid, number)
         except ProcessLookupError:
             pass
+
+
+def session(leader: int) -> List[int]:
+    """Processes of a session. run.sh of actions/runner puts its listener into a group of its own, but not into another session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader:
+            found.append(int(stat.parent.name))
+    return found
 
 
 def run_to_end(argv: List[str], cwd: Path, env: Dict[str, str], seconds: float, keep: int = 20, **identity: Any) -> Optional[str]:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -104,7 +104,7 @@ class Story:
             self.screen.print(f"The machine {instance_id} said: {stages}")
 
 
-def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
+def main(words: Sequence[str]) -> int:
     """0: the story went as told and nothing is left."""
     parser = argparse.ArgumentParser(prog="cml-runner sandbox", description="Plays the whole story on this machine, without any account.")
     parser.add_argument("--single", action="store_true", help="a runner for one job, registered just in time")

@@ -60,7 +60,8 @@ def test_exit_is_told_although_a_process_left_behind_holds_the_pipe(tmp_path: Pa
 
 def test_stop_is_bounded_and_leaves_nothing(tmp_path: Path) -> None:
     codes: queue.Queue[int] = queue.Queue()
-    stubborn = "trap '' INT TERM; (trap '' INT TERM; echo $$; sleep 300) & echo $!; wait"
+    # In a group of its own (set -m), as run.sh of actions/runner does with its listener.
+    stubborn = "trap '' INT TERM; set -m; (trap '' INT TERM; sleep 300) & echo $!; wait"
     lines: list[str] = []
     child = Child(["bash", "-c", stubborn], tmp_path, dict(os.environ), lines.append, codes.put)
     while not lines:

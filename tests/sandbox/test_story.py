@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import boto3
 import pytest
 
 from runner_action import console
@@ -127,6 +128,17 @@ def test_a_launcher_killed_outright_leaves_a_machine_that_ends_itself(world: Wor
     launcher.kill(signal.SIGKILL)
     all_gone(world)
     assert "idle for too long" in world.ec2.console(next(iter(world.ec2.living)))
+
+
+def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Launch) -> None:
+    started = launch("--no-retry")
+    assert started.wait() == 0, started.told
+    instance = started.outputs["instance-id"]
+    client = boto3.client("ec2", region_name="us-west-1", endpoint_url=world.ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    client.terminate_instances(InstanceIds=[instance])
+    all_gone(world)
+    assert stages(world)[-3:] == ["leaving", "deregistered", "end"]
+    assert "asked to stop" in world.ec2.console(instance)
 
 
 def agent_of(world: World) -> int:
