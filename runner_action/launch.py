@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from runner_action import bootstrap, console
 from runner_action.agent.spec import AgentSpec
-from runner_action.errors import CapacityError, InputError, MachineFailed, QuotaError, RunnerActionError
+from runner_action.errors import AuthError, CapacityError, ForgeError, InputError, MachineFailed, ProviderError, QuotaError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import (
     Download,
@@ -44,6 +44,8 @@ SETTLE_SECONDS = 5.0
 
 GitHub kills a cancelled step 10 s after its first signal.
 """
+FINDS = 3
+"""Looks for an instance whose create call gave no answer."""
 LOOK_EVERY = 10.0
 """Seconds between looks at instances and their consoles while the forge does not say online."""
 
@@ -56,6 +58,8 @@ class Ours:
     registration: Registration | None = None
     creating: Future[None] | None = None
     instance: Instance | None = None
+    asked: bool = False
+    """A create call is under way, or ended without a word on whether there is an instance."""
 
 
 class Launch:
@@ -76,7 +80,6 @@ class Launch:
         try:
             report = self._launch()
         except BaseException:
-            self._stopping = True
             self._take_back()
             self._threads.shutdown(wait=False, cancel_futures=True)
             raise
@@ -148,7 +151,7 @@ class Launch:
         data = bootstrap.user_data(spec, request.cloud.startup_script, request.cloud.ssh_public_key, self.provider.user_data_limit)
         expiry = self.clock.now() + timedelta(seconds=request.max_lifetime + request.start_timeout)
         marks = tags(ours.identity, request.repository, self.run.title, expiry, request.cloud.metadata)
-        ours.instance = self._climb(ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
+        ours.instance = self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
         log.info("Created %s (%s) for runner %s.", ours.instance.id, ours.instance.zone, ours.identity.name)
 
     def _spec(self, ours: Ours, download: Download) -> AgentSpec:
@@ -179,7 +182,7 @@ class Launch:
             runner_id=joining.runner_id,
         )
 
-    def _climb(self, ladder: Sequence[Placement], machine: Machine) -> Instance:
+    def _climb(self, ours: Ours, ladder: Sequence[Placement], machine: Machine) -> Instance:
         """The first placement that has the machine. No capacity: the next one; no quota: the next region; all else ends it."""
         full: set[str] = set()
         refusal: RunnerActionError | None = None
@@ -189,10 +192,11 @@ class Launch:
             if placement.region in full:
                 continue
             log.info("Asking for %s.", placement)
+            ours.asked = True
             try:
                 instance = self.provider.create(placement, machine)
             except (CapacityError, QuotaError) as error:
-                refusal = error
+                ours.asked, refusal = False, error
                 self.tried.append(f"{placement}: {error}")
                 log.warning("%s", error)
                 if isinstance(error, QuotaError):
@@ -213,7 +217,13 @@ class Launch:
 
         def probe() -> bool | None:
             nonlocal looked
-            online = {runner.name for runner in self.forge.runners() if runner.online}
+            try:
+                online = {runner.name for runner in self.forge.runners() if runner.online}
+            except AuthError:
+                raise
+            except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
+                log.warning("%s Asking again.", error)
+                return None
             missing = [ours for ours in self.ours if ours.identity.name not in online]
             if missing and self.clock.monotonic() - looked >= LOOK_EVERY:
                 looked = self.clock.monotonic()
@@ -227,12 +237,16 @@ class Launch:
         return tuple(self._threads.map(self._launched, self.ours))
 
     def _listen(self, ours: Ours) -> None:
-        """Raises MachineFailed with the machine's own reason, if it has one."""
+        """Raises MachineFailed with the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
         assert ours.instance is not None
-        text = self.provider.console(ours.instance)
-        why = console.failure(text)
-        if why is None and not self.provider.look(ours.instance).alive:
-            why = "it was ended before its runner was online"
+        try:
+            text = self.provider.console(ours.instance)
+            why = console.failure(text)
+            if why is None and not self.provider.look(ours.instance).alive:
+                why = "it was ended before its runner was online"
+        except ProviderError as error:
+            log.debug("%s", error)
+            return
         if why is not None:
             hint = "The end of its console is shown above." if text else "It left nothing on its console."
             log.error("The console of %s ends:\n%s", ours.instance.id, console.tail(text))
@@ -240,7 +254,10 @@ class Launch:
 
     def _launched(self, ours: Ours) -> Launched:
         assert ours.instance is not None
-        ours.instance = self.provider.look(ours.instance)
+        try:
+            ours.instance = self.provider.look(ours.instance)
+        except ProviderError as error:  # the runner is online: its address is not worth its end
+            log.warning("%s", error)
         return Launched(runner_name=ours.identity.name, labels=self.request.labels, reused=False, launch_seconds=self.stages["online"], instance=ours.instance)
 
     # --- taking back
@@ -248,6 +265,7 @@ class Launch:
     def _take_back(self) -> None:
         """Ends what was made and clears the forge's list. Each step runs even if one before failed; what could not be done is told."""
         begun = [ours for ours in self.ours if ours.creating is not None]
+        self._stopping = True
         if not begun:
             return
         log.info("Taking back what was made.")
@@ -258,16 +276,29 @@ class Launch:
     def _take_back_one(self, ours: Ours) -> None:
         name = ours.identity.name
         try:
-            ended = self.provider.destroy(name, ours.instance)
-            log.info("%s", f"Ended the machine of {name}." if ended else f"No machine of {name} was there.")
+            for instance in self._instances(ours):
+                self.provider.destroy(name, instance)
+                log.info("Ended the machine %s of %s.", instance.id, name)
         except Exception as error:  # the forge's list comes next, whatever happened here
             log.error("The machine of %s could not be ended: %s It ends itself after its start timeout.", name, error)
         try:
             runner_id = ours.registration.runner_id if ours.registration else None
-            if self.forge.deregister(name, runner_id):
+            # Without a machine and without just-in-time registration, a runner of that name would be another launch's.
+            if (ours.asked or self.request.single) and self.forge.deregister(name, runner_id):
                 log.info("Took runner %s off the forge's list.", name)
         except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
             log.error("Runner %s is still on the forge's list: %s", name, error)
+
+    def _instances(self, ours: Ours) -> Sequence[Instance]:
+        """What this launch has at the cloud for a runner: the instance it knows, or what carries its marks; a new one may not show at once."""
+        if ours.instance or not ours.asked:
+            return [ours.instance] if ours.instance else []
+        for _ in range(FINDS):
+            found = self.provider.find(ours.identity.marks)
+            if found:
+                return found
+            self.clock.sleep(1)
+        return []
 
     # --- time
 

@@ -140,6 +140,11 @@ class Identity:
         """Client token for one request about this runner: 32 hexadecimal digits, the same for the same parts."""
         return hashlib.sha256("\0".join((self.name, self.key, *parts)).encode()).hexdigest()[:32]
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """Tags by which what this launch made is told from all else, even from another launch's of the same name."""
+        return {f"{OWNER_TAG}:name": self.name, f"{OWNER_TAG}:launch": self.token()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -271,7 +276,7 @@ def tags(identity: Identity, repository: Repository, run: str, expiry: datetime,
     ours = {
         "Name": identity.name,
         OWNER_TAG: "runner",
-        f"{OWNER_TAG}:name": identity.name,
+        **identity.marks,
         f"{OWNER_TAG}:repository": repository.url,
         f"{OWNER_TAG}:run": run,
         f"{OWNER_TAG}:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -23,7 +23,7 @@ from runner_action.errors import (
 )
 from runner_action.inputs import Raw, parse
 from runner_action.launch import LOOK_EVERY, Launch
-from runner_action.model import Instance, LaunchRequest, Machine, Report, Run
+from runner_action.model import Identity, Instance, LaunchRequest, Machine, Report, Run
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 
 RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
@@ -93,7 +93,7 @@ def test_everything_is_tagged_and_expires() -> None:
     assert marks == {
         "Name": "cml-0123456789",
         "cml-runner": "runner",
-        "cml-runner:name": "cml-0123456789",
+        **Identity(name="cml-0123456789", key="key").marks,
         "cml-runner:repository": "https://github.com/octo/train",
         "cml-runner:run": "octo/train run 1",
         "team": "a=b",
@@ -219,7 +219,6 @@ FAULTS: list[tuple[str, str, BaseException]] = [
     ("provider", "resolve", ConfigurationError("no image")),
     ("provider", "create", ConfigurationError("no")),
     ("provider", "after-create", ConfigurationError("the answer was lost")),
-    ("provider", "look", ConfigurationError("throttled")),
     ("forge", "runners", KeyboardInterrupt()),
     ("provider", "after-create", RuntimeError("a bug")),
 ]
@@ -292,6 +291,56 @@ def test_taking_back_goes_on_when_a_step_of_it_fails(caplog: pytest.LogCaptureFi
         story.launch()
     assert story.forge.listed == {}
     assert "could not be ended" in caplog.text
+
+
+def test_a_machine_of_that_name_of_another_launch_is_not_touched() -> None:
+    """It may be booting, so that its runner is not listed yet."""
+    theirs, mine = Story("--name=train"), Story("--name=train")
+    theirs.launch()
+    mine.provider.instances.update(theirs.provider.instances)
+    mine.provider.machines.update({name: replace(machine, identity=Identity(name=name, key="other")) for name, machine in theirs.provider.machines.items()})
+    marks = Identity(name="train", key="other").marks
+    mine.provider.machines["train"] = replace(mine.provider.machines["train"], tags={**mine.provider.machines["train"].tags, **marks})
+    for error in (ConfigurationError("no"), CapacityError("none")):
+        mine.provider.trouble["create"] = error
+        with pytest.raises(type(error)):
+            mine.launch()
+        assert len(mine.provider.alive) == 1
+    mine.forge.add("train", online=True)
+    mine.forge.listed["train"] = replace(mine.forge.listed["train"], name="train", online=False)
+    with pytest.raises(CapacityError):
+        mine.launch()
+    assert "train" in mine.forge.listed
+
+
+def test_an_outage_of_the_forge_does_not_end_the_wait() -> None:
+    story = Story(boot=20)
+    ticks = story.clock.each
+
+    def world() -> None:
+        ticks()
+        out = 5 < story.clock.at - 1000 < 15
+        story.forge.trouble = {"runners": ForgeError("502")} if out else {}
+
+    story.clock.each = world
+    assert story.launch().launched
+    assert story.forge.trouble == {}
+
+
+def test_a_token_revoked_meanwhile_does_end_it() -> None:
+    story = Story(boot=20)
+    story.clock.each = lambda: story.forge.trouble.update({"runners": AuthError("401")})
+    with pytest.raises(AuthError):
+        story.launch()
+    assert story.provider.alive == []
+
+
+def test_a_cloud_that_does_not_answer_does_not_end_a_runner_that_is_online() -> None:
+    story = Story(boot=30)
+    story.provider.trouble.update({"look": ConfigurationError("throttled"), "console": ConfigurationError("throttled")})
+    report = story.launch()
+    assert report.launched[0].instance is not None
+    assert len(story.provider.alive) == 1
 
 
 def test_no_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:

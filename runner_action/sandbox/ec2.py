@@ -9,6 +9,7 @@ import base64
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -66,6 +67,8 @@ class FakeEC2:
     calls: list[Form] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     delays: dict[str, float] = field(default_factory=dict)
+    lose_answers: dict[str, int] = field(default_factory=dict)
+    """Action -> how many of its answers are lost on the way, after it was done."""
     living: dict[str, Living] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,9 @@ class FakeEC2:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         form = {key: values[0] for key, values in parse_qs(body.decode("latin1"), keep_blank_values=True).items()}
         status, headers, content = self._answer(environ, body, form)
+        if self.lose_answers.get(form.get("Action", ""), 0) > 0:
+            self.lose_answers[form["Action"]] -= 1
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)  # the client sees the connection end without an answer
         start(status, headers)
         return [content]
 

@@ -19,9 +19,10 @@ from tests.fakes import FakeClock, FakeProvider
 from tests.test_launch import request as launch_request
 
 
-def machine(name: str = "cml-1", key: str = "key") -> Machine:
-    tags = {"Name": name, "cml-runner": "runner", "cml-runner:name": name, "cml-runner:repository": "https://github.com/octo/train"}
-    return Machine(identity=Identity(name=name, key=key), user_data=b"#cloud-config\n{}\n", tags=tags)
+def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
+    identity = Identity(name=name, key=key)
+    tags = {"Name": name, "cml-runner": "runner", **identity.marks, "cml-runner:repository": "https://github.com/octo/train"}
+    return Machine(identity=identity, user_data=user_data, tags=tags)
 
 
 @pytest.fixture
@@ -87,6 +88,22 @@ def test_creating_again_gives_the_same_instance(side: Side) -> None:
     assert len(side.provider.find({})) == 1
     other = side.provider.create(placement, machine(name="cml-2"))
     assert len({one.id for one in side.provider.find({})} | {other.id}) == 2
+
+
+def test_a_repeated_launch_finds_its_instance_though_its_registration_token_is_another(side: Side) -> None:
+    placement = side.ladder()[0]
+    first = side.provider.create(placement, machine(user_data=b"#cloud-config\n{a: 1}\n"))
+    again = side.provider.create(placement, machine(user_data=b"#cloud-config\n{a: 2}\n"))
+    assert again.id == first.id
+    assert len(side.provider.find({})) == 1
+
+
+def test_two_launches_of_one_name_are_told_apart_by_their_marks(side: Side) -> None:
+    placement = side.ladder()[0]
+    one, two = machine(key="one"), machine(key="two")
+    made = side.provider.create(placement, one)
+    assert [found.id for found in side.provider.find(one.identity.marks)] == [made.id]
+    assert side.provider.find(two.identity.marks) == []
 
 
 def test_destroy_needs_only_the_name_and_absent_is_success(side: Side) -> None:
@@ -228,6 +245,15 @@ def test_throttling_is_waited_out_with_the_same_token(ec2: FakeEC2) -> None:
     tokens = {call["ClientToken"] for call in ec2.calls if call["Action"] == "RunInstances"}
     assert len(tokens) == 1
     assert ec2.actions().count("RunInstances") == 4
+
+
+def test_a_lost_answer_is_asked_for_again_and_makes_no_second_instance(ec2: FakeEC2) -> None:
+    side = Side(aws(ec2), ec2)
+    ladder = side.ladder()
+    ec2.lose_answers["RunInstances"] = 1
+    made = side.provider.create(ladder[0], machine())
+    assert [one.id for one in side.provider.find({})] == [made.id]
+    assert ec2.actions().count("RunInstances") == 2
 
 
 def test_a_token_that_remembers_an_instance_of_the_past_makes_a_new_one(ec2: FakeEC2) -> None:

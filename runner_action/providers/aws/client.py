@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import OWNER_TAG, CloudRequest, Instance, Machine, Placement, Plan, ProviderName
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOOKUPS = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30)
 # EC2 says "no capacity" with status 500, which the SDK would try again: RunInstances is repeated by us, where that helps.
 CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
+ANOTHER = "another request had this client token"
 LIVING = ("pending", "running", "stopping", "stopped")
 CREATE_SECONDS = 60.0
 """How long throttling and passing faults are waited out at one placement."""
@@ -119,20 +120,31 @@ class AwsProvider:
             request = words.run_instances(placement, machine, groups, machine.identity.token(*place, again))
             run = partial(self._run, placement.region, request, f"creating {placement}")
             made = wait_for(run, f"EC2 to accept {placement}", clock=self._clock, timeout=CREATE_SECONDS)
+            if made == ANOTHER:
+                # An earlier try of this launch got through, with another registration token in its user data.
+                before = self.find(machine.identity.marks)
+                if before:
+                    return before[0]
+                continue
             instance = _instance(made, placement.region, machine.identity.name)
             # A token remembers an instance that has ended meanwhile; then, once, a fresh one is wanted.
             if instance.alive:
-                break
-        return instance
+                return instance
+        text = f"EC2 accepted {placement}, but the instance has ended already."
+        raise ConfigurationError(text, "Look at its state reason in the EC2 console.")
 
     def _run(self, region: str, request: Mapping[str, Any], doing: str) -> Any | None:
         """None: not now, ask again with the same client token."""
         try:
             return self._client(region, creates=True).run_instances(**request)["Instances"][0]
         except ClientError as error:
+            if code_of(error) == "IdempotentParameterMismatch":
+                return ANOTHER
             if code_of(error) in THROTTLING | PASSING:
                 return None
             raise translate(error, doing) from error
+        except HTTPClientError:  # no connection, or no answer: whether it got through the token will tell
+            return None
         except BotoCoreError as error:
             raise translate(error, doing) from error
 
