@@ -12,11 +12,14 @@ from runner_action import cli
 def run() -> None:
     # A process of some seconds: what it allocates while loading libraries is needed to its end, and looking for garbage is time lost.
     gc.disable()
-    code = cli.run()
+    try:
+        code: int | str | None = cli.run()
+    except SystemExit as stopped:  # argparse after --help, and the sandbox after a signal
+        code = stopped.code
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: it would wait for threads whose answers nobody wants any more.
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -282,6 +282,8 @@ class _WorkflowCommands(logging.Formatter):
         text = record.getMessage()
         if record.levelno >= logging.ERROR and "\n" in text:
             title, _, rest = text.partition("\n")
-            return f"::group::{title}\n{rest}\n::endgroup::"
+            # What a machine says must not be taken for a command to this job.
+            word = secrets.token_hex(8)
+            return f"::group::{title}\n::stop-commands::{word}\n{rest}\n::{word}::\n::endgroup::"
         command = {logging.ERROR: "::error::", logging.WARNING: "::warning::", logging.DEBUG: "::debug::"}.get(record.levelno)
         return f"{command}{_escaped(text)}" if command else text

@@ -217,6 +217,8 @@ class Launch:
 
         def probe() -> bool | None:
             nonlocal looked
+            if self._stopping:
+                return True  # nobody waits any more
             try:
                 online = {runner.name for runner in self.forge.runners() if runner.online}
             except AuthError:

@@ -8,6 +8,7 @@ import dataclasses
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 import traceback
@@ -118,6 +119,26 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent() -> None:
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
     started = [word for command in config(bootstrap.user_data(SPEC, None, None, 16384))["runcmd"] for word in command if word.endswith((".service", ".timer"))]
     assert set(started) <= set(units)
+
+
+@pytest.mark.parametrize(
+    ("tool", "argv"),
+    [
+        ("cloud-init", ["cloud-init", "schema", "--config-file", "config.yaml"]),
+        ("systemd-analyze", ["systemd-analyze", "verify", "./cml-runner.service", "./cml-runner-watchdog.timer", "./cml-runner-wipe.service"]),
+    ],
+)
+def test_cloud_init_and_systemd_take_what_we_write(tool: str, argv: list[str], tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"SKIPPED LOUDLY: {tool} is not on this machine (Debian packages cloud-init and systemd)")
+    data = bootstrap.user_data(SPEC, SCRIPT, "ssh-rsa AAAA me", 16384)
+    (tmp_path / "config.yaml").write_bytes(gzip.decompress(data))
+    for path, (_, content) in written(data).items():
+        if "systemd" in path:
+            (tmp_path / Path(path).name).write_bytes(content)
+    environ = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
+    done = subprocess.run(argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])

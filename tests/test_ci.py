@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,9 @@ def test_github_commands_are_escaped_and_folded() -> None:
     assert "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was created." in text
     assert "::group::Traceback, for the report\nTraceback…\n::endgroup::" in text
     assert "::warning::50%25 gone%0Areally\n" in text
-    assert "::group::The console ends:\nline 1\nline 2\n::endgroup::\nplain\n" in text
+    folded = re.search(r"::group::The console ends:\n::stop-commands::(\w+)\nline 1\nline 2\n::(\w+)::\n::endgroup::\nplain\n", text)
+    assert folded
+    assert folded[1] == folded[2]
 
 
 def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
