@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from runner_action import __version__, ci, inputs
 from runner_action.errors import Cancelled, InputError, RunnerActionError
@@ -30,13 +31,12 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if argv[:1] == ["sandbox"]:
         return _sandbox(argv[1:], environ)
     began = time.monotonic()
-    flags, unknown = flags_of(argv)
-    as_json = bool(flags.pop("json", None))
-    front = ci.front_for(environ, as_json=as_json)
-    raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
-    for secret in inputs.secrets(raw):
-        front.mask(secret)
+    front = ci.front_for(environ, as_json="--json" in argv)
     try:
+        flags, unknown = flags_of(argv)
+        raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
+        for secret in inputs.secrets(raw):
+            front.mask(secret)
         request, warnings = inputs.parse(raw, _read_file)
         with _logging(front, request.log):
             for warning in warnings:
@@ -97,7 +97,7 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     for word in ("runner", "launch"):
         if words[:1] == [word]:
             words = words[1:]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cml-runner launch",
         description="Launches a self-hosted runner on your own cloud and waits until it is online.",
         epilog="Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub action.",
@@ -114,7 +114,14 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     for flag in inputs.schema()["x-retired"]:
         parser.add_argument(f"--{flag}", dest=flag, action="append", help=argparse.SUPPRESS)
     known, unknown = parser.parse_known_args(words)
-    return vars(known), unknown
+    return {flag: texts for flag, texts in vars(known).items() if flag != "json"}, unknown
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are told as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError([message.removeprefix("argument ")])
 
 
 def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:

@@ -129,8 +129,11 @@ def _forge_of(url: str, servers: Mapping[ForgeName, str]) -> ForgeName | None:
 
 def _unknown(raw: Raw) -> Iterator[str]:
     known = list(schema()["properties"])
-    for flag in raw.unknown:
-        yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-').split('=')[0], known, '--')}"
+    # Never with what was written behind it: `--tokne=…` holds a secret.
+    for flag in (word.partition("=")[0] for word in raw.unknown if word.startswith("-")):
+        yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-'), known, '--')}"
+    if any(not word.startswith("-") for word in raw.unknown):
+        yield "a word was given that belongs to no flag; write `--flag=value`"
     for name in (key.removeprefix("INPUT_").lower() for key in raw.environ if key.startswith("INPUT_")):
         if raw.environ.get("GITHUB_ACTIONS") and name not in known and get_close_matches(name, known, 1, 0.8):
             yield f"input {name} is not an input of cml-runner{_did_you_mean(name, known)}"
@@ -178,7 +181,7 @@ def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
     """What a launch cannot do without, and no default can know."""
     if "repo" not in given:
         yield _named("{repo} is missing: write the repository's URL, or run this in a GitHub or GitLab job", given, environ)
-    elif "driver" not in given and "//" in str(given["repo"].value):
+    elif "driver" not in given and str(given["repo"].value).startswith("http"):
         yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
     if "token" not in given:
         yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
@@ -198,7 +201,8 @@ def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str])
         prop, entry = schema()["properties"][name], given[name]
         if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
             return entry.source
-        value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else entry.value
+        value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
+        value = re.sub(r"//[^/@\s]+@", "//***@", value)  # an address may hold credentials
         return f"{entry.source}={value}" if entry.source.startswith("--") else f"{entry.source} ({value})"
 
     return re.sub(r"\{([a-z|-]+)\}", spelled, message)

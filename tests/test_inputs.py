@@ -103,6 +103,11 @@ def test_what_is_not_there_yet_is_refused_in_one_sentence(argv: list[str], sente
     assert sentence in capsys.readouterr().err
 
 
+def test_a_flag_without_its_value_is_told_like_all_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["launch", "--name"], {}) == 2
+    assert "1. --name: expected one argument" in capsys.readouterr().err
+
+
 def test_help_has_every_input_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--help"], {})
