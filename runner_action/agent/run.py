@@ -100,6 +100,8 @@ class Agent:
             problems.append(error)
 
     def _line(self, text: str) -> None:
+        if text:
+            self.say("runner", line=text)
         if ONLINE in text:
             self.events.put(lifecycle.Online(self.now()))
 
@@ -142,8 +144,11 @@ class Agent:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._read_to += len(whole)
-        told = [line.decode("utf-8", "replace").split("\t", 1) for line in whole.splitlines() if b"\t" in line]
-        return [(lifecycle.JobStarted if kind == "started" else lifecycle.JobFinished)(self.now(), job) for kind, job in told]
+        told = [line.decode("utf-8", "replace").split("\t") for line in whole.splitlines()]
+        return [
+            (lifecycle.JobStarted if kind == "started" else lifecycle.JobFinished)(self.now(), "%s of run %s, attempt %s" % (job, run, attempt))
+            for kind, run, attempt, job in (line for line in told if len(line) == 4)
+        ]
 
     def _advance(self, event: lifecycle.Event) -> None:
         """Takes the next state, and tells on the console what changed."""
@@ -164,7 +169,10 @@ class Agent:
         """The sign of life that the watchdog looks for."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
             self._beaten = self.now()
-            write_beat(self.home, self.state, self._beaten)
+            try:
+                write_beat(self.home, self.state, self._beaten)
+            except OSError as error:  # a full disk is the job's trouble first; if it lasts, the watchdog takes the silence for what it is
+                self.say("no-heartbeat", why=str(error))
 
     # --- leaving
 

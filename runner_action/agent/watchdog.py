@@ -50,8 +50,11 @@ def watch(home: Path, policy: Policy, forge: Callable[[], GitHub], say: Say, now
 
 def clean_up(home: Path, forge: Callable[[], GitHub], say: Say) -> None:
     """After the agent, however it ended: takes the runner off the list if the agent did not get to it."""
-    gone = home / "gone"
-    if gone.exists() and gone.read_text() == GONE:
+    gone, registered = home / "gone", home / "runner" / ".runner"
+    done = gone.exists() and gone.read_text() == GONE
+    # A registration that was on its way when the agent left has come through since.
+    late = done and registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime
+    if done and not late:
         return
     member = forge()
     leave_list(home, member, say, CLEAN_UP_SECONDS, member.leave())

@@ -100,7 +100,7 @@ class Story:
         told = [f"{method} …{path.removeprefix('/api/v3/repos/octo/train')} {status}" for method, path, status in self.world.github.requests]
         self.screen.print("GitHub was asked: " + ", ".join(told))
         for instance_id in self.world.ec2.living:
-            stages = " → ".join(str(line["stage"]) for line in console.said(self.world.ec2.console(instance_id)))
+            stages = " → ".join(str(line["stage"]) for line in console.said(self.world.ec2.console(instance_id)) if line["stage"] != "runner")
             self.screen.print(f"The machine {instance_id} said: {stages}")
 
 
