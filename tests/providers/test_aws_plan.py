@@ -85,6 +85,14 @@ def test_images_are_never_asked_for_by_name_alone() -> None:
     assert words.image_query("ami-0123456789abcdef0", "x64") == {"ImageIds": ["ami-0123456789abcdef0"]}
 
 
+@pytest.mark.parametrize(("asked", "image", "taken"), [(35, 8, 35), (8, 30, 30)])
+def test_the_disk_is_never_smaller_than_the_image(asked: int, image: int, taken: int) -> None:
+    cloud = request(f"--cloud-hdd-size={asked}").cloud
+    found = {"ImageId": "ami-1", "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": image}}]}
+    subnet = {"AvailabilityZone": "us-west-1a", "SubnetId": "subnet-1", "VpcId": "vpc-1"}
+    assert words.placement(words.plan(cloud), cloud, found, subnet).disk_gb == taken
+
+
 PLACEMENT = AwsPlacement(
     region="us-west-1",
     zone="us-west-1a",
@@ -96,6 +104,7 @@ PLACEMENT = AwsPlacement(
     subnet_id="subnet-0123456789abcdef0",
     vpc_id="vpc-1",
     security_groups=(),
+    with_ssh=False,
     spot_price=None,
     profile_arn=None,
 )

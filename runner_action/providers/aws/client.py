@@ -38,8 +38,7 @@ class AwsProvider:
         self._build, self._clock = clients, clock
         self._built: dict[tuple[str, bool], EC2Client] = {}
         self._lock = threading.Lock()
-        self._own_groups: dict[tuple[str, bool], str] = {}
-        self._with_ssh = False
+        self._own_groups: dict[tuple[str, bool], str] = {}  # (VPC, with SSH) -> id
 
     @classmethod
     def from_environment(cls, clock: Clock) -> AwsProvider:
@@ -65,50 +64,28 @@ class AwsProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """Image, subnets and our security group, asked side by side; a placement for every subnet."""
+        """Image, subnets and our security groups, asked side by side; a placement for every subnet."""
         client = self._client(plan.region)
-        self._with_ssh = request.ssh_public_key is not None
         with translated("looking up image and network"), ThreadPoolExecutor(3) as side_by_side:
-            asked_images = side_by_side.submit(client.describe_images, **words.image_query(plan.image, plan.architecture))
-            asked_subnets = side_by_side.submit(client.describe_subnets, **words.subnet_query(plan, request.aws_subnet))
-            if not request.aws_security_group:
-                groups = side_by_side.submit(self._find_groups, client).result()
-            image = _newest(asked_images.result()["Images"], plan)
-            subnets = _usable(asked_subnets.result()["Subnets"], plan, request.aws_subnet)
-        if not request.aws_security_group:
-            self._own_groups.update(groups)
-        given = (request.aws_security_group,) if request.aws_security_group else ()
-        root = image["RootDeviceName"]
-        image_gb = next((entry["Ebs"].get("VolumeSize", 0) for entry in image["BlockDeviceMappings"] if entry.get("DeviceName") == root and "Ebs" in entry), 0)
-        return [
-            AwsPlacement(
-                region=plan.region,
-                zone=subnet["AvailabilityZone"],
-                instance_type=plan.instance_type,
-                spot=plan.spot,
-                image_id=image["ImageId"],
-                root_device=root,
-                disk_gb=max(plan.disk_gb, image_gb),
-                subnet_id=subnet["SubnetId"],
-                vpc_id=subnet["VpcId"],
-                security_groups=given,
-                spot_price=plan.spot_price,
-                profile_arn=request.permission_set,
-            )
-            for subnet in subnets
-        ]
+            images = side_by_side.submit(client.describe_images, **words.image_query(plan.image, plan.architecture))
+            subnets = side_by_side.submit(client.describe_subnets, **words.subnet_query(plan, request.aws_subnet))
+            groups = None if request.aws_security_group else side_by_side.submit(self._find_groups, client, request.ssh_public_key is not None)
+            image = _newest(images.result()["Images"], plan)
+            usable = _usable(subnets.result()["Subnets"], plan, request.aws_subnet)
+            self._own_groups.update(groups.result() if groups else {})
+        return [words.placement(plan, request, image, subnet) for subnet in usable]
 
-    def _find_groups(self, client: EC2Client) -> dict[tuple[str, bool], str]:
+    def _find_groups(self, client: EC2Client, with_ssh: bool) -> dict[tuple[str, bool], str]:
         """Our groups by VPC. One that somebody has opened further is refused, not silently used."""
-        name = words.group_name(self._with_ssh)
+        name = words.group_name(with_ssh)
         wanted = [{"Name": f"tag:{OWNER_TAG}", "Values": ["security-group"]}, {"Name": "group-name", "Values": [name]}]
         found = client.describe_security_groups(Filters=wanted)["SecurityGroups"]  # type: ignore[arg-type]
         for group in found:
             ports = {(rule.get("FromPort"), rule.get("ToPort")) for rule in group["IpPermissions"]}
-            if ports - ({(22, 22)} if self._with_ssh else set()):
+            if ports - ({(22, 22)} if with_ssh else set()):
                 text = f"The security group {group['GroupId']} ({name}) has inbound rules that are not ours."
                 raise ConfigurationError(text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`.")
-        return {(group["VpcId"], self._with_ssh): group["GroupId"] for group in found}
+        return {(group["VpcId"], with_ssh): group["GroupId"] for group in found}
 
     # --- creating
 
@@ -150,26 +127,20 @@ class AwsProvider:
 
     def _own_group(self, placement: AwsPlacement) -> str:
         """Our security group of the VPC, made when it is missing. One maker at a time; another launch may still win the race."""
-        key = (placement.vpc_id, self._with_ssh)
+        key = (placement.vpc_id, placement.with_ssh)
         client = self._client(placement.region)
         with self._lock, translated("creating the security group"):
             if key not in self._own_groups:
                 try:
                     self._own_groups[key] = client.create_security_group(**words.security_group(*key))["GroupId"]
-                    if self._with_ssh:
-                        rule = {
-                            "IpProtocol": "tcp",
-                            "FromPort": 22,
-                            "ToPort": 22,
-                            "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "asked for by cloud-ssh-private"}],
-                        }
-                        client.authorize_security_group_ingress(GroupId=self._own_groups[key], IpPermissions=[rule])  # type: ignore[list-item]
+                    if placement.with_ssh:
+                        client.authorize_security_group_ingress(GroupId=self._own_groups[key], **words.SSH_IN)
                 except ClientError as error:
                     if code_of(error) != "InvalidGroup.Duplicate":
                         raise
-                    self._own_groups.update(self._find_groups(client))
+                    self._own_groups.update(self._find_groups(client, placement.with_ssh))
             if key not in self._own_groups:
-                text = f"A security group named {words.group_name(self._with_ssh)} without our tag is in {placement.vpc_id}."
+                text = f"A security group named {words.group_name(placement.with_ssh)} without our tag is in {placement.vpc_id}."
                 raise ConfigurationError(text, "Rename it, or give one as `cloud-aws-security-group`.")
             return self._own_groups[key]
 

@@ -55,6 +55,7 @@ class AwsPlacement(Placement):
     subnet_id: str
     vpc_id: str
     security_groups: tuple[str, ...]
+    with_ssh: bool
     spot_price: float | None
     profile_arn: str | None
 
@@ -128,6 +129,27 @@ def subnet_query(plan: Plan, subnet: str | None) -> dict[str, Any]:
     return {"Filters": [{"Name": key, "Values": [value]} for key, value in filters.items()]}
 
 
+def placement(plan: Plan, request: CloudRequest, image: Mapping[str, Any], subnet: Mapping[str, Any]) -> AwsPlacement:
+    """The rung for one subnet. The disk is never smaller than the image's own."""
+    root = image["RootDeviceName"]
+    disks = {entry.get("DeviceName"): entry.get("Ebs", {}) for entry in image["BlockDeviceMappings"]}
+    return AwsPlacement(
+        region=plan.region,
+        zone=subnet["AvailabilityZone"],
+        instance_type=plan.instance_type,
+        spot=plan.spot,
+        image_id=image["ImageId"],
+        root_device=root,
+        disk_gb=max(plan.disk_gb, disks.get(root, {}).get("VolumeSize", 0)),
+        subnet_id=subnet["SubnetId"],
+        vpc_id=subnet["VpcId"],
+        security_groups=(request.aws_security_group,) if request.aws_security_group else (),
+        with_ssh=request.ssh_public_key is not None,
+        spot_price=plan.spot_price,
+        profile_arn=request.permission_set,
+    )
+
+
 def own_tags(kind: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
 
@@ -170,6 +192,13 @@ def security_group(vpc_id: str, with_ssh: bool) -> dict[str, Any]:
         "VpcId": vpc_id,
         "TagSpecifications": own_tags("security-group", {"Name": name, OWNER_TAG: "security-group"}),
     }
+
+
+SSH_IN: dict[str, Any] = {
+    "IpPermissions": [
+        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "asked for by cloud-ssh-private"}]}
+    ]
+}
 
 
 def group_name(with_ssh: bool) -> str:
