@@ -33,15 +33,16 @@ class RunnerActionError(Exception):
 
 
 class InputError(RunnerActionError):
-    """Inputs that cannot be used. `problems`: one sentence each, naming the input as the user wrote it."""
+    """Inputs that cannot be used. `problems`: one sentence each, naming the input as the user wrote it; `besides`: what is not given at all."""
 
     exit_code = 2
 
-    def __init__(self, problems: Sequence[str], hint: str = "") -> None:
+    def __init__(self, problems: Sequence[str], hint: str = "", besides: Sequence[str] = ()) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n".join(f"  {number}. {text}" for number, text in enumerate(problems, 1))
+        lines += "".join(f"\n  Besides, {text}" for text in besides)
         super().__init__(f"{count} with the inputs:\n{lines}", hint or "Nothing was created. `cml-runner launch --help` lists every input.")
-        self.problems = tuple(problems)
+        self.problems, self.besides = tuple(problems), tuple(besides)
 
 
 class ForgeError(RunnerActionError):

@@ -57,10 +57,10 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     """
     given = dict(_collect(raw, read_file))
     _infer(given, raw.environ)
-    problems = [*_unknown(raw), *_broken(given, raw.environ)]
-    problems += [*_bad_key(given, raw.environ), *_missing(given, raw.environ)]
-    if problems:
-        raise InputError(problems)
+    problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ)]
+    missing = list(_missing(given, raw.environ))
+    if problems or missing:
+        raise InputError(problems, besides=missing) if problems else InputError(missing)
     return _request({**_defaults(), **{name: entry.value for name, entry in given.items()}}), _warnings(raw)
 
 

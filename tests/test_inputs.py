@@ -74,6 +74,15 @@ UNREACHED = {
 }
 
 
+def test_what_is_not_given_at_all_is_told_besides_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["launch", "--cloud=aws", "--cloud-region=us-wst", "--idle-timeout=-7", "--single", "--reuse"], {}) == 2
+    told = capsys.readouterr().err
+    assert "3 problems with the inputs" in told
+    assert "4." not in told
+    assert "Besides, --repo is missing" in told
+    assert "Besides, --token is missing" in told
+
+
 def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["launch", "--cloud=aws", "--cloud-region=us-wst", "--idle-timeout=-7", "--single", "--reuse"]
     assert cli.main(argv, {"REPO_TOKEN": "canary", "CML_REPO": "octo/train"}) == 2
