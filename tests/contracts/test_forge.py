@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from github import GithubException
 
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
-from runner_action.forges.github import GitHub, api_url_of
+from runner_action.forges.github import GitHub, api_url_of, translated
 from runner_action.model import Repository, Secret
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.standin import VERSION
@@ -150,6 +151,14 @@ def test_refusals(method: str, path: str, status: int, body: dict[str, Any], kin
     assert hint in caught.value.hint
     assert "canary" not in str(caught.value) + repr(caught.value) + caught.value.hint
     assert caught.value.exit_code == 3
+
+
+def test_a_rate_limit_is_no_matter_of_permission() -> None:
+    """403 as well, but another token scope would not help, and a machine must not be ended for it."""
+    limited = GithubException(403, {"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}, {})
+    with pytest.raises(ForgeError, match="rate limit") as caught, translated("listing runners"):
+        raise limited
+    assert not isinstance(caught.value, AuthError)
 
 
 def test_a_wrong_and_a_weak_token(server: FakeGitHub) -> None:
