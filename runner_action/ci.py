@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from runner_action import __version__
 from runner_action.errors import RunnerActionError
 from runner_action.model import Launched, LaunchRequest, Report, Run
 
@@ -66,7 +67,7 @@ def _output(one: Launched) -> dict[str, str]:
     }
 
 
-def cml_line(one: Launched, request: LaunchRequest, report: Report) -> str:
+def cml_line(one: Launched, request: LaunchRequest) -> str:
     """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really taken."""
     instance, cloud = one.instance, request.cloud
     return json.dumps(
@@ -77,13 +78,15 @@ def cml_line(one: Launched, request: LaunchRequest, report: Report) -> str:
             "driver": request.forge,
             "id": instance.id if instance else "",
             "idleTimeout": request.idle_timeout if request.idle_timeout is not None else -1,
-            "image": report.plan.image if report.plan else "",
+            "image": instance.image if instance else "",
             "instanceGpu": cloud.gpu or "",
             "instanceHddSize": cloud.disk_gb,
             "instanceIp": instance.address if instance else "",
+            "instanceLaunchTime": instance.launched if instance else "",
             "instanceType": instance.instance_type if instance else "",
             "instancePermissionSet": cloud.permission_set or "",
             "labels": ",".join(one.labels),
+            "cmlVersion": __version__,
             "metadata": dict(cloud.metadata),
             "name": one.runner_name,
             "region": instance.region if instance else "",
@@ -91,6 +94,8 @@ def cml_line(one: Launched, request: LaunchRequest, report: Report) -> str:
             "single": request.single,
             "spot": instance.spot if instance else False,
             "spotPrice": cloud.spot_price or -1,
+            "timeouts": None,
+            "kubernetesNodeSelector": dict(cloud.kubernetes_node_selector),
         }
     )
 

@@ -77,7 +77,7 @@ def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front,
     with _signals():
         report = Launch(request, run, forge, provider, clock, began).launch()
     for one in report.launched:
-        log.info("%s", ci.cml_line(one, request, report))
+        log.info("%s", ci.cml_line(one, request))
     front.done(ci.outputs(report.launched), ci.summary(report, request))
     return 0
 
@@ -146,6 +146,8 @@ def _logging(front: ci.Front, level: str) -> Iterator[None]:
     ours, handler = logging.getLogger("runner_action"), front.handler()
     ours.setLevel(ci.LEVELS[level])
     ours.addHandler(handler)
+    # Else Python prints the libraries' own warnings, of what we tell better.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         yield
     finally:

@@ -205,8 +205,11 @@ class Instance:
     region: str
     zone: str = ""
     instance_type: str = ""
+    image: str = ""
     spot: bool = False
     address: str = ""
+    launched: str = ""
+    """When the cloud made it: RFC 3339, UTC."""
     alive: bool = True
     """False once the cloud is ending it or has ended it."""
 

@@ -121,10 +121,11 @@ def test_which_front() -> None:
 
 
 def test_the_line_that_scripts_of_cml_search() -> None:
-    """The keys of cml-behaviour.md 2.3 that still mean something."""
-    line = json.loads(ci.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never"), REPORT))
+    """The keys of cml-behaviour.md 2.3, in its order."""
+    line = json.loads(ci.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
     assert line["instanceIp"] == "203.0.113.7"
     assert (line["id"], line["region"], line["instanceType"], line["idleTimeout"], line["metadata"]) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
-    assert {"awsSecurityGroup", "awsSubnetId", "cloud", "driver", "image", "instanceGpu", "instanceHddSize", "instancePermissionSet"} <= set(line)
-    assert {"labels", "name", "repo", "single", "spot", "spotPrice"} <= set(line)
+    of_old = """awsSecurityGroup awsSubnetId cloud driver id idleTimeout image instanceGpu instanceHddSize instanceIp instanceLaunchTime instanceType
+        instancePermissionSet labels cmlVersion metadata name region repo single spot spotPrice timeouts kubernetesNodeSelector"""
+    assert list(line) == of_old.split()
     assert "canary" not in str(line)

@@ -151,7 +151,7 @@ def translated(doing: str) -> Iterator[None]:
 
 def _translate(error: GithubException, doing: str) -> ForgeError:
     message = str(error.data.get("message", "")) if isinstance(error.data, dict) else ""
-    said = f"GitHub answered {error.status} to {doing}" + (f": {message}" if message else ".")
+    said = f"GitHub answered {error.status} to {doing}" + (f": {message.rstrip('.')}." if message else ".")
     if "rate limit" in message.lower():
         return ForgeError(said, "The token has asked too often; launch fewer at once, or give this repository a token of its own.")
     if error.status == 401:

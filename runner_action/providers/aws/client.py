@@ -229,7 +229,9 @@ def _instance(made: Any, region: str, name: str = "") -> Instance:
         region=region,
         zone=made.get("Placement", {}).get("AvailabilityZone", ""),
         instance_type=made["InstanceType"],
+        image=made.get("ImageId", ""),
         spot=made.get("InstanceLifecycle") == "spot",
         address=made.get("PublicIpAddress") or made.get("PrivateIpAddress", ""),
+        launched=made["LaunchTime"].isoformat() if "LaunchTime" in made else "",
         alive=made.get("State", {}).get("Name") in LIVING,
     )
