@@ -146,8 +146,6 @@ def _logging(front: ci.Front, level: str) -> Iterator[None]:
     ours, handler = logging.getLogger("runner_action"), front.handler()
     ours.setLevel(ci.LEVELS[level])
     ours.addHandler(handler)
-    # Else Python prints the libraries' own warnings, of what we tell better.
-    logging.getLogger().addHandler(logging.NullHandler())
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ https://docs.github.com/en/rest/actions/self-hosted-runners
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from github.SelfHostedActionsRunner import SelfHostedActionsRunner
 
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
 from runner_action.model import Download, Registration, Repository, Runner, Secret
+
+# PyGithub prints its warnings to standard error by itself; what they say is told by the errors here, with what to do.
+logging.getLogger("github").handlers[:] = [logging.NullHandler()]
 
 DEFAULT_GROUP = 1
 """Id of the runner group `Default`, the only one a repository has."""
