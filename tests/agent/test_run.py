@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,16 @@ def test_a_broken_heartbeat_is_none_and_the_first_look_is_remembered(text: str, 
     (tmp_path / "heartbeat").write_text(text)
     assert read_beat(tmp_path, 50.0) == (None, 50.0)
     assert read_beat(tmp_path, 80.0) == (None, 50.0)
+
+
+def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    added = GitHub(SPEC, tmp_path, {}, {}).environment(tmp_path / "hooks", jobs)
+    scripts = [added["ACTIONS_RUNNER_HOOK_JOB_STARTED"], added["ACTIONS_RUNNER_HOOK_JOB_COMPLETED"]]
+    subprocess.run([str(Path(sys.executable).with_name("shellcheck")), *scripts], check=True)
+    for script in scripts:
+        subprocess.run([script], env={"GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "train"}, check=True)
+    assert jobs.read_text() == "started\t7\t1\ttrain\ncompleted\t7\t1\ttrain\n"
 
 
 class Member(GitHub):
