@@ -14,7 +14,7 @@ def run() -> None:
     gc.disable()
     try:
         code: int | str | None = cli.run()
-    except SystemExit as stopped:  # argparse after --help, and the sandbox after a signal
+    except SystemExit as stopped:  # argparse, after --help
         code = stopped.code
     sys.stdout.flush()
     sys.stderr.flush()

@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """The exit code. No command at all is `launch`."""
-    if argv[:1] == ["sandbox"]:
-        return _sandbox(argv[1:], environ)
     began = time.monotonic()
     front = ci.front_for(environ, as_json="--json" in argv)
     try:
+        if argv[:1] == ["sandbox"]:
+            return _sandbox(argv[1:])
         flags, unknown = flags_of(argv)
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
         for secret in inputs.secrets(raw):
@@ -53,13 +53,12 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return BUG_EXIT_CODE
 
 
-def _sandbox(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def _sandbox(argv: Sequence[str]) -> int:
     try:
         from runner_action.sandbox import demo
     except ImportError as error:
         hint = "Install it with `pip install 'cml-runner[sandbox]'`, or use `make demo` in a checkout."
-        ci.front_for(environ, as_json=False).error(InputError([f"the sandbox is an optional extra, and {error.name} is missing"], hint))
-        return InputError.exit_code
+        raise InputError([f"the sandbox is an optional extra, and {error.name} is missing"], hint) from None
     return demo.main(argv)
 
 
@@ -74,7 +73,7 @@ def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front,
     run = ci.run_of(environ)
     forge = partial(forges.forge_for, request, _api_url(request, environ))
     provider = partial(providers.provider_for, request.cloud.provider, clock)
-    with _signals():
+    with signals():
         report = Launch(request, run, forge, provider, clock, began).launch()
     for one in report.launched:
         log.info("%s", ci.cml_line(one, request))
@@ -153,8 +152,8 @@ def _logging(front: ci.Front, level: str) -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """The first signal ends the launch and takes everything back; more of them do not disturb that."""
+def signals() -> Iterator[None]:
+    """The first signal raises Cancelled, by which everything is taken back; more of them do not disturb that."""
     heard: list[int] = []
 
     def hear(number: int, _frame: FrameType | None) -> None:

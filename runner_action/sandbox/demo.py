@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runner_action import ci, console, inputs
+from runner_action.cli import signals
 from runner_action.forges import forge_for
 from runner_action.launch import Launch
 from runner_action.model import Launched
@@ -111,7 +111,7 @@ def main(words: Sequence[str]) -> int:
     single = parser.parse_args(list(words)).single
     logging.getLogger("runner_action").setLevel(logging.ERROR)
     screen = Console(highlight=False)
-    with _stopped_by_signals(), World() as world:
+    with signals(), World() as world:
         story = Story(world, screen, single)
         try:
             story.play()
@@ -136,18 +136,3 @@ def _left(world: World, patience: float = 5.0) -> list[str]:
     while look() and time.monotonic() < end:
         time.sleep(0.05)
     return look()
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """A signal leaves through the world's door, so that its machines end; SIGKILL they notice by themselves."""
-
-    def stop(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
