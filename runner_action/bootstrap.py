@@ -1,28 +1,31 @@
-"""AgentSpec + agent + startup script -> the user data that cloud-init turns into a runner. Pure: same input, same bytes.
+"""AgentSpec + agent + the user's scripts -> the user data that cloud-init turns into a runner. Pure: same input, same bytes.
 
-The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well (SuccessAction) or killed
-(FailureAction). Beside it stands a timer that looks at the agent's heartbeat. Nothing is installed or pulled before the runner is online.
+The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well (SuccessAction) or not
+(FailureAction); an agent that was killed is started again once, and finds its runner alive (KillMode=process). Beside it stands
+a timer that looks at the agent's heartbeat. Nothing is installed or pulled before the runner is online.
 """
 
 from __future__ import annotations
 
 import ast
 import base64
+import bz2
 import gzip
-import io
 import json
-import tokenize
-import zipfile
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
+from runner_action.model import Download, Identity, LaunchJob, LaunchRequest, Registration, Secret
 
 HOME = "/var/lib/cml-runner"
-AGENT_BUDGET = 12 * 1024
-"""Bytes that agent, spec and frame may take of the user data, compressed; a test holds us to it."""
+AGENT_BUDGET = 14 * 1024
+"""Bytes that agent, spec and frame may take of the user data; a test holds us to it. AWS takes 16 KiB, so 2 remain for the user's
+scripts: some 6 KiB of shell, as they are compressed with all else."""
 
 SERVICE = f"""[Unit]
 Description=cml-runner agent
@@ -30,12 +33,16 @@ After=network-online.target
 Wants=network-online.target
 SuccessAction=poweroff
 FailureAction=poweroff-force
+StartLimitAction=poweroff-force
+StartLimitIntervalSec=infinity
+StartLimitBurst=2
 
 [Service]
 WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 agent.pyz run
-ExecStopPost=-/usr/bin/python3 agent.pyz cleanup
-KillMode=mixed
+ExecStart=/usr/bin/python3 -m agent run
+ExecStopPost=-/usr/bin/python3 -m agent cleanup
+Restart=on-abnormal
+KillMode=process
 TimeoutStopSec=100
 OOMPolicy=continue
 StandardOutput=journal+console
@@ -48,7 +55,7 @@ FailureAction=poweroff-force
 [Service]
 Type=oneshot
 WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 agent.pyz watchdog
+ExecStart=/usr/bin/python3 -m agent watchdog
 TimeoutStartSec=120
 StandardOutput=journal+console
 """
@@ -71,10 +78,19 @@ After=cloud-final.service
 [Service]
 Type=oneshot
 WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 agent.pyz wipe /var/lib/cloud /run/cloud-init
+ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
 """
 
+PACKED = f"{HOME}/packed"
+UNPACK = f"""import bz2,json,os,sys
+os.chdir(sys.argv[1])
+for path,text in json.load(bz2.open('{PACKED[1:]}')).items():
+ os.makedirs(os.path.dirname(path),exist_ok=True)
+ with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o700),'w') as file:file.write(text)
+os.remove('{PACKED[1:]}')"""
+"""cloud-init knows no better compression than gzip, which would cost 2 KiB of the 16 that AWS takes."""
 START = [
+    ["python3", "-c", UNPACK, "/"],
     ["systemctl", "daemon-reload"],
     # Enabled, so that it ends a machine that a job has restarted; the agent itself does not come back.
     ["systemctl", "enable", "--now", "cml-runner-watchdog.timer"],
@@ -82,62 +98,125 @@ START = [
 ]
 
 
-def user_data(spec: AgentSpec, startup_script: str | None, ssh_public_key: str | None, limit: int) -> bytes:
-    """Compressed cloud-config of at most `limit` bytes. Raises InputError if the startup script does not fit."""
+def spec_of(request: LaunchRequest, identity: Identity, joining: Registration, download: Download, api_url: str, launch_job: LaunchJob | None) -> AgentSpec:
+    """What the machine gets to know. Of the user's tokens only the one for restarting, and only when that is on."""
+
+    def plain(secret: Secret | None) -> str | None:
+        return secret.reveal() if secret else None
+
+    return AgentSpec(
+        name=identity.name,
+        forge=request.forge.value,
+        repository_url=request.repository.url,
+        api_url=api_url,
+        labels=request.labels,
+        idle_timeout=request.idle_timeout,
+        first_job_timeout=request.first_job_timeout,
+        max_lifetime=request.max_lifetime,
+        start_timeout=request.start_timeout,
+        single=request.single,
+        runner_url=download.url,
+        runner_sha256=download.sha256,
+        cloud=request.cloud.provider.value if request.cloud else "",
+        restart_limit=request.restart_limit,
+        launch_run=launch_job.run_id if launch_job else None,
+        launch_job=launch_job.id if launch_job else None,
+        launch_job_name=launch_job.name if launch_job else "",
+        close_metadata=request.cloud is not None and not request.cloud.permission_set,
+        environment=dict(request.environment),
+        download_token=plain(download.token),
+        jit_config=plain(joining.jit_config),
+        registration_token=plain(joining.token),
+        removal_token=plain(joining.removal_token),
+        api_token=plain(request.restart_token),
+        runner_id=joining.runner_id,
+    )
+
+
+def user_data(spec: AgentSpec, request: LaunchRequest, limit: int) -> bytes:
+    """Compressed cloud-config of at most `limit` bytes. Raises InputError if the user's scripts do not fit."""
+    assert request.cloud
+    sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
     config: dict[str, Any] = {
-        "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lock_passwd": True}],
-        "write_files": list(_files(spec, startup_script)),
+        "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
+        "write_files": [{"path": PACKED, "permissions": "0600", "encoding": "b64", "content": base64.b64encode(packed_files(spec, request)).decode()}],
         "runcmd": START,
     }
-    if ssh_public_key:
-        config["ssh_authorized_keys"] = [ssh_public_key]
+    if request.cloud.ssh_public_key:
+        config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
+    if request.ca_certificates:
+        config["ca_certs"] = {"trusted": [request.ca_certificates]}
     # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
     packed = gzip.compress(f"#cloud-config\n{json.dumps(config)}\n".encode(), 9, mtime=0)
     if len(packed) > limit:
+        given = {
+            "cloud-startup-script": request.cloud.startup_script,
+            "checkpoint-script": request.checkpoint_script,
+            "ca-certificates": request.ca_certificates,
+        }
+        longest = max(given, key=lambda name: len(given[name] or ""))
         over = f"the user data would be {len(packed)} bytes, {len(packed) - limit} more than the cloud takes"
-        raise InputError([f"cloud-startup-script is too long: {over}; let the script download what it needs"])
+        raise InputError([f"{longest} is too long: {over}; let the script download what it needs"])
     return packed
 
 
-def _files(spec: AgentSpec, startup_script: str | None) -> list[dict[str, str]]:
-    agent = base64.b64encode(gzip.compress(agent_zip(), 9, mtime=0)).decode()
-    written = [
-        {"path": f"{HOME}/agent.pyz", "encoding": "gz+b64", "content": agent},
-        {"path": f"{HOME}/spec.json", "permissions": "0600", "content": spec.to_json()},
-        {"path": "/etc/systemd/system/cml-runner.service", "content": SERVICE},
-        {"path": "/etc/systemd/system/cml-runner-watchdog.service", "content": WATCHDOG_SERVICE},
-        {"path": "/etc/systemd/system/cml-runner-watchdog.timer", "content": WATCHDOG_TIMER},
-        {"path": "/etc/systemd/system/cml-runner-wipe.service", "content": WIPE_SERVICE},
-    ]
-    if startup_script:
-        content = startup_script if startup_script.startswith("#!") else f"#!/bin/sh\n{startup_script}"
-        encoded = base64.b64encode(content.encode()).decode()
-        written.append({"path": f"{HOME}/startup.sh", "permissions": "0700", "encoding": "b64", "content": encoded})
-    return written
+def packed_files(spec: AgentSpec, request: LaunchRequest) -> bytes:
+    """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's alone."""
+    assert request.cloud
+    units, scripts = "etc/systemd/system/cml-runner", {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
+    home = HOME[1:]
+    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud).items()}
+    found |= {f"{units}.service": SERVICE, f"{units}-wipe.service": WIPE_SERVICE}
+    found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE, f"{units}-watchdog.timer": WATCHDOG_TIMER}
+    found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
+    found[f"{home}/spec.json"] = spec.to_json()
+    return bz2.compress(json.dumps(found).encode(), 9)
+
+
+def runnable(script: str) -> str:
+    return script if script.startswith("#!") else f"#!/bin/sh\n{script}"
 
 
 @cache
-def agent_zip() -> bytes:
-    """The agent as a zip application. Stored, not deflated: the gzip around it sees all files as one text."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name):
-            if file.name.endswith(".py"):
-                archive.writestr(zipfile.ZipInfo(f"agent/{file.name}"), slim(file.read_text("utf-8")))
-        archive.writestr(zipfile.ZipInfo("__main__.py"), "import sys\nfrom agent.__main__ import run\nsys.exit(run())\n")
-    return packed.getvalue()
+def agent_files(cloud: str) -> dict[str, str]:
+    """The agent's modules; of those for clouds only the one it needs, and none that only a local machine uses."""
+    left_out = {"guard.py", *(f"{name}.py" for name in CLOUDS if name != cloud)}
+    found = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
+    return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
 
 
 def slim(source: str) -> str:
-    """Python source without comments and docstrings, on the same lines, so that tracebacks stay true."""
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            assert node.end_lineno is not None
-            lines[node.lineno - 1] = " " * node.col_offset + '""'
-            lines[node.lineno : node.end_lineno] = [""] * (node.end_lineno - node.lineno)
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        row, column = token.start
-        if token.type == tokenize.COMMENT and lines[row - 1].endswith(token.string):
-            lines[row - 1] = lines[row - 1][:column].rstrip()
-    return "\n".join(lines) + "\n"
+    """Python source without what only readers and tools need: comments, docstrings, annotations, the width of indentation."""
+    tree = _Slim().visit(ast.parse(source))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            node.names = [name for name in node.names if name.name in used]
+    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or node.names]
+    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), ast.unparse(ast.fix_missing_locations(tree)), flags=re.M) + "\n"
+
+
+class _Slim(ast.NodeTransformer):
+    """Keeps the annotations of classes, which dataclasses read."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        kept = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+        for part in kept:
+            part.annotation = ast.Constant(0)
+        node.body = [new for part in node.body if (new := part if part in kept else self.visit(part)) is not None] or [ast.Pass()]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.returns = None
+        for argument in (*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg):
+            if argument:
+                argument.annotation = None
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return ast.Assign([node.target], node.value, lineno=node.lineno) if node.value else None

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TextIO
 
 from runner_action import __version__
 from runner_action.errors import RunnerActionError
-from runner_action.model import Launched, LaunchRequest, Report, Run
+from runner_action.model import CiJob, Launched, LaunchRequest, Report, Run
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
@@ -35,7 +35,19 @@ def run_of(environ: Mapping[str, str]) -> Run:
         title = f"{environ.get('GITHUB_REPOSITORY')} run {environ['GITHUB_RUN_ID']} attempt {environ.get('GITHUB_RUN_ATTEMPT', '1')}"
     if keys == gitlab:
         title = f"{environ.get('CI_PROJECT_PATH')} job {environ['CI_JOB_ID']}"
-    return Run(derived_name=f"cml-{key[:10]}", key=key, title=title)
+    return Run(derived_name=f"cml-{key[:10]}", key=key, title=title, job=_job_of(environ) if keys == github else None)
+
+
+def _job_of(environ: Mapping[str, str]) -> CiJob | None:
+    try:
+        return CiJob(
+            repository_url=f"{environ['GITHUB_SERVER_URL']}/{environ['GITHUB_REPOSITORY']}",
+            run_id=int(environ["GITHUB_RUN_ID"]),
+            attempt=int(environ.get("GITHUB_RUN_ATTEMPT", "1")),
+            runner_name=environ["RUNNER_NAME"],
+        )
+    except (KeyError, ValueError):
+        return None
 
 
 # --- what is told
@@ -72,30 +84,30 @@ def cml_line(one: Launched, request: LaunchRequest) -> str:
     instance, cloud = one.instance, request.cloud
     return json.dumps(
         {
-            "awsSecurityGroup": cloud.aws_security_group or "",
-            "awsSubnetId": cloud.aws_subnet or "",
-            "cloud": cloud.provider,
+            "awsSecurityGroup": (cloud and cloud.aws_security_group) or "",
+            "awsSubnetId": (cloud and cloud.aws_subnet) or "",
+            "cloud": cloud.provider if cloud else "",
             "driver": request.forge,
             "id": instance.id if instance else "",
             "idleTimeout": request.idle_timeout if request.idle_timeout is not None else -1,
             "image": instance.image if instance else "",
-            "instanceGpu": cloud.gpu or "",
-            "instanceHddSize": cloud.disk_gb,
+            "instanceGpu": (cloud and cloud.gpu) or "",
+            "instanceHddSize": cloud.disk_gb if cloud else "",
             "instanceIp": instance.address if instance else "",
             "instanceLaunchTime": instance.launched if instance else "",
             "instanceType": instance.instance_type if instance else "",
-            "instancePermissionSet": cloud.permission_set or "",
+            "instancePermissionSet": (cloud and cloud.permission_set) or "",
             "labels": ",".join(one.labels),
             "cmlVersion": __version__,
-            "metadata": dict(cloud.metadata),
+            "metadata": dict(cloud.metadata) if cloud else {},
             "name": one.runner_name,
             "region": instance.region if instance else "",
             "repo": request.repository.url,
             "single": request.single,
             "spot": instance.spot if instance else False,
-            "spotPrice": cloud.spot_price or -1,
+            "spotPrice": (cloud and cloud.spot_price) or -1,
             "timeouts": None,
-            "kubernetesNodeSelector": dict(cloud.kubernetes_node_selector),
+            "kubernetesNodeSelector": dict(cloud.kubernetes_node_selector) if cloud else {},
         }
     )
 
@@ -111,7 +123,7 @@ def summary(report: Report, request: LaunchRequest) -> str:
         cells = (
             f"`{one.runner_name}`",
             told["labels"],
-            told["instance-id"] or "reused",
+            told["instance-id"] or ("reused" if one.reused else "this machine"),
             told["instance-type"] + market,
             told["zone"],
             told["instance-ip"],
@@ -125,7 +137,8 @@ def summary(report: Report, request: LaunchRequest) -> str:
         parts.append("Asked for:\n" + "\n".join(f"- {line}" for line in report.tried))
     idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
     ends = "after one job" if request.single else idle
-    parts.append(f"The machine ends itself {ends}, and after {request.max_lifetime // 3600} h in any case.")
+    lifetime = f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
+    parts.append(f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {ends}{lifetime}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,6 +175,20 @@ class Front(Protocol):
         ...
 
 
+MARK_TITLE = "cml-runner"
+"""Title of the annotations by which `cml-runner restart` knows launch jobs and interruptions."""
+
+
+def online_mark(names: Sequence[str]) -> str:
+    return f"Runner online: {', '.join(names)}"
+
+
+def runners_marked(message: str) -> list[str]:
+    """The way back."""
+    head, _, names = message.partition("Runner online: ")
+    return names.split(", ") if not head and names else []
+
+
 class GitHubFront:
     """Workflow commands on standard output; files named by the job for outputs and summary.
 
@@ -188,6 +215,9 @@ class GitHubFront:
         print(f"::error title=cml-runner::{_escaped(BUG)}", file=self._out, flush=True)
 
     def done(self, told: Mapping[str, str], report: str) -> None:
+        made = [one["runner-name"] for one in json.loads(told.get("runners", "[]")) if one["reused"] != "true"]
+        if made:
+            print(f"::notice title={MARK_TITLE}::{online_mark(made)}", file=self._out, flush=True)
         if path := self._environ.get("GITHUB_OUTPUT"):
             with Path(path).open("a", encoding="utf-8") as file:
                 file.writelines(f"{name}={value}\n" for name, value in told.items())

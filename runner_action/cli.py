@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,8 @@ from typing import NoReturn
 
 from runner_action import __version__, ci, inputs
 from runner_action.errors import Cancelled, InputError, RunnerActionError
-from runner_action.model import ForgeName, LaunchRequest
+from runner_action.forges.base import Forge
+from runner_action.model import ForgeName, Launched, LaunchRequest, Report, RestartRequest, Run
 from runner_action.waiting import SystemClock
 
 BUG_EXIT_CODE = 70
@@ -37,11 +39,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
         for secret in inputs.secrets(raw):
             front.mask(secret)
-        request, warnings = inputs.parse(raw, _read_file)
-        with _logging(front, request.log):
-            for warning in warnings:
-                log.warning("%s", warning)
-            return _launch(request, environ, front, began)
+        return _COMMANDS[inputs.command_of(raw)](raw, environ, front, began)
     except RunnerActionError as error:
         front.error(error)
         return error.exit_code
@@ -62,26 +60,62 @@ def _sandbox(argv: Sequence[str]) -> int:
     return demo.main(argv)
 
 
-def _launch(request: LaunchRequest, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
+def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
     from runner_action import forges, providers
-    from runner_action.launch import Launch
 
-    problems = [*providers.refusals(request), *forges.refusals(request)]
-    if problems:
-        raise InputError(problems)
-    clock = SystemClock()
-    run = ci.run_of(environ)
-    forge = partial(forges.forge_for, request, _api_url(request, environ))
-    provider = partial(providers.provider_for, request.cloud.provider, clock)
-    with signals():
-        report = Launch(request, run, forge, provider, clock, began).launch()
-    for one in report.launched:
-        log.info("%s", ci.cml_line(one, request))
-    front.done(ci.outputs(report.launched), ci.summary(report, request))
+    request, warnings = inputs.parse(raw, _read_file)
+    with _logging(front, request.log, warnings):
+        problems = [*providers.refusals(request), *forges.refusals(request)]
+        if problems:
+            raise InputError(problems)
+        run = ci.run_of(environ)
+        forge = partial(forges.forge_for, request, _api_url(request, environ))
+        if request.cloud is None:
+            return _local(request, run, forge(), environ, front, began)
+        from runner_action.launch import Launch
+
+        clock = SystemClock()
+        provider = partial(providers.provider_for, request.cloud.provider, clock)
+        with signals():
+            report = Launch(request, run, forge, provider, clock, began).launch()
+        for one in report.launched:
+            log.info("%s", ci.cml_line(one, request))
+        front.done(ci.outputs(report.launched), ci.summary(report, request))
     return 0
 
 
-def _api_url(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
+def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
+    """This machine as the runner; returns when it has left."""
+    from runner_action import local
+
+    def online(one: Launched) -> None:
+        told = replace(one, launch_seconds=round(time.monotonic() - began, 2))
+        log.debug("%s", ci.cml_line(told, request))
+        front.done(ci.outputs([told]), ci.summary(Report(launched=(told,)), request))
+
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner"
+    with signals():
+        return local.live(request, run, forge, environ, cache, _hearing, online)
+
+
+def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
+    from runner_action import forges, restart
+
+    request, warnings = inputs.parse_restart(raw, _read_file)
+    with _logging(front, request.log, warnings):
+        problems = list(forges.refusals(request))
+        if problems:
+            raise InputError(problems)
+        with signals():
+            outcome = restart.restart(request, forges.forge_for(request, _api_url(request, environ)), SystemClock())
+        front.done({"restarted": outcome.restarted}, outcome.text)
+    return 0
+
+
+_COMMANDS = {"launch": _launch, "restart": _restart}
+
+
+def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """Where the job's own forge says its API is, if that is the forge of the repository."""
     server, api = ("GITHUB_SERVER_URL", "GITHUB_API_URL") if request.forge is ForgeName.GITHUB else ("CI_SERVER_URL", "CI_API_V4_URL")
     return environ.get(api) if environ.get(server, "").rstrip("/") == request.repository.server else None
@@ -93,9 +127,10 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     The words `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
     """
     words = list(argv)
-    for word in ("runner", "launch"):
-        if words[:1] == [word]:
-            words = words[1:]
+    if words[:1] == ["runner"]:
+        words = words[1:]
+    if words[:1] in (["launch"], ["restart"]):
+        words[:1] = [f"--command={words[0]}"]
     parser = _Parser(
         prog="cml-runner launch",
         description="Launches a self-hosted runner on your own cloud and waits until it is online.",
@@ -141,10 +176,12 @@ def _read_file(path: str) -> str | None:
 
 
 @contextmanager
-def _logging(front: ci.Front, level: str) -> Iterator[None]:
+def _logging(front: ci.Front, level: str, warnings: Sequence[str]) -> Iterator[None]:
     ours, handler = logging.getLogger("runner_action"), front.handler()
     ours.setLevel(ci.LEVELS[level])
     ours.addHandler(handler)
+    for warning in warnings:
+        log.warning("%s", warning)
     try:
         yield
     finally:
@@ -162,6 +199,17 @@ def signals() -> Iterator[None]:
             raise Cancelled(number)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _hearing(ask: Callable[[], None]) -> Iterator[None]:
+    """Every signal is passed on to the agent: the first asks it to leave, the second to leave now."""
+    before = {number: signal.signal(number, lambda *_: ask()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,3 +28,34 @@ def failure(text: str) -> str | None:
 
 def tail(text: str, lines: int = 40) -> str:
     return "\n".join(text.splitlines()[-lines:])
+
+
+SENTENCES = {
+    "agent": "Becoming runner {name}.",
+    "downloaded": "The runner program is unpacked, its checksum is right.",
+    "configured": "Registered at the forge.",
+    "online": "Online: waiting for jobs. Ctrl-C leaves.",
+    "job-started": "Job {job} begins.",
+    "job-finished": "Job {job} is over.",
+    "leaving": "Leaving: {why}.",
+    "staying": "Staying: {why}.",
+    "deregistered": "The forge has taken the runner off its list.",
+    "end": "Gone: {why}.",
+    "restart": "Restart: {outcome}.",
+    "checkpoint": "The checkpoint script has {seconds} s.",
+    "checkpoint-done": "The checkpoint script is done ({why}).",
+    "interrupted": "Interrupted attempt {attempt} of {run}: {why}.",
+}
+WARNINGS = {
+    "failed": "Failed: {why}.",
+    "still-registered": "The runner is still on the forge's list: {why}.",
+}
+
+
+def sentence(stage: str, facts: Mapping[str, object]) -> tuple[int, str]:
+    """What the agent says, for a person in front of this machine: log level and text."""
+    if stage in WARNINGS:
+        return logging.ERROR, WARNINGS[stage].format(**facts)
+    if stage in SENTENCES:
+        return logging.INFO, SENTENCES[stage].format(**facts)
+    return logging.DEBUG, f"{stage}: " + ", ".join(f"{key} {value}" for key, value in facts.items())

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from runner_action.model import ForgeName
 
 UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400, "day": 86400}
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
 _TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
 
 
@@ -34,6 +35,8 @@ def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[
             return text.strip()
         case _, "script":
             return _script(text, read_file)
+        case _, "certificates":
+            return "\n".join(_CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")) or text
         case _:
             return text
 

@@ -19,9 +19,13 @@ from urllib.parse import urlsplit
 
 from runner_action.conversion import convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, Reuse, Secret
+from runner_action.model import CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, RestartRequest, Reuse, Secret
 
 Schema = Mapping[str, Any]
+DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
+"""Never reached through a proxy."""
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+"""The machine's own bundle, which holds our certificates too once cloud-init has put them there. Debian's and Ubuntu's path."""
 
 
 @cache
@@ -50,18 +54,36 @@ class Raw:
     unknown: Sequence[str] = ()
 
 
+def command_of(raw: Raw) -> str:
+    """`launch` or `restart`; what else was written is told by `parse`."""
+    prop = schema()["properties"]["command"]
+    found = _text("command", prop, raw)
+    return found[0][-1] if found else str(prop["default"])
+
+
 def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchRequest, list[str]]:
     """Checks everything and returns the request with warnings for the user. Raises InputError with all problems at once.
 
-    `read_file` gives the text of a file, or None if there is none (for `cloud-startup-script`).
+    `read_file` gives the text of a file, or None if there is none.
     """
+    values = _checked(raw, read_file)
+    endless = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
+    return _launch_request({**_defaults(), **endless, **values}), _warnings(raw)
+
+
+def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[RestartRequest, list[str]]:
+    """The same for `restart`."""
+    return _restart_request({**_defaults(), **_checked(raw, read_file)}), _warnings(raw)
+
+
+def _checked(raw: Raw, read_file: Callable[[str], str | None]) -> dict[str, Any]:
     given = dict(_collect(raw, read_file))
-    _infer(given, raw.environ)
+    _infer(given, raw.environ, read_file)
     problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ)]
     missing = list(_missing(given, raw.environ))
     if problems or missing:
         raise InputError(problems, besides=missing) if problems else InputError(missing)
-    return _request({**_defaults(), **{name: entry.value for name, entry in given.items()}}), _warnings(raw)
+    return {name: entry.value for name, entry in given.items()}
 
 
 def secrets(raw: Raw) -> list[str]:
@@ -99,8 +121,12 @@ def _text(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
 # --- inference
 
 
-def _infer(given: dict[str, Given], environ: Mapping[str, str]) -> None:
-    """Repository and forge from the CI job's variables, where the user did not say them."""
+def _infer(given: dict[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> None:
+    """Repository, forge and the run that triggered this one from the CI job's variables, where the user did not say them."""
+    if "run-id" not in given and environ.get("GITHUB_EVENT_NAME") == "workflow_run":
+        event = json.loads(read_file(environ.get("GITHUB_EVENT_PATH", "")) or "{}")
+        if run := event.get("workflow_run"):
+            given["run-id"] = Given(run["id"], "GITHUB_EVENT_PATH")
     servers = {ForgeName.GITHUB: environ.get("GITHUB_SERVER_URL", ""), ForgeName.GITLAB: environ.get("CI_SERVER_URL", "")}
     if "repo" not in given:
         if servers[ForgeName.GITHUB] and environ.get("GITHUB_REPOSITORY"):
@@ -185,8 +211,8 @@ def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
         yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
     if "token" not in given:
         yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
-    if "cloud" not in given:
-        yield _named("{cloud} is missing: write where the machine comes from, such as `aws`", given, environ)
+    if "command" in given and given["command"].value == "restart" and "run-id" not in given:
+        yield _named("{run-id} is missing: say which run to restart, or run this in a workflow `on: workflow_run`", given, environ)
 
 
 def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
@@ -232,31 +258,61 @@ def _pairs(items: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
 
 
-def _request(value: Mapping[str, Any]) -> LaunchRequest:
+def _restart_request(value: Mapping[str, Any]) -> RestartRequest:
+    return RestartRequest(
+        forge=ForgeName(value["driver"]),
+        repository=Repository(url=value["repo"]),
+        token=Secret(value["token"]),
+        run_id=value["run-id"],
+        restart_limit=value["restart-limit"],
+        dry_run=value["dry-run"],
+        log=value["log"],
+    )
+
+
+def _launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
-    restart = not value["no-retry"]
+    restart_limit = 0 if value["no-retry"] else value["restart-limit"]
+    first = value["first-job-timeout"] if value["first-job-timeout"] is not None else value["idle-timeout"]
     reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
     return LaunchRequest(
         name=value["name"],
         labels=tuple(value["labels"]),
         count=value["count"],
         idle_timeout=value["idle-timeout"] if value["idle-timeout"] > 0 else None,
-        max_lifetime=value["max-lifetime"],
+        first_job_timeout=first if first > 0 else None,
+        max_lifetime=value["max-lifetime"] if value["max-lifetime"] > 0 else None,
         start_timeout=value["start-timeout"],
         single=value["single"],
         reuse=reuse,
-        restart=restart,
+        restart_limit=restart_limit,
         forge=ForgeName(value["driver"]),
         repository=Repository(url=value["repo"]),
         token=Secret(value["token"]),
-        restart_token=Secret(value["restart-token"] or value["token"]) if restart else None,
+        restart_token=Secret(value["restart-token"] or value["token"]) if restart_limit else None,
         runner_group=value["runner-group"],
         runner_version=value["runner-version"],
         docker_volumes=tuple(value["docker-volumes"]),
         dry_run=value["dry-run"],
         log=value["log"],
-        cloud=_cloud_request(value),
+        checkpoint_script=value["checkpoint-script"],
+        job_sudo=value["job-sudo"],
+        environment=_environment(value),
+        ca_certificates=value["ca-certificates"],
+        cloud=_cloud_request(value) if value["cloud"] else None,
     )
+
+
+def _environment(value: Mapping[str, Any]) -> dict[str, str]:
+    """Proxies and certificates as programs look for them: in both cases of letters, and in the words of Node and Python."""
+    found = {}
+    if value["https-proxy"] not in (None, "none"):
+        direct = ",".join(filter(None, [value["no-proxy"], *DIRECT]))
+        found = {"https_proxy": value["https-proxy"], "http_proxy": value["https-proxy"], "no_proxy": direct}
+        found |= {name.upper(): text for name, text in found.items()}
+    if value["ca-certificates"]:
+        found |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), CA_BUNDLE)
+    return found
 
 
 def _cloud_request(value: Mapping[str, Any]) -> CloudRequest:

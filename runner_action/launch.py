@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from runner_action import bootstrap, console
-from runner_action.agent.spec import AgentSpec
-from runner_action.errors import AuthError, CapacityError, ForgeError, InputError, MachineFailed, ProviderError, QuotaError, RunnerActionError
+from runner_action.errors import AuthError, CapacityError, ForgeError, MachineFailed, ProviderError, QuotaError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import (
+    CiJob,
+    CloudRequest,
     Download,
     Identity,
     Instance,
     Launched,
+    LaunchJob,
     LaunchRequest,
     Machine,
     Placement,
@@ -29,10 +31,10 @@ from runner_action.model import (
     Report,
     Reuse,
     Run,
-    Runner,
     Secret,
     matching,
     names,
+    refuse_taken,
     tags,
 )
 from runner_action.providers.base import Provider
@@ -69,6 +71,9 @@ class Launch:
         """`forge` and `provider` build their clients when called: loading the one's library takes as long as asking the other."""
         self.request, self.run, self.clock, self.began = request, run, clock, began
         self._build_forge, self._build_provider = forge, provider
+        assert request.cloud, "without a cloud it is local.py's story"
+        self.cloud: CloudRequest = request.cloud
+        self.job: Future[LaunchJob | None] | None = None
         self.ours = [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
         self.tried: list[str] = []
         self.stages: dict[str, float] = {}
@@ -96,12 +101,14 @@ class Launch:
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         no_tokens = request.single or request.dry_run or request.reuse is not Reuse.NEVER
         joining = None if no_tokens else side_by_side(self.forge.registration_token)
+        if request.restart_limit and self.run.job and self.run.job.repository_url == request.repository.url:
+            self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
         if reused := matching(listed, request.name, request.labels, request.reuse):
             log.info("Runner %s is online and fits: nothing to launch.", reused.name)
             launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
             return Report(launched=(launched,))
-        self._refuse_taken_names(listed)
+        refuse_taken(listed, {ours.identity.name for ours in self.ours})
         ladder, download = resolving.result(), downloading.result()
         self._stage("prepared")
         if request.dry_run:
@@ -115,21 +122,22 @@ class Launch:
 
     def _plan(self) -> Plan:
         self.provider = self._build_provider()
-        plan = self.provider.plan(self.request.cloud)
+        plan = self.provider.plan(self.cloud)
         for note in plan.notes:
             log.warning("%s.", note[0].upper() + note[1:])
         return plan
 
-    def _refuse_taken_names(self, listed: Sequence[Runner]) -> None:
-        """An online runner of that name is somebody's; an offline one was left behind and is replaced at registration."""
-        mine = {ours.identity.name for ours in self.ours}
-        taken = sorted(runner.name for runner in listed if runner.name in mine and runner.online)
-        if taken:
-            raise InputError([f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or set `reuse`"])
+    def _find_job(self, job: CiJob) -> LaunchJob | None:
+        """Which job of the run this is, so that a restart begins with it. Not known is no reason to fail."""
+        try:
+            return self.forge.launch_job(job)
+        except ForgeError as error:
+            log.debug("The launch job is not known: %s", error)
+            return None
 
     def _resolve(self, planning: Future[Plan]) -> tuple[Placement, ...]:
         plan = planning.result()  # the provider is there only after this
-        return tuple(self.provider.resolve(plan, self.request.cloud))
+        return tuple(self.provider.resolve(plan, self.cloud))
 
     def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
         """All machines of the launch side by side. The first failure ends the launch."""
@@ -147,40 +155,12 @@ class Launch:
             ours.registration = Registration(token=token, removal_token=removal)
         else:
             ours.registration = replace(self.forge.register_single(ours.identity.name, request.labels, plan.architecture), removal_token=removal)
-        spec = self._spec(ours, download)
-        data = bootstrap.user_data(spec, request.cloud.startup_script, request.cloud.ssh_public_key, self.provider.user_data_limit)
-        expiry = self.clock.now() + timedelta(seconds=request.max_lifetime + request.start_timeout)
-        marks = tags(ours.identity, request.repository, self.run.title, expiry, request.cloud.metadata)
+        spec = bootstrap.spec_of(request, ours.identity, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
+        data = bootstrap.user_data(spec, request, self.provider.user_data_limit)
+        expiry = self.clock.now() + timedelta(seconds=(request.max_lifetime or 0) + request.start_timeout)
+        marks = tags(ours.identity, request.repository, self.run.title, expiry, self.cloud.metadata)
         ours.instance = self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
         log.info("Created %s (%s) for runner %s.", ours.instance.id, ours.instance.zone, ours.identity.name)
-
-    def _spec(self, ours: Ours, download: Download) -> AgentSpec:
-        """What the machine gets to know. Of the user's tokens only the one for restarting, and only when that is on."""
-        request, joining = self.request, ours.registration
-        assert joining is not None
-
-        def plain(secret: object) -> str | None:
-            return secret.reveal() if isinstance(secret, Secret) else None
-
-        return AgentSpec(
-            name=ours.identity.name,
-            forge=request.forge.value,
-            repository_url=request.repository.url,
-            api_url=self.forge.api_url,
-            labels=request.labels,
-            idle_timeout=request.idle_timeout,
-            max_lifetime=request.max_lifetime,
-            start_timeout=request.start_timeout,
-            single=request.single,
-            runner_url=download.url,
-            runner_sha256=download.sha256,
-            download_token=plain(download.token),
-            jit_config=plain(joining.jit_config),
-            registration_token=plain(joining.token),
-            removal_token=plain(joining.removal_token),
-            api_token=plain(request.restart_token),
-            runner_id=joining.runner_id,
-        )
 
     def _climb(self, ours: Ours, ladder: Sequence[Placement], machine: Machine) -> Instance:
         """The first placement that has the machine. No capacity: the next one; no quota: the next region; all else ends it."""

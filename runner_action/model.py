@@ -6,11 +6,13 @@ All types are frozen and keyword-only: a value that was checked once stays as it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
+
+from runner_action.errors import InputError
 
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
@@ -108,11 +110,13 @@ class LaunchRequest:
     labels: tuple[str, ...]
     count: int
     idle_timeout: int | None
-    max_lifetime: int
+    first_job_timeout: int | None
+    max_lifetime: int | None
     start_timeout: int
     single: bool
     reuse: Reuse
-    restart: bool
+    restart_limit: int
+    """How often a workflow run may be restarted; 0: never."""
     forge: ForgeName
     repository: Repository
     token: Secret
@@ -122,7 +126,26 @@ class LaunchRequest:
     docker_volumes: tuple[str, ...]
     dry_run: bool
     log: str
-    cloud: CloudRequest
+    checkpoint_script: str | None
+    job_sudo: bool
+    environment: Mapping[str, str]
+    """Proxies and certificates, for agent, runner and jobs."""
+    ca_certificates: str | None
+    cloud: CloudRequest | None
+    """None: this machine becomes the runner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartRequest:
+    """What `restart` was asked for, after validation."""
+
+    forge: ForgeName
+    repository: Repository
+    token: Secret
+    run_id: int
+    restart_limit: int
+    dry_run: bool
+    log: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +170,32 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CiJob:
+    """The CI job that launches, as its environment tells: the id of the job itself is not among it on GitHub."""
+
+    repository_url: str
+    run_id: int
+    attempt: int
+    runner_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchJob:
+    """The same job as the forge knows it."""
+
+    run_id: int
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Who launches. `derived_name`: name of the runner unless the user gives one; `key`: tells this run from all others; `title`: for people."""
 
     derived_name: str
     key: str
     title: str
+    job: CiJob | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +328,13 @@ def tags(identity: Identity, repository: Repository, run: str, expiry: datetime,
         f"{OWNER_TAG}:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     return {**metadata, **ours}
+
+
+def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:
+    """An online runner of that name is somebody's; an offline one was left behind and is replaced at registration. Raises InputError."""
+    taken = sorted(runner.name for runner in runners if runner.name in mine and runner.online)
+    if taken:
+        raise InputError([f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or set `reuse`"])
 
 
 def matching(runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse) -> Runner | None:

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
+import gzip
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from runner_action.agent.restart import Run as ForgeRun
 from runner_action.errors import RunnerBusy
-from runner_action.model import OWNER_TAG, CloudRequest, Download, Instance, Machine, Placement, Plan, ProviderName, Registration, Runner, Secret
+from runner_action.model import (
+    OWNER_TAG,
+    CiJob,
+    CloudRequest,
+    Download,
+    Instance,
+    LaunchJob,
+    Machine,
+    Placement,
+    Plan,
+    ProviderName,
+    Registration,
+    Runner,
+    Secret,
+)
+
+
+def unpacked(user_data: bytes) -> dict[str, str]:
+    """Path -> text of all that the user data brings to a machine."""
+    config = json.loads(gzip.decompress(user_data).split(b"\n", 1)[1])
+    found: dict[str, str] = json.loads(bz2.decompress(base64.b64decode(config["write_files"][0]["content"])))
+    return found
 
 
 @dataclass
@@ -40,6 +66,10 @@ class FakeForge:
         self.listed: dict[str, Runner] = {}
         self.trouble: dict[str, BaseException] = {}
         self.calls: list[str] = []
+        self.runs: dict[int, ForgeRun] = {}
+        self.notes: dict[int, list[tuple[str, str]]] = {}
+        self.reruns: list[tuple[str, int, int | None]] = []
+        self.refuses: tuple[str, ...] = ()
         self._lock = threading.Lock()
 
     def _called(self, method: str) -> None:
@@ -57,7 +87,7 @@ class FakeForge:
         self._called("runners")
         return list(self.listed.values())
 
-    def download(self, architecture: str, version: str) -> Download:
+    def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         self._called("download")
         return Download(url=f"https://forge.test/{architecture}/{version}.tar.gz", sha256="0" * 64, version="2.336.0")
 
@@ -69,7 +99,24 @@ class FakeForge:
         self._called("removal_token")
         return Secret("canary-removal")
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
+    def launch_job(self, job: CiJob) -> LaunchJob | None:
+        self._called("launch_job")
+        return LaunchJob(run_id=job.run_id, id=4711, name="launch")
+
+    def run(self, run_id: int, now: datetime) -> ForgeRun:
+        self._called("run")
+        return self.runs[run_id]
+
+    def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
+        self._called("annotations")
+        return self.notes.get(job_id, [])
+
+    def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
+        self._called(f"rerun {what}")
+        self.reruns.append((what, run_id, job_id))
+        return "refused" if what in self.refuses else None
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
         self._called("register_single")
         return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False).id)
 

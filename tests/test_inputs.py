@@ -16,7 +16,7 @@ from runner_action.model import Secret
 FOLDER = Path(__file__).parent / "inputs"
 VALID = sorted((FOLDER / "valid").glob("*.json"))
 INVALID = sorted((FOLDER / "invalid").glob("*.json"))
-FILES = {"./setup.sh": "echo from a file\n"}
+FILES = {"./setup.sh": "echo from a file\n", "./ca.pem": "# our own\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
 
 
 def case(path: Path) -> tuple[dict[str, Any], inputs.Raw]:
@@ -48,7 +48,7 @@ def test_valid(path: Path) -> None:
 def test_invalid(path: Path) -> None:
     found, raw = case(path)
     with pytest.raises(InputError) as caught:
-        inputs.parse(raw, FILES.get)
+        (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(raw, FILES.get)
     assert list(caught.value.problems) == found["problems"]
     assert caught.value.exit_code == 2
     assert "canary" not in str(caught.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -23,8 +22,8 @@ from runner_action.errors import (
 )
 from runner_action.inputs import Raw, parse
 from runner_action.launch import LOOK_EVERY, Launch
-from runner_action.model import Identity, Instance, LaunchRequest, Machine, Report, Run
-from tests.fakes import FakeClock, FakeForge, FakeProvider
+from runner_action.model import CloudRequest, Identity, Instance, LaunchRequest, Machine, Report, Run
+from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
 
 RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
 
@@ -36,6 +35,12 @@ def request(*argv: str) -> LaunchRequest:
         name, _, text = word.removeprefix("--").partition("=")
         flags.setdefault(name, []).append(text or "true")
     return parse(Raw(flags=flags, environ={}), lambda _: None)[0]
+
+
+def cloud_of(*argv: str) -> CloudRequest:
+    cloud = request(*argv).cloud
+    assert cloud
+    return cloud
 
 
 class Story:
@@ -61,9 +66,7 @@ class Story:
         return Launch(self.request, RUN, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
 
     def spec(self, name: str = "cml-0123456789") -> dict[str, Any]:
-        config = json.loads(gzip.decompress(self.provider.machines[name].user_data).split(b"\n", 1)[1])
-        content = next(file["content"] for file in config["write_files"] if file["path"].endswith("spec.json"))
-        found: dict[str, Any] = json.loads(content)
+        found: dict[str, Any] = json.loads(unpacked(self.provider.machines[name].user_data)["var/lib/cml-runner/spec.json"])
         return found
 
 

@@ -1,4 +1,4 @@
-"""Entry of the zip application: `run`, `cleanup`, `watchdog`, `wipe FOLDER…`, all in the folder that holds spec.json."""
+"""Entry of the zip application: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe FOLDER…`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
+from .lifecycle import Reason
 from .run import Agent, policy_of
 from .spec import AgentSpec
-from .watchdog import Say, clean_up, watch
+from .watchdog import Say, clean_up, comes_back, watch
 
 CACHED = ("user-data.txt", "user-data.txt.i", "cloud-config.txt", "combined-cloud-config.json", "instance-data-sensitive.json", "obj.pkl")
 """Files in which cloud-init keeps the user data, and with it the spec."""
@@ -40,26 +41,34 @@ def wipe(folders: List[str]) -> int:
 
 
 def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> int:
+    """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it anew if a job runs."""
     try:
         agent = Agent(spec, home, environ, say)
     except KeyError as error:
         say("failed", why="no such user: %s" % error)
-        return 1
+        return Reason.START_FAILED.exit_code
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.ask())
-    return agent.live()
+    try:
+        return agent.live()
+    except Exception as error:
+        say("crashed", why="%s: %s" % (type(error).__name__, error))
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise
 
 
 def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
     if argv[:1] == ["wipe"]:
         return wipe(argv[1:])
     spec = AgentSpec.from_json((home / "spec.json").read_text())
+    os.environ.update(spec.environment)
     say = say_on_console(spec)
     if argv == ["run"]:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
         return watch(home, policy_of(spec), lambda: Agent(spec, home, environ, say).forge, say, time.monotonic())
-    clean_up(home, lambda: Agent(spec, home, environ, say).forge, say)
+    if not comes_back(home, environ.get("SERVICE_RESULT", "")):
+        clean_up(home, lambda: Agent(spec, home, environ, say).forge, say)
     return 0
 
 

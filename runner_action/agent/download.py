@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Optional
 
 from .spec import AgentSpec
 
@@ -35,13 +35,18 @@ def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
         raise DownloadFailed("%s has checksum %s, expected %s" % (spec.runner_url, digest, spec.runner_sha256))
 
 
+def open_archive(url: str, token: Optional[str]) -> IO[bytes]:
+    headers = {"User-Agent": "cml-runner"}
+    if token:
+        headers["Authorization"] = "Bearer %s" % token
+    answer: IO[bytes] = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+    return answer
+
+
 def _unpack(spec: AgentSpec, folder: Path, **identity: Any) -> str:
     """One try: the stream goes into tar and the hash side by side. Returns the SHA-256 in hexadecimal."""
-    headers = {"User-Agent": "cml-runner"}
-    if spec.download_token:
-        headers["Authorization"] = "Bearer %s" % spec.download_token
     hashed = hashlib.sha256()
-    with urllib.request.urlopen(urllib.request.Request(spec.runner_url, headers=headers), timeout=60) as answer:
+    with open_archive(spec.runner_url, spec.download_token) as answer:
         with subprocess.Popen(["tar", "-xzf", "-", "-C", str(folder)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **identity) as tar:
             assert tar.stdin is not None
             for block in iter(lambda: answer.read(1 << 20), b""):

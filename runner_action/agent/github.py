@@ -1,23 +1,45 @@
-"""What a machine must do to be a GitHub runner: join with actions/runner, know its jobs from the hooks, leave the list."""
+"""What a machine must do to be a GitHub runner: join with actions/runner, know its jobs, leave the list, restart a run."""
 
 from __future__ import annotations
 
+import calendar
 import json
+import re
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
+from . import restart
 from .process import run_to_end
 from .spec import AgentSpec
 
-ONLINE = "Listening for Jobs"
-"""actions/runner prints this line once it has a session (Runner.Listener/Runner.cs)."""
 GONE, BUSY = "gone", "busy"
 """What `leave` answers when the runner is off the list, and when a job holds it there; anything else is what went wrong."""
 HOOK = """#!/bin/sh
-printf '%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> '{events}'
+printf '%s\\t%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> '{events}'
+{more}
 """
+CLEAN = """case "$GITHUB_WORKSPACE" in '{work}'/*/*)
+find "$GITHUB_WORKSPACE" -mindepth 1 -delete 2>/dev/null || sudo -n find "$GITHUB_WORKSPACE" -mindepth 1 -delete 2>/dev/null || true;;
+esac"""
+"""At the end of the last step of a job: nothing of it stays for the next one. With sudo if there is, for what containers left as root."""
+ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
+REMOVED = ("The runner no longer exists on the server", "registration has been deleted from the server")
+"""Lines of actions/runner: it has a session, its job is over, it is not known any more (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
+CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
+"""Words of run-helper.sh, which keeps the listener's exit code to itself."""
+
+
+def exit_code(line: str) -> Optional[int]:
+    """The listener's own exit code, where a line of run-helper.sh tells it."""
+    if "xit" not in line:
+        return None
+    number = re.search(r"code: (\d+)", line)
+    if number:
+        return int(number.group(1))
+    return next((code for text, code in CODES.items() if "listener exit with " in line and text in line), None)
 
 
 class GitHub:
@@ -27,6 +49,9 @@ class GitHub:
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
+        self._repository = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
+
+    # --- becoming a runner
 
     def join(self) -> Optional[str]:
         """Registers with the registration token, which travels in the environment and never in argv. None if all went well.
@@ -41,21 +66,24 @@ class GitHub:
         return self._config(argv + (["--ephemeral"] if spec.single else []), spec.registration_token, 120)
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        """Of the listener: let run.sh pass signals on; the just-in-time configuration, again not in argv; and a script
-        around every job that writes to `events`.
+        """Of the listener: let run.sh pass signals on and tell when the version is refused; the just-in-time configuration,
+        again not in argv; and a script around every job that writes to `events`.
 
         https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/run-scripts
         """
-        added = {"RUNNER_MANUALLY_TRAP_SIG": "1"}
+        added = {"RUNNER_MANUALLY_TRAP_SIG": "1", "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE": "1"}
         if self._spec.jit_config:
             added["ACTIONS_RUNNER_INPUT_JITCONFIG"] = self._spec.jit_config
         hooks.mkdir(exist_ok=True)
         for event in ("started", "completed"):
             script = hooks / ("job-%s.sh" % event)
-            script.write_text(HOOK.format(event=event, events=events))
+            clean = CLEAN.format(work=self._folder / "_work") if event == "completed" else ""
+            script.write_text(HOOK.format(event=event, events=events, more=clean))
             script.chmod(0o755)
             added["ACTIONS_RUNNER_HOOK_JOB_%s" % event.upper()] = str(script)
         return {**self._env, **added}
+
+    # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
         """Takes the runner off the forge's list: GONE (absent is as good), BUSY, or what went wrong. Never raises.
@@ -67,7 +95,8 @@ class GitHub:
             if runner is None:
                 return GONE
             if self._spec.api_token:
-                return self._delete(runner, timeout)
+                status, _ = self._ask("DELETE", "%s/actions/runners/%d" % (self._repository, runner), timeout)
+                return {204: GONE, 404: GONE, 422: BUSY}.get(status, "HTTP %d" % status)
             failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
             return BUSY if failed and "running a job" in failed else failed or GONE
         except Exception as error:
@@ -83,14 +112,50 @@ class GitHub:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _delete(self, runner: int, timeout: float) -> str:
+    # --- restarting
+
+    def of(self, repository: str) -> "GitHub":
+        """The same, for runs of that repository: an organisation's runner works for many."""
+        self._repository = repository or self._repository
+        return self
+
+    def run(self, run_id: int) -> restart.Run:
+        path = "%s/actions/runs/%d" % (self._repository, run_id)
+        told, jobs, page = self._get(path), [], 1  # type: Any, List[restart.Job], int
+        while len(jobs) == (page - 1) * 100:
+            jobs += [
+                restart.Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"]))
+                for one in self._get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
+            ]
+            page += 1
+        created = calendar.timegm(time.strptime(told["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
+        return restart.Run(run_id, told["run_attempt"], told["status"] == "completed", time.time() - created, tuple(jobs))
+
+    def cancel(self, run_id: int, force: bool) -> Optional[str]:
+        return self._post("%s/actions/runs/%d/%s" % (self._repository, run_id, "force-cancel" if force else "cancel"))
+
+    def rerun(self, what: str, run_id: int, job_id: Optional[int]) -> Optional[str]:
+        if what == restart.LAUNCH_JOB:
+            return self._post("%s/actions/jobs/%s/rerun" % (self._repository, job_id))
+        return self._post("%s/actions/runs/%d/%s" % (self._repository, run_id, "rerun-failed-jobs" if what == restart.FAILED_JOBS else "rerun"))
+
+    def _get(self, path: str) -> Any:
+        status, text = self._ask("GET", path)
+        if status != 200:
+            raise OSError("GitHub answered %d to GET %s" % (status, path))
+        return json.loads(text)
+
+    def _post(self, path: str) -> Optional[str]:
+        status, text = self._ask("POST", path)
+        return None if status in (201, 202) else "GitHub answered %d: %s" % (status, text[:200])
+
+    def _ask(self, method: str, path: str, timeout: float = 10) -> Tuple[int, str]:
         spec = self._spec
-        path = spec.repository_url.split("//", 1)[1].split("/", 1)[1]
-        url = "%s/repos/%s/actions/runners/%d" % (spec.api_url, path, runner)
         headers = {"Authorization": "Bearer %s" % spec.api_token, "Accept": "application/vnd.github+json", "User-Agent": "cml-runner"}
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="DELETE", headers=headers), timeout=timeout).close()
+            asked = urllib.request.Request("%s/repos/%s" % (spec.api_url, path), method=method, headers=headers)
+            with urllib.request.urlopen(asked, timeout=timeout) as answer:
+                return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            error.close()
-            return {404: GONE, 422: BUSY}.get(error.code, "HTTP %d" % error.code)
-        return GONE
+            with error:
+                return error.code, error.read().decode("utf-8", "replace")

@@ -1,169 +1,213 @@
 """The life of a machine as one pure function: (state, event, policy) -> state. No clock, no process, no network.
 
-    reason to leave     when                                             may the forge refuse   exit code
-    IDLE                no job for idle-timeout                          yes: it has a job      0
-    SINGLE              its one job is done and the runner has ended     no                     0
-    ASKED               SIGTERM or SIGINT                                no                     0
-    LIFETIME            max-lifetime is over                             no                     0
-    ENDED               the runner process ended by itself               no                     1
-    START_FAILED        it cannot become a runner                        no                     1
-    NEVER_ONLINE        not online within start-timeout                  no                     1
+    reason         when                                                    job restarted  may refuse  seconds  exit code
+    IDLE           no job for idle-timeout after one                       no             yes         45       0
+    NO_JOB         no first job for first-job-timeout                      no             yes         45       0
+    SINGLE         its one job is done and the runner has ended            no             no          80       0
+    ASKED          SIGTERM or SIGINT on a machine that is not ours         no             no          45       0
+    TAKEN          notice of the cloud; SIGTERM on a machine that is ours  yes            no          30       0
+    JOB_LIMIT      the forge's limit of a job or a run is near             yes            no          300      0
+    LIFETIME       max-lifetime is near (busy) or over                     yes            no          300      0
+    CRASHED        the runner process ended by itself                      yes            no          45       1
+    HUNG           the runner does not come back after its job             no             no          45       1
+    DISK_FULL      no room for a minute                                    no             no          45       1
+    AGENT_CRASHED  the agent was restarted, and no job ran                 no             no          45       1
+    VERSION        the forge refuses this version of its runner            no             no          45       3
+    REMOVED        the forge no longer knows the runner                    no             no          45       3
+    START_FAILED   it cannot become a runner                               no             no          45       6
+    NEVER_ONLINE   not online within start-timeout                         no             no          45       6
 
-When the forge refuses, a job has just been given to the runner: the machine goes on.
+`may refuse`: the forge may say that a job has just been given to the runner, and the machine goes on. `seconds`: within which
+it leaves; a notice that says otherwise overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Optional, Union
+from typing import Optional
+
+from .events import Asked, Event, Failed, Interrupted, JobFinished, JobStarted, Online, Refused, RunnerExited, Settled, Tick
 
 SINGLE_GRACE = 60.0
 """Seconds a single-job runner has, after its job, to send its logs and end by itself."""
+HANG = 300.0
+"""Seconds a runner has, after its job, to listen again; and how long the forge may call a runner busy that has no job."""
 SILENCE = 120.0
 """Seconds without a heartbeat after which the watchdog takes the agent for dead."""
 MARGIN = 60.0
 """Seconds the watchdog gives the agent to act first."""
+DISK_PATIENCE = 60.0
+"""Seconds the disk may be full: a job may clean up behind itself."""
+LIMIT_MARGIN = 300.0
+"""Seconds before a limit at which a busy machine leaves, so that checkpoint and restart come before it; a tenth of short limits."""
+RUN_LIMIT = 35 * 86400.0
+"""GitHub ends a workflow run after 35 days; https://docs.github.com/en/actions/reference/limits"""
+RELAUNCHES = 10
+"""How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new settings, 2 and 5 may pass by themselves."""
 
 
 class Reason(enum.Enum):
-    """Why a machine leaves. `may_refuse`: the forge may keep it because a job was given to it in between."""
+    """Why a machine leaves; the columns of the table above."""
 
-    IDLE = ("idle for too long", True, 0)
-    SINGLE = ("its single job is done", False, 0)
-    ASKED = ("asked to stop", False, 0)
-    LIFETIME = ("maximum lifetime reached", False, 0)
-    ENDED = ("the runner ended by itself", False, 1)
-    START_FAILED = ("start-up failed", False, 1)
-    NEVER_ONLINE = ("not online in time", False, 1)
+    IDLE = ("idle for too long", False, True, 45, 0)
+    NO_JOB = ("no job came", False, True, 45, 0)
+    SINGLE = ("its single job is done", False, False, 80, 0)
+    ASKED = ("asked to stop", False, False, 45, 0)
+    TAKEN = ("the machine is being taken away", True, False, 30, 0)
+    JOB_LIMIT = ("the forge's time limit is near", True, False, 300, 0)
+    LIFETIME = ("maximum lifetime reached", True, False, 300, 0)
+    CRASHED = ("the runner ended by itself", True, False, 45, 1)
+    HUNG = ("the runner hangs after its job", False, False, 45, 1)
+    DISK_FULL = ("the disk is full", False, False, 45, 1)
+    AGENT_CRASHED = ("the agent crashed", False, False, 45, 1)
+    VERSION = ("the forge refuses this runner version", False, False, 45, 3)
+    REMOVED = ("the forge no longer knows the runner", False, False, 45, 3)
+    START_FAILED = ("start-up failed", False, False, 45, 6)
+    NEVER_ONLINE = ("not online in time", False, False, 45, 6)
 
-    def __init__(self, text: str, may_refuse: bool, exit_code: int) -> None:
-        self.text = text
-        self.may_refuse = may_refuse
-        self.exit_code = exit_code
+    def __init__(self, text: str, restart: bool, may_refuse: bool, seconds: int, exit_code: int) -> None:
+        self.text, self.restart, self.may_refuse, self.seconds, self.exit_code = text, restart, may_refuse, seconds, exit_code
 
 
 class Phase(enum.Enum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
-    DONE = "done"
+    DONE = "done"  # the job is over, the runner not yet back
     LEAVING = "leaving"
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Seconds, None for never."""
+    """Seconds, None for never. `ours`: the machine was made for this runner, so that a signal means its end."""
 
     idle_timeout: Optional[float]
-    max_lifetime: float
+    first_job_timeout: Optional[float]
+    max_lifetime: Optional[float]
     start_timeout: float
     single: bool
+    ours: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """`since`: when the phase began; `born`: when the agent started. Both in seconds of the machine's monotonic clock."""
+    """All times in seconds of the machine's monotonic clock. `since`: when the phase began; `born`: when the agent first started."""
 
     phase: Phase
     since: float
     born: float
     reason: Optional[Reason] = None
     urgent: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Online:
-    """The runner listens for jobs."""
-
-    at: float
-
-
-@dataclasses.dataclass(frozen=True)
-class JobStarted:
-    at: float
     job: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class JobFinished:
-    at: float
-    job: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunnerExited:
-    at: float
-    code: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Failed:
-    """A step of the start-up failed."""
-
-    at: float
-    why: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A signal came; the second one is urgent."""
-
-    at: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Refused:
-    """The forge kept the runner: it has a job."""
-
-    at: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Tick:
-    at: float
-
-
-Event = Union[Online, JobStarted, JobFinished, RunnerExited, Failed, Asked, Refused, Tick]
+    """The job that runs, or was running when the machine began to leave."""
+    job_ends: Optional[float] = None
+    """When the forge will end that job."""
+    worked: bool = False
+    """Had a job before."""
+    starts: int = 1
+    """How often the runner process was started."""
+    ends: Optional[float] = None
+    """When the cloud takes the machine."""
+    refused: Optional[float] = None
+    """Since when the forge calls it busy without a job."""
+    full: Optional[float] = None
+    """Since when the disk is full."""
 
 
 def born(at: float) -> State:
     return State(Phase.STARTING, at, at)
 
 
+def resumed(beat: State, at: float) -> State:
+    """The life of an agent that was killed and started again: it goes on if a job runs, and only then."""
+    if beat.phase in (Phase.BUSY, Phase.DONE):
+        return beat
+    return beat if beat.phase is Phase.LEAVING and beat.reason else _leave(beat, at, Reason.AGENT_CRASHED)
+
+
 def advance(state: State, event: Event, policy: Policy) -> State:
     """What the machine does next. Leaving is final, but for a refusal where the reason allows one."""
-    if isinstance(event, Asked):
-        return dataclasses.replace(_leave(state, event.at, Reason.ASKED), urgent=state.reason is Reason.ASKED)
+    if isinstance(event, Interrupted) and event.seconds is not None:
+        state = dataclasses.replace(state, ends=event.at + event.seconds)
     if state.phase is Phase.LEAVING:
-        refused = isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse
-        # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
-        return _phase(state, Phase.IDLE, event.at) if refused else state
+        return _while_leaving(state, event)
+    if isinstance(event, Interrupted):
+        return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
+    if isinstance(event, Asked):
+        return _leave(state, event.at, Reason.TAKEN if policy.ours else Reason.ASKED)
     if isinstance(event, Failed):
         return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
-        done = policy.single and state.phase is not Phase.STARTING and event.code == 0
-        return _leave(state, event.at, Reason.SINGLE if done else Reason.ENDED)
-    if isinstance(event, Online) and state.phase is Phase.STARTING:
-        return _phase(state, Phase.IDLE, event.at)
+        return _on_exit(state, event, policy)
+    if isinstance(event, Online):
+        return _phase(state, Phase.IDLE, event.at) if state.phase is Phase.STARTING else state
     if isinstance(event, JobStarted):
-        return _phase(state, Phase.BUSY, event.at)
+        ends = event.at + event.limit - margin(event.limit)
+        if event.run_ends is not None:
+            ends = min(ends, event.run_ends - margin(RUN_LIMIT))
+        return dataclasses.replace(_phase(state, Phase.BUSY, event.at), job=event.job, job_ends=ends, worked=True, refused=None)
     if isinstance(event, JobFinished):
-        return _phase(state, Phase.DONE if policy.single else Phase.IDLE, event.at)
-    return _on_time(state, event.at, policy)
+        return _over(_phase(state, Phase.DONE, event.at))
+    if isinstance(event, Settled):
+        return _settled(state, event.at, policy)
+    return _on_tick(state, event.at, isinstance(event, Tick) and event.disk_full, policy)
 
 
-def _on_time(state: State, at: float, policy: Policy) -> State:
+def margin(limit: float) -> float:
+    return min(LIMIT_MARGIN, limit / 10)
+
+
+def _while_leaving(state: State, event: Event) -> State:
+    if isinstance(event, Asked):
+        return dataclasses.replace(state, urgent=True)
+    if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
+        # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
+        return dataclasses.replace(_phase(state, Phase.IDLE, event.at), refused=event.at if state.refused is None else state.refused)
+    return state
+
+
+def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
+    """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5 session conflict,
+    6 configuration refreshed, 7 version deprecated (src/Runner.Common/Constants.cs)."""
+    if event.removed:
+        return _leave(state, event.at, Reason.REMOVED)
+    if event.code == 7:
+        return _leave(state, event.at, Reason.VERSION)
+    if event.code in (2, 3, 4, 5, 6) and state.starts <= RELAUNCHES:
+        return dataclasses.replace(_over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1)
+    done = policy.single and state.phase is not Phase.STARTING and event.code == 0
+    return _leave(state, event.at, Reason.SINGLE if done else Reason.CRASHED)
+
+
+def _settled(state: State, at: float, policy: Policy) -> State:
+    if state.phase is Phase.DONE:
+        return state if policy.single else _phase(state, Phase.IDLE, at)
+    if state.phase is Phase.BUSY:  # its hook was not run
+        return _over(_phase(state, Phase.DONE if policy.single else Phase.IDLE, at))
+    return state
+
+
+def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
     """What the passing of time alone decides."""
-    waited = at - state.since
-    if at - state.born >= policy.max_lifetime:
+    waited, busy = at - state.since, state.phase is Phase.BUSY
+    if full != (state.full is not None):
+        state = dataclasses.replace(state, full=at if full else None)
+    if policy.max_lifetime is not None and at - state.born >= policy.max_lifetime - (margin(policy.max_lifetime) if busy else 0):
         return _leave(state, at, Reason.LIFETIME)
+    if busy and state.job_ends is not None and at >= state.job_ends:
+        return _leave(state, at, Reason.JOB_LIMIT)
+    if state.full is not None and at - state.full >= DISK_PATIENCE:
+        return _leave(state, at, Reason.DISK_FULL)
     if state.phase is Phase.STARTING and waited >= policy.start_timeout:
         return _leave(state, at, Reason.NEVER_ONLINE)
-    if state.phase is Phase.IDLE and policy.idle_timeout is not None and waited >= policy.idle_timeout:
-        return _leave(state, at, Reason.IDLE)
-    if state.phase is Phase.DONE and waited >= SINGLE_GRACE:
-        return _leave(state, at, Reason.SINGLE)
+    if state.phase is Phase.DONE and waited >= (SINGLE_GRACE if policy.single else HANG):
+        return _leave(state, at, Reason.SINGLE if policy.single else Reason.HUNG)
+    patience = policy.idle_timeout if state.worked else policy.first_job_timeout
+    if state.phase is Phase.IDLE and patience is not None and waited >= patience:
+        if state.refused is not None and at - state.refused >= HANG:
+            return _leave(state, at, Reason.HUNG)
+        return _leave(state, at, Reason.IDLE if state.worked else Reason.NO_JOB)
     return state
 
 
@@ -172,11 +216,43 @@ def _phase(state: State, phase: Phase, at: float) -> State:
     return dataclasses.replace(state, phase=phase, since=since, reason=None)
 
 
+def _over(state: State) -> State:
+    """No job any more. Not for a state that leaves: it may have to restart that job."""
+    return dataclasses.replace(state, job="", job_ends=None)
+
+
 def _leave(state: State, at: float, reason: Reason) -> State:
     return dataclasses.replace(state, phase=Phase.LEAVING, since=at, reason=reason)
 
 
-def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy) -> Optional[str]:
+@dataclasses.dataclass(frozen=True)
+class Leaving:
+    """How many seconds each part of leaving may take: the user's checkpoint first; then, side by side, the runner's end and the
+    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`."""
+
+    checkpoint: float
+    gentle: float
+    stop: float
+    restart: float
+    total: float
+
+
+def leaving(state: State, now: float) -> Leaving:
+    """The plan of a state that leaves, made to fit the notice: AWS gives 120 s, Google and Azure 30."""
+    assert state.reason is not None
+    total = 4.0 if state.urgent else max(4.0, state.ends - now) if state.ends is not None else float(state.reason.seconds)
+    rest = total / 2
+    gentle = min(2.0 if state.reason is Reason.TAKEN else 60.0, rest / 10)
+    return Leaving(
+        checkpoint=total - rest,
+        gentle=gentle,
+        stop=min(20.0, rest * 0.8),
+        restart=rest * 0.8,
+        total=total,
+    )
+
+
+def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy, disk_full: bool) -> Optional[str]:
     """Why the machine must be ended from outside the agent, or None.
 
     `beat` is the state of the agent's last heartbeat, written at `beat_at`; None if it never wrote one,
@@ -185,8 +261,12 @@ def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy) 
     if beat_at > now:
         return "the machine was restarted"
     started = beat.born if beat else beat_at
-    if now - started >= policy.max_lifetime + MARGIN:
+    if policy.max_lifetime is not None and now - started >= policy.max_lifetime + MARGIN:
         return "maximum lifetime is over"
+    # Leaving has its own bound, and no heartbeat meanwhile.
+    if beat is not None and now - beat_at >= SILENCE + (beat.reason.seconds if beat.reason else 0):
+        return "the disk is full" if disk_full else "the agent is silent"
     if beat is None or beat.phase is Phase.STARTING:
-        return "never online" if now - started >= policy.start_timeout + MARGIN else None
-    return "the agent is silent" if now - beat_at >= SILENCE else None
+        waited = now - (beat.since if beat else beat_at)
+        return "never online" if waited >= policy.start_timeout + MARGIN else None
+    return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import pwd
-import queue
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 PASSED_ON = ("PATH", "LANG", "RUNNER_ALLOW_RUNASROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
@@ -44,70 +43,115 @@ def child_environment(user: pwd.struct_passwd, environ: Dict[str, str]) -> Dict[
     return {**passed, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 
-class Child:
-    """A process in a group of its own, with its output read line by line."""
+class Tail:
+    """New whole lines of a growing file; a line still being written waits for the next look, unless it never ends."""
 
-    def __init__(self, argv: List[str], cwd: Path, env: Dict[str, str], line: Callable[[str], None], exited: Callable[[int], None], **identity: Any) -> None:
-        self._process = subprocess.Popen(
-            argv, cwd=str(cwd), env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **identity
-        )
-        self._reader = threading.Thread(target=self._read, args=(line,), daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._wait, args=(exited,), daemon=True).start()
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path, self.offset = path, offset
 
-    def _read(self, line: Callable[[str], None]) -> None:
-        out = self._process.stdout
-        assert out is not None
-        with out:
-            for raw in iter(lambda: out.readline(LINE_LIMIT), b""):
-                line(raw.decode("utf-8", "replace").rstrip("\r\n"))
-
-    def _wait(self, exited: Callable[[int], None]) -> None:
-        code = self._process.wait()
-        # The last lines first; but a process left behind by a job may hold the pipe for ever.
-        self._reader.join(1)
-        exited(code)
-
-    def stop(self, seconds: float) -> None:
-        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds` SIGKILL to all that is left of the session."""
-        end = time.monotonic() + seconds
-        self._signal(os.killpg, self._process.pid, signal.SIGINT)
-        while self._process.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        self._signal(os.killpg, self._process.pid, signal.SIGKILL)
-        for pid in session(self._process.pid):
-            self._signal(os.kill, pid, signal.SIGKILL)
-        self._process.wait()
-
-    @staticmethod
-    def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
+    def lines(self) -> List[str]:
         try:
-            send(pid, number)
-        except ProcessLookupError:
+            with self._path.open("rb") as file:
+                file.seek(self.offset)
+                text = file.read(LINE_LIMIT)
+        except OSError:
+            return []
+        whole = text if len(text) == LINE_LIMIT and b"\n" not in text else text[: text.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return [line.decode("utf-8", "replace").rstrip("\r") for line in whole.split(b"\n") if line.strip()]
+
+
+class Child:
+    """A process in a session of its own that writes to a file, so that it outlives an agent that is killed, and is found again."""
+
+    def __init__(self, pid: int, wait: Callable[[], int], exited: Callable[[int], None], stdin: Any = None) -> None:
+        # A guard's standard input closes when this process ends, however it ends.
+        self.pid, self._exited, self._over, self._stdin = pid, exited, threading.Event(), stdin
+        threading.Thread(target=self._wait, args=(wait,), daemon=True).start()
+
+    @classmethod
+    def start(cls, argv: List[str], cwd: Path, env: Dict[str, str], out: Path, exited: Callable[[int], None], **more: Any) -> Child:
+        more.setdefault("stdin", subprocess.DEVNULL)
+        with out.open("ab") as file:
+            process = subprocess.Popen(argv, cwd=str(cwd), env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **more)
+        return cls(process.pid, process.wait, exited, process.stdin)
+
+    @classmethod
+    def adopt(cls, pid: int, exited: Callable[[int], None]) -> Child:
+        """Somebody else's child, left by an agent before this one; its exit code cannot be known."""
+
+        def wait() -> int:
+            while session(pid):
+                time.sleep(0.5)
+            return -1
+
+        return cls(pid, wait, exited)
+
+    def _wait(self, wait: Callable[[], int]) -> None:
+        code = wait()
+        if self._stdin:
+            self._stdin.close()
+        self._over.set()
+        self._exited(code)
+
+    def stop(self, seconds: float, hurry: Callable[[], bool]) -> None:
+        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds`, or when there is a hurry, SIGKILL to all
+        that is left of the session."""
+        end = time.monotonic() + seconds
+        _signal(os.killpg, self.pid, signal.SIGINT)
+        while time.monotonic() < end and not hurry() and not self._over.wait(0.1):
             pass
+        kill_session(self.pid)
+        self._over.wait(5)
+
+
+def kill_session(leader: int) -> None:
+    _signal(os.killpg, leader, signal.SIGKILL)
+    for pid in session(leader):
+        _signal(os.kill, pid, signal.SIGKILL)
+
+
+def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
+    try:
+        send(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def session(leader: int) -> List[int]:
-    """Processes of a session. run.sh of actions/runner puts its listener into a group of its own, but not into another session."""
+    """Living processes of a session. run.sh of actions/runner puts its listener into a group of its own, but not into another session.
+
+    Where there is no /proc (macOS), the descendants.
+    """
+    if not os.path.isdir("/proc/self"):
+        from .guard import descendants
+
+        return descendants(leader)
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == leader:
+        if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
 
 
 def run_to_end(argv: List[str], cwd: Path, env: Dict[str, str], seconds: float, keep: int = 20, **identity: Any) -> Optional[str]:
     """Runs a command. None if it ended well; else what happened, with the last `keep` lines it said."""
-    lines: Deque[str] = collections.deque(maxlen=keep)
-    codes: "queue.Queue[int]" = queue.Queue()
-    child = Child(argv, cwd, env, lines.append, codes.put, **identity)
-    try:
-        code = codes.get(timeout=seconds)
-    except queue.Empty:
-        child.stop(2)
-        return "no end after %d s: %s" % (seconds, " / ".join(lines))
-    return None if code == 0 else "exit code %d: %s" % (code, " / ".join(lines))
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(
+            argv, cwd=str(cwd), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **identity
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+            _signal(os.killpg, process.pid, signal.SIGINT)
+            time.sleep(0.5)
+            kill_session(process.pid)
+            process.wait()
+        out.seek(-min(out.seek(0, os.SEEK_END), LINE_LIMIT), os.SEEK_END)
+        said = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
+    return None if code == 0 else "exit code %d: %s" % (code, said) if code is not None else "no end after %d s: %s" % (seconds, said)

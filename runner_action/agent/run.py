@@ -1,193 +1,251 @@
 """The story of a machine: become a runner, live by the lifecycle, leave in order. Effects only; the decisions are in `lifecycle`.
 
-Everything that happens goes into one queue and is answered by one loop. Each step of leaving runs even if the one before
-failed. Ending the machine is systemd's: the service ends, however it ends, and the unit powers off (`bootstrap.py`).
+Everything that happens goes into one queue and is answered by one loop. Ending the machine is systemd's: the service ends,
+however it ends, and the unit powers off (`bootstrap.py`). On a machine that is not ours the agent just ends.
 """
 
 from __future__ import annotations
 
-import os
-import pwd
+import importlib
 import queue
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import download, lifecycle
-from .github import BUSY, ONLINE, GitHub
+from . import events, github, lifecycle, metadata, room
+from .become import Start
+from .leave import Leave, to_restart
 from .lifecycle import Phase
-from .process import Child, child_environment, identity, job_user, run_to_end
+from .process import Child, Tail, child_environment, identity, job_user
 from .spec import AgentSpec
-from .watchdog import Say, leave_list, write_beat
+from .watchdog import Beat, Say, read_beat, write_beat
 
 TICK = 0.5
-"""Seconds between two looks at the hooks' file and the clock."""
+"""Seconds between two looks at the files of hooks and runner, and at the clock; a tenth of that while the launcher waits."""
 BEAT = 5.0
 """Seconds between two signs of life."""
-STOP_SECONDS = 20.0
-"""How long the runner may take to leave: it has to cancel its job and send the log."""
-RELEASE_SECONDS = 60.0
-"""How long the forge may take to see that the job is over, after which the runner can be taken off its list."""
-URGENT_SECONDS = 2.0
-"""Instead of either, after a second signal."""
-
-
-class StartUpError(Exception):
-    """Why this machine cannot become a runner."""
+RELAUNCH_SECONDS = 5.0
 
 
 def policy_of(spec: AgentSpec) -> lifecycle.Policy:
-    return lifecycle.Policy(spec.idle_timeout, spec.max_lifetime, spec.start_timeout, spec.single)
+    ours = bool(spec.cloud)
+    return lifecycle.Policy(spec.idle_timeout, spec.first_job_timeout, spec.max_lifetime, spec.start_timeout, spec.single, ours)
 
 
 class Agent:
-    """One machine's agent. `home` holds all it writes; `now` is the monotonic clock. Raises KeyError if the job user is missing."""
+    """One machine's agent. `home` holds all it writes; `now` is the monotonic clock; `guard` starts a command that must not outlive
+    this process. Raises KeyError if the job user is missing."""
 
-    def __init__(self, spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, now: Callable[[], float] = time.monotonic) -> None:
-        self.spec, self.home, self.say, self.now = spec, home, say, now
-        self.folder, self.jobs_file = home / "runner", home / "jobs"
-        self.environ, self.user = environ, job_user(spec.job_user, environ)
-        self.identity = identity(self.user)
-        self.forge = GitHub(spec, self.folder, child_environment(self.user, environ), self.identity)
+    def __init__(
+        self,
+        spec: AgentSpec,
+        home: Path,
+        environ: Dict[str, str],
+        say: Say,
+        now: Callable[[], float] = time.monotonic,
+        sysfs: Path = Path("/sys"),
+        guard: Sequence[str] = (),
+    ) -> None:
+        self.spec, self.home, self.say, self.now, self.sysfs, self.guard = spec, home, say, now, sysfs, guard
+        self.environ = {**environ, **spec.environment}
+        self.user = job_user(spec.job_user, self.environ)
+        self.identity, self.env = identity(self.user), child_environment(self.user, self.environ)
+        self.forge = github.GitHub(spec, home / "runner", self.env, self.identity)
         # A SimpleQueue, since only its put() may be called from a signal handler.
-        self.events: "queue.SimpleQueue[lifecycle.Event]" = queue.SimpleQueue()
+        self.queue: "queue.SimpleQueue[events.Event]" = queue.SimpleQueue()
         self.state = lifecycle.born(now())
+        self.notices = self._notices()
+        self._start = Start(spec, home, self.environ, self.user, self.identity, say)
+        self._leave = Leave(spec, home, self.forge, say, self._hurry, self.identity, self.env)
         self._child: Optional[Child] = None
-        self._read_to, self._beaten = 0, 0.0
+        self._jobs, self._log = Tail(home / "jobs"), Tail(home / "runner.log")
+        self._job: Optional[Tuple[str, int, int]] = None
+        self._code: Optional[int] = None
+        self._removed, self._beaten, self._asked = False, 0.0, 0
+
+    def _notices(self) -> Optional[metadata.Notices]:
+        if self.spec.cloud not in metadata.CLOUDS:
+            return None
+        module = importlib.import_module("." + self.spec.cloud, __package__)
+        found: metadata.Notices = module.Notices(self.environ.get("CML_RUNNER_METADATA", ""))
+        return found
 
     # --- becoming a runner
 
     def start(self) -> None:
         """Runs in a thread of its own, so that signals and time limits are heard meanwhile; reports through the queue."""
         try:
-            self._prepare()
-            failed = self.forge.join()
-            if failed:
-                raise StartUpError("registration: " + failed)
-            self.say("configured")
-            env = self.forge.environment(self.home / "hooks", self.jobs_file)
-            self._child = Child(list(self.forge.command), self.folder, env, self._line, self._exited, **self.identity)
+            self._start.run(self.forge, self.sysfs)
+            self._launch()
         except Exception as error:  # whatever it is, the machine must leave and say why
-            self.events.put(lifecycle.Failed(self.now(), str(error) or type(error).__name__))
+            self.queue.put(events.Failed(self.now(), str(error) or type(error).__name__))
 
-    def _prepare(self) -> None:
-        """The download and the user's script do not need one another, so they run side by side."""
-        self.folder.mkdir(exist_ok=True)
-        self.jobs_file.touch()
-        if self.identity:
-            os.chown(str(self.folder), self.user.pw_uid, self.user.pw_gid)
-            os.chown(str(self.jobs_file), self.user.pw_uid, self.user.pw_gid)
-        problems: List[Exception] = []
-        fetching = threading.Thread(target=self._fetch, args=(problems,), daemon=True)
-        fetching.start()
-        script = self.home / "startup.sh"
-        if script.exists():
-            self.say("startup-script")
-            env = child_environment(pwd.getpwuid(os.geteuid()), self.environ)
-            failed = run_to_end([str(script)], self.home, env, self.spec.start_timeout)
-            if failed:
-                raise StartUpError("startup script: " + failed)
-        fetching.join()
-        if problems:
-            raise problems[0]
+    def _launch(self) -> None:
+        if self.state.phase is not Phase.STARTING:
+            return
+        env = self.forge.environment(self.home / "hooks", self.home / "jobs")
+        more = {**self.identity, **({"stdin": -1} if self.guard else {})}
+        self._child = Child.start([*self.guard, *self.forge.command], self.home / "runner", env, self.home / "runner.log", self._exited, **more)
+        (self.home / "runner.pid").write_text(str(self._child.pid))
 
-    def _fetch(self, problems: List[Exception]) -> None:
-        try:
-            download.fetch(self.spec, self.folder, **self.identity)
-            self.say("downloaded")
-        except Exception as error:  # handed to the thread that waits
-            problems.append(error)
-
-    def _line(self, text: str) -> None:
-        if text:
-            self.say("runner", line=text)
-        if ONLINE in text:
-            self.events.put(lifecycle.Online(self.now()))
+    def _again(self) -> None:
+        time.sleep(RELAUNCH_SECONDS)
+        self._launch()
 
     def _exited(self, code: int) -> None:
-        self.events.put(lifecycle.RunnerExited(self.now(), code))
+        self.queue.put(events.RunnerExited(self.now(), code))
 
     # --- living
 
     def live(self) -> int:
         """Until there is a reason to leave and the forge lets go. Returns the exit code."""
         self.say("agent", name=self.spec.name)
-        threading.Thread(target=self.start, daemon=True).start()
+        if not self._resume():
+            threading.Thread(target=self.start, daemon=True).start()
+        if self.notices:
+            threading.Thread(target=self._listen, args=(self.notices,), daemon=True).start()
         while True:
             for event in self._next():
                 self._advance(event)
             self._beat()
-            if self.state.phase is Phase.LEAVING and self._leave():
+            if self.state.phase is Phase.LEAVING and self._left():
                 assert self.state.reason is not None
                 return self.state.reason.exit_code
 
     def ask(self) -> None:
-        """A signal came. Only recorded: the loop answers."""
-        self.events.put(lifecycle.Asked(self.now()))
+        """A signal came. Only recorded: the loop answers, or whoever is leaving."""
+        self._asked += 1
+        self.queue.put(events.Asked(self.now()))
 
-    def _next(self) -> List[lifecycle.Event]:
-        """What the hooks wrote, then what the queue holds, then that time has passed."""
+    def _hurry(self) -> bool:
+        return self._asked > 1
+
+    def _resume(self) -> bool:
+        """Takes up the life of an agent that was killed; its runner lives on. False: there was none."""
+        beat = read_beat(self.home)
+        if beat is None or beat.at > self.now():
+            return False
+        self.state, self._job = lifecycle.resumed(beat.state, self.now()), beat.job
+        self._jobs.offset, self._log.offset = beat.jobs_offset, beat.log_offset
         try:
-            waiting: List[lifecycle.Event] = [self.events.get(timeout=TICK)]
+            self._child = Child.adopt(int((self.home / "runner.pid").read_text()), self._exited)
+        except (OSError, ValueError):
+            self.queue.put(events.RunnerExited(self.now(), -1))
+        self.say("resumed", phase=self.state.phase.value)
+        return True
+
+    def _listen(self, notices: metadata.Notices) -> None:
+        """Looks for the cloud's notice until there is one that is final."""
+        said, told = "", ""
+        while True:
+            try:
+                notice = notices.look()
+                if notice and notice.why != told:
+                    told = notice.why
+                    self.queue.put(events.Interrupted(self.now(), notice.why, notice.seconds))
+                    if notice.seconds is not None:
+                        return
+            except Exception as error:  # the service may be busy; a machine without it still hears signals
+                if str(error) != said:
+                    said = str(error)
+                    self.say("no-metadata", why=said)
+            time.sleep(notices.every)
+
+    def _next(self) -> List[events.Event]:
+        """What the hooks wrote, then what the runner said, then what the queue holds, then that time has passed."""
+        try:
+            waiting: List[events.Event] = [self.queue.get(timeout=TICK / 10 if self.state.phase is Phase.STARTING else TICK)]
         except queue.Empty:
             waiting = []
-        return [*self._jobs(), *waiting, lifecycle.Tick(self.now())]
+        jobs = [event for line in self._jobs.lines() for event in self._hook(line.split("\t"))]
+        said = [event for line in self._log.lines() for event in self._line(line)]
+        # Only now, with its last lines read, is it known how the runner ended.
+        told = [self._ended(event) if isinstance(event, events.RunnerExited) else event for event in waiting]
+        return [*jobs, *said, *told, events.Tick(self.now(), room.disk_full(self.home))]
 
-    def _jobs(self) -> List[lifecycle.Event]:
-        """New whole lines of the hooks' file; a line still being written waits for the next look."""
-        try:
-            with self.jobs_file.open("rb") as file:
-                file.seek(self._read_to)
-                text = file.read()
-        except OSError:
+    def _ended(self, event: events.RunnerExited) -> events.RunnerExited:
+        code, self._code = self._code, None
+        return events.RunnerExited(event.at, event.code if code is None else code, self._removed)
+
+    def _hook(self, told: List[str]) -> List[events.Event]:
+        if len(told) != 5:
             return []
-        whole = text[: text.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        told = [line.decode("utf-8", "replace").split("\t") for line in whole.splitlines()]
-        return [
-            (lifecycle.JobStarted if kind == "started" else lifecycle.JobFinished)(self.now(), "%s of run %s, attempt %s" % (job, run, attempt))
-            for kind, run, attempt, job in (line for line in told if len(line) == 4)
-        ]
+        kind, repository, run, attempt, name = told
+        job = "%s of run %s, attempt %s" % (name, run, attempt)
+        if kind != "started":
+            return [events.JobFinished(self.now(), job)]
+        self._job = (repository, int(run), int(attempt)) if run.isdigit() and attempt.isdigit() else None
+        # The launcher's own run began just before this machine.
+        ends = self.state.born + lifecycle.RUN_LIMIT if run == str(self.spec.launch_run) else None
+        return [events.JobStarted(self.now(), job, run_ends=ends)]
 
-    def _advance(self, event: lifecycle.Event) -> None:
+    def _line(self, text: str) -> List[events.Event]:
+        """What a line of the runner means; all of them are shown."""
+        self.say("runner", line=text)
+        code = github.exit_code(text)
+        self._code = self._code if code is None else code
+        self._removed = self._removed or any(words in text for words in github.REMOVED)
+        if github.ONLINE in text:
+            return [events.Online(self.now())]
+        return [events.Settled(self.now())] if github.SETTLED in text else []
+
+    def _advance(self, event: events.Event) -> None:
         """Takes the next state, and tells on the console what changed."""
         before = self.state
         self.state = after = lifecycle.advance(before, event, policy_of(self.spec))
-        if isinstance(event, (lifecycle.JobStarted, lifecycle.JobFinished)):
-            self.say("job-started" if isinstance(event, lifecycle.JobStarted) else "job-finished", job=event.job)
+        if isinstance(event, (events.JobStarted, events.JobFinished)):
+            self.say("job-started" if isinstance(event, events.JobStarted) else "job-finished", job=event.job)
+        if isinstance(event, events.Interrupted):
+            self.say("notice", why=event.why, seconds=event.seconds)
+            if event.seconds is None and before.phase is Phase.BUSY:
+                threading.Thread(target=self._leave.checkpoint, args=("rebalance", 60.0), daemon=True).start()
+        if after.starts > before.starts:
+            threading.Thread(target=self._again, daemon=True).start()
         if after.phase is before.phase:
             return
+        self._beaten = 0.0
         if before.phase is Phase.STARTING and after.phase is Phase.IDLE:
             self.say("online")
         if after.phase is Phase.LEAVING and after.reason:
             # Before it was online, any reason is a failure to the launcher, which waits and listens.
-            detail = ": " + event.why if isinstance(event, lifecycle.Failed) else ""
-            self.say("failed" if before.phase is Phase.STARTING else "leaving", why=after.reason.text + detail)
+            detail = ": " + event.why if isinstance(event, (events.Failed, events.Interrupted)) else ""
+            self.say("failed" if before.phase is Phase.STARTING else "leaving", why=after.reason.text + detail, job=after.job or None)
 
     def _beat(self) -> None:
         """The sign of life that the watchdog looks for."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
             self._beaten = self.now()
             try:
-                write_beat(self.home, self.state, self._beaten)
-            except OSError as error:  # a full disk is the job's trouble first; if it lasts, the watchdog takes the silence for what it is
+                write_beat(self.home, Beat(self.state, self._beaten, self._job, self._jobs.offset, self._log.offset))
+            except OSError as error:  # a full disk is the job's trouble first; if it lasts, the machine leaves for that
                 self.say("no-heartbeat", why=str(error))
 
     # --- leaving
 
-    def _leave(self) -> bool:
-        """Off the forge's list, the runner stopped, and off the list again if a job held it. False: the forge refused and we stay."""
-        reason, urgent = self.state.reason, self.state.urgent
+    def _left(self) -> bool:
+        """False: the forge refused and we stay."""
+        state, reason = self.state, self.state.reason
         assert reason is not None
-        # First while it still runs: an idle runner must not be given a job while it stops.
-        outcome = self.forge.leave()
-        if outcome == BUSY and reason.may_refuse:
-            self.say("staying", why="the forge has just given it a job")
-            self._advance(lifecycle.Refused(self.now()))
-            return False
-        if self._child:
-            self._child.stop(URGENT_SECONDS if urgent else STOP_SECONDS)
-        leave_list(self.home, self.forge, self.say, URGENT_SECONDS if urgent else RELEASE_SECONDS, outcome)
+        plan = lifecycle.leaving(state, self.now())
+        end = time.monotonic() + plan.stop
+        while self._start.joining and not self._hurry() and time.monotonic() < end:
+            time.sleep(0.1)
+        run = to_restart(state, self._job, self.spec, self.forge)
+        if run:
+            self._leave.with_restart(reason, run, self._child, plan)
+        else:
+            # First while it still runs: an idle runner must not be given a job while it stops.
+            outcome = self.forge.leave()
+            if outcome == github.BUSY and reason.may_refuse:
+                self.say("staying", why="the forge says that it has a job")
+                self._advance(events.Refused(self.now()))
+                return False
+            self._leave.quietly(self._child, plan, outcome)
+        try:
+            if self.notices:
+                self.notices.done()
+        except OSError as error:
+            self.say("not-acknowledged", why=str(error))
         self.say("end", why=reason.text)
         return True

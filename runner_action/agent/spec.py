@@ -17,11 +17,23 @@ class AgentSpec:
     api_url: str
     labels: Tuple[str, ...]
     idle_timeout: Optional[int]
-    max_lifetime: int
+    first_job_timeout: Optional[int]
+    max_lifetime: Optional[int]
     start_timeout: int
     single: bool
     runner_url: str
     runner_sha256: str
+    cloud: str = ""
+    """Where the machine comes from; empty for one that is not ours to end."""
+    restart_limit: int = 0
+    """How often a run may be restarted; 0: never."""
+    launch_run: Optional[int] = None
+    launch_job: Optional[int] = None
+    launch_job_name: str = ""
+    """The run and the job in it that launched this machine; None if they are of another repository, or no CI job at all."""
+    close_metadata: bool = False
+    environment: Dict[str, str] = dataclasses.field(default_factory=dict)
+    """Proxies and certificates, for agent, runner and jobs."""
     download_token: Optional[str] = None
     jit_config: Optional[str] = None
     registration_token: Optional[str] = None
@@ -33,11 +45,12 @@ class AgentSpec:
     def secrets(self) -> List[str]:
         """Every text that must never be shown."""
         held = (self.download_token, self.jit_config, self.registration_token, self.removal_token, self.api_token)
-        return [text for text in held if text]
+        proxies = [text.rpartition("@")[0].rpartition("//")[2] for text in self.environment.values() if "@" in text]
+        return [text for text in [*held, *proxies] if text]
 
     def to_json(self) -> str:
         """JSON without the fields that say nothing."""
-        fields = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, "", {}, False)}
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
@@ -45,4 +58,5 @@ class AgentSpec:
         """The way back. An unknown or missing field is an error: agent and launcher are one version."""
         fields: Dict[str, Any] = json.loads(text)
         fields["labels"] = tuple(fields["labels"])
-        return cls(**{"idle_timeout": None, **fields})
+        never = {"idle_timeout": None, "first_job_timeout": None, "max_lifetime": None, "single": False}
+        return cls(**{**never, **fields})

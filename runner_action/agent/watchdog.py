@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import pickle
 import time
 from pathlib import Path
 from typing import Callable, Optional, Tuple
 
-from . import lifecycle
+from . import lifecycle, room
 from .github import GONE, GitHub
 from .lifecycle import Phase, Policy, State
 
-CLEAN_UP_SECONDS = 30.0
+CLEAN_UP_SECONDS = 20.0
 Say = Callable[..., None]
 
 
-def write_beat(home: Path, state: State, at: float) -> None:
-    """Heartbeat file, replaced in one step: the watchdog never reads half of it."""
+@dataclasses.dataclass(frozen=True)
+class Beat:
+    """A sign of life: all that an agent started anew needs to go on."""
+
+    state: State
+    at: float
+    job: Optional[Tuple[str, int, int]] = None
+    jobs_offset: int = 0
+    log_offset: int = 0
+
+
+def write_beat(home: Path, beat: Beat) -> None:
+    """Replaced in one step: the watchdog never reads half of it."""
     fresh = home / "heartbeat.new"
-    fresh.write_text(json.dumps({"phase": state.phase.value, "since": state.since, "born": state.born, "at": at}))
+    fresh.write_bytes(pickle.dumps(beat))
     fresh.replace(home / "heartbeat")
 
 
-def read_beat(home: Path, now: float) -> Tuple[Optional[State], float]:
-    """The last heartbeat and its time; without one, None and the time the watchdog first looked."""
+def read_beat(home: Path) -> Optional[Beat]:
+    """The last heartbeat, or None if there is none that can be read."""
     try:
-        beat = json.loads((home / "heartbeat").read_text())
-        return State(Phase(beat["phase"]), beat["since"], beat["born"]), float(beat["at"])
-    except (OSError, ValueError, KeyError):
-        pass
+        beat: Beat = pickle.loads((home / "heartbeat").read_bytes())  # noqa: S301  our own file, which nobody else may write
+        return beat
+    except Exception:  # whatever pickle makes of half a file
+        return None
+
+
+def first_look(home: Path, now: float) -> float:
+    """When the watchdog looked for the first time."""
     mark = home / "first-look"
     try:
-        return None, float(mark.read_text())
+        return float(mark.read_text())
     except (OSError, ValueError):
         mark.write_text(str(now))
-        return None, now
+        return now
 
 
 def watch(home: Path, policy: Policy, forge: Callable[[], GitHub], say: Say, now: float) -> int:
     """One look. 1: the machine must end, and the unit's FailureAction ends it."""
-    state, at = read_beat(home, now)
-    why = lifecycle.watchdog(state, at, now, policy)
+    beat = read_beat(home)
+    at = beat.at if beat else first_look(home, now)
+    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, room.disk_full(home))
     if why is None:
         return 0
     say("watchdog", why=why)
     clean_up(home, forge, say)
     return 1
+
+
+def comes_back(home: Path, service_result: str) -> bool:
+    """Whether systemd starts the agent again: once, if it was killed while a job ran. Remembered, so that it is once."""
+    beat, mark = read_beat(home), home / "restarted"
+    if service_result in ("", "success", "exit-code") or beat is None or beat.state.phase not in (Phase.BUSY, Phase.DONE) or mark.exists():
+        return False
+    mark.touch()
+    return True
 
 
 def clean_up(home: Path, forge: Callable[[], GitHub], say: Say) -> None:
@@ -60,11 +86,16 @@ def clean_up(home: Path, forge: Callable[[], GitHub], say: Say) -> None:
     leave_list(home, member, say, CLEAN_UP_SECONDS, member.leave())
 
 
-def leave_list(home: Path, forge: GitHub, say: Say, seconds: float, outcome: str) -> None:
+def leave_list(home: Path, forge: GitHub, say: Say, seconds: float, outcome: str, hurry: Callable[[], bool] = lambda: False) -> None:
     """Tries on after a first `outcome` until the runner is off the list, for `seconds`, and leaves a mark of how that went."""
     end = time.monotonic() + seconds
     while outcome != GONE and time.monotonic() < end:
-        time.sleep(1)
+        time.sleep(0.1 if hurry() else 1)
         outcome = forge.leave()
-    (home / "gone").write_text(outcome)
+        if hurry():
+            break
+    try:
+        (home / "gone").write_text(outcome)
+    except OSError:  # a full disk
+        pass
     say("deregistered") if outcome == GONE else say("still-registered", why=outcome)

@@ -7,9 +7,11 @@ the runner, ForgeError otherwise. The token it is built with stays in the launch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
-from runner_action.model import Download, Registration, Runner, Secret
+from runner_action.agent.restart import Run
+from runner_action.model import CiJob, Download, LaunchJob, Registration, Runner, Secret
 
 
 class Forge(Protocol):
@@ -22,8 +24,8 @@ class Forge(Protocol):
         """All runners of the repository. Also the check of the token, before money is spent: raises AuthError."""
         ...
 
-    def download(self, architecture: str, version: str) -> Download:
-        """The runner program for `x64` or `arm64`, `latest` or an exact version, with its checksum."""
+    def download(self, architecture: str, version: str, system: str = "linux") -> Download:
+        """The runner program for `x64` or `arm64` and `linux` or `macos`, `latest` or an exact version, with its checksum."""
         ...
 
     def registration_token(self) -> Secret:
@@ -34,8 +36,24 @@ class Forge(Protocol):
         """What a machine without any other token may take its runner off the list with. Short-lived."""
         ...
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
+    def launch_job(self, job: CiJob) -> LaunchJob | None:
+        """The job that launches, as the forge knows it; None if it cannot be told from others."""
+        ...
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
         """Registers one runner for one job just in time, in place of an offline one of that name. To be undone with `deregister`."""
+        ...
+
+    def run(self, run_id: int, now: datetime) -> Run:
+        """A workflow run with the jobs of its latest attempt. Raises ForgeError."""
+        ...
+
+    def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
+        """What was noted about a job, by itself or by the forge: titles and messages."""
+        ...
+
+    def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
+        """Asks for one of the re-runs of `agent.restart`. None: granted; else why not."""
         ...
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:

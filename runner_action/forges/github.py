@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,17 +17,20 @@ import requests
 from github import Auth, Github, GithubException, GithubRetry
 from github.PaginatedList import PaginatedList
 from github.SelfHostedActionsRunner import SelfHostedActionsRunner
+from github.WorkflowJob import WorkflowJob
 
+from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Run
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
-from runner_action.model import Download, Registration, Repository, Runner, Secret
+from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
 # PyGithub prints its warnings to standard error by itself; what they say is told by the errors here, with what to do.
 logging.getLogger("github").handlers[:] = [logging.NullHandler()]
 
 DEFAULT_GROUP = 1
 """Id of the runner group `Default`, the only one a repository has."""
-LABELS = {"x64": ("self-hosted", "Linux", "X64"), "arm64": ("self-hosted", "Linux", "ARM64")}
-"""Labels a runner gets by itself at registration, but not with a just-in-time configuration."""
+SYSTEMS = {"linux": ("linux", "Linux"), "macos": ("osx", "macOS")}
+"""Our word for an operating system -> that of GitHub's downloads, and its label. A runner gets its labels for system and
+architecture by itself at registration, but not with a just-in-time configuration."""
 SCOPES = (
     "It needs scope `repo` (classic), or `Administration: write` on the repository (fine-grained or App). "
     "The job's own GITHUB_TOKEN can never register runners: store a token as a secret and pass it as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."
@@ -48,7 +52,9 @@ class GitHub:
 
     def __init__(self, repository: Repository, token: Secret, api_url: str | None = None) -> None:
         self.api_url = api_url or api_url_of(repository)
-        self._token, self._path = token, f"/repos/{repository.path}/actions/runners"
+        self._token, self._repository = token, repository.path
+        self._runs = f"/repos/{repository.path}/actions/runs"
+        self._path = f"/repos/{repository.path}/actions/runners"
         self._local = threading.local()
 
     @property
@@ -80,23 +86,23 @@ class GitHub:
                 for one in listed
             ]
 
-    def download(self, architecture: str, version: str) -> Download:
+    def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         offered = self._ask("GET", f"{self._path}/downloads")
-        one = next((one for one in offered if (one["os"], one["architecture"]) == ("linux", architecture)), None)
+        one = next((one for one in offered if (one["os"], one["architecture"]) == (SYSTEMS[system][0], architecture)), None)
         if one is None:
-            raise ForgeError(f"GitHub offers no runner program for Linux on {architecture}.", "Choose another `cloud-type`.")
+            raise ForgeError(f"GitHub offers no runner program for {SYSTEMS[system][1]} on {architecture}.", "Choose another `cloud-type`.")
         found = one["filename"].removesuffix(".tar.gz").rsplit("-", 1)[-1]
         if version not in ("latest", found):
-            return self._released(architecture, version)
+            return self._released(architecture, version, system)
         if not one.get("sha256_checksum"):
-            return self._released(architecture, found)
+            return self._released(architecture, found, system)
         token = Secret(one["temp_download_token"]) if one.get("temp_download_token") else None
         return Download(url=one["download_url"], sha256=one["sha256_checksum"], version=found, token=token)
 
-    def _released(self, architecture: str, version: str) -> Download:
+    def _released(self, architecture: str, version: str, system: str) -> Download:
         """A version other than the one offered now, from the project's releases, whose assets carry their digest."""
         release = self._ask("GET", f"/repos/actions/runner/releases/tags/v{version}")
-        wanted = f"actions-runner-linux-{architecture}-{version}.tar.gz"
+        wanted = f"actions-runner-{SYSTEMS[system][0]}-{architecture}-{version}.tar.gz"
         asset = next((one for one in release["assets"] if one["name"] == wanted), None)
         digest = (asset or {}).get("digest") or ""
         if asset is None or not digest.startswith("sha256:"):
@@ -109,11 +115,43 @@ class GitHub:
     def removal_token(self) -> Secret:
         return Secret(self._ask("POST", f"{self._path}/remove-token")["token"])
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str) -> Registration:
-        body = {"name": name, "runner_group_id": DEFAULT_GROUP, "labels": list(dict.fromkeys([*LABELS[architecture], *labels])), "work_folder": "_work"}
+    def launch_job(self, job: CiJob) -> LaunchJob | None:
+        """Known by the runner it is on: GitHub tells a job neither its id nor its name."""
+        listed = self._ask("GET", f"/repos/{self._repository}/actions/runs/{job.run_id}/attempts/{job.attempt}/jobs?per_page=100")["jobs"]
+        here = [one for one in listed if one["runner_name"] == job.runner_name and one["status"] == "in_progress"]
+        return LaunchJob(run_id=job.run_id, id=here[0]["id"], name=here[0]["name"]) if len(here) == 1 else None
+
+    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
+        own = ("self-hosted", SYSTEMS[system][1], architecture.upper())
+        body = {"name": name, "runner_group_id": DEFAULT_GROUP, "labels": list(dict.fromkeys([*own, *labels])), "work_folder": "_work"}
         path = f"{self._path}/generate-jitconfig"
         answer = again(lambda: self._ask("POST", path, body), lambda: self.deregister(name))
         return Registration(jit_config=Secret(answer["encoded_jit_config"]), runner_id=answer["runner"]["id"])
+
+    # --- for `restart`
+
+    def run(self, run_id: int, now: datetime) -> Run:
+        told = self._ask("GET", f"{self._runs}/{run_id}")
+        with translated("listing jobs"):
+            listed: PaginatedList[WorkflowJob] = PaginatedList(WorkflowJob, self._github.requester, f"{self._runs}/{run_id}/jobs", list_item="jobs")
+            jobs = [Job(one.id, one.name, one.status, one.conclusion or "", one.runner_name or "", tuple(one.labels)) for one in listed]
+        age = now - datetime.fromisoformat(told["created_at"])
+        return Run(told["id"], told["run_attempt"], told["status"] == "completed", age.total_seconds(), tuple(jobs))
+
+    def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
+        """A job is a check run with the same id."""
+        noted = self._ask("GET", f"/repos/{self._repository}/check-runs/{job_id}/annotations?per_page=100")
+        return [(one["title"] or "", one["message"] or "") for one in noted]
+
+    def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
+        whole = f"{self._runs}/{run_id}/{'rerun-failed-jobs' if what == FAILED_JOBS else 'rerun'}"
+        try:
+            self._ask("POST", f"/repos/{self._repository}/actions/jobs/{job_id}/rerun" if what == LAUNCH_JOB else whole)
+        except ForgeError as error:
+            return str(error)
+        return None
+
+    # --- at the end
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:
         known = [runner_id] if runner_id else [one.id for one in self.runners() if one.name == name]

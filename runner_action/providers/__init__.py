@@ -11,7 +11,7 @@ from runner_action.waiting import Clock
 
 def refusals(request: LaunchRequest) -> Iterator[str]:
     """Why no provider of ours can serve this request; told before any library is loaded."""
-    if request.cloud.provider is not ProviderName.AWS:
+    if request.cloud and request.cloud.provider is not ProviderName.AWS:
         yield f"cloud {request.cloud.provider}: this version launches on aws only; {request.cloud.provider} is not there yet"
 
 

@@ -20,7 +20,7 @@ from runner_action import ci, console, inputs
 from runner_action.cli import signals
 from runner_action.forges import forge_for
 from runner_action.launch import Launch
-from runner_action.model import Launched
+from runner_action.model import Launched, ProviderName
 from runner_action.providers import provider_for
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock
@@ -76,7 +76,7 @@ class Story:
         request, _ = inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda _: None)
         clock = SystemClock()
         forge = partial(forge_for, request)
-        provider = partial(provider_for, request.cloud.provider, clock)
+        provider = partial(provider_for, ProviderName.AWS, clock)
         launch = Launch(request, ci.run_of({}), forge, provider, clock, clock.monotonic())
         return launch.launch().launched[0]
 

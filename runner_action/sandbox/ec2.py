@@ -64,6 +64,8 @@ class FakeEC2:
     python: str = sys.executable
     timer_factor: float = 1.0
     boots: bool = True
+    metadata: Callable[[str], str] = lambda _: ""
+    """The metadata service's address, by instance."""
     calls: list[Form] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     delays: dict[str, float] = field(default_factory=dict)
@@ -191,6 +193,7 @@ class FakeEC2:
         (place / "user-data").write_bytes(user_data)
         (place / "user-data").chmod(0o600)
         argv = [sys.executable, "-m", "runner_action.sandbox.machine", str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor)]
+        argv.append(self.metadata(instance_id))
         with (place / "console.log").open("wb") as console:
             process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
         self.living[instance_id] = Living(process, place / "console.log", region)

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.serving import make_server
 
+from runner_action.sandbox import runs
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
 from runner_action.sandbox.standin import VERSION, tarball
 
@@ -81,7 +83,9 @@ class FakeGitHub:
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
-        for verb in ("open", "poll", "started", "completed", "close"):
+        for method, path, view in runs.routes(self.forge):
+            app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
+        for verb in ("open", "poll", "watch", "completed", "close"):
             app.add_url_rule(f"/_runner/{verb}", verb, self._runner_side, methods=["POST"], defaults={"verb": verb})
         app.after_request(self._record)
 
@@ -124,13 +128,13 @@ class FakeGitHub:
     def _downloads(self) -> Any:
         return [
             {
-                "os": "linux",
+                "os": system,
                 "architecture": architecture,
-                "filename": f"actions-runner-linux-{architecture}-{VERSION}.tar.gz",
-                "download_url": f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-linux-{architecture}-{VERSION}.tar.gz",
+                "filename": f"actions-runner-{system}-{architecture}-{VERSION}.tar.gz",
+                "download_url": f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-{system}-{architecture}-{VERSION}.tar.gz",
                 "sha256_checksum": self._archive.sha256,
             }
-            for architecture in ("x64", "arm64")
+            for system, architecture in (("linux", "x64"), ("linux", "arm64"), ("osx", "arm64"))
         ]
 
     def _jit(self) -> Any:
@@ -189,11 +193,14 @@ class FakeGitHub:
         seat = self.forge.by_id(asked["id"])
         if seat is None or seat.secret != asked["secret"]:
             return _refused(401, "The runner no longer exists.")
+        seat.heard = time.monotonic()
+        if verb == "watch":
+            return {"cancelled": seat.job is not None and seat.job.cancelled}
         if verb == "poll":
             job = self.forge.next_job(seat, wait=2)
             return {"job": {**job.for_runner(self.repository), "server_url": self.url} if job else None}
         if verb == "completed":
-            self.forge.complete(seat, asked["conclusion"])
+            self.forge.complete(seat, asked["conclusion"], [(title, text) for title, text in asked["notes"]])
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}

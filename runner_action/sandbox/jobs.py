@@ -15,29 +15,68 @@ class Refusal(Exception):
     """What the forge will not do, in its words."""
 
 
+Hosted = Callable[["Job"], str]
+"""What a job on one of the forge's own machines does; gives its conclusion."""
+Note = tuple[str, str]
+"""Title and message of an annotation."""
+
+
 @dataclass
 class Job:
-    """A job of a workflow run. `command`: what it does, besides taking `seconds`."""
+    """A job of a workflow run. `command`: what it does, besides taking `seconds`; `needs`: names of jobs that have to succeed before."""
 
     id: int
     labels: frozenset[str]
     seconds: float
     command: str
-    status: str = "queued"
+    name: str
+    run_id: int
+    needs: tuple[str, ...] = ()
+    hosted: Hosted | None = None
+    status: str = "waiting"
     conclusion: str = ""
     runner_name: str = ""
     attempt: int = 1
+    cancelled: bool = False
+    notes: list[Note] = field(default_factory=list)
+    began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
         return {
             "id": self.id,
-            "name": f"train-{self.id}",
-            "run_id": self.id + 1000,
+            "name": self.name,
+            "run_id": self.run_id,
             "attempt": self.attempt,
             "seconds": self.seconds,
             "command": self.command,
             "repository": repository,
         }
+
+
+@dataclass
+class Run:
+    """A workflow run; `jobs` are those of its latest attempt, `all_jobs` of all."""
+
+    id: int
+    jobs: list[Job] = field(default_factory=list)
+    all_jobs: list[Job] = field(default_factory=list)
+    attempt: int = 1
+    created: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.time)
+
+    @property
+    def done(self) -> bool:
+        return all(job.status == "completed" for job in self.jobs)
+
+    @property
+    def conclusion(self) -> str:
+        ends = {job.conclusion for job in self.jobs}
+        return next((end for end in ("cancelled", "failure") if end in ends), "success") if self.done else ""
+
+    def dependants(self, names: set[str]) -> set[str]:
+        """These jobs and all that need them, however indirectly."""
+        more = names | {job.name for job in self.jobs if names.intersection(job.needs)}
+        return more if more == names else self.dependants(more)
 
 
 @dataclass
@@ -51,6 +90,7 @@ class Seat:
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     online: bool = False
     job: Job | None = None
+    heard: float = field(default_factory=time.monotonic)
 
 
 class Forge:
@@ -61,6 +101,9 @@ class Forge:
         self._seats: dict[int, Seat] = {}
         self._tokens: dict[str, str] = {}
         self._jobs: list[Job] = []
+        self._runs: dict[int, Run] = {}
+        self.lost_after = 8.0
+        """Seconds of silence after which a job's runner is given up; the real one waits some ten minutes."""
         self._last_id = 0
         self.ever: list[str] = []
         """Names of all runners that were ever registered."""
@@ -68,11 +111,32 @@ class Forge:
     # --- for tests and the demo
 
     def queue_job(self, labels: Sequence[str], seconds: float = 0.5, command: str = "") -> Job:
+        """A run of one job."""
+        run = self.queue_run()
+        self.add_job(run, f"train-{run.id}", labels, seconds, command)
+        return self.begin(run).jobs[0]
+
+    def queue_run(self) -> Run:
+        """An empty run: jobs are added to it before it begins."""
         with self._changed:
-            job = Job(len(self._jobs) + 1, frozenset(labels), seconds, command)
-            self._jobs.append(job)
-            self._changed.notify_all()
+            run = Run(1001 + len(self._runs))
+            self._runs[run.id] = run
+        return run
+
+    def add_job(
+        self, run: Run, name: str, labels: Sequence[str], seconds: float = 0.5, command: str = "", needs: Sequence[str] = (), hosted: Hosted | None = None
+    ) -> Job:
+        with self._changed:
+            job = Job(len(self._jobs) + 1, frozenset(labels), seconds, command, name, run.id, tuple(needs), hosted, attempt=run.attempt)
+            for jobs in (self._jobs, run.jobs, run.all_jobs):
+                jobs.append(job)
         return job
+
+    def begin(self, run: Run) -> Run:
+        with self._changed:
+            self._settle(run)
+            self._changed.notify_all()
+        return run
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 20) -> None:
         """Until the condition holds; raises TimeoutError naming `what`."""
@@ -82,6 +146,7 @@ class Forge:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise TimeoutError(f"waited {timeout} s for {what}")
+                self._sweep()
                 self._changed.wait(min(left, 0.1))
 
     def jobs(self) -> list[Job]:
@@ -147,13 +212,88 @@ class Forge:
                 self._changed.wait(max(end - time.monotonic(), 0.01))
         return None
 
-    def complete(self, seat: Seat, conclusion: str) -> None:
+    def complete(self, seat: Seat, conclusion: str, notes: Sequence[Note] = ()) -> None:
         with self._changed:
+            if seat.job:
+                seat.job.notes += notes
             self._over(seat, conclusion)
             self._changed.notify_all()
 
     def _over(self, seat: Seat, conclusion: str) -> None:
         if seat.job:
-            seat.job.status, seat.job.conclusion, seat.job = "completed", conclusion, None
+            job, seat.job = seat.job, None
+            job.status, job.conclusion = "completed", conclusion
+            self._settle(self._runs[job.run_id])
         if seat.ephemeral:
             self._seats.pop(seat.id, None)
+
+    def _sweep(self) -> None:
+        """Jobs whose runner was not heard of for long have failed."""
+        for seat in list(self._seats.values()):
+            if seat.job and time.monotonic() - seat.heard > self.lost_after:
+                text = f"The self-hosted runner: {seat.name} lost communication with the server. Verify the machine is running and has a healthy network."
+                seat.job.notes.append(("", text))
+                seat.online = False
+                self._over(seat, "failure")
+
+    # --- runs
+
+    def run(self, run_id: int) -> Run | None:
+        with self._changed:
+            self._sweep()
+            return self._runs.get(run_id)
+
+    def job(self, job_id: int) -> Job | None:
+        return next((job for job in self._jobs if job.id == job_id), None)
+
+    def _settle(self, run: Run) -> None:
+        """Jobs whose needs are met are queued, or begin where they are hosted; those whose needs have failed are skipped."""
+        ends = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
+        for job in run.jobs:
+            if job.status != "waiting":
+                continue
+            if any(ends.get(name, "success") != "success" for name in job.needs):
+                job.status, job.conclusion = "completed", "skipped"
+                self._settle(run)
+                return
+            if all(name in ends for name in job.needs):
+                job.status = "queued"
+                if job.hosted:
+                    job.status, job.runner_name = "in_progress", f"GitHub Actions {job.id}"
+                    threading.Thread(target=self._host, args=(run, job, job.hosted), daemon=True).start()
+
+    def _host(self, run: Run, job: Job, hosted: Hosted) -> None:
+        conclusion = hosted(job)
+        with self._changed:
+            job.status, job.conclusion = "completed", conclusion
+            self._settle(run)
+            self._changed.notify_all()
+
+    def cancel(self, run: Run, *, force: bool) -> bool:
+        """False: it has ended already."""
+        with self._changed:
+            if run.done:
+                return False
+            for job in run.jobs:
+                if job.status in ("waiting", "queued") or (force and job.status != "completed"):
+                    job.status, job.conclusion = "completed", "cancelled"
+                job.cancelled = True
+            self._changed.notify_all()
+        return True
+
+    def rerun(self, run: Run, names: set[str] | None) -> None:
+        """The jobs of these names with their dependants, or all: a new attempt. Raises Refusal while the run goes on."""
+        with self._changed:
+            if not run.done:
+                raise Refusal("The workflow run containing this job is already running")
+            run.attempt += 1
+            run.started = time.time()
+            before, run.jobs = run.jobs, []
+            again = {job.name for job in before} if names is None else Run(0, before).dependants(names)
+            for old in before:
+                if old.name in again:
+                    self.add_job(run, old.name, sorted(old.labels), old.seconds, old.command, old.needs, old.hosted)
+                else:
+                    run.jobs.append(old)
+            self._settle(run)
+            self._changed.notify_all()

@@ -1,6 +1,6 @@
 """One instance as a local process tree: cloud-init's part, a small systemd, and an end that nothing survives.
 
-`python -m runner_action.sandbox.machine ROOT USER_DATA PYTHON TIMER_FACTOR` is the supervisor; its output is the machine's
+`python -m runner_action.sandbox.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the supervisor; its output is the machine's
 console, its end the machine's end. SIGTERM is the power button. If its parent dies, however it dies, the machine ends too.
 """
 
@@ -30,10 +30,10 @@ STOP_SECONDS = 5.0
 class Machine:
     """The supervisor's side. `root` is the machine's file system."""
 
-    def __init__(self, root: Path, python: str, timer_factor: float) -> None:
+    def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
         self._root, self._python = root, python
         self._off = threading.Event()
-        self._systemd = Systemd(root, python, timer_factor, self.power_off)
+        self._systemd = Systemd(root, python, timer_factor, metadata, self.power_off)
 
     def power_off(self, why: str) -> None:
         print(f"machine: power off: {why}", flush=True)
@@ -70,7 +70,7 @@ class Machine:
             if isinstance(command, list) and command[0] == "systemctl":
                 self._systemd.command(command[1:])
             else:
-                argv = command if isinstance(command, list) else ["sh", "-c", command]
+                argv = [self._systemd.below(word) for word in command] if isinstance(command, list) else ["sh", "-c", command]
                 subprocess.run(argv, cwd=self._root, env=self._systemd.environment(), check=False)
 
     def _install_python(self) -> None:
@@ -78,6 +78,7 @@ class Machine:
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python3").symlink_to(self._python)
+        self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
         for name in ("poweroff", "shutdown", "systemctl"):
             condition = '[ "$1" = poweroff ] || exit 0; ' if name == "systemctl" else ""
             self._write(folder / name, f"#!/bin/sh\n{condition}kill -TERM {os.getpid()}\n".encode(), 0o755)
@@ -110,4 +111,4 @@ def kill_descendants(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4])).live(Path(sys.argv[2]).read_bytes())
+    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4]), sys.argv[5]).live(Path(sys.argv[2]).read_bytes())

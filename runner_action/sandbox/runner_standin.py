@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -103,20 +104,17 @@ def forget() -> None:
 
 
 class Listener:
-    """Listens for jobs and runs them, one at a time."""
+    """Listens for jobs and has them run by a worker, one at a time."""
 
     def __init__(self) -> None:
         self.settings = json.loads(Path(".runner").read_text("utf-8-sig"))
         self.secret = json.loads(Path(".credentials").read_text("utf-8"))["data"]
         self.stopping = False
-        self.step: subprocess.Popen[bytes] | None = None
         signal.signal(signal.SIGINT, self.stop)
         signal.signal(signal.SIGTERM, self.stop)
 
     def stop(self, *_: object) -> None:
         self.stopping = True
-        if self.step:
-            self.step.kill()
 
     def say(self, verb: str, **more: Any) -> dict[str, Any]:
         return call(self.settings["serverUrl"], "/_runner/" + verb, {"id": self.settings["agentId"], "secret": self.secret, **more})
@@ -131,7 +129,7 @@ class Listener:
                 job = self.say("poll")["job"]
                 heard = time.monotonic()
             except NoRunner:
-                print("The runner no longer exists on the server. Cleaning up local configuration.")
+                print("The runner no longer exists on the server. Cleaning up local configuration.", flush=True)
                 forget()
                 return TERMINATED
             except OSError:
@@ -149,7 +147,61 @@ class Listener:
         return SUCCESS
 
     def work(self, job: dict[str, Any]) -> None:
+        """Asks meanwhile whether the job was cancelled. The worker hears signals by itself: it is of the same group."""
         log("Running job: %s" % job["name"])
+        told = json.dumps({**job, "runner": self.settings["agentName"]}).encode()
+        worker = subprocess.Popen(["./bin/Runner.Worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(told)
+        worker.stdin.close()
+        cancelled = False
+        while worker.poll() is None:
+            try:
+                if self.say("watch")["cancelled"] and not cancelled:
+                    cancelled = True
+                    worker.send_signal(signal.SIGUSR1)
+            except (NoRunner, OSError):
+                pass
+            time.sleep(0.2)
+        ended = json.loads(worker.stdout.read() or b'{"conclusion": "failure", "notes": []}')
+        for _ in range(20):
+            try:
+                self.say("completed", **ended)
+                break
+            except OSError:
+                time.sleep(0.5)
+        log("Job %s completed with result: %s" % (job["name"], {"success": "Succeeded", "failure": "Failed"}.get(ended["conclusion"], "Canceled")))
+
+
+class Worker:
+    """Runs the steps of one job, reads workflow commands from what they say, and tells the end on standard output."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.notes: list[tuple[str, str]] = []
+        self.step: subprocess.Popen[bytes] | None = None
+        self.shutdown = self.cancelled = False
+        signal.signal(signal.SIGINT, self.on_shutdown)
+        signal.signal(signal.SIGUSR1, self.on_cancel)
+
+    def on_shutdown(self, *_: object) -> None:
+        if not self.shutdown:
+            text = "The runner has received a shutdown signal. This can happen when the runner service is stopped, or a manually started runner is canceled."
+            self.notes.append(("", text))
+        self.shutdown = True
+        self.end_step()
+
+    def on_cancel(self, *_: object) -> None:
+        self.cancelled = True
+        self.end_step()
+
+    def end_step(self) -> None:
+        if self.step:
+            self.step.kill()
+
+    def work(self) -> dict[str, Any]:
+        job = self.job
         env = {
             **os.environ,
             "GITHUB_ACTIONS": "true",
@@ -158,21 +210,34 @@ class Listener:
             "GITHUB_JOB": job["name"],
             "GITHUB_REPOSITORY": job["repository"],
             "GITHUB_SERVER_URL": job["server_url"],
-            "RUNNER_NAME": self.settings["agentName"],
+            "GITHUB_WORKSPACE": str(Path("_work/train/train").absolute()),
+            "RUNNER_NAME": job["runner"],
         }
-        steps = [hook_of("STARTED"), ["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], hook_of("COMPLETED")]
-        ended = [self.run(step, env) for step in steps]
-        conclusion = "cancelled" if self.stopping else "failure" if any(ended) else "success"
-        self.say("completed", conclusion=conclusion)
-        log("Job %s completed with result: %s" % (job["name"], {"success": "Succeeded", "failure": "Failed"}.get(conclusion, "Canceled")))
+        Path(env["GITHUB_WORKSPACE"]).mkdir(parents=True, exist_ok=True)
+        codes = [self.run(hook_of("STARTED"), env)]
+        if not (self.shutdown or self.cancelled):
+            codes.append(self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env))
+        if not self.shutdown:  # a cancelled job still has its last steps; one whose runner shuts down has not
+            self.run(hook_of("COMPLETED"), env)
+        conclusion = "failure" if self.shutdown else "cancelled" if self.cancelled else "failure" if any(codes) else "success"
+        return {"conclusion": conclusion, "notes": self.notes}
 
     def run(self, argv: list[str], env: dict[str, str]) -> int:
         if not argv:
             return 0
-        self.step = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        self.step = subprocess.Popen(argv, env=env, cwd=env["GITHUB_WORKSPACE"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        threading.Thread(target=self.read, args=(self.step.stdout,), daemon=True).start()
         code = self.step.wait()
         self.step = None
+        time.sleep(0.05)  # what it said last is still being read
         return code
+
+    def read(self, out: Any) -> None:
+        for line in out:
+            command, _, text = line.decode("utf-8", "replace").rstrip("\n").partition("::")[2].partition("::")
+            kind, _, properties = command.partition(" ")
+            if kind in ("warning", "notice", "error"):
+                self.notes.append((properties.partition("title=")[2], text))
 
 
 def hook_of(event: str) -> list[str]:
@@ -185,6 +250,9 @@ def log(text: str) -> None:
 
 
 def main(argv: list[str]) -> int:
+    if Path(sys.argv[0]).name == "Runner.Worker":
+        print(json.dumps(Worker(json.load(sys.stdin)).work()))
+        return SUCCESS
     command = argv[0]
     given, unknown = parser(command).parse_known_args(argv[1:])
     if unknown:

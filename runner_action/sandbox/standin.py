@@ -28,6 +28,11 @@ while :; do
     0) echo "Runner listener exit with 0 return code, stop the service, no retry needed."; exit 0 ;;
     1) echo "Runner listener exit with terminated error, stop the service, no retry needed."; exit 0 ;;
     2) echo "Runner listener exit with retryable error, re-launch runner in 5 seconds."; sleep 5 ;;
+    3|4) echo "Runner listener exit because of updating, re-launch runner after successful update"; sleep 1 ;;
+    5) echo "Runner listener exit with Session Conflict error, stop the service, no retry needed."; exit 0 ;;
+    7) [ "$ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE" == 1 ] &&
+       { echo "Runner listener exit with deprecated version exit code: 7."; echo "Exiting runner..."; exit 7; }
+       echo "Exiting with unknown error code: $code"; exit 0 ;;
     *) echo "Exiting with unknown error code: $code"; exit 0 ;;
   esac
 done
@@ -45,7 +50,11 @@ def tarball() -> Archive:
     listener = files("runner_action.sandbox").joinpath("runner_standin.py").read_text("utf-8")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, text in (("config.sh", CONFIG), ("run.sh", RUN), ("bin/Runner.Listener", "#!/usr/bin/env python3\n" + listener)):
+        for name, text in (
+            ("config.sh", CONFIG),
+            ("run.sh", RUN),
+            *((f"bin/Runner.{part}", "#!/usr/bin/env python3\n" + listener) for part in ("Listener", "Worker")),
+        ):
             entry = tarfile.TarInfo(name)
             entry.mode, entry.size = 0o755, len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))

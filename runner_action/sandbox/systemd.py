@@ -23,6 +23,7 @@ SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
 SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 POWER_OFF = ("poweroff", "poweroff-force", "poweroff-immediate")
 PR_SET_PDEATHSIG = 1
+CLEAN_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
 def seconds(text: str) -> float:
@@ -93,9 +94,10 @@ class Service:
 class Systemd:
     """The units of one machine. `power_off(why)` is called when a unit's action asks for it."""
 
-    def __init__(self, root: Path, python: str, timer_factor: float, power_off: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, python: str, timer_factor: float, metadata: str, power_off: Callable[[str], None]) -> None:
         self._root, self._python, self._factor, self._power_off = root, python, timer_factor, power_off
         self._services: dict[str, Service] = {}
+        self._metadata = metadata
 
     def command(self, argv: list[str]) -> None:
         """What stands behind `systemctl` in the machine's runcmd."""
@@ -144,16 +146,27 @@ class Systemd:
 
     def _run_service(self, unit: Unit) -> None:
         service = self._services[unit.name] = Service(unit)
-        code = self._exec(service, unit.get("ExecStart"))
-        if unit.get("Type") != "oneshot":
-            self._kill_rest()
-        results = {"SERVICE_RESULT": "success" if code == 0 else "signal" if code < 0 else "exit-code", "EXIT_STATUS": str(code)}
-        for line in unit.all("ExecStopPost"):
-            self._exec(service, line, results)
+        starts = 0
+        while True:
+            code, starts = self._exec(service, unit.get("ExecStart")), starts + 1
+            abnormal = code < 0 and -code not in CLEAN_SIGNALS
+            if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
+                self._kill_rest()
+            results = {"SERVICE_RESULT": "signal" if abnormal else "success" if code <= 0 else "exit-code", "EXIT_STATUS": str(code)}
+            for line in unit.all("ExecStopPost"):
+                self._exec(service, line, results)
+            if service.stopping.is_set() or not (abnormal and unit.get("Restart") == "on-abnormal"):
+                break
+            if starts >= int(unit.get("StartLimitBurst", "5")):
+                self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
+                break
+            print(f"machine: {unit.name} is started again", flush=True)
         service.over.set()
-        action = unit.get("SuccessAction" if code == 0 else "FailureAction")
-        if action in POWER_OFF and not service.stopping.is_set():
-            self._power_off(f"{unit.name} ended with {code}")
+        self._act(service, "SuccessAction" if code == 0 else "FailureAction", f"{unit.name} ended with {code}")
+
+    def _act(self, service: Service, key: str, why: str) -> None:
+        if service.unit.get(key) in POWER_OFF and not service.stopping.is_set():
+            self._power_off(why)
 
     def _kill_rest(self) -> None:
         """What a service leaves behind dies with it, as its control group would: all of the machine but the other services."""
@@ -168,18 +181,18 @@ class Systemd:
 
     def _exec(self, service: Service, line: str, extra: dict[str, str] | None = None) -> int:
         unit = service.unit
-        argv = [word if index == 0 else self._below(word) for index, word in enumerate(shlex.split(line.lstrip("-")))]
+        argv = [word if index == 0 else self.below(word) for index, word in enumerate(shlex.split(line.lstrip("-")))]
         if Path(argv[0]).name == "python3":
             argv[0] = self._python
-        folder = self._below(unit.get("WorkingDirectory", "/"))
+        folder = self.below(unit.get("WorkingDirectory", "/"))
         added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
         service.process = subprocess.Popen(argv, cwd=folder, env={**self.environment(), **added, **(extra or {})}, preexec_fn=die_with_parent)
         return service.process.wait()
 
-    def _below(self, word: str) -> str:
+    def below(self, word: str) -> str:
         return str(self._root) + word if word.startswith("/") else word
 
     def environment(self) -> dict[str, str]:
         """Nothing of the parent's. Jobs may be root: the sandbox makes no users."""
         path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1"}
+        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": self._metadata}

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.systemd import descendants
 
 TOKEN = "canary-admin-token"
@@ -22,7 +23,8 @@ class World:
     def __init__(self, *, python: str = sys.executable, timer_factor: float = 1.0, boots: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cml-runner-sandbox-"))
         self.github = FakeGitHub(tokens={TOKEN: "admin", "canary-readonly-token": "readonly"})
-        self.ec2 = FakeEC2(self.folder / "machines", python=python, timer_factor=timer_factor, boots=boots)
+        self.metadata = FakeMetadata()
+        self.ec2 = FakeEC2(self.folder / "machines", python=python, timer_factor=timer_factor, boots=boots, metadata=self.metadata.url)
 
     def environ(self) -> dict[str, str]:
         """What a launch in this world needs to know."""
@@ -54,4 +56,5 @@ class World:
     def close(self) -> None:
         self.ec2.close()
         self.github.close()
+        self.metadata.close()
         shutil.rmtree(self.folder, ignore_errors=True)

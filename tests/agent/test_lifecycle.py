@@ -4,114 +4,222 @@ from __future__ import annotations
 
 import pytest
 
-from runner_action.agent.lifecycle import (
-    MARGIN,
-    SILENCE,
-    SINGLE_GRACE,
+from runner_action.agent import lifecycle
+from runner_action.agent.events import (
+    JOB_LIMIT,
     Asked,
     Event,
     Failed,
+    Interrupted,
     JobFinished,
     JobStarted,
     Online,
+    Refused,
+    RunnerExited,
+    Settled,
+    Tick,
+)
+from runner_action.agent.lifecycle import (
+    DISK_PATIENCE,
+    HANG,
+    LIMIT_MARGIN,
+    MARGIN,
+    RELAUNCHES,
+    RUN_LIMIT,
+    SILENCE,
+    SINGLE_GRACE,
     Phase,
     Policy,
     Reason,
-    Refused,
-    RunnerExited,
     State,
-    Tick,
     advance,
     born,
+    leaving,
+    resumed,
     watchdog,
 )
 
-POLICY = Policy(idle_timeout=300, max_lifetime=86400, start_timeout=600, single=False)
-SINGLE = Policy(idle_timeout=300, max_lifetime=86400, start_timeout=600, single=True)
-NEVER = Policy(idle_timeout=None, max_lifetime=86400, start_timeout=600, single=False)
+WEEK = 7 * 86400.0
+POLICY = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=False)
+SINGLE = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=True)
+NEVER = Policy(idle_timeout=None, first_job_timeout=None, max_lifetime=86400, start_timeout=600, single=False)
+PATIENT = Policy(idle_timeout=300, first_job_timeout=3600, max_lifetime=86400, start_timeout=600, single=False)
+LONG = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=4 * WEEK, start_timeout=600, single=False)
+LOCAL = Policy(idle_timeout=None, first_job_timeout=None, max_lifetime=None, start_timeout=600, single=False, ours=False)
+NIGH = 86400 - LIMIT_MARGIN
+WORKING: list[Event] = [Online(30), JobStarted(40, "train")]
+IDLE_AGAIN: list[Event] = [*WORKING, JobFinished(1000), Settled(1002)]
 
 HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("still starting", POLICY, [Tick(599)], Phase.STARTING, None),
     ("never online", POLICY, [Tick(600)], Phase.LEAVING, Reason.NEVER_ONLINE),
     ("online", POLICY, [Online(30), Tick(31)], Phase.IDLE, None),
     ("the idle time starts when online, not at birth", POLICY, [Online(299), Tick(598)], Phase.IDLE, None),
-    ("idle for too long", POLICY, [Online(30), Tick(330)], Phase.LEAVING, Reason.IDLE),
+    ("never got a job", POLICY, [Online(30), Tick(330)], Phase.LEAVING, Reason.NO_JOB),
+    ("the first job may come later than the next", PATIENT, [Online(30), Tick(3629)], Phase.IDLE, None),
+    ("but not for ever", PATIENT, [Online(30), Tick(3630)], Phase.LEAVING, Reason.NO_JOB),
+    ("after the first job the shorter patience holds", PATIENT, [*IDLE_AGAIN, Tick(1302)], Phase.LEAVING, Reason.IDLE),
     ("idle for ever", NEVER, [Online(30), Tick(86399)], Phase.IDLE, None),
-    ("busy is not idle", POLICY, [Online(30), JobStarted(40), Tick(5000)], Phase.BUSY, None),
-    ("the idle time starts anew after a job", POLICY, [Online(30), JobStarted(40), JobFinished(1000), Tick(1299)], Phase.IDLE, None),
-    ("idle after a job", POLICY, [Online(30), JobStarted(40), JobFinished(1000), Tick(1300)], Phase.LEAVING, Reason.IDLE),
-    ("two jobs", POLICY, [Online(30), JobStarted(40), JobFinished(50), JobStarted(60), Tick(900)], Phase.BUSY, None),
-    ("a session found again while busy", POLICY, [Online(30), JobStarted(40), Online(50), Tick(900)], Phase.BUSY, None),
+    ("busy is not idle", POLICY, [*WORKING, Tick(5000)], Phase.BUSY, None),
+    ("the idle time starts anew after a job", POLICY, [*IDLE_AGAIN, Tick(1301)], Phase.IDLE, None),
+    ("idle after a job", POLICY, [*IDLE_AGAIN, Tick(1302)], Phase.LEAVING, Reason.IDLE),
+    ("two jobs", POLICY, [*IDLE_AGAIN, JobStarted(1100), Tick(9000)], Phase.BUSY, None),
+    ("a job whose end no hook told", POLICY, [*WORKING, Settled(50), Tick(349)], Phase.IDLE, None),
+    ("and then idle", POLICY, [*WORKING, Settled(50), Tick(350)], Phase.LEAVING, Reason.IDLE),
+    ("the runner's line before its hook's", POLICY, [Online(30), Settled(35), Tick(40)], Phase.IDLE, None),
+    ("a session found again while busy", POLICY, [*WORKING, Online(50), Tick(900)], Phase.BUSY, None),
     ("a job before the listener's line was read", POLICY, [JobStarted(20), Online(21), Tick(700)], Phase.BUSY, None),
+    ("a runner hangs after its job", POLICY, [*WORKING, JobFinished(50), Tick(50 + HANG)], Phase.LEAVING, Reason.HUNG),
+    ("it has its time", NEVER, [*WORKING, JobFinished(50), Tick(49 + HANG)], Phase.DONE, None),
     ("lifetime while idle", NEVER, [Online(30), Tick(86400)], Phase.LEAVING, Reason.LIFETIME),
-    ("lifetime while busy", POLICY, [Online(30), JobStarted(40), Tick(86400)], Phase.LEAVING, Reason.LIFETIME),
-    ("lifetime while starting", Policy(300, 100, 600, False), [Tick(100)], Phase.LEAVING, Reason.LIFETIME),
+    ("lifetime while busy: before its end, for the restart", POLICY, [*WORKING, Tick(NIGH)], Phase.LEAVING, Reason.LIFETIME),
+    ("not before that", POLICY, [*WORKING, Tick(NIGH - 1)], Phase.BUSY, None),
+    ("a short lifetime has a short margin", Policy(300, 300, 600, 600, False), [*WORKING, Tick(539)], Phase.BUSY, None),
+    ("lifetime while starting", Policy(300, 300, 100, 600, False), [Tick(100)], Phase.LEAVING, Reason.LIFETIME),
+    ("the forge's limit of a job is near", LONG, [*WORKING, Tick(40 + JOB_LIMIT - LIMIT_MARGIN)], Phase.LEAVING, Reason.JOB_LIMIT),
+    ("every job has its own", LONG, [*IDLE_AGAIN, JobStarted(1100), Tick(40 + JOB_LIMIT - LIMIT_MARGIN)], Phase.BUSY, None),
+    ("a limit that comes with the job", LONG, [Online(30), JobStarted(40, "x", 3600), Tick(40 + 3300)], Phase.LEAVING, Reason.JOB_LIMIT),
+    ("the forge's limit of a run", LONG, [Online(30), JobStarted(40, "x", JOB_LIMIT, 9000), Tick(9000 - LIMIT_MARGIN)], Phase.LEAVING, Reason.JOB_LIMIT),
+    ("no job, no limit", LOCAL, [Online(30), Tick(RUN_LIMIT * 2)], Phase.IDLE, None),
     ("start failed", POLICY, [Failed(5, "no tar")], Phase.LEAVING, Reason.START_FAILED),
-    ("runner crashed idle", POLICY, [Online(30), RunnerExited(40, 1)], Phase.LEAVING, Reason.ENDED),
-    ("runner crashed busy", POLICY, [Online(30), JobStarted(40), RunnerExited(50, 137)], Phase.LEAVING, Reason.ENDED),
-    ("runner ended before it was online", POLICY, [RunnerExited(10, 0)], Phase.LEAVING, Reason.ENDED),
-    ("a lasting runner that ends well has ended all the same", POLICY, [Online(30), RunnerExited(40, 0)], Phase.LEAVING, Reason.ENDED),
-    ("asked while idle", POLICY, [Online(30), Asked(40)], Phase.LEAVING, Reason.ASKED),
-    ("asked while busy", POLICY, [Online(30), JobStarted(40), Asked(50)], Phase.LEAVING, Reason.ASKED),
-    ("asked while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.ASKED),
-    ("asked while leaving idle", POLICY, [Online(30), Tick(330), Asked(331)], Phase.LEAVING, Reason.ASKED),
-    ("the forge refuses the idle timer: a job is there", POLICY, [Online(30), Tick(330), Refused(331), Tick(332)], Phase.IDLE, None),
-    ("and the job's hook comes", POLICY, [Online(30), Tick(330), Refused(331), JobStarted(332), Tick(5000)], Phase.BUSY, None),
-    ("or it was cancelled at once", POLICY, [Online(30), Tick(330), Refused(331), Tick(631)], Phase.LEAVING, Reason.IDLE),
-    ("a refusal does not keep a machine that was asked to go", POLICY, [Online(30), JobStarted(40), Asked(50), Refused(51)], Phase.LEAVING, Reason.ASKED),
-    ("nor one at the end of its life", POLICY, [Online(30), JobStarted(40), Tick(86400), Refused(86401)], Phase.LEAVING, Reason.LIFETIME),
-    ("single: online and waiting", SINGLE, [Online(30), Tick(329)], Phase.IDLE, None),
-    ("single: never got a job", SINGLE, [Online(30), Tick(330)], Phase.LEAVING, Reason.IDLE),
-    ("single: job done, runner still sends its log", SINGLE, [Online(30), JobStarted(40), JobFinished(50), Tick(60)], Phase.DONE, None),
-    ("single: runner ends by itself", SINGLE, [Online(30), JobStarted(40), JobFinished(50), RunnerExited(55, 0)], Phase.LEAVING, Reason.SINGLE),
+    ("runner crashed idle", POLICY, [Online(30), RunnerExited(40, 1)], Phase.LEAVING, Reason.CRASHED),
+    ("runner crashed busy: out of memory", POLICY, [*WORKING, RunnerExited(50, -9)], Phase.LEAVING, Reason.CRASHED),
+    ("runner ended before it was online", POLICY, [RunnerExited(10, 0)], Phase.LEAVING, Reason.CRASHED),
+    ("a lasting runner that ends well has ended all the same", POLICY, [Online(30), RunnerExited(40, 0)], Phase.LEAVING, Reason.CRASHED),
+    ("code 1: terminated", POLICY, [Online(30), RunnerExited(40, 1)], Phase.LEAVING, Reason.CRASHED),
+    ("code 2: retryable", POLICY, [Online(30), RunnerExited(40, 2)], Phase.STARTING, None),
+    ("code 3: updating", POLICY, [Online(30), RunnerExited(40, 3), Online(60), Tick(200)], Phase.IDLE, None),
+    ("code 4: updating, single", SINGLE, [Online(30), RunnerExited(40, 4)], Phase.STARTING, None),
+    ("code 5: session conflict, which may pass", POLICY, [RunnerExited(10, 5), Tick(599)], Phase.STARTING, None),
+    ("or not", POLICY, [RunnerExited(10, 5), Tick(600)], Phase.LEAVING, Reason.NEVER_ONLINE),
+    ("code 6: configuration refreshed", POLICY, [Online(30), RunnerExited(40, 6), Online(50)], Phase.IDLE, None),
+    ("but not again and again", POLICY, [RunnerExited(10, 6)] * (RELAUNCHES + 1), Phase.LEAVING, Reason.CRASHED),
+    ("code 7: the version is refused", POLICY, [RunnerExited(10, 7)], Phase.LEAVING, Reason.VERSION),
+    ("registration gone", POLICY, [Online(30), RunnerExited(40, 1, True)], Phase.LEAVING, Reason.REMOVED),
+    ("disk full for a moment", POLICY, [*WORKING, Tick(50, True), Tick(80, False), Tick(115, True)], Phase.BUSY, None),
+    ("disk full", POLICY, [*WORKING, Tick(50, True), Tick(50 + DISK_PATIENCE, True)], Phase.LEAVING, Reason.DISK_FULL),
+    ("a signal means the machine's end: while idle", POLICY, [Online(30), Asked(40)], Phase.LEAVING, Reason.TAKEN),
+    ("while busy", POLICY, [*WORKING, Asked(50)], Phase.LEAVING, Reason.TAKEN),
+    ("while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.TAKEN),
+    ("on a machine that is not ours it is a wish", LOCAL, [*WORKING, Asked(50)], Phase.LEAVING, Reason.ASKED),
+    ("notice: the cloud takes the machine", POLICY, [*WORKING, Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
+    ("notice while idle", POLICY, [Online(30), Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
+    ("a recommendation is no notice", POLICY, [*WORKING, Interrupted(50, "rebalance", None), Tick(60)], Phase.BUSY, None),
+    ("eviction: 422 does not stop the leaving", POLICY, [*WORKING, Interrupted(50, "spot", 120), Refused(51)], Phase.LEAVING, Reason.TAKEN),
+    ("the forge has just given it a job", POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303), JobStarted(1304)], Phase.BUSY, None),
+    ("or it was cancelled at once", POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303), Tick(1602)], Phase.IDLE, None),
     (
-        "single: runner hangs after its job",
-        SINGLE,
-        [Online(30), JobStarted(40), JobFinished(50), Tick(50 + SINGLE_GRACE)],
+        "busy for the forge without ever having a job: it hangs",
+        POLICY,
+        [*IDLE_AGAIN, Tick(1302), Refused(1303), Tick(1603), Refused(1604), Tick(1904)],
         Phase.LEAVING,
-        Reason.SINGLE,
+        Reason.HUNG,
     ),
+    ("a refusal does not keep one at the end of its life", POLICY, [*WORKING, Tick(86400), Refused(86401)], Phase.LEAVING, Reason.LIFETIME),
+    ("single: online and waiting", SINGLE, [Online(30), Tick(329)], Phase.IDLE, None),
+    ("single: never got a job", SINGLE, [Online(30), Tick(330)], Phase.LEAVING, Reason.NO_JOB),
+    ("single: job done, runner still sends its log", SINGLE, [*WORKING, JobFinished(50), Settled(51), Tick(60)], Phase.DONE, None),
+    ("single: runner ends by itself", SINGLE, [*WORKING, JobFinished(50), RunnerExited(55, 0)], Phase.LEAVING, Reason.SINGLE),
+    ("single: runner hangs after its job", SINGLE, [*WORKING, JobFinished(50), Tick(50 + SINGLE_GRACE)], Phase.LEAVING, Reason.SINGLE),
     ("single: hooks were lost, the runner ends well", SINGLE, [Online(30), RunnerExited(400, 0)], Phase.LEAVING, Reason.SINGLE),
-    ("single: crashed", SINGLE, [Online(30), JobStarted(40), RunnerExited(50, 2)], Phase.LEAVING, Reason.ENDED),
-    ("single: the forge still says busy at the end", SINGLE, [Online(30), JobStarted(40), RunnerExited(50, 0), Refused(51)], Phase.LEAVING, Reason.SINGLE),
-    ("leaving is final", POLICY, [Online(30), RunnerExited(40, 1), JobStarted(41), Online(42), Tick(43)], Phase.LEAVING, Reason.ENDED),
+    ("single: crashed", SINGLE, [*WORKING, RunnerExited(50, 1)], Phase.LEAVING, Reason.CRASHED),
+    ("single: 422 at its end does not keep it", SINGLE, [*WORKING, JobFinished(50), RunnerExited(51, 0), Refused(52)], Phase.LEAVING, Reason.SINGLE),
+    ("leaving is final", POLICY, [Online(30), RunnerExited(40, 1), JobStarted(41), Online(42), Tick(43)], Phase.LEAVING, Reason.CRASHED),
 ]
+
+
+def live(policy: Policy, events: list[Event]) -> State:
+    state = born(0)
+    for event in events:
+        state = advance(state, event, policy)
+    return state
 
 
 @pytest.mark.parametrize(("policy", "events", "phase", "reason"), [line[1:] for line in HISTORIES], ids=[line[0] for line in HISTORIES])
 def test_history(policy: Policy, events: list[Event], phase: Phase, reason: Reason | None) -> None:
-    state = born(0)
-    for event in events:
-        state = advance(state, event, policy)
+    state = live(policy, events)
     assert (state.phase, state.reason) == (phase, reason)
 
 
-def test_every_reason_has_a_history() -> None:
-    assert {line[4] for line in HISTORIES} >= set(Reason)
+def test_every_reason_has_a_history_and_a_line_in_the_table() -> None:
+    assert len(HISTORIES) >= 40
+    assert {line[4] for line in HISTORIES} | {Reason.AGENT_CRASHED, None} == {*Reason, None}
+    table = {words[0]: words for line in (lifecycle.__doc__ or "").splitlines() if (words := line.split())}
+    for reason in Reason:
+        told = ["yes" if reason.restart else "no", "yes" if reason.may_refuse else "no", str(reason.seconds), str(reason.exit_code)]
+        assert table[reason.name][-4:] == told, reason
+
+
+def test_the_job_that_runs_is_known_as_the_machine_leaves() -> None:
+    assert live(POLICY, [*WORKING, Interrupted(50, "spot", 120)]).job == "train"
+    assert live(POLICY, [*WORKING, RunnerExited(50, -9)]).job == "train"
+    assert live(POLICY, [*IDLE_AGAIN, Interrupted(1100, "spot", 120)]).job == ""
 
 
 def test_the_second_signal_is_urgent() -> None:
-    once = advance(born(0), Asked(1), POLICY)
+    once = live(POLICY, [Online(30), Asked(40)])
     assert not once.urgent
-    assert advance(once, Asked(2), POLICY).urgent
+    assert advance(once, Asked(41), POLICY).urgent
+
+
+def test_a_notice_moves_the_end_nearer_even_while_leaving() -> None:
+    state = live(LONG, [*WORKING, Tick(40 + JOB_LIMIT), Interrupted(41 + JOB_LIMIT, "spot", 120)])
+    assert state.reason is Reason.JOB_LIMIT
+    assert leaving(state, 41 + JOB_LIMIT).total == 120
+
+
+@pytest.mark.parametrize(
+    ("events", "now", "total"),
+    [
+        ([*WORKING, Interrupted(50, "AWS", 120)], 50, 120),
+        ([*WORKING, Interrupted(50, "Azure", 30)], 50, 30),
+        ([*WORKING, Interrupted(50, "late", 2)], 50, 4),
+        ([*WORKING, Asked(50)], 50, 30),
+        ([*WORKING, Asked(50), Asked(51)], 51, 4),
+        ([*WORKING, Tick(NIGH)], NIGH, 300),
+    ],
+    ids=["two minutes", "thirty seconds", "too late", "a signal", "two signals", "lifetime"],
+)
+def test_the_plan_of_leaving_fits_the_notice(events: list[Event], now: float, total: float) -> None:
+    plan = leaving(live(POLICY, events), now)
+    assert plan.total == total
+    assert plan.checkpoint <= total / 2
+    assert plan.checkpoint + max(plan.stop, plan.restart) <= total
+    assert plan.gentle < plan.restart
+    assert plan.gentle <= 2 or total == 300, "a restart is asked for within 5 s of a notice"
+
+
+@pytest.mark.parametrize(
+    ("phase", "goes_on"),
+    [(Phase.BUSY, True), (Phase.DONE, True), (Phase.IDLE, False), (Phase.STARTING, False)],
+)
+def test_an_agent_started_anew_goes_on_only_if_a_job_runs(phase: Phase, goes_on: bool) -> None:
+    beat = State(phase, 50, 0, job="train" if goes_on else "")
+    after = resumed(beat, 90)
+    assert (after == beat) is goes_on
+    assert goes_on or (after.phase, after.reason) == (Phase.LEAVING, Reason.AGENT_CRASHED)
 
 
 def _beat(phase: Phase, birth: float = 0) -> State:
     return State(phase, birth, birth)
 
 
-WATCHES: list[tuple[str, State | None, float, float, str | None]] = [
-    ("alive", _beat(Phase.BUSY), 1000, 1010, None),
-    ("silent", _beat(Phase.BUSY), 1000, 1000 + SILENCE, "the agent is silent"),
-    ("silent while starting is judged by the start timeout", _beat(Phase.STARTING), 5, 500, None),
-    ("never online", _beat(Phase.STARTING), 5, 600 + MARGIN, "never online"),
-    ("the agent never wrote anything", None, 10, 10 + 600 + MARGIN, "never online"),
-    ("not yet", None, 10, 100, None),
-    ("lifetime over", _beat(Phase.BUSY), 86460, 86400 + MARGIN, "maximum lifetime is over"),
-    ("a job restarted the machine", _beat(Phase.BUSY), 5000, 20, "the machine was restarted"),
+WATCHES: list[tuple[str, State | None, float, float, bool, str | None]] = [
+    ("alive", _beat(Phase.BUSY), 1000, 1010, False, None),
+    ("silent", _beat(Phase.BUSY), 1000, 1000 + SILENCE, False, "the agent is silent"),
+    ("silent while starting", _beat(Phase.STARTING), 5, 5 + SILENCE, False, "the agent is silent"),
+    ("leaving takes its time", State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT), 1000, 1000 + SILENCE, False, None),
+    ("but not for ever", State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT), 1000, 1300 + SILENCE, False, "the agent is silent"),
+    ("silent because it cannot write", _beat(Phase.BUSY), 1000, 1000 + SILENCE, True, "the disk is full"),
+    ("a full disk alone is the agent's matter", _beat(Phase.BUSY), 1000, 1010, True, None),
+    ("never online", _beat(Phase.STARTING), 655, 600 + MARGIN, False, "never online"),
+    ("the agent never wrote anything", None, 10, 10 + 600 + MARGIN, False, "never online"),
+    ("not yet", None, 10, 100, False, None),
+    ("lifetime over", _beat(Phase.BUSY), 86460, 86400 + MARGIN, False, "maximum lifetime is over"),
+    ("a job restarted the machine", _beat(Phase.BUSY), 5000, 20, False, "the machine was restarted"),
 ]
 
 
-@pytest.mark.parametrize(("beat", "beat_at", "now", "why"), [line[1:] for line in WATCHES], ids=[line[0] for line in WATCHES])
-def test_the_watchdog(beat: State | None, beat_at: float, now: float, why: str | None) -> None:
-    assert watchdog(beat, beat_at, now, POLICY) == why
+@pytest.mark.parametrize(("beat", "beat_at", "now", "full", "why"), [line[1:] for line in WATCHES], ids=[line[0] for line in WATCHES])
+def test_the_watchdog(beat: State | None, beat_at: float, now: float, full: bool, why: str | None) -> None:
+    assert watchdog(beat, beat_at, now, POLICY, full) == why

@@ -1,33 +1,20 @@
-"""The child process: whole lines whatever the chunks, exit told although the pipe is held, nothing survives a stop."""
+"""The child process: whole lines whatever the chunks, exit told although its output is held, nothing survives a stop."""
 
 from __future__ import annotations
 
 import os
 import queue
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runner_action.agent.process import LINE_LIMIT, Child, child_environment, job_user, run_to_end
-
-CHUNKS = r"""
-import os, time
-for chunk in CHUNKS:
-    os.write(1, chunk)
-    time.sleep(0.01)
-"""
-
-
-def _lines(chunks: list[bytes] | str, folder: Path) -> list[str]:
-    lines: list[str] = []
-    codes: queue.Queue[int] = queue.Queue()
-    Child(
-        [sys.executable, "-c", CHUNKS.replace("CHUNKS", chunks if isinstance(chunks, str) else repr(chunks))], folder, dict(os.environ), lines.append, codes.put
-    )
-    assert codes.get(timeout=20) == 0
-    return lines
+from runner_action.agent.guard import descendants
+from runner_action.agent.process import LINE_LIMIT, Child, Tail, child_environment, job_user, run_to_end, session
+from runner_action.local import GUARD
 
 
 @pytest.mark.parametrize(
@@ -37,44 +24,110 @@ def _lines(chunks: list[bytes] | str, folder: Path) -> list[str]:
         ([b"one\ntwo\nthr", b"ee\n"], ["one", "two", "three"]),
         (["√ Connect".encode()[:2], "√ Connect".encode()[2:], b"ed\r\n"], ["√ Connected"]),
         ([b"\xff\xfe broken\n"], ["�� broken"]),
-        ([b"no line end"], ["no line end"]),
+        ([b"still being writ"], []),
         ([b""], []),
     ],
     ids=["split", "merged", "inside a letter", "not utf-8", "last line open", "nothing"],
 )
 def test_lines_are_whole_whatever_the_chunks(chunks: list[bytes], lines: list[str], tmp_path: Path) -> None:
-    assert _lines(chunks, tmp_path) == lines
+    tail, seen = Tail(tmp_path / "log"), []
+    assert tail.lines() == []
+    for chunk in chunks:
+        with (tmp_path / "log").open("ab") as file:
+            file.write(chunk)
+        seen += tail.lines()
+    assert seen == lines
 
 
 def test_an_endless_line_does_not_fill_the_memory(tmp_path: Path) -> None:
-    lines = _lines(f"[b'x' * {3 * LINE_LIMIT}]", tmp_path)
-    assert max(map(len, lines)) == LINE_LIMIT
+    (tmp_path / "log").write_bytes(b"x" * 3 * LINE_LIMIT)
+    tail = Tail(tmp_path / "log")
+    assert [len(line) for _ in range(4) for line in tail.lines()] == [LINE_LIMIT] * 3
 
 
-def test_exit_is_told_although_a_process_left_behind_holds_the_pipe(tmp_path: Path) -> None:
+def never() -> bool:
+    return False
+
+
+def start(argv: list[str], folder: Path, **more: Any) -> tuple[Child, queue.Queue[int]]:
     codes: queue.Queue[int] = queue.Queue()
-    child = Child(["sh", "-c", "sleep 60 & exit 3"], tmp_path, dict(os.environ), lambda _: None, codes.put)
-    assert codes.get(timeout=10) == 3
-    child.stop(1)
+    return Child.start(argv, folder, dict(os.environ), folder / "log", codes.put, **more), codes
 
 
-def test_stop_is_bounded_and_leaves_nothing(tmp_path: Path) -> None:
-    codes: queue.Queue[int] = queue.Queue()
-    # In a group of its own (set -m), as run.sh of actions/runner does with its listener.
-    stubborn = "trap '' INT TERM; set -m; (trap '' INT TERM; sleep 300) & echo $!; wait"
-    lines: list[str] = []
-    child = Child(["bash", "-c", stubborn], tmp_path, dict(os.environ), lines.append, codes.put)
-    while not lines:
+def gone(pid: int, seconds: float = 5) -> bool:
+    stat, end = Path(f"/proc/{pid}/stat"), time.monotonic() + seconds
+    while stat.exists() and ") Z" not in stat.read_text() and time.monotonic() < end:
         time.sleep(0.02)
+    return not stat.exists() or ") Z" in stat.read_text()
+
+
+def first_line(file: Path) -> str:
+    while not file.exists() or "\n" not in file.read_text():
+        time.sleep(0.02)
+    return file.read_text().split("\n")[0]
+
+
+def test_exit_is_told_although_a_process_left_behind_holds_the_output(tmp_path: Path) -> None:
+    child, codes = start(["sh", "-c", "sleep 60 & exit 3"], tmp_path)
+    assert codes.get(timeout=10) == 3
+    child.stop(1, never)
+    assert session(child.pid) == []
+
+
+# In a group of its own (set -m), as run.sh of actions/runner does with its listener.
+STUBBORN = "trap '' INT TERM; set -m; (trap '' INT TERM; sleep 300) & echo $!; wait"
+
+
+@pytest.mark.parametrize(("seconds", "hurry"), [(0.5, False), (60.0, True)], ids=["in time", "in a hurry"])
+def test_stop_is_bounded_and_leaves_nothing(seconds: float, hurry: bool, tmp_path: Path) -> None:
+    child, codes = start(["bash", "-c", STUBBORN], tmp_path)
+    grandchild = int(first_line(tmp_path / "log"))
     began = time.monotonic()
-    child.stop(0.5)
+    child.stop(seconds, lambda: hurry)
     assert time.monotonic() - began < 3
     assert codes.get(timeout=5) == -9
-    grandchild = Path(f"/proc/{int(lines[0])}/stat")
-    end = time.monotonic() + 5
-    while grandchild.exists() and ") Z" not in grandchild.read_text() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not grandchild.exists() or ") Z" in grandchild.read_text()
+    assert gone(grandchild)
+
+
+def test_a_child_is_adopted_by_an_agent_started_anew(tmp_path: Path) -> None:
+    before, _ = start(["bash", "-c", STUBBORN], tmp_path)
+    first_line(tmp_path / "log")
+    codes: queue.Queue[int] = queue.Queue()
+    adopted = Child.adopt(before.pid, codes.put)
+    time.sleep(0.6)
+    assert codes.empty()
+    adopted.stop(0.2, never)
+    assert codes.get(timeout=5) == -1
+    assert session(before.pid) == []
+
+
+def test_a_guarded_command_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+    """SIGKILL to the agent of a local machine: no handler runs, and still nothing stays."""
+    script = f"""
+import os, sys, time
+from pathlib import Path
+from runner_action.agent.process import Child
+from runner_action.local import GUARD
+Child.start([*GUARD, "bash", "-c", {STUBBORN!r}], Path("."), dict(os.environ), Path("log"), lambda code: None, stdin=-1)
+time.sleep(300)
+"""
+    agent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    grandchild = int(first_line(tmp_path / "log"))
+    agent.kill()
+    agent.wait()
+    assert gone(grandchild, 20)
+
+
+def test_a_guard_passes_on_how_the_command_ended(tmp_path: Path) -> None:
+    _, codes = start([*GUARD, "sh", "-c", "exit 7"], tmp_path, stdin=subprocess.PIPE)
+    assert codes.get(timeout=10) == 7
+
+
+def test_descendants_are_found_without_proc(tmp_path: Path) -> None:
+    child, _ = start(["bash", "-c", STUBBORN], tmp_path)
+    grandchild = int(first_line(tmp_path / "log"))
+    assert {child.pid, grandchild} <= set(descendants(child.pid))
+    child.stop(0.1, never)
 
 
 def test_a_command_that_fails_tells_its_code_and_last_lines(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.base import Provider
 from runner_action.sandbox.ec2 import FakeEC2
 from tests.fakes import FakeClock, FakeProvider
-from tests.test_launch import request as launch_request
+from tests.test_launch import cloud_of
 
 
 def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
@@ -47,7 +47,7 @@ class Side:
         return list(self.provider.resolve(self.provider.plan(cloud), cloud))
 
     def request(self, *argv: str) -> CloudRequest:
-        return launch_request("--cloud-region=us-east", *argv).cloud
+        return cloud_of("--cloud-region=us-east", *argv)
 
 
 @pytest.fixture(params=["aws", "fake"])
@@ -273,7 +273,7 @@ def test_no_credentials_are_told_in_one_sentence(ec2: FakeEC2, monkeypatch: pyte
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_ENDPOINT_URL", ec2.url)
-    cloud = launch_request().cloud
+    cloud = cloud_of()
     provider = AwsProvider.from_environment(FakeClock())
     with pytest.raises(CredentialsError, match="No AWS credentials were found") as caught:
         provider.resolve(provider.plan(cloud), cloud)

@@ -14,7 +14,7 @@ from runner_action.errors import InputError
 from runner_action.model import Identity, Machine
 from runner_action.providers.aws import plan as words
 from runner_action.providers.aws.plan import AwsPlacement
-from tests.test_launch import request
+from tests.test_launch import cloud_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "aws-run-instances.json"
 
@@ -32,7 +32,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "aws-run-instances.json"
     ],
 )
 def test_regions(region: str, native: str, zone: str | None) -> None:
-    plan = words.plan(request(f"--cloud-region={region}").cloud)
+    plan = words.plan(cloud_of(f"--cloud-region={region}"))
     assert (plan.region, plan.zone) == (native, zone)
 
 
@@ -56,7 +56,7 @@ def test_regions(region: str, native: str, zone: str | None) -> None:
     ],
 )
 def test_types(argv: list[str], native: str, architecture: str) -> None:
-    plan = words.plan(request(*argv).cloud)
+    plan = words.plan(cloud_of(*argv))
     assert (plan.instance_type, plan.architecture) == (native, architecture)
     assert ("amd64" if architecture == "x64" else "arm64") in plan.image
 
@@ -68,18 +68,18 @@ def test_every_type_we_name_is_one_of_ec2s() -> None:
 
 @pytest.mark.parametrize(("gpu", "word"), [("k80", "gone"), ("tesla", "v100"), ("t4", "driver")])
 def test_old_words_are_told(gpu: str, word: str) -> None:
-    assert word in " ".join(words.plan(request("--cloud-type=m", f"--cloud-gpu={gpu}").cloud).notes)
+    assert word in " ".join(words.plan(cloud_of("--cloud-type=m", f"--cloud-gpu={gpu}")).notes)
 
 
 def test_a_pair_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(InputError, match=r"m\+a100 does not exist on AWS; write one of xl\+a100"):
-        words.plan(request("--cloud-type=m", "--cloud-gpu=a100").cloud)
+        words.plan(cloud_of("--cloud-type=m", "--cloud-gpu=a100"))
     with pytest.raises(InputError, match="write one of a100, a10g"):
-        words.plan(request("--cloud-type=m+mystery").cloud)
+        words.plan(cloud_of("--cloud-type=m+mystery"))
 
 
 def test_images_are_never_asked_for_by_name_alone() -> None:
-    query = words.image_query(words.plan(request().cloud).image, "x64")
+    query = words.image_query(words.plan(cloud_of()).image, "x64")
     assert query["Owners"] == ["099720109477"]
     assert {"Name": "architecture", "Values": ["x86_64"]} in query["Filters"]
     assert words.image_query("ami-0123456789abcdef0", "x64") == {"ImageIds": ["ami-0123456789abcdef0"]}
@@ -87,7 +87,7 @@ def test_images_are_never_asked_for_by_name_alone() -> None:
 
 @pytest.mark.parametrize(("asked", "image", "taken"), [(35, 8, 35), (8, 30, 30)])
 def test_the_disk_is_never_smaller_than_the_image(asked: int, image: int, taken: int) -> None:
-    cloud = request(f"--cloud-hdd-size={asked}").cloud
+    cloud = cloud_of(f"--cloud-hdd-size={asked}")
     found = {"ImageId": "ami-1", "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": image}}]}
     subnet = {"AvailabilityZone": "us-west-1a", "SubnetId": "subnet-1", "VpcId": "vpc-1"}
     assert words.placement(words.plan(cloud), cloud, found, subnet).disk_gb == taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.world import World
 
 
@@ -32,9 +34,9 @@ class Launcher:
         everything = {**base, **world.environ(), **github, **job, **self.files, **environ}
         for name in ("CML_RUNNER_REPO", "CML_RUNNER_DRIVER"):
             everything.pop(name)  # told by the job, as for users
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", *argv], env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        words = ["--cloud=aws", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
+        command = [sys.executable, "-m", "runner_action", *words]
+        self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait(self, seconds: float = 60) -> int:
         self.told, _ = self.process.communicate(timeout=seconds)
@@ -50,6 +52,11 @@ class Launcher:
     @property
     def summary(self) -> str:
         return Path(self.files["GITHUB_STEP_SUMMARY"]).read_text("utf-8")
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Annotations, as GitHub reads them from a job's log."""
+        return re.findall(r"^::(?:notice|warning|error) title=([^:]*)::(.*)$", self.told, re.M)
 
 
 Launch = Callable[..., Launcher]
@@ -75,6 +82,44 @@ def launch(world: World, tmp_path: Path) -> Iterator[Launch]:
     for one in started:
         one.process.kill()
         one.process.communicate()
+
+
+def training(world: World, launch: Launch, *argv: str, command: str = "", label: str = "train") -> Run:
+    """A run of two jobs, as in the README: one on GitHub's machine that launches, and one that needs it and runs on what was launched.
+
+    On the first attempt the second job lasts for a minute, on others it is short.
+    """
+    run = world.github.forge.queue_run()
+
+    def launching(job: Job) -> str:
+        environ = {"GITHUB_RUN_ID": str(run.id), "GITHUB_RUN_ATTEMPT": str(job.attempt), "RUNNER_NAME": job.runner_name}
+        launcher = launch(f"--labels={label}", *argv, **environ)
+        code = launcher.wait()
+        job.notes += launcher.notes
+        return "failure" if code else "success"
+
+    world.github.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
+    work = f'test "$GITHUB_RUN_ATTEMPT" != 1 || sleep 60; {command}'
+    world.github.forge.add_job(run, "train", [label], 0.2, work, needs=["launch"])
+    return world.github.forge.begin(run)
+
+
+def job_of(run: Run, name: str, attempt: int) -> Job | None:
+    return next((job for job in run.all_jobs if (job.name, job.attempt) == (name, attempt)), None)
+
+
+def busy(world: World, run: Run, attempt: int = 1) -> Job:
+    """The training job, as soon as it runs and its agent knows."""
+
+    def found() -> Job | None:
+        job = job_of(run, "train", attempt)
+        return job if job and job.status == "in_progress" else None
+
+    until(found, "the job to run", 60)
+    until(lambda: any("job-started" in world.ec2.console(instance) for instance in world.ec2.living), "the agent to know")
+    job = found()
+    assert job
+    return job
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:

@@ -1,0 +1,73 @@
+"""From a bare machine to a runner that is ready to start: proxies, the user's script, download, self-test, registration."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import threading
+from pathlib import Path
+from typing import Any, Dict, List
+
+from . import download, room
+from .github import GitHub
+from .process import child_environment, run_to_end
+from .spec import AgentSpec
+from .watchdog import Say
+
+
+class StartUpError(Exception):
+    """Why this machine cannot become a runner."""
+
+
+class Start:
+    """The start-up of one machine. `user` runs the jobs, `identity` makes a child that user."""
+
+    joining = False
+    """A registration is under way: whoever leaves now has to wait for it, to take it back."""
+
+    def __init__(self, spec: AgentSpec, home: Path, environ: Dict[str, str], user: pwd.struct_passwd, identity: Dict[str, Any], say: Say) -> None:
+        self.spec, self.home, self.environ, self.user, self.identity, self.say = spec, home, environ, user, identity, say
+        self.root_env = child_environment(pwd.getpwuid(os.geteuid()), environ)
+
+    def run(self, forge: GitHub, sysfs: Path) -> None:
+        """Raises StartUpError, or whatever else went wrong."""
+        for path in (self.home / "runner", self.home / "jobs"):
+            path.mkdir(exist_ok=True) if path.name == "runner" else path.touch()
+            if self.identity:
+                os.chown(str(path), self.user.pw_uid, self.user.pw_gid)
+        # The download and the rest do not need one another, so they run side by side.
+        problems: List[Exception] = []
+        fetching = threading.Thread(target=self._fetch, args=(problems,), daemon=True)
+        fetching.start()
+        self._script()
+        unfit = room.gpu_problem(self.root_env, self.home, sysfs)
+        if unfit:
+            raise StartUpError(unfit)
+        if self.spec.close_metadata and os.geteuid() == 0:
+            still_open = room.close_metadata(self.root_env)
+            if still_open:
+                self.say("metadata-open", why=still_open)
+        fetching.join()
+        if problems:
+            raise problems[0]
+        self.joining = True
+        failed = forge.join()
+        self.joining = False
+        if failed:
+            raise StartUpError("registration: " + failed)
+        self.say("configured")
+
+    def _script(self) -> None:
+        script = self.home / "startup.sh"
+        if script.exists():
+            self.say("startup-script")
+            failed = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout)
+            if failed:
+                raise StartUpError("startup script: " + failed)
+
+    def _fetch(self, problems: List[Exception]) -> None:
+        try:
+            download.fetch(self.spec, self.home / "runner", **self.identity)
+            self.say("downloaded")
+        except Exception as error:  # handed to the thread that waits
+            problems.append(error)

@@ -1,0 +1,76 @@
+"""What happens to a machine. `at`: seconds of its monotonic clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+JOB_LIMIT = 5 * 86400.0
+"""GitHub ends a job on a self-hosted runner after five days. https://docs.github.com/en/actions/reference/limits"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    at: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Online(Event):
+    """The runner listens for jobs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStarted(Event):
+    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if that is known."""
+
+    job: str = "a job"
+    limit: float = JOB_LIMIT
+    run_ends: Optional[float] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFinished(Event):
+    job: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled(Event):
+    """The runner itself says that its job is over: after the hook, or without one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunnerExited(Event):
+    """`code`: of actions/runner; `removed`: it said that the forge no longer knows it."""
+
+    code: int
+    removed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed(Event):
+    """A step of the start-up failed."""
+
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked(Event):
+    """A signal came; the second one is urgent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupted(Event):
+    """The cloud takes the machine in `seconds`; None: it only thinks that it might, and nothing follows from that alone."""
+
+    why: str
+    seconds: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused(Event):
+    """The forge kept the runner: it has a job."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick(Event):
+    disk_full: bool = False

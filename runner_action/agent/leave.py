@@ -1,0 +1,91 @@
+"""How a machine leaves, in order; each step runs even if the one before failed, and none lasts longer than the plan says.
+
+no job that must be restarted                    a job that must be restarted
+1 off the forge's list, while the runner runs    1 the job is told, the user's checkpoint runs
+2 the runner is stopped                          2 the runner is asked to stop; its run ended and restarted meanwhile
+3 off the list again, if a job held it there     3 the runner is stopped, for good
+                                                 4 off the forge's list; a busy runner is no reason to stay
+                                                 5 the cloud is told that all is done
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from . import restart, room
+from .github import GitHub
+from .lifecycle import Leaving, Reason, State
+from .process import Child, run_to_end
+from .spec import AgentSpec
+from .watchdog import Say, leave_list
+
+URGENT_SECONDS = 4.0
+"""For all of it, after a second signal."""
+Interrupted = Tuple[str, int, Optional[int]]
+"""Repository, run and attempt of what must be restarted; None: the latest attempt."""
+
+
+class Leave:
+    """The steps of leaving. `hurry`: a second signal came."""
+
+    def __init__(self, spec: AgentSpec, home: Path, forge: GitHub, say: Say, hurry: Callable[[], bool], identity: Dict[str, Any], env: Dict[str, str]) -> None:
+        self.spec, self.home, self.forge, self.say, self.hurry = spec, home, forge, say, hurry
+        self.identity, self.env = identity, env
+
+    def quietly(self, child: Optional[Child], plan: Leaving, outcome: str) -> None:
+        """After the forge was asked once, with `outcome`."""
+        if child:
+            child.stop(plan.stop, self.hurry)
+        leave_list(self.home, self.forge, self.say, plan.total - plan.stop, outcome, self.hurry)
+
+    def with_restart(self, reason: Reason, run: Interrupted, child: Optional[Child], plan: Leaving) -> None:
+        began, (repository, run_id, attempt) = time.monotonic(), run
+        self.say("interrupted", why=reason.text, run="%s/actions/runs/%d" % (repository, run_id), attempt=attempt)
+        if child and reason is not Reason.CRASHED:
+            # The mark by which people and `cml-runner restart` know the reason.
+            mark = "interrupted: %s (runner %s, attempt %s)" % (reason.text, self.spec.name, attempt or "?")
+            self.say("job-warned", done=room.tell_job(child.pid, mark))
+            self.checkpoint(reason.name, plan.checkpoint)
+        asking = threading.Thread(target=self._restart, args=(run, plan), daemon=True)
+        asking.start()
+        if child:
+            child.stop(plan.stop, self.hurry)
+        while asking.is_alive() and time.monotonic() < began + (URGENT_SECONDS if self.hurry() else plan.total):
+            asking.join(0.2)
+        leave_list(self.home, self.forge, self.say, began + plan.total - time.monotonic(), self.forge.leave(), self.hurry)
+
+    def checkpoint(self, reason: str, seconds: float) -> None:
+        """The user's script, as the job user, with the reason and the seconds it has."""
+        script = self.home / "checkpoint.sh"
+        if not script.exists() or self.hurry():
+            return
+        self.say("checkpoint", seconds=int(seconds))
+        env = {**self.env, "CML_RUNNER_REASON": reason.lower().replace("_", "-"), "CML_RUNNER_SECONDS_LEFT": str(int(seconds))}
+        try:
+            script.chmod(0o755)
+            failed = run_to_end([str(script)], self.home / "runner", env, seconds, **self.identity)
+        except OSError as error:
+            failed = str(error)
+        self.say("checkpoint-done", why=failed)
+
+    def _restart(self, run: Interrupted, plan: Leaving) -> None:
+        repository, run_id, attempt = run
+        spec, launch = self.spec, restart.Launch(self.spec.launch_job, self.spec.launch_job_name)
+        outcome = restart.restart(self.forge.of(repository), run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart)
+        self.say("restart", outcome=outcome)
+
+
+def to_restart(state: State, job: Optional[Interrupted], spec: AgentSpec, forge: GitHub) -> Optional[Interrupted]:
+    """The run whose job this machine's end interrupts; without a job, the run that launched it, if a job there still waits for it."""
+    assert state.reason is not None
+    if state.job:
+        return job if state.reason.restart else None
+    try:
+        if state.reason is Reason.TAKEN and spec.launch_run and spec.restart_limit and restart.waits_for(forge.run(spec.launch_run), spec.labels):
+            return "", spec.launch_run, None
+    except Exception:  # unknown is not known to wait
+        return None
+    return None

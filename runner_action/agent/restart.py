@@ -1,0 +1,146 @@
+"""When a workflow run is restarted, and how: one policy, used by the agent as it leaves and by `cml-runner restart`.
+
+A run is restarted so that there is a machine again: the job that launched it, with all that depends on it. Where that job
+is not known or may not be re-run, the failed jobs; at last the whole run. The user's limit and the forge's are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Callable, List, Optional, Tuple
+
+RERUNS = 50
+"""GitHub re-runs a run 50 times at most, whole or in part. https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs"""
+DAYS = 30
+"""And within 30 days of its first attempt; same page. Always with the same commit."""
+LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN = "launch job and its dependants", "failed jobs", "whole run"
+LOOK = 0.5
+"""Seconds between two looks at a run that has to end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """`status` and `conclusion` in GitHub's words; `runner`: name of the runner that took it, empty before that."""
+
+    id: int
+    name: str
+    status: str
+    conclusion: str = ""
+    runner: str = ""
+    labels: Tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The latest attempt of a run, and the seconds since its first."""
+
+    id: int
+    attempt: int
+    done: bool
+    age: float
+    jobs: Tuple[Job, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """The job that launched the machine: its id changes with each attempt, its name does not."""
+
+    job: Optional[int] = None
+    name: str = ""
+
+    def of(self, run: Run) -> Optional[Job]:
+        ours = [job for job in run.jobs if job.id == self.job] or [job for job in run.jobs if self.name and job.name == self.name]
+        return ours[0] if ours else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What to re-run, first choice first; nothing if it must not be, and why not."""
+
+    order: Tuple[str, ...] = ()
+    why_not: str = ""
+
+
+def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool) -> Verdict:
+    """`attempt`: the one that was interrupted; `limit`: restarts the user allows; `others_lost`: jobs of other machines had to be
+    cancelled with the run, which only a whole re-run brings back."""
+    if run.attempt > attempt:
+        return Verdict(why_not="attempt %d is there already" % run.attempt)
+    if attempt > limit:
+        return Verdict(why_not="restart-limit %d is reached" % limit)
+    if attempt > RERUNS:
+        return Verdict(why_not="GitHub re-runs a run %d times at most" % RERUNS)
+    if run.age > DAYS * 86400:
+        return Verdict(why_not="GitHub re-runs a run within %d days only" % DAYS)
+    if others_lost:
+        return Verdict((WHOLE_RUN,))
+    return Verdict((LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN))
+
+
+def waits_for(run: Run, labels: Tuple[str, ...]) -> bool:
+    """A job of the run waits for a runner with labels that only such a one has."""
+    return any(job.status == "queued" and not job.runner and set(job.labels).intersection(labels) for job in run.jobs)
+
+
+def request(rerun: Callable[[str, int, Optional[int]], Optional[str]], run: Run, verdict: Verdict, launch: Launch) -> Tuple[str, List[str]]:
+    """Asks for the re-runs in order until one is granted: that one, empty for none, and why the ones before were not."""
+    refusals: List[str] = []
+    for what in verdict.order:
+        job = launch.of(run) if what == LAUNCH_JOB else None
+        refused = rerun(what, run.id, job.id if job else None)
+        if refused is None:
+            return what, refusals
+        refusals.append("%s: %s" % (what, refused))
+    return "", refusals
+
+
+def restart(
+    calls: Any,
+    run_id: int,
+    attempt: Optional[int],
+    limit: int,
+    launch: Launch,
+    runner: str,
+    gentle: float,
+    seconds: float,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for granted, else why not.
+
+    Ends the run in the gentlest way that ends it in time, and re-runs it: by itself within `gentle` seconds, then cancelled, at
+    half time by force. `attempt` None: the latest. Returns what was done, or "not restarted: " and why. Never raises.
+
+    Asked on until granted while `seconds` last: the forge may still hold for running what has just ended.
+    """
+    if not limit:
+        return "not restarted: restarting is switched off"
+    began, cancelled, forced, others, why = now(), False, False, False, "no answer"
+    while now() - began < seconds:
+        try:
+            run = calls.run(run_id)
+            attempt = attempt or run.attempt
+            verdict = decide(run, attempt, limit, launch, others)
+            if not verdict.order:
+                return "not restarted: " + verdict.why_not
+            ours = [job for job in run.jobs if job.runner == runner]
+            if ours and all(job.conclusion == "success" for job in ours):
+                return "not restarted: the job ended well in time"
+            if run.done:
+                granted, refusals = request(calls.rerun, run, verdict, launch)
+                if granted:
+                    return "%s, attempt %d" % (granted, attempt + 1)
+                why = "; ".join(refusals)
+            elif not cancelled and now() - began >= gentle:
+                others = any(job.status == "in_progress" and job.runner != runner for job in run.jobs)
+                calls.cancel(run_id, False)
+                cancelled, why = True, "it did not end when cancelled"
+                continue
+            elif not forced and now() - began >= max(seconds / 2, gentle):
+                calls.cancel(run_id, True)
+                forced = True
+        except Exception as error:  # the forge may be back in a moment
+            why = "%s: %s" % (type(error).__name__, error)
+        sleep(LOOK)
+    return "not restarted: " + why

@@ -1,0 +1,131 @@
+"""Story 4, this machine as the runner: the agent in the foreground, without root, without an end of the machine.
+
+The same agent as on a cloud's machine, but in this process: the runner program is kept in a cache, what else it writes is
+removed at the end, and a guard sees to it that the runner never outlives it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+from runner_action import bootstrap, console
+from runner_action.agent.download import open_archive
+from runner_action.agent.run import Agent
+from runner_action.agent.spec import AgentSpec
+from runner_action.errors import ForgeError, InputError, MachineFailed
+from runner_action.forges.base import Forge
+from runner_action.model import Download, Identity, Launched, LaunchRequest, Registration, Run, matching, names, refuse_taken
+
+log = logging.getLogger(__name__)
+SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
+MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+GUARD = (sys.executable, "-m", "runner_action.agent.guard")
+Hearing = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, str], folder: Path, hearing: Hearing, online: Callable[[Launched], None]) -> int:
+    """Until the runner has left; the agent's exit code. `folder` holds the cache and what is written meanwhile; `hearing` passes
+    signals on to the agent; `online` is called as soon as the runner, or the one that serves instead, is there."""
+    listed = forge.runners()
+    if reused := matching(listed, request.name, request.labels, request.reuse):
+        log.info("Runner %s is online and fits: nothing to start.", reused.name)
+        online(Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=0.0))
+        return 0
+    identity = Identity(name=names(request.name, run.derived_name, 1)[0], key=run.key)
+    refuse_taken(listed, {identity.name})
+    system, architecture = platform_of(platform.system(), platform.machine())
+    download = forge.download(architecture, request.runner_version, system)
+    if request.dry_run:
+        log.info("This machine would become runner %s with actions/runner %s; nothing was done.", identity.name, download.version)
+        return 0
+    archive = kept(download, folder)
+    joining = register(request, forge, identity, architecture, system)
+    home = folder / identity.name
+    shutil.rmtree(home, ignore_errors=True)
+    try:
+        spec = bootstrap.spec_of(request, identity, joining, replace(download, url=archive.as_uri(), token=None), forge.api_url, None)
+        # On this machine the token need not be left anywhere: it is in this process only.
+        spec = replace(spec, api_token=request.token.reveal())
+        home.mkdir(parents=True)
+        if request.checkpoint_script:
+            (home / "checkpoint.sh").write_text(bootstrap.runnable(request.checkpoint_script))
+        return _agent(
+            spec, home, environ, hearing, lambda: online(Launched(runner_name=identity.name, labels=request.labels, reused=False, launch_seconds=0.0))
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+        forget(forge, identity.name, joining)
+
+
+def _agent(spec: AgentSpec, home: Path, environ: Mapping[str, str], hearing: Hearing, online: Callable[[], None]) -> int:
+    def say(stage: str, **facts: object) -> None:
+        level, text = console.sentence(stage, facts)
+        for secret in spec.secrets():
+            text = text.replace(secret, "***")
+        log.log(level, "%s", text)
+        if stage == "online":
+            online()
+
+    try:
+        agent = Agent(spec, home, dict(environ), say, guard=GUARD)
+    except KeyError:
+        raise InputError(["root may not run jobs: start this as an ordinary user, or set RUNNER_ALLOW_RUNASROOT=1 in a container"]) from None
+    with hearing(agent.ask):
+        return agent.live()
+
+
+def platform_of(system: str, machine: str) -> tuple[str, str]:
+    """Our words for what Python calls this machine. Raises InputError where the forge's runner does not run."""
+    if system not in SYSTEMS or machine.lower() not in MACHINES:
+        raise InputError([f"{system} on {machine} cannot be a runner: it needs Linux or macOS on x64 or arm64; or say where a machine comes from with `cloud`"])
+    return SYSTEMS[system], MACHINES[machine.lower()]
+
+
+def kept(download: Download, folder: Path) -> Path:
+    """The runner program's archive in the cache, fetched unless it is there; its checksum is right. Raises MachineFailed."""
+    archive = folder / download.url.rsplit("/", 1)[-1]
+    if archive.exists() and _digest(archive) == download.sha256:
+        log.info("The runner program %s is in the cache.", archive.name)
+        return archive
+    log.info("Downloading %s.", archive.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = archive.with_suffix(f".{os.getpid()}")
+    try:
+        with open_archive(download.url, download.token.reveal() if download.token else None) as source, fresh.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        if (digest := _digest(fresh)) != download.sha256:
+            raise MachineFailed(f"{download.url} has checksum {digest}, expected {download.sha256}.", "Try again; if it repeats, tell the forge.")
+        return fresh.replace(archive)
+    except OSError as error:
+        raise MachineFailed(f"{download.url} could not be downloaded: {error}", "Check the network and the proxy.") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def register(request: LaunchRequest, forge: Forge, identity: Identity, architecture: str, system: str) -> Registration:
+    if request.single:
+        return forge.register_single(identity.name, request.labels, architecture, system)
+    return Registration(token=forge.registration_token())
+
+
+def forget(forge: Forge, name: str, joining: Registration) -> None:
+    """The agent has done this in order; this is for when it could not."""
+    try:
+        if forge.deregister(name, joining.runner_id):
+            log.info("Took runner %s off the forge's list.", name)
+    except ForgeError as error:
+        log.error("Runner %s is still on the forge's list: %s", name, error)

@@ -1,0 +1,93 @@
+"""The notices of the three clouds, by HTTP from the fake metadata services: none, then one, and what a cloud wants besides."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runner_action.agent import aws, azure, gcp
+from runner_action.agent.metadata import CLOUDS, Metadata, Notice, Notices
+from runner_action.sandbox.metadata import FakeMetadata
+
+MODULES = {"aws": aws, "azure": azure, "gcp": gcp}
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetadata]:
+    # A proxy that nobody answers at: the metadata service is never asked through one.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    made = FakeMetadata()
+    yield made
+    made.close()
+
+
+def notices(cloud: str, service: FakeMetadata) -> Notices:
+    made: Notices = MODULES[cloud].Notices(service.url("m1"))
+    return made
+
+
+def test_every_cloud_that_gives_notice_has_its_module() -> None:
+    assert set(MODULES) == set(CLOUDS)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_no_notice_then_one(cloud: str, service: FakeMetadata) -> None:
+    asked = notices(cloud, service)
+    assert asked.look() is None
+    service.notice("m1", 30)
+    found = asked.look()
+    assert found is not None
+    assert found.seconds == pytest.approx(30, abs=2)
+    assert asked.every + 2 < 5, "a notice must be seen in time"
+
+
+def test_a_notice_given_before_the_first_look(service: FakeMetadata) -> None:
+    service.notice("m1", 30)
+    for cloud in CLOUDS:
+        assert notices(cloud, service).look() is not None
+
+
+def test_google_answers_as_soon_as_it_changes(service: FakeMetadata) -> None:
+    asked = notices("gcp", service)
+    assert asked.look() is None
+    threading.Timer(0.5, service.notice, ("m1", 30)).start()
+    began = time.monotonic()
+    assert asked.look() == Notice("preempted", 30.0)
+    assert 0.3 < time.monotonic() - began < 3
+
+
+def test_azure_is_told_when_all_is_done(service: FakeMetadata) -> None:
+    asked = notices("azure", service)
+    asked.done()
+    assert service.fate("m1").acknowledged == []
+    service.notice("m1", 30)
+    asked.look()
+    asked.done()
+    assert service.fate("m1").acknowledged == ["event-m1"]
+
+
+def test_amazon_recommends_before_it_takes(service: FakeMetadata) -> None:
+    service.fate("m1").rebalance = True
+    asked = notices("aws", service)
+    assert asked.look() == Notice("rebalance recommendation", None)
+    service.notice("m1", 120)
+    found = asked.look()
+    assert found is not None
+    assert found.why.startswith("spot terminate")
+
+
+def test_a_token_that_is_no_longer_good_is_renewed(service: FakeMetadata) -> None:
+    asked = notices("aws", service)
+    asked.look()
+    service._tokens.clear()
+    service.notice("m1", 120)
+    assert asked.look() is None
+    assert asked.look() is not None
+
+
+def test_a_service_that_is_not_there_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="refused"):
+        Metadata("http://127.0.0.1:9").ask("GET", "/", {})

@@ -1,0 +1,202 @@
+"""This machine as the runner: `cml-runner launch` without `--cloud`, as a process, against the fake forge."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner_action.errors import InputError
+from runner_action.local import platform_of
+from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.world import TOKEN, World
+from tests.sandbox.conftest import until
+
+pytestmark = pytest.mark.sandbox
+Start = Callable[..., "Local"]
+
+
+class Local:
+    def __init__(self, world: World, home: Path, *argv: str, **environ: str) -> None:
+        self.out = home / f"out-{len(list(home.iterdir()))}"
+        kept = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "RUNNER_ALLOW_RUNASROOT": "1"}
+        forge = {"CML_RUNNER_REPO": world.github.repo_url, "CML_RUNNER_DRIVER": "github", "REPO_TOKEN": TOKEN}
+        argv = ("launch", "--labels=local,gpu", *argv)
+        with self.out.open("wb") as out:
+            command = [sys.executable, "-m", "runner_action", *argv]
+            self.process = subprocess.Popen(command, env={**kept, **forge, **environ}, stdout=out, stderr=subprocess.STDOUT, cwd="/")
+
+    @property
+    def told(self) -> str:
+        return self.out.read_text("utf-8")
+
+    def online(self) -> None:
+        until(lambda: "Online:" in self.told or self.process.poll() is not None, "the runner to be online")
+        assert self.process.poll() is None, self.told
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(boots=False) as made:
+        yield made
+
+
+@pytest.fixture
+def start(world: World, tmp_path: Path) -> Iterator[Start]:
+    started: list[Local] = []
+
+    def run(*argv: str, **environ: str) -> Local:
+        started.append(Local(world, tmp_path, *argv, **environ))
+        return started[-1]
+
+    yield run
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path: Path) -> None:
+    local = start("--idle-timeout=never")
+    local.online()
+    forge = world.github.forge
+    assert (tmp_path / ".cache/cml-runner").is_dir()
+    jobs = [forge.queue_job(["local", "gpu"], 0.3, f"env >> {tmp_path}/seen") for _ in range(2)]
+    forge.wait(lambda: all(job.status == "completed" for job in jobs), "the jobs")
+    assert {job.conclusion for job in jobs} == {"success"}
+    holders = [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert holders == [], "the token is in the process only"
+    below = list(descendants(local.process.pid))
+    assert below
+    local.process.send_signal(signal.SIGINT)
+    assert local.process.wait(20) == 0, local.told
+    assert forge.seats() == []
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "its processes to end")
+    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == ["actions-runner-linux-x64-2.336.0.tar.gz"]
+    assert "asked to stop" in local.told
+
+
+def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tmp_path: Path) -> None:
+    first = start("--idle-timeout=4")
+    assert first.process.wait(30) == 0, first.told
+    second = start("--idle-timeout=4")
+    assert second.process.wait(30) == 0, second.told
+    assert "is in the cache" in second.told
+    (tmp_path / ".cache/cml-runner/actions-runner-linux-x64-2.336.0.tar.gz").write_bytes(b"somebody else's")
+    third = start("--idle-timeout=4")
+    assert third.process.wait(30) == 0, third.told
+    assert "is in the cache" not in third.told
+
+
+def test_a_wrong_checksum_is_an_error_and_nothing_is_kept(world: World, start: Start, tmp_path: Path) -> None:
+    object.__setattr__(world.github._archive, "sha256", "0" * 64)
+    local = start()
+    assert local.process.wait(30) == 6
+    assert "expected 0000000000" in local.told
+    assert list((tmp_path / ".cache/cml-runner").iterdir()) == []
+    assert world.github.forge.ever == []
+
+
+def test_ctrl_c_while_busy_ends_the_job_and_restarts_nothing(world: World, start: Start) -> None:
+    local = start("--idle-timeout=never")
+    local.online()
+    job = world.github.forge.queue_job(["gpu"], 60)
+    until(lambda: "begins" in local.told, "the job")
+    local.process.send_signal(signal.SIGINT)
+    assert local.process.wait(30) == 0, local.told
+    assert job.conclusion == "failure"
+    assert world.github.forge.seats() == []
+    assert not [path for _, path, _ in world.github.requests if "rerun" in path]
+
+
+def test_ctrl_c_twice_is_now(world: World, start: Start) -> None:
+    world.github.fail("DELETE", "/runners/", 503, times=10**6)
+    local = start("--idle-timeout=never")
+    local.online()
+    for _ in range(2):
+        local.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    began = time.monotonic()
+    assert local.process.wait(30) == 0, local.told
+    assert time.monotonic() - began < 12
+
+
+def test_one_job_then_gone(world: World, start: Start) -> None:
+    local = start("--single")
+    local.online()
+    job = world.github.forge.queue_job(["local"])
+    assert local.process.wait(30) == 0, local.told
+    assert job.conclusion == "success"
+    assert world.github.forge.seats() == []
+
+
+def test_the_runner_never_survives_the_agent(world: World, start: Start) -> None:
+    local = start("--idle-timeout=never")
+    local.online()
+    world.github.forge.queue_job(["local"], 60, "trap '' INT TERM")
+    until(lambda: "begins" in local.told, "the job")
+    below = list(descendants(local.process.pid))
+    assert any(b"Runner.Worker" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below)
+    local.process.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in below), "its processes", 25)
+
+
+def test_a_name_in_use_is_refused_and_one_that_fits_is_reused(world: World, start: Start) -> None:
+    first = start("--idle-timeout=never", "--name=desk")
+    first.online()
+    taken = start("--name=desk")
+    assert taken.process.wait(20) == 2
+    assert "is in use by an online runner" in taken.told
+    reused = start("--reuse", "--name=desk")
+    assert reused.process.wait(20) == 0
+    assert "nothing to start" in reused.told
+
+
+def test_dry_run_does_nothing(world: World, start: Start) -> None:
+    local = start("--dry-run")
+    assert local.process.wait(20) == 0, local.told
+    assert "would become runner" in local.told
+    assert world.github.forge.ever == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become somebody else")
+def test_root_is_refused_and_nobody_is_enough(world: World, start: Start, tmp_path: Path) -> None:
+    refused = start("--idle-timeout=4", RUNNER_ALLOW_RUNASROOT="")
+    assert refused.process.wait(20) == 2, refused.told
+    assert "start this as an ordinary user" in refused.told
+    nobodys = Path("/tmp") / f"cml-runner-nobody-{os.getpid()}"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(nobodys), "REPO_TOKEN": TOKEN, "CML_RUNNER_REPO": world.github.repo_url, "CML_RUNNER_DRIVER": "github"}
+    nobodys.mkdir()
+    shutil.chown(nobodys, "nobody")
+    try:
+        who = ["setpriv", "--reuid=nobody", "--clear-groups", "--bounding-set=-all", sys.executable, "-m", "runner_action", "launch", "--idle-timeout=4"]
+        ask = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import runner_action'], check=True)"
+        probe = subprocess.run([*who[:5], "-c", ask], env=environ, cwd="/", capture_output=True, text=True, check=False)
+        if probe.returncode:
+            pytest.skip("SKIPPED LOUDLY: this checkout is closed to other users")
+        done = subprocess.run(who, env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "no job came" in done.stderr
+    finally:
+        shutil.rmtree(nobodys)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "ours"),
+    [("Linux", "x86_64", ("linux", "x64")), ("Linux", "aarch64", ("linux", "arm64")), ("Darwin", "arm64", ("macos", "arm64"))],
+)
+def test_platforms(system: str, machine: str, ours: tuple[str, str]) -> None:
+    assert platform_of(system, machine) == ours
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Windows", "AMD64"), ("Linux", "riscv64")])
+def test_other_platforms_are_refused(system: str, machine: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{system} on {machine} cannot be a runner")):
+        platform_of(system, machine)
