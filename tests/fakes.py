@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from runner_action.agent.restart import Run as ForgeRun
+from runner_action.agent.spec import AgentSpec
 from runner_action.errors import RunnerBusy
 from runner_action.model import (
     OWNER_TAG,
@@ -35,6 +37,25 @@ def unpacked(user_data: bytes) -> dict[str, str]:
     config = json.loads(gzip.decompress(user_data).split(b"\n", 1)[1])
     found: dict[str, str] = json.loads(bz2.decompress(base64.b64decode(config["write_files"][0]["content"])))
     return found
+
+
+def agent_spec(**fields: Any) -> AgentSpec:
+    """What a machine is told, with `fields` in place of the usual."""
+    usual: dict[str, Any] = {
+        "name": "cml-1",
+        "forge": "github",
+        "repository_url": "https://forge.test/octo/train",
+        "api_url": "https://forge.test/api/v3",
+        "labels": ("train",),
+        "idle_timeout": 300,
+        "first_job_timeout": 300,
+        "max_lifetime": 432000,
+        "start_timeout": 600,
+        "single": False,
+        "runner_url": "https://forge.test/runner.tar.gz",
+        "runner_sha256": "0" * 64,
+    }
+    return AgentSpec(**{**usual, **fields})
 
 
 @dataclass

@@ -118,12 +118,7 @@ class FakeGitHub:
 
     def _list(self) -> Any:
         seats = [seat for seat in self.forge.seats() if request.args.get("name") in (None, seat.name)]
-        size, page = int(request.args.get("per_page", 30)), int(request.args.get("page", 1))
-        shown = seats[(page - 1) * size : page * size]
-        answer = Response(json.dumps({"total_count": len(seats), "runners": [_shown(seat) for seat in shown]}), content_type="application/json")
-        if page * size < len(seats):
-            answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
-        return answer
+        return runs.paged("runners", [_shown(seat) for seat in seats])
 
     def _downloads(self) -> Any:
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,12 @@ from runner_action.sandbox.jobs import Forge, Job, Refusal, Run
 
 SHA = "0" * 40
 NOT_THERE = ({"message": "Not Found", "status": "404"}, 404)
-USER = {"login": "octo", "id": 1}
+NOWHERE = "https://forge.test/nowhere"
+"""In place of addresses that GitHub's answers must hold, but that nobody follows here."""
+OF_REPOSITORY = """archive assignees blobs branches collaborators comments commits compare contents contributors deployments downloads events
+    forks git_commits git_refs git_tags hooks html issue_comment issue_events issues keys labels languages merges milestones notifications pulls
+    releases stargazers statuses subscribers subscription tags teams trees"""
+OF_USER = "avatar events followers following gists html organizations received_events repos starred subscriptions"
 
 
 def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -30,6 +35,15 @@ def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
         ("POST", f"{repo}/actions/jobs/<int:job_id>/rerun", shown.rerun_job),
         ("GET", f"{repo}/check-runs/<int:job_id>/annotations", shown.annotations),
     ]
+
+
+def paged(key: str, items: Sequence[object]) -> Response:
+    """The page that was asked for, with a link to the next one."""
+    size, page = int(request.args.get("per_page", 30)), int(request.args.get("page", 1))
+    answer = Response(json.dumps({"total_count": len(items), key: items[(page - 1) * size : page * size]}), content_type="application/json")
+    if page * size < len(items):
+        answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
+    return answer
 
 
 def failed(run: Run) -> set[str]:
@@ -51,9 +65,7 @@ class Rest:
         if run is None or (attempt or 1) > run.attempt:
             return NOT_THERE
         jobs = run.jobs if attempt in (None, run.attempt) else [job for job in run.all_jobs if job.attempt == attempt]
-        size, page = int(request.args.get("per_page", 30)), int(request.args.get("page", 1))
-        listed = [_job(job) for job in jobs[(page - 1) * size : page * size]]
-        return Response(json.dumps({"total_count": len(jobs), "jobs": listed}), content_type="application/json")
+        return paged("jobs", [_job(job) for job in jobs])
 
     def cancel(self, run_id: int, *, force: bool) -> Any:
         run = self._forge.run(run_id)
@@ -82,7 +94,7 @@ class Rest:
         noted = [
             {
                 "path": ".github",
-                "blob_href": "",
+                "blob_href": NOWHERE,
                 "start_line": 1,
                 "end_line": 1,
                 "start_column": None,
@@ -101,12 +113,22 @@ def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _addresses(kinds: str) -> dict[str, str]:
+    return dict.fromkeys(["url", *(f"{kind}_url" for kind in kinds.split())], NOWHERE)
+
+
+def _repository() -> dict[str, Any]:
+    owner = {**_addresses(OF_USER), "login": "octo", "id": 1, "node_id": "", "gravatar_id": "", "type": "Organization", "site_admin": False}
+    own = {"id": 1, "node_id": "", "name": "train", "full_name": "octo/train", "private": True, "fork": False, "description": None}
+    return {**_addresses(OF_REPOSITORY), **own, "owner": owner}
+
+
 def _run(run: Run) -> dict[str, Any]:
-    """In GitHub's words; addresses that nobody follows here are left empty."""
-    urls = ("url", "html_url", "jobs_url", "logs_url", "check_suite_url", "cancel_url", "rerun_url", "artifacts_url", "workflow_url")
-    empty = dict.fromkeys(urls, "")
+    """In GitHub's words."""
     return {
-        **empty,
+        **_addresses("html jobs logs check_suite cancel rerun artifacts workflow"),
+        "repository": _repository(),
+        "head_repository": _repository(),
         "id": run.id,
         "name": "train",
         "node_id": "",
@@ -129,9 +151,9 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _job(job: Job) -> dict[str, Any]:
-    own = dict.fromkeys(("node_id", "run_url", "url", "html_url", "check_run_url"), "")
     return {
-        **own,
+        **_addresses("run html check_run"),
+        "node_id": "",
         "id": job.id,
         "run_id": job.run_id,
         "run_attempt": job.attempt,

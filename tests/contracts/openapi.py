@@ -5,16 +5,20 @@ The description comes from npm (`@octokit/openapi`, installed by `make test`); w
 
 from __future__ import annotations
 
+import io
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
+from urllib.response import addinfourl
 
 import pytest
 import requests
 from openapi_core import OpenAPI
 from openapi_core.contrib.requests import RequestsOpenAPIRequest, RequestsOpenAPIResponse
+from requests.structures import CaseInsensitiveDict
 
 FOLDER = Path(__file__).parents[1] / "node_modules" / "@octokit" / "openapi" / "generated"
 
@@ -34,10 +38,22 @@ def description(name: str, *paths: str) -> dict[str, Any]:
             continue
         seen.add(reference)
         _, kind, group, key = reference.split("/")
-        found = whole[kind][group][key]
+        found = nullable(whole[kind][group][key])
         kept["components"].setdefault(group, {})[key] = found
         todo += _references(found)
     return kept
+
+
+def nullable(node: Any) -> Any:
+    """The same schema, where a word that may be null has null among its values: GitHub forgets it."""
+    if isinstance(node, list):
+        return [nullable(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: nullable(value) for key, value in node.items()}
+    if made.get("nullable") is True and isinstance(made.get("enum"), list) and None not in made["enum"]:
+        made["enum"] = [*made["enum"], None]
+    return made
 
 
 def _references(node: object) -> Iterator[str]:
@@ -64,7 +80,8 @@ def closed(node: Any) -> Any:
 
 
 class Contract:
-    """While entered, every call below `base` and its answer is checked. `undeclared`: statuses GitHub sends but does not describe."""
+    """While entered, every call below `base` and its answer is checked, be it made with requests or with urllib. `undeclared`:
+    statuses GitHub sends but does not describe."""
 
     def __init__(self, document: dict[str, Any], base: str, undeclared: tuple[int, ...] = ()) -> None:
         for entry in document["paths"].values():
@@ -75,22 +92,48 @@ class Contract:
         self._base, self._undeclared = base, undeclared
         self.seen: list[str] = []
 
+    def concerns(self, url: str | None) -> bool:
+        return (url or "").startswith(self._base)
+
+    def judge(self, asked: requests.PreparedRequest, answer: requests.Response) -> None:
+        request = RequestsOpenAPIRequest(asked)
+        self._api.validate_request(request)
+        if answer.status_code not in self._undeclared:
+            self._api.validate_response(request, RequestsOpenAPIResponse(answer))
+        self.seen.append(f"{asked.method} {answer.status_code}")
+
     def __enter__(self) -> Contract:
         plain = self._plain = requests.Session.send
 
         def send(session: requests.Session, asked: requests.PreparedRequest, **more: Any) -> requests.Response:
-            if not (asked.url or "").startswith(self._base):
-                return plain(session, asked, **more)
-            request = RequestsOpenAPIRequest(asked)
-            self._api.validate_request(request)
             answer = plain(session, asked, **more)
-            if answer.status_code not in self._undeclared:
-                self._api.validate_response(request, RequestsOpenAPIResponse(answer))
-            self.seen.append(f"{asked.method} {answer.status_code}")
+            if self.concerns(asked.url):
+                self.judge(asked, answer)
             return answer
 
         requests.Session.send = send  # type: ignore[method-assign,assignment]
+        urllib.request.install_opener(urllib.request.build_opener(Listening(self)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         requests.Session.send = self._plain  # type: ignore[method-assign]
+        urllib.request.install_opener(urllib.request.build_opener())
+
+
+class Listening(urllib.request.BaseHandler):
+    """What the agent says goes by the judge too; it has no library but urllib."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+
+    def http_response(self, asked: urllib.request.Request, answer: Any) -> Any:
+        if not self._contract.concerns(asked.full_url):
+            return answer
+        with answer:
+            body = answer.read()
+        told = requests.Response()
+        told.status_code, told._content, told.headers = answer.status, body, CaseInsensitiveDict(answer.headers)
+        self._contract.judge(requests.Request(asked.get_method(), asked.full_url, asked.headers, data=asked.data).prepare(), told)
+        again = addinfourl(io.BytesIO(body), answer.headers, asked.full_url, answer.status)
+        again.msg = answer.reason  # type: ignore[attr-defined]  # which urllib itself reads
+        return again

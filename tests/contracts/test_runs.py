@@ -1,0 +1,155 @@
+"""What a re-run needs of a forge: the launcher's client, the agent's own, and the fake in memory keep one contract, and GitHub's description judges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runner_action.agent import github as agent_github
+from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, WHOLE_RUN
+from runner_action.agent.restart import Job as SeenJob
+from runner_action.agent.restart import Run as SeenRun
+from runner_action.errors import ForgeError
+from runner_action.forges.github import GitHub
+from runner_action.model import CiJob, LaunchJob, Repository, Secret
+from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.jobs import Job, Run
+from tests.contracts.openapi import Contract, description
+from tests.fakes import FakeForge, agent_spec
+
+PATHS = ("/repos/{owner}/{repo}/actions/runs/{run_id}", "/repos/{owner}/{repo}/actions/jobs/{job_id}", "/repos/{owner}/{repo}/check-runs")
+
+
+@dataclass
+class Repo:
+    server: FakeGitHub
+
+    @property
+    def launcher(self) -> GitHub:
+        return GitHub(Repository(url=f"{self.server.url}/octo/train"), Secret("canary-admin"))
+
+    @property
+    def agent(self) -> agent_github.GitHub:
+        spec = agent_spec(repository_url=f"{self.server.url}/octo/train", api_url=f"{self.server.url}/api/v3", api_token="canary-admin")
+        return agent_github.GitHub(spec, Path("/nowhere"), {}, {})
+
+    def run(self, *, ended: bool = True, many: int = 0, stubborn: bool = False) -> Run:
+        """Two jobs: one launched a machine, the other was lost with it."""
+        forge = self.server.forge
+        run = forge.queue_run()
+
+        def hosted(job: Job) -> str:
+            while not ended and (job.status != "completed" if stubborn else not job.cancelled):
+                time.sleep(0.02)
+            return "success"
+
+        forge.add_job(run, "launch", ["ubuntu-latest"], hosted=hosted)
+        for number in range(many or 1):
+            forge.add_job(run, f"train-{number}", ["gpu"], needs=["launch"])
+        forge.begin(run)
+        if ended:
+            forge.wait(lambda: run.jobs[1].status == "queued", "the first job")
+            for job in run.jobs[1:]:
+                job.status, job.conclusion, job.runner_name = "completed", "failure", "cml-1"
+            run.jobs[1].notes.append(("cml-runner", "interrupted: spot"))
+        return run
+
+
+@pytest.fixture
+def repo() -> Iterator[Repo]:
+    server = FakeGitHub(tokens={"canary-admin": "admin"})
+    try:
+        # 401, 403 and 404 are GitHub's answers everywhere, and seldom described.
+        with Contract(description("ghec", *PATHS), f"{server.url}/api/v3", undeclared=(401, 403, 404)) as contract:
+            yield Repo(server)
+        assert contract.seen, "nothing went by the judge"
+    finally:
+        server.close()
+
+
+def seen(run: SeenRun) -> list[tuple[str, str, str, str]]:
+    return [(job.name, job.status, job.conclusion, job.runner) for job in run.jobs]
+
+
+def test_launcher_and_agent_see_the_same_run(repo: Repo) -> None:
+    run = repo.run()
+    theirs, ours = repo.launcher.run(run.id, datetime.now(UTC)), repo.agent.run(run.id)
+    assert seen(theirs) == seen(ours)
+    assert seen(ours)[1] == ("train-0", "completed", "failure", "cml-1")
+    assert (ours.id, ours.attempt, ours.done) == (theirs.id, theirs.attempt, theirs.done) == (run.id, 1, True)
+    assert 0 <= ours.age < 60
+    assert abs(ours.age - theirs.age) < 5
+    assert ours.jobs == theirs.jobs
+
+
+def test_a_run_of_very_many_jobs_is_read_to_its_end(repo: Repo) -> None:
+    run = repo.run(many=250)
+    assert len(repo.launcher.run(run.id, datetime.now(UTC)).jobs) == len(repo.agent.run(run.id).jobs) == 251
+
+
+@pytest.mark.parametrize("caller", ["launcher", "agent"])
+@pytest.mark.parametrize(("what", "again"), [(LAUNCH_JOB, {"launch", "train-0"}), (FAILED_JOBS, {"train-0"}), (WHOLE_RUN, {"launch", "train-0"})])
+def test_each_way_to_re_run(what: str, again: set[str], caller: str, repo: Repo) -> None:
+    run = repo.run()
+    client = getattr(repo, caller)
+    assert client.rerun(what, run.id, run.jobs[0].id) is None
+    assert run.attempt == 2
+    assert {job.name for job in run.all_jobs if job.attempt == 2} == again
+
+
+@pytest.mark.parametrize("caller", ["launcher", "agent"])
+def test_a_refusal_is_told_in_githubs_words(caller: str, repo: Repo) -> None:
+    run = repo.run(ended=False)
+    refused = getattr(repo, caller).rerun(WHOLE_RUN, run.id, None)
+    assert "already running" in (refused or "")
+    assert "canary" not in (refused or "")
+    assert repo.agent.cancel(run.id, False) is None
+
+
+def test_the_agent_cancels_gently_and_with_force(repo: Repo) -> None:
+    run = repo.run(ended=False, stubborn=True)
+    assert repo.agent.cancel(run.id, False) is None
+    assert [job.status for job in run.jobs] == ["in_progress", "completed"]
+    assert repo.agent.cancel(run.id, True) is None
+    assert [job.status for job in run.jobs] == ["completed", "completed"]
+    assert "completed" in (repo.agent.cancel(run.id, True) or "")
+
+
+def test_what_is_not_there(repo: Repo) -> None:
+    with pytest.raises(ForgeError):
+        repo.launcher.run(4242, datetime.now(UTC))
+    with pytest.raises(OSError, match="404"):
+        repo.agent.run(4242)
+    assert repo.launcher.rerun(LAUNCH_JOB, 4242, 4242)
+    assert repo.agent.rerun(LAUNCH_JOB, 4242, 4242)
+
+
+def test_annotations_of_a_job(repo: Repo) -> None:
+    run = repo.run()
+    assert repo.launcher.annotations(run.jobs[1].id) == [("cml-runner", "interrupted: spot")]
+    assert repo.launcher.annotations(run.jobs[0].id) == []
+
+
+def test_the_launch_job_is_known_by_its_runner(repo: Repo) -> None:
+    run = repo.run(ended=False)
+    launching = run.jobs[0]
+    asked = CiJob(repository_url=f"{repo.server.url}/octo/train", run_id=run.id, attempt=1, runner_name=launching.runner_name)
+    assert repo.launcher.launch_job(asked) == LaunchJob(run_id=run.id, id=launching.id, name="launch")
+    assert repo.launcher.launch_job(replace(asked, runner_name="another")) is None
+    repo.agent.cancel(run.id, False)
+
+
+def test_the_fake_in_memory_answers_alike() -> None:
+    """In the shapes that the tests above saw from GitHub."""
+    fake = FakeForge()
+    fake.runs[1] = SeenRun(1, 1, True, 5.0, (SeenJob(1, "launch", "completed", "success", "hosted", ("ubuntu-latest",)),))
+    fake.refuses = (WHOLE_RUN,)
+    assert fake.run(1, datetime.now(UTC)).attempt == 1
+    assert (fake.rerun(LAUNCH_JOB, 1, 1), fake.rerun(WHOLE_RUN, 1, None)) == (None, "refused")
+    assert fake.annotations(1) == []
+    assert fake.launch_job(CiJob(repository_url="https://forge.test/octo/train", run_id=1, attempt=1, runner_name="hosted"))
