@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_github_gets_its_files(tmp_path: Path) -> None:
     assert "| `cml-1` | cml,gpu | i-1 | m6i.2xlarge (spot) | us-west-1a | 203.0.113.7 | 31 s |" in summary
     assert "us-west-1b: full" in summary
     assert "online 31.2" in summary
+
+
+def test_the_log_of_a_launch_job_names_its_runners() -> None:
+    """As an annotation, which `cml-runner restart` finds later; a reused runner is another launch's."""
+    out = io.StringIO()
+    ci.GitHubFront({}, out).done(ci.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
+    (title, message), *_ = re.findall(r"^::notice title=([^:]*)::(.*)$", out.getvalue(), re.M)
+    assert (title, ci.runners_marked(message)) == (ci.MARK_TITLE, ["cml-1", "cml-2"])
+    out = io.StringIO()
+    ci.GitHubFront({}, out).done(ci.outputs([replace(ONE, reused=True)]), "")
+    assert out.getvalue() == ""
+
+
+def test_the_summary_says_when_the_machine_ends() -> None:
+    assert "The machine ends itself after 300 s without a job, and after 120 h in any case." in ci.summary(REPORT, request())
+    assert "The machine ends itself after one job, and after 2 h in any case." in ci.summary(REPORT, request("--single", "--max-lifetime=2h"))
+    assert "never, as `idle-timeout` says" in ci.summary(REPORT, request("--idle-timeout=never"))
 
 
 def test_github_commands_are_escaped_and_folded() -> None:

@@ -22,7 +22,7 @@ from runner_action.errors import (
 )
 from runner_action.inputs import Raw, parse
 from runner_action.launch import LOOK_EVERY, Launch
-from runner_action.model import CloudRequest, Identity, Instance, LaunchRequest, Machine, Report, Run
+from runner_action.model import CiJob, CloudRequest, Identity, Instance, LaunchRequest, Machine, Report, Run
 from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
 
 RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
@@ -51,7 +51,7 @@ class Story:
         self.booting: list[tuple[float, str]] = []
         self.provider = FakeProvider(self._born)
         self.clock.each = self._time_passes
-        self.request = request(*argv)
+        self.request, self.run = request(*argv), RUN
 
     def _born(self, instance: Instance, machine: Machine) -> None:
         self.booting.append((self.clock.at + self.boot, instance.name))
@@ -63,7 +63,7 @@ class Story:
                 self.forge.add(name, self.request.labels)
 
     def launch(self) -> Report:
-        return Launch(self.request, RUN, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
+        return Launch(self.request, self.run, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
 
     def spec(self, name: str = "cml-0123456789") -> dict[str, Any]:
         found: dict[str, Any] = json.loads(unpacked(self.provider.machines[name].user_data)["var/lib/cml-runner/spec.json"])
@@ -112,6 +112,40 @@ def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
     assert [lasting.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
     assert [single.spec().get(key) for key in held] == [None, None, "canary-removal", "canary-jit"]
     assert Story("--restart-token=canary-other").request.restart_token != Story().request.restart_token
+
+
+JOB = CiJob(repository_url="https://github.com/octo/train", run_id=77, attempt=1, runner_name="GitHub Actions 7")
+
+
+def test_the_machine_knows_which_job_launched_it() -> None:
+    story = Story()
+    story.run = replace(RUN, job=JOB)
+    story.launch()
+    assert [story.spec()[key] for key in ("launch_run", "launch_job", "launch_job_name")] == [77, 4711, "launch"]
+
+
+@pytest.mark.parametrize("job", [None, replace(JOB, repository_url="https://github.com/octo/other")], ids=["by hand", "of another repository"])
+def test_a_job_that_is_not_of_this_repository_is_not_asked_for(job: CiJob | None) -> None:
+    story = Story()
+    story.run = replace(RUN, job=job)
+    story.launch()
+    assert "launch_job" not in story.forge.calls
+    assert "launch_run" not in story.spec()
+
+
+def test_nor_without_a_restart() -> None:
+    story = Story("--no-retry")
+    story.run = replace(RUN, job=JOB)
+    story.launch()
+    assert "launch_job" not in story.forge.calls
+
+
+def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
+    story = Story()
+    story.run = replace(RUN, job=JOB)
+    story.forge.trouble["launch_job"] = ForgeError("The forge has a bad day", "")
+    assert story.launch().launched
+    assert "launch_job" not in story.spec()
 
 
 def test_several_runners_are_launched_side_by_side() -> None:

@@ -1,0 +1,148 @@
+"""`cml-runner restart`: was this run ended by the end of a machine of ours? Judged by what the run shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runner_action import ci
+from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run
+from runner_action.errors import AuthError, ForgeError
+from runner_action.model import ForgeName, Repository, RestartRequest, Secret
+from runner_action.restart import Outcome, find, restart
+from tests.fakes import FakeClock, FakeForge
+
+LOST = "The self-hosted runner: cml-1 lost communication with the server. Verify the machine is running and has a healthy network connection."
+SHUT = "The runner has received a shutdown signal. This can happen when the runner service is stopped, or a manually started runner is canceled."
+OURS = "interrupted: the machine is being taken away (runner cml-1, attempt 1)"
+LAUNCHED = Job(1, "launch", "completed", "success", "GitHub Actions 7", ("ubuntu-latest",))
+LOST_JOB = Job(2, "train", "completed", "failure", "cml-1", ("gpu",))
+MARK = (ci.MARK_TITLE, ci.online_mark(["cml-1", "cml-2"]))
+RUN = Run(7, 1, True, 3600.0, (LAUNCHED, LOST_JOB))
+
+
+def story(
+    run: Run = RUN, noted: Sequence[tuple[str, str]] = ((ci.MARK_TITLE, OURS),), limit: int = 5, *, dry_run: bool = False, marked: bool = True
+) -> tuple[FakeForge, Outcome]:
+    forge = FakeForge()
+    forge.runs[run.id] = run
+    forge.notes = {1: [MARK] if marked else [], 2: list(noted)}
+    return forge, told(forge, limit, dry_run=dry_run)
+
+
+def told(forge: FakeForge, limit: int = 5, *, dry_run: bool = False) -> Outcome:
+    where: dict[str, Any] = {"forge": ForgeName.GITHUB, "repository": Repository(url="https://github.com/octo/train"), "token": Secret("t"), "log": "info"}
+    return restart(RestartRequest(**where, run_id=RUN.id, restart_limit=limit, dry_run=dry_run), forge, FakeClock())
+
+
+def test_the_mark_goes_there_and_back() -> None:
+    assert ci.runners_marked(MARK[1]) == ["cml-1", "cml-2"]
+    assert ci.runners_marked("something else: cml-1") == []
+    assert ci.runners_marked("He said: Runner online: cml-1") == []
+    assert ci.runners_marked(ci.online_mark([])) == []
+
+
+@pytest.mark.parametrize("sign", [(ci.MARK_TITLE, OURS), ("", LOST), ("", SHUT)])
+def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
+    forge, outcome = story(noted=[("", "Process completed with exit code 1."), sign])
+    assert outcome.restarted == LAUNCH_JOB
+    assert forge.reruns == [(LAUNCH_JOB, 7, 1)]
+    assert f"- `train` on `cml-1`: {sign[1]}" in outcome.text
+    assert "attempt 2" in outcome.text
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        [],
+        [("", "Process completed with exit code 1.")],
+        [("", "The job was canceled because another one failed.")],
+        [("somebody", OURS)],
+        [(ci.MARK_TITLE, "The old spelling `tag` is gone.")],
+    ],
+    ids=["nothing", "it failed", "fail-fast", "a title of somebody else", "a warning of ours"],
+)
+def test_what_failed_by_itself_is_left_alone(noted: list[tuple[str, str]]) -> None:
+    forge, outcome = story(noted=noted)
+    assert (outcome.restarted, forge.reruns) == ("", [])
+    assert "was not interrupted" in outcome.text
+
+
+def test_a_runner_that_still_lives_was_not_taken() -> None:
+    forge = FakeForge()
+    forge.runs[7], forge.notes = RUN, {1: [MARK], 2: [("", SHUT)]}
+    forge.add("cml-1")
+    assert told(forge).restarted == ""
+    forge.listed["cml-1"] = replace(forge.listed["cml-1"], online=False)
+    assert told(forge).restarted == LAUNCH_JOB
+
+
+def test_a_token_that_may_not_list_runners_is_enough() -> None:
+    forge = FakeForge()
+    forge.runs[7], forge.notes = RUN, {1: [MARK], 2: [("", LOST)]}
+    forge.trouble["runners"] = AuthError("no", "hint")
+    assert told(forge).restarted == LAUNCH_JOB
+
+
+def test_machines_of_others_are_none_of_our_business() -> None:
+    elsewhere = replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, runner="rack-17")))
+    assert story(elsewhere, [("", LOST)])[1].restarted == ""
+    hosted = replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, runner="GitHub Actions 9")))
+    assert story(hosted, [("", SHUT)])[1].restarted == ""
+
+
+def test_ours_by_name_though_no_job_of_the_run_launched_it() -> None:
+    """Another workflow keeps the machines: the failed jobs are all there is to re-run."""
+    forge, outcome = story(noted=[("", LOST)], marked=False)
+    assert outcome.restarted == FAILED_JOBS
+    assert forge.reruns == [(FAILED_JOBS, 7, None)]
+
+
+def test_what_is_refused_is_followed_by_more() -> None:
+    forge = FakeForge()
+    forge.runs[7], forge.notes, forge.refuses = RUN, {1: [MARK], 2: [("", LOST)]}, (LAUNCH_JOB, FAILED_JOBS)
+    assert told(forge).restarted == WHOLE_RUN
+    assert [what for what, _, _ in forge.reruns] == [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
+    forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)
+    with pytest.raises(ForgeError, match="could not be re-run: launch job and its dependants: refused; failed jobs: refused") as caught:
+        told(forge)
+    assert "actions: write" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("run", "limit", "why"),
+    [
+        (replace(RUN, attempt=6), 5, "restart-limit 5 is reached"),
+        (RUN, 0, "restart-limit 0"),
+        (replace(RUN, attempt=RERUNS + 1), 99, "50 times at most"),
+        (replace(RUN, age=DAYS * 86400 + 1), 5, "within 30 days only"),
+    ],
+)
+def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
+    forge, outcome = story(run, limit=limit)
+    assert (outcome.restarted, forge.reruns) == ("", [])
+    assert why in outcome.text
+    assert "`train` on `cml-1`" in outcome.text
+
+
+def test_a_dry_run_only_tells() -> None:
+    forge, outcome = story(dry_run=True)
+    assert (outcome.restarted, forge.reruns) == ("", [])
+    assert f"Would re-run: {LAUNCH_JOB}" in outcome.text
+
+
+def test_a_run_that_goes_on_or_went_well() -> None:
+    assert "still running" in story(replace(RUN, done=False))[1].text
+    forge, outcome = story(replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, conclusion="success"))))
+    assert outcome.restarted == ""
+    assert forge.calls == ["run"], "a run that went well costs one question"
+
+
+def test_several_lost_jobs_have_one_restart() -> None:
+    second = replace(LOST_JOB, id=3, name="evaluate", runner="cml-2")
+    finding = find(replace(RUN, jobs=(*RUN.jobs, second)), {1: [MARK], 2: [("", LOST)], 3: [("", SHUT)]}, frozenset())
+    assert [job.name for job, _ in finding.interrupted] == ["train", "evaluate"]
+    assert finding.launch == Launch(1, "launch")
