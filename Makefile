@@ -12,6 +12,7 @@ demo: $(READY)
 
 test: lint tests/node_modules/.ready
 	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m tests.pythons
 
 # GitHub's own API description, which the forge's tests are held to. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json
@@ -38,6 +39,7 @@ lock: $(READY)
 	  -o requirements/launcher.txt pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra sandbox --group test --group lint --group build \
 	  --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile --no-python-downloads --universal --python-version 3.9 --group agent --no-header --no-emit-index-url --no-annotate -o requirements/agent.txt
 
 # uv, since the resolver of older pips does not end on this set of SDKs; from the lock, so that nothing is resolved at all.
 $(READY): requirements/dev.txt pyproject.toml
@@ -49,4 +51,4 @@ $(READY): requirements/dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-launcher tests/node_modules
+	rm -rf $(VENV) .venv-launcher .venv-agent-* tests/node_modules

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner_action import bootstrap, console
+from runner_action.agent import guard
 from runner_action.agent.download import open_archive
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
@@ -28,7 +29,6 @@ from runner_action.model import Download, Identity, Launched, LaunchRequest, Reg
 log = logging.getLogger(__name__)
 SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
 MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-GUARD = (sys.executable, "-m", "runner_action.agent.guard")
 Hearing = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 
@@ -76,7 +76,7 @@ def _agent(spec: AgentSpec, home: Path, environ: Mapping[str, str], hearing: Hea
             online()
 
     try:
-        agent = Agent(spec, home, dict(environ), say, guard=GUARD)
+        agent = Agent(spec, home, dict(environ), say, guard=guard.COMMAND)
     except KeyError:
         raise InputError(["root may not run jobs: start this as an ordinary user, or set RUNNER_ALLOW_RUNASROOT=1 in a container"]) from None
     with hearing(agent.ask):

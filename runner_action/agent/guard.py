@@ -13,6 +13,9 @@ from typing import List
 
 from .process import session
 
+COMMAND = (sys.executable, "-m", "runner_action.agent.guard")
+"""How to start it, followed by the command it guards."""
+
 
 def descendants(leader: int) -> List[int]:
     told = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, universal_newlines=True, check=False).stdout

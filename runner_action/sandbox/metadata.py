@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flask import Flask, request
@@ -53,7 +53,7 @@ class FakeMetadata:
 
     def notice(self, machine: str, seconds: float) -> None:
         with self._changed:
-            self.fate(machine).ends = datetime.now(UTC) + timedelta(seconds=seconds)
+            self.fate(machine).ends = datetime.now(timezone.utc) + timedelta(seconds=seconds)
             self._changed.notify_all()
 
     def close(self) -> None:

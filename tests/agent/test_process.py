@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from runner_action.agent.guard import descendants
+from runner_action.agent.guard import COMMAND, descendants
 from runner_action.agent.process import LINE_LIMIT, Child, Tail, child_environment, job_user, run_to_end, session
-from runner_action.local import GUARD
 
 
 @pytest.mark.parametrize(
@@ -107,8 +106,8 @@ def test_a_guarded_command_does_not_outlive_who_started_it(tmp_path: Path) -> No
 import os, sys, time
 from pathlib import Path
 from runner_action.agent.process import Child
-from runner_action.local import GUARD
-Child.start([*GUARD, "bash", "-c", {STUBBORN!r}], Path("."), dict(os.environ), Path("log"), lambda code: None, stdin=-1)
+from runner_action.agent.guard import COMMAND
+Child.start([*COMMAND, "bash", "-c", {STUBBORN!r}], Path("."), dict(os.environ), Path("log"), lambda code: None, stdin=-1)
 time.sleep(300)
 """
     agent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
@@ -119,7 +118,7 @@ time.sleep(300)
 
 
 def test_a_guard_passes_on_how_the_command_ended(tmp_path: Path) -> None:
-    _, codes = start([*GUARD, "sh", "-c", "exit 7"], tmp_path, stdin=subprocess.PIPE)
+    _, codes = start([*COMMAND, "sh", "-c", "exit 7"], tmp_path, stdin=subprocess.PIPE)
     assert codes.get(timeout=10) == 7
 
 

@@ -17,6 +17,7 @@ import pytest
 from runner_action import console
 from runner_action.sandbox.systemd import descendants
 from runner_action.sandbox.world import KEY, TOKEN, World
+from tests import pythons
 from tests.sandbox.conftest import Launch, all_gone, until
 
 pytestmark = pytest.mark.sandbox
@@ -231,18 +232,12 @@ def test_no_capacity_in_the_first_zone(world: World, launch: Launch) -> None:
     all_gone(world)
 
 
-def interpreter(version: str) -> str:
-    """Another Python, from the path or from where pyenv keeps them."""
-    places = [shutil.which(f"python{version}") or "", *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))]
-    for place in filter(None, places):
-        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return place
-    pytest.skip(f"SKIPPED LOUDLY: there is no Python {version} here")
-
-
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
 def test_the_machine_may_have_another_python(version: str, launch: Launch, world: World) -> None:
-    world.ec2.python = interpreter(version)
+    found = pythons.interpreter(version)
+    if found is None:
+        pytest.skip(f"SKIPPED LOUDLY: there is no Python {version} here")
+    world.ec2.python = found
     assert launch("--single").wait() == 0
     job = world.github.forge.queue_job(["cml"])
     world.github.forge.wait(lambda: job.status == "completed", "the job")
