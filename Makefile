@@ -33,6 +33,7 @@ benchmark: $(READY)
 	test -x .venv-launcher/bin/python || $(BIN)/python -m venv .venv-launcher
 	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
+	$(BIN)/python -m benchmarks.agent
 
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \

@@ -11,7 +11,6 @@ import logging
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """The agent's tests on other Pythons: the oldest it is written for and the newest there is, each in an environment of its own.
 
-    python -m tests.pythons        (part of `make test`)
+python -m tests.pythons        (part of `make test`)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def interpreter(version: str) -> str | None:
 def chosen() -> dict[str, str]:
     """Version -> interpreter: the oldest and the newest that are installed."""
     found = {version: place for minor in range(OLDEST, NEWEST) if (place := interpreter(version := f"3.{minor}"))}
-    return {version: found[version] for version in (list(found)[0], list(found)[-1])} if found else {}
+    return {version: found[version] for version in (*list(found)[:1], *list(found)[-1:])}
 
 
 def run(version: str, place: str) -> subprocess.CompletedProcess[str]:

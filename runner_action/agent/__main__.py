@@ -1,4 +1,4 @@
-"""Entry of the zip application: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe FOLDER…`."""
+"""Entry of the agent: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe FOLDER…`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
-from .lifecycle import Reason
-from .run import Agent, policy_of
+from .lifecycle import Reason, policy_of
 from .spec import AgentSpec
-from .watchdog import Say, clean_up, comes_back, watch
+from .watchdog import Leave, Say, clean_up, comes_back, watch
 
 CACHED = ("user-data.txt", "user-data.txt.i", "cloud-config.txt", "combined-cloud-config.json", "instance-data-sensitive.json", "obj.pkl")
 """Files in which cloud-init keeps the user data, and with it the spec."""
@@ -40,8 +39,19 @@ def wipe(folders: List[str]) -> int:
     return 0
 
 
+# The loop and the forge are loaded only where they are needed: the watchdog looks every minute, and needs neither.
+
+
+def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> Leave:
+    from .run import Agent
+
+    return Agent(spec, home, environ, say).forge.leave
+
+
 def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> int:
     """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it anew if a job runs."""
+    from .run import Agent
+
     try:
         agent = Agent(spec, home, environ, say)
     except KeyError as error:
@@ -66,9 +76,9 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
     if argv == ["run"]:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
-        return watch(home, policy_of(spec), lambda: Agent(spec, home, environ, say).forge, say, time.monotonic())
+        return watch(home, policy_of(spec), lambda: leave_of(spec, home, environ, say), say, time.monotonic())
     if not comes_back(home, environ.get("SERVICE_RESULT", "")):
-        clean_up(home, lambda: Agent(spec, home, environ, say).forge, say)
+        clean_up(home, lambda: leave_of(spec, home, environ, say), say)
     return 0
 
 

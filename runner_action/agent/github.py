@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import restart
+from .lifecycle import GONE, REFUSED
 from .process import run_to_end
 from .spec import AgentSpec
 
-GONE, BUSY = "gone", "busy"
-"""What `leave` answers when the runner is off the list, and when a job holds it there; anything else is what went wrong."""
 HOOK = """#!/bin/sh
 printf '%s\\t%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> '{events}'
 {more}
@@ -86,7 +85,7 @@ class GitHub:
     # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
-        """Takes the runner off the forge's list: GONE (absent is as good), BUSY, or what went wrong. Never raises.
+        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises.
 
         With a token for the API by one DELETE; without one by `config.sh remove`, whose token is good for an hour.
         """
@@ -96,9 +95,9 @@ class GitHub:
                 return GONE
             if self._spec.api_token:
                 status, _ = self._ask("DELETE", "%s/actions/runners/%d" % (self._repository, runner), timeout)
-                return {204: GONE, 404: GONE, 422: BUSY}.get(status, "HTTP %d" % status)
+                return {204: GONE, 404: GONE, 422: REFUSED}.get(status, "HTTP %d" % status)
             failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
-            return BUSY if failed and "running a job" in failed else failed or GONE
+            return REFUSED if failed and "running a job" in failed else failed or GONE
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
 

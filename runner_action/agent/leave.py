@@ -39,7 +39,7 @@ class Leave:
         """After the forge was asked once, with `outcome`."""
         if child:
             child.stop(plan.stop, self.hurry)
-        leave_list(self.home, self.forge, self.say, plan.total - plan.stop, outcome, self.hurry)
+        leave_list(self.home, self.forge.leave, self.say, plan.total - plan.stop, outcome, self.hurry)
 
     def with_restart(self, reason: Reason, run: Interrupted, child: Optional[Child], plan: Leaving) -> None:
         began, (repository, run_id, attempt) = time.monotonic(), run
@@ -55,7 +55,7 @@ class Leave:
             child.stop(plan.stop, self.hurry)
         while asking.is_alive() and time.monotonic() < began + (URGENT_SECONDS if self.hurry() else plan.total):
             asking.join(0.2)
-        leave_list(self.home, self.forge, self.say, began + plan.total - time.monotonic(), self.forge.leave(), self.hurry)
+        leave_list(self.home, self.forge.leave, self.say, began + plan.total - time.monotonic(), self.forge.leave(), self.hurry)
 
     def checkpoint(self, reason: str, seconds: float) -> None:
         """The user's script, as the job user, with the reason and the seconds it has."""

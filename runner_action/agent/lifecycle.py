@@ -28,6 +28,7 @@ import enum
 from typing import Optional
 
 from .events import Asked, Event, Failed, Interrupted, JobFinished, JobStarted, Online, Refused, RunnerExited, Settled, Tick
+from .spec import AgentSpec
 
 SINGLE_GRACE = 60.0
 """Seconds a single-job runner has, after its job, to send its logs and end by itself."""
@@ -45,6 +46,10 @@ RUN_LIMIT = 35 * 86400.0
 """GitHub ends a workflow run after 35 days; https://docs.github.com/en/actions/reference/limits"""
 RELAUNCHES = 10
 """How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new settings, 2 and 5 may pass by themselves."""
+
+
+GONE, REFUSED = "gone", "busy"
+"""What a forge answers to a runner that leaves: it is off the list, a job holds it there; anything else is what went wrong."""
 
 
 class Reason(enum.Enum):
@@ -88,6 +93,10 @@ class Policy:
     start_timeout: float
     single: bool
     ours: bool = True
+
+
+def policy_of(spec: AgentSpec) -> Policy:
+    return Policy(spec.idle_timeout, spec.first_job_timeout, spec.max_lifetime, spec.start_timeout, spec.single, bool(spec.cloud))
 
 
 @dataclasses.dataclass(frozen=True)

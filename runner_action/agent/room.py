@@ -11,8 +11,6 @@ from typing import Dict, Optional
 
 from .process import run_to_end, session
 
-FLOOR = 64 << 20
-"""Bytes that must be free for the runner to write its logs."""
 SERVICES = "169.254.169.254, 168.63.129.16"
 """The metadata service of AWS, Azure and Google, and Azure's wire server."""
 RULES = """table inet cml_runner
@@ -48,14 +46,6 @@ def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> O
         return "an NVIDIA GPU is there, but no driver (nvidia-smi is missing): choose a `cloud-image` with one, or install it in `cloud-startup-script`"
     failed = run_to_end(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], cwd, env, 60)
     return failed and "an NVIDIA GPU is there, but nvidia-smi fails: " + failed
-
-
-def disk_full(folder: Path) -> bool:
-    try:
-        found = os.statvfs(str(folder))
-    except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < FLOOR
 
 
 def tell_job(leader: int, text: str) -> bool:

@@ -13,24 +13,19 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import events, github, lifecycle, metadata, room
+from . import events, github, lifecycle, metadata
 from .become import Start
 from .leave import Leave, to_restart
 from .lifecycle import Phase
 from .process import Child, Tail, child_environment, identity, job_user
 from .spec import AgentSpec
-from .watchdog import Beat, Say, read_beat, write_beat
+from .watchdog import Beat, Say, disk_full, read_beat, write_beat
 
-TICK = 0.5
-"""Seconds between two looks at the files of hooks and runner, and at the clock; a tenth of that while the launcher waits."""
+TICK = 1.0
+"""Seconds between two looks at the files of hooks and runner, and at the clock; a twentieth of that while the launcher waits."""
 BEAT = 5.0
 """Seconds between two signs of life."""
 RELAUNCH_SECONDS = 5.0
-
-
-def policy_of(spec: AgentSpec) -> lifecycle.Policy:
-    ours = bool(spec.cloud)
-    return lifecycle.Policy(spec.idle_timeout, spec.first_job_timeout, spec.max_lifetime, spec.start_timeout, spec.single, ours)
 
 
 class Agent:
@@ -155,14 +150,14 @@ class Agent:
     def _next(self) -> List[events.Event]:
         """What the hooks wrote, then what the runner said, then what the queue holds, then that time has passed."""
         try:
-            waiting: List[events.Event] = [self.queue.get(timeout=TICK / 10 if self.state.phase is Phase.STARTING else TICK)]
+            waiting: List[events.Event] = [self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)]
         except queue.Empty:
             waiting = []
         jobs = [event for line in self._jobs.lines() for event in self._hook(line.split("\t"))]
         said = [event for line in self._log.lines() for event in self._line(line)]
         # Only now, with its last lines read, is it known how the runner ended.
         told = [self._ended(event) if isinstance(event, events.RunnerExited) else event for event in waiting]
-        return [*jobs, *said, *told, events.Tick(self.now(), room.disk_full(self.home))]
+        return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
 
     def _ended(self, event: events.RunnerExited) -> events.RunnerExited:
         code, self._code = self._code, None
@@ -193,7 +188,7 @@ class Agent:
     def _advance(self, event: events.Event) -> None:
         """Takes the next state, and tells on the console what changed."""
         before = self.state
-        self.state = after = lifecycle.advance(before, event, policy_of(self.spec))
+        self.state = after = lifecycle.advance(before, event, lifecycle.policy_of(self.spec))
         if isinstance(event, (events.JobStarted, events.JobFinished)):
             self.say("job-started" if isinstance(event, events.JobStarted) else "job-finished", job=event.job)
         if isinstance(event, events.Interrupted):
@@ -237,7 +232,7 @@ class Agent:
         else:
             # First while it still runs: an idle runner must not be given a job while it stops.
             outcome = self.forge.leave()
-            if outcome == github.BUSY and reason.may_refuse:
+            if outcome == lifecycle.REFUSED and reason.may_refuse:
                 self.say("staying", why="the forge says that it has a job")
                 self._advance(events.Refused(self.now()))
                 return False

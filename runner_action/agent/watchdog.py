@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import time
 from pathlib import Path
 from typing import Callable, Optional, Tuple
 
-from . import lifecycle, room
-from .github import GONE, GitHub
-from .lifecycle import Phase, Policy, State
+from . import lifecycle
+from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
+FLOOR = 64 << 20
+"""Bytes that must be free for the runner to write its logs."""
 Say = Callable[..., None]
+Leave = Callable[[], str]
+"""Asks the forge to take the runner off its list: GONE, REFUSED, or what went wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,14 @@ def read_beat(home: Path) -> Optional[Beat]:
         return None
 
 
+def disk_full(folder: Path) -> bool:
+    try:
+        found = os.statvfs(str(folder))
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < FLOOR
+
+
 def first_look(home: Path, now: float) -> float:
     """When the watchdog looked for the first time."""
     mark = home / "first-look"
@@ -53,15 +65,15 @@ def first_look(home: Path, now: float) -> float:
         return now
 
 
-def watch(home: Path, policy: Policy, forge: Callable[[], GitHub], say: Say, now: float) -> int:
+def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now: float) -> int:
     """One look. 1: the machine must end, and the unit's FailureAction ends it."""
     beat = read_beat(home)
     at = beat.at if beat else first_look(home, now)
-    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, room.disk_full(home))
+    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, disk_full(home))
     if why is None:
         return 0
     say("watchdog", why=why)
-    clean_up(home, forge, say)
+    clean_up(home, leaver, say)
     return 1
 
 
@@ -74,7 +86,7 @@ def comes_back(home: Path, service_result: str) -> bool:
     return True
 
 
-def clean_up(home: Path, forge: Callable[[], GitHub], say: Say) -> None:
+def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
     """After the agent, however it ended: takes the runner off the list if the agent did not get to it."""
     gone, registered = home / "gone", home / "runner" / ".runner"
     done = gone.exists() and gone.read_text() == GONE
@@ -82,16 +94,16 @@ def clean_up(home: Path, forge: Callable[[], GitHub], say: Say) -> None:
     late = done and registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime
     if done and not late:
         return
-    member = forge()
-    leave_list(home, member, say, CLEAN_UP_SECONDS, member.leave())
+    leave = leaver()
+    leave_list(home, leave, say, CLEAN_UP_SECONDS, leave())
 
 
-def leave_list(home: Path, forge: GitHub, say: Say, seconds: float, outcome: str, hurry: Callable[[], bool] = lambda: False) -> None:
+def leave_list(home: Path, leave: Leave, say: Say, seconds: float, outcome: str, hurry: Callable[[], bool] = lambda: False) -> None:
     """Tries on after a first `outcome` until the runner is off the list, for `seconds`, and leaves a mark of how that went."""
     end = time.monotonic() + seconds
     while outcome != GONE and time.monotonic() < end:
         time.sleep(0.1 if hurry() else 1)
-        outcome = forge.leave()
+        outcome = leave()
         if hurry():
             break
     try:

@@ -13,6 +13,7 @@ import pytest
 
 from runner_action.agent import room
 from runner_action.agent.process import Child
+from runner_action.agent.watchdog import disk_full
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -77,9 +78,9 @@ exit 0
 
 
 def test_a_full_disk_is_seen(tmp_path: Path) -> None:
-    assert not room.disk_full(tmp_path)
+    assert not disk_full(tmp_path)
     full = Path("/dev/full-of-nothing")
-    assert not room.disk_full(full), "what cannot be asked is not full"
+    assert not disk_full(full), "what cannot be asked is not full"
 
 
 def test_a_job_reads_its_warning_in_its_own_log(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from runner_action.agent import events, lifecycle
 from runner_action.agent.__main__ import main
-from runner_action.agent.github import BUSY, GONE, GitHub
-from runner_action.agent.lifecycle import Phase
+from runner_action.agent.github import GitHub
+from runner_action.agent.lifecycle import GONE, REFUSED, Phase
 from runner_action.agent.run import Agent
 from runner_action.agent.watchdog import Beat, clean_up, comes_back, first_look, read_beat, write_beat
 from tests.agent.test_spec import SPEC
@@ -128,20 +128,20 @@ class Member(GitHub):
 
 def test_clean_up_tries_until_the_runner_is_gone_and_only_once(tmp_path: Path) -> None:
     told: list[str] = []
-    member = Member(BUSY, GONE)
+    member = Member(REFUSED, GONE)
     for _ in range(2):
-        clean_up(tmp_path, lambda: member, lambda stage, **facts: told.append(stage))
+        clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: told.append(stage))
     assert member.asked == 2
     assert told == ["deregistered"]
 
 
 def test_clean_up_again_for_a_registration_that_was_on_its_way(tmp_path: Path) -> None:
     member = Member(GONE)
-    clean_up(tmp_path, lambda: member, lambda stage, **facts: None)
+    clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: None)
     (tmp_path / "runner").mkdir()
     (tmp_path / "runner" / ".runner").write_text("{}")
     os.utime(tmp_path / "gone", (1, 1))
-    clean_up(tmp_path, lambda: member, lambda stage, **facts: None)
+    clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: None)
     assert member.asked == 2
 
 
