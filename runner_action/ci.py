@@ -281,14 +281,14 @@ class TerminalFront:
     def done(self, told: Mapping[str, str], report: str) -> None:
         if self._as_json:
             values: dict[str, Any] = {**told, "runners": json.loads(told.get("runners", "[]"))}
-            print(json.dumps(values, indent=2), file=self._out)
+            print(json.dumps(values, indent=2), file=self._out, flush=True)
         elif self._out.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
 
             Console(file=self._out).print(Markdown(report))
         else:
-            print(report, file=self._out)
+            print(report, file=self._out, flush=True)  # a local runner goes on for hours
 
 
 BUG = "This is a bug in cml-runner. Everything that was made has been taken back. Please report it with the lines above."

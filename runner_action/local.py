@@ -34,6 +34,8 @@ Hearing = Callable[[Callable[[], None]], AbstractContextManager[None]]
 def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, str], folder: Path, hearing: Hearing, online: Callable[[Launched], None]) -> int:
     """Until the runner has left; the agent's exit code. `folder` holds the cache and what is written meanwhile; `hearing` passes
     signals on to the agent; `online` is called as soon as the runner, or the one that serves instead, is there."""
+    system, architecture = platform_of(platform.system(), platform.machine())
+    refuse_root(environ)
     listed = forge.runners()
     if reused := matching(listed, request.name, request.labels, request.reuse):
         log.info("Runner %s is online and fits: nothing to start.", reused.name)
@@ -41,7 +43,6 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
         return 0
     identity = Identity(name=names(request.name, run.derived_name, 1)[0], key=run.key)
     refuse_taken(listed, {identity.name})
-    system, architecture = platform_of(platform.system(), platform.machine())
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
         log.info("This machine would become runner %s with actions/runner %s; nothing was done.", identity.name, download.version)
@@ -74,12 +75,15 @@ def _agent(spec: AgentSpec, home: Path, environ: Mapping[str, str], hearing: Hea
         if stage == "online":
             online()
 
-    try:
-        agent = Agent(spec, home, dict(environ), say, guard=guard.COMMAND)
-    except KeyError:
-        raise InputError(["root may not run jobs: start this as an ordinary user, or set RUNNER_ALLOW_RUNASROOT=1 in a container"]) from None
+    agent = Agent(spec, home, dict(environ), say, guard=guard.COMMAND)
     with hearing(agent.ask):
         return agent.live()
+
+
+def refuse_root(environ: Mapping[str, str]) -> None:
+    """Jobs of root would own this machine; actions/runner refuses that too, but not before it is registered."""
+    if os.geteuid() == 0 and not environ.get("RUNNER_ALLOW_RUNASROOT"):
+        raise InputError(["root may not run jobs: start this as an ordinary user, or set RUNNER_ALLOW_RUNASROOT=1 in a container"])
 
 
 def platform_of(system: str, machine: str) -> tuple[str, str]:

@@ -46,7 +46,9 @@ class Leave:
         self.say("interrupted", why=reason.text, run="%s/actions/runs/%d" % (repository, run_id), attempt=attempt)
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
-            mark = "interrupted: %s (runner %s, attempt %s)" % (reason.text, self.spec.name, attempt or "?")
+            limit = self.spec.restart_limit
+            last = ", not restarted: restart-limit %d is reached" % limit if limit and attempt and attempt > limit else ""
+            mark = "interrupted: %s (runner %s, attempt %s%s)" % (reason.text, self.spec.name, attempt or "?", last)
             self.say("job-warned", done=room.tell_job(child.pid, mark))
             self.checkpoint(reason.name, plan.checkpoint)
         asking = threading.Thread(target=self._restart, args=(run, plan), daemon=True)

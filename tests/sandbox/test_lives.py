@@ -94,6 +94,9 @@ def test_the_restart_limit_is_kept_and_told(world: World, launch: Launch) -> Non
     assert said(world, second, "restart")["outcome"] == "not restarted: restart-limit 1 is reached"
     all_gone(world)
     assert run.attempt == 2
+    job = job_of(run, "train", 2)
+    assert job
+    assert "attempt 2, not restarted: restart-limit 1 is reached" in str(job.notes), "people find it in the job's own log"
 
 
 def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: Launch) -> None:
