@@ -8,7 +8,8 @@ from typing import Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 CLOUDS = ("aws", "azure", "gcp")
-"""Those that give notice, each with a module of its name; the others send SIGTERM."""
+"""Those that give notice, each with a module of its name. The others send SIGTERM, as at last they all do: an ACPI power button
+makes systemd stop the service."""
 
 
 @dataclasses.dataclass(frozen=True)

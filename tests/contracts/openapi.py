@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -38,22 +38,33 @@ def description(name: str, *paths: str) -> dict[str, Any]:
             continue
         seen.add(reference)
         _, kind, group, key = reference.split("/")
-        found = nullable(whole[kind][group][key])
+        found = rewritten(whole[kind][group][key], nullable)
         kept["components"].setdefault(group, {})[key] = found
         todo += _references(found)
     return kept
 
 
-def nullable(node: Any) -> Any:
-    """The same schema, where a word that may be null has null among its values: GitHub forgets it."""
+def rewritten(node: Any, change: Callable[[dict[str, Any]], None]) -> Any:
+    """A copy of a schema with `change` made to each part of it."""
     if isinstance(node, list):
-        return [nullable(value) for value in node]
+        return [rewritten(value, change) for value in node]
     if not isinstance(node, dict):
         return node
-    made = {key: nullable(value) for key, value in node.items()}
-    if made.get("nullable") is True and isinstance(made.get("enum"), list) and None not in made["enum"]:
-        made["enum"] = [*made["enum"], None]
+    made = {key: rewritten(value, change) for key, value in node.items()}
+    change(made)
     return made
+
+
+def nullable(part: dict[str, Any]) -> None:
+    """A word that may be null has null among its values: GitHub forgets it."""
+    if part.get("nullable") is True and isinstance(part.get("enum"), list) and None not in part["enum"]:
+        part["enum"] = [*part["enum"], None]
+
+
+def closed(part: dict[str, Any]) -> None:
+    """Fields are refused that the schema does not name: a request must not hold words of our own."""
+    if part.get("type") == "object" and part.get("properties") and "additionalProperties" not in part:
+        part["additionalProperties"] = False
 
 
 def _references(node: object) -> Iterator[str]:
@@ -67,18 +78,6 @@ def _references(node: object) -> Iterator[str]:
                 yield from _references(value)
 
 
-def closed(node: Any) -> Any:
-    """The same schema, with fields refused that it does not name: a request must not hold words of our own."""
-    if isinstance(node, list):
-        return [closed(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    made = {key: closed(value) for key, value in node.items()}
-    if made.get("type") == "object" and made.get("properties") and "additionalProperties" not in made:
-        made["additionalProperties"] = False
-    return made
-
-
 class Contract:
     """While entered, every call below `base` and its answer is checked, be it made with requests or with urllib. `undeclared`:
     statuses GitHub sends but does not describe."""
@@ -87,7 +86,7 @@ class Contract:
         for entry in document["paths"].values():
             for operation in entry.values():
                 if isinstance(operation, dict) and "requestBody" in operation:
-                    operation["requestBody"] = closed(operation["requestBody"])
+                    operation["requestBody"] = rewritten(operation["requestBody"], closed)
         self._api = OpenAPI.from_dict(cast("Any", {**document, "servers": [{"url": base}]}))
         self._base, self._undeclared = base, undeclared
         self.seen: list[str] = []
