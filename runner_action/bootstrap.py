@@ -20,12 +20,12 @@ from typing import Any
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
-from runner_action.model import Download, Identity, LaunchJob, LaunchRequest, Registration, Secret
+from runner_action.model import Download, ForgeName, Identity, LaunchJob, LaunchRequest, Registration, Secret
 
 HOME = "/var/lib/cml-runner"
-AGENT_BUDGET = 14 * 1024 + 256
-"""Bytes that agent, spec and frame may take of the user data; a test holds us to it. AWS takes 16 KiB, so almost 2 remain for the
-user's scripts: some 5 KiB of shell, as they are compressed with all else."""
+AGENT_BUDGET = 15 * 1024
+"""Bytes that agent, spec and frame may take of the user data; a test holds us to it. AWS takes 16 KiB, so 1 remains for the
+user's scripts: some 3 KiB of shell, as they are compressed with all else."""
 
 SERVICE = f"""[Unit]
 Description=cml-runner agent
@@ -122,6 +122,7 @@ def spec_of(request: LaunchRequest, identity: Identity, joining: Registration, d
         launch_run=launch_job.run_id if launch_job else None,
         launch_job=launch_job.id if launch_job else None,
         launch_job_name=launch_job.name if launch_job else "",
+        launch_project=launch_job.project if launch_job else "",
         close_metadata=request.cloud is not None and not request.cloud.permission_set,
         environment=dict(request.environment),
         download_token=plain(download.token),
@@ -129,6 +130,8 @@ def spec_of(request: LaunchRequest, identity: Identity, joining: Registration, d
         registration_token=plain(joining.token),
         removal_token=plain(joining.removal_token),
         api_token=plain(request.restart_token),
+        runner_token=plain(joining.runner_token),
+        docker_volumes=request.docker_volumes,
         runner_id=joining.runner_id,
     )
 
@@ -165,7 +168,7 @@ def packed_files(spec: AgentSpec, request: LaunchRequest) -> bytes:
     assert request.cloud
     units, scripts = "etc/systemd/system/cml-runner", {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
     home = HOME[1:]
-    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud).items()}
+    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge).items()}
     found |= {f"{units}.service": SERVICE, f"{units}-wipe.service": WIPE_SERVICE}
     found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE, f"{units}-watchdog.timer": WATCHDOG_TIMER}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
@@ -178,9 +181,9 @@ def runnable(script: str) -> str:
 
 
 @cache
-def agent_files(cloud: str) -> dict[str, str]:
-    """The agent's modules; of those for clouds only the one it needs, and none that only a local machine uses."""
-    left_out = {"guard.py", *(f"{name}.py" for name in CLOUDS if name != cloud)}
+def agent_files(cloud: str, forge: str) -> dict[str, str]:
+    """The agent's modules; of those for clouds and forges only the ones it needs, and none that only a local machine uses."""
+    left_out = {"guard.py", *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge))}
     found = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
 

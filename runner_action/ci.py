@@ -35,11 +35,14 @@ def run_of(environ: Mapping[str, str]) -> Run:
         title = f"{environ.get('GITHUB_REPOSITORY')} run {environ['GITHUB_RUN_ID']} attempt {environ.get('GITHUB_RUN_ATTEMPT', '1')}"
     if keys == gitlab:
         title = f"{environ.get('CI_PROJECT_PATH')} job {environ['CI_JOB_ID']}"
-    return Run(derived_name=f"cml-{key[:10]}", key=key, title=title, job=_job_of(environ) if keys == github else None)
+    return Run(derived_name=f"cml-{key[:10]}", key=key, title=title, job=_job_of(environ))
 
 
 def _job_of(environ: Mapping[str, str]) -> CiJob | None:
     try:
+        if environ.get("GITLAB_CI"):
+            job, name = int(environ["CI_JOB_ID"]), environ["CI_JOB_NAME"]
+            return CiJob(repository_url=environ["CI_PROJECT_URL"], run_id=int(environ["CI_PIPELINE_ID"]), id=job, name=name, project=environ["CI_PROJECT_PATH"])
         return CiJob(
             repository_url=f"{environ['GITHUB_SERVER_URL']}/{environ['GITHUB_REPOSITORY']}",
             run_id=int(environ["GITHUB_RUN_ID"]),

@@ -69,7 +69,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         if problems:
             raise InputError(problems)
         run = ci.run_of(environ)
-        forge = partial(forges.forge_for, request, _api_url(request, environ))
+        forge = partial(forges.forge_for, request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
         from runner_action.launch import Launch
@@ -107,7 +107,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         if problems:
             raise InputError(problems)
         with signals():
-            outcome = restart.restart(request, forges.forge_for(request, _api_url(request, environ)), SystemClock())
+            outcome = restart.restart(request, forges.rerunning_for(request, _api_url(request, environ)), SystemClock())
         front.done({"restarted": outcome.restarted}, outcome.text)
     return 0
 
@@ -118,7 +118,8 @@ _COMMANDS = {"launch": _launch, "restart": _restart}
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """Where the job's own forge says its API is, if that is the forge of the repository."""
     server, api = ("GITHUB_SERVER_URL", "GITHUB_API_URL") if request.forge is ForgeName.GITHUB else ("CI_SERVER_URL", "CI_API_V4_URL")
-    return environ.get(api) if environ.get(server, "").rstrip("/") == request.repository.server else None
+    # A GitLab may live below its host.
+    return environ.get(api) if environ.get(server) and f"{request.repository.url}/".startswith(environ[server].rstrip("/") + "/") else None
 
 
 def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

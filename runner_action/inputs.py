@@ -292,6 +292,7 @@ def _launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         restart_token=Secret(value["restart-token"] or value["token"]) if restart_limit else None,
         runner_group=value["runner-group"],
         runner_version=value["runner-version"],
+        runner_downloads=value["runner-downloads"],
         docker_volumes=tuple(value["docker-volumes"]),
         dry_run=value["dry-run"],
         log=value["log"],

@@ -32,12 +32,11 @@ from runner_action.model import (
     Reuse,
     Run,
     Secret,
-    matching,
     names,
-    refuse_taken,
     tags,
 )
 from runner_action.providers.base import Provider
+from runner_action.reuse import matching, refuse_taken
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
@@ -62,6 +61,8 @@ class Ours:
     instance: Instance | None = None
     asked: bool = False
     """A create call is under way, or ended without a word on whether there is an instance."""
+    alone: bool = False
+    """A registration of its own is under way, or done."""
 
 
 class Launch:
@@ -96,12 +97,12 @@ class Launch:
         planning = side_by_side(self._plan)
         resolving = side_by_side(self._resolve, planning)
         self.forge = self._build_forge()
-        listing = side_by_side(self.forge.runners)
+        listing = side_by_side(lambda: self.forge.runners(labels=request.reuse is not Reuse.NEVER))
         plan = planning.result()
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         no_tokens = request.single or request.dry_run or request.reuse is not Reuse.NEVER
         joining = None if no_tokens else side_by_side(self.forge.registration_token)
-        if request.restart_limit and self.run.job and self.run.job.repository_url == request.repository.url:
+        if request.restart_limit and self.run.job and f"{self.run.job.repository_url}/".startswith(request.repository.url + "/"):
             self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
         if reused := matching(listed, request.name, request.labels, request.reuse):
@@ -154,7 +155,9 @@ class Launch:
         if token:
             ours.registration = Registration(token=token, removal_token=removal)
         else:
-            ours.registration = replace(self.forge.register_single(ours.identity.name, request.labels, plan.architecture), removal_token=removal)
+            ours.alone = True
+            made = self.forge.register_one(ours.identity.name, request.labels, plan.architecture, longest=request.max_lifetime)
+            ours.registration = replace(made, removal_token=removal)
         spec = bootstrap.spec_of(request, ours.identity, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
         data = bootstrap.user_data(spec, request, self.provider.user_data_limit)
         expiry = self.clock.now() + timedelta(seconds=(request.max_lifetime or 0) + request.start_timeout)
@@ -200,7 +203,7 @@ class Launch:
             if self._stopping:
                 return True  # nobody waits any more
             try:
-                online = {runner.name for runner in self.forge.runners() if runner.online}
+                online = self.forge.online({ours.identity.name: ours.registration for ours in self.ours if ours.registration})
             except AuthError:
                 raise
             except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
@@ -265,8 +268,8 @@ class Launch:
             log.error("The machine of %s could not be ended: %s It ends itself after its start timeout.", name, error)
         try:
             runner_id = ours.registration.runner_id if ours.registration else None
-            # Without a machine and without just-in-time registration, a runner of that name would be another launch's.
-            if (ours.asked or self.request.single) and self.forge.deregister(name, runner_id):
+            # Without a machine and without a registration of its own, a runner of that name would be another launch's.
+            if (ours.asked or ours.alone) and self.forge.deregister(name, runner_id):
                 log.info("Took runner %s off the forge's list.", name)
         except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
             log.error("Runner %s is still on the forge's list: %s", name, error)

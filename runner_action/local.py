@@ -23,7 +23,8 @@ from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
-from runner_action.model import Download, Identity, Launched, LaunchRequest, Registration, Run, matching, names, refuse_taken
+from runner_action.model import Download, Identity, Launched, LaunchRequest, Registration, Run, names
+from runner_action.reuse import matching, refuse_taken
 
 log = logging.getLogger(__name__)
 SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
@@ -120,9 +121,8 @@ def _digest(file: Path) -> str:
 
 
 def register(request: LaunchRequest, forge: Forge, identity: Identity, architecture: str, system: str) -> Registration:
-    if request.single:
-        return forge.register_single(identity.name, request.labels, architecture, system)
-    return Registration(token=forge.registration_token())
+    token = None if request.single else forge.registration_token()
+    return Registration(token=token) if token else forge.register_one(identity.name, request.labels, architecture, system, request.max_lifetime)
 
 
 def forget(forge: Forge, name: str, joining: Registration) -> None:

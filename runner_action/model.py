@@ -6,13 +6,11 @@ All types are frozen and keyword-only: a value that was checked once stays as it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
-
-from runner_action.errors import InputError
 
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
@@ -123,6 +121,7 @@ class LaunchRequest:
     restart_token: Secret | None
     runner_group: str | None
     runner_version: str
+    runner_downloads: str | None
     docker_volumes: tuple[str, ...]
     dry_run: bool
     log: str
@@ -171,12 +170,16 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class CiJob:
-    """The CI job that launches, as its environment tells: the id of the job itself is not among it on GitHub."""
+    """The CI job that launches, as its environment tells: the id of the job itself is not among it on GitHub. `run_id`: workflow run or pipeline."""
 
     repository_url: str
     run_id: int
-    attempt: int
-    runner_name: str
+    attempt: int = 1
+    runner_name: str = ""
+    id: int = 0
+    name: str = ""
+    project: str = ""
+    """GitLab tells a job these three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,8 @@ class LaunchJob:
     run_id: int
     id: int
     name: str
+    project: str = ""
+    """Its path, on GitLab."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,10 +286,12 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What one machine needs to join the forge, and nothing more. Exactly one of the first two is set."""
+    """What one machine needs to join the forge, and nothing more. Exactly one of the first three is set: GitHub's configuration of
+    one runner, GitHub's token for any number, GitLab's token of one runner."""
 
     jit_config: Secret | None = None
     token: Secret | None = None
+    runner_token: Secret | None = None
     removal_token: Secret | None = None
     runner_id: int | None = None
 
@@ -328,22 +335,3 @@ def tags(identity: Identity, repository: Repository, run: str, expiry: datetime,
         f"{OWNER_TAG}:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     return {**metadata, **ours}
-
-
-def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:
-    """An online runner of that name is somebody's; an offline one was left behind and is replaced at registration. Raises InputError."""
-    taken = sorted(runner.name for runner in runners if runner.name in mine and runner.online)
-    if taken:
-        raise InputError([f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or set `reuse`"])
-
-
-def matching(runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse) -> Runner | None:
-    """The runner that serves instead of a new one: online, of that name or with all labels; with `reuse-idle` also idle."""
-    if reuse is Reuse.NEVER:
-        return None
-    fits = [
-        runner
-        for runner in runners
-        if runner.online and (runner.name == name or runner.labels.issuperset(labels)) and not (reuse is Reuse.IDLE and runner.busy)
-    ]
-    return min(fits, key=lambda runner: (runner.busy, runner.name), default=None)

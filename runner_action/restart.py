@@ -15,7 +15,7 @@ from runner_action import ci
 from runner_action.agent import restart as policy
 from runner_action.agent.restart import Job, Run
 from runner_action.errors import ForgeError
-from runner_action.forges.base import Forge
+from runner_action.forges.base import Rerunning
 from runner_action.model import RestartRequest
 from runner_action.waiting import Clock
 
@@ -63,7 +63,7 @@ def _interruption(notes: Sequence[tuple[str, str]]) -> str:
     return next(iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), "")
 
 
-def restart(request: RestartRequest, forge: Forge, clock: Clock) -> Outcome:
+def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     """Looks, decides, and re-runs at most once. Raises ForgeError if the run cannot be read."""
     run = forge.run(request.run_id, clock.now())
     if not run.done:
@@ -88,7 +88,7 @@ def restart(request: RestartRequest, forge: Forge, clock: Clock) -> Outcome:
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{told}")
 
 
-def _online(forge: Forge) -> frozenset[str]:
+def _online(forge: Rerunning) -> frozenset[str]:
     """Names of runners that still live, where the token may know: the job's own may not."""
     try:
         return frozenset(runner.name for runner in forge.runners() if runner.online)

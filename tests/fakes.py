@@ -7,7 +7,7 @@ import bz2
 import gzip
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -104,9 +104,12 @@ class FakeForge:
         self.listed[name] = runner
         return runner
 
-    def runners(self) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
         self._called("runners")
         return list(self.listed.values())
+
+    def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
+        return [runner.name for runner in self.runners() if runner.online and runner.name in registrations]
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         self._called("download")
@@ -137,8 +140,8 @@ class FakeForge:
         self.reruns.append((what, run_id, job_id))
         return "refused" if what in self.refuses else None
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
-        self._called("register_single")
+    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+        self._called("register_one")
         return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False).id)
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:

@@ -93,9 +93,10 @@ def test_same_input_same_bytes() -> None:
     assert data(SCRIPT) == data(SCRIPT)
 
 
+@pytest.mark.parametrize("forge", ["github", "gitlab"])
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp", "kubernetes"])
-def test_agent_spec_and_frame_keep_to_their_budget(cloud: str) -> None:
-    assert len(data(spec=replace(SPEC, cloud=cloud))) <= bootstrap.AGENT_BUDGET
+def test_agent_spec_and_frame_keep_to_their_budget(cloud: str, forge: str) -> None:
+    assert len(data(spec=replace(SPEC, cloud=cloud, forge=forge))) <= bootstrap.AGENT_BUDGET
 
 
 def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> None:
@@ -200,9 +201,9 @@ def test_slim_keeps_the_meaning() -> None:
 
 
 def test_a_machine_gets_the_module_of_its_own_cloud_only() -> None:
-    assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws"))
-    assert {"gcp.py", "azure.py", "guard.py"}.isdisjoint(bootstrap.agent_files("aws"))
-    assert {"gcp.py", "azure.py", "aws.py"}.isdisjoint(bootstrap.agent_files("kubernetes"))
+    assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws", "github"))
+    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py"}.isdisjoint(bootstrap.agent_files("aws", "github"))
+    assert {"gcp.py", "azure.py", "aws.py", "github.py"}.isdisjoint(bootstrap.agent_files("kubernetes", "gitlab"))
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:

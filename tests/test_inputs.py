@@ -100,11 +100,11 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.Cap
         (["--cloud=azure", "--cloud-region=us-west", "--repo=octo/train"], "azure is not there yet"),
         (["--cloud=gcp", "--repo=octo/train"], "gcp is not there yet"),
         (["--cloud=kubernetes", "--repo=octo/train"], "kubernetes is not there yet"),
-        (["--cloud=aws", "--repo=https://gitlab.com/octo/train"], "gitlab is not there yet"),
         (["--cloud=aws", "--repo=https://github.com/octo"], "this version works with `https://github.com/owner/name`"),
         (["--cloud=aws", "--repo=https://github.com/a/b/c"], "is not a repository"),
-        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "a repository has no runner groups"),
-        (["--cloud=gcp", "--repo=https://gitlab.com/octo/train"], "2 problems"),
+        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "repositories and GitLab have no runner groups"),
+        (["--cloud=gcp", "--repo=octo/train", "--runner-group=big"], "2 problems"),
+        (["restart", "--repo=https://gitlab.com/octo/train", "--run-id=1"], "GitLab starts nothing when a pipeline ends"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_in_one_sentence(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ def test_whatever_fails_nothing_is_left(where: str, method: str, error: BaseExce
     story = Story(*argv)
     getattr(story, where).trouble[method] = error
     if (method, argv) == ("registration_token", ("--single",)):
-        story.forge.trouble["register_single"] = error
+        story.forge.trouble["register_one"] = error
     with pytest.raises(type(error)):
         story.launch()
     assert story.provider.alive == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from . import download, room
-from .github import GitHub
+from .forge import Member
 from .process import child_environment, run_to_end
 from .spec import AgentSpec
 from .watchdog import Say
@@ -29,7 +29,7 @@ class Start:
         self.spec, self.home, self.environ, self.user, self.identity, self.say = spec, home, environ, user, identity, say
         self.root_env = child_environment(pwd.getpwuid(os.geteuid()), environ)
 
-    def run(self, forge: GitHub, sysfs: Path) -> None:
+    def run(self, forge: Member, sysfs: Path) -> None:
         """Raises StartUpError, or whatever else went wrong."""
         for path in (self.home / "runner", self.home / "jobs"):
             path.mkdir(exist_ok=True) if path.name == "runner" else path.touch()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
+from typing import Optional, Tuple
 
 JOB_LIMIT = 5 * 86400.0
 """GitHub ends a job on a self-hosted runner after five days. https://docs.github.com/en/actions/reference/limits"""
+
+
+Ref = Optional[Tuple[str, int, Optional[int]]]
+"""Repository, run and attempt (None: the latest) on GitHub; project, job and nothing on GitLab."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +25,13 @@ class Online(Event):
 
 @dataclasses.dataclass(frozen=True)
 class JobStarted(Event):
-    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if that is known."""
+    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if that is known; `ref`: what has to be
+    restarted if this job is interrupted."""
 
     job: str = "a job"
     limit: float = JOB_LIMIT
     run_ends: Optional[float] = None
+    ref: Ref = None
 
 
 @dataclasses.dataclass(frozen=True)

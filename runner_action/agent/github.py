@@ -6,13 +6,13 @@ import calendar
 import json
 import re
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import restart
-from .lifecycle import GONE, REFUSED
+from . import restart as policy
+from .events import Event, JobFinished, JobStarted, Online, Settled
+from .forge import Member
+from .lifecycle import GONE, REFUSED, RUN_LIMIT, Leaving
 from .process import run_to_end
 from .spec import AgentSpec
 
@@ -41,14 +41,16 @@ def exit_code(line: str) -> Optional[int]:
     return next((code for text, code in CODES.items() if "listener exit with " in line and text in line), None)
 
 
-class GitHub:
-    """Membership of one runner. `folder` holds actions/runner; `env` and `identity` are the job user's."""
+class Forge(Member):
+    """`folder` holds actions/runner."""
 
     command = ("./run.sh",)
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
-        self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
+        super().__init__(spec, folder, env, identity)
         self._repository = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
+        self._code: Optional[int] = None
+        self._removed = False
 
     # --- becoming a runner
 
@@ -82,6 +84,29 @@ class GitHub:
             added["ACTIONS_RUNNER_HOOK_JOB_%s" % event.upper()] = str(script)
         return {**self._env, **added}
 
+    # --- its jobs
+
+    def hook(self, words: List[str], at: float, born: float) -> List[Event]:
+        if len(words) != 5:
+            return []
+        kind, repository, run, attempt, name = words
+        job = "%s of run %s, attempt %s" % (name, run, attempt)
+        if kind != "started":
+            return [JobFinished(at, job)]
+        ref = (repository, int(run), int(attempt)) if run.isdigit() and attempt.isdigit() else None
+        # The launcher's own run began just before this machine.
+        return [JobStarted(at, job, run_ends=born + RUN_LIMIT if run == str(self._spec.launch_run) else None, ref=ref)]
+
+    def heard(self, line: str, at: float) -> List[Event]:
+        code = exit_code(line)
+        self._code = self._code if code is None else code
+        self._removed = self._removed or any(words in line for words in REMOVED)
+        return [Online(at)] if ONLINE in line else [Settled(at)] if SETTLED in line else []
+
+    def ended(self, code: int) -> Tuple[int, bool]:
+        told, self._code = self._code, None
+        return code if told is None else told, self._removed
+
     # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
@@ -94,7 +119,7 @@ class GitHub:
             if runner is None:
                 return GONE
             if self._spec.api_token:
-                status, _ = self._ask("DELETE", "%s/actions/runners/%d" % (self._repository, runner), timeout)
+                status, _ = self.ask("DELETE", self._path("runners/%d", runner), timeout=timeout)
                 return {204: GONE, 404: GONE, 422: REFUSED}.get(status, "HTTP %d" % status)
             failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
             return REFUSED if failed and "running a job" in failed else failed or GONE
@@ -113,48 +138,36 @@ class GitHub:
 
     # --- restarting
 
-    def of(self, repository: str) -> "GitHub":
-        """The same, for runs of that repository: an organisation's runner works for many."""
-        self._repository = repository or self._repository
-        return self
+    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
+        run = self._spec.launch_run
+        return ("", run, None) if run and policy.waits_for(self.run(run), self._spec.labels) else None
 
-    def run(self, run_id: int) -> restart.Run:
-        path = "%s/actions/runs/%d" % (self._repository, run_id)
-        told, jobs, page = self._get(path), [], 1  # type: Any, List[restart.Job], int
+    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
+        spec, (repository, run_id, attempt) = self._spec, job
+        # An organisation's runner works for many repositories.
+        self._repository = repository or self._repository
+        launch = policy.Launch(spec.launch_job, spec.launch_job_name)
+        return policy.restart(self, run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart)
+
+    def run(self, run_id: int) -> policy.Run:
+        path = self._path("runs/%d", run_id)
+        told, jobs, page = self.get(path), [], 1  # type: Any, List[policy.Job], int
         while len(jobs) == (page - 1) * 100:
             jobs += [
-                restart.Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"]))
-                for one in self._get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
+                policy.Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"]))
+                for one in self.get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
             ]
             page += 1
         created = calendar.timegm(time.strptime(told["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
-        return restart.Run(run_id, told["run_attempt"], told["status"] == "completed", time.time() - created, tuple(jobs))
+        return policy.Run(run_id, told["run_attempt"], told["status"] == "completed", time.time() - created, tuple(jobs))
 
     def cancel(self, run_id: int, force: bool) -> Optional[str]:
-        return self._post("%s/actions/runs/%d/%s" % (self._repository, run_id, "force-cancel" if force else "cancel"))
+        return self.post(self._path("runs/%d/%s", run_id, "force-cancel" if force else "cancel"))
 
     def rerun(self, what: str, run_id: int, job_id: Optional[int]) -> Optional[str]:
-        if what == restart.LAUNCH_JOB:
-            return self._post("%s/actions/jobs/%s/rerun" % (self._repository, job_id))
-        return self._post("%s/actions/runs/%d/%s" % (self._repository, run_id, "rerun-failed-jobs" if what == restart.FAILED_JOBS else "rerun"))
+        if what == policy.LAUNCH_JOB:
+            return self.post(self._path("jobs/%s/rerun", job_id))
+        return self.post(self._path("runs/%d/%s", run_id, "rerun-failed-jobs" if what == policy.FAILED_JOBS else "rerun"))
 
-    def _get(self, path: str) -> Any:
-        status, text = self._ask("GET", path)
-        if status != 200:
-            raise OSError("GitHub answered %d to GET %s" % (status, path))
-        return json.loads(text)
-
-    def _post(self, path: str) -> Optional[str]:
-        status, text = self._ask("POST", path)
-        return None if status in (201, 202) else "GitHub answered %d: %s" % (status, text[:200])
-
-    def _ask(self, method: str, path: str, timeout: float = 10) -> Tuple[int, str]:
-        spec = self._spec
-        headers = {"Authorization": "Bearer %s" % spec.api_token, "Accept": "application/vnd.github+json", "User-Agent": "cml-runner"}
-        try:
-            asked = urllib.request.Request("%s/repos/%s" % (spec.api_url, path), method=method, headers=headers)
-            with urllib.request.urlopen(asked, timeout=timeout) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode("utf-8", "replace")
+    def _path(self, path: str, *parts: Any) -> str:
+        return "/repos/%s/actions/" % self._repository + path % parts

@@ -28,7 +28,8 @@ def descendants(leader: int) -> List[int]:
 
 def guard(argv: List[str], seconds: float = 10) -> int:
     """Runs a command, and ends it with all its children when standard input closes: when whoever started this is gone."""
-    signal.signal(signal.SIGINT, lambda *_: None)  # meant for the command, which is of the same group
+    for meant_for_the_command in (signal.SIGINT, signal.SIGQUIT):  # which is of the same group
+        signal.signal(meant_for_the_command, lambda *_: None)
     process, alone = subprocess.Popen(argv, stdin=subprocess.DEVNULL), threading.Event()
 
     def watch() -> None:

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import restart, room
-from .github import GitHub
+from . import room
+from .events import Ref
+from .forge import Member
 from .lifecycle import Leaving, Reason, State
 from .process import Child, run_to_end
 from .spec import AgentSpec
@@ -24,14 +25,12 @@ from .watchdog import Say, leave_list
 
 URGENT_SECONDS = 4.0
 """For all of it, after a second signal."""
-Interrupted = Tuple[str, int, Optional[int]]
-"""Repository, run and attempt of what must be restarted; None: the latest attempt."""
 
 
 class Leave:
     """The steps of leaving. `hurry`: a second signal came."""
 
-    def __init__(self, spec: AgentSpec, home: Path, forge: GitHub, say: Say, hurry: Callable[[], bool], identity: Dict[str, Any], env: Dict[str, str]) -> None:
+    def __init__(self, spec: AgentSpec, home: Path, forge: Member, say: Say, hurry: Callable[[], bool], identity: Dict[str, Any], env: Dict[str, str]) -> None:
         self.spec, self.home, self.forge, self.say, self.hurry = spec, home, forge, say, hurry
         self.identity, self.env = identity, env
 
@@ -41,9 +40,9 @@ class Leave:
             child.stop(plan.stop, self.hurry)
         leave_list(self.home, self.forge.leave, self.say, plan.total - plan.stop, outcome, self.hurry)
 
-    def with_restart(self, reason: Reason, run: Interrupted, child: Optional[Child], plan: Leaving) -> None:
-        began, (repository, run_id, attempt) = time.monotonic(), run
-        self.say("interrupted", why=reason.text, run="%s/actions/runs/%d" % (repository, run_id), attempt=attempt)
+    def with_restart(self, reason: Reason, job: Tuple[str, int, Optional[int]], child: Optional[Child], plan: Leaving) -> None:
+        began, (repository, number, attempt) = time.monotonic(), job
+        self.say("interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt)
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
             limit = self.spec.restart_limit
@@ -51,7 +50,7 @@ class Leave:
             mark = "interrupted: %s (runner %s, attempt %s%s)" % (reason.text, self.spec.name, attempt or "?", last)
             self.say("job-warned", done=room.tell_job(child.pid, mark))
             self.checkpoint(reason.name, plan.checkpoint)
-        asking = threading.Thread(target=self._restart, args=(run, plan), daemon=True)
+        asking = threading.Thread(target=self._restart, args=(job, plan), daemon=True)
         asking.start()
         if child:
             child.stop(plan.stop, self.hurry)
@@ -73,21 +72,16 @@ class Leave:
             failed = str(error)
         self.say("checkpoint-done", why=failed)
 
-    def _restart(self, run: Interrupted, plan: Leaving) -> None:
-        repository, run_id, attempt = run
-        spec, launch = self.spec, restart.Launch(self.spec.launch_job, self.spec.launch_job_name)
-        outcome = restart.restart(self.forge.of(repository), run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart)
-        self.say("restart", outcome=outcome)
+    def _restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> None:
+        self.say("restart", outcome=self.forge.restart(job, plan))
 
 
-def to_restart(state: State, job: Optional[Interrupted], spec: AgentSpec, forge: GitHub) -> Optional[Interrupted]:
-    """The run whose job this machine's end interrupts; without a job, the run that launched it, if a job there still waits for it."""
+def to_restart(state: State, job: Ref, spec: AgentSpec, forge: Member) -> Ref:
+    """What this machine's end interrupts: its job; without one, what launched it, if a job there still waits for it."""
     assert state.reason is not None
     if state.job:
         return job if state.reason.restart else None
     try:
-        if state.reason is Reason.TAKEN and spec.launch_run and spec.restart_limit and restart.waits_for(forge.run(spec.launch_run), spec.labels):
-            return "", spec.launch_run, None
+        return forge.waiting() if state.reason is Reason.TAKEN and spec.restart_limit else None
     except Exception:  # unknown is not known to wait
         return None
-    return None

@@ -94,6 +94,11 @@ class Child:
         self._over.set()
         self._exited(code)
 
+    def quit(self, seconds: float) -> bool:
+        """SIGQUIT to the group; whether it ended in time."""
+        _signal(os.killpg, self.pid, signal.SIGQUIT)
+        return self._over.wait(seconds)
+
     def stop(self, seconds: float, hurry: Callable[[], bool]) -> None:
         """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds`, or when there is a hurry, SIGKILL to all
         that is left of the session."""

@@ -78,6 +78,13 @@ def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool
     return Verdict((LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN))
 
 
+def tried(job: int, tries: List[int], limit: int) -> str:
+    """GitLab's way to count: ids of all tries of one job of a pipeline. Why there must not be another; empty if there may."""
+    if any(other > job for other in tries):
+        return "it was retried already"
+    return "restart-limit %d is reached" % limit if len(tries) > limit else ""
+
+
 def waits_for(run: Run, labels: Tuple[str, ...]) -> bool:
     """A job of the run waits for a runner with labels that only such a one has."""
     return any(job.status == "queued" and not job.runner and set(job.labels).intersection(labels) for job in run.jobs)

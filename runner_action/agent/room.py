@@ -32,15 +32,20 @@ def close_metadata(env: Dict[str, str]) -> Optional[str]:
     return done.stdout.decode("utf-8", "replace") if done.returncode else None
 
 
-def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> Optional[str]:
-    """Why the NVIDIA GPU of this machine cannot be used; None if it can, or if there is none."""
+def gpu(sysfs: Path = Path("/sys")) -> bool:
+    """An NVIDIA GPU is there."""
     for device in sysfs.glob("bus/pci/devices/*"):
         try:
             if (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03"):
-                break
+                return True
         except OSError:
             continue
-    else:
+    return False
+
+
+def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> Optional[str]:
+    """Why the NVIDIA GPU of this machine cannot be used; None if it can, or if there is none."""
+    if not gpu(sysfs):
         return None
     if not shutil.which("nvidia-smi", path=env.get("PATH")):
         return "an NVIDIA GPU is there, but no driver (nvidia-smi is missing): choose a `cloud-image` with one, or install it in `cloud-startup-script`"

@@ -11,9 +11,9 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence
 
-from . import events, github, lifecycle, metadata
+from . import events, forge, lifecycle, metadata
 from .become import Start
 from .leave import Leave, to_restart
 from .lifecycle import Phase
@@ -46,7 +46,7 @@ class Agent:
         self.environ = {**environ, **spec.environment}
         self.user = job_user(spec.job_user, self.environ)
         self.identity, self.env = identity(self.user), child_environment(self.user, self.environ)
-        self.forge = github.GitHub(spec, home / "runner", self.env, self.identity)
+        self.forge = forge.member(spec, home / "runner", self.env, self.identity)
         # A SimpleQueue, since only its put() may be called from a signal handler.
         self.queue: "queue.SimpleQueue[events.Event]" = queue.SimpleQueue()
         self.state = lifecycle.born(now())
@@ -55,9 +55,8 @@ class Agent:
         self._leave = Leave(spec, home, self.forge, say, self._hurry, self.identity, self.env)
         self._child: Optional[Child] = None
         self._jobs, self._log = Tail(home / "jobs"), Tail(home / "runner.log")
-        self._job: Optional[Tuple[str, int, int]] = None
-        self._code: Optional[int] = None
-        self._removed, self._beaten, self._asked = False, 0.0, 0
+        self._job: events.Ref = None
+        self._beaten, self._asked = 0.0, 0
 
     def _notices(self) -> Optional[metadata.Notices]:
         if self.spec.cloud not in metadata.CLOUDS:
@@ -153,41 +152,25 @@ class Agent:
             waiting: List[events.Event] = [self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)]
         except queue.Empty:
             waiting = []
-        jobs = [event for line in self._jobs.lines() for event in self._hook(line.split("\t"))]
+        jobs = [event for line in self._jobs.lines() for event in self.forge.hook(line.split("\t"), self.now(), self.state.born)]
         said = [event for line in self._log.lines() for event in self._line(line)]
         # Only now, with its last lines read, is it known how the runner ended.
         told = [self._ended(event) if isinstance(event, events.RunnerExited) else event for event in waiting]
         return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
 
     def _ended(self, event: events.RunnerExited) -> events.RunnerExited:
-        code, self._code = self._code, None
-        return events.RunnerExited(event.at, event.code if code is None else code, self._removed)
-
-    def _hook(self, told: List[str]) -> List[events.Event]:
-        if len(told) != 5:
-            return []
-        kind, repository, run, attempt, name = told
-        job = "%s of run %s, attempt %s" % (name, run, attempt)
-        if kind != "started":
-            return [events.JobFinished(self.now(), job)]
-        self._job = (repository, int(run), int(attempt)) if run.isdigit() and attempt.isdigit() else None
-        # The launcher's own run began just before this machine.
-        ends = self.state.born + lifecycle.RUN_LIMIT if run == str(self.spec.launch_run) else None
-        return [events.JobStarted(self.now(), job, run_ends=ends)]
+        return events.RunnerExited(event.at, *self.forge.ended(event.code))
 
     def _line(self, text: str) -> List[events.Event]:
         """What a line of the runner means; all of them are shown."""
         self.say("runner", line=text)
-        code = github.exit_code(text)
-        self._code = self._code if code is None else code
-        self._removed = self._removed or any(words in text for words in github.REMOVED)
-        if github.ONLINE in text:
-            return [events.Online(self.now())]
-        return [events.Settled(self.now())] if github.SETTLED in text else []
+        return self.forge.heard(text, self.now())
 
     def _advance(self, event: events.Event) -> None:
         """Takes the next state, and tells on the console what changed."""
         before = self.state
+        if isinstance(event, events.JobStarted):
+            self._job = event.ref
         self.state = after = lifecycle.advance(before, event, lifecycle.policy_of(self.spec))
         if isinstance(event, (events.JobStarted, events.JobFinished)):
             self.say("job-started" if isinstance(event, events.JobStarted) else "job-finished", job=event.job)
@@ -226,12 +209,12 @@ class Agent:
         end = time.monotonic() + plan.stop
         while self._start.joining and not self._hurry() and time.monotonic() < end:
             time.sleep(0.1)
-        run = to_restart(state, self._job, self.spec, self.forge)
-        if run:
-            self._leave.with_restart(reason, run, self._child, plan)
+        job = to_restart(state, self._job, self.spec, self.forge)
+        if job:
+            self._leave.with_restart(reason, job, self._child, plan)
         else:
             # First while it still runs: an idle runner must not be given a job while it stops.
-            outcome = self.forge.leave()
+            outcome = self.forge.leave() if self._child is None or state.job or self.forge.retire(self._child) else lifecycle.REFUSED
             if outcome == lifecycle.REFUSED and reason.may_refuse:
                 self.say("staying", why="the forge says that it has a job")
                 self._advance(events.Refused(self.now()))

@@ -30,7 +30,9 @@ class AgentSpec:
     launch_run: Optional[int] = None
     launch_job: Optional[int] = None
     launch_job_name: str = ""
-    """The run and the job in it that launched this machine; None if they are of another repository, or no CI job at all."""
+    launch_project: str = ""
+    """The run and the job in it that launched this machine; None if they are of another repository, or no CI job at all.
+    Workflow run on GitHub, pipeline of `launch_project` on GitLab."""
     close_metadata: bool = False
     environment: Dict[str, str] = dataclasses.field(default_factory=dict)
     """Proxies and certificates, for agent, runner and jobs."""
@@ -39,24 +41,27 @@ class AgentSpec:
     registration_token: Optional[str] = None
     removal_token: Optional[str] = None
     api_token: Optional[str] = None
+    runner_token: Optional[str] = None
+    docker_volumes: Tuple[str, ...] = ()
     runner_id: Optional[int] = None
     job_user: str = "runner"
 
     def secrets(self) -> List[str]:
         """Every text that must never be shown."""
-        held = (self.download_token, self.jit_config, self.registration_token, self.removal_token, self.api_token)
+        held = (self.download_token, self.jit_config, self.registration_token, self.removal_token, self.api_token, self.runner_token)
         proxies = [text.rpartition("@")[0].rpartition("//")[2] for text in self.environment.values() if "@" in text]
         return [text for text in [*held, *proxies] if text]
 
     def to_json(self) -> str:
         """JSON without the fields that say nothing."""
-        fields = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, "", {}, False)}
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, "", {}, (), False)}
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> AgentSpec:
         """The way back. An unknown or missing field is an error: agent and launcher are one version."""
         fields: Dict[str, Any] = json.loads(text)
-        fields["labels"] = tuple(fields["labels"])
+        for name in ("labels", "docker_volumes"):
+            fields[name] = tuple(fields.get(name, ()))
         never = {"idle_timeout": None, "first_job_timeout": None, "max_lifetime": None, "single": False}
         return cls(**{**never, **fields})

@@ -7,9 +7,10 @@ import os
 import pickle
 import time
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
 from . import lifecycle
+from .events import Ref
 from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
@@ -26,7 +27,7 @@ class Beat:
 
     state: State
     at: float
-    job: Optional[Tuple[str, int, int]] = None
+    job: Ref = None
     jobs_offset: int = 0
     log_offset: int = 0
 

@@ -6,7 +6,7 @@ the runner, ForgeError otherwise. The token it is built with stays in the launch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -20,29 +20,43 @@ class Forge(Protocol):
         """Base of the REST API, for the agent."""
         ...
 
-    def runners(self) -> Sequence[Runner]:
-        """All runners of the repository. Also the check of the token, before money is spent: raises AuthError."""
+    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+        """All runners of the repository. Also the check of the token, before money is spent: raises AuthError. `labels`: False where
+        they are of no use, as they may cost a question for each runner; offline ones may lack them."""
+        ...
+
+    def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
+        """Which of the runners of these names are online."""
         ...
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         """The runner program for `x64` or `arm64` and `linux` or `macos`, `latest` or an exact version, with its checksum."""
         ...
 
-    def registration_token(self) -> Secret:
-        """What any number of runners may join with. Short-lived; registers nobody yet."""
+    def registration_token(self) -> Secret | None:
+        """What any number of runners may join with. Short-lived; registers nobody yet. None: each runner is registered by itself."""
         ...
 
-    def removal_token(self) -> Secret:
-        """What a machine without any other token may take its runner off the list with. Short-lived."""
+    def removal_token(self) -> Secret | None:
+        """What a machine without any other token may take its runner off the list with. Short-lived. None: it has what it needs."""
         ...
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """The job that launches, as the forge knows it; None if it cannot be told from others."""
         ...
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
-        """Registers one runner for one job just in time, in place of an offline one of that name. To be undone with `deregister`."""
+    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+        """Registers one runner, in place of an offline one of that name. To be undone with `deregister`. `longest`: seconds that a job
+        of it may last, where the forge takes such a limit."""
         ...
+
+    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+        """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy."""
+        ...
+
+
+class Rerunning(Forge, Protocol):
+    """A forge whose runs can be looked at and run again from outside, for `restart`."""
 
     def run(self, run_id: int, now: datetime) -> Run:
         """A workflow run with the jobs of its latest attempt. Raises ForgeError."""
@@ -54,8 +68,4 @@ class Forge(Protocol):
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
         """Asks for one of the re-runs of `agent.restart`. None: granted; else why not."""
-        ...
-
-    def deregister(self, name: str, runner_id: int | None = None) -> bool:
-        """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy."""
         ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -78,13 +78,16 @@ class GitHub:
         with translated(f"{verb} {path}"):
             return self._github.requester.requestJsonAndCheck(verb, path, input=body)[1]
 
-    def runners(self) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
         with translated("listing runners"):
             listed: PaginatedList[SelfHostedActionsRunner] = PaginatedList(SelfHostedActionsRunner, self._github.requester, self._path, list_item="runners")
             return [
                 Runner(id=one.id, name=one.name, labels=frozenset(str(label["name"]) for label in one.labels), online=one.status == "online", busy=one.busy)
                 for one in listed
             ]
+
+    def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
+        return [one.name for one in self.runners() if one.online and one.name in registrations]
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         offered = self._ask("GET", f"{self._path}/downloads")
@@ -121,7 +124,8 @@ class GitHub:
         here = [one for one in listed if one["runner_name"] == job.runner_name and one["status"] == "in_progress"]
         return LaunchJob(run_id=job.run_id, id=here[0]["id"], name=here[0]["name"]) if len(here) == 1 else None
 
-    def register_single(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux") -> Registration:
+    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+        """Just in time, for one job; after that GitHub forgets it."""
         own = ("self-hosted", SYSTEMS[system][1], architecture.upper())
         body = {"name": name, "runner_group_id": DEFAULT_GROUP, "labels": list(dict.fromkeys([*own, *labels])), "work_folder": "_work"}
         path = f"{self._path}/generate-jitconfig"

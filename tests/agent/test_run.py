@@ -12,7 +12,7 @@ import pytest
 
 from runner_action.agent import events, lifecycle
 from runner_action.agent.__main__ import main
-from runner_action.agent.github import GitHub
+from runner_action.agent.github import Forge as GitHub
 from runner_action.agent.lifecycle import GONE, REFUSED, Phase
 from runner_action.agent.run import Agent
 from runner_action.agent.watchdog import Beat, clean_up, comes_back, first_look, read_beat, write_beat
@@ -28,7 +28,7 @@ def agent(home: Path, told: list[str] | None = None) -> Agent:
 def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -> None:
     one, jobs = agent(tmp_path), tmp_path / "jobs"
     jobs.write_text("started\tocto/train\t7\t1\ttrain\ncomple")
-    assert one._next()[:-1] == [events.JobStarted(100.0, "train of run 7, attempt 1")]
+    assert one._next()[:-1] == [events.JobStarted(100.0, "train of run 7, attempt 1", ref=("octo/train", 7, 1))]
     assert one._next()[:-1] == []
     with jobs.open("a") as file:
         file.write("ted\tocto/train\t7\t1\ttrain\nodd line\nstarted\tocto/train\t8\t2\teval\n")

@@ -86,28 +86,28 @@ def test_many_runners_are_all_listed(side: Side) -> None:
 
 
 def test_a_single_runner_is_registered_at_once_and_only_once(side: Side) -> None:
-    made = side.forge.register_single("cml-1", ["cml"], "x64")
+    made = side.forge.register_one("cml-1", ["cml"], "x64")
     assert made.jit_config
     assert made.token is None
     assert [(runner.name, runner.id, runner.online) for runner in side.forge.runners()] == [("cml-1", made.runner_id, False)]
 
 
 def test_registering_again_replaces_the_runner_that_was_left_behind(side: Side) -> None:
-    first = side.forge.register_single("cml-1", ["cml"], "x64")
-    second = side.forge.register_single("cml-1", ["cml"], "x64")
+    first = side.forge.register_one("cml-1", ["cml"], "x64")
+    second = side.forge.register_one("cml-1", ["cml"], "x64")
     assert [runner.name for runner in side.forge.runners()] == ["cml-1"]
     assert (second.runner_id != first.runner_id) or side.server is None
 
 
 def test_tokens_register_nobody(side: Side) -> None:
-    assert side.forge.registration_token().reveal()
-    assert side.forge.removal_token().reveal()
+    for token in (side.forge.registration_token(), side.forge.removal_token()):
+        assert token is None or token.reveal()
     assert side.forge.runners() == []
 
 
 def test_deregister_by_name_or_id_and_absent_is_success(side: Side) -> None:
     side.add("one", ["cml"])
-    made = side.forge.register_single("two", ["cml"], "x64")
+    made = side.forge.register_one("two", ["cml"], "x64")
     assert side.forge.deregister("one") is True
     assert side.forge.deregister("one") is False
     assert side.forge.deregister("two", made.runner_id) is True
@@ -192,7 +192,7 @@ def test_another_version_comes_from_the_releases_with_its_digest(server: FakeGit
 
 
 def test_the_job_labels_of_a_just_in_time_runner(server: FakeGitHub) -> None:
-    github(server).register_single("cml-1", ["cml"], "arm64")
+    github(server).register_one("cml-1", ["cml"], "arm64")
     assert server.forge.seats()[0].labels == ("self-hosted", "Linux", "ARM64", "cml")
 
 

@@ -34,9 +34,9 @@ class Repo:
         return GitHub(Repository(url=f"{self.server.url}/octo/train"), Secret("canary-admin"))
 
     @property
-    def agent(self) -> agent_github.GitHub:
+    def agent(self) -> agent_github.Forge:
         spec = agent_spec(repository_url=f"{self.server.url}/octo/train", api_url=f"{self.server.url}/api/v3", api_token="canary-admin")
-        return agent_github.GitHub(spec, Path("/nowhere"), {}, {})
+        return agent_github.Forge(spec, Path("/nowhere"), {}, {})
 
     def run(self, *, ended: bool = True, many: int = 0, stubborn: bool = False) -> Run:
         """Two jobs: one launched a machine, the other was lost with it."""

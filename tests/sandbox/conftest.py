@@ -94,7 +94,10 @@ def training(world: World, launch: Launch, *argv: str, command: str = "", label:
     def launching(job: Job) -> str:
         environ = {"GITHUB_RUN_ID": str(run.id), "GITHUB_RUN_ATTEMPT": str(job.attempt), "RUNNER_NAME": job.runner_name}
         launcher = launch(f"--labels={label}", *argv, **environ)
-        code = launcher.wait()
+        try:
+            code = launcher.wait()
+        except ValueError:  # the test is over, and its output closed
+            return "cancelled"
         job.notes += launcher.notes
         return "failure" if code else "success"
 

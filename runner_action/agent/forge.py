@@ -1,0 +1,95 @@
+"""What a forge's machine side can do; `github.py` and `gitlab.py` do it their way. Imports nothing of theirs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from .events import Event
+from .lifecycle import Leaving
+from .process import Child
+from .spec import AgentSpec
+
+
+class Member:
+    """Membership of one runner. `folder` holds the runner program; `env` and `identity` are the job user's."""
+
+    credentials = "Authorization", "Bearer %s"
+    command: Tuple[str, ...] = ()
+
+    def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
+        self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
+
+    def join(self) -> Optional[str]:
+        """Everything that has to be done before the runner starts. None if all went well, else what did not."""
+        raise NotImplementedError
+
+    def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
+        """Of the runner. `events`: where its jobs tell of themselves, a line of words parted by tabs."""
+        raise NotImplementedError
+
+    def hook(self, words: List[str], at: float, born: float) -> List[Event]:
+        """What such a line means. `born`: when this machine was."""
+        raise NotImplementedError
+
+    def heard(self, line: str, at: float) -> List[Event]:
+        """What a line of the runner's own output means."""
+        raise NotImplementedError
+
+    def ended(self, code: int) -> Tuple[int, bool]:
+        """Exit code in the words of actions/runner, and whether the forge no longer knows the runner."""
+        return code, False
+
+    def retire(self, child: Optional[Child]) -> bool:
+        """No more jobs for an idle runner. False: it has just been given one."""
+        return True
+
+    def leave(self, timeout: float = 10) -> str:
+        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises."""
+        raise NotImplementedError
+
+    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
+        """What must be restarted if this machine ends before it had a job. May raise anything."""
+        return None
+
+    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
+        """Restarts what a `JobStarted` event named, and says what was done or why not. Never raises."""
+        raise NotImplementedError
+
+    def ask(self, method: str, path: str, body: Optional[Dict[str, Any]] = None, timeout: float = 10) -> Tuple[int, str]:
+        """One call of the forge's API: status and text."""
+        name, value = self.credentials
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "cml-runner"}
+        if self._spec.api_token:
+            headers[name] = value % self._spec.api_token
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            asked = urllib.request.Request(self._spec.api_url + path, data, headers, method=method)
+            with urllib.request.urlopen(asked, timeout=timeout) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode("utf-8", "replace")
+
+    def get(self, path: str) -> Any:
+        """Raises OSError if there is no answer."""
+        status, text = self.ask("GET", path)
+        if status != 200:
+            raise OSError("HTTP %d to GET %s" % (status, path))
+        return json.loads(text)
+
+    def post(self, path: str) -> Optional[str]:
+        """None: granted; else why not."""
+        status, text = self.ask("POST", path)
+        return None if status in (201, 202) else "HTTP %d: %s" % (status, text[:200])
+
+
+def member(spec: AgentSpec, *rest: Any) -> Member:
+    """Of the forge of the spec; a machine gets only the module that it needs."""
+    module = importlib.import_module("." + spec.forge, __package__)
+    made: Member = module.Forge(spec, *rest)
+    return made

@@ -1,0 +1,243 @@
+"""GitLab through python-gitlab, for a project or a group; gitlab.com and self-managed, at the root of its host or below.
+
+https://docs.gitlab.com/api/users/#create-a-runner and https://docs.gitlab.com/api/runners/. Every runner is made by itself, with
+a token of its own by which its machine joins and leaves: no token of the user's is needed there.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gitlab
+import requests
+from gitlab.exceptions import GitlabError
+
+from runner_action.errors import AuthError, ForgeError, RunnerBusy
+from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
+
+log = logging.getLogger(__name__)
+DOWNLOADS = "https://gitlab-runner-downloads.s3.amazonaws.com"
+ARCHITECTURES = {"x64": "amd64", "arm64": "arm64"}
+SYSTEMS = {"linux": "linux", "macos": "darwin"}
+NEW_RUNNERS = (16, 0)
+"""Since this version a runner is made with `POST /user/runners`; before, registration tokens are all there is."""
+SHORTEST_JOB = 600
+"""Seconds; GitLab takes no shorter `maximum_timeout`."""
+SIDE_BY_SIDE = 8
+NEEDED = ("create_runner", "manage_runner", "read_api")
+HINT = (
+    "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api` to restart jobs), of somebody who is Maintainer "
+    "of the project or Owner of the group. A job's own CI_JOB_TOKEN can never make runners: put a personal, project or group access token "
+    "into the masked variable REPO_TOKEN."
+)
+
+
+class GitLab:
+    """One project or group."""
+
+    def __init__(self, repository: Repository, token: Secret, api_url: str | None = None, certificates: str | None = None, downloads: str = DOWNLOADS) -> None:
+        """`api_url`: where the CI job says the API is; else it is looked for. `certificates`: PEM text of authorities to trust besides the usual ones."""
+        self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")
+        self._bundle = _bundle(certificates) if certificates else None
+        self._given_api, self._lock = api_url, threading.RLock()
+        self._known: dict[str, list[int]] = {}
+
+    # --- where it is
+
+    @cached_property
+    def _base(self) -> str:
+        """Address of the instance: below its host if a part of the path answers as GitLab's API does."""
+        if self._given_api:
+            return self._given_api.removesuffix("/api/v4")
+        parts = self._repository.path.split("/")
+        bases = ["/".join([self._repository.server, *parts[:number]]) for number in range(len(parts))]
+        return next((base for base in bases if self._answers(base)), bases[0]) if len(bases) > 1 and not bases[0].endswith("//gitlab.com") else bases[0]
+
+    def _answers(self, base: str) -> bool:
+        with translated("looking for its API"):
+            answer = requests.get(f"{base}/api/v4/version", headers={"PRIVATE-TOKEN": self._token.reveal()}, timeout=15, verify=self._bundle or True)
+        return answer.status_code in (200, 401, 403) and "json" in answer.headers.get("Content-Type", "")
+
+    @property
+    def api_url(self) -> str:
+        return f"{self._base}/api/v4"
+
+    @cached_property
+    def _client(self) -> gitlab.Gitlab:
+        # GitLab's own paging links may name a host that is not reachable from here: `keep_base_url`.
+        return gitlab.Gitlab(
+            self._base,
+            private_token=self._token.reveal(),
+            ssl_verify=self._bundle or True,
+            timeout=15,
+            per_page=100,
+            retry_transient_errors=True,
+            keep_base_url=True,
+            user_agent="cml-runner",
+        )
+
+    @cached_property
+    def _place(self) -> tuple[str, int, Mapping[str, Any]]:
+        """`projects` or `groups`, the id, and what GitLab tells of it."""
+        path = quote(self._repository.url.removeprefix(self._base).strip("/"), safe="")
+        for kind in ("projects", "groups"):
+            try:
+                found = self._get(f"/{kind}/{path}")
+            except NotThere:
+                continue
+            return kind, found["id"], found
+        raise NotThere(f"GitLab knows no project or group {self._repository.url}, or the token may not see it.", HINT)
+
+    def _get(self, path: str, **query: Any) -> Any:
+        with translated(f"GET {path}"):
+            return self._client.http_get(path, query_data=query)
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        with translated(f"POST {path}"):
+            return self._client.http_post(path, post_data=dict(body), max_retries=3)
+
+    # --- runners
+
+    def check(self) -> None:
+        """Makes nothing. Raises AuthError that names the scope that is missing."""
+        try:
+            scopes = self._get("/personal_access_tokens/self")["scopes"]
+        except NotThere:  # before 15.5
+            return
+        missing = [scope for scope in NEEDED if scope not in scopes]
+        if "api" not in scopes and missing:
+            raise AuthError(f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT)
+
+    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+        with self._lock, ThreadPoolExecutor(SIDE_BY_SIDE, "gitlab") as side_by_side:
+            checking = side_by_side.submit(self.check)
+            kind, number, _ = self._place
+            with translated("listing runners"):
+                listed = list(self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}))
+            checking.result()
+            details = list(side_by_side.map(self._tags, listed)) if labels else [frozenset[str]() for _ in listed]
+        self._known = {}
+        for one in listed:
+            self._known.setdefault(one["description"], []).append(one["id"])
+        return [
+            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=one.get("job_execution_status") == "active")
+            for one, tags in zip(listed, details, strict=True)
+        ]
+
+    def _tags(self, one: Mapping[str, Any]) -> frozenset[str]:
+        """Only the details of a runner tell its tags; asked of those that could serve."""
+        try:
+            return frozenset(self._get(f"/runners/{one['id']}")["tag_list"]) if _is_online(one) and not one["paused"] else frozenset()
+        except ForgeError as error:  # one of the instance's, which are not ours to look at
+            log.debug("%s", error)
+            return frozenset()
+
+    def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
+        """One question for each runner, by the id that it has since it was made."""
+        return [name for name, made in registrations.items() if _is_online(self._get(f"/runners/{made.runner_id}"))]
+
+    def registration_token(self) -> None:
+        """Each runner is made by itself."""
+
+    def removal_token(self) -> None:
+        """Each runner leaves with the token it joined with."""
+
+    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+        kind, number, told = self._place
+        if not self._known:
+            self.runners(labels=False)
+        for left_behind in self._known.pop(name, ()):
+            self.deregister(name, left_behind)
+        common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
+        if longest:
+            common["maximum_timeout"] = max(longest, SHORTEST_JOB)
+        if self._version >= NEW_RUNNERS:
+            whose = {"runner_type": "project_type", "project_id": number} if kind == "projects" else {"runner_type": "group_type", "group_id": number}
+            made = self._post("/user/runners", {**common, **whose})
+        else:
+            if not told.get("runners_token"):
+                raise AuthError("The token may not read the project's registration token, which this old GitLab needs.", HINT)
+            made = self._post("/runners", {**common, "token": told["runners_token"]})
+        return Registration(runner_token=Secret(made["token"]), runner_id=made["id"])
+
+    @cached_property
+    def _version(self) -> tuple[int, ...]:
+        major, minor = self._get("/version")["version"].split(".")[:2]
+        return int(major), int(minor)
+
+    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+        known = [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]
+        try:
+            for one in known:
+                # GitLab would delete it, and its job would fail without a reason.
+                if self._get(f"/runners/{one}/jobs", status="running", per_page=1):
+                    raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
+                with translated("deleting a runner"):
+                    self._client.http_delete(f"/runners/{one}")
+        except NotThere:
+            return False
+        return bool(known)
+
+    # --- the rest of a launch
+
+    def download(self, architecture: str, version: str, system: str = "linux") -> Download:
+        place = f"{self._downloads}/{'latest' if version == 'latest' else 'v' + version.removeprefix('v')}"
+        program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
+        with translated("the list of checksums"):
+            answer = requests.get(f"{place}/release.sha256", timeout=15)
+        sums = {words[1].lstrip("*./"): words[0] for words in map(str.split, answer.text.splitlines() if answer.ok else ()) if len(words) == 2}
+        if not (digest := sums.get(program)):
+            said = f"{place}/release.sha256 has no checksum of {program} (status {answer.status_code})."
+            raise ForgeError(said, "Check `runner-version` and `runner-downloads`.")
+        return Download(url=f"{place}/{program}", sha256=digest, version=version)
+
+    def launch_job(self, job: CiJob) -> LaunchJob | None:
+        """GitLab tells a job all about itself."""
+        return LaunchJob(run_id=job.run_id, id=job.id, name=job.name, project=job.project) if job.id else None
+
+
+def _is_online(one: Mapping[str, Any]) -> bool:
+    return bool(one.get("online")) or one.get("status") == "online"
+
+
+def _bundle(certificates: str) -> str:
+    """The usual authorities and these, in a file, as Requests wants it; gone with the process's other temporary files."""
+    with tempfile.NamedTemporaryFile("w", prefix="cml-runner-ca-", suffix=".pem", delete=False) as file:
+        file.write(Path(requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text("utf-8") + "\n" + certificates)
+    return file.name
+
+
+class NotThere(ForgeError):
+    """404: what was asked for does not exist, or the token may not see it."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """No exception of the library leaves this block, and no token: only GitLab's own message is passed on."""
+    try:
+        yield
+    except GitlabError as error:
+        raise _translate(error, doing) from None
+    except requests.RequestException as error:
+        hint = "Check the network, the proxy, `ca-certificates` and `repo`."
+        raise ForgeError(f"GitLab could not be reached for {doing}: {type(error).__name__}.", hint) from None
+
+
+def _translate(error: GitlabError, doing: str) -> ForgeError:
+    said = f"GitLab answered {error.response_code} to {doing}: {str(error.error_message).rstrip('.')}."
+    if error.response_code == 401:
+        return AuthError(f"{said} The token is wrong or expired, or is a job's own.", HINT)
+    if error.response_code == 403:
+        return AuthError(f"{said} The token lacks a scope, or its owner a role.", HINT)
+    if error.response_code == 404:
+        return NotThere(said, HINT)
+    return ForgeError(said, "If this repeats, look at your instance's health, for gitlab.com at https://status.gitlab.com.")
