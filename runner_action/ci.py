@@ -229,6 +229,16 @@ class GitHubFront:
                 file.write(report + "\n")
 
 
+DOTENV_LIMIT = 5120
+"""Bytes. https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsdotenv"""
+
+
+def dotenv_name(output: str) -> str:
+    """A variable of later jobs, there stronger than the job's own: all of ours begin with RUNNER or INSTANCE."""
+    name = output.upper().replace("-", "_")
+    return name if name.startswith(("RUNNER", "INSTANCE")) else f"RUNNER_{name}"
+
+
 class GitLabFront:
     """Plain lines, red errors, and a dotenv file for `artifacts: reports: dotenv`."""
 
@@ -251,8 +261,11 @@ class GitLabFront:
         print(f"{traceback}\n\x1b[31;1m{BUG}\x1b[0m", file=self._out, flush=True)
 
     def done(self, told: Mapping[str, str], report: str) -> None:
-        lines = (f"{name.upper().replace('-', '_')}={value}\n" for name, value in told.items() if name != "instanceIp")
-        self._file.write_text("".join(lines), encoding="utf-8")
+        lines = {name: f"{dotenv_name(name)}={value}\n" for name, value in told.items() if name != "instanceIp"}
+        if len("".join(lines.values()).encode()) > DOTENV_LIMIT:
+            logging.getLogger(__name__).warning("RUNNERS is left out of the dotenv report, which GitLab limits to %d bytes.", DOTENV_LIMIT)
+            lines.pop("runners")
+        self._file.write_text("".join(lines.values()), encoding="utf-8")
         print(report, file=self._out)
 
 

@@ -116,9 +116,18 @@ def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
     front.done(ci.outputs([ONE]), ci.summary(REPORT, request()))
     front.error(ConfigurationError("what", "do this"))
     lines = dict(line.split("=", 1) for line in (tmp_path / "cml-runner.env").read_text().splitlines())
-    assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["LAUNCH_SECONDS"]) == ("cml-1", "203.0.113.7", "31.25")
-    assert all(name.replace("_", "").isalnum() and name.isupper() for name in lines)
+    assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["RUNNER_LAUNCH_SECONDS"]) == ("cml-1", "203.0.113.7", "31.25")
+    assert all(re.fullmatch("(RUNNER|INSTANCE)[A-Z_]*", name) for name in lines), "a variable of a report is stronger than a job's own"
     assert "what\ndo this" in out.getvalue()
+
+
+def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(ci.outputs([ONE] * 20), "")
+    text = (tmp_path / "cml-runner.env").read_text()
+    assert len(text.encode()) < 5120
+    assert "RUNNER_NAME=cml-1\n" in text
+    assert "RUNNERS=" not in text
+    assert "RUNNERS is left out" in caplog.text
 
 
 def test_a_terminal_gets_a_block_or_json() -> None:

@@ -18,8 +18,6 @@ from .process import Child, run_to_end
 
 IMAGE = "ubuntu:24.04"
 """For jobs that name none, where there is Docker."""
-HOOK = "printf 'limit\\t%%s\\t%%s\\n' \"$CI_JOB_ID\" \"$CI_JOB_TIMEOUT\" >> '%s' 2>/dev/null || true"
-"""Before each job, in its own environment: the only place that knows its time limit."""
 STARTED, RECEIVED, FORBIDDEN, ENDED = "Starting runner for", "Checking for jobs... received", "Checking for jobs... forbidden", ("Job succeeded", "Job failed")
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
 QUIT_SECONDS = 3.0
@@ -31,7 +29,7 @@ class Forge(Member):
 
     credentials = "PRIVATE-TOKEN", "%s"
     _job: Tuple[str, int] = "", 0
-    _retired = _removed = False
+    _retired = False
 
     @property
     def command(self) -> Tuple[str, ...]:  # type: ignore[override]
@@ -39,7 +37,7 @@ class Forge(Member):
         return argv + (("--max-builds", "1") if self._spec.single else ())
 
     def join(self) -> Optional[str]:
-        """The runner was made by the launcher: here only its configuration is written, for the job user's eyes."""
+        """The launcher has made the runner; its token is all there is to joining."""
         return None
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
@@ -48,10 +46,10 @@ class Forge(Member):
         config.touch(0o600)
         if self._identity:
             shutil.chown(str(config), self._identity["user"], self._identity["group"])
-        config.write_text(toml(self.config(bool(docker), events)))
+        config.write_text(toml(self.config(bool(docker))), "utf-8")
         return dict(self._env)
 
-    def config(self, docker: bool, events: Path) -> Dict[str, Any]:
+    def config(self, docker: bool, sysfs: Path = Path("/sys")) -> Dict[str, Any]:
         """https://docs.gitlab.com/runner/configuration/advanced-configuration/"""
         spec = self._spec
         runner: Dict[str, Any] = {
@@ -60,27 +58,25 @@ class Forge(Member):
             "token": spec.runner_token,
             "executor": "docker" if docker else "shell",
             "environment": ["%s=%s" % pair for pair in spec.environment.items()],
-            "pre_build_script": HOOK % events,
         }
         if not docker:
             return {**runner, "shell": "bash", "builds_dir": str(self._folder / "builds"), "cache_dir": str(self._folder / "cache")}
-        volumes = ["/cache", "%s:%s" % (events, events), *spec.docker_volumes]
-        return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **({"gpus": "all"} if room.gpu() else {})}}
+        volumes = ["/cache", *spec.docker_volumes]
+        return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **({"gpus": "all"} if room.gpu(sysfs) else {})}}
 
     # --- its jobs
 
     def hook(self, words: List[str], at: float, born: float) -> List[Event]:
-        project, number = self._job
-        if len(words) != 3 or words[1] != str(number) or not words[2].isdigit():
-            return []
-        return [JobStarted(at, self._name(), float(words[2]), ref=(project, number, None))]
+        return []  # its own log tells of jobs
 
     def heard(self, line: str, at: float) -> List[Event]:
         try:
-            told = json.loads(line)
-            said = told["msg"]
-        except (ValueError, TypeError, KeyError):
+            return self._meant(json.loads(line), at)
+        except (ValueError, TypeError, KeyError, AttributeError):  # another's line
             return []
+
+    def _meant(self, told: Dict[str, Any], at: float) -> List[Event]:
+        said = told["msg"]
         if said.startswith(STARTED):
             return [Online(at)]
         if said.startswith(FORBIDDEN):
@@ -89,6 +85,7 @@ class Forge(Member):
             base = urlsplit(self._spec.api_url).path.rsplit("/api/", 1)[0]
             project = urlsplit(told.get("repo_url", "")).path[len(base) :].strip("/")
             self._job = project[:-4] if project.endswith(".git") else project, int(told["job"])
+            # GitLab has no limit of its own: a job that takes longer than its `timeout` has failed by itself.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
         return [JobFinished(at, self._name()), Settled(at)] if said.startswith(ENDED) and "job" in told else []
 
@@ -181,8 +178,9 @@ def _project(path: str) -> str:
 
 def toml(runner: Dict[str, Any]) -> str:
     """One runner's configuration; JSON's strings, numbers and lists are TOML's."""
-    lines = ["concurrent = 1", "[[runners]]"] + ["%s = %s" % (key, json.dumps(value)) for key, value in runner.items() if not isinstance(value, dict)]
-    for name, table in runner.items():
-        if isinstance(table, dict):
-            lines += ["[runners.%s]" % name] + ["%s = %s" % (key, json.dumps(value)) for key, value in table.items()]
-    return "\n".join(lines) + "\n"
+
+    def lines(table: Dict[str, Any]) -> List[str]:
+        return ["%s = %s" % (key, json.dumps(value, ensure_ascii=False)) for key, value in table.items() if not isinstance(value, dict)]
+
+    tables = [["[runners.%s]" % name, *lines(table)] for name, table in runner.items() if isinstance(table, dict)]
+    return "\n".join(["concurrent = 1", "[[runners]]", *lines(runner), *(line for table in tables for line in table)]) + "\n"

@@ -7,8 +7,10 @@ a token of its own by which its machine joins and leaves: no token of the user's
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +35,9 @@ NEW_RUNNERS = (16, 0)
 SHORTEST_JOB = 600
 """Seconds; GitLab takes no shorter `maximum_timeout`."""
 SIDE_BY_SIDE = 8
+TRIES = 6
+"""Some six seconds in all, as the library waits twice as long each time; left to itself it would go on for a hundred."""
+EXECUTION = "job_execution_status"
 NEEDED = ("create_runner", "manage_runner", "read_api")
 HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api` to restart jobs), of somebody who is Maintainer "
@@ -48,8 +53,10 @@ class GitLab:
         """`api_url`: where the CI job says the API is; else it is looked for. `certificates`: PEM text of authorities to trust besides the usual ones."""
         self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")
         self._bundle = _bundle(certificates) if certificates else None
+        if self._bundle:
+            weakref.finalize(self, os.unlink, self._bundle)
         self._given_api, self._lock = api_url, threading.RLock()
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, list[int]] | None = None
 
     # --- where it is
 
@@ -63,8 +70,9 @@ class GitLab:
         return next((base for base in bases if self._answers(base)), bases[0]) if len(bases) > 1 and not bases[0].endswith("//gitlab.com") else bases[0]
 
     def _answers(self, base: str) -> bool:
+        """Asked without the token: what stands there need not be GitLab."""
         with translated("looking for its API"):
-            answer = requests.get(f"{base}/api/v4/version", headers={"PRIVATE-TOKEN": self._token.reveal()}, timeout=15, verify=self._bundle or True)
+            answer = requests.get(f"{base}/api/v4/version", timeout=15, verify=self._bundle or True, allow_redirects=False)
         return answer.status_code in (200, 401, 403) and "json" in answer.headers.get("Content-Type", "")
 
     @property
@@ -99,15 +107,17 @@ class GitLab:
 
     def _get(self, path: str, **query: Any) -> Any:
         with translated(f"GET {path}"):
-            return self._client.http_get(path, query_data=query)
+            return self._client.http_get(path, query_data=query, max_retries=TRIES)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Once: a runner that was made while its answer was lost would stay for ever."""
         with translated(f"POST {path}"):
-            return self._client.http_post(path, post_data=dict(body), max_retries=3)
+            return self._client.http_post(path, post_data=dict(body), retry_transient_errors=False)
 
     # --- runners
 
-    def check(self) -> None:
+    @cached_property
+    def _checked(self) -> None:
         """Makes nothing. Raises AuthError that names the scope that is missing."""
         try:
             scopes = self._get("/personal_access_tokens/self")["scopes"]
@@ -119,27 +129,41 @@ class GitLab:
 
     def runners(self, *, labels: bool = True) -> Sequence[Runner]:
         with self._lock, ThreadPoolExecutor(SIDE_BY_SIDE, "gitlab") as side_by_side:
-            checking = side_by_side.submit(self.check)
-            kind, number, _ = self._place
-            with translated("listing runners"):
-                listed = list(self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}))
+            checking = side_by_side.submit(lambda: self._checked)
+            side_by_side.submit(lambda: self._version)  # asked for now, wanted when runners are made
+            try:
+                listed = self._listed()
+            except AuthError:
+                checking.result()  # which scope is missing says more than that something is
+                raise
             checking.result()
-            details = list(side_by_side.map(self._tags, listed)) if labels else [frozenset[str]() for _ in listed]
+            details = list(side_by_side.map(self._details, listed)) if labels else [(frozenset[str](), _is_busy(one)) for one in listed]
         self._known = {}
         for one in listed:
             self._known.setdefault(one["description"], []).append(one["id"])
         return [
-            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=one.get("job_execution_status") == "active")
-            for one, tags in zip(listed, details, strict=True)
+            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=busy)
+            for one, (tags, busy) in zip(listed, details, strict=True)
         ]
 
-    def _tags(self, one: Mapping[str, Any]) -> frozenset[str]:
-        """Only the details of a runner tell its tags; asked of those that could serve."""
+    def _listed(self) -> list[dict[str, Any]]:
+        kind, number, _ = self._place
+        with translated("listing runners"):
+            return [dict(one) for one in self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}, max_retries=TRIES)]
+
+    def _details(self, one: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
+        """Tags, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
+        if not _is_online(one) or one["paused"]:
+            return frozenset(), False
         try:
-            return frozenset(self._get(f"/runners/{one['id']}")["tag_list"]) if _is_online(one) and not one["paused"] else frozenset()
+            busy = _is_busy(one) if EXECUTION in one else self._has_job(one["id"])
+            return frozenset(self._get(f"/runners/{one['id']}")["tag_list"]), busy
         except ForgeError as error:  # one of the instance's, which are not ours to look at
             log.debug("%s", error)
-            return frozenset()
+            return frozenset(), False
+
+    def _has_job(self, number: int) -> bool:
+        return bool(self._get(f"/runners/{number}/jobs", status="running", per_page=1))
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
         """One question for each runner, by the id that it has since it was made."""
@@ -153,9 +177,9 @@ class GitLab:
 
     def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
         kind, number, told = self._place
-        if not self._known:
+        if self._known is None:
             self.runners(labels=False)
-        for left_behind in self._known.pop(name, ()):
+        for left_behind in (self._known or {}).pop(name, ()):
             self.deregister(name, left_behind)
         common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
         if longest:
@@ -167,6 +191,8 @@ class GitLab:
             if not told.get("runners_token"):
                 raise AuthError("The token may not read the project's registration token, which this old GitLab needs.", HINT)
             made = self._post("/runners", {**common, "token": told["runners_token"]})
+        if self._known is not None:
+            self._known[name] = [made["id"]]
         return Registration(runner_token=Secret(made["token"]), runner_id=made["id"])
 
     @cached_property
@@ -179,10 +205,10 @@ class GitLab:
         try:
             for one in known:
                 # GitLab would delete it, and its job would fail without a reason.
-                if self._get(f"/runners/{one}/jobs", status="running", per_page=1):
+                if self._has_job(one):
                     raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
                 with translated("deleting a runner"):
-                    self._client.http_delete(f"/runners/{one}")
+                    self._client.http_delete(f"/runners/{one}", max_retries=TRIES)
         except NotThere:
             return False
         return bool(known)
@@ -209,8 +235,12 @@ def _is_online(one: Mapping[str, Any]) -> bool:
     return bool(one.get("online")) or one.get("status") == "online"
 
 
+def _is_busy(one: Mapping[str, Any]) -> bool:
+    return one.get(EXECUTION) == "active"
+
+
 def _bundle(certificates: str) -> str:
-    """The usual authorities and these, in a file, as Requests wants it; gone with the process's other temporary files."""
+    """The usual authorities and these, in a file, as Requests wants it."""
     with tempfile.NamedTemporaryFile("w", prefix="cml-runner-ca-", suffix=".pem", delete=False) as file:
         file.write(Path(requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text("utf-8") + "\n" + certificates)
     return file.name

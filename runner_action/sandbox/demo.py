@@ -1,4 +1,5 @@
-"""`cml-runner sandbox`: the whole story on this machine, to watch and to be sure: launch, online, a job, idle, gone.
+"""`cml-runner sandbox`: the whole story on this machine, to watch and to be sure: launch, online, a job, interrupted, started again
+on another machine, idle, gone.
 
 Real launcher, real agent, real processes; the forge and the cloud are the embedded world's. Ends by asking both sides what is left.
 """
@@ -6,28 +7,30 @@ Real launcher, real agent, real processes; the forge and the cloud are the embed
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
-from runner_action import ci, console, inputs
+from runner_action import console
 from runner_action.cli import signals
-from runner_action.forges import forge_for
-from runner_action.launch import Launch
-from runner_action.model import Launched, ProviderName
-from runner_action.providers import provider_for
+from runner_action.model import ForgeName
+from runner_action.sandbox.jobs import Job
+from runner_action.sandbox.systemd import die_with_parent
 from runner_action.sandbox.world import World
-from runner_action.waiting import SystemClock
 
 LABEL = "cml-demo"
 IDLE_SECONDS = 3
-PATIENCE = 25.0
+NOTICE_SECONDS = 120
+PATIENCE = 40.0
+RUNNERS_OWN = re.compile(r"/jobs/(request|\d+|\d+/trace)$")
+"""What gitlab-runner says all the time; GitHub's runner has a language of its own."""
 
 
 class Story:
@@ -37,6 +40,8 @@ class Story:
         self.world, self.screen, self.single = world, screen, single
         self.began = time.monotonic()
         self.steps: list[tuple[str, float, float]] = []
+        self.told = ""
+        self._run = world.forge.queue_run()
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
@@ -48,57 +53,93 @@ class Story:
         self.screen.print(f"[green]✓[/green] {done} [dim]({end - start:.1f} s)[/dim]")
 
     def play(self) -> None:
-        forge, ec2 = self.world.github.forge, self.world.ec2
-        with self.step("Launching: token check, image and network look-ups, registration, RunInstances, waiting until online", "runner online"):
-            launched = self._launch()
-        instance = launched.instance
-        assert instance is not None
-        self.screen.print(f"  runner [cyan]{launched.runner_name}[/cyan] on [cyan]{instance.id}[/cyan] ({instance.instance_type}, {instance.zone})")
-        with self.step(f"A job with label {LABEL} is waiting for a runner", "job taken by the runner"):
-            job = forge.queue_job([LABEL], seconds=1.5, command="echo training")
-            forge.wait(lambda: job.runner_name, "the job to be taken", PATIENCE)
+        """A pipeline of two jobs, as in the README: one launches a machine, the other needs it."""
+        forge, ec2 = self.world.forge, self.world.ec2
+        forge.add_job(self._run, "launch", ["hosted"], hosted=self._launch)
+        # The first time it lasts, to be interrupted.
+        work = "true" if self.single else f"mkdir {self.world.folder}/first 2>/dev/null && sleep 60; echo training"
+        forge.add_job(self._run, "train", [LABEL], 1.5, work, needs=["launch"])
+        first = self._machine(1)
+        if not self.single:
+            with self.step(f"EC2 takes the spot machine in {NOTICE_SECONDS} s: the agent ends the job and restarts what is needed", "restarted by the agent"):
+                self._wait_for_stage(first, "job-started")
+                self.world.metadata.notice(first, NOTICE_SECONDS)
+                forge.wait(lambda: self._try("launch", 2), "the launch job to be started again", PATIENCE)
+            self._machine(2)
+        job = self._job("train", 1 if self.single else 2)
         with self.step("The job runs", "job done"):
             forge.wait(lambda: job.status == "completed", "the job to end", PATIENCE)
-        if job.runner_name != launched.runner_name or job.conclusion != "success":
+        if job.conclusion != "success":
             raise AssertionError(f"the job ended with {job.conclusion} on {job.runner_name}")
         if not self.single:
             with self.step(f"Idle for {IDLE_SECONDS} s, as idle-timeout says", "idle timeout reached"):
-                self._wait_for_stage(instance.id, "leaving")
+                self._wait_for_stage(list(ec2.living)[-1], "leaving")
         with self.step("Leaving: off the forge's list, then power off", "runner deregistered"):
             forge.wait(lambda: not forge.seats(), "the runner to be off the list", PATIENCE)
         with self.step("EC2 ends the instance that powered itself off", "instance terminated"):
             forge.wait(lambda: not ec2.alive(), "the instance to end", PATIENCE)
 
-    def _launch(self) -> Launched:
-        flags = {"cloud": ["aws"], "labels": [LABEL], "idle-timeout": [str(IDLE_SECONDS)], "single": ["true" if self.single else "false"]}
-        environ = self.world.environ()
-        os.environ.update(environ)  # boto3 reads its own variables
-        request, _ = inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda _: None)
-        clock = SystemClock()
-        forge = partial(forge_for, request)
-        provider = partial(provider_for, ProviderName.AWS, clock)
-        launch = Launch(request, ci.run_of({}), forge, provider, clock, clock.monotonic())
-        return launch.launch().launched[0]
+    def _machine(self, number: int) -> str:
+        """The launch job, that many times begun, brings a machine, and the training job is taken. Returns the instance."""
+        forge = self.world.forge
+        with self.step("The launch job: token check, image and network look-ups, registration, RunInstances, waiting until online", "runner online"):
+            if number == 1:
+                forge.begin(self._run)
+            launch = self._job("launch", number)
+            forge.wait(lambda: launch.status == "completed", "the launch job to end", PATIENCE)
+        if launch.conclusion != "success":
+            raise AssertionError(f"the launch job failed:\n{self.told}")
+        with self.step(f"A job with label {LABEL} is waiting for a runner", "job taken by the runner"):
+            job = self._job("train", number)
+            forge.wait(lambda: job.runner_name, "the job to be taken", PATIENCE)
+        instance = list(self.world.ec2.living)[-1]
+        self.screen.print(f"  job [cyan]{job.name} {job.id}[/cyan] runs on [cyan]{job.runner_name}[/cyan], instance [cyan]{instance}[/cyan]")
+        return instance
+
+    def _launch(self, job: Job) -> str:
+        """The launch job, on one of the forge's own machines: the launcher as a process, told all by its environment."""
+        folder = self.world.folder / f"job-{job.id}"
+        folder.mkdir()
+        words = ["--cloud=aws", f"--labels={LABEL}", f"--idle-timeout={IDLE_SECONDS}", *(["--single"] if self.single else ["--cloud-spot"])]
+        environ = {"PATH": os.environ["PATH"], **self.world.job_environ(job.run_id, job.id, job.name, job.attempt, job.runner_name)}
+        command = [sys.executable, "-m", "runner_action", "launch", *words]
+        # The child's last word is for whoever looks into a failure.
+        done = subprocess.run(
+            command, env={**environ, "CI_PROJECT_DIR": str(folder)}, cwd=folder, stdout=-1, stderr=-2, text=True, check=False, preexec_fn=die_with_parent
+        )
+        self.told = done.stdout
+        return "failure" if done.returncode else "success"
+
+    def _try(self, name: str, number: int) -> Job | None:
+        tries = [job for job in self._run.all_jobs if job.name == name]
+        return tries[number - 1] if len(tries) >= number else None
+
+    def _job(self, name: str, number: int) -> Job:
+        self.world.forge.wait(lambda: self._try(name, number), f"job {name}, time {number}", PATIENCE)
+        job = self._try(name, number)
+        assert job
+        return job
 
     def _wait_for_stage(self, instance_id: str, stage: str) -> None:
         def said() -> bool:
             return any(line["stage"] == stage for line in console.said(self.world.ec2.console(instance_id)))
 
-        self.world.github.forge.wait(said, f"the machine to say {stage}", PATIENCE)
+        self.world.forge.wait(said, f"the machine to say {stage}", PATIENCE)
 
     # --- at the end
 
     def show(self) -> None:
         """Where the seconds went, and what the servers saw."""
-        total = max(end for _, _, end in self.steps)
+        total = max((end for _, _, end in self.steps), default=1.0)
         table = Table(title="Where the seconds went", box=None, title_justify="left")
         for done, start, end in self.steps:
             before, long = int(40 * start / total), max(1, int(40 * (end - start) / total))
             table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * long, style="cyan")
         self.screen.print(table)
         self.screen.print("EC2 was asked: " + ", ".join(self.world.ec2.actions()))
-        told = [f"{method} …{path.removeprefix('/api/v3/repos/octo/train')} {status}" for method, path, status in self.world.github.requests]
-        self.screen.print("GitHub was asked: " + ", ".join(told))
+        server = self.world.server
+        told = [f"{method} …{path.removeprefix(server.api)} {status}" for method, path, status in server.requests if not RUNNERS_OWN.search(path)]
+        self.screen.print(f"{'GitHub' if self.world.kind is ForgeName.GITHUB else 'GitLab'} was asked: " + ", ".join(told))
         for instance_id in self.world.ec2.living:
             stages = " → ".join(str(line["stage"]) for line in console.said(self.world.ec2.console(instance_id)) if line["stage"] != "runner")
             self.screen.print(f"The machine {instance_id} said: {stages}")
@@ -107,19 +148,19 @@ class Story:
 def main(words: Sequence[str]) -> int:
     """0: the story went as told and nothing is left."""
     parser = argparse.ArgumentParser(prog="cml-runner sandbox", description="Plays the whole story on this machine, without any account.")
-    parser.add_argument("--single", action="store_true", help="a runner for one job, registered just in time")
-    single = parser.parse_args(list(words)).single
-    logging.getLogger("runner_action").setLevel(logging.ERROR)
+    parser.add_argument("--forge", choices=[name.value for name in ForgeName], default=ForgeName.GITHUB.value, help="whose jobs they are")
+    parser.add_argument("--single", action="store_true", help="a runner for one job, that nothing interrupts")
+    given = parser.parse_args(list(words))
     screen = Console(highlight=False)
-    with signals(), World() as world:
-        story = Story(world, screen, single)
+    with signals(), World(given.forge) as world:
+        story, whole = Story(world, screen, given.single), False
         try:
             story.play()
+            whole = True
         except (AssertionError, TimeoutError) as error:
             screen.print(f"[red]✗[/red] {error}")
         story.show()
-        left, ever = _left(world), world.github.forge.ever
-    whole = len(story.steps) == (5 if single else 6)
+        left, ever = _left(world), world.forge.ever
     verdict = "no runner, no instance and no process is left" if not left else "LEFT: " + ", ".join(left)
     mark = "✓" if whole and not left else "✗"
     screen.print(f"[bold]{mark} Runners registered: {len(ever)}. Instances made: {len(world.ec2.living)}. Now {verdict}.[/bold]")

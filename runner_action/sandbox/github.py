@@ -8,62 +8,32 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
-import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, request
-from werkzeug.serving import make_server
 
 from runner_action.sandbox import runs
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
+from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
 
 EXPIRES = "2026-11-23T12:00:00.000Z"
 GROUP = 1
 
 
-@dataclass
-class Fault:
-    """Requests that match are answered with `status`, `times` times."""
-
-    method: str
-    path: re.Pattern[str]
-    status: int
-    times: int
-    body: Mapping[str, object]
-
-
-@dataclass
-class FakeGitHub:
+class FakeGitHub(Served):
     """`tokens`: accepted token -> `admin` or `readonly`."""
 
-    tokens: Mapping[str, str]
-    repository: str = "octo/train"
-    requests: list[tuple[str, str, int]] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    def __init__(self, tokens: Mapping[str, str], repository: str = "octo/train") -> None:
+        self.tokens, self.repository = tokens, repository
         self.forge = Forge()
         self._archive = tarball()
         app = Flask("github")
         self._routes(app)
-        self._server = make_server("127.0.0.1", 0, app, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(app, "/api/v3")
         self.repo_url = f"{self.url}/{self.repository}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def fail(self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None) -> None:
-        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}))
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     # --- routes
 
@@ -87,21 +57,13 @@ class FakeGitHub:
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         for verb in ("open", "poll", "watch", "completed", "close"):
             app.add_url_rule(f"/_runner/{verb}", verb, self._runner_side, methods=["POST"], defaults={"verb": verb})
-        app.after_request(self._record)
-
-    def _record(self, response: Response) -> Response:
-        if request.path.startswith("/api/v3"):
-            self.requests.append((request.method, request.path, response.status_code))
-        return response
 
     def _guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The token, the repository and the faults come before every answer."""
 
         def guarded(**given: Any) -> Any:
-            for fault in self.faults:
-                if fault.times > 0 and fault.method == request.method and fault.path.search(request.path):
-                    fault.times -= 1
-                    return dict(fault.body), fault.status
+            if failing := self.fault():
+                return failing
             kind = self.tokens.get(request.headers.get("Authorization", "").partition(" ")[2])
             if kind is None:
                 return _refused(401, "Bad credentials")

@@ -38,6 +38,8 @@ class Job:
     runner_name: str = ""
     attempt: int = 1
     cancelled: bool = False
+    reason: str = ""
+    """Why it failed, in GitLab's words."""
     notes: list[Note] = field(default_factory=list)
     began: float = field(default_factory=time.time)
 
@@ -87,10 +89,15 @@ class Seat:
     name: str
     labels: tuple[str, ...]
     ephemeral: bool
+    untagged: bool = False
+    """Takes jobs that ask for no label, too."""
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     online: bool = False
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
+
+    def takes(self, job: Job) -> bool:
+        return job.labels <= set(self.labels) and (bool(job.labels) or self.untagged)
 
 
 class Forge:
@@ -172,17 +179,20 @@ class Forge:
     def token_kind(self, token: str) -> str | None:
         return self._tokens.get(token)
 
-    def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool) -> Seat:
+    def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool, untagged: bool = False) -> Seat:
         with self._changed:
             self._last_id += 1
-            seat = self._seats[self._last_id] = Seat(self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral)
+            seat = self._seats[self._last_id] = Seat(self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral, untagged)
             self.ever.append(name)
             self._changed.notify_all()
         return seat
 
-    def remove(self, runner_id: int) -> bool:
+    def remove(self, runner_id: int, *, force: bool = False) -> bool:
+        """Returns whether it was there. A runner with a job stays, or its job fails with `force`."""
         with self._changed:
             seat = self._seats.get(runner_id)
+            if seat and force:
+                self._over(seat, "failure")
             if seat and seat.job:
                 raise Refusal(f'Runner "{seat.name}" is still running a job"')
             self._changed.notify_all()
@@ -202,7 +212,7 @@ class Forge:
         end = time.monotonic() + wait
         with self._changed:
             while seat.id in self._seats:
-                job = next((job for job in self._jobs if job.status == "queued" and job.labels <= set(seat.labels)), None)
+                job = next((job for job in self._jobs if job.status == "queued" and seat.takes(job)), None)
                 if job and seat.online:
                     job.status, job.runner_name, seat.job = "in_progress", seat.name, job
                     self._changed.notify_all()
@@ -212,10 +222,11 @@ class Forge:
                 self._changed.wait(max(end - time.monotonic(), 0.01))
         return None
 
-    def complete(self, seat: Seat, conclusion: str, notes: Sequence[Note] = ()) -> None:
+    def complete(self, seat: Seat, conclusion: str, notes: Sequence[Note] = (), reason: str = "") -> None:
         with self._changed:
             if seat.job:
                 seat.job.notes += notes
+                seat.job.reason = reason
             self._over(seat, conclusion)
             self._changed.notify_all()
 
@@ -297,3 +308,34 @@ class Forge:
                     run.jobs.append(old)
             self._settle(run)
             self._changed.notify_all()
+
+    # --- as GitLab does it: job by job, in the same pipeline
+
+    def cancel_job(self, job: Job, *, force: bool) -> None:
+        """A running one is only told, unless by force. What needs it is skipped."""
+        with self._changed:
+            job.cancelled = True
+            seat = self.by_name(job.runner_name)
+            if force and seat and seat.job is job:
+                self._over(seat, "cancelled")
+            elif job.status in ("waiting", "queued"):
+                job.status, job.conclusion = "completed", "cancelled"
+                self._settle(self._runs[job.run_id])
+            self._changed.notify_all()
+
+    def retry_job(self, job: Job) -> Job:
+        """A new job in its place, and those that were skipped for it wait again. Raises Refusal unless it has ended and was not retried."""
+        with self._changed:
+            run = self._runs[job.run_id]
+            if job not in run.jobs or job.conclusion not in ("success", "failure", "cancelled"):
+                raise Refusal("403 Forbidden - Job is not retryable")
+            place = run.jobs.index(job)
+            new = self.add_job(run, job.name, sorted(job.labels), job.seconds, job.command, job.needs, job.hosted)
+            run.jobs[place] = run.jobs.pop()
+            waiting = run.dependants({job.name})
+            for other in run.jobs:
+                if other.name in waiting and other.conclusion == "skipped":
+                    other.status, other.conclusion = "waiting", ""
+            self._settle(run)
+            self._changed.notify_all()
+        return new

@@ -54,10 +54,15 @@ def start(argv: list[str], folder: Path, **more: Any) -> tuple[Child, queue.Queu
 
 
 def gone(pid: int, seconds: float = 5) -> bool:
-    stat, end = Path(f"/proc/{pid}/stat"), time.monotonic() + seconds
-    while stat.exists() and ") Z" not in stat.read_text() and time.monotonic() < end:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if ") Z" in Path(f"/proc/{pid}/stat").read_text():
+                return True
+        except OSError:  # no longer there, or going while it is read
+            return True
         time.sleep(0.02)
-    return not stat.exists() or ") Z" in stat.read_text()
+    return False
 
 
 def first_line(file: Path) -> str:

@@ -1,6 +1,7 @@
-"""GitHub's own API description as a judge: every request of ours and every answer of our fake must fit it.
+"""The forges' own API descriptions as judges: every request of ours and every answer of our fakes must fit them.
 
-The description comes from npm (`@octokit/openapi`, installed by `make test`); where npm is missing the tests are skipped, and say so.
+GitHub's comes from npm (`@octokit/openapi`, installed by `make test`); where npm is missing the tests are skipped, and say so. GitLab's
+is in no package: it is read from `../shared/contracts`, and where that is not the tests run unjudged, and say so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -21,14 +23,47 @@ from openapi_core.contrib.requests import RequestsOpenAPIRequest, RequestsOpenAP
 from requests.structures import CaseInsensitiveDict
 
 FOLDER = Path(__file__).parents[1] / "node_modules" / "@octokit" / "openapi" / "generated"
+GITLAB = Path(__file__).parents[3] / "shared" / "contracts" / "gitlab-openapi-v3-corrected.json"
+GITLAB_MISSING = f"SKIPPED LOUDLY: GitLab's API description is missing ({GITLAB.name} in ../shared/contracts): nothing of GitLab's was judged"
 
 
 def description(name: str, *paths: str) -> dict[str, Any]:
-    """The named description with the paths that hold one of `paths`, and what these refer to."""
+    """GitHub's description of that name, as far as these paths go."""
     file = FOLDER / f"{name}.json"
     if not file.exists():
         pytest.skip("SKIPPED LOUDLY: GitHub's API description is missing; `npm ci --prefix tests` brings it")
-    whole = json.loads(file.read_text("utf-8"))
+    return trimmed(json.loads(file.read_text("utf-8")), *paths)
+
+
+def gitlab_description() -> dict[str, Any] | None:
+    """None where it is missing."""
+    if not GITLAB.exists():
+        return None
+    whole = json.loads(GITLAB.read_text("utf-8"))
+    # Grape calls a string what it has no type for; ids of groups are numbers: https://docs.gitlab.com/api/groups/#get-a-single-group
+    whole["components"]["schemas"]["API_Entities_GroupDetail"]["properties"]["id"] = {"type": "integer"}
+    # A project is its number or its path everywhere, be it said or not: https://docs.gitlab.com/api/jobs/#get-a-single-job
+    for path, entry in whole["paths"].items():
+        for parameter in [one for operation in entry.values() for one in operation.get("parameters", ()) if "/projects/{id}" in path]:
+            if (parameter["in"], parameter["name"]) == ("path", "id"):
+                parameter["schema"] = {"type": "string"}
+    # gitlab-runner itself sends this token in the body (UnregisterRunnerRequest of its network/gitlab.go), where no log of addresses has it.
+    leaving = whole["paths"]["/api/v4/runners"]["delete"]
+    (token,) = leaving.pop("parameters")
+    schema = {"type": "object", "properties": {"token": token["schema"]}, "required": ["token"]}
+    leaving["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    whole["paths"] = {path.removeprefix("/api/v4"): entry for path, entry in whole["paths"].items()}
+    return trimmed(whole, "/runners", "/jobs", "/version", "/personal_access_tokens/self", "/projects/{id}", "/groups/{id}")
+
+
+def gitlab_judge(base: str, undeclared: tuple[int, ...] = (401, 404)) -> Contract | nullcontext[None]:
+    """For the GitLab at that address; nobody where the description is missing."""
+    document = gitlab_description()
+    return Contract(document, f"{base}/api/v4", undeclared) if document else nullcontext()
+
+
+def trimmed(whole: dict[str, Any], *paths: str) -> dict[str, Any]:
+    """The paths that hold one of `paths`, and what these refer to."""
     chosen = {path: entry for path, entry in whole["paths"].items() if any(part in path for part in paths)}
     kept: dict[str, Any] = {"openapi": whole["openapi"], "info": whole["info"], "paths": chosen, "components": {}}
     todo, seen = list(_references(chosen)), set()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.model import ForgeName
 from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.world import World
 
@@ -22,18 +23,9 @@ class Launcher:
 
     def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
         self.world, self.folder = world, folder
-        self.files = {"GITHUB_OUTPUT": str(folder / "output"), "GITHUB_STEP_SUMMARY": str(folder / "summary")}
+        self.files = {"GITHUB_OUTPUT": str(folder / "output"), "GITHUB_STEP_SUMMARY": str(folder / "summary"), "CI_PROJECT_DIR": str(folder)}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        github = {
-            "GITHUB_ACTIONS": "true",
-            "GITHUB_SERVER_URL": world.github.url,
-            "GITHUB_API_URL": f"{world.github.url}/api/v3",
-            "GITHUB_REPOSITORY": "octo/train",
-        }
-        job = {"GITHUB_RUN_ID": "77", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "launch", "GITHUB_ACTION": "__self", "RUNNER_NAME": "hosted"}
-        everything = {**base, **world.environ(), **github, **job, **self.files, **environ}
-        for name in ("CML_RUNNER_REPO", "CML_RUNNER_DRIVER"):
-            everything.pop(name)  # told by the job, as for users
+        everything = {**base, **world.job_environ(), **self.files, **environ}
         words = ["--cloud=aws", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
         command = [sys.executable, "-m", "runner_action", *words]
         self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -47,7 +39,8 @@ class Launcher:
 
     @property
     def outputs(self) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in Path(self.files["GITHUB_OUTPUT"]).read_text("utf-8").splitlines())
+        file = self.folder / ("output" if self.world.kind is ForgeName.GITHUB else "cml-runner.env")
+        return dict(line.split("=", 1) for line in file.read_text("utf-8").splitlines())
 
     @property
     def summary(self) -> str:
@@ -84,15 +77,15 @@ def launch(world: World, tmp_path: Path) -> Iterator[Launch]:
         one.process.communicate()
 
 
-def training(world: World, launch: Launch, *argv: str, command: str = "", label: str = "train") -> Run:
-    """A run of two jobs, as in the README: one on GitHub's machine that launches, and one that needs it and runs on what was launched.
+def training(world: World, launch: Launch, *argv: str, command: str = "", label: str = "train", lasting: bool = True) -> Run:
+    """A run of two jobs, as in the README: one on the forge's machine that launches, and one that needs it and runs on what was launched.
 
-    On the first attempt the second job lasts for a minute, on others it is short.
+    The first time it runs the second job lasts for a minute, unless not `lasting`; after that it is short.
     """
-    run = world.github.forge.queue_run()
+    run = world.forge.queue_run()
 
     def launching(job: Job) -> str:
-        environ = {"GITHUB_RUN_ID": str(run.id), "GITHUB_RUN_ATTEMPT": str(job.attempt), "RUNNER_NAME": job.runner_name}
+        environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
         launcher = launch(f"--labels={label}", *argv, **environ)
         try:
             code = launcher.wait()
@@ -101,14 +94,17 @@ def training(world: World, launch: Launch, *argv: str, command: str = "", label:
         job.notes += launcher.notes
         return "failure" if code else "success"
 
-    world.github.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
-    work = f'test "$GITHUB_RUN_ATTEMPT" != 1 || sleep 60; {command}'
-    world.github.forge.add_job(run, "train", [label], 0.2, work, needs=["launch"])
-    return world.github.forge.begin(run)
+    world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
+    first = f"mkdir {world.folder}/first-of-{run.id} 2>/dev/null && sleep 60; " if lasting else ""
+    work = first + (command or "true")
+    world.forge.add_job(run, "train", [label], 0.2, work, needs=["launch"])
+    return world.forge.begin(run)
 
 
-def job_of(run: Run, name: str, attempt: int) -> Job | None:
-    return next((job for job in run.all_jobs if (job.name, job.attempt) == (name, attempt)), None)
+def job_of(run: Run, name: str, number: int) -> Job | None:
+    """Its first, second, … try."""
+    tries = [job for job in run.all_jobs if job.name == name]
+    return tries[number - 1] if len(tries) >= number else None
 
 
 def busy(world: World, run: Run, attempt: int = 1) -> Job:

@@ -102,7 +102,7 @@ def test_the_restart_limit_is_kept_and_told(world: World, launch: Launch) -> Non
 def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: Launch) -> None:
     """The job would wait for a day for a machine that is gone."""
     forge = world.github.forge
-    run = training(world, launch, "--idle-timeout=60", label="train")
+    run = training(world, launch, "--idle-timeout=60", lasting=False)
     until(lambda: job_of(run, "launch", 1) and world.ec2.living, "the machine", 40)
     instance = only_machine(world)
     said(world, instance, "online")

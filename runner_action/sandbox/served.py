@@ -1,0 +1,63 @@
+"""A service of the embedded world over HTTP: every call recorded, any of them failing when told to."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.serving import make_server
+
+
+@dataclass
+class Fault:
+    """Requests that match are answered with `status`, `times` times; `late`: after they were done, as when an answer is lost."""
+
+    method: str
+    path: re.Pattern[str]
+    status: int
+    times: int
+    body: Mapping[str, object]
+    late: bool
+
+
+@dataclass
+class Served:
+    """`requests`: method, path and status of all calls of the public API, which begins with `api`. `tls`: files of certificate and key."""
+
+    app: Flask
+    api: str
+    tls: tuple[str, str] | None = None
+    requests: list[tuple[str, str, int]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.app.after_request(self._record)
+        self._server = make_server("127.0.0.1", 0, self.app, threaded=True, ssl_context=self.tls)
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def fail(self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None, *, late: bool = False) -> None:
+        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late))
+
+    def fault(self, *, late: bool = False) -> Any:
+        """The answer to a request that has to fail; None for others."""
+        for fault in self.faults:
+            if fault.times > 0 and fault.late is late and fault.method == request.method and fault.path.search(request.path):
+                fault.times -= 1
+                return dict(fault.body), fault.status
+        return None
+
+    def _record(self, response: Response) -> Response:
+        if request.path.startswith(self.api):
+            self.requests.append((request.method, request.path, response.status_code))
+        return response

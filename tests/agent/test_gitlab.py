@@ -1,0 +1,153 @@
+"""The agent with gitlab-runner: its configuration, what its log means, and how it is asked to end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner_action.agent import gitlab, restart
+from runner_action.agent.events import Event, JobFinished, JobStarted, Online, RunnerExited, Settled
+from runner_action.agent.process import Child
+from tests.fakes import agent_spec
+
+
+def forge(tmp_path: Path, **fields: Any) -> gitlab.Forge:
+    (tmp_path / "runner").mkdir(exist_ok=True)
+    where = {"api_url": "https://git.test/code/api/v4", "repository_url": "https://git.test/code/octo/train"}
+    spec = agent_spec(**{"forge": "gitlab", "runner_token": "glrt-x", **where, **fields})
+    return gitlab.Forge(spec, tmp_path / "runner", {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}, {})
+
+
+def docker(tmp_path: Path, code: int) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "bin" / "docker").chmod(0o755)
+
+
+def written(one: gitlab.Forge, tmp_path: Path) -> str:
+    assert one.environment(tmp_path, tmp_path / "jobs") == {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}
+    config = tmp_path / "runner/config.toml"
+    assert config.stat().st_mode & 0o777 == 0o600
+    return config.read_text("utf-8")
+
+
+def test_without_docker_jobs_run_in_the_shell(tmp_path: Path) -> None:
+    one = forge(tmp_path, environment={"HTTPS_PROXY": 'http://me:"pw"@größe:1', "NOTE": "🚂"}, docker_volumes=("/a:/b",))
+    assert written(one, tmp_path) == (
+        'concurrent = 1\n[[runners]]\nname = "cml-1"\nurl = "https://git.test/code"\ntoken = "glrt-x"\nexecutor = "shell"\n'
+        'environment = ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\nshell = "bash"\n'
+        f'builds_dir = "{tmp_path}/runner/builds"\ncache_dir = "{tmp_path}/runner/cache"\n'
+    )
+
+
+def test_with_docker_jobs_run_in_containers(tmp_path: Path) -> None:
+    docker(tmp_path, 0)
+    text = written(forge(tmp_path, docker_volumes=("/data:/data:ro",)), tmp_path)
+    assert text.endswith('executor = "docker"\nenvironment = []\n[runners.docker]\nimage = "ubuntu:24.04"\nvolumes = ["/cache", "/data:/data:ro"]\n')
+
+
+def test_docker_that_does_not_answer_is_no_docker(tmp_path: Path) -> None:
+    docker(tmp_path, 1)
+    assert 'executor = "shell"' in written(forge(tmp_path), tmp_path)
+
+
+def test_containers_see_the_gpu(tmp_path: Path) -> None:
+    sysfs = tmp_path / "sys"
+    device = sysfs / "bus/pci/devices/0000:00:1e.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "class").write_text("0x030200\n")
+    assert forge(tmp_path).config(docker=True, sysfs=sysfs)["docker"]["gpus"] == "all"
+    assert "gpus" not in forge(tmp_path).config(docker=True, sysfs=tmp_path)["docker"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_the_configuration_is_toml(tmp_path: Path) -> None:
+    tomllib = __import__("tomllib")
+    docker(tmp_path, 0)
+    text = written(forge(tmp_path, environment={"A": 'quote " backslash \\ tab\t 🚂'}), tmp_path)
+    (runner,) = tomllib.loads(text)["runners"]
+    assert runner["environment"] == ['A=quote " backslash \\ tab\t 🚂']
+    assert runner["docker"]["image"] == "ubuntu:24.04"
+
+
+def test_the_command_of_a_single_runner(tmp_path: Path) -> None:
+    assert forge(tmp_path).command[3:] == ("run-single", "--config", "config.toml", "--runner", "cml-1")
+    assert forge(tmp_path, single=True).command[-2:] == ("--max-builds", "1")
+    assert "glrt-x" not in " ".join(forge(tmp_path).command)
+
+
+def line(text: str, **fields: object) -> str:
+    return json.dumps({**fields, "level": "info", "msg": text, "time": "2026-11-23T08:00:00Z"})
+
+
+RECEIVED = line("Checking for jobs... received", job=7, repo_url="https://git.test/code/octo/sub/train.git", runner="glrt-x")
+LOG: list[tuple[str, list[Event]]] = [
+    (line("Starting runner for https://git.test/code with token glrt-x ..."), [Online(1.0)]),
+    (RECEIVED, [JobStarted(1.0, "7 of octo/sub/train", float("inf"), ref=("octo/sub/train", 7, None))]),
+    (line("Job succeeded", job=7, duration_s=1), [JobFinished(1.0, "0 of "), Settled(1.0)]),
+    (line("Job failed: exit status 1", job=7), [JobFinished(1.0, "0 of "), Settled(1.0)]),
+    (line("Job failed (system failure): aborted: interrupt", job=7), [JobFinished(1.0, "0 of "), Settled(1.0)]),
+    (line("Checking for jobs... forbidden", status="POST https://git.test/code/api/v4/jobs/request: 403 Forbidden"), [RunnerExited(1.0, 1, True)]),
+    (line("Job succeeded"), []),
+    (line("Checking for jobs... failed", status="couldn't execute POST"), []),
+    ("Job succeeded", []),
+    ("[1, 2]", []),
+    ('{"level": "info"}', []),
+    ('{"msg": 7}', []),
+    ('{"msg": "Checking for jobs... received"}', []),
+]
+
+
+@pytest.mark.parametrize(("text", "means"), LOG, ids=range(len(LOG)))
+def test_what_a_line_of_its_log_means(text: str, means: list[Event], tmp_path: Path) -> None:
+    assert forge(tmp_path).heard(text, 1.0) == means
+
+
+def runner(tmp_path: Path, script: str) -> tuple[Child, list[int]]:
+    """A child that answers SIGQUIT as the script says, once it says so."""
+    codes: list[int] = []
+    child = Child.start(["sh", "-c", script], tmp_path, {"PATH": "/usr/bin:/bin"}, tmp_path / "runner.log", codes.append)
+    end = time.monotonic() + 10
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return child, codes
+
+
+def test_an_idle_runner_ends_when_asked(tmp_path: Path) -> None:
+    one = forge(tmp_path)
+    child, _ = runner(tmp_path, "trap 'exit 0' QUIT; touch ready; while :; do sleep 0.05; done")
+    assert one.retire(child)
+    assert one.ended(0) == (0, False)
+
+
+@pytest.mark.parametrize("over", [True, False], ids=["and done", "and going on"])
+def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gitlab, "QUIT_SECONDS", 0.3)
+    one = forge(tmp_path)
+    said = [RECEIVED, line("Job succeeded", job=7, **{"job-status": "success"})] if over else [RECEIVED]
+    child, _ = runner(tmp_path, "trap '' QUIT; touch ready; while :; do sleep 0.05; done")
+    (tmp_path / "runner.log").write_text("\n".join(said) + "\n")
+    assert one.retire(child) is over
+    assert one.ended(0) == (0 if over else 2, False), "2: to be started anew"
+    child.stop(0, lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("job", "tries", "limit", "why_not"),
+    [
+        (7, [7], 5, ""),
+        (7, [3, 7], 1, "restart-limit 1 is reached"),
+        (7, [3, 7], 2, ""),
+        (7, [7, 9], 5, "it was retried already"),
+        (7, [7], 0, "restart-limit 0 is reached"),
+    ],
+)
+def test_tries_of_a_job_are_counted(job: int, tries: list[int], limit: int, why_not: str) -> None:
+    assert restart.tried(job, tries, limit) == why_not

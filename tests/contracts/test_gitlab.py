@@ -1,0 +1,249 @@
+"""What is GitLab's own: where it may live, what a runner is made with, which token it wants, and what it must never leave behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
+from runner_action.forges.gitlab import NEEDED, GitLab
+from runner_action.model import Repository, Secret
+from runner_action.sandbox.gitlab import VERSION, FakeGitLab
+from tests.contracts.openapi import GITLAB_MISSING, gitlab_description, gitlab_judge
+
+TOKENS = {
+    "canary-admin": ["api"],
+    "canary-narrow": list(NEEDED),
+    **{f"canary-without-{scope}": [other for other in NEEDED if other != scope] for scope in NEEDED},
+    "canary-pictures": ["read_registry"],
+}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeGitLab]:
+    fake = FakeGitLab(TOKENS, prefix="/git")
+    with gitlab_judge(fake.server_url, undeclared=(401, 403, 404, 500, 502)):
+        yield fake
+    fake.close()
+
+
+def gitlab(server: FakeGitLab, token: str = "canary-admin", url: str = "", **more: Any) -> GitLab:
+    return GitLab(Repository(url=url or server.repo_url), Secret(token), downloads=server.downloads, **more)
+
+
+def asked(server: FakeGitLab, method: str) -> list[str]:
+    return [path.removeprefix("/git/api/v4") for how, path, _ in server.requests if how == method]
+
+
+def test_gitlab_is_judged_by_its_own_description() -> None:
+    if gitlab_description() is None:
+        pytest.skip(GITLAB_MISSING)
+
+
+# --- where it lives
+
+
+def test_below_its_host_it_is_found_without_showing_the_token(server: FakeGitLab) -> None:
+    forge = gitlab(server)
+    assert forge.api_url == f"{server.server_url}/api/v4"
+    assert server.requests == [("GET", "/git/api/v4/version", 401)], "asked without the token, which may not be for whatever stands there"
+    assert forge.register_one("cml-1", ["cml"], "x64").runner_id
+
+
+def test_a_job_that_runs_on_it_knows_where_it_is(server: FakeGitLab) -> None:
+    gitlab(server, api_url=f"{server.server_url}/api/v4").runners()
+    assert {status for _, _, status in server.requests} == {200}, "nothing was looked for"
+
+
+def test_a_private_authority_is_trusted_when_its_certificate_is_given(tmp_path: Path) -> None:
+    authority, certificate, key = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    server = FakeGitLab(TOKENS, prefix="/git", tls=(str(certificate), str(key)))
+    try:
+        with pytest.raises(ForgeError, match="could not be reached") as refused:
+            gitlab(server).runners()
+        assert "`ca-certificates`" in refused.value.hint
+        trusting = gitlab(server, certificates=authority.cert_pem.bytes().decode())
+        assert trusting.runners() == []
+        assert trusting.register_one("cml-1", ["cml"], "x64").runner_id
+    finally:
+        server.close()
+
+
+def test_a_group_has_runners_of_its_own(server: FakeGitLab) -> None:
+    project, group = gitlab(server), gitlab(server, url=server.group_url)
+    project.register_one("of-project", ["cml"], "x64")
+    made = group.register_one("of-group", ["cml"], "x64")
+    assert [runner.name for runner in group.runners()] == ["of-group"]
+    assert [runner.name for runner in project.runners()] == ["of-project"]
+    assert made.runner_id
+    assert server.places[made.runner_id] == ("groups", 8)
+
+
+def test_an_unknown_project_is_told(server: FakeGitLab) -> None:
+    with pytest.raises(ForgeError, match=r"knows no project or group .*octo/other"):
+        gitlab(server, url=f"{server.server_url}/octo/other", api_url=f"{server.server_url}/api/v4").runners()
+
+
+# --- making runners
+
+
+def test_a_runner_is_made_in_one_call_and_takes_only_what_has_its_tags(server: FakeGitLab) -> None:
+    forge = gitlab(server)
+    made = forge.register_one("cml-1", ["cml", "gpu"], "x64", longest=60)
+    assert asked(server, "POST") == ["/user/runners"]
+    (seat,) = server.forge.seats()
+    assert (seat.name, seat.labels, seat.untagged, server.longest) == ("cml-1", ("cml", "gpu"), False, {made.runner_id: 600})
+    assert made.runner_token
+    assert made.runner_token.reveal() == seat.secret
+    server.forge.set_online(seat, online=True)
+    untagged, tagged = server.forge.queue_job([]), server.forge.queue_job(["gpu"])
+    assert server.forge.next_job(seat, wait=0) is tagged
+    assert untagged.status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("version", "path"), [("15.11.13", "/runners"), ("16.0.0", "/user/runners"), ("17.11.2-ee", "/user/runners"), (VERSION, "/user/runners")]
+)
+def test_the_old_registration_token_is_used_where_there_is_nothing_newer(version: str, path: str, server: FakeGitLab) -> None:
+    server.version = version
+    forge = gitlab(server)
+    forge.runners()
+    made = forge.register_one("cml-1", ["cml"], "x64")
+    assert asked(server, "POST") == [path], "known from the version, not found out by trying"
+    assert (made.runner_id, server.forge.seats()[0].untagged) == (1, False)
+    assert forge.deregister("cml-1")
+
+
+def test_a_lost_answer_leaves_no_ghost(server: FakeGitLab) -> None:
+    """The runner was made, its id and token were lost on the way."""
+    server.fail("POST", "/user/runners$", 502, late=True)
+    forge = gitlab(server)
+    forge.runners()
+    with pytest.raises(ForgeError, match="502"):
+        forge.register_one("cml-1", ["cml"], "x64")
+    assert asked(server, "POST") == ["/user/runners"], "asked again, it would be made again"
+    assert len(server.forge.seats()) == 1
+    assert forge.deregister("cml-1")
+    assert server.forge.seats() == []
+
+
+# --- the list
+
+
+def test_150_runners_are_listed_though_the_links_lead_elsewhere(server: FakeGitLab) -> None:
+    for number in range(150):
+        server.forge.seat(f"runner-{number}", ["cml"], ephemeral=False)
+    assert len(gitlab(server).runners(labels=False)) == 150
+    assert asked(server, "GET").count("/projects/5/runners") == 2
+
+
+def test_runners_of_the_instance_are_listed_but_never_reused(server: FakeGitLab) -> None:
+    """Their tags are an administrator's to see."""
+    seat = server.forge.seat("shared", ["cml"], ephemeral=False)
+    server.forge.set_online(seat, online=True)
+    server.shared.add(seat.id)
+    (found,) = gitlab(server).runners()
+    assert (found.name, found.online, found.labels) == ("shared", True, frozenset())
+
+
+def test_an_older_gitlab_does_not_tell_in_the_list_who_has_a_job(server: FakeGitLab) -> None:
+    seat = server.forge.seat("busy", ["cml"], ephemeral=False)
+    server.forge.set_online(seat, online=True)
+    server.forge.queue_job(["cml"])
+    assert server.forge.next_job(seat, wait=0)
+    plain = server._shown
+    server._shown = lambda seat: {key: value for key, value in plain(seat).items() if key != "job_execution_status"}  # type: ignore[method-assign]
+    forge = gitlab(server)
+    assert forge.runners()[0].busy
+    with pytest.raises(RunnerBusy):
+        forge.deregister("busy")
+    assert len(server.forge.seats()) == 1
+
+
+# --- tokens
+
+
+@pytest.mark.parametrize("scope", NEEDED)
+def test_a_token_without_a_scope_is_told_which_and_nothing_is_made(scope: str, server: FakeGitLab) -> None:
+    with pytest.raises(AuthError, match=f"lacks `{scope}`") as caught:
+        gitlab(server, f"canary-without-{scope}").runners()
+    assert "Maintainer" in caught.value.hint
+    assert asked(server, "POST") == []
+    assert "canary" not in repr(caught.value) + caught.value.hint
+
+
+def test_a_narrow_token_does_all_a_launch_needs(server: FakeGitLab) -> None:
+    forge = gitlab(server, "canary-narrow")
+    forge.runners()
+    made = forge.register_one("cml-1", ["cml"], "x64")
+    assert list(forge.online({"cml-1": made})) == []
+    assert forge.deregister("cml-1", made.runner_id)
+
+
+def test_all_scopes_that_are_missing_are_told_at_once(server: FakeGitLab) -> None:
+    with pytest.raises(AuthError, match="has scope read_registry; it lacks `create_runner`, `manage_runner`, `read_api`"):
+        gitlab(server, "canary-pictures").runners()
+
+
+def test_a_job_token_is_no_token_for_this(server: FakeGitLab) -> None:
+    with pytest.raises(AuthError, match="or is a job's own") as caught:
+        gitlab(server, "canary-job-token").runners()
+    assert "CI_JOB_TOKEN can never" in caught.value.hint
+    assert "canary" not in repr(caught.value)
+
+
+ERRORS: list[tuple[int, type[RunnerActionError], str]] = [
+    (401, AuthError, "wrong or expired"),
+    (403, AuthError, "lacks a scope, or its owner a role"),
+    (404, ForgeError, "404"),
+    (500, ForgeError, "500"),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "words"), ERRORS)
+def test_refusals(status: int, kind: type[RunnerActionError], words: str, server: FakeGitLab) -> None:
+    server.fail("POST", "/user/runners$", status, times=9, body={"message": "because"})
+    with pytest.raises(kind, match=words) as caught:
+        gitlab(server).register_one("cml-1", ["cml"], "x64")
+    assert "because" in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert "canary" not in repr(caught.value) + caught.value.hint
+    assert server.forge.seats() == []
+
+
+def test_what_passes_by_itself_is_asked_again(server: FakeGitLab) -> None:
+    server.fail("GET", "runners$", 502, times=1)
+    assert gitlab(server).runners() == []
+    assert [status for _, path, status in server.requests if path.endswith("/runners")] == [502, 200]
+
+
+def test_nobody_there_is_told_soon_and_without_the_token() -> None:
+    began = time.monotonic()
+    with pytest.raises(ForgeError, match="could not be reached") as caught:
+        GitLab(Repository(url="http://127.0.0.1:9/octo/train"), Secret("canary-admin"), "http://127.0.0.1:9/api/v4").runners()
+    assert time.monotonic() - began < 15
+    assert "canary" not in repr(caught.value)
+
+
+# --- the program
+
+
+def test_a_version_is_fetched_by_its_number(server: FakeGitLab) -> None:
+    found = gitlab(server).download("arm64", VERSION)
+    assert found.url == f"{server.downloads}/v{VERSION}/binaries/gitlab-runner-linux-arm64"
+    assert found.sha256 == server.sha256
+    assert gitlab(server).download("arm64", "latest", "macos").url == f"{server.downloads}/latest/binaries/gitlab-runner-darwin-arm64"
+
+
+def test_an_unknown_version_is_told(server: FakeGitLab) -> None:
+    with pytest.raises(ForgeError, match="no checksum of binaries/gitlab-runner-linux-amd64") as caught:
+        gitlab(server).download("x64", "1.2.3")
+    assert "`runner-version`" in caught.value.hint
