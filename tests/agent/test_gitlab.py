@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -13,14 +14,16 @@ import pytest
 from runner_action.agent import gitlab, restart
 from runner_action.agent.events import Event, JobFinished, JobStarted, Online, RunnerExited, Settled
 from runner_action.agent.process import Child
-from tests.fakes import agent_spec
+from tests.agent.test_spec import SPEC
 
 
 def forge(tmp_path: Path, **fields: Any) -> gitlab.Forge:
     (tmp_path / "runner").mkdir(exist_ok=True)
     where = {"api_url": "https://git.test/code/api/v4", "repository_url": "https://git.test/code/octo/train"}
-    spec = agent_spec(**{"forge": "gitlab", "runner_token": "glrt-x", **where, **fields})
-    return gitlab.Forge(spec, tmp_path / "runner", {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}, {})
+    usual = {"name": "cml-1", "forge": "gitlab", "runner_token": "glrt-x", "single": False}
+    return gitlab.Forge(
+        dataclasses.replace(SPEC, **{**usual, **where, **fields}), tmp_path / "runner", {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}, {}
+    )
 
 
 def docker(tmp_path: Path, code: int) -> None:
