@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from runner_action import __version__, ci, inputs
+from runner_action import __version__, ci, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, LaunchRequest, Report, RestartRequest, Run
@@ -77,10 +77,31 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         clock = SystemClock()
         provider = partial(providers.provider_for, request.cloud.provider, clock)
         with signals():
-            report = Launch(request, run, forge, provider, clock, began).launch()
-        for one in report.launched:
-            log.info("%s", ci.cml_line(one, request))
-        front.done(ci.outputs(report.launched), ci.summary(report, request))
+            done = Launch(request, run, forge, provider, clock, began, front.remember).launch()
+        for one in done.launched:
+            log.info("%s", report.cml_line(one, request))
+        front.done(report.outputs(done.launched), report.summary(done, request))
+    return 0
+
+
+def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
+    """After the job, with the inputs of its launch."""
+    from runner_action import forges, providers
+    from runner_action.takeback import cleanup
+
+    request, warnings = inputs.parse(raw, _read_file)
+    with _logging(front, request.log, warnings):
+        names = front.remembered()
+        if not names or request.cloud is None:
+            log.info("Nothing to clean up: this job made no runner, or took it back.")
+        elif environ.get("CI_JOB_STATUS") == "success":
+            log.info("Nothing to clean up: this job succeeded, and its runner is wanted.")
+        else:
+            clock = SystemClock()
+            forge = forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
+            with signals():
+                cleanup(names, ci.run_of(environ).key, request.cloud, forge, providers.provider_for(request.cloud.provider, clock), clock)
+            front.remember([])
     return 0
 
 
@@ -90,8 +111,8 @@ def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str,
 
     def online(one: Launched) -> None:
         told = replace(one, launch_seconds=round(time.monotonic() - began, 2))
-        log.debug("%s", ci.cml_line(told, request))
-        front.done(ci.outputs([told]), ci.summary(Report(launched=(told,)), request))
+        log.debug("%s", report.cml_line(told, request))
+        front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
 
     cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner"
     with signals():
@@ -112,7 +133,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     return 0
 
 
-_COMMANDS = {"launch": _launch, "restart": _restart}
+_COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
@@ -130,7 +151,7 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     words = list(argv)
     if words[:1] == ["runner"]:
         words = words[1:]
-    if words[:1] in (["launch"], ["restart"]):
+    if words[:1] in (["launch"], ["restart"], ["cleanup"]):
         words[:1] = [f"--command={words[0]}"]
     parser = _Parser(
         prog="cml-runner launch",

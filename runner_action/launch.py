@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from runner_action import bootstrap, console
@@ -37,6 +37,7 @@ from runner_action.model import (
 )
 from runner_action.providers.base import Provider
 from runner_action.reuse import matching, refuse_taken
+from runner_action.takeback import Ours, take_back
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
@@ -45,32 +46,26 @@ SETTLE_SECONDS = 5.0
 
 GitHub kills a cancelled step 10 s after its first signal.
 """
-FINDS = 3
-"""Looks for an instance whose create call gave no answer."""
 LOOK_EVERY = 10.0
 """Seconds between looks at instances and their consoles while the forge does not say online."""
-
-
-@dataclass
-class Ours:
-    """What one runner of this launch has at cloud and forge so far: enough to take it back at any moment."""
-
-    identity: Identity
-    registration: Registration | None = None
-    creating: Future[None] | None = None
-    instance: Instance | None = None
-    asked: bool = False
-    """A create call is under way, or ended without a word on whether there is an instance."""
-    alone: bool = False
-    """A registration of its own is under way, or done."""
 
 
 class Launch:
     """One launch. The collaborators come in: nothing here knows which cloud and which forge they are."""
 
-    def __init__(self, request: LaunchRequest, run: Run, forge: Callable[[], Forge], provider: Callable[[], Provider], clock: Clock, began: float) -> None:
-        """`forge` and `provider` build their clients when called: loading the one's library takes as long as asking the other."""
-        self.request, self.run, self.clock, self.began = request, run, clock, began
+    def __init__(
+        self,
+        request: LaunchRequest,
+        run: Run,
+        forge: Callable[[], Forge],
+        provider: Callable[[], Provider],
+        clock: Clock,
+        began: float,
+        note: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """`forge` and `provider` build their clients when called: loading the one's library takes as long as asking the other. `note` is
+        told the names of the runners that are about to be made, and none when all was taken back."""
+        self.request, self.run, self.clock, self.began, self.note = request, run, clock, began, note
         self._build_forge, self._build_provider = forge, provider
         assert request.cloud, "without a cloud it is local.py's story"
         self.cloud: CloudRequest = request.cloud
@@ -142,6 +137,7 @@ class Launch:
 
     def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
         """All machines of the launch side by side. The first failure ends the launch."""
+        self.note([ours.identity.name for ours in self.ours])
         for ours in self.ours:
             ours.creating = self._threads.submit(self._create_one, ours, plan, ladder, download, token)
         for ours in self.ours:
@@ -255,35 +251,8 @@ class Launch:
             return
         log.info("Taking back what was made.")
         wait([ours.creating for ours in begun if ours.creating], timeout=SETTLE_SECONDS)
-        with ThreadPoolExecutor(len(begun), "back") as side_by_side:
-            list(side_by_side.map(self._take_back_one, begun))
-
-    def _take_back_one(self, ours: Ours) -> None:
-        name = ours.identity.name
-        try:
-            for instance in self._instances(ours):
-                self.provider.destroy(name, instance)
-                log.info("Ended the machine %s of %s.", instance.id, name)
-        except Exception as error:  # the forge's list comes next, whatever happened here
-            log.error("The machine of %s could not be ended: %s It ends itself after its start timeout.", name, error)
-        try:
-            runner_id = ours.registration.runner_id if ours.registration else None
-            # Without a machine and without a registration of its own, a runner of that name would be another launch's.
-            if (ours.asked or ours.alone) and self.forge.deregister(name, runner_id):
-                log.info("Took runner %s off the forge's list.", name)
-        except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
-            log.error("Runner %s is still on the forge's list: %s", name, error)
-
-    def _instances(self, ours: Ours) -> Sequence[Instance]:
-        """What this launch has at the cloud for a runner: the instance it knows, or what carries its marks; a new one may not show at once."""
-        if ours.instance or not ours.asked:
-            return [ours.instance] if ours.instance else []
-        for _ in range(FINDS):
-            found = self.provider.find(ours.identity.marks)
-            if found:
-                return found
-            self.clock.sleep(1)
-        return []
+        if not take_back(begun, self.forge, self.provider, self.clock):
+            self.note([])
 
     # --- time
 

@@ -216,7 +216,7 @@ class FakeProvider:
             self.instances[token] = replace(self.instances[token], alive=False)
         return bool(ended)
 
-    def find(self, tags: Mapping[str, str]) -> Sequence[Instance]:
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
         marked = {**tags, OWNER_TAG: "runner"}
         return [one for one in self.instances.values() if one.alive and marked.items() <= self.machines[one.name].tags.items()]
 

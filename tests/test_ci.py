@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import ci, inputs
+from runner_action import ci, inputs, report
 from runner_action.errors import ConfigurationError, InputError
 from runner_action.model import Instance, Launched, ProviderName, Report
 from tests.test_launch import request
@@ -37,8 +37,8 @@ GITLAB_JOB = {"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.com", "CI_PR
 
 
 def test_outputs_are_those_of_the_schema() -> None:
-    assert set(ci.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {"restarted"}
-    told = ci.outputs([ONE])
+    assert set(report.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {"restarted"}
+    told = report.outputs([ONE])
     assert told["instance-ip"] == told["instanceIp"] == "203.0.113.7"
     assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == ("cml,gpu", "true", "false", "31.25")
     assert json.loads(told["runners"])[0]["instance-id"] == "i-1"
@@ -63,7 +63,7 @@ def test_the_name_in_gitlab_and_outside_of_ci() -> None:
 def test_github_gets_its_files(tmp_path: Path) -> None:
     environ = {**GITHUB_JOB, "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     front = ci.GitHubFront(environ, io.StringIO())
-    front.done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     lines = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
     assert lines["runner-name"] == "cml-1"
     summary = (tmp_path / "summary").read_text()
@@ -75,18 +75,18 @@ def test_github_gets_its_files(tmp_path: Path) -> None:
 def test_the_log_of_a_launch_job_names_its_runners() -> None:
     """As an annotation, which `cml-runner restart` finds later; a reused runner is another launch's."""
     out = io.StringIO()
-    ci.GitHubFront({}, out).done(ci.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
+    ci.GitHubFront({}, out).done(report.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
     (title, message), *_ = re.findall(r"^::notice title=([^:]*)::(.*)$", out.getvalue(), re.M)
     assert (title, ci.runners_marked(message)) == (ci.MARK_TITLE, ["cml-1", "cml-2"])
     out = io.StringIO()
-    ci.GitHubFront({}, out).done(ci.outputs([replace(ONE, reused=True)]), "")
+    ci.GitHubFront({}, out).done(report.outputs([replace(ONE, reused=True)]), "")
     assert out.getvalue() == ""
 
 
 def test_the_summary_says_when_the_machine_ends() -> None:
-    assert "The machine ends itself after 300 s without a job, and after 120 h in any case." in ci.summary(REPORT, request())
-    assert "The machine ends itself after one job, and after 2 h in any case." in ci.summary(REPORT, request("--single", "--max-lifetime=2h"))
-    assert "never, as `idle-timeout` says" in ci.summary(REPORT, request("--idle-timeout=never"))
+    assert "The machine ends itself after 300 s without a job, and after 120 h in any case." in report.summary(REPORT, request())
+    assert "The machine ends itself after one job, and after 2 h in any case." in report.summary(REPORT, request("--single", "--max-lifetime=2h"))
+    assert "never, as `idle-timeout` says" in report.summary(REPORT, request("--idle-timeout=never"))
 
 
 def test_github_commands_are_escaped_and_folded() -> None:
@@ -113,7 +113,7 @@ def test_github_commands_are_escaped_and_folded() -> None:
 def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
     out = io.StringIO()
     front = ci.GitLabFront({**GITLAB_JOB, "CI_PROJECT_DIR": str(tmp_path)}, out)
-    front.done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     front.error(ConfigurationError("what", "do this"))
     lines = dict(line.split("=", 1) for line in (tmp_path / "cml-runner.env").read_text().splitlines())
     assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["RUNNER_LAUNCH_SECONDS"]) == ("cml-1", "203.0.113.7", "31.25")
@@ -122,7 +122,7 @@ def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
 
 
 def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(ci.outputs([ONE] * 20), "")
+    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(report.outputs([ONE] * 20), "")
     text = (tmp_path / "cml-runner.env").read_text()
     assert len(text.encode()) < 5120
     assert "RUNNER_NAME=cml-1\n" in text
@@ -132,10 +132,10 @@ def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(tmp_path: Pat
 
 def test_a_terminal_gets_a_block_or_json() -> None:
     out, err = io.StringIO(), io.StringIO()
-    ci.TerminalFront(out, err, as_json=True).done(ci.outputs([ONE]), "")
+    ci.TerminalFront(out, err, as_json=True).done(report.outputs([ONE]), "")
     assert json.loads(out.getvalue())["runners"][0]["runner-name"] == "cml-1"
     out.truncate(0)
-    ci.TerminalFront(out, err, as_json=False).done(ci.outputs([ONE]), ci.summary(REPORT, request()))
+    ci.TerminalFront(out, err, as_json=False).done(report.outputs([ONE]), report.summary(REPORT, request()))
     assert "Runner online" in out.getvalue()
     assert err.getvalue() == ""
 
@@ -149,7 +149,7 @@ def test_which_front() -> None:
 
 def test_the_line_that_scripts_of_cml_search() -> None:
     """The keys of cml-behaviour.md 2.3, in its order."""
-    line = json.loads(ci.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
+    line = json.loads(report.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
     assert line["instanceIp"] == "203.0.113.7"
     assert (line["id"], line["region"], line["instanceType"], line["idleTimeout"], line["metadata"]) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
     of_old = """awsSecurityGroup awsSubnetId cloud driver id idleTimeout image instanceGpu instanceHddSize instanceIp instanceLaunchTime instanceType

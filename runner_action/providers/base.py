@@ -37,8 +37,8 @@ class Provider(Protocol):
         """
         ...
 
-    def find(self, tags: Mapping[str, str]) -> Sequence[Instance]:
-        """Our instances that carry all these tags and still cost money."""
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
+        """Our instances that carry all these tags and still cost money, in these regions and those that were asked before."""
         ...
 
     def look(self, instance: Instance) -> Instance:

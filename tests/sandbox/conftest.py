@@ -23,7 +23,8 @@ class Launcher:
 
     def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
         self.world, self.folder = world, folder
-        self.files = {"GITHUB_OUTPUT": str(folder / "output"), "GITHUB_STEP_SUMMARY": str(folder / "summary"), "CI_PROJECT_DIR": str(folder)}
+        names = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
+        self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         everything = {**base, **world.job_environ(), **self.files, **environ}
         words = ["--cloud=aws", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]

@@ -165,11 +165,11 @@ class AwsProvider:
             raise ConfigurationError(f"EC2 still shows {instance.id} as {state} after TerminateInstances.", "End it at the EC2 console.")
         return True
 
-    def find(self, tags: Mapping[str, str]) -> Sequence[Instance]:
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
         wanted = {f"tag:{OWNER_TAG}": ["runner"], **{f"tag:{key}": [value] for key, value in tags.items()}, "instance-state-name": list(LIVING)}
         filters: Any = [{"Name": key, "Values": values} for key, values in wanted.items()]
         found: list[Instance] = []
-        for region in {region for region, _ in self._built}:
+        for region in {*regions, *(region for region, _ in self._built)}:
             with translated("looking for our instances"):
                 pages = self._client(region).get_paginator("describe_instances").paginate(Filters=filters)
                 found += [_instance(one, region) for page in pages for group in page["Reservations"] for one in group["Instances"]]

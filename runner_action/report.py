@@ -1,0 +1,108 @@
+"""What is told of a launch, the same wherever it is told: outputs, CML's line, the summary. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from runner_action import __version__
+from runner_action.model import Launched, LaunchRequest, Report
+
+
+def outputs(launched: Sequence[Launched]) -> dict[str, str]:
+    """Outputs as in the schema: of the first runner, and of all of them as JSON."""
+    each = [_output(one) for one in launched]
+    return {**(each[0] if each else {}), "runners": json.dumps(each)}
+
+
+def _output(one: Launched) -> dict[str, str]:
+    instance = one.instance
+    found = {
+        "instance-id": instance.id if instance else "",
+        "instance-ip": instance.address if instance else "",
+        "instanceIp": instance.address if instance else "",
+        "region": instance.region if instance else "",
+        "zone": instance.zone if instance else "",
+        "instance-type": instance.instance_type if instance else "",
+        "spot": str(instance.spot).lower() if instance else "",
+    }
+    return {
+        "runner-name": one.runner_name,
+        "labels": ",".join(one.labels),
+        **found,
+        "reused": str(one.reused).lower(),
+        "launch-seconds": f"{one.launch_seconds:.2f}",
+    }
+
+
+def cml_line(one: Launched, request: LaunchRequest) -> str:
+    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really taken."""
+    instance, cloud = one.instance, request.cloud
+    return json.dumps(
+        {
+            "awsSecurityGroup": (cloud and cloud.aws_security_group) or "",
+            "awsSubnetId": (cloud and cloud.aws_subnet) or "",
+            "cloud": cloud.provider if cloud else "",
+            "driver": request.forge,
+            "id": instance.id if instance else "",
+            "idleTimeout": request.idle_timeout if request.idle_timeout is not None else -1,
+            "image": instance.image if instance else "",
+            "instanceGpu": (cloud and cloud.gpu) or "",
+            "instanceHddSize": cloud.disk_gb if cloud else "",
+            "instanceIp": instance.address if instance else "",
+            "instanceLaunchTime": instance.launched if instance else "",
+            "instanceType": instance.instance_type if instance else "",
+            "instancePermissionSet": (cloud and cloud.permission_set) or "",
+            "labels": ",".join(one.labels),
+            "cmlVersion": __version__,
+            "metadata": dict(cloud.metadata) if cloud else {},
+            "name": one.runner_name,
+            "region": instance.region if instance else "",
+            "repo": request.repository.url,
+            "single": request.single,
+            "spot": instance.spot if instance else False,
+            "spotPrice": (cloud and cloud.spot_price) or -1,
+            "timeouts": None,
+            "kubernetesNodeSelector": dict(cloud.kubernetes_node_selector) if cloud else {},
+        }
+    )
+
+
+def summary(report: Report, request: LaunchRequest) -> str:
+    """The job summary, in Markdown: what came online and where the seconds went."""
+    if not report.launched:
+        return plan_text(report)
+    rows = ["| runner | labels | instance | type | zone | address | online after |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for one in report.launched:
+        told = _output(one)
+        market = " (spot)" if told["spot"] == "true" else ""
+        cells = (
+            f"`{one.runner_name}`",
+            told["labels"],
+            told["instance-id"] or ("reused" if one.reused else "this machine"),
+            told["instance-type"] + market,
+            told["zone"],
+            told["instance-ip"],
+            f"{one.launch_seconds:.0f} s",
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    parts = ["### Runner online" if len(report.launched) == 1 else f"### {len(report.launched)} runners online", "\n".join(rows)]
+    if report.stages:
+        parts.append("Seconds until: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items()))
+    if len(report.tried) > len(report.launched):
+        parts.append("Asked for:\n" + "\n".join(f"- {line}" for line in report.tried))
+    idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
+    ends = "after one job" if request.single else idle
+    lifetime = f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
+    parts.append(f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {ends}{lifetime}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def plan_text(report: Report) -> str:
+    """What a dry run found, in Markdown."""
+    if not report.plan:
+        return ""
+    rungs = "\n".join(f"{number}. {placement}" for number, placement in enumerate(report.ladder, 1))
+    plan = report.plan
+    found = f"Image `{plan.image}`, disk {plan.disk_gb} GB, architecture {plan.architecture}."
+    return f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"

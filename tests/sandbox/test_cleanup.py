@@ -1,0 +1,103 @@
+"""The step after a launch job that failed or was cancelled: what a killed launcher left is taken back, and nothing else is touched."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner_action.sandbox.world import World
+from tests.sandbox.conftest import Launch, Launcher, all_gone, until
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture(params=["github", "gitlab"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    # The machines never boot: only the clean-up can end them before their start timeout.
+    with World(request.param, boots=False) as made:
+        yield made
+
+
+def after(launch: Launch, job: Launcher, *argv: str, status: str = "canceled") -> Launcher:
+    """The step after that job, with the inputs and the environment that the forge gives it."""
+    state = dict(line.split("=", 1) for line in (job.folder / "state").read_text().splitlines()) if (job.folder / "state").exists() else {}
+    given = {f"STATE_{name}": value for name, value in state.items()}
+    done = launch(*argv, CML_RUNNER_COMMAND="cleanup", CI_JOB_STATUS=status, CI_PROJECT_DIR=str(job.folder), **given)
+    done.wait()
+    return done
+
+
+@pytest.mark.parametrize("argv", [["--count=2"], ["--single"]], ids=["two", "single"])
+def test_a_launcher_that_was_killed_while_it_waited(argv: list[str], world: World, launch: Launch) -> None:
+    launcher = launch(*argv)
+    until(lambda: len(world.ec2.alive()) == (2 if "--count=2" in argv else 1), "the instances")
+    launcher.kill(signal.SIGKILL)
+    launcher.wait()
+    assert world.left()
+    done = after(launch, launcher, *argv)
+    assert done.process.returncode == 0, done.told
+    assert "Ended the machine" in done.told
+    all_gone(world)
+    assert "Nothing to clean up" not in done.told
+    if world.kind.value == "gitlab":
+        assert "this job made no runner, or took it back" in after(launch, launcher, *argv).told
+
+
+def test_a_launcher_that_was_killed_while_it_asked_for_a_machine(world: World, launch: Launch) -> None:
+    """On GitLab, or with a single runner, there is a registration already."""
+    world.ec2.delays["RunInstances"] = 2
+    launcher = launch("--single")
+    until(lambda: world.forge.seats(), "the registration")
+    launcher.kill(signal.SIGKILL)
+    launcher.wait()
+    done = after(launch, launcher, "--single")
+    assert done.process.returncode == 0, done.told
+    all_gone(world)
+
+
+def test_a_launch_that_failed_has_nothing_left_to_clean_up(world: World, launch: Launch) -> None:
+    world.ec2.refuse(lambda form: form["Action"] == "RunInstances", "UnauthorizedOperation", 403, "No.")
+    launcher = launch()
+    assert launcher.wait() != 0
+    asked = len(world.server.requests)
+    done = after(launch, launcher, status="failed")
+    assert (done.process.returncode, len(world.server.requests)) == (0, asked), done.told
+    assert "this job made no runner, or took it back" in done.told
+
+
+def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> None:
+    launcher = launch("--single")
+    until(lambda: world.ec2.alive(), "the instance")
+    launcher.kill(signal.SIGKILL)
+    launcher.wait()
+    world.ec2.refuse(lambda form: form["Action"] == "TerminateInstances", "UnauthorizedOperation", 403, "No.")
+    done = after(launch, launcher, "--single")
+    assert done.process.returncode == 1
+    assert "Not everything could be taken back: The machine of cml-" in done.told
+    assert world.forge.seats() == [], "the forge's list is cleared though the machine could not be ended"
+
+
+def test_a_runner_that_was_only_reused_stays(launch: Launch, tmp_path: Path, world: World) -> None:
+    seat = world.forge.seat("trainer", ["cml"], ephemeral=False)
+    world.forge.set_online(seat, online=True)
+    launcher = launch("--reuse", "--name=trainer")
+    assert launcher.wait() == 0, launcher.told
+    done = after(launch, launcher, "--reuse", "--name=trainer", status="failed")
+    assert done.process.returncode == 0, done.told
+    assert [seat.name for seat in world.forge.seats()] == ["trainer"]
+
+
+def test_a_job_that_succeeded_keeps_its_runner() -> None:
+    with World("gitlab", timer_factor=0.02) as world:
+        folder = world.folder / "job"
+        folder.mkdir()
+        launcher = Launcher(world, folder, "--idle-timeout=5")
+        assert launcher.wait() == 0, launcher.told
+        done = Launcher(world, folder, CML_RUNNER_COMMAND="cleanup", CI_JOB_STATUS="success")
+        assert done.wait() == 0
+        assert "its runner is wanted" in done.told
+        assert world.forge.seats()
+        all_gone(world)
