@@ -5,18 +5,23 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test lint generate benchmark lock clean
+.PHONY: demo test e2e lint generate benchmark lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
 test: lint tests/node_modules/.ready
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --ignore tests/e2e
 	$(BIN)/python -m tests.pythons
 
-# GitHub's own API description, which the forge's tests are held to. Without npm those tests are skipped, loudly.
+# What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
+e2e: $(READY) tests/node_modules/.ready
+	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
+	$(BIN)/python -m pytest -n auto tests/e2e
+
+# GitHub's own API description, which the forge's tests are held to, and gitlab-ci-local. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json
-	if command -v npm >/dev/null; then npm ci --prefix tests --no-progress --loglevel=error && touch $@; else echo "npm is missing: tests against GitHub's API description will be skipped"; fi
+	if command -v npm >/dev/null; then npm ci --prefix tests --no-progress --loglevel=error && touch $@; else echo "npm is missing: tests against GitHub's API description and with gitlab-ci-local will be skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -156,7 +156,9 @@ class GitLabFront:
     """Plain lines, red errors, and a dotenv file for `artifacts: reports: dotenv`."""
 
     def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
-        self._file = Path(environ.get("CI_PROJECT_DIR", ".")) / "cml-runner.env"
+        # gitlab-ci-local names a folder that is only in its containers.
+        folder = Path(environ.get("CI_PROJECT_DIR", "."))
+        self._file = (folder if folder.is_dir() else Path()) / "cml-runner.env"
         self._state = self._file.with_name(".cml-runner-state")
         self._out = out
 

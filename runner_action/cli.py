@@ -89,19 +89,18 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     from runner_action import forges, providers
     from runner_action.takeback import cleanup
 
+    names, succeeded = front.remembered(), environ.get("CI_JOB_STATUS") == "success"
+    if not names or succeeded:
+        with _logging(front, "info", []):
+            log.info("Nothing to clean up: %s.", "this job succeeded, and its runner is wanted" if names else "this job made no runner, or took it back")
+        return 0
     request, warnings = inputs.parse(raw, _read_file)
-    with _logging(front, request.log, warnings):
-        names = front.remembered()
-        if not names or request.cloud is None:
-            log.info("Nothing to clean up: this job made no runner, or took it back.")
-        elif environ.get("CI_JOB_STATUS") == "success":
-            log.info("Nothing to clean up: this job succeeded, and its runner is wanted.")
-        else:
-            clock = SystemClock()
-            forge = forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
-            with signals():
-                cleanup(names, ci.run_of(environ).key, request.cloud, forge, providers.provider_for(request.cloud.provider, clock), clock)
-            front.remember([])
+    with _logging(front, request.log, warnings), signals():
+        assert request.cloud, "only what was made at a cloud is remembered"
+        clock = SystemClock()
+        forge = forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
+        cleanup(names, ci.run_of(environ).key, request.cloud, forge, providers.provider_for(request.cloud.provider, clock), clock)
+        front.remember([])
     return 0
 
 

@@ -13,12 +13,12 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FILES = ("action.yml", "gitlab-component/templates/launch-runner.yml", "README.md")
+FILES = ("action.yml", "gitlab-component/templates/launch-runner.yml", "gitlab-component/README.md", "README.md")
 Schema = Mapping[str, Any]
 BLOCK = re.compile(
     r"(?P<begin>^[^\n]*generated from schema/inputs\.schema\.json: (?P<name>[a-z-]+)[^\n]*\n)(?P<body>.*?)(?P<end>^[^\n]*end of (?P=name)[^\n]*$)", re.M | re.S
@@ -68,8 +68,8 @@ def action_outputs(schema: Schema) -> str:
 
 
 def component_properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """GitLab shows inputs in its logs, so secrets are none: they are masked variables."""
-    return ((name, prop) for name, prop in schema["properties"].items() if not prop.get("writeOnly"))
+    """GitLab shows inputs in its logs, so secrets are none: they are masked variables. The template chooses the command itself."""
+    return ((name, prop) for name, prop in schema["properties"].items() if not prop.get("writeOnly") and prop["x-group"] != "Command")
 
 
 def component_inputs(schema: Schema) -> str:
@@ -91,8 +91,17 @@ def component_variables(schema: Schema) -> str:
 
 
 def readme_inputs(schema: Schema) -> str:
+    return tables(schema["properties"].items())
+
+
+def component_table(schema: Schema) -> str:
+    return tables(component_properties(schema))
+
+
+def tables(properties: Iterable[tuple[str, Schema]]) -> str:
+    """A table for each group of inputs."""
     groups: dict[str, list[str]] = {}
-    for name, prop in schema["properties"].items():
+    for name, prop in properties:
         choices = f" One of {', '.join(f'`{word}`' for word in prop['enum'])}." if "enum" in prop else ""
         default = f"`{default_of(prop)}`" if default_of(prop) else ""
         row = f"| `{name}` | {default} | {_cell(prop['description'] + choices)} |"
@@ -114,6 +123,7 @@ BLOCKS: Mapping[str, Callable[[Schema], str]] = {
     "action-inputs": action_inputs,
     "action-outputs": action_outputs,
     "component-inputs": component_inputs,
+    "component-table": component_table,
     "component-variables": component_variables,
     "readme-inputs": readme_inputs,
     "readme-outputs": readme_outputs,

@@ -9,6 +9,7 @@ import sys
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import jsonschema
@@ -70,10 +71,12 @@ def test_the_action_is_one_and_has_every_input_and_output() -> None:
 def test_the_component_is_one_and_has_no_secret() -> None:
     for document in COMPONENT:
         judge("gitlab-ci").validate(document)
-    given = set(COMPONENT[0]["spec"]["inputs"]) - {"image", "stage"}
+    given = set(COMPONENT[0]["spec"]["inputs"]) - {"job", "image", "stage"}
     secrets = {name for name, prop in SCHEMA["properties"].items() if prop.get("writeOnly")}
-    assert given == set(SCHEMA["properties"]) - secrets
-    variables = COMPONENT[1]["launch-runner"]["variables"]
+    assert given == set(SCHEMA["properties"]) - secrets - {"command", "run-id"}
+    (job,) = COMPONENT[1].values()
+    assert (job["script"], job["after_script"]) == (["cml-runner launch"], ["cml-runner cleanup"])
+    variables = job["variables"]
     assert variables == {f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given}
 
 
@@ -103,6 +106,43 @@ def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
         assert warnings == []
         assert request.cloud
         assert request.cloud.size == "m"
+
+
+EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
+COMPONENT_URL = "$CI_SERVER_FQDN/org/cml-runner/launch-runner@1"
+GITLAB_JOB = {
+    "GITLAB_CI": "true",
+    "CI_PROJECT_URL": "https://gitlab.com/octo/train",
+    "CI_SERVER_URL": "https://gitlab.com",
+    "CI_PROJECT_ROOT_NAMESPACE": "octo",
+    "CI_PIPELINE_ID": "1234",
+    "REPO_TOKEN": "t",
+}
+
+
+def test_the_pipeline_to_copy_is_short_and_one_of_the_examples() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "gitlab-component/README.md").read_text("utf-8"), re.S)
+    assert block == (ROOT / "gitlab-component/examples/train.yml").read_text("utf-8").partition("\n")[2]
+    assert block.count("\n") <= 15
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_every_example_is_a_pipeline_with_inputs_that_we_take(file: Path) -> None:
+    pipeline = yaml.safe_load(file.read_text("utf-8"))
+    judge("gitlab-ci").validate(pipeline)
+    template = COMPONENT[0]["spec"]["inputs"]
+    for include in pipeline["include"]:
+        assert include["component"] == COMPONENT_URL
+        assert set(include["inputs"]) <= set(template)
+        words = {name: value for name, value in include["inputs"].items() if name != "job"}
+        variables = {f"CML_RUNNER_{name.upper().replace('-', '_')}": Template(value).substitute(GITLAB_JOB) for name, value in words.items()}
+        request, warnings = inputs.parse(inputs.Raw(flags={}, environ={**GITLAB_JOB, **variables}), lambda _: None)
+        assert warnings == []
+        assert request.cloud
+        jobs = [job for name, job in pipeline.items() if name != "include" and include["inputs"].get("job", "launch-runner") in job.get("needs", [])]
+        assert jobs, "some job uses the machine"
+        for job in jobs:
+            assert {Template(tag).substitute(GITLAB_JOB) for tag in job["tags"]} <= set(request.labels)
 
 
 OURS = {

@@ -283,3 +283,14 @@ def test_no_credentials_are_told_in_one_sentence(ec2: FakeEC2, monkeypatch: pyte
 def test_every_code_we_know_has_one_class() -> None:
     sets = [aws_errors.CAPACITY, aws_errors.QUOTA, aws_errors.CREDENTIALS, aws_errors.THROTTLING, aws_errors.PASSING]
     assert sum(map(len, sets)) == len(set().union(*sets))
+
+
+def test_an_id_token_that_is_not_there_is_a_matter_of_credentials(ec2: FakeEC2, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/cml-runner")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/id-token")
+    provider = AwsProvider.from_environment(FakeClock())
+    with pytest.raises(CredentialsError, match=r"No such file or directory: '/nowhere/id-token'") as caught:
+        provider.resolve(provider.plan(cloud_of()), cloud_of())
+    assert "`id_tokens` on GitLab" in caught.value.hint

@@ -36,12 +36,17 @@ CREDENTIALS = {
     "PendingVerification",
     "Blocked",
     "UnrecognizedClientException",
+    "InvalidIdentityToken",  # these two of the token service, about the job's id token
+    "IDPRejectedClaim",
 }
 THROTTLING = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "EC2ThrottledException"}
 PASSING = {"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable"}
 ABSENT = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
 
-KEYS_HINT = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run aws-actions/configure-aws-credentials before this step."
+KEYS_HINT = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; better, without keys: aws-actions/configure-aws-credentials before this step on GitHub, "
+    "`id_tokens` on GitLab (gitlab-component/examples/aws.yml)."
+)
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: "Try another `cloud-region` or `cloud-type`, or leave `cloud-spot` out.",
     QuotaError: "Ask for more at the Service Quotas console of the region, or use another `cloud-region`.",
@@ -76,3 +81,5 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error
+    except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
+        raise CredentialsError(f"The AWS credentials could not be read while {doing}: {error}.", KEYS_HINT) from error
