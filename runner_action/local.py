@@ -46,7 +46,7 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
-        log.info("This machine would become runner %s with actions/runner %s; nothing was done.", identity.name, download.version)
+        log.info("This machine would become runner %s with %s; nothing was done.", identity.name, download.url.rsplit("/", 1)[-1])
         return 0
     archive = kept(download, folder)
     joining = register(request, forge, identity, architecture, system)

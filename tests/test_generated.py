@@ -80,9 +80,18 @@ def test_the_component_is_one_and_has_no_secret() -> None:
     assert variables == {f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given}
 
 
+def readme_blocks() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+
+
 def workflows() -> list[dict[str, Any]]:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    return [yaml.safe_load(block) for block in blocks]
+    """GitHub's; a pipeline of GitLab begins with what it includes."""
+    return [yaml.safe_load(block) for block in readme_blocks() if not block.startswith("include:")]
+
+
+def test_the_pipeline_of_the_readme_is_one() -> None:
+    (pipeline,) = [yaml.safe_load(block) for block in readme_blocks() if block.startswith("include:")]
+    check_pipeline(pipeline)
 
 
 def test_the_workflow_to_copy_is_short_and_one() -> None:
@@ -90,7 +99,7 @@ def test_the_workflow_to_copy_is_short_and_one() -> None:
     assert found
     for workflow in found:
         judge("github-workflows").validate({str(key).replace("True", "on"): value for key, value in workflow.items()})  # YAML 1.1 reads `on` as true
-    text = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[0]
+    text = readme_blocks()[0]
     assert text.count("\n") <= 15
 
 
@@ -128,7 +137,10 @@ def test_the_pipeline_to_copy_is_short_and_one_of_the_examples() -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_every_example_is_a_pipeline_with_inputs_that_we_take(file: Path) -> None:
-    pipeline = yaml.safe_load(file.read_text("utf-8"))
+    check_pipeline(yaml.safe_load(file.read_text("utf-8")))
+
+
+def check_pipeline(pipeline: dict[str, Any]) -> None:
     judge("gitlab-ci").validate(pipeline)
     template = COMPONENT[0]["spec"]["inputs"]
     for include in pipeline["include"]:

@@ -28,7 +28,7 @@ class Local:
     def __init__(self, world: World, home: Path, *argv: str, **environ: str) -> None:
         self.out = home / f"out-{len(list(home.iterdir()))}"
         kept = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "RUNNER_ALLOW_RUNASROOT": "1"}
-        forge = {"CML_RUNNER_REPO": world.github.repo_url, "CML_RUNNER_DRIVER": "github", "REPO_TOKEN": TOKEN}
+        forge = {name: value for name, value in world.environ().items() if not name.startswith("AWS_")}
         argv = ("launch", "--labels=local,gpu", *argv)
         with self.out.open("wb") as out:
             command = [sys.executable, "-m", "runner_action", *argv]
@@ -43,10 +43,13 @@ class Local:
         assert self.process.poll() is None, self.told
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World(boots=False) as made:
+@pytest.fixture(params=["github", "gitlab"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(request.param, boots=False) as made:
         yield made
+
+
+PROGRAMS = {"github": "actions-runner-linux-x64-2.336.0.tar.gz", "gitlab": "gitlab-runner-linux-amd64"}
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def start(world: World, tmp_path: Path) -> Iterator[Start]:
 def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path: Path) -> None:
     local = start("--idle-timeout=never")
     local.online()
-    forge = world.github.forge
+    forge = world.forge
     assert (tmp_path / ".cache/cml-runner").is_dir()
     jobs = [forge.queue_job(["local", "gpu"], 0.3, f"env >> {tmp_path}/seen") for _ in range(2)]
     forge.wait(lambda: all(job.status == "completed" for job in jobs), "the jobs")
@@ -79,7 +82,7 @@ def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path
     assert local.process.wait(20) == 0, local.told
     assert forge.seats() == []
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "its processes to end")
-    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == ["actions-runner-linux-x64-2.336.0.tar.gz"]
+    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [PROGRAMS[world.kind]]
     assert "asked to stop" in local.told
 
 
@@ -89,7 +92,7 @@ def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tm
     second = start("--idle-timeout=4")
     assert second.process.wait(30) == 0, second.told
     assert "is in the cache" in second.told
-    (tmp_path / ".cache/cml-runner/actions-runner-linux-x64-2.336.0.tar.gz").write_bytes(b"somebody else's")
+    (tmp_path / ".cache/cml-runner" / PROGRAMS[world.kind]).write_bytes(b"somebody else's")
     third = start("--idle-timeout=4")
     assert third.process.wait(30) == 0, third.told
     assert "is in the cache" not in third.told
@@ -97,27 +100,28 @@ def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tm
 
 def test_a_wrong_checksum_is_an_error_and_nothing_is_kept(world: World, start: Start, tmp_path: Path) -> None:
     object.__setattr__(world.github._archive, "sha256", "0" * 64)
+    world.gitlab.sha256 = "0" * 64
     local = start()
     assert local.process.wait(30) == 6
     assert "expected 0000000000" in local.told
     assert list((tmp_path / ".cache/cml-runner").iterdir()) == []
-    assert world.github.forge.ever == []
+    assert world.forge.ever == []
 
 
 def test_ctrl_c_while_busy_ends_the_job_and_restarts_nothing(world: World, start: Start) -> None:
     local = start("--idle-timeout=never")
     local.online()
-    job = world.github.forge.queue_job(["gpu"], 60)
+    job = world.forge.queue_job(["gpu"], 60)
     until(lambda: "begins" in local.told, "the job")
     local.process.send_signal(signal.SIGINT)
     assert local.process.wait(30) == 0, local.told
     assert job.conclusion == "failure"
-    assert world.github.forge.seats() == []
-    assert not [path for _, path, _ in world.github.requests if "rerun" in path]
+    assert world.forge.seats() == []
+    assert not [path for _, path, _ in world.server.requests if "rerun" in path or "retry" in path]
 
 
 def test_ctrl_c_twice_is_now(world: World, start: Start) -> None:
-    world.github.fail("DELETE", "/runners/", 503, times=10**6)
+    world.server.fail("DELETE", "/runners", 503, times=10**6)
     local = start("--idle-timeout=never")
     local.online()
     for _ in range(2):
@@ -131,19 +135,19 @@ def test_ctrl_c_twice_is_now(world: World, start: Start) -> None:
 def test_one_job_then_gone(world: World, start: Start) -> None:
     local = start("--single")
     local.online()
-    job = world.github.forge.queue_job(["local"])
+    job = world.forge.queue_job(["local"])
     assert local.process.wait(30) == 0, local.told
     assert job.conclusion == "success"
-    assert world.github.forge.seats() == []
+    assert world.forge.seats() == []
 
 
 def test_the_runner_never_survives_the_agent(world: World, start: Start) -> None:
     local = start("--idle-timeout=never")
     local.online()
-    world.github.forge.queue_job(["local"], 60, "trap '' INT TERM")
+    world.forge.queue_job(["local"], 60, "trap '' INT TERM")
     until(lambda: "begins" in local.told, "the job")
     below = list(descendants(local.process.pid))
-    assert any(b"Runner.Worker" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below)
+    assert any(b"Runner.Worker" in line or b"gitlab-runner" in line for line in (Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below))
     local.process.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in below), "its processes", 25)
 
@@ -163,7 +167,7 @@ def test_dry_run_does_nothing(world: World, start: Start) -> None:
     local = start("--dry-run")
     assert local.process.wait(20) == 0, local.told
     assert "would become runner" in local.told
-    assert world.github.forge.ever == []
+    assert world.forge.ever == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become somebody else")
@@ -172,7 +176,7 @@ def test_root_is_refused_and_nobody_is_enough(world: World, start: Start, tmp_pa
     assert refused.process.wait(20) == 2, refused.told
     assert "start this as an ordinary user" in refused.told
     nobodys = Path("/tmp") / f"cml-runner-nobody-{os.getpid()}"
-    environ = {"PATH": os.environ["PATH"], "HOME": str(nobodys), "REPO_TOKEN": TOKEN, "CML_RUNNER_REPO": world.github.repo_url, "CML_RUNNER_DRIVER": "github"}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(nobodys), **world.environ()}
     nobodys.mkdir()
     shutil.chown(nobodys, "nobody")
     try:
