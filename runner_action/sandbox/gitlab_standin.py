@@ -102,13 +102,13 @@ class Runner:
         number, about = job["id"], {"job": job["id"], "project": job["job_info"]["project_id"], "runner": self.config["token"][:8]}
         log("info", "Checking for jobs... received", repo_url=job["git_info"]["repo_url"], **about)
         self.tell("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
-        builds = Path(self.config["builds_dir"])
+        builds = Path(self.config.get("builds_dir", "builds"))  # whatever the executor, jobs run in this shell
         builds.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **dict(text.split("=", 1) for text in self.config["environment"])}
         env.update((one["key"], one["value"]) for one in job["variables"])
         script = "\n".join(["set -e", *(line for step in job["steps"] for line in step["script"])])
         self.step = subprocess.Popen(
-            [self.config["shell"], "-c", script],
+            [self.config.get("shell", "bash"), "-c", script],
             cwd=str(builds),
             env=env,
             stdin=subprocess.DEVNULL,

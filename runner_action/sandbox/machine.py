@@ -74,10 +74,11 @@ class Machine:
                 subprocess.run(argv, cwd=self._root, env=self._systemd.environment(), check=False)
 
     def _install_python(self) -> None:
-        """The machine's python3 in its own path, and the commands that switch it off."""
+        """The machine's python3 in its own path, the commands that switch it off, and what a stock image has not."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python3").symlink_to(self._python)
+        self._write(folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755)
         self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
         for name in ("poweroff", "shutdown", "systemctl"):
             condition = '[ "$1" = poweroff ] || exit 0; ' if name == "systemctl" else ""

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ class Launcher:
     """`cml-runner launch` as a user's CI job runs it: a process of its own, inputs and credentials from the environment."""
 
     def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
-        self.world, self.folder = world, folder
+        self.world, self.folder, self._one_reader = world, folder, threading.Lock()
         names = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
         self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
@@ -32,7 +33,8 @@ class Launcher:
         self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait(self, seconds: float = 60) -> int:
-        self.told, _ = self.process.communicate(timeout=seconds)
+        with self._one_reader:
+            self.told, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode
 
     def kill(self, number: int = signal.SIGTERM) -> None:
@@ -75,7 +77,7 @@ def launch(world: World, tmp_path: Path) -> Iterator[Launch]:
     yield start
     for one in started:
         one.process.kill()
-        one.process.communicate()
+        one.wait()
 
 
 def training(world: World, launch: Launch, *argv: str, command: str = "", label: str = "train", lasting: bool = True) -> Run:
@@ -88,10 +90,7 @@ def training(world: World, launch: Launch, *argv: str, command: str = "", label:
     def launching(job: Job) -> str:
         environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
         launcher = launch(f"--labels={label}", *argv, **environ)
-        try:
-            code = launcher.wait()
-        except ValueError:  # the test is over, and its output closed
-            return "cancelled"
+        code = launcher.wait()
         job.notes += launcher.notes
         return "failure" if code else "success"
 

@@ -246,7 +246,7 @@ def test_the_machine_may_have_another_python(version: str, launch: Launch, world
 # --- the demo
 
 
-@pytest.mark.parametrize("argv", [[], ["--single"]], ids=["idle", "single"])
+@pytest.mark.parametrize("argv", [[], ["--single"], ["--forge", "gitlab"]], ids=["interrupted", "single", "gitlab"])
 def test_the_demo_checks_its_own_end(argv: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "runner_action", "sandbox", *argv], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
