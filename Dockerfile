@@ -1,0 +1,24 @@
+# What `uses: org/cml-runner@v1`, the GitLab component and `docker run` start.
+#
+#   docker build --target launcher -t cml-runner .      the launcher (the default): Python, its SDKs, a small shell for GitLab's scripts
+#
+# The final image is made from nothing: only what image/assemble.py has chosen is in it. It starts as root, because GitHub hands an action files
+# that only root can write, and works as any other user (`docker run --user 65532`).
+ARG DEBIAN=debian:trixie-slim
+
+FROM ${DEBIAN} AS build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends busybox-static ca-certificates python3 python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY requirements/launcher.txt .
+RUN python3 -m pip install --no-cache-dir --no-deps --no-compile --only-binary :all: --target site -r launcher.txt
+COPY runner_action site/runner_action
+COPY schema/inputs.schema.json site/runner_action/
+COPY image image
+RUN python3 image/assemble.py site /image
+
+FROM scratch AS launcher
+COPY --from=build /image /
+ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+ENTRYPOINT ["/usr/local/bin/cml-runner"]

@@ -1,0 +1,173 @@
+"""Puts the image together from the build stage: Python, the SDKs pruned, a small shell, and the papers of all of it.
+
+    python3 image/assemble.py SITE ROOT
+
+SITE holds the Python packages, ROOT becomes the file system of the image. Runs in the build stage of the Dockerfile, on Debian.
+"""
+
+from __future__ import annotations
+
+import compileall
+import os
+import py_compile
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+HOME = Path("usr/lib/cml-runner")
+SERVICES = ("ec2", "sts", "sso", "sso-oidc", "ssm")
+"""Of botocore's 400 services: where machines are, and where credentials come from."""
+NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py pydoc.py curses dbm sqlite3 wsgiref xmlrpc
+    unittest test __phello__ _sysconfigdata*"""
+"""Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
+TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir mktemp mv printf pwd readlink rm sed
+    sh sleep sort tail tee test touch tr true uname xargs ["""
+"""Of busybox: what GitLab Runner's scripts and a `before_script` like ours in gitlab-component/examples use."""
+COMMANDS = {"cml-runner": "", "cml-runner-cleanup": 'sys.argv[1:] = ["cleanup"]\n'}
+"""A post-entrypoint cannot have arguments of its own: it gets those of the action."""
+SCRIPT = """#!/usr/bin/python3 -SE
+import sys
+sys.path.insert(0, "/%s")
+%sfrom runner_action.__main__ import run
+run()
+"""
+"""Neither site-packages nor PYTHON* variables: nothing of the job's can get between."""
+
+
+def main(site: Path, root: Path) -> None:
+    """The whole assembly, in order."""
+    prune(site)
+    shutil.copytree(site, root / HOME, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    python_of(Path("/usr/lib") / version, root)
+    for name in ("python3", version):
+        put(Path("/usr/bin") / name, root)
+    shell(root)
+    put(Path("/etc/ssl/certs/ca-certificates.crt"), root)
+    for library in sorted(libraries(root)):
+        put(library, root)
+    skeleton(root)
+    for name, line in COMMANDS.items():
+        script = root / "usr/local/bin" / name
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(SCRIPT % (HOME, line))
+        script.chmod(0o755)
+    papers(root)
+    # Bytes that do not look at the clock of their source: layers are the same for the same sources.
+    for folder in (root / HOME, root / "usr/lib" / version):
+        compileall.compile_dir(str(folder), quiet=2, workers=0, stripdir=str(root), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+def prune(site: Path) -> None:
+    """Removes what no launch reads."""
+    for pattern in ("bin", "boto3/data", "boto3/examples", "**/tests", "**/__pycache__", "*.dist-info/RECORD", "**/*.pyi", "**/examples-1.json"):
+        for found in list(site.glob(pattern)):
+            remove(found)
+    for service in (site / "botocore/data").iterdir():
+        if service.is_dir() and service.name not in SERVICES:
+            remove(service)
+        elif service.is_dir():
+            for version in sorted(service.iterdir())[:-1]:  # only the newest is ever loaded
+                remove(version)
+
+
+def python_of(library: Path, root: Path) -> None:
+    left_out = shutil.ignore_patterns(
+        "__pycache__", "dist-packages", "*.a", "config-*", "_test*", "_tkinter*", "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", *NOT_OF_PYTHON.split()
+    )
+    shutil.copytree(library, root / library.relative_to("/"), symlinks=False, ignore=left_out)
+
+
+def shell(root: Path) -> None:
+    put(Path("/bin/busybox"), root, "usr/bin/busybox")
+    known = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    if missing := set(TOOLS.split()) - set(known):
+        raise SystemExit(f"busybox has no {', '.join(missing)}")
+    for name in TOOLS.split():
+        (root / "usr/bin" / name).symlink_to("busybox")
+
+
+def skeleton(root: Path) -> None:
+    """Folders and files that programs expect on any system."""
+    for link in ("bin", "lib", "lib64"):
+        place = root / link
+        if not place.exists():
+            (root / "usr" / link).mkdir(parents=True, exist_ok=True)
+            place.symlink_to(f"usr/{link}")
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+    (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
+    (root / "etc/os-release").write_text(Path("/etc/os-release").read_text())
+    (root / "root").mkdir(mode=0o700, exist_ok=True)
+    (root / "tmp").mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+
+
+def libraries(root: Path) -> Iterator[Path]:
+    """Shared libraries of the system that programs and modules in the image need, as the loader finds them here."""
+    for file in programs(root):
+        done = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
+        for found in re.findall(r"(?:=> )?(/\S+) \(0x", done.stdout):
+            if not found.startswith(str(root)):
+                yield Path(found)
+
+
+def programs(root: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            file = Path(folder) / name
+            if not file.is_symlink() and (name.endswith(".so") or ".so." in name or os.access(file, os.X_OK)) and file.read_bytes()[:4] == b"\x7fELF":
+                yield file
+
+
+def put(source: Path, root: Path, place: str = "") -> None:
+    """A file of this system, with what a link leads to, below /usr as on any merged system."""
+    target = root / (place or usr(source))
+    if target.exists() or target.is_symlink():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink() and not place:
+        leads = Path(os.path.realpath(source))
+        target.symlink_to(os.path.relpath("/" + usr(leads), "/" + str(Path(usr(source)).parent)))
+        put(leads, root)
+        return
+    shutil.copy2(os.path.realpath(source), target)
+    target.chmod(target.stat().st_mode & ~(stat.S_ISUID | stat.S_ISGID))
+
+
+def usr(path: Path) -> str:
+    text = str(path).lstrip("/")
+    return f"usr/{text}" if text.split("/")[0] in ("bin", "lib", "lib64", "sbin") else text
+
+
+def papers(root: Path) -> None:
+    """What came from which package, as scanners and SBOMs read it, and under which licence."""
+    owners = set(owned(root))
+    status = root / "var/lib/dpkg/status.d"
+    status.mkdir(parents=True)
+    for package in sorted(owners):
+        (status / package).write_text(subprocess.run(["dpkg", "-s", package], capture_output=True, text=True, check=True).stdout)
+        licence = Path("/usr/share/doc") / package / "copyright"
+        if licence.exists():
+            (root / "usr/share/doc" / package).mkdir(parents=True, exist_ok=True)
+            shutil.copy(licence, root / "usr/share/doc" / package / "copyright")
+
+
+def owned(root: Path) -> Iterator[str]:
+    files = ["/" + str(Path(folder, name).relative_to(root)) for folder, _, names in os.walk(root) for name in names]
+    asked: Iterable[str] = [variant for file in files if not file.startswith(f"/{HOME}") for variant in (file, file.removeprefix("/usr"))]
+    done = subprocess.run(["dpkg", "-S", *asked], capture_output=True, text=True, check=False)
+    yield from re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", done.stdout, re.M)
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
