@@ -17,7 +17,7 @@ test: lint tests/node_modules/.ready
 # What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
 e2e: $(READY) tests/node_modules/.ready
 	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
-	$(BIN)/python -m pytest -n auto tests/e2e
+	$(BIN)/python -m pytest tests/e2e
 
 # GitHub's own API description, which the forge's tests are held to, and gitlab-ci-local. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json

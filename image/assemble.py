@@ -64,9 +64,12 @@ def main(site: Path, root: Path) -> None:
 
 def prune(site: Path) -> None:
     """Removes what no launch reads."""
-    for pattern in ("bin", "boto3/data", "boto3/examples", "**/tests", "**/__pycache__", "*.dist-info/RECORD", "**/*.pyi", "**/examples-1.json"):
+    for pattern in ("bin", "boto3/data", "boto3/examples", "**/tests", "**/__pycache__", "*.dist-info/RECORD", "**/*.pyi", "**/*.h", "**/examples-1.json"):
         for found in list(site.glob(pattern)):
             remove(found)
+    for found in list((site / "runner_action").rglob("*")):
+        if found.is_file() and found.suffix != ".py" and found.name != "inputs.schema.json":
+            remove(found)  # whatever lay about where this is built
     for service in (site / "botocore/data").iterdir():
         if service.is_dir() and service.name not in SERVICES:
             remove(service)
