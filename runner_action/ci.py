@@ -78,8 +78,8 @@ class Front(Protocol):
         """Runners that are about to be made, for `cleanup` after the job; none when all was taken back."""
         ...
 
-    def remembered(self) -> list[str]:
-        """The way back, in the step after the job."""
+    def remembered(self) -> list[str] | None:
+        """The way back, in the step after the job. None: nobody knows."""
         ...
 
 
@@ -138,8 +138,10 @@ class GitHubFront:
             with Path(path).open("a", encoding="utf-8") as file:
                 file.write(f"runners={','.join(names)}\n")
 
-    def remembered(self) -> list[str]:
-        return list(filter(None, self._environ.get("STATE_runners", "").split(",")))
+    def remembered(self) -> list[str] | None:
+        """None also under act, which gives a container no state."""
+        noted = self._environ.get("STATE_runners")
+        return None if noted is None else list(filter(None, noted.split(",")))
 
 
 DOTENV_LIMIT = 5120
@@ -232,8 +234,8 @@ class TerminalFront:
     def remember(self, names: Sequence[str]) -> None:
         """A person sees what was made."""
 
-    def remembered(self) -> list[str]:
-        return []
+    def remembered(self) -> None:
+        return None
 
 
 BUG = "This is a bug in cml-runner. Everything that was made has been taken back. Please report it with the lines above."

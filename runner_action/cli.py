@@ -20,7 +20,7 @@ from typing import NoReturn
 from runner_action import __version__, ci, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import ForgeName, Launched, LaunchRequest, Report, RestartRequest, Run
+from runner_action.model import ForgeName, Launched, LaunchRequest, Report, RestartRequest, Run, names
 from runner_action.waiting import SystemClock
 
 BUG_EXIT_CODE = 70
@@ -89,18 +89,27 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     from runner_action import forges, providers
     from runner_action.takeback import cleanup
 
-    names, succeeded = front.remembered(), environ.get("CI_JOB_STATUS") == "success"
-    if not names or succeeded:
-        with _logging(front, "info", []):
-            log.info("Nothing to clean up: %s.", "this job succeeded, and its runner is wanted" if names else "this job made no runner, or took it back")
-        return 0
-    request, warnings = inputs.parse(raw, _read_file)
+    noted = front.remembered()
+    if noted == [] or environ.get("CI_JOB_STATUS") == "success":
+        return _nothing(front, "this job succeeded, and its runner is wanted" if noted else "this job made no runner, or took it back")
+    try:
+        request, warnings = inputs.parse(raw, _read_file)
+    except InputError:  # which the launch has told
+        return _nothing(front, "the launch had no inputs to make a runner with")
+    if request.cloud is None:
+        return _nothing(front, "no machine was asked for")
     with _logging(front, request.log, warnings), signals():
-        assert request.cloud, "only what was made at a cloud is remembered"
-        clock = SystemClock()
+        clock, run = SystemClock(), ci.run_of(environ)
         forge = forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
-        cleanup(names, ci.run_of(environ).key, request.cloud, forge, providers.provider_for(request.cloud.provider, clock), clock)
+        provider = providers.provider_for(request.cloud.provider, clock)
+        cleanup(noted or names(request.name, run.derived_name, request.count), noted is not None, run.key, request.cloud, forge, provider, clock)
         front.remember([])
+    return 0
+
+
+def _nothing(front: ci.Front, why: str) -> int:
+    with _logging(front, "info", []):
+        log.info("Nothing to clean up: %s.", why)
     return 0
 
 

@@ -33,6 +33,8 @@ class Ours:
     """A create call is under way, or ended without a word on whether there is an instance."""
     alone: bool = False
     """A registration of its own is under way, or done."""
+    guessed: bool = False
+    """Nobody noted that it was made: it is ours only if an instance with its marks is."""
 
 
 def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = ()) -> list[str]:
@@ -43,8 +45,10 @@ def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock:
 
 def _one(ours: Ours, forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[str]:
     name, problems = ours.identity.name, []
+    found: Sequence[Instance] = ()
     try:
-        for instance in _instances(ours, provider, clock, regions):
+        found = _instances(ours, provider, clock, regions)
+        for instance in found:
             provider.destroy(name, instance)
             log.info("Ended the machine %s of %s.", instance.id, name)
     except Exception as error:  # the forge's list comes next, whatever happened here
@@ -52,7 +56,7 @@ def _one(ours: Ours, forge: Forge, provider: Provider, clock: Clock, regions: Se
     try:
         runner_id = ours.registration.runner_id if ours.registration else None
         # Without a machine and without a registration of its own, a runner of that name would be another launch's.
-        if (ours.asked or ours.alone) and forge.deregister(name, runner_id):
+        if (found or ours.alone or (ours.asked and not ours.guessed)) and forge.deregister(name, runner_id):
             log.info("Took runner %s off the forge's list.", name)
     except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
         problems.append(f"Runner {name} is still on the forge's list: {error}")
@@ -72,9 +76,10 @@ def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[s
     return []
 
 
-def cleanup(names: Sequence[str], key: str, request: CloudRequest, forge: Forge, provider: Provider, clock: Clock) -> None:
-    """After a job whose launch was about to make runners of these names. Raises RunnerActionError if something may be left."""
-    ours = [Ours(Identity(name=name, key=key), asked=True, alone=True) for name in names]
+def cleanup(names: Sequence[str], noted: bool, key: str, request: CloudRequest, forge: Forge, provider: Provider, clock: Clock) -> None:
+    """After a job that failed. `names`: of the runners that its launch was about to make; not `noted`: that it may have made. Raises
+    RunnerActionError if something may be left."""
+    ours = [Ours(Identity(name=name, key=key), asked=True, alone=noted, guessed=not noted) for name in names]
     problems = take_back(ours, forge, provider, clock, [provider.plan(request).region])
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")

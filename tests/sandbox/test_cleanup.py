@@ -21,8 +21,10 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-def after(launch: Launch, job: Launcher, *argv: str, status: str = "canceled") -> Launcher:
-    """The step after that job, with the inputs and the environment that the forge gives it."""
+def after(launch: Launch, job: Launcher, *argv: str, status: str = "canceled", forgotten: bool = False) -> Launcher:
+    """The step after that job, with the inputs and the environment that the forge gives it; `forgotten`: but for the state of the job."""
+    if forgotten:
+        (job.folder / "state").unlink(missing_ok=True)
     state = dict(line.split("=", 1) for line in (job.folder / "state").read_text().splitlines()) if (job.folder / "state").exists() else {}
     given = {f"STATE_{name}": value for name, value in state.items()}
     done = launch(*argv, CML_RUNNER_COMMAND="cleanup", CI_JOB_STATUS=status, CI_PROJECT_DIR=str(job.folder), **given)
@@ -88,6 +90,22 @@ def test_a_runner_that_was_only_reused_stays(launch: Launch, tmp_path: Path, wor
     done = after(launch, launcher, "--reuse", "--name=trainer", status="failed")
     assert done.process.returncode == 0, done.told
     assert [seat.name for seat in world.forge.seats()] == ["trainer"]
+
+
+@pytest.mark.parametrize("world", ["github"], indirect=True)
+def test_without_a_note_only_what_bears_the_marks_of_this_very_run_is_ours(launch: Launch, world: World) -> None:
+    """As under act, which gives a container no state."""
+    seat = world.forge.seat("trainer", ["cml"], ephemeral=False)
+    launcher = launch("--name=trainer", GITHUB_JOB="other")
+    until(world.ec2.alive, "the instance of another job")
+    stranger = after(launch, launcher, "--name=trainer", forgotten=True)
+    assert stranger.process.returncode == 0, stranger.told
+    assert world.ec2.alive()
+    assert world.forge.seats() == [seat]
+    launcher.kill(signal.SIGKILL)
+    done = launch("--name=trainer", CML_RUNNER_COMMAND="cleanup", GITHUB_JOB="other")
+    assert done.wait() == 0, done.told
+    all_gone(world)
 
 
 def test_a_job_that_succeeded_keeps_its_runner() -> None:
