@@ -1,0 +1,77 @@
+"""What a release writes: the tags of its images, and files that name the image by its digest.
+
+python3 image/release.py tags VERSION IMAGE SUFFIX     lines for GITHUB_OUTPUT: `tags=` with commas between them
+python3 image/release.py git-tags VERSION              v1.2.3 v1.2 v1
+python3 image/release.py pin IMAGE@DIGEST              action.yml and the component start that image
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+REFERENCE = re.compile(r"[a-z0-9.-]+(/[A-Za-z0-9._-]+)+@sha256:[0-9a-f]{64}")
+
+
+def versions(version: str) -> list[str]:
+    """The version and what moves with it: `1.2.3`, `1.2`, `1`. Raises ValueError."""
+    parts = VERSION.fullmatch(version)
+    if not parts:
+        raise ValueError(f"{version!r} is no version such as 1.2.3")
+    major, minor, _ = parts.groups()
+    return [version, f"{major}.{minor}", major]
+
+
+def git_tags(version: str) -> list[str]:
+    return [f"v{one}" for one in versions(version)]
+
+
+def image_tags(version: str, image: str, suffix: str) -> list[str]:
+    """`ghcr.io/org/cml-runner:v1.2.3-runner-gpu` and the like. Names are lower case there."""
+    return [f"{image.lower()}:{tag}{suffix}" for tag in git_tags(version)]
+
+
+def pinned_action(text: str, reference: str) -> str:
+    """action.yml with the pushed image in place of the Dockerfile. Raises ValueError if it has none, or for a reference without digest."""
+    return _once(r"^  image: Dockerfile$", f"  image: docker://{_checked(reference)}", text)
+
+
+def pinned_component(text: str, reference: str) -> str:
+    return _once(r"^      default: ghcr\.io/\S+$", f"      default: {_checked(reference)}", text)
+
+
+def _checked(reference: str) -> str:
+    image, _, digest = reference.partition("@")
+    lower = f"{image.lower()}@{digest}"
+    if not REFERENCE.fullmatch(lower):
+        raise ValueError(f"{reference!r} is no image with a digest")
+    return lower
+
+
+def _once(pattern: str, new: str, text: str) -> str:
+    made, number = re.subn(pattern, new, text, flags=re.M)
+    if number != 1:
+        raise ValueError(f"{pattern} stands {number} times, not once")
+    return made
+
+
+def main(words: list[str]) -> int:
+    if words[:1] == ["tags"]:
+        print("tags=" + ",".join(image_tags(*words[1:])))
+    elif words[:1] == ["git-tags"]:
+        print(" ".join(git_tags(words[1])))
+    elif words[:1] == ["pin"]:
+        for name, change in (("action.yml", pinned_action), ("gitlab-component/templates/launch-runner.yml", pinned_component)):
+            file = ROOT / name
+            file.write_text(change(file.read_text("utf-8"), words[1]), "utf-8")
+    else:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

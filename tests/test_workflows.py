@@ -1,0 +1,125 @@
+"""Our workflows and the examples to copy: read by GitHub's own parser, judged by its schema, and every input of ours understood. And what a
+release writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from image import release
+from runner_action import inputs
+from tests.test_generated import ROOT, judge
+
+MODULES = ROOT / "tests" / "node_modules"
+EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+DIGEST = "ghcr.io/Org/cml-runner@sha256:" + "0123456789abcdef" * 4
+
+
+def load(file: Path) -> dict[str, Any]:
+    return {str(key).replace("True", "on"): value for key, value in yaml.safe_load(file.read_text("utf-8")).items()}  # YAML 1.1 reads `on` as true
+
+
+@pytest.mark.parametrize("file", [*WORKFLOWS, *EXAMPLES], ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_workflow_fits_the_schema(file: Path) -> None:
+    judge("github-workflows").validate(load(file))
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (MODULES / "@actions/workflow-parser").exists():
+        pytest.skip("SKIPPED LOUDLY: GitHub's workflow parser is missing; `npm ci --prefix tests` brings it")
+    bundle = tmp_path_factory.mktemp("parser") / "parser.cjs"
+    bundled = [str(MODULES / ".bin/esbuild"), "tests/workflow-parser.mjs", "--bundle", "--platform=node", "--format=cjs", f"--outfile={bundle}"]
+    subprocess.run(bundled, cwd=ROOT, check=True, capture_output=True)
+    return bundle
+
+
+def errors(parser: Path, *files: Path) -> dict[str, list[str]]:
+    done = subprocess.run(["node", str(parser), *map(str, files)], capture_output=True, text=True, check=True)
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def test_githubs_own_parser_has_nothing_against_them(parser: Path) -> None:
+    files = [ROOT / "action.yml", *WORKFLOWS, *EXAMPLES]
+    assert errors(parser, *files) == {str(file): [] for file in files}
+
+
+def test_the_parser_would_say_so(parser: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo ${{ stepz.a }}\n")
+    assert "stepz" in errors(parser, wrong)[str(wrong)][0]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_gives_inputs_that_we_take(file: Path) -> None:
+    steps = [step for job in load(file)["jobs"].values() for step in job["steps"] if step.get("uses", "").startswith("org/cml-runner@")]
+    assert steps or "cml-runner launch" in file.read_text("utf-8")
+    for step in steps:
+        given = {name: re.sub(r"\$\{\{.*?\}\}", "1", str(value)) for name, value in step["with"].items()}
+        words = {f"INPUT_{name.upper()}": value.lower() if value in ("True", "False") else value for name, value in given.items()}
+        environ = {**words, "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "octo/train", "CML_RUNNER_RUN_ID": "7"}
+        raw = inputs.Raw(flags={}, environ=environ)
+        warnings = (inputs.parse_restart if given.get("command") == "restart" else inputs.parse)(raw, lambda _: "#!/bin/sh\n")[1]
+        assert warnings == []
+
+
+def test_a_permission_that_an_example_needs_is_asked_for() -> None:
+    for file in EXAMPLES:
+        workflow = load(file)
+        uses = [step.get("uses", "") for job in workflow["jobs"].values() for step in job["steps"]]
+        if any("configure-aws-credentials" in one or "google-github-actions/auth" in one for one in uses):
+            assert workflow["permissions"]["id-token"] == "write", file
+
+
+# --- releases
+
+
+def test_a_version_moves_its_shorter_tags_along() -> None:
+    assert release.git_tags("1.2.3") == ["v1.2.3", "v1.2", "v1"]
+    assert release.image_tags("1.2.3", "ghcr.io/Org/cml-runner", "-runner") == [f"ghcr.io/org/cml-runner:v{one}-runner" for one in ("1.2.3", "1.2", "1")]
+
+
+@pytest.mark.parametrize("word", ["v1.2.3", "1.2", "1.2.3-rc1", "01.2.3", ""])
+def test_what_is_no_version_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="is no version"):
+        release.versions(word)
+
+
+def test_a_released_action_starts_the_pushed_image_by_its_digest() -> None:
+    text = (ROOT / "action.yml").read_text("utf-8")
+    pinned = yaml.safe_load(release.pinned_action(text, DIGEST))
+    assert pinned["runs"]["image"] == f"docker://{DIGEST.lower()}"
+    judge("github-actions").validate(pinned)
+    assert {**yaml.safe_load(text)["runs"], "image": ""} == {**pinned["runs"], "image": ""}
+    with pytest.raises(ValueError, match="stands 0 times"):
+        release.pinned_action(release.pinned_action(text, DIGEST), DIGEST)
+
+
+def test_a_released_component_starts_it_too() -> None:
+    text = (ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")
+    pinned = next(yaml.safe_load_all(release.pinned_component(text, DIGEST)))
+    assert pinned["spec"]["inputs"]["image"]["default"] == DIGEST.lower()
+
+
+@pytest.mark.parametrize("word", ["ghcr.io/org/cml-runner:v1", "ghcr.io/org/cml-runner@sha256:12", "cml-runner"])
+def test_an_image_without_a_digest_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="no image with a digest"):
+        release.pinned_action((ROOT / "action.yml").read_text("utf-8"), word)
+
+
+def test_the_components_own_pipeline_fits_gitlabs_schema() -> None:
+    judge("gitlab-ci").validate(yaml.safe_load((ROOT / "gitlab-component/.gitlab-ci.yml").read_text("utf-8")))
+
+
+def test_every_target_of_a_release_is_in_the_dockerfile() -> None:
+    targets = set(re.findall(r"^FROM .* AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.M))
+    matrix = load(ROOT / ".github/workflows/release.yml")["jobs"]["image"]["strategy"]["matrix"]["include"]
+    assert {one["target"] for one in matrix} <= targets
