@@ -1,6 +1,8 @@
 # What `uses: org/cml-runner@v1`, the GitLab component and `docker run` start.
 #
-#   docker build --target launcher -t cml-runner .      the launcher (the default): Python, its SDKs, a small shell for GitLab's scripts
+#   docker build -t cml-runner .
+#
+# What jobs run in is another image: image/runner.Dockerfile.
 #
 # The final image is made from nothing: only what image/assemble.py has chosen is in it. It starts as root, because GitHub hands an action files
 # that only root can write, and works as any other user (`docker run --user 65532`).

@@ -61,7 +61,7 @@ def to_first_call(engine: Engine, image: str, world: World) -> float:
 def main() -> None:
     engine = Engine()
     try:
-        ours = engine.build("launcher", "cml-runner:benchmark")
+        ours = engine.build("cml-runner:benchmark")
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "Dockerfile").write_text(PLAIN)
             plain = "cml-runner:plain"

@@ -26,7 +26,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """A build that fails is a failure: only what the machine lacks is a reason to skip."""
-    return engine.build("launcher", TAG)
+    return engine.build(TAG)
 
 
 @pytest.fixture(params=["github", "gitlab"])

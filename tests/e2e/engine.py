@@ -91,9 +91,9 @@ class Engine:
                 Path(packed).unlink()
         return name
 
-    def build(self, target: str, tag: str, context: Path = ROOT) -> str:
+    def build(self, tag: str, context: Path = ROOT) -> str:
         self.base()
-        self.docker("build", "--network", "host", "--target", target, "-t", tag, str(context), timeout=900)
+        self.docker("build", "--network", "host", "-t", tag, str(context), timeout=900)
         return tag
 
     def close(self) -> None:

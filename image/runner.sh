@@ -1,0 +1,14 @@
+#!/bin/sh
+# What jobs find in a container, on Ubuntu: run by the Dockerfile for `runner` and `runner-gpu`.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get update
+apt-get install --yes --no-install-recommends \
+  build-essential ca-certificates curl docker-buildx docker.io git git-lfs gnupg jq less libicu74 locales openssh-client pkg-config \
+  python-is-python3 python3 python3-dev python3-pip python3-venv rsync sudo tini unzip wget xz-utils zip
+python3 /tmp/image/programs.py "$(dpkg --print-architecture)" "$ACTIONS_RUNNER" "$GITLAB_RUNNER" "$NODE"
+# Jobs are not root. The group is as good as that where Docker's socket is given to the container, and only there.
+useradd --create-home --shell /bin/bash --groups docker runner
+echo 'runner ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/runner
+chmod 0440 /etc/sudoers.d/runner
+rm -rf /var/lib/apt/lists/* /tmp/image /usr/bin/dockerd /usr/bin/containerd* /usr/sbin/runc /usr/bin/runc
