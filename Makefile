@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test e2e lint generate benchmark lock clean
+.PHONY: demo test e2e lint generate benchmark benchmark-image lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -39,6 +39,9 @@ benchmark: $(READY)
 	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.agent
+
+benchmark-image: $(READY)
+	$(BIN)/python -m benchmarks.image
 
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
     def start(world: World, jobs: dict[str, object]) -> subprocess.Popen[str]:
         folder = checkout(tmp_path / "repository")
         workflow = folder / ".github/workflows/main.yml"
-        workflow.parent.mkdir(parents=True)
+        shutil.rmtree(workflow.parent)  # our own would run too
+        workflow.parent.mkdir()
         workflow.write_text(yaml.safe_dump({"on": "push", "jobs": jobs}))
         for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "x"]):
             run("git", "-C", str(folder), *words)

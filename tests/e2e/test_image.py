@@ -86,13 +86,12 @@ def test_sigterm_takes_everything_back(delay: str, engine: Engine, image: str, d
     all_gone(dead_world)
 
 
-def test_a_signal_is_heard_from_the_first_moment(engine: Engine, image: str, dead_world: World) -> None:
-    """The first process of a container hears none that it has no handler for."""
+def test_a_signal_ends_it_before_it_has_begun(engine: Engine, image: str, dead_world: World) -> None:
+    """The first process of a container hears no signal that it has no handler for; Python itself needs some hundredths of a second for that."""
     container = Container(engine, "launch", "--cloud=aws", variables=dead_world.environ())
-    until(lambda: engine.docker("kill", "--signal", "TERM", container.name, check=False).returncode == 0, "the container to run")
-    until(lambda: container.process.poll() is not None, "its end", 8)
-    assert container.wait() in (143, 128 + 15), container.told
-    all_gone(dead_world)
+    until(lambda: engine.docker("kill", "--signal", "TERM", container.name, check=False).returncode and container.process.poll() is not None, "its end", 8)
+    assert container.wait() == 143, container.told
+    assert (dead_world.forge.ever, dead_world.ec2.living) == ([], {})
 
 
 # --- what is in it
