@@ -201,17 +201,19 @@ class GitLab:
         return int(major), int(minor)
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:
-        known = [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]
-        try:
-            for one in known:
+        """Also several of one name, which GitLab allows."""
+        there = False
+        for one in [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]:
+            try:
                 # GitLab would delete it, and its job would fail without a reason.
                 if self._has_job(one):
                     raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
                 with translated("deleting a runner"):
                     self._client.http_delete(f"/runners/{one}", max_retries=TRIES)
-        except NotThere:
-            return False
-        return bool(known)
+                there = True
+            except NotThere:
+                continue
+        return there
 
     # --- the rest of a launch
 

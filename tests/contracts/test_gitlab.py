@@ -135,6 +135,14 @@ def test_a_lost_answer_leaves_no_ghost(server: FakeGitLab) -> None:
     assert server.forge.seats() == []
 
 
+def test_all_of_one_name_are_deleted_though_one_goes_meanwhile(server: FakeGitLab) -> None:
+    for _ in range(3):
+        server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    server.fail("GET", r"/runners/2/jobs$", 404)
+    assert gitlab(server).deregister("cml-1")
+    assert [seat.id for seat in server.forge.seats()] == [2]
+
+
 # --- the list
 
 

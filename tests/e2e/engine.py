@@ -103,6 +103,9 @@ class Engine:
                 self.daemon.wait(30)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
+            for line in Path("/proc/mounts").read_text().splitlines():
+                if (place := line.split()[1]).startswith(str(self.folder)):  # its network's name space
+                    subprocess.run(["umount", place], check=False)
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -68,6 +68,18 @@ def test_by_variables_and_inputs(engine: Engine, image: str, world: World) -> No
     all_gone(world)
 
 
+def test_scripts_of_gitlab_run_in_it(engine: Engine, image: str) -> None:
+    """GitLab Runner leaves the entrypoint out and gives a shell its script, with the job's variables."""
+    with World("gitlab", timer_factor=0.02) as world:
+        script = 'set -eo pipefail; mkdir -p "$CI_PROJECT_DIR"; cd "$CI_PROJECT_DIR"; printf %s x > .id-token; cml-runner launch; cat cml-runner.env'
+        inputs = {"CML_RUNNER_CLOUD": "aws", "CML_RUNNER_LABELS": "cml", "CML_RUNNER_IDLE_TIMEOUT": "5", "CI_PROJECT_DIR": "/builds/octo/train"}
+        container = Container(engine, "-c", script, options=("--entrypoint", "sh"), variables={**world.job_environ(), **inputs})
+        assert container.wait() == 0, container.told
+        (instance,) = world.ec2.living
+        assert f"INSTANCE_ID={instance}\n" in container.told
+        all_gone(world)
+
+
 def test_a_dry_run_shows_its_plan(engine: Engine, image: str, dead_world: World) -> None:
     container = Container(engine, "launch", "--cloud=aws", "--dry-run", variables=dead_world.environ())
     assert container.wait() == 0, container.told
