@@ -106,15 +106,16 @@ def test_the_restart_limit_counts_the_tries_of_the_job(world: World, launch: Lau
 
 def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: Launch) -> None:
     run = training(world, launch, "--idle-timeout=60", lasting=False)
-    until(lambda: job_of(run, "launch", 1) and world.ec2.living, "the machine", 40)
+    (job,) = (job for job in run.jobs if job.name == "train")
+    job.labels |= {"nobody-has-this"}
+    until(lambda: world.ec2.living, "the machine", 40)
     instance = only_machine(world)
     said(world, instance, "online")
-    for seat in world.forge.seats():
-        seat.labels = ("other",)  # the forge gives it nothing, for a while
-    until(lambda: (job := job_of(run, "train", 1)) and job.status == "queued", "the job to wait", 40)
+    until(lambda: job.status == "queued", "the job to wait", 40)
     world.metadata.notice(instance, 120)
     assert said(world, instance, "restart")["outcome"] == "launch"
-    until(lambda: len(world.ec2.living) == 2 and (job := job_of(run, "train", 1)) and job.runner_name, "the second machine to take the job", 60)
+    job.labels = frozenset({"train"})
+    until(lambda: len(world.ec2.living) == 2 and job.runner_name, "the second machine to take the job", 60)
     assert job_of(run, "train", 2) is None, "it had not begun, so it is not retried"
 
 
