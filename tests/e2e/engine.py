@@ -17,6 +17,15 @@ ROOT = Path(__file__).parents[2]
 PLACE = Path("/var/lib/cml-runner-e2e")
 """What outlives a run: the engine's images, so that the second run need not make the base anew."""
 
+GUTSY = "/usr/share/debootstrap/scripts/gutsy"
+"""What debootstrap knows all later Ubuntus by."""
+SUITES: dict[str, tuple[list[str], str, list[str]]] = {
+    "debian:trixie-slim": ([], "trixie", []),
+    # Debian has no key of Ubuntu's; what is made of it stays on this machine. The mirror is the script's own.
+    "ubuntu:24.04": (["--no-check-gpg", "--components=main,universe"], "noble", ["", GUTSY]),
+}
+"""Base image -> debootstrap's options, suite, and what follows the folder."""
+
 
 class Missing(Exception):
     """A part of the machine that these tests need."""
@@ -66,9 +75,9 @@ class Engine:
         # The builder without BuildKit, as Debian's engine comes without the plugin that it needs.
         return run("docker", *argv, timeout=timeout, check=check, DOCKER_HOST=self.host, DOCKER_BUILDKIT="0")
 
-    def base(self) -> str:
-        """The image that the Dockerfile begins with: there, pulled, or made with debootstrap and given its name."""
-        name: str = re.findall(r"^ARG DEBIAN=(\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.M)[0]
+    def base(self, dockerfile: str = "Dockerfile") -> str:
+        """The image that a Dockerfile begins with: there, pulled, or made with debootstrap and given its name."""
+        name: str = re.findall(r"^ARG (?:DEBIAN|BASE)=(\S+)", (ROOT / dockerfile).read_text("utf-8"), re.M)[0]
         if self.docker("image", "inspect", name, check=False).returncode == 0:
             return name
         if self.docker("pull", "-q", name, check=False, timeout=120).returncode == 0:
@@ -76,9 +85,9 @@ class Engine:
         need("debootstrap", "debootstrap")
         if os.geteuid() != 0:
             raise Missing("root, to make a base image with debootstrap: no registry can be reached from here")
-        suite = name.partition(":")[2].removesuffix("-slim")
         with tempfile.TemporaryDirectory(prefix="cml-runner-base-") as folder:
-            run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, folder, timeout=600)
+            options, suite, rest = SUITES[name]
+            run("debootstrap", "--variant=minbase", "--include=ca-certificates", *options, suite, folder, *rest, timeout=600)
             # A network that looks into TLS has an authority of its own, which this machine trusts.
             for certificate in Path("/usr/local/share/ca-certificates").glob("*.crt"):
                 shutil.copy(certificate, Path(folder) / "usr/local/share/ca-certificates")
@@ -91,9 +100,9 @@ class Engine:
                 Path(packed).unlink()
         return name
 
-    def build(self, tag: str, context: Path = ROOT) -> str:
-        self.base()
-        self.docker("build", "--network", "host", "-t", tag, str(context), timeout=900)
+    def build(self, tag: str, *options: str, dockerfile: str = "Dockerfile", context: Path = ROOT) -> str:
+        self.base(dockerfile)
+        self.docker("build", "--network", "host", "-t", tag, "-f", str(ROOT / dockerfile), *options, str(context), timeout=900)
         return tag
 
     def close(self) -> None:

@@ -144,7 +144,7 @@ def test_no_secret_of_the_builder_is_in_it(engine: Engine, image: str, tmp_path:
     for name in (".env", "token.txt", "runner_action/.env", "cml-runner.env", ".git/config"):
         (context / name).parent.mkdir(parents=True, exist_ok=True)
         (context / name).write_text(canary)
-    tag = engine.build("cml-runner:canary", context)
+    tag = engine.build("cml-runner:canary", context=context)
     told = engine.docker("image", "inspect", tag).stdout + engine.docker("history", "--no-trunc", tag).stdout
     assert canary not in told
     assert not any(canary.encode() in layer for layer in layers(engine, tag, tmp_path))
