@@ -69,7 +69,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         if problems:
             raise InputError(problems)
         run = ci.run_of(environ)
-        forge = partial(forges.forge_for, request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
+        forge = partial(_forge, request, environ)
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
         from runner_action.launch import Launch
@@ -86,7 +86,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
     """After the job, with the inputs of its launch."""
-    from runner_action import forges, providers
+    from runner_action import providers
     from runner_action.takeback import cleanup
 
     noted = front.remembered()
@@ -100,7 +100,7 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         return _nothing(front, "no machine was asked for")
     with _logging(front, request.log, warnings), signals():
         clock, run = SystemClock(), ci.run_of(environ)
-        forge = forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
+        forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud.provider, clock)
         cleanup(noted or names(request.name, run.derived_name, request.count), noted is not None, run.key, request.cloud, forge, provider, clock)
         front.remember([])
@@ -142,6 +142,13 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
 
 
 _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
+
+
+def _forge(request: LaunchRequest, environ: Mapping[str, str]) -> Forge:
+    """The request's forge, where and by which authority the job itself knows it."""
+    from runner_action import forges
+
+    return forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:

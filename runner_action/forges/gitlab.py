@@ -221,7 +221,7 @@ class GitLab:
         place = f"{self._downloads}/{'latest' if version == 'latest' else 'v' + version.removeprefix('v')}"
         program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
         with translated("the list of checksums"):
-            answer = requests.get(f"{place}/release.sha256", timeout=15)
+            answer = requests.get(f"{place}/release.sha256", timeout=15, verify=self._bundle or True)
         sums = {words[1].lstrip("*./"): words[0] for words in map(str.split, answer.text.splitlines() if answer.ok else ()) if len(words) == 2}
         if not (digest := sums.get(program)):
             said = f"{place}/release.sha256 has no checksum of {program} (status {answer.status_code})."

@@ -73,6 +73,7 @@ def test_a_private_authority_is_trusted_when_its_certificate_is_given(tmp_path: 
         trusting = gitlab(server, certificates=authority.cert_pem.bytes().decode())
         assert trusting.runners() == []
         assert trusting.register_one("cml-1", ["cml"], "x64").runner_id
+        assert trusting.download("x64", "latest").sha256 == server.sha256, "a mirror behind the same authority"
     finally:
         server.close()
 

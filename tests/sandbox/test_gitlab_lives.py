@@ -7,9 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
+from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.jobs import Run
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until
@@ -179,6 +182,34 @@ def test_reuse_finds_the_runner_of_another_job(world: World, launch: Launch) -> 
     again = launch("--reuse", "--labels=gpu", CI_JOB_ID="2")
     assert again.wait() == 0, again.told
     assert (again.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("true", 1)
+
+
+def test_an_idle_runner_is_reused_and_a_busy_one_is_not(world: World, launch: Launch) -> None:
+    assert launch("--idle-timeout=30").wait() == 0
+    idle = launch("--reuse-idle", CI_JOB_ID="2")
+    assert idle.wait() == 0, idle.told
+    assert (idle.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("true", 1)
+    job = world.forge.queue_job(["cml"], seconds=30)
+    world.forge.wait(lambda: job.runner_name, "the runner to be busy")
+    busy_one = launch("--reuse-idle", "--idle-timeout=30", CI_JOB_ID="3")
+    assert busy_one.wait() == 0, busy_one.told
+    assert (busy_one.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("false", 2)
+
+
+def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(world: World, launch: Launch, tmp_path: Path) -> None:
+    """CI_SERVER_TLS_CA_FILE, which GitLab Runner sets; seen up to the plan, as the machines here speak no TLS."""
+    authority, certificate, key, known = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(known))
+    plain, world.gitlab = world.gitlab, FakeGitLab(world.gitlab.tokens, prefix="/git", tls=(str(certificate), str(key)))
+    plain.close()
+    stranger, trusting = launch("--dry-run"), launch("--dry-run", CI_SERVER_TLS_CA_FILE=str(known))
+    assert trusting.wait() == 0, trusting.told
+    assert "Plan: nothing was created" in trusting.told
+    assert stranger.wait() == 3
+    assert "could not be reached" in stranger.told
 
 
 def test_a_job_ends_by_its_own_time_limit_and_the_runner_by_its_lifetime(world: World, launch: Launch) -> None:
