@@ -7,11 +7,11 @@ import json
 import logging
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from runner_action.errors import RunnerActionError
+from runner_action.errors import CredentialsError, RunnerActionError
 from runner_action.model import CiJob, Run
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
@@ -50,6 +50,32 @@ def _job_of(environ: Mapping[str, str]) -> CiJob | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def id_tokens(environ: Mapping[str, str]) -> Callable[[str], str] | None:
+    """What gives a GitHub job's id token for an audience; None where the workflow has no `permissions: id-token: write`, and on GitLab,
+    which puts such tokens into variables. Raises CredentialsError.
+    https://docs.github.com/actions/reference/security/oidc
+    """
+    url, secret = environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"), environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    if not (url and secret):
+        return None
+
+    def ask(audience: str) -> str:
+        import requests  # which PyGithub brings; no other command needs it
+        from urllib3 import Retry
+
+        with requests.Session() as session:
+            session.mount(url, requests.adapters.HTTPAdapter(max_retries=Retry(3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))))
+            try:
+                answer = session.get(url, params={"audience": audience}, headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+                answer.raise_for_status()
+                return str(answer.json()["value"])
+            except (requests.RequestException, KeyError) as error:
+                why = f"HTTP {error.response.status_code}" if isinstance(error, requests.HTTPError) else type(error).__name__
+                raise CredentialsError(f"GitHub gave no id token: {why}.", "The job needs `permissions: id-token: write`.") from None
+
+    return ask
 
 
 # --- where it is told

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from runner_action.conversion import convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, RestartRequest, Reuse, Secret
+from runner_action.model import AzureAccount, CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, RestartRequest, Reuse, Secret
 
 Schema = Mapping[str, Any]
 DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
@@ -332,5 +332,6 @@ def _cloud_request(value: Mapping[str, Any]) -> CloudRequest:
         ssh_public_key=public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None,
         aws_security_group=value["cloud-aws-security-group"],
         aws_subnet=value["cloud-aws-subnet"],
+        azure=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
         kubernetes_node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
     )

@@ -78,6 +78,15 @@ class Repository:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AzureAccount:
+    """Who asks Azure, and for what it pays: ids, none of them secret."""
+
+    client_id: str | None = None
+    tenant_id: str | None = None
+    subscription_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloudRequest:
     """The machine the user asked for, in the user's words."""
 
@@ -97,6 +106,7 @@ class CloudRequest:
     """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
     aws_security_group: str | None
     aws_subnet: str | None
+    azure: AzureAccount
     kubernetes_node_selector: Mapping[str, str]
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from runner_action import inputs
-from runner_action.model import CloudRequest, LaunchRequest
+from runner_action.model import AzureAccount, CloudRequest, LaunchRequest
 from schema import generate
 
 ROOT = Path(__file__).parents[1]
@@ -171,11 +171,14 @@ OURS_OF_THE_CLOUD = {"cloud-type": "size", "cloud-hdd-size": "disk_gb", "cloud-s
 
 def test_every_input_has_its_field() -> None:
     request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
-    expected, expected_cloud = set(), {"provider"}
+    expected, expected_cloud, account = set(), {"provider", "azure"}, set()
     for name in SCHEMA["properties"].keys() - {"command", "run-id"}:  # words of `restart`
         if name.startswith("cloud-"):
             expected_cloud.add(OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_")))
+        elif name.startswith("azure-"):
+            account.add(name.removeprefix("azure-").replace("-", "_"))
         else:
             expected.add(OURS.get(name, name.replace("-", "_")))
     assert request == expected
     assert cloud == expected_cloud
+    assert {field.name for field in fields(AzureAccount)} == account
