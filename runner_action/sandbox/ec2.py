@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,12 +58,15 @@ class Living:
 
 @dataclass
 class FakeEC2:
-    """`folder` holds the machines; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life."""
+    """`folder` holds the machines; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life.
+    `machine`: the command whose process is the instance of an id, with its folder; its output is the console, SIGTERM the power button."""
 
     folder: Path
     python: str = sys.executable
     timer_factor: float = 1.0
     boots: bool = True
+    host: str = "127.0.0.1"
+    machine: Callable[[str, Path], Sequence[str]] | None = None
     metadata: Callable[[str], str] = lambda _: ""
     """The metadata service's address, by instance."""
     calls: list[Form] = field(default_factory=list)
@@ -79,8 +82,8 @@ class FakeEC2:
         self._lock = threading.RLock()
         self._closed = threading.Event()
         get_backend("ec2").reset()
-        self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server: BaseWSGIServer = make_server(self.host, 0, self, threaded=True)
+        self.url = f"http://{self.host}:{self._server.server_port}"
         for work in (self._server.serve_forever, self._watch):
             threading.Thread(target=work, daemon=True).start()
 
@@ -192,11 +195,14 @@ class FakeEC2:
         user_data = base64.b64decode(stored.as_bytes()) if stored else b""
         (place / "user-data").write_bytes(user_data)
         (place / "user-data").chmod(0o600)
-        argv = [sys.executable, "-m", "runner_action.sandbox.machine", str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor)]
-        argv.append(self.metadata(instance_id))
+        argv = (self.machine or self._local_machine)(instance_id, place)
         with (place / "console.log").open("wb") as console:
             process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
         self.living[instance_id] = Living(process, place / "console.log", region)
+
+    def _local_machine(self, instance_id: str, place: Path) -> list[str]:
+        own = [str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor), self.metadata(instance_id)]
+        return [sys.executable, "-m", "runner_action.sandbox.machine", *own]
 
     def _end(self, instance_id: str) -> None:
         """The power button: the machine has a few seconds, then it is gone."""
@@ -235,7 +241,10 @@ class FakeEC2:
         for instance_id in self.living:
             self._end(instance_id)
         for living in self.living.values():
-            living.process.wait(15)
+            try:
+                living.process.wait(15)
+            except subprocess.TimeoutExpired:
+                living.process.kill()
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()

@@ -26,13 +26,13 @@ GROUP = 1
 class FakeGitHub(Served):
     """`tokens`: accepted token -> `admin` or `readonly`."""
 
-    def __init__(self, tokens: Mapping[str, str], repository: str = "octo/train") -> None:
+    def __init__(self, tokens: Mapping[str, str], repository: str = "octo/train", host: str = "127.0.0.1") -> None:
         self.tokens, self.repository = tokens, repository
         self.forge = Forge()
         self._archive = tarball()
         app = Flask("github")
         self._routes(app)
-        super().__init__(app, "/api/v3")
+        super().__init__(app, "/api/v3", host=host)
         self.repo_url = f"{self.url}/{self.repository}"
 
     # --- routes

@@ -31,7 +31,9 @@ NEVER_A_USER = {"error": "insufficient_scope", "error_description": "The request
 class FakeGitLab(Served):
     """`tokens`: accepted token -> its scopes. `shared`: ids of the instance's own runners, which everybody's list has."""
 
-    def __init__(self, tokens: Mapping[str, Sequence[str]], prefix: str = "", version: str = VERSION, tls: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, tokens: Mapping[str, Sequence[str]], prefix: str = "", version: str = VERSION, tls: tuple[str, str] | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.tokens, self.prefix, self.version = tokens, prefix, version
         self.forge = Forge()
         self.places: dict[int, tuple[str, int]] = {}
@@ -45,7 +47,7 @@ class FakeGitLab(Served):
         app = Flask("gitlab")
         self.jobs = pipelines.Jobs(self.forge, PLACES, self._base)
         self._routes(app)
-        super().__init__(app, f"{prefix}/api/v4", tls)
+        super().__init__(app, f"{prefix}/api/v4", tls, host)
         self.server_url = f"{self.url}{prefix}"
         self.repo_url, self.group_url = f"{self.server_url}/{PROJECT}", f"{self.server_url}/{GROUP}"
         self.downloads = f"{self.url}/runner-downloads"

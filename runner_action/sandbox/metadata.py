@@ -35,9 +35,10 @@ class FakeMetadata:
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._fates: dict[str, Fate] = {}
-        self._tokens: set[str] = set()
+        self.tokens: set[str] = set()
+        """Session tokens of EC2's service."""
         self._changed = threading.Condition()
-        app = Flask("metadata")
+        self.app = app = Flask("metadata")
         app.add_url_rule("/<machine>/latest/api/token", "token", self._token, methods=["PUT"])
         app.add_url_rule("/<machine>/latest/meta-data/<path:what>", "ec2", self._ec2)
         app.add_url_rule("/<machine>/computeMetadata/v1/instance/preempted", "gcp", self._gcp)
@@ -66,11 +67,11 @@ class FakeMetadata:
         if not request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "").isdigit():
             return "", 400
         token = secrets.token_urlsafe(40)
-        self._tokens.add(token)
+        self.tokens.add(token)
         return token
 
     def _ec2(self, machine: str, what: str) -> Any:
-        if request.headers.get("X-aws-ec2-metadata-token") not in self._tokens:
+        if request.headers.get("X-aws-ec2-metadata-token") not in self.tokens:
             return "", 401
         fate = self.fate(machine)
         fate.asked += 1

@@ -32,14 +32,15 @@ class Served:
     app: Flask
     api: str
     tls: tuple[str, str] | None = None
+    host: str = "127.0.0.1"
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.app.after_request(self._record)
-        self._server = make_server("127.0.0.1", 0, self.app, threaded=True, ssl_context=self.tls)
-        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_port}"
+        self._server = make_server(self.host, 0, self.app, threaded=True, ssl_context=self.tls)
+        self.url = f"{'https' if self.tls else 'http'}://{self.host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,15 +23,25 @@ KEY = "canary-secret-access-key"
 
 class World:
     """`with World() as world:`; launch with the variables of `world.environ()`, or of `world.job_environ()` as a job does. `forge`: whose
-    repository it is all about."""
+    repository it is all about. `host`: where all of it is served; `machine`: as in FakeEC2."""
 
-    def __init__(self, forge: str = ForgeName.GITHUB, *, python: str = sys.executable, timer_factor: float = 1.0, boots: bool = True) -> None:
+    def __init__(
+        self,
+        forge: str = ForgeName.GITHUB,
+        *,
+        python: str = sys.executable,
+        timer_factor: float = 1.0,
+        boots: bool = True,
+        host: str = "127.0.0.1",
+        machine: Callable[[str, Path], Sequence[str]] | None = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cml-runner-sandbox-"))
         self.kind = ForgeName(forge)
-        self.github = FakeGitHub(tokens={TOKEN: "admin", "canary-readonly-token": "readonly"})
-        self.gitlab = FakeGitLab(tokens={TOKEN: ["api"], "canary-readonly-token": ["read_api"]}, prefix="/git")
+        self.github = FakeGitHub(tokens={TOKEN: "admin", "canary-readonly-token": "readonly"}, host=host)
+        self.gitlab = FakeGitLab(tokens={TOKEN: ["api"], "canary-readonly-token": ["read_api"]}, prefix="/git", host=host)
         self.metadata = FakeMetadata()
-        self.ec2 = FakeEC2(self.folder / "machines", python=python, timer_factor=timer_factor, boots=boots, metadata=self.metadata.url)
+        machines = self.folder / "machines"
+        self.ec2 = FakeEC2(machines, python=python, timer_factor=timer_factor, boots=boots, host=host, machine=machine, metadata=self.metadata.url)
 
     @property
     def server(self) -> FakeGitHub | FakeGitLab:

@@ -82,7 +82,7 @@ def test_amazon_recommends_before_it_takes(service: FakeMetadata) -> None:
 def test_a_token_that_is_no_longer_good_is_renewed(service: FakeMetadata) -> None:
     asked = notices("aws", service)
     asked.look()
-    service._tokens.clear()
+    service.tokens.clear()
     service.notice("m1", 120)
     assert asked.look() is None
     assert asked.look() is not None

@@ -1,0 +1,136 @@
+"""What a machine finds of its cloud while it boots: DMI strings, metadata service, provisioning disc, as far as cloud-init asks for it.
+
+What tells a machine of its end is the embedded world's own service (`sandbox/metadata.py`); the rest is here. One machine at a
+time: the newest one, whose `id` and user data are answered with.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from runner_action.sandbox.metadata import FakeMetadata
+
+SERVICE, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
+MAC = "52:54:00:12:34:56"
+"""QEMU's for the first card."""
+Tree = dict[str, Any]
+
+
+@dataclass
+class Guest:
+    """The machine that is asked about."""
+
+    id: str
+    user_data: bytes
+
+
+def ec2_options(instance: str) -> list[str]:
+    """What EC2's firmware says of itself. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html"""
+    uuid = "ec2a1b2c-0000-4000-8000-000000000001"
+    system = f"type=1,manufacturer=Amazon EC2,product=t3.small,uuid={uuid},serial={uuid}"
+    return ["-smbios", "type=0,vendor=Amazon EC2", "-smbios", system, "-smbios", f"type=2,manufacturer=Amazon EC2,asset={instance}"]
+
+
+def gce_options(_: str) -> list[str]:
+    system = "type=1,manufacturer=Google,product=Google Compute Engine,serial=GoogleCloud-0123456789ABCDEF0123456789ABCDEF"
+    return ["-smbios", "type=0,vendor=Google", "-smbios", system]
+
+
+def ec2_tree(guest: Guest) -> Tree:
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html"""
+    card = {"device-number": "0", "local-ipv4s": "10.0.2.15", "mac": MAC, "subnet-ipv4-cidr-block": "10.0.2.0/24", "interface-id": "eni-0123456789abcdef0"}
+    return {
+        "ami-id": "ami-aaaaaaaaaaaaaaaaa",
+        "hostname": "ip-10-0-2-15.ec2.internal",
+        "instance-id": guest.id,
+        "instance-life-cycle": "on-demand",
+        "instance-type": "t3.small",
+        "local-hostname": "ip-10-0-2-15.ec2.internal",
+        "local-ipv4": "10.0.2.15",
+        "mac": MAC,
+        "network": {"interfaces": {"macs": {MAC: card}}},
+        "placement": {"availability-zone": "us-west-1a", "region": "us-west-1"},
+        "block-device-mapping": {"ami": "/dev/vda", "root": "/dev/vda"},
+    }
+
+
+class MetadataService:
+    """Answers at the address that all three clouds share, and at Azure's wire server. `asked`: method and path of what cloud-init and the agent wanted."""
+
+    def __init__(self, notices: FakeMetadata) -> None:
+        self.notices, self.asked = notices, list[tuple[str, str]]()
+        self.guest = Guest("", b"")
+        self.ready: list[str] = []
+        """What machines have reported to the wire server."""
+        app = Flask("clouds")
+        app.add_url_rule("/<version>/meta-data/", "root", self._ec2, defaults={"path": ""})
+        app.add_url_rule("/<version>/meta-data/<path:path>", "ec2", self._ec2)
+        app.add_url_rule("/<version>/user-data", "user-data", self._user_data)
+        app.add_url_rule("/<version>/dynamic/instance-identity/", "documents", lambda version: "document" if self._with_token() else ("", 401))
+        app.add_url_rule("/<version>/dynamic/instance-identity/document", "document", self._document)
+        app.add_url_rule("/computeMetadata/v1/<path:path>", "gce", self._gce)
+        self._app = app
+        self._servers: list[BaseWSGIServer] = [make_server(host, 80, self, threaded=True) for host in (SERVICE, WIRE_SERVER)]
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        self.asked.append((environ["REQUEST_METHOD"], path))
+        if any(part in path for part in ("/api/token", "/spot/", "/events/", "/preempted", "/scheduledevents")):
+            return self.notices.app({**environ, "PATH_INFO": f"/{self.guest.id}{path}"}, start)
+        return self._app(environ, start)
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    # --- EC2
+
+    def _with_token(self) -> bool:
+        return request.headers.get("X-aws-ec2-metadata-token") in self.notices.tokens
+
+    def _ec2(self, version: str, path: str) -> Any:
+        """A folder is answered with its list, folders in it with a slash."""
+        if not self._with_token():
+            return "", 401
+        found: Any = ec2_tree(self.guest)
+        for part in path.strip("/").split("/") if path.strip("/") else ():
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
+            return "", 404
+        text = "\n".join(name + "/" * isinstance(value, dict) for name, value in found.items()) if isinstance(found, dict) else found
+        return Response(text, content_type="text/plain")
+
+    def _user_data(self, version: str) -> Any:
+        return Response(self.guest.user_data, content_type="application/octet-stream") if self._with_token() else ("", 401)
+
+    def _document(self, version: str) -> Any:
+        if not self._with_token():
+            return "", 401
+        about = {"instanceId": self.guest.id, "region": "us-west-1", "availabilityZone": "us-west-1a", "accountId": "123456789012"}
+        return {**about, "instanceType": "t3.small", "architecture": "x86_64", "imageId": "ami-aaaaaaaaaaaaaaaaa", "version": "2017-09-30"}
+
+    # --- Google Compute Engine
+
+    def _gce(self, path: str) -> Any:
+        """https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys; binary user data is given in Base64."""
+        if request.headers.get("Metadata-Flavor") != "Google":
+            return "", 403
+        given = {"user-data": base64.b64encode(self.guest.user_data).decode(), "user-data-encoding": "base64"}
+        instance = {"id": 4520031799277581759, "zone": "projects/1/zones/us-west1-b", "hostname": f"{self.guest.id}.c.train.internal", "attributes": given}
+        found: Any = {"instance": {**instance, "guest-attributes": {}}, "project": {"attributes": {}, "project-id": "train"}}
+        for part in path.strip("/").split("/"):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
+            return "", 404
+        return Response(json.dumps(found) if isinstance(found, dict) else str(found), headers={"Metadata-Flavor": "Google"}, content_type="application/json")
