@@ -5,19 +5,24 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test e2e lint generate benchmark benchmark-image lock clean
+.PHONY: demo test e2e boot lint generate benchmark benchmark-image benchmark-boot lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
 test: lint tests/node_modules/.ready
-	$(BIN)/python -m pytest -n auto --ignore tests/e2e
+	$(BIN)/python -m pytest -n auto --ignore tests/e2e --ignore tests/boot
 	$(BIN)/python -m tests.pythons
 
 # What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
 e2e: $(READY) tests/node_modules/.ready
 	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
 	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 -m e2e tests/boot
+
+# Whole lives of virtual machines, each from the user data of a launch. QEMU is installed where it may be; elsewhere they are skipped, loudly.
+boot: $(READY)
+	$(BIN)/python -m pytest -p no:randomly tests/boot
 
 # GitHub's own API description, which the forge's tests are held to, and gitlab-ci-local. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json
@@ -39,6 +44,9 @@ benchmark: $(READY)
 	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.agent
+
+benchmark-boot: $(READY)
+	$(BIN)/python -m benchmarks.boot
 
 benchmark-image: $(READY)
 	$(BIN)/python -m benchmarks.image

@@ -1,7 +1,7 @@
 """AgentSpec + agent + the user's scripts -> the user data that cloud-init turns into a runner. Pure: same input, same bytes.
 
 The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well (SuccessAction) or not
-(FailureAction); an agent that was killed is started again once, and finds its runner alive (KillMode=process). Beside it stands
+(OnFailure); an agent that was killed is started again once, and finds its runner alive (KillMode=process). Beside it stands
 a timer that looks at the agent's heartbeat. Nothing is installed or pulled before the runner is online.
 """
 
@@ -29,10 +29,10 @@ user's scripts: some 3 KiB of shell, as they are compressed with all else."""
 
 SERVICE = f"""[Unit]
 Description=cml-runner agent
-After=network-online.target
+After=network-online.target%s
 Wants=network-online.target
 SuccessAction=poweroff
-FailureAction=poweroff-force
+OnFailure=cml-runner-end.service
 StartLimitAction=poweroff-force
 StartLimitIntervalSec=infinity
 StartLimitBurst=2
@@ -42,11 +42,23 @@ WorkingDirectory={HOME}
 ExecStart=/usr/bin/python3 -m agent run
 ExecStopPost=-/usr/bin/python3 -m agent cleanup
 Restart=on-abnormal
+RestartMode=direct
 KillMode=process
 TimeoutStopSec=100
 OOMPolicy=continue
 StandardOutput=journal+console
 """
+
+END_SERVICE = """[Unit]
+Description=cml-runner ends the machine
+SuccessAction=poweroff-force
+
+[Service]
+Type=oneshot
+ExecStart=/bin/true
+"""
+"""Not a FailureAction of the agent's own unit: systemd takes that at every failure, also at one after which it starts the agent again. So it
+does with OnFailure since 254, which knows RestartMode=direct against it; older ones pass over that word."""
 
 WATCHDOG_SERVICE = f"""[Unit]
 Description=cml-runner watchdog
@@ -81,21 +93,24 @@ WorkingDirectory={HOME}
 ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
 """
 
-PACKED = f"{HOME}/packed"
-UNPACK = f"""import bz2,json,os,sys
-os.chdir(sys.argv[1])
-for path,text in json.load(bz2.open('{PACKED[1:]}')).items():
+BEGIN = f"""cd /
+if [ ! -e {HOME[1:]}/spec.json ]; then
+python3 - <<'END'
+import base64,bz2,json,os
+for path,text in json.loads(bz2.decompress(base64.b64decode('%s'))).items():
  os.makedirs(os.path.dirname(path),exist_ok=True)
- with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o700),'w') as file:file.write(text)
-os.remove('{PACKED[1:]}')"""
-"""cloud-init knows no better compression than gzip, which would cost 2 KiB of the 16 that AWS takes."""
-START = [
-    ["python3", "-c", UNPACK, "/"],
-    ["systemctl", "daemon-reload"],
-    # Enabled, so that it ends a machine that a job has restarted; the agent itself does not come back.
-    ["systemctl", "enable", "--now", "cml-runner-watchdog.timer"],
-    ["systemctl", "start", "--no-block", "cml-runner.service", "cml-runner-wipe.service"],
-]
+ with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o644 if 'systemd' in path else 0o700),'w') as file:file.write(text)
+END
+systemctl enable cml-runner-watchdog.timer
+systemctl start --no-block cml-runner.service cml-runner-watchdog.timer
+fi
+systemctl start --no-block cml-runner-wipe.service
+"""
+"""What cloud-init runs as its first step with a network, at every boot. All that we bring is in it, since no better compression than
+gzip is known to cloud-init (bzip2 saves 2 KiB of the 16 that AWS takes), and nothing of it is in an argument list; `enable` also
+makes systemd read the units. The agent's unit waits until cloud-init has made the job's user and trusts our certificates, which is
+when it lets the network be `online`; nothing here may wait for a unit, as they all wait for cloud-init. At later boots there is no
+agent any more: the timer, which is enabled, ends the machine."""
 
 
 def spec_of(request: LaunchRequest, identity: Identity, joining: Registration, download: Download, api_url: str, launch_job: LaunchJob | None) -> AgentSpec:
@@ -142,8 +157,7 @@ def user_data(spec: AgentSpec, request: LaunchRequest, limit: int) -> bytes:
     sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
     config: dict[str, Any] = {
         "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
-        "write_files": [{"path": PACKED, "permissions": "0600", "encoding": "b64", "content": base64.b64encode(packed_files(spec, request)).decode()}],
-        "runcmd": START,
+        "bootcmd": [BEGIN % base64.b64encode(packed_files(spec, request)).decode()],
     }
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
@@ -169,7 +183,10 @@ def packed_files(spec: AgentSpec, request: LaunchRequest) -> bytes:
     units, scripts = "etc/systemd/system/cml-runner", {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
     home = HOME[1:]
     found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge).items()}
-    found |= {f"{units}.service": SERVICE, f"{units}-wipe.service": WIPE_SERVICE}
+    # A script may install packages, for which cloud-init says where from.
+    after = " cloud-config.service" if request.cloud.startup_script else ""
+    found |= {f"{units}.service": SERVICE % after, f"{units}-wipe.service": WIPE_SERVICE}
+    found[f"{units}-end.service"] = END_SERVICE
     found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE, f"{units}-watchdog.timer": WATCHDOG_TIMER}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json()

@@ -6,6 +6,7 @@ import base64
 import bz2
 import gzip
 import json
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,9 +35,15 @@ from runner_action.model import (
 
 def unpacked(user_data: bytes) -> dict[str, str]:
     """Path -> text of all that the user data brings to a machine."""
-    config = json.loads(gzip.decompress(user_data).split(b"\n", 1)[1])
-    found: dict[str, str] = json.loads(bz2.decompress(base64.b64decode(config["write_files"][0]["content"])))
+    found: dict[str, str] = json.loads(bz2.decompress(base64.b64decode(brought(user_data))))
     return found
+
+
+def brought(user_data: bytes) -> str:
+    """All that the user data brings, as it stands in the script that cloud-init gets."""
+    config = json.loads(gzip.decompress(user_data).split(b"\n", 1)[1])
+    packed: str = re.findall(r"b64decode\('([^']+)'\)", config["bootcmd"][0])[0]
+    return packed
 
 
 def agent_spec(**fields: Any) -> AgentSpec:

@@ -8,6 +8,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -65,16 +66,18 @@ def config(packed: bytes) -> dict[str, Any]:
 
 
 def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
-    """Path -> (permissions, text), after cloud-init has written its file and run our command, below a folder."""
-    found = config(packed)
-    (file,) = found["write_files"]
-    place = root / file["path"].lstrip("/")
-    place.parent.mkdir(parents=True)
-    place.write_bytes(base64.b64decode(file["content"]))
-    python, *words, top = found["runcmd"][0]
-    assert (python, top, file["permissions"]) == ("python3", "/", "0600")
-    subprocess.run([sys.executable, *words, str(root)], check=True)
-    assert not place.exists(), "the packed spec does not stay"
+    """Path -> (permissions, text), after cloud-init has run our script at two boots; below a folder, with a systemctl that notes what it is told."""
+    (script,) = config(packed)["bootcmd"]
+    tools = root.parent / f"{root.name}-tools"
+    tools.mkdir()
+    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tools}/told\n')
+    (tools / "systemctl").chmod(0o755)
+    root.mkdir(exist_ok=True)
+    for _ in range(2):  # cloud-init runs it at every boot
+        run = subprocess.run(
+            ["sh"], input=script.replace("cd /\n", f"cd {root}\n").encode(), env={"PATH": f"{tools}:/usr/bin:/bin"}, check=True, capture_output=True
+        )
+        assert (run.stdout, run.stderr) == (b"", b"")
     return {str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_text()) for path in root.rglob("*") if path.is_file()}
 
 
@@ -82,7 +85,8 @@ def test_golden_user_data(tmp_path: Path) -> None:
     """The whole frame, word for word. After a wanted change: delete the golden file, run once, read the difference."""
     packed = data(SCRIPT, checkpoint_script=base64.b64encode(b"save").decode(), ca_certificates=PEM)
     found = config(packed)
-    found["write_files"][0]["content"] = {path: text for path, (_, text) in sorted(written(packed, tmp_path).items()) if "/agent/" not in path}
+    found["bootcmd"] = re.sub(r"b64decode\('[^']+'\)", "b64decode('…')", found["bootcmd"][0]).splitlines()
+    found["packed"] = {path: text for path, (_, text) in sorted(written(packed, tmp_path / "root").items()) if "/agent/" not in path}
     if not GOLDEN.exists():
         GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         pytest.fail("the golden file was missing and has been written: read it, then run again")
@@ -109,14 +113,15 @@ def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> Non
 
 
 def test_scripts_arrive_byte_for_byte_and_keep_their_shell(tmp_path: Path) -> None:
-    files = written(data(SCRIPT, checkpoint_script=base64.b64encode(b"echo hello").decode()), tmp_path)
+    files = written(data(SCRIPT, checkpoint_script=base64.b64encode(b"echo hello").decode()), tmp_path / "root")
     assert files[f"{HOME}/startup.sh"] == (0o700, SCRIPT)
     assert files[f"{HOME}/checkpoint.sh"] == (0o700, "#!/bin/sh\necho hello")
 
 
 def test_only_root_can_read_what_we_bring_and_secrets_stand_in_the_spec_alone(tmp_path: Path) -> None:
-    files = written(data(SCRIPT), tmp_path)
-    assert {mode for mode, _ in files.values()} == {0o700}
+    files = written(data(SCRIPT), tmp_path / "root")
+    assert {mode for path, (mode, _) in files.items() if "/systemd/" not in path} == {0o700}
+    assert {mode for path, (mode, _) in files.items() if "/systemd/" in path} == {0o644}, "systemd complains of others"
     assert AgentSpec.from_json(files[f"{HOME}/spec.json"][1]) == SPEC
     for path, (_, text) in files.items():
         assert any(secret in text for secret in SPEC.secrets()) is path.endswith("spec.json"), path
@@ -137,7 +142,7 @@ def test_certificates_are_trusted_by_the_system_and_named_to_programs() -> None:
 
 
 def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path) -> None:
-    units = {Path(path).name: text for path, (_, text) in written(data(), tmp_path).items() if "systemd" in path}
+    units = {Path(path).name: text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path}
     parsed = {}
     for name, text in units.items():
         parsed[name] = configparser.ConfigParser(interpolation=None)
@@ -145,11 +150,26 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
         parsed[name].read_string(text)
     service = parsed["cml-runner.service"]
     assert service["Unit"]["SuccessAction"] == "poweroff"
-    assert service["Unit"]["FailureAction"] == service["Unit"]["StartLimitAction"] == "poweroff-force"
+    assert "FailureAction" not in service["Unit"], "which would also act when the agent is to be started again"
+    assert service["Unit"]["StartLimitAction"] == "poweroff-force"
+    assert parsed[service["Unit"]["OnFailure"]]["Unit"]["SuccessAction"] == "poweroff-force"
     assert (service["Service"]["Restart"], service["Service"]["KillMode"], service["Unit"]["StartLimitBurst"]) == ("on-abnormal", "process", "2")
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
-    started = [word for command in config(data())["runcmd"] for word in command if word.endswith((".service", ".timer"))]
-    assert set(started) <= set(units)
+    told = (tmp_path / "root-tools" / "told").read_text().splitlines()
+    assert {word for line in told for word in line.split() if word.endswith((".service", ".timer"))} == set(units) - {
+        "cml-runner-watchdog.service",
+        "cml-runner-end.service",
+    }
+    # Whoever waits for a unit here waits for ever: all units wait for cloud-init.
+    assert all("--no-block" in line for line in told if line.startswith("start"))
+    assert [line for line in told if "cml-runner.service" in line] == ["start --no-block cml-runner.service cml-runner-watchdog.timer"], "at first boot only"
+    assert told.count("start --no-block cml-runner-wipe.service") == 2, "a second boot gets the user data again"
+
+
+def test_only_a_startup_script_waits_for_package_sources(tmp_path: Path) -> None:
+    unit = "etc/systemd/system/cml-runner.service"
+    assert "\nAfter=network-online.target\n" in written(data(), tmp_path / "a")[unit][1]
+    assert "\nAfter=network-online.target cloud-config.service\n" in written(data(SCRIPT), tmp_path / "b")[unit][1]
 
 
 @pytest.mark.parametrize(
@@ -174,12 +194,12 @@ def test_cloud_init_and_systemd_take_what_we_write(tool: str, argv: list[str], t
 
 @pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
 def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
-    written(data(), tmp_path)
+    written(data(), tmp_path / "root")
     cache = tmp_path / "cloud" / "instances" / "i-1"
     cache.mkdir(parents=True)
     (cache / "user-data.txt").write_text("secret")
     (cache / "keep.me").write_text("not ours")
-    subprocess.run([python, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=tmp_path / HOME, check=True)
+    subprocess.run([python, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=tmp_path / "root" / HOME, check=True)
     assert [path.name for path in cache.iterdir()] == ["keep.me"]
 
 

@@ -61,7 +61,7 @@ class Start:
         script = self.home / "startup.sh"
         if script.exists():
             self.say("startup-script")
-            failed = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout)
+            failed = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout, echo=lambda line: self.say("startup-script", line=line))
             if failed:
                 raise StartUpError("startup script: " + failed)
 

@@ -261,13 +261,13 @@ def leaving(state: State, now: float) -> Leaving:
     )
 
 
-def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy, disk_full: bool) -> Optional[str]:
+def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy, disk_full: bool, restarted: bool = False) -> Optional[str]:
     """Why the machine must be ended from outside the agent, or None.
 
     `beat` is the state of the agent's last heartbeat, written at `beat_at`; None if it never wrote one,
-    with `beat_at` the time the watchdog first looked.
+    with `beat_at` the time the watchdog first looked. `restarted`: it is of an earlier start of the machine.
     """
-    if beat_at > now:
+    if restarted or beat_at > now:
         return "the machine was restarted"
     started = beat.born if beat else beat_at
     if policy.max_lifetime is not None and now - started >= policy.max_lifetime + MARGIN:

@@ -143,16 +143,34 @@ def session(leader: int) -> List[int]:
     return found
 
 
-def run_to_end(argv: List[str], cwd: Path, env: Dict[str, str], seconds: float, keep: int = 20, **identity: Any) -> Optional[str]:
-    """Runs a command. None if it ended well; else what happened, with the last `keep` lines it said."""
+def _echo(file: int, offset: int, echo: Callable[[str], object]) -> int:
+    """Tells the whole lines from there on; gives where it stopped. The file's own position is the command's."""
+    while True:
+        read = os.pread(file, LINE_LIMIT, offset)
+        whole = read[: read.rfind(b"\n") + 1] or read[: len(read) // LINE_LIMIT * LINE_LIMIT]
+        if not whole:
+            return offset
+        offset += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            echo(line)
+
+
+def run_to_end(
+    argv: List[str], cwd: Path, env: Dict[str, str], seconds: float, keep: int = 20, echo: Optional[Callable[[str], object]] = None, **identity: Any
+) -> Optional[str]:
+    """Runs a command. None if it ended well; else what happened, with the last `keep` lines it said. `echo` gets all its lines while it runs."""
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             argv, cwd=str(cwd), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **identity
         )
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
+        end, told, code = time.monotonic() + seconds, 0, None  # type: float, int, Optional[int]
+        while code is None and time.monotonic() < end:
+            try:
+                code = process.wait(min(seconds, 0.5))
+            except subprocess.TimeoutExpired:
+                pass
+            told = _echo(out.fileno(), told, echo) if echo else 0
+        if code is None:
             _signal(os.killpg, process.pid, signal.SIGINT)
             time.sleep(0.5)
             kill_session(process.pid)

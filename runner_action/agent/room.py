@@ -16,7 +16,7 @@ SERVICES = "169.254.169.254, 168.63.129.16"
 RULES = """table inet cml_runner
 flush table inet cml_runner
 table inet cml_runner {
-chain out { type filter hook output priority 0; ip daddr { %s } tcp dport { 80, 32526 } meta skuid != 0 reject; }
+chain own { type filter hook output priority 0; ip daddr { %s } tcp dport { 80, 32526 } meta skuid != 0 reject; }
 chain through { type filter hook forward priority 0; ip daddr { %s } tcp dport { 80, 32526 } reject; }
 }
 """ % (SERVICES, SERVICES)

@@ -21,6 +21,14 @@ Leave = Callable[[], str]
 """Asks the forge to take the runner off its list: GONE, REFUSED, or what went wrong."""
 
 
+def boot_id() -> str:
+    """Another one after every start of the machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Beat:
     """A sign of life: all that an agent started anew needs to go on."""
@@ -30,6 +38,7 @@ class Beat:
     job: Ref = None
     jobs_offset: int = 0
     log_offset: int = 0
+    boot: str = dataclasses.field(default_factory=boot_id)
 
 
 def write_beat(home: Path, beat: Beat) -> None:
@@ -70,7 +79,8 @@ def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now
     """One look. 1: the machine must end, and the unit's FailureAction ends it."""
     beat = read_beat(home)
     at = beat.at if beat else first_look(home, now)
-    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, disk_full(home))
+    restarted = beat is not None and beat.boot != boot_id()
+    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, disk_full(home), restarted)
     if why is None:
         return 0
     say("watchdog", why=why)

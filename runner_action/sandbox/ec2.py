@@ -185,8 +185,8 @@ class FakeEC2:
     # --- machines
 
     def _instances(self, region: str) -> dict[str, Any]:
-        reservations = get_backend("ec2")[ACCOUNT][region].reservations.values()
-        return {instance.id: instance for reservation in reservations for instance in reservation.instances}
+        reservations = list(get_backend("ec2")[ACCOUNT][region].reservations.values())  # which another thread may add to
+        return {instance.id: instance for reservation in reservations for instance in list(reservation.instances)}
 
     def _boot(self, instance_id: str, region: str) -> None:
         place = self.folder / instance_id
@@ -226,7 +226,7 @@ class FakeEC2:
 
     def alive(self) -> list[str]:
         """Instances that still cost money, or whose processes still run."""
-        states = {key: one.state for region in get_backend("ec2")[ACCOUNT] for key, one in self._instances(region).items()}
+        states = {key: one.state for region in list(get_backend("ec2")[ACCOUNT]) for key, one in self._instances(region).items()}
         running = {key for key, one in self.living.items() if one.process.poll() is None}
         return sorted(running | {key for key, state in states.items() if state not in ("terminated", "shutting-down")})
 

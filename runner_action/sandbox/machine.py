@@ -6,7 +6,6 @@ console, its end the machine's end. SIGTERM is the power button. If its parent d
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import gzip
 import os
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -64,14 +63,9 @@ class Machine:
             print("machine: user data is no cloud-config, passed over", flush=True)
             return
         config: dict[str, Any] = yaml.safe_load(text)
-        for file in config.get("write_files", ()):
-            self._write(self._root / file["path"].lstrip("/"), _content(file), int(str(file.get("permissions", "0644")), 8))
-        for command in config.get("runcmd", ()):
-            if isinstance(command, list) and command[0] == "systemctl":
-                self._systemd.command(command[1:])
-            else:
-                argv = [self._systemd.below(word) for word in command] if isinstance(command, list) else ["sh", "-c", command]
-                subprocess.run(argv, cwd=self._root, env=self._systemd.environment(), check=False)
+        for script in config.get("bootcmd", ()):
+            below = script.replace("cd /\n", f"cd {self._root}\n")
+            subprocess.run(["sh"], input=below.encode(), env=self._systemd.environment(), check=False)
 
     def _install_python(self) -> None:
         """The machine's python3 in its own path, the commands that switch it off, and what a stock image has not."""
@@ -80,9 +74,17 @@ class Machine:
         (folder / "python3").symlink_to(self._python)
         self._write(folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755)
         self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
-        for name in ("poweroff", "shutdown", "systemctl"):
-            condition = '[ "$1" = poweroff ] || exit 0; ' if name == "systemctl" else ""
-            self._write(folder / name, f"#!/bin/sh\n{condition}kill -TERM {os.getpid()}\n".encode(), 0o755)
+        for name in ("poweroff", "shutdown"):
+            self._write(folder / name, f"#!/bin/sh\nkill -TERM {os.getpid()}\n".encode(), 0o755)
+        wire = self._root / "systemctl"
+        os.mkfifo(wire, 0o622)
+        self._write(folder / "systemctl", f'#!/bin/sh\necho "$@" > {wire}\n'.encode(), 0o755)
+        threading.Thread(target=self._hear, args=(os.fdopen(os.open(wire, os.O_RDWR)),), daemon=True).start()
+
+    def _hear(self, wire: TextIO) -> None:
+        """What any process of the machine tells systemctl."""
+        for line in wire:
+            self._systemd.command(line.split())
 
     @staticmethod
     def _write(path: Path, content: bytes, mode: int) -> None:
@@ -90,14 +92,6 @@ class Machine:
         path.touch(mode=mode)
         path.write_bytes(content)
         path.chmod(mode)
-
-
-def _content(file: dict[str, Any]) -> bytes:
-    encoding = file.get("encoding", "")
-    content = file.get("content", "").encode()
-    if "b64" in encoding or "base64" in encoding:
-        content = base64.b64decode(content)
-    return gzip.decompress(content) if encoding.startswith("gz") else content
 
 
 def kill_descendants(pid: int) -> None:

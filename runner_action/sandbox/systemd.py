@@ -100,7 +100,7 @@ class Systemd:
         self._metadata = metadata
 
     def command(self, argv: list[str]) -> None:
-        """What stands behind `systemctl` in the machine's runcmd."""
+        """What stands behind `systemctl`."""
         verb, names = argv[0], [word for word in argv[1:] if not word.startswith("--")]
         if verb == "poweroff":
             self._power_off("systemctl poweroff")
@@ -155,6 +155,8 @@ class Systemd:
             results = {"SERVICE_RESULT": "signal" if abnormal else "success" if code <= 0 else "exit-code", "EXIT_STATUS": str(code)}
             for line in unit.all("ExecStopPost"):
                 self._exec(service, line, results)
+            if code:
+                self._act(service, "FailureAction", f"{unit.name} ended with {code}")  # also when it is started again
             if service.stopping.is_set() or not (abnormal and unit.get("Restart") == "on-abnormal"):
                 break
             if starts >= int(unit.get("StartLimitBurst", "5")):
@@ -162,7 +164,11 @@ class Systemd:
                 break
             print(f"machine: {unit.name} is started again", flush=True)
         service.over.set()
-        self._act(service, "SuccessAction" if code == 0 else "FailureAction", f"{unit.name} ended with {code}")
+        if code == 0:
+            self._act(service, "SuccessAction", f"{unit.name} ended")
+        elif not service.stopping.is_set():
+            for name in unit.all("OnFailure"):
+                self.start(name)
 
     def _act(self, service: Service, key: str, why: str) -> None:
         if service.unit.get(key) in POWER_OFF and not service.stopping.is_set():

@@ -204,6 +204,11 @@ def _beat(phase: Phase, birth: float = 0) -> State:
     return State(phase, birth, birth)
 
 
+def test_a_beat_of_an_earlier_start_of_the_machine_is_none() -> None:
+    """However long ago: a second start may take longer than the first had lasted."""
+    assert watchdog(_beat(Phase.BUSY), 80, 105, POLICY, disk_full=False, restarted=True) == "the machine was restarted"
+
+
 WATCHES: list[tuple[str, State | None, float, float, bool, str | None]] = [
     ("alive", _beat(Phase.BUSY), 1000, 1010, False, None),
     ("silent", _beat(Phase.BUSY), 1000, 1000 + SILENCE, False, "the agent is silent"),

@@ -139,6 +139,21 @@ def test_a_command_that_fails_tells_its_code_and_last_lines(tmp_path: Path) -> N
     assert told == "exit code 7: 100 / why"
 
 
+def test_what_a_command_says_is_heard_while_it_runs(tmp_path: Path) -> None:
+    heard: list[tuple[str, bool]] = []
+    command = f"echo first; while ! test -e {tmp_path}/go; do sleep 0.1; done; seq 30000; head -c {2 * LINE_LIMIT} /dev/zero | tr '\\0' x; echo; echo last"
+
+    def echo(line: str) -> None:
+        heard.append((line, (tmp_path / "go").exists()))
+        (tmp_path / "go").touch()
+
+    assert run_to_end(["sh", "-c", command], tmp_path, dict(os.environ), 20, echo=echo) is None
+    assert heard[0] == ("first", False)
+    assert [line for line, _ in heard[1:30001]] == [str(number) for number in range(1, 30001)]
+    assert heard[-1][0] == "last"
+    assert "".join(line for line, _ in heard[30001:-1]) == "x" * 2 * LINE_LIMIT
+
+
 def test_a_command_without_end_is_ended(tmp_path: Path) -> None:
     told = run_to_end(["sh", "-c", "echo waiting; sleep 60"], tmp_path, dict(os.environ), 0.5)
     assert told is not None

@@ -21,6 +21,10 @@ from runner_action.sandbox.metadata import FakeMetadata
 SERVICE, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
 MAC = "52:54:00:12:34:56"
 """QEMU's for the first card."""
+AZURE_VM = "a1b2c3d4-0000-4000-8000-000000000001"
+GOAL = """<?xml version="1.0" encoding="utf-8"?><GoalState><Version>2012-11-30</Version><Incarnation>1</Incarnation><Machine/>
+<Container><ContainerId>c-1</ContainerId><RoleInstanceList><RoleInstance><InstanceId>i-1</InstanceId><State>Started</State>
+<Configuration/></RoleInstance></RoleInstanceList></Container></GoalState>"""
 Tree = dict[str, Any]
 
 
@@ -42,6 +46,30 @@ def ec2_options(instance: str) -> list[str]:
 def gce_options(_: str) -> list[str]:
     system = "type=1,manufacturer=Google,product=Google Compute Engine,serial=GoogleCloud-0123456789ABCDEF0123456789ABCDEF"
     return ["-smbios", "type=0,vendor=Google", "-smbios", system]
+
+
+def azure_options(_: str) -> list[str]:
+    """By the chassis' tag cloud-init knows Azure. https://github.com/canonical/cloud-init/blob/main/tools/ds-identify"""
+    system = f"type=1,manufacturer=Microsoft Corporation,product=Virtual Machine,uuid={AZURE_VM}"
+    return ["-smbios", system, "-smbios", "type=3,manufacturer=Microsoft Corporation,asset=7783-7084-3265-9085-8269-3286-77"]
+
+
+def azure_disc(user_data: bytes) -> dict[str, str]:
+    """What is on the provisioning disc. https://learn.microsoft.com/azure/virtual-machines/linux/provisioning"""
+    given = {
+        "ConfigurationSetType": "LinuxProvisioningConfiguration",
+        "HostName": "train",
+        "UserName": "azureuser",
+        "DisableSshPasswordAuthentication": "true",
+        "CustomData": base64.b64encode(user_data).decode(),
+    }
+    settings = {"KmsServerHostname": "kms.core.windows.net", "ProvisionGuestAgent": "false", "PreprovisionedVm": "false"}
+    inside, platform = ("".join(f"<wa:{name}>{text}</wa:{name}>" for name, text in one.items()) for one in (given, settings))
+    sections = f"<wa:ProvisioningSection><wa:Version>1.0</wa:Version><wa:LinuxProvisioningConfigurationSet>{inside}</wa:LinuxProvisioningConfigurationSet>"
+    sections += "</wa:ProvisioningSection><wa:PlatformSettingsSection><wa:Version>1.0</wa:Version>"
+    sections += f"<wa:PlatformSettings>{platform}</wa:PlatformSettings></wa:PlatformSettingsSection>"
+    spaces = 'xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure"'
+    return {"ovf-env.xml": f'<?xml version="1.0" encoding="utf-8"?><Environment {spaces}>{sections}</Environment>'}
 
 
 def ec2_tree(guest: Guest) -> Tree:
@@ -77,6 +105,9 @@ class MetadataService:
         app.add_url_rule("/<version>/dynamic/instance-identity/", "documents", lambda version: "document" if self._with_token() else ("", 401))
         app.add_url_rule("/<version>/dynamic/instance-identity/document", "document", self._document)
         app.add_url_rule("/computeMetadata/v1/<path:path>", "gce", self._gce)
+        app.add_url_rule("/metadata/instance", "azure", self._azure)
+        app.add_url_rule("/machine", "health", self._wire, methods=["GET", "POST"])
+        app.add_url_rule("/machine/", "goal", self._wire, methods=["GET", "POST"])
         self._app = app
         self._servers: list[BaseWSGIServer] = [make_server(host, 80, self, threaded=True) for host in (SERVICE, WIRE_SERVER)]
         for server in self._servers:
@@ -134,3 +165,22 @@ class MetadataService:
         if found is None:
             return "", 404
         return Response(json.dumps(found) if isinstance(found, dict) else str(found), headers={"Metadata-Flavor": "Google"}, content_type="application/json")
+
+    # --- Azure
+
+    def _azure(self) -> Any:
+        """https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service"""
+        if request.headers.get("Metadata") != "true":
+            return "", 400
+        person = {"adminUsername": "azureuser", "computerName": "train", "disablePasswordAuthentication": "true"}
+        place = {"location": "westeurope", "resourceGroupName": "train", "subscriptionId": AZURE_VM, "zone": "", "vmSize": "Standard_D8s_v5"}
+        compute = {"vmId": AZURE_VM, "name": "train", "osProfile": person, "publicKeys": [], "ppsType": "None", "userData": "", **place}
+        address = {"ipAddress": [{"privateIpAddress": "10.0.2.15", "publicIpAddress": ""}], "subnet": [{"address": "10.0.2.0", "prefix": "24"}]}
+        return {"compute": compute, "network": {"interface": [{"ipv4": address, "ipv6": {"ipAddress": []}, "macAddress": MAC.replace(":", "").upper()}]}}
+
+    def _wire(self) -> Any:
+        """The wire server: a goal, and who has reached it."""
+        if request.method == "POST":
+            self.ready.append(request.get_data(as_text=True))
+            return ""
+        return Response(GOAL, content_type="text/xml")

@@ -1,94 +1,63 @@
-"""The world around a virtual machine: a network of its own, in which the embedded world and the clouds' services have fixed addresses."""
+"""Boots need QEMU and root; where these cannot be had, they are skipped, loudly."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from runner_action import console
 from runner_action.model import ForgeName
-from runner_action.sandbox.world import World
-from tests.boot.clouds import SERVICE, WIRE_SERVER, Guest, MetadataService, ec2_options
-from tests.boot.image import Image, Missing, image
-from tests.boot.vm import QEMU
-from tests.e2e.engine import need, run
-
-ADDRESS = "192.0.2.1"
-"""Of the embedded world, for launcher and machine alike: RFC 5737, nobody's."""
-CLONE_NEWNET = 0x40000000
+from tests.boot.image import RELEASES, image
+from tests.boot.lab import Lab, prepare, uptimes
+from tests.e2e.engine import Missing
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _network() -> None:
-    """Everything is fetched first: from here on this process and its children see no network but their own."""
+def _network(request: pytest.FixtureRequest) -> None:
     try:
-        if os.geteuid() != 0:
-            raise Missing("root, to make a root file system and a network")
-        need(QEMU, "qemu-system-x86")
-        need("ip", "iproute2")
-        for release in ("trixie", "bullseye"):
-            image(release)
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-            raise Missing(f"a network of its own: {os.strerror(ctypes.get_errno())}")
+        prepare(sorted({release for item in request.session.items for release in releases(item)}))
     except Missing as missing:
-        pytest.skip(f"no machine can be booted here; missing: {missing}")
-    run("ip", "link", "set", "lo", "up")
-    for address in (ADDRESS, SERVICE, WIRE_SERVER):
-        run("ip", "address", "add", f"{address}/32", "dev", "lo")
-
-
-@dataclass
-class Lab:
-    """A world whose EC2 instances are virtual machines of `image`."""
-
-    image: Image
-    world: World = field(init=False)
-    service: MetadataService = field(init=False)
-
-    def open(self, forge: str = ForgeName.GITHUB) -> Lab:
-        self.world = World(forge, host=ADDRESS, machine=self.machine)
-        self.world.forge.lost_after = 120  # an emulated processor is slow
-        self.service = MetadataService(self.world.metadata)
-        return self
-
-    def machine(self, instance: str, place: Path) -> Sequence[str]:
-        self.service.guest = Guest(instance, (place / "user-data").read_bytes())
-        return command(self.image, ec2_options(instance))
-
-    def close(self) -> None:
-        self.world.close()
-        self.service.close()
-
-
-def command(image: Image, options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "tests.boot.vm", str(image.folder), "--", *options]
+        pytest.skip(f"SKIPPED LOUDLY: no machine can be booted here; missing: {missing}")
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    opened = Lab(image("trixie")).open()
+def release(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", RELEASES[0]))
+
+
+@pytest.fixture
+def forge(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", ForgeName.GITHUB))
+
+
+def releases(item: pytest.Item) -> set[str]:
+    """Which images a test boots."""
+    given = getattr(item, "callspec", None)
+    return {given.params["release"]} if given and "release" in given.params else {RELEASES[0]}
+
+
+@pytest.fixture
+def lab(release: str, forge: str, record_property: Callable[[str, object], None]) -> Iterator[Lab]:
+    opened = Lab(image(release)).open(forge)
     yield opened
+    record_property("uptimes", uptimes(opened.console()))
     opened.close()
 
 
-def stages(text: str) -> dict[str, float]:
-    """When the machine said it reached each stage for the first time, by its own clock."""
-    found: dict[str, float] = {}
-    for line in console.said(text):
-        found.setdefault(str(line["stage"]), float(line["t"]))
-    return found
+COLUMNS = ("init", "agent", "online", "Power down")
 
 
-def until(condition: Callable[[], object], what: str, seconds: float, log: Callable[[], str]) -> None:
-    """Waits, and tells what the machine said last if it was in vain."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}; the console ends with:\n{log()[-6000:]}"
-        time.sleep(0.2)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line a story: seconds from power-on, by the kernel's own count."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if isinstance(report, pytest.TestReport)]
+    told: dict[str, Any] = {report.nodeid: dict(report.user_properties).get("uptimes", {}) for report in reports if report.when == "teardown"}
+    if not any(told.values()):
+        return
+    terminalreporter.section("seconds after power-on, on an emulated processor")
+    width = max(len(node.partition("::")[2]) for node in told)
+    terminalreporter.write_line(f"{'story':{width}} " + " ".join(f"{name:>10}" for name in COLUMNS) + "   result")
+    for node, times in sorted(told.items()):
+        result = "failed" if any(report.nodeid == node and report.failed for report in reports) else "passed"
+        cells = " ".join(f"{format(times[name], '.1f') if name in times else '':>10}" for name in COLUMNS)
+        terminalreporter.write_line(f"{node.partition('::')[2]:{width}} {cells}   {result}")

@@ -6,6 +6,7 @@ Needs root; `Missing` names what cannot be had.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.engine import Missing, need, run
+from tests.e2e.engine import need, run
 
 CACHE = Path("/var/cache/cml-runner-boot")
 RELEASES = ("trixie", "bullseye")
@@ -56,15 +57,17 @@ def image(release: str) -> Image:
     """The image of a release: from the cache, or made in about a minute and a half."""
     recipe = hashlib.sha256(repr((release, PACKAGES.split(), FILES, SIZE)).encode()).hexdigest()[:12]
     found = Image(release, CACHE / f"{release}-{recipe}")
-    if not found.folder.exists():
-        _make(found)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want it at once
+        if not found.folder.exists():
+            _make(found)
     return found
 
 
 def _make(wanted: Image) -> None:
     need("mmdebstrap", "mmdebstrap")
     need("mkfs.ext4", "e2fsprogs")
-    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{wanted.release}-", dir=CACHE) as place:
         root, made = Path(place) / "root", Path(place) / "made"
         made.mkdir()
@@ -84,6 +87,3 @@ def _mirror(release: str) -> list[str]:
     told = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=False).stdout.splitlines()
     own = next((uri for uri in told if uri.rstrip("/").endswith("/debian")), None)
     return [f"deb {own} {release} main"] if own else []
-
-
-__all__ = ["Image", "Missing", "image"]

@@ -1,20 +1,172 @@
-"""Lives on EC2: from the launcher's user data to the power-off that QEMU sees."""
+"""Lives on EC2: from the user data that the launcher gave to RunInstances to the power-off that QEMU sees."""
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
-from tests.boot.conftest import Lab, stages, until
+import pytest
+
+from runner_action.sandbox.jobs import Job
+from tests.boot.lab import Lab, stages, until
+from tests.fakes import brought
 from tests.sandbox.conftest import Launcher
 
+CLOUD_INIT_IS_DONE = "until [ -e /var/lib/cloud/instance/boot-finished ] && ! systemctl list-jobs | grep -q cml-runner-wipe; do sleep 1; done; sleep 5"
+OTHER_COPIES = "user-data.txt*", "cloud-config.txt", "combined-cloud-config.json", "instance-data-sensitive.json", "obj.pkl"
+ASK_METADATA = """python3 -c 'import urllib.request as u
+try: print(u.urlopen(u.Request("http://{address}/latest/api/token", method="PUT"), timeout=5).status)
+except OSError as error: print(error)'"""
 
+
+def probe(**commands: str) -> str:
+    """A job whose annotations are what the commands print."""
+    return "\n".join(f'echo "::notice title={name}::$( ({command}) 2>/dev/null | tr "\\n" " ")"' for name, command in commands.items())
+
+
+def found(job: Job) -> dict[str, str]:
+    return {title: text.strip() for title, text in job.notes}
+
+
+@pytest.mark.parametrize("release", [pytest.param("trixie", marks=pytest.mark.e2e), "bullseye"], indirect=True)
 def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
+    """Launch, online, a job that looks around, idle, off the list, powered off."""
     world = lab.world
-    job = world.forge.queue_job(["cml"], 0, "echo ::notice title=who::$(id -un)")
-    launcher = Launcher(world, tmp_path, "--idle-timeout=5", "--labels=cml")
-    assert launcher.wait(300) == 0, launcher.told + "".join(world.ec2.console(one) for one in world.ec2.living)
+    launcher = Launcher(world, tmp_path, "--idle-timeout=10", "--labels=cml")
+    assert launcher.wait(300) == 0, launcher.told + lab.console()
     (instance,) = world.ec2.living
-    until(lambda: not world.ec2.alive(), "the end", 240, lambda: world.ec2.console(instance))
-    print(world.ec2.console(instance))
-    print(stages(world.ec2.console(instance)), launcher.told)
-    assert job.conclusion == "success"
+    packed = brought(lab.service.guest.user_data)
+    spec = "/var/lib/cml-runner/spec.json"
+    names = " -o ".join(f"-name '{name}'" for name in OTHER_COPIES)
+    # What is looked for comes by standard input: sudo writes command lines into the journal.
+    places = f"/var /run /tmp /etc /root /home --exclude-dir=_work --exclude={Path(spec).name}"
+    looks = {
+        "who": "id -un",
+        "spec": f"cat {spec} 2>&1",
+        "metadata": ASK_METADATA.format(address="169.254.169.254"),
+        "wire": ASK_METADATA.format(address="168.63.129.16"),
+        "copies": f"sudo find /var/lib/cloud /run/cloud-init -type f \\( {names} \\)",
+        # Not by what it means, for it is packed: by a piece of the very text that cloud-init was given.
+        "packed": f"echo {packed[1000:1040]} | sudo grep -rlFf - {places}",
+        "plain": f"printf 'canary-%s\\\\n' admin register secret runner | sudo grep -rlFf - {places}",
+        "argv": "sudo cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -E '^canary-'",
+    }
+    job = world.forge.queue_job(["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**looks)}")
+    until(lambda: job.status == "completed", "the job", 240, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 180, lab.console)
+
+    told = found(job)
+    assert job.conclusion == "success", lab.console()
+    assert told.pop("who") == "runner"
+    assert "Permission denied" in told.pop("spec")
+    assert "refused" in told.pop("metadata")
+    assert "refused" in told.pop("wire")
+    assert set(told.values()) == {""}, told
+    assert world.left() == []
+    assert world.ec2.living[instance].process.returncode == 0, "QEMU saw the machine power itself off"
+    console = lab.console()
+    said = list(stages(console))
+    assert said.index("agent") < said.index("downloaded") < said.index("configured") < said.index("online") < said.index("job-started")
+    assert said[-2:] == ["deregistered", "end"] or said[-1] == "end", said
+    assert all(re.search(r'"t": \d{10}\.', line) for line in console.splitlines() if "cml-runner: {" in line), "every line carries its time"
+    assert "canary-" not in console
+    assert "canary-admin" not in launcher.told.replace("::add-mask::canary-admin-token", "")
+
+
+@pytest.mark.parametrize(("release", "forge"), [("bullseye", "gitlab")], indirect=True)
+def test_a_life_at_gitlab(lab: Lab, tmp_path: Path) -> None:
+    world = lab.world
+    launcher = Launcher(world, tmp_path, "--idle-timeout=5", "--labels=cml")
+    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    job = world.forge.queue_job(["cml"], 0, "test $(id -un) = runner")
+    until(lambda: not world.ec2.alive(), "the end", 180, lab.console)
+    assert job.conclusion == "success", lab.console()
+    assert world.left() == []
+
+
+def test_a_startup_script_is_heard_and_its_failure_ends_the_launch(lab: Lab, tmp_path: Path) -> None:
+    script = "#!/bin/bash\necho hello from the script of $(id -un)\nsleep 3\nls /nowhere\nexit 3\n"
+    launcher = Launcher(lab.world, tmp_path, "--labels=cml", f"--cloud-startup-script={base64.b64encode(script.encode()).decode()}")
+    code = launcher.wait(300)
+    assert code == 6, launcher.told
+    assert "startup script: exit code 3: hello from the script of root" in launcher.told
+    assert "No such file or directory" in launcher.told
+    assert '"stage": "startup-script"' in lab.console()
+    assert '"line": "hello from the script of root"' in lab.console()
+    until(lambda: not lab.world.ec2.alive(), "the end", 60, lab.console)
+    assert lab.world.left() == []
+
+
+def test_a_spot_notice_restarts_the_job_and_ends_the_machine(lab: Lab, tmp_path: Path) -> None:
+    world = lab.world
+    run = world.forge.queue_run()
+
+    def launching(job: Job) -> str:
+        if job.attempt > 1:  # that it is asked again is what matters here
+            return "failure"
+        environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
+        launcher = Launcher(world, tmp_path, "--labels=cml", "--cloud-spot", "--idle-timeout=300", **environ)
+        return "failure" if launcher.wait(300) else "success"
+
+    world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
+    train = world.forge.add_job(run, "train", ["cml"], 0, "sleep 100", needs=["launch"])
+    world.forge.begin(run)
+    until(lambda: "job-started" in lab.console(), "the job", 300, lab.console)
+    world.metadata.notice(next(iter(world.ec2.living)), 120)
+    until(lambda: run.attempt == 2, "the restart", 60, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 120, lab.console)
+    assert train.conclusion == "failure"
+    assert any("being taken away" in text for _, text in train.notes), train.notes
+    assert world.left() == []
+
+
+SABOTAGE = """#!/bin/sh
+setsid sh -c 'until [ -e /var/tmp/now ]; do sleep 1; done; systemctl kill --signal={signal} --kill-who=main cml-runner.service' >/dev/null 2>&1 &
+"""
+
+
+def saboteur(signal: str) -> str:
+    """A startup script that leaves somebody behind who sends the agent a signal once a job has made a file."""
+    return f"--cloud-startup-script={base64.b64encode(SABOTAGE.format(signal=signal).encode()).decode()}"
+
+
+@pytest.mark.e2e
+def test_an_agent_that_is_silent_is_ended_by_the_watchdog(lab: Lab, tmp_path: Path) -> None:
+    world = lab.world
+    launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("STOP"))
+    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    job = world.forge.queue_job(["cml"], 0, "touch /var/tmp/now")
+    until(lambda: job.status == "completed", "the job", 60, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 300, lab.console)
+    assert "the agent is silent" in lab.console()
+    assert world.left() == []
+
+
+def test_an_agent_that_is_killed_is_started_again_for_a_job_and_ends_the_machine_without_one(lab: Lab, tmp_path: Path) -> None:
+    world = lab.world
+    launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("KILL"))
+    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    busy = world.forge.queue_job(["cml"], 0, "sudo systemctl kill --signal=KILL --kill-who=main cml-runner.service; sleep 15")
+    until(lambda: busy.status == "completed", "the job", 90, lab.console)
+    assert busy.conclusion == "success", lab.console()
+    until(lambda: lab.console().count('"stage": "agent"') == 2, "the second agent", 30, lab.console)
+    idle = world.forge.queue_job(["cml"], 0, "(sleep 4; touch /var/tmp/now) >/dev/null 2>&1 &")
+    until(lambda: idle.status == "completed", "the job", 60, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 60, lab.console)
+    assert lab.console().count('"stage": "agent"') == 2
+    assert world.left() == []
+
+
+def test_a_machine_that_a_job_restarts_does_not_register_again(lab: Lab, tmp_path: Path) -> None:
+    world = lab.world
+    launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", "--no-retry")
+    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    world.forge.lost_after = 20  # a runner whose job the forge has not given up cannot be taken off the list
+    job = world.forge.queue_job(["cml"], 60, "sudo sync; sudo reboot --force --force")
+    until(lambda: lab.console().count("Linux version") == 2, "the second start", 60, lab.console)
+    until(lambda: world.forge.run(job.run_id) and not world.ec2.alive(), "the end", 240, lab.console)
+    assert "the machine was restarted" in lab.console()
+    assert lab.console().count('"stage": "agent"') == 1
+    assert len(world.forge.ever) == 1
+    assert world.left() == []

@@ -1,0 +1,89 @@
+"""How long a real machine takes from its network to a runner that waits for jobs, by the way in which cloud-init starts us.
+
+    python -m benchmarks.boot [RELEASE…]
+
+A virtual machine with an emulated processor (tests/boot), some ten times slower than a cloud's: the differences count, not the seconds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.boot.image import RELEASES, image
+from tests.boot.lab import Lab, prepare, uptimes
+from tests.e2e.engine import Missing
+from tests.sandbox.conftest import Launcher
+
+Config = dict[str, Any]
+STAGES = ("agent", "downloaded", "configured", "online")
+
+
+def in_runcmd(config: Config, script: str) -> str:
+    return cloud_config({**config, "runcmd": [script]})
+
+
+def in_bootcmd(config: Config, script: str) -> str:
+    return cloud_config({**config, "bootcmd": [script]})
+
+
+def in_boothook(config: Config, script: str) -> str:
+    """Two parts: one that runs before all modules, one for them."""
+    parts = {"cloud-boothook": f"#cloud-boothook\n#!/bin/sh\n{script}", "cloud-config": cloud_config(config)}
+    body = "".join(f'--here\nContent-Type: text/{kind}; charset="utf-8"\nMIME-Version: 1.0\n\n{text}\n' for kind, text in parts.items())
+    return f'Content-Type: multipart/mixed; boundary="here"\nMIME-Version: 1.0\n\n{body}--here--\n'
+
+
+def cloud_config(config: Config) -> str:
+    return f"#cloud-config\n{json.dumps(config)}\n"
+
+
+WAYS: dict[str, Callable[[Config, str], str]] = {
+    "runcmd (cloud-init's last stage)": in_runcmd,
+    "bootcmd (its first with a network)": in_bootcmd,
+    "boothook (before that)": in_boothook,
+}
+
+
+def rewritten(user_data: bytes, way: Callable[[Config, str], str]) -> bytes:
+    config = json.loads(gzip.decompress(user_data).partition(b"\n")[2])
+    (script,) = config.pop("bootcmd")
+    return gzip.compress(way(config, script).encode())
+
+
+def measure(release: str, way: Callable[[Config, str], str]) -> dict[str, float]:
+    lab = Lab(image(release), partial(rewritten, way=way)).open()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            launcher = Launcher(lab.world, Path(folder), "--labels=cml", "--idle-timeout=300")
+            if launcher.wait(300):
+                raise RuntimeError(launcher.told + lab.console())
+        return uptimes(lab.console())
+    finally:
+        for living in lab.world.ec2.living.values():
+            living.process.kill()
+        lab.close()
+
+
+def main(releases: Sequence[str]) -> int:
+    try:
+        prepare(releases)
+    except Missing as missing:
+        print(f"no machine can be booted here; missing: {missing}")
+        return 1
+    print(f"{'release':9} {'started from':36} {'network':>8} " + " ".join(f"{stage:>11}" for stage in STAGES) + "   seconds after the network stage began")
+    for release in releases:
+        for way, change in WAYS.items():
+            found = measure(release, change)
+            print(f"{release:9} {way:36} {found['init']:8.1f} " + " ".join(f"{found[stage] - found['init']:+11.1f}" for stage in STAGES), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or RELEASES))

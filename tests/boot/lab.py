@@ -1,0 +1,102 @@
+"""The world around a virtual machine: a network of its own, in which the embedded world and the clouds' services have fixed addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner_action import console
+from runner_action.model import ForgeName
+from runner_action.sandbox.world import World
+from tests.boot.clouds import SERVICE, WIRE_SERVER, Guest, MetadataService, ec2_options
+from tests.boot.image import Image, image
+from tests.boot.vm import QEMU
+from tests.e2e.engine import Missing, need, run
+
+ADDRESS = "192.0.2.1"
+"""Of the embedded world, for launcher and machine alike: RFC 5737, nobody's."""
+CLONE_NEWNET = 0x40000000
+
+
+def prepare(releases: Iterable[str]) -> None:
+    """Fetches and makes all that booting needs, then leaves the network: this process and its children see no other than their own from here on.
+
+    To be called before any thread is started. Raises Missing.
+    """
+    if os.geteuid() != 0:
+        raise Missing("root, to make a root file system and a network")
+    for program, package in ((QEMU, "qemu-system-x86"), ("ip", "iproute2"), ("genisoimage", "genisoimage")):
+        need(program, package)
+    for release in releases:
+        image(release)
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise Missing(f"a network of its own: {os.strerror(ctypes.get_errno())}")
+    run("ip", "link", "set", "lo", "up")
+    for address in (ADDRESS, SERVICE, WIRE_SERVER):
+        run("ip", "address", "add", f"{address}/32", "dev", "lo")
+
+
+@dataclass
+class Lab:
+    """A world whose EC2 instances are virtual machines of `image`."""
+
+    image: Image
+    rewrite: Callable[[bytes], bytes] = lambda given: given
+    """What becomes of the user data on its way."""
+    world: World = field(init=False)
+    service: MetadataService = field(init=False)
+
+    def open(self, forge: str = ForgeName.GITHUB) -> Lab:
+        self.world = World(forge, host=ADDRESS, machine=self.machine)
+        self.world.forge.lost_after = 120  # an emulated processor is slow
+        self.service = MetadataService(self.world.metadata)
+        return self
+
+    def machine(self, instance: str, place: Path) -> Sequence[str]:
+        self.service.guest = Guest(instance, self.rewrite((place / "user-data").read_bytes()))
+        return command(self.image, ec2_options(instance))
+
+    def console(self) -> str:
+        """Of the newest machine, as a person sees it."""
+        return self.world.ec2.console(list(self.world.ec2.living)[-1]).replace("\r", "") if self.world.ec2.living else ""
+
+    def close(self) -> None:
+        self.world.close()
+        self.service.close()
+
+
+def command(image: Image, options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "tests.boot.vm", str(image.folder), "--", *options]
+
+
+def stages(text: str) -> dict[str, float]:
+    """When the machine said it reached each stage for the first time, by its own clock."""
+    found: dict[str, float] = {}
+    for line in console.said(text):
+        found.setdefault(str(line["stage"]), float(line["t"]))
+    return found
+
+
+MILESTONE = re.compile(r"""\[ *([\d.]+)\] (?:.*running '(init)' at|.*cml-runner: {"stage": "([a-z-]+)"|reboot: (Power down))""")
+
+
+def uptimes(text: str) -> dict[str, float]:
+    """Seconds since power-on, as the kernel counts them, of cloud-init's network stage (`init`), the agent's stages, and `Power down`."""
+    found: dict[str, float] = {}
+    for seconds, *words in MILESTONE.findall(text):
+        found.setdefault("".join(words), float(seconds))
+    return found
+
+
+def until(condition: Callable[[], object], what: str, seconds: float, log: Callable[[], str]) -> None:
+    """Waits, and tells what the machine said last if it was in vain."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}; the console ends with:\n{log()[-6000:]}"
+        time.sleep(0.2)
