@@ -43,6 +43,7 @@ benchmark: $(READY)
 	test -x .venv-launcher/bin/python || $(BIN)/python -m venv .venv-launcher
 	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
+	$(BIN)/python -m benchmarks.count .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.agent
 
 benchmark-boot: $(READY)

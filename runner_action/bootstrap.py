@@ -20,7 +20,8 @@ from typing import Any
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
-from runner_action.model import Download, ForgeName, Identity, LaunchJob, LaunchRequest, Registration, Secret
+from runner_action.model import ID_END, Download, ForgeName, LaunchJob, Registration, Secret
+from runner_action.request import LaunchRequest
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 15 * 1024
@@ -99,7 +100,7 @@ python3 - <<'END'
 import base64,bz2,json,os
 for path,text in json.loads(bz2.decompress(base64.b64decode('%s'))).items():
  os.makedirs(os.path.dirname(path),exist_ok=True)
- with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o644 if 'systemd' in path else 0o700),'w') as file:file.write(text)
+ with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o644 if 'systemd' in path else 0o700),'w') as file:file.write(text%s)
 END
 systemctl enable cml-runner-watchdog.timer
 systemctl start --no-block cml-runner.service cml-runner-watchdog.timer
@@ -113,14 +114,20 @@ when it lets the network be `online`; nothing here may wait for a unit, as they 
 agent any more: the timer, which is enabled, ends the machine."""
 
 
-def spec_of(request: LaunchRequest, identity: Identity, joining: Registration, download: Download, api_url: str, launch_job: LaunchJob | None) -> AgentSpec:
+INSTANCE = "@instance@"
+"""Stands in a runner's name for the end of the instance's id, where several machines have the same user data."""
+NAMED = f".replace('{INSTANCE}',os.environ['INSTANCE_ID'][-{ID_END}:])"
+"""cloud-init tells `bootcmd` the instance's id (cc_bootcmd)."""
+
+
+def spec_of(request: LaunchRequest, name: str, joining: Registration, download: Download, api_url: str, launch_job: LaunchJob | None) -> AgentSpec:
     """What the machine gets to know. Of the user's tokens only the one for restarting, and only when that is on."""
 
     def plain(secret: Secret | None) -> str | None:
         return secret.reveal() if secret else None
 
     return AgentSpec(
-        name=identity.name,
+        name=name,
         forge=request.forge.value,
         repository_url=request.repository.url,
         api_url=api_url,
@@ -157,7 +164,7 @@ def user_data(spec: AgentSpec, request: LaunchRequest, limit: int) -> bytes:
     sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
     config: dict[str, Any] = {
         "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
-        "bootcmd": [BEGIN % base64.b64encode(packed_files(spec, request)).decode()],
+        "bootcmd": [BEGIN % (base64.b64encode(packed_files(spec, request)).decode(), NAMED if INSTANCE in spec.name else "")],
     }
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,8 @@ from typing import NoReturn
 from runner_action import __version__, ci, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import ForgeName, Launched, LaunchRequest, Report, RestartRequest, Run, names
+from runner_action.model import ForgeName, Launched, Report, Run
+from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.waiting import SystemClock
 
 BUG_EXIT_CODE = 70
@@ -35,6 +37,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         if argv[:1] == ["sandbox"]:
             return _sandbox(argv[1:])
+        if argv[:1] == ["permissions"]:
+            return _permissions(argv[1:], environ)
         flags, unknown = flags_of(argv)
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
         for secret in inputs.secrets(raw):
@@ -58,6 +62,18 @@ def _sandbox(argv: Sequence[str]) -> int:
         hint = "Install it with `pip install 'cml-runner[sandbox]'`, or use `make demo` in a checkout."
         raise InputError([f"the sandbox is an optional extra, and {error.name} is missing"], hint) from None
     return demo.main(argv)
+
+
+def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Prints what a launch with these inputs needs to be allowed at the cloud."""
+    from runner_action import providers
+
+    if argv[:1] != ["aws"]:
+        raise InputError(["permissions wants the name of a cloud; this version knows `cml-runner permissions aws`, with the inputs of the launch behind it"])
+    flags, unknown = flags_of(argv[1:])
+    raw = inputs.Raw(flags={**flags, "cloud": ["aws"]}, environ=environ, unknown=unknown)
+    sys.stdout.write(json.dumps(providers.policy_for(inputs.parse_cloud(raw, _read_file)), indent=2) + "\n")
+    return 0
 
 
 def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
@@ -102,7 +118,7 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         clock, run = SystemClock(), ci.run_of(environ)
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud.provider, clock)
-        cleanup(noted or names(request.name, run.derived_name, request.count), noted is not None, run.key, request.cloud, forge, provider, clock)
+        cleanup(noted, request, run, forge, provider, clock)
         front.remember([])
     return 0
 
@@ -198,10 +214,10 @@ class _Parser(argparse.ArgumentParser):
 def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
     default = prop.get("default")
     shown = "" if default in (None, False, []) else f" [default: {','.join(default) if isinstance(default, list) else default}]"
-    choices = f" ({', '.join(prop['enum'])})" if "enum" in prop else ""
+    choices = f" ({', '.join(str(word).lower() for word in prop['enum'])})" if "enum" in prop else ""
     text = argparse.SUPPRESS if hidden else (prop["description"] + choices + shown).replace("%", "%%")
     # `--single` alone is true, `--single=false` is false.
-    optional = {"nargs": "?", "const": "true"} if prop["type"] == "boolean" else {}
+    optional = {"nargs": "?", "const": "true"} if "boolean" in prop["type"] else {}
     group.add_argument(f"--{flag}", dest=flag, action="append", metavar="" if optional else "VALUE", help=text, **optional)  # type: ignore[arg-type]
 
 

@@ -26,6 +26,12 @@ def failure(text: str) -> str | None:
     return next((str(line.get("why", "")) for line in said(text) if line.get("stage") in ENDED_BEFORE_ONLINE), None)
 
 
+def login(text: str) -> str | None:
+    """The user whom cloud-init let in by key, as it says on the console (cc_ssh_authkey_fingerprints); None if it has not said so."""
+    match = re.search(r"ci-info: \++Authorized keys from \S+ for user (\S+?)\++", text)
+    return match[1] if match else None
+
+
 def tail(text: str, lines: int = 40) -> str:
     return "\n".join(text.splitlines()[-lines:])
 

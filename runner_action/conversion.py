@@ -22,7 +22,7 @@ def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[
     match prop["type"], prop.get("format"):
         case "array", _:
             return [item for text in texts for item in re.split(prop["x-split"], text.strip()) if item]
-        case "boolean", _:
+        case "boolean" | ["boolean", *_], _:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
         case "integer", "duration":
             return _seconds(text)
@@ -55,7 +55,9 @@ def _seconds(text: str) -> int | str:
 
 
 def _script(text: str, read_file: Callable[[str], str | None]) -> str:
-    """Script text from Base64 or from a file; empty if it is neither, for the schema to refuse."""
+    """Script text from Base64 or from a file, or itself; empty if it is none of them, for the schema to refuse."""
+    if text.lstrip().startswith("#!"):
+        return text.lstrip()
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):

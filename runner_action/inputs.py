@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from runner_action.conversion import convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import AzureAccount, CloudRequest, ForgeName, LaunchRequest, ProviderName, Repository, RestartRequest, Reuse, Secret
+from runner_action.model import ForgeName, ProviderName, Repository, Secret
+from runner_action.request import AwsOptions, AzureAccount, CloudRequest, LaunchRequest, RestartRequest, Reuse, Spot
 
 Schema = Mapping[str, Any]
 DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
@@ -76,11 +77,16 @@ def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Res
     return _restart_request({**_defaults(), **_checked(raw, read_file)}), _warnings(raw)
 
 
-def _checked(raw: Raw, read_file: Callable[[str], str | None]) -> dict[str, Any]:
+def parse_cloud(raw: Raw, read_file: Callable[[str], str | None]) -> CloudRequest:
+    """Only what is asked of the cloud: for a question that no forge has a part in."""
+    return _cloud_request({**_defaults(), **_checked(raw, read_file, forge=False)})
+
+
+def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = True) -> dict[str, Any]:
     given = dict(_collect(raw, read_file))
     _infer(given, raw.environ, read_file)
     problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ)]
-    missing = list(_missing(given, raw.environ))
+    missing = list(_missing(given, raw.environ)) if forge else []
     if problems or missing:
         raise InputError(problems, besides=missing) if problems else InputError(missing)
     return {name: entry.value for name, entry in given.items()}
@@ -183,8 +189,9 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
             about, wanted = rule.get("x-about", ""), rule["x-message"]
         message = _named(rule.get("x-message", wanted), given, environ)
         if about:
-            words = properties[about].get("enum") or properties[about].get("x-suggest", ())
-            message += _did_you_mean(str(given[about].value), words)
+            known = [str(word).lower() for word in properties[about].get("enum") or properties[about].get("x-suggest", ())]
+            value = given[about].value
+            message += next(filter(None, (_did_you_mean(str(word), known) for word in (value if isinstance(value, list) else [value]))), "")
         if message not in seen:
             seen.add(message)
             yield message
@@ -235,7 +242,7 @@ def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str])
 
 
 def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
-    close = get_close_matches(word, list(known), 1)
+    close = [] if word in known else get_close_matches(word, list(known), 1)
     return f"; did you mean `{prefix}{close[0]}`?" if close else ""
 
 
@@ -319,19 +326,24 @@ def _environment(value: Mapping[str, Any]) -> dict[str, str]:
 def _cloud_request(value: Mapping[str, Any]) -> CloudRequest:
     return CloudRequest(
         provider=ProviderName(value["cloud"]),
-        region=value["cloud-region"],
-        size=value["cloud-type"],
+        regions=tuple(value["cloud-region"]),
+        sizes=tuple(value["cloud-type"]),
         gpu=None if value["cloud-gpu"] == "nogpu" else value["cloud-gpu"],
         disk_gb=value["cloud-hdd-size"],
-        spot=value["cloud-spot"],
+        spot=Spot.PREFER if value["cloud-spot"] == "prefer" else Spot.ONLY if value["cloud-spot"] else Spot.NEVER,
         spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
         image=value["cloud-image"],
         permission_set=value["cloud-permission-set"],
         metadata=_pairs(value["cloud-metadata"]),
         startup_script=value["cloud-startup-script"],
         ssh_public_key=public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None,
-        aws_security_group=value["cloud-aws-security-group"],
-        aws_subnet=value["cloud-aws-subnet"],
+        aws=AwsOptions(
+            security_group=value["cloud-aws-security-group"],
+            subnets=tuple(value["cloud-aws-subnet"]),
+            kms_key=value["cloud-aws-kms-key"],
+            hdd_iops=value["cloud-aws-hdd-iops"],
+            hdd_throughput=value["cloud-aws-hdd-throughput"],
+        ),
         azure=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
         kubernetes_node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
     )

@@ -13,31 +13,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from runner_action import bootstrap, console
-from runner_action.errors import AuthError, CapacityError, ForgeError, MachineFailed, ProviderError, QuotaError, RunnerActionError
+from runner_action.errors import AuthError, CapacityError, ForgeError, MachineFailed, ProviderError, QuotaError
 from runner_action.forges.base import Forge
-from runner_action.model import (
-    CiJob,
-    CloudRequest,
-    Download,
-    Identity,
-    Instance,
-    Launched,
-    LaunchJob,
-    LaunchRequest,
-    Machine,
-    Placement,
-    Plan,
-    Registration,
-    Report,
-    Reuse,
-    Run,
-    Secret,
-    names,
-    tags,
-)
+from runner_action.model import CiJob, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
 from runner_action.providers.base import Provider
+from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import matching, refuse_taken
-from runner_action.takeback import Ours, take_back
+from runner_action.takeback import Ours, all_ours, take_back
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
@@ -70,7 +52,7 @@ class Launch:
         assert request.cloud, "without a cloud it is local.py's story"
         self.cloud: CloudRequest = request.cloud
         self.job: Future[LaunchJob | None] | None = None
-        self.ours = [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
+        self.ours: list[Ours] = []
         self.tried: list[str] = []
         self.stages: dict[str, float] = {}
         self._stopping = False
@@ -92,10 +74,12 @@ class Launch:
         planning = side_by_side(self._plan)
         resolving = side_by_side(self._resolve, planning)
         self.forge = self._build_forge()
+        self.ours = all_ours(request, self.run, self.forge.together)
         listing = side_by_side(lambda: self.forge.runners(labels=request.reuse is not Reuse.NEVER))
         plan = planning.result()
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
-        no_tokens = request.single or request.dry_run or request.reuse is not Reuse.NEVER
+        apart = request.single and request.count == 1
+        no_tokens = apart or request.dry_run or request.reuse is not Reuse.NEVER
         joining = None if no_tokens else side_by_side(self.forge.registration_token)
         if request.restart_limit and self.run.job and f"{self.run.job.repository_url}/".startswith(request.repository.url + "/"):
             self.job = side_by_side(self._find_job, self.run.job)
@@ -104,12 +88,12 @@ class Launch:
             log.info("Runner %s is online and fits: nothing to launch.", reused.name)
             launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
             return Report(launched=(launched,))
-        refuse_taken(listed, {ours.identity.name for ours in self.ours})
+        refuse_taken(listed, {ours.identity.name for ours in self.ours if ours.count == 1})
         ladder, download = resolving.result(), downloading.result()
         self._stage("prepared")
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
-        token = None if request.single else joining.result() if joining else self.forge.registration_token()
+        token = None if apart else joining.result() if joining else self.forge.registration_token()
         self._create(plan, ladder, download, token)
         launched_all = self._wait_online()
         return Report(launched=launched_all, plan=plan, ladder=ladder, tried=tuple(self.tried), stages=self.stages)
@@ -154,44 +138,56 @@ class Launch:
             ours.alone = True
             made = self.forge.register_one(ours.identity.name, request.labels, plan.architecture, longest=request.max_lifetime)
             ours.registration = replace(made, removal_token=removal)
-        spec = bootstrap.spec_of(request, ours.identity, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
+        name = ours.identity.name if ours.count == 1 else f"{ours.identity.name}-{bootstrap.INSTANCE}"
+        spec = bootstrap.spec_of(request, name, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
         data = bootstrap.user_data(spec, request, self.provider.user_data_limit)
         expiry = self.clock.now() + timedelta(seconds=(request.max_lifetime or 0) + request.start_timeout)
         marks = tags(ours.identity, request.repository, self.run.title, expiry, self.cloud.metadata)
-        ours.instance = self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
-        log.info("Created %s (%s) for runner %s.", ours.instance.id, ours.instance.zone, ours.identity.name)
+        self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
+        for name, instance in ours.runners.items():
+            log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, name)
 
-    def _climb(self, ours: Ours, ladder: Sequence[Placement], machine: Machine) -> Instance:
-        """The first placement that has the machine. No capacity: the next one; no quota: the next region; all else ends it."""
-        full: set[str] = set()
-        refusal: RunnerActionError | None = None
+    def _climb(self, ours: Ours, ladder: Sequence[Placement], machine: Machine) -> None:
+        """Placement by placement until there are enough machines. No quota: the next region, or on demand after spot; all else than that
+        and no capacity ends it."""
+        full: set[tuple[str, bool]] = set()
+        refusal: ProviderError | None = None
         for placement in ladder:
             if self._stopping:
                 break
-            if placement.region in full:
+            if (placement.region, placement.spot) in full:
                 continue
-            log.info("Asking for %s.", placement)
+            wanted = ours.count - len(ours.instances)
+            log.info("Asking for %s%s.", f"{wanted} × " if wanted > 1 else "", placement)
             ours.asked = True
             try:
-                instance = self.provider.create(placement, machine)
+                made = self.provider.create(placement, machine, wanted)
             except (CapacityError, QuotaError) as error:
-                ours.asked, refusal = False, error
-                self.tried.append(f"{placement}: {error}")
-                log.warning("%s", error)
-                if isinstance(error, QuotaError):
-                    full.add(placement.region)
+                ours.asked, refusal, answer = bool(ours.instances), error, str(error)
             else:
-                self.tried.append(f"{placement}: yes")
-                return instance
+                ours.instances += made.instances
+                refusal, answer = made.shortage, "yes" if ours.count == 1 else f"{len(made.instances)} of {wanted}"
+                self.tried += made.refused
+            self.tried.append(f"{placement}: {answer}")
+            if refusal is None:
+                return
+            log.warning("%s", refusal)
+            if not isinstance(refusal, CapacityError | QuotaError):
+                raise refusal
+            if isinstance(refusal, QuotaError):
+                full.add((placement.region, placement.spot))
         if isinstance(refusal, QuotaError):
             raise refusal
-        raise CapacityError("No placement had such a machine: " + "; ".join(self.tried), refusal.hint if refusal else "")
+        what = "such a machine" if ours.count == 1 else f"{ours.count} such machines"
+        raise CapacityError(f"No placement had {what}: " + "; ".join(self.tried), refusal.hint if refusal else "")
 
     # --- waiting
 
     def _wait_online(self) -> tuple[Launched, ...]:
         """Until the forge says all are online. Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout."""
-        log.info("Waiting until %s online at the forge.", "the runner is" if len(self.ours) == 1 else f"{len(self.ours)} runners are")
+        wanted = {name: (ours, instance) for ours in self.ours for name, instance in ours.runners.items()}
+        registrations = {name: ours.registration for name, (ours, _) in wanted.items() if ours.registration}
+        log.info("Waiting until %s online at the forge.", "the runner is" if len(wanted) == 1 else f"{len(wanted)} runners are")
         looked = self.clock.monotonic()
 
         def probe() -> bool | None:
@@ -199,47 +195,48 @@ class Launch:
             if self._stopping:
                 return True  # nobody waits any more
             try:
-                online = self.forge.online({ours.identity.name: ours.registration for ours in self.ours if ours.registration})
+                online = self.forge.online(registrations)
             except AuthError:
                 raise
             except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
                 log.warning("%s Asking again.", error)
                 return None
-            missing = [ours for ours in self.ours if ours.identity.name not in online]
+            missing = [instance for name, (_, instance) in wanted.items() if name not in online]
             if missing and self.clock.monotonic() - looked >= LOOK_EVERY:
                 looked = self.clock.monotonic()
-                for ours in missing:
-                    self._listen(ours)
+                for instance in missing:
+                    self._listen(instance)
             return None if missing else True
 
         left = max(self.request.start_timeout - self._seconds(), 1.0)
         self._threads.submit(wait_for, probe, "the runner to be online", clock=self.clock, timeout=left).result()
         self._stage("online")
-        return tuple(self._threads.map(self._launched, self.ours))
+        return tuple(self._threads.map(lambda name: self._launched(name, wanted[name][1]), wanted))
 
-    def _listen(self, ours: Ours) -> None:
+    def _listen(self, instance: Instance) -> None:
         """Raises MachineFailed with the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
-        assert ours.instance is not None
         try:
-            text = self.provider.console(ours.instance)
+            text = self.provider.console(instance)
             why = console.failure(text)
-            if why is None and not self.provider.look(ours.instance).alive:
+            if why is None and not self.provider.look(instance).alive:
                 why = "it was ended before its runner was online"
         except ProviderError as error:
             log.debug("%s", error)
             return
         if why is not None:
             hint = "The end of its console is shown above." if text else "It left nothing on its console."
-            log.error("The console of %s ends:\n%s", ours.instance.id, console.tail(text))
-            raise MachineFailed(f"The machine {ours.instance.id} gave up: {why}", hint)
+            log.error("The console of %s ends:\n%s", instance.id, console.tail(text))
+            raise MachineFailed(f"The machine {instance.id} gave up: {why}", hint)
 
-    def _launched(self, ours: Ours) -> Launched:
-        assert ours.instance is not None
+    def _launched(self, name: str, instance: Instance) -> Launched:
         try:
-            ours.instance = self.provider.look(ours.instance)
+            instance = self.provider.look(instance)
+            if self.cloud.ssh_public_key:
+                user = console.login(self.provider.console(instance)) or instance.login
+                log.info("To log in to %s: ssh -i KEY %s@%s", name, user, instance.address)
         except ProviderError as error:  # the runner is online: its address is not worth its end
             log.warning("%s", error)
-        return Launched(runner_name=ours.identity.name, labels=self.request.labels, reused=False, launch_seconds=self.stages["online"], instance=ours.instance)
+        return Launched(runner_name=name, labels=self.request.labels, reused=False, launch_seconds=self.stages["online"], instance=instance)
 
     # --- taking back
 

@@ -23,7 +23,8 @@ from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
-from runner_action.model import Download, Identity, Launched, LaunchRequest, Registration, Run, names
+from runner_action.model import Download, Identity, Launched, Registration, Run, names
+from runner_action.request import LaunchRequest
 from runner_action.reuse import matching, refuse_taken
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
     home = folder / identity.name
     shutil.rmtree(home, ignore_errors=True)
     try:
-        spec = bootstrap.spec_of(request, identity, joining, replace(download, url=archive.as_uri(), token=None), forge.api_url, None)
+        spec = bootstrap.spec_of(request, identity.name, joining, replace(download, url=archive.as_uri(), token=None), forge.api_url, None)
         # On this machine the token need not be left anywhere: it is in this process only.
         spec = replace(spec, api_token=request.token.reveal())
         home.mkdir(parents=True)

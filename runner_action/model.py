@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+ID_END = 8
+"""How much of an instance's id goes into a runner's name."""
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
 
@@ -51,14 +53,6 @@ class ForgeName(StrEnum):
     GITLAB = "gitlab"
 
 
-class Reuse(StrEnum):
-    """When an existing runner serves instead of a new one."""
-
-    NEVER = "never"
-    ANY = "reuse"
-    IDLE = "reuse-idle"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Repository:
     """Where jobs come from: the address a person sees in the browser, without credentials and `.git`."""
@@ -75,86 +69,6 @@ class Repository:
     def path(self) -> str:
         """What follows the host, such as `owner/name`."""
         return urlsplit(self.url).path.strip("/")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AzureAccount:
-    """Who asks Azure, and for what it pays: ids, none of them secret."""
-
-    client_id: str | None = None
-    tenant_id: str | None = None
-    subscription_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CloudRequest:
-    """The machine the user asked for, in the user's words."""
-
-    provider: ProviderName
-    region: str
-    size: str
-    gpu: str | None
-    disk_gb: int
-    spot: bool
-    spot_price: float | None
-    """USD an hour; None for the market price."""
-    image: str | None
-    permission_set: str | None
-    metadata: Mapping[str, str]
-    startup_script: str | None
-    ssh_public_key: str | None
-    """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
-    aws_security_group: str | None
-    aws_subnet: str | None
-    azure: AzureAccount
-    kubernetes_node_selector: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchRequest:
-    """What the user asked for, after validation. Times are seconds, None for never."""
-
-    name: str | None
-    labels: tuple[str, ...]
-    count: int
-    idle_timeout: int | None
-    first_job_timeout: int | None
-    max_lifetime: int | None
-    start_timeout: int
-    single: bool
-    reuse: Reuse
-    restart_limit: int
-    """How often a workflow run may be restarted; 0: never."""
-    forge: ForgeName
-    repository: Repository
-    token: Secret
-    restart_token: Secret | None
-    runner_group: str | None
-    runner_version: str
-    runner_downloads: str | None
-    docker_volumes: tuple[str, ...]
-    dry_run: bool
-    log: str
-    checkpoint_script: str | None
-    job_sudo: bool
-    environment: Mapping[str, str]
-    """Proxies and certificates, for agent, runner and jobs."""
-    ca_certificates: str | None
-    cloud: CloudRequest | None
-    """None: this machine becomes the runner."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestartRequest:
-    """What `restart` was asked for, after validation."""
-
-    forge: ForgeName
-    repository: Repository
-    token: Secret
-    run_id: int
-    restart_limit: int
-    dry_run: bool
-    log: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,30 +128,48 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Machines of one type in one zone, of which the cloud has some or none."""
+
+    instance_type: str
+    zone: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """One rung of the ladder, in the cloud's own words. Providers add what their create call needs."""
+    """One rung of the ladder: what one create call asks for, in the cloud's own words. Providers add what their call needs."""
 
     region: str
-    zone: str
-    instance_type: str
     spot: bool
+    pools: tuple[Pool, ...]
+    """In the order in which they are wanted."""
 
     def __str__(self) -> str:
-        return f"{self.instance_type} {'spot' if self.spot else 'on demand'} in {self.zone or self.region}"
+        types = dict.fromkeys(pool.instance_type for pool in self.pools)
+        zones = dict.fromkeys(pool.zone for pool in self.pools)
+        return f"{', '.join(types)} {'spot' if self.spot else 'on demand'} in {', '.join(filter(None, zones)) or self.region}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A region, or one zone of it."""
+
+    region: str
+    zone: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The provider's answer to a request, made without the network: native words only."""
 
-    region: str
-    zone: str | None
-    instance_type: str
+    places: tuple[Place, ...]
+    instance_types: tuple[str, ...]
     architecture: str
     """`x64` or `arm64`, as GitHub's and GitLab's runner downloads call them."""
     image: str
     disk_gb: int
-    spot: bool
+    spots: tuple[bool, ...]
+    """Whether to ask for spot machines, in order."""
     spot_price: float | None
     notes: tuple[str, ...] = ()
     """What the user should know, such as retired hardware."""
@@ -270,6 +202,8 @@ class Instance:
     """When the cloud made it: RFC 3339, UTC."""
     alive: bool = True
     """False once the cloud is ending it or has ended it."""
+    login: str = ""
+    """The user of its image that a key lets in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +260,14 @@ class Report:
     ladder: tuple[Placement, ...] = ()
     tried: tuple[str, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
+
+
+def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
+    """The name at the forge: that of the launch, or, for one of several machines with the same user data, with the end of its instance's id.
+
+    The machine makes it in the same way (`bootstrap.BEGIN`).
+    """
+    return identity.name if alone else f"{identity.name}-{instance_id[-ID_END:]}"
 
 
 def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:

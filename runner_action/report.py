@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from runner_action import __version__
-from runner_action.model import Launched, LaunchRequest, Report
+from runner_action.model import Launched, Report
+from runner_action.request import LaunchRequest
 
 
 def outputs(launched: Sequence[Launched]) -> dict[str, str]:
@@ -40,8 +41,8 @@ def cml_line(one: Launched, request: LaunchRequest) -> str:
     instance, cloud = one.instance, request.cloud
     return json.dumps(
         {
-            "awsSecurityGroup": (cloud and cloud.aws_security_group) or "",
-            "awsSubnetId": (cloud and cloud.aws_subnet) or "",
+            "awsSecurityGroup": (cloud and cloud.aws.security_group) or "",
+            "awsSubnetId": ",".join(cloud.aws.subnets) if cloud else "",
             "cloud": cloud.provider if cloud else "",
             "driver": request.forge,
             "id": instance.id if instance else "",
@@ -89,7 +90,7 @@ def summary(report: Report, request: LaunchRequest) -> str:
     parts = ["### Runner online" if len(report.launched) == 1 else f"### {len(report.launched)} runners online", "\n".join(rows)]
     if report.stages:
         parts.append("Seconds until: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items()))
-    if len(report.tried) > len(report.launched):
+    if any(not line.endswith(": yes") for line in report.tried):
         parts.append("Asked for:\n" + "\n".join(f"- {line}" for line in report.tried))
     idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
     ends = "after one job" if request.single else idle

@@ -16,7 +16,7 @@ from runner_action.agent import restart as policy
 from runner_action.agent.restart import Job, Run
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
-from runner_action.model import RestartRequest
+from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)

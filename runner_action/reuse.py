@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from runner_action.errors import InputError
-from runner_action.model import Reuse, Runner
+from runner_action.model import Runner
+from runner_action.request import Reuse
 
 
 def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:

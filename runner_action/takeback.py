@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import CloudRequest, Identity, Instance, Registration
+from runner_action.model import Identity, Instance, Registration, Run, names, runner_name
 from runner_action.providers.base import Provider
+from runner_action.request import LaunchRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
@@ -23,18 +24,32 @@ FINDS = 3
 
 @dataclass
 class Ours:
-    """What one runner of a launch has at cloud and forge so far: enough to take it back at any moment."""
+    """What the machines of one user data have at cloud and forge so far: enough to take them back at any moment."""
 
     identity: Identity
+    count: int = 1
+    """How many machines: of several each makes its runner's name from its instance's id."""
     registration: Registration | None = None
     creating: Future[None] | None = None
-    instance: Instance | None = None
+    instances: list[Instance] = field(default_factory=list)
     asked: bool = False
     """A create call is under way, or ended without a word on whether there is an instance."""
     alone: bool = False
     """A registration of its own is under way, or done."""
     guessed: bool = False
     """Nobody noted that it was made: it is ours only if an instance with its marks is."""
+
+    @property
+    def runners(self) -> dict[str, Instance]:
+        """Instances by the names of their runners."""
+        return {runner_name(self.identity, instance.id, self.count == 1): instance for instance in self.instances}
+
+
+def all_ours(request: LaunchRequest, run: Run, together: bool) -> list[Ours]:
+    """The machines of a launch: as one, where they may join the forge with the same user data, else each by itself."""
+    if together and request.count > 1:
+        return [Ours(Identity(name=request.name or run.derived_name, key=run.key), request.count)]
+    return [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
 
 
 def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = ()) -> list[str]:
@@ -45,41 +60,51 @@ def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock:
 
 def _one(ours: Ours, forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[str]:
     name, problems = ours.identity.name, []
-    found: Sequence[Instance] = ()
     try:
-        found = _instances(ours, provider, clock, regions)
-        for instance in found:
+        found = ours.instances = _instances(ours, provider, clock, regions)
+    except Exception as error:  # what is known is ended, whatever happened here
+        found = ours.instances
+        problems.append(f"Whether {name} has a machine that nobody knows of could not be asked: {error} It would end itself after its start timeout.")
+    for instance in found:
+        try:
             provider.destroy(name, instance)
             log.info("Ended the machine %s of %s.", instance.id, name)
-    except Exception as error:  # the forge's list comes next, whatever happened here
-        problems.append(f"The machine of {name} could not be ended: {error} It ends itself after its start timeout.")
-    try:
-        runner_id = ours.registration.runner_id if ours.registration else None
-        # Without a machine and without a registration of its own, a runner of that name would be another launch's.
-        if (found or ours.alone or (ours.asked and not ours.guessed)) and forge.deregister(name, runner_id):
-            log.info("Took runner %s off the forge's list.", name)
-    except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
-        problems.append(f"Runner {name} is still on the forge's list: {error}")
+        except Exception as error:  # the others come next, and then the forge's list
+            problems.append(f"The machine {instance.id} of {name} could not be ended: {error} It ends itself after its start timeout.")
+    # Without a machine and without a registration of its own, a runner of that name would be another launch's.
+    mine = found or ours.alone or (ours.asked and not ours.guessed)
+    for runner in [name] if mine and ours.count == 1 else ours.runners if mine else ():
+        try:
+            if forge.deregister(runner, ours.registration.runner_id if ours.registration else None):
+                log.info("Took runner %s off the forge's list.", runner)
+        except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
+            problems.append(f"Runner {runner} is still on the forge's list: {error}")
     for problem in problems:
         log.error("%s", problem)
     return problems
 
 
-def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[str]) -> Sequence[Instance]:
-    if ours.instance or not ours.asked:
-        return [ours.instance] if ours.instance else []
+def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[Instance]:
+    """Those that are known, and, if a call's answer is missing, those that carry the marks."""
+    known = {instance.id: instance for instance in ours.instances}
+    if len(known) == ours.count or not ours.asked:
+        return list(known.values())
     for _ in range(FINDS):
-        found = provider.find(ours.identity.marks, regions)
-        if found:
-            return found
+        if found := provider.find(ours.identity.marks, regions):
+            return list(({instance.id: instance for instance in found} | known).values())
         clock.sleep(1)
-    return []
+    return list(known.values())
 
 
-def cleanup(names: Sequence[str], noted: bool, key: str, request: CloudRequest, forge: Forge, provider: Provider, clock: Clock) -> None:
-    """After a job that failed. `names`: of the runners that its launch was about to make; not `noted`: that it may have made. Raises
-    RunnerActionError if something may be left."""
-    ours = [Ours(Identity(name=name, key=key), asked=True, alone=noted, guessed=not noted) for name in names]
-    problems = take_back(ours, forge, provider, clock, [provider.plan(request).region])
+def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock) -> None:
+    """After a job that failed. `noted`: the names that its launch was about to give; None: it noted nothing, so that it may have made
+    whatever it would. Raises RunnerActionError if something may be left."""
+    assert request.cloud
+    ours = all_ours(request, run, forge.together)
+    if noted:
+        ours = [Ours(Identity(name=name, key=run.key), ours[0].count) for name in noted]
+    for one in ours:
+        one.asked, one.alone, one.guessed = True, noted is not None, noted is None
+    problems = take_back(ours, forge, provider, clock, [place.region for place in provider.plan(request.cloud).places])
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")

@@ -44,11 +44,16 @@ def default_of(prop: Schema) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
+def choices_of(prop: Schema) -> list[str]:
+    """The words to choose from, as a person would write them."""
+    return [str(word).lower() for word in prop.get("enum", ())]
+
+
 def described(prop: Schema) -> str:
     """The description, with choices and default in words."""
     text = str(prop["description"])
-    if "enum" in prop:
-        text += f" One of {', '.join(prop['enum'])}."
+    if choices := choices_of(prop):
+        text += f" One of {', '.join(choices)}."
     return text + (f" Default: {default_of(prop)}." if default_of(prop) else "")
 
 
@@ -77,8 +82,8 @@ def component_inputs(schema: Schema) -> str:
     lines = []
     for name, prop in component_properties(schema):
         lines += [f"    {name}:", f"      description: {json.dumps(described(prop), ensure_ascii=False)}"]
-        if "enum" in prop:
-            lines.append(f"      options: {json.dumps(['', *prop['enum']])}")
+        if choices := choices_of(prop):
+            lines.append(f"      options: {json.dumps(['', *choices])}")
         elif prop["type"] == "boolean":
             lines.append('      options: ["", "true", "false"]')
         lines.append('      default: ""')
@@ -102,7 +107,7 @@ def tables(properties: Iterable[tuple[str, Schema]]) -> str:
     """A table for each group of inputs."""
     groups: dict[str, list[str]] = {}
     for name, prop in properties:
-        choices = f" One of {', '.join(f'`{word}`' for word in prop['enum'])}." if "enum" in prop else ""
+        choices = f" One of {', '.join(f'`{word}`' for word in choices_of(prop))}." if "enum" in prop else ""
         default = f"`{default_of(prop)}`" if default_of(prop) else ""
         row = f"| `{name}` | {default} | {_cell(prop['description'] + choices)} |"
         groups.setdefault(prop["x-group"], []).append(row)

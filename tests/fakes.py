@@ -15,22 +15,25 @@ from typing import Any
 
 from runner_action.agent.restart import Run as ForgeRun
 from runner_action.agent.spec import AgentSpec
-from runner_action.errors import RunnerBusy
+from runner_action.errors import CapacityError, RunnerBusy
 from runner_action.model import (
     OWNER_TAG,
     CiJob,
-    CloudRequest,
     Download,
     Instance,
     LaunchJob,
     Machine,
+    Place,
     Placement,
     Plan,
+    Pool,
     ProviderName,
     Registration,
     Runner,
     Secret,
 )
+from runner_action.providers.base import Created
+from runner_action.request import CloudRequest
 
 
 def unpacked(user_data: bytes) -> dict[str, str]:
@@ -89,6 +92,7 @@ class FakeForge:
     """A list of runners. `trouble[method]` is raised instead of an answer."""
 
     api_url = "https://forge.test/api"
+    together = True
 
     def __init__(self) -> None:
         self.listed: dict[str, Runner] = {}
@@ -169,6 +173,7 @@ class FakeProvider:
         self.trouble: dict[str, BaseException] = {}
         self.calls: list[str] = []
         self.consoles: dict[str, str] = {}
+        self.room: dict[str, int] = {}  # zone -> how many machines it has
         self.born = born
         self._lock = threading.Lock()
 
@@ -180,45 +185,50 @@ class FakeProvider:
 
     def plan(self, request: CloudRequest) -> Plan:
         return Plan(
-            region="r1",
-            zone=None,
-            instance_type="small",
+            places=(Place(region="r1"), Place(region="r2")),
+            instance_types=("small",),
             architecture="x64",
             image="ubuntu",
             disk_gb=request.disk_gb,
-            spot=request.spot,
+            spots=(False,),
             spot_price=request.spot_price,
         )
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
         self._called("resolve")
-        return [Placement(region=zone[:2], zone=zone, instance_type="small", spot=plan.spot) for zone in ("r1a", "r1b", "r2a")]
+        return [Placement(region=zone[:2], spot=False, pools=(Pool(instance_type="small", zone=zone),)) for zone in ("r1a", "r1b", "r2a")]
 
-    def create(self, placement: Placement, machine: Machine) -> Instance:
+    def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
         self._called("create")
-        if placement.zone in self.trouble:
-            raise self.trouble[placement.zone]
-        token = machine.identity.token(placement.zone)
+        zone = placement.pools[0].zone
+        if zone in self.trouble:
+            raise self.trouble[zone]
+        made = [self._one(placement, machine, machine.identity.token(zone, str(number))) for number in range(min(count, self.room.get(zone, count)))]
+        if "after-create" in self.trouble:
+            raise self.trouble["after-create"]
+        return Created(tuple(made), CapacityError(f"no more in {zone}") if len(made) < count else None)
+
+    def _one(self, placement: Placement, machine: Machine, token: str) -> Instance:
         with self._lock:
             if token not in self.instances:
                 name = machine.identity.name
+                pool = placement.pools[0]
                 instance = Instance(
                     provider=ProviderName.AWS,
-                    id=f"i-{len(self.instances)}",
+                    id=f"i-{len(self.instances):08}",
                     name=name,
                     region=placement.region,
-                    zone=placement.zone,
-                    instance_type=placement.instance_type,
+                    zone=pool.zone,
+                    instance_type=pool.instance_type,
+                    login="ubuntu",
                 )
                 self.instances[token], self.machines[name] = instance, machine
                 self.born(instance, machine)
-        if "after-create" in self.trouble:
-            raise self.trouble["after-create"]
         return self.instances[token]
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         self._called("destroy")
-        ended = [token for token, one in self.instances.items() if one.name == name and one.alive]
+        ended = [token for token, one in self.instances.items() if one.name == name and one.alive and (instance is None or one.id == instance.id)]
         for token in ended:
             self.instances[token] = replace(self.instances[token], alive=False)
         return bool(ended)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from runner_action import inputs
-from runner_action.model import AzureAccount, CloudRequest, LaunchRequest
+from runner_action.request import AwsOptions, AzureAccount, CloudRequest, LaunchRequest
 from schema import generate
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +114,7 @@ def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
         request, warnings = inputs.parse(inputs.Raw(flags={}, environ={**environ, **github}), lambda _: None)
         assert warnings == []
         assert request.cloud
-        assert request.cloud.size == "m"
+        assert request.cloud.sizes == ("m",)
 
 
 EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
@@ -166,14 +166,17 @@ OURS = {
     "reuse-idle": "reuse",
     "cloud": "cloud",
 }
-OURS_OF_THE_CLOUD = {"cloud-type": "size", "cloud-hdd-size": "disk_gb", "cloud-ssh-private": "ssh_public_key"}
+OURS_OF_AWS = {"cloud-aws-subnet": "subnets"}
+OURS_OF_THE_CLOUD = {"cloud-region": "regions", "cloud-type": "sizes", "cloud-hdd-size": "disk_gb", "cloud-ssh-private": "ssh_public_key"}
 
 
 def test_every_input_has_its_field() -> None:
     request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
-    expected, expected_cloud, account = set(), {"provider", "azure"}, set()
+    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws"}, set(), set()
     for name in SCHEMA["properties"].keys() - {"command", "run-id"}:  # words of `restart`
-        if name.startswith("cloud-"):
+        if name.startswith("cloud-aws-"):
+            aws.add(OURS_OF_AWS.get(name, name.removeprefix("cloud-aws-").replace("-", "_")))
+        elif name.startswith("cloud-"):
             expected_cloud.add(OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_")))
         elif name.startswith("azure-"):
             account.add(name.removeprefix("azure-").replace("-", "_"))
@@ -182,3 +185,4 @@ def test_every_input_has_its_field() -> None:
     assert request == expected
     assert cloud == expected_cloud
     assert {field.name for field in fields(AzureAccount)} == account
+    assert {field.name for field in fields(AwsOptions)} == aws

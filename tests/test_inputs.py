@@ -140,7 +140,9 @@ def test_a_real_key_is_reduced_to_its_public_half() -> None:
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
     formats = serialization.PrivateFormat
-    for key, form in ((rsa.generate_private_key(65537, 2048), formats.TraditionalOpenSSL), (ed25519.Ed25519PrivateKey.generate(), formats.OpenSSH)):
+    both, old = (formats.PKCS8, formats.OpenSSH), rsa.generate_private_key(65537, 2048)
+    pairs = [(old, formats.TraditionalOpenSSL), *((key, form) for key in (old, ed25519.Ed25519PrivateKey.generate()) for form in both)]
+    for key, form in pairs:
         text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
         public = public_half(text)
         assert public.startswith(("ssh-rsa ", "ssh-ed25519 "))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner_action import bootstrap
 from runner_action.errors import (
     AuthError,
     CapacityError,
@@ -22,7 +23,8 @@ from runner_action.errors import (
 )
 from runner_action.inputs import Raw, parse
 from runner_action.launch import LOOK_EVERY, Launch
-from runner_action.model import CiJob, CloudRequest, Identity, Instance, LaunchRequest, Machine, Report, Run
+from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
+from runner_action.request import CloudRequest, LaunchRequest
 from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
 
 RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
@@ -54,7 +56,8 @@ class Story:
         self.request, self.run = request(*argv), RUN
 
     def _born(self, instance: Instance, machine: Machine) -> None:
-        self.booting.append((self.clock.at + self.boot, instance.name))
+        name = str(self.spec(instance.name)["name"]).replace(bootstrap.INSTANCE, instance.id[-8:])  # as the machine does
+        self.booting.append((self.clock.at + self.boot, name))
 
     def _time_passes(self) -> None:
         for due, name in list(self.booting):
@@ -149,10 +152,40 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
 
 
 def test_several_runners_are_launched_side_by_side() -> None:
+    """At a forge that lets them, with one user data; else each with its own."""
     story = Story("--count=3", "--name=train")
     report = story.launch()
-    assert [one.runner_name for one in report.launched] == ["train-1", "train-2", "train-3"]
-    assert {story.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {"train-1", "train-2", "train-3"}
+    assert [one.runner_name for one in report.launched] == ["train-00000000", "train-00000001", "train-00000002"]
+    assert story.provider.calls.count("create") == 1
+    apart = Story("--count=3", "--name=train")
+    apart.forge.together = False
+    assert [one.runner_name for one in apart.launch().launched] == ["train-1", "train-2", "train-3"]
+    assert {apart.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {"train-1", "train-2", "train-3"}
+
+
+def test_several_come_from_as_many_placements_as_it_takes() -> None:
+    story = Story("--count=5")
+    story.provider.room = {"r1a": 2, "r1b": 1}
+    report = story.launch()
+    assert [one.instance.zone for one in report.launched if one.instance] == ["r1a", "r1a", "r1b", "r2a", "r2a"]
+    assert report.tried == ("small on demand in r1a: 2 of 5", "small on demand in r1b: 1 of 3", "small on demand in r2a: 2 of 2")
+
+
+def test_too_few_machines_are_taken_back() -> None:
+    story = Story("--count=5")
+    story.provider.room = {"r1a": 2, "r1b": 1, "r2a": 1}
+    with pytest.raises(CapacityError, match="No placement had 5 such machines"):
+        story.launch()
+    assert story.provider.alive == []
+    assert story.forge.listed == {}
+
+
+def test_several_single_runners_join_with_one_token() -> None:
+    story = Story("--count=2", "--single", "--no-retry")
+    story.launch()
+    assert "register_one" not in story.forge.calls
+    spec = story.spec()
+    assert (spec["single"], spec["registration_token"], spec.get("jit_config")) == (True, "canary-registration", None)
 
 
 def test_a_dry_run_creates_and_registers_nothing() -> None:
@@ -161,6 +194,25 @@ def test_a_dry_run_creates_and_registers_nothing() -> None:
     assert [str(rung) for rung in report.ladder] == ["small on demand in r1a", "small on demand in r1b", "small on demand in r2a"]
     assert "create" not in story.provider.calls
     assert set(story.forge.calls) == {"runners", "download"}
+
+
+PRIVATE_KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
+-----END PRIVATE KEY-----"""
+AUTHORIZED = "ci-info: +++++Authorized keys from /home/admin/.ssh/authorized_keys for user admin+++++\n"
+
+
+@pytest.mark.parametrize(("console", "user"), [(AUTHORIZED, "admin"), ("", "ubuntu")], ids=["as the machine says", "as its image is known"])
+def test_with_a_key_the_log_says_how_to_log_in(console: str, user: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    story = Story(f"--cloud-ssh-private={PRIVATE_KEY}")
+    story.provider.consoles["cml-0123456789"] = console
+    story.launch()
+    assert f"ssh -i KEY {user}@203.0.113.7" in caplog.text
+    assert "PRIVATE" not in caplog.text
+    without = Story()
+    without.launch()
+    assert "console" not in without.provider.calls
 
 
 # --- reuse
@@ -293,7 +345,7 @@ def test_a_machine_that_never_comes_online_is_taken_back() -> None:
 
 def test_one_of_three_not_online_takes_all_back() -> None:
     story = Story("--count=3", "--start-timeout=60")
-    story.provider.born = lambda instance, machine: None if instance.name.endswith("2") else story._born(instance, machine)
+    story.provider.born = lambda instance, machine: None if instance.id.endswith("2") else story._born(instance, machine)
     with pytest.raises(TimedOut):
         story.launch()
     assert story.provider.alive == []

@@ -11,7 +11,8 @@ import pytest
 from runner_action import ci
 from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run
 from runner_action.errors import AuthError, ForgeError
-from runner_action.model import ForgeName, Repository, RestartRequest, Secret
+from runner_action.model import ForgeName, Repository, Secret
+from runner_action.request import RestartRequest
 from runner_action.restart import Outcome, find, restart
 from tests.fakes import FakeClock, FakeForge
 

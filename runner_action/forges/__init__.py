@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner_action.forges.base import Forge, Rerunning
-from runner_action.model import ForgeName, LaunchRequest, RestartRequest
+from runner_action.model import ForgeName
+from runner_action.request import LaunchRequest, RestartRequest
 
 
 def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:

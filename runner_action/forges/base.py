@@ -20,6 +20,11 @@ class Forge(Protocol):
         """Base of the REST API, for the agent."""
         ...
 
+    @property
+    def together(self) -> bool:
+        """Whether any number of machines may join with the same user data, each choosing its runner's name."""
+        ...
+
     def runners(self, *, labels: bool = True) -> Sequence[Runner]:
         """All runners of the repository. Also the check of the token, before money is spent: raises AuthError. `labels`: False where
         they are of no use, as they may cost a question for each runner; offline ones may lack them."""

@@ -50,6 +50,8 @@ def api_url_of(repository: Repository) -> str:
 class GitHub:
     """One repository. Safe to use from several threads: each has its own client, as PyGithub's holds one connection."""
 
+    together = True
+
     def __init__(self, repository: Repository, token: Secret, api_url: str | None = None) -> None:
         self.api_url = api_url or api_url_of(repository)
         self._token, self._repository = token, repository.path

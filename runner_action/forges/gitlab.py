@@ -49,6 +49,8 @@ HINT = (
 class GitLab:
     """One project or group."""
 
+    together = False
+
     def __init__(self, repository: Repository, token: Secret, api_url: str | None = None, certificates: str | None = None, downloads: str = DOWNLOADS) -> None:
         """`api_url`: where the CI job says the API is; else it is looked for. `certificates`: PEM text of authorities to trust besides the usual ones."""
         self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")

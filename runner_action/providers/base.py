@@ -7,9 +7,21 @@ never leave a provider: it raises CapacityError, QuotaError, CredentialsError or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from runner_action.model import CloudRequest, Instance, Machine, Placement, Plan
+from runner_action.errors import ProviderError
+from runner_action.model import Instance, Machine, Placement, Plan
+from runner_action.request import CloudRequest
+
+
+@dataclass(frozen=True)
+class Created:
+    """At least one instance; `shortage` says why there are not more, if there are fewer than asked for. `refused`: what had none, for people."""
+
+    instances: tuple[Instance, ...]
+    shortage: ProviderError | None = None
+    refused: tuple[str, ...] = ()
 
 
 class Provider(Protocol):
@@ -26,8 +38,9 @@ class Provider(Protocol):
         """The ladder: placements to try, in order, with image and network looked up. Creates nothing; the first call that needs credentials."""
         ...
 
-    def create(self, placement: Placement, machine: Machine) -> Instance:
-        """One instance there. The same machine and placement again give the same instance. When it fails, it has left nothing."""
+    def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
+        """Up to `count` instances there, all from the same user data. The same machine, placement and count again give the same
+        instances. When it raises, it has left nothing."""
         ...
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:

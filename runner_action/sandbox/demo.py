@@ -82,7 +82,7 @@ class Story:
     def _machine(self, number: int) -> str:
         """The launch job, that many times begun, brings a machine, and the training job is taken. Returns the instance."""
         forge = self.world.forge
-        with self.step("The launch job: token check, image and network look-ups, registration, RunInstances, waiting until online", "runner online"):
+        with self.step("The launch job: token check, image and network look-ups, registration, one call for a machine, waiting until online", "runner online"):
             if number == 1:
                 forge.begin(self._run)
             launch = self._job("launch", number)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
+from xml.sax.saxutils import escape
 
 # Without these moto takes any image, key and type. To be set before it is imported.
 os.environ.update(MOTO_ENABLE_AMI_VALIDATION="1", MOTO_ENABLE_KEYPAIR_VALIDATION="1", MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="1")
@@ -29,8 +30,11 @@ from moto.ec2.models.amis import Ami
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from runner_action.sandbox import fleet
+
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
+AMAZON = "898082745236"
 USER_DATA_LIMIT = 16384
 Form = dict[str, str]
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -74,6 +78,10 @@ class FakeEC2:
     delays: dict[str, float] = field(default_factory=dict)
     lose_answers: dict[str, int] = field(default_factory=dict)
     """Action -> how many of its answers are lost on the way, after it was done."""
+    stock: dict[tuple[str, ...], int] = field(default_factory=dict)
+    """(type[, subnet], `spot` or `on-demand`), or (type,) -> how many machines there are. Of others there is no end."""
+    decoded: str = "{}"
+    """What the token service reads in an encoded reason."""
     living: dict[str, Living] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,19 +109,22 @@ class FakeEC2:
 
     def _answer(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
         action, region = form.get("Action", ""), _region(environ)
-        if not action:
+        if not action:  # another service than EC2, in JSON
+            self.calls.append({"Action": environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], "region": region})
             return self._ask_moto(environ, body)
         self.calls.append({**form, "region": region})
-        self._stock(region)
+        self._shelve(region)
         time.sleep(self.delays.get(action, 0))
-        for refusal in self.refusals:
-            if refusal.times != 0 and refusal.applies(form):
-                refusal.times = refusal.times - 1 if refusal.times else refusal.times
-                return _error(refusal.code, refusal.status, refusal.message)
-        if action == "RunInstances":
-            return self._run_instances(environ, body, form, region)
+        if refused := self._refused(form):
+            return refused
+        if action in ("RunInstances", "CreateFleet"):
+            return self._create(environ, form, region)
+        if action == "DecodeAuthorizationMessage":
+            return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.living:
             return _console(form["InstanceId"], self.console(form["InstanceId"]))
+        if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
+            return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
         answer = self._ask_moto(environ, body)
         if action == "TerminateInstances" and answer[0].startswith("200"):
             for key in (key for key in form if key.startswith("InstanceId.")):
@@ -122,14 +133,19 @@ class FakeEC2:
 
     def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
         told: list[Any] = []
-        environ = {**environ, "wsgi.input": io.BytesIO(body)}
+        environ = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         content = b"".join(self._app(environ, lambda status, headers, _exc_info=None: told.extend([status, headers])))
         return told[0], told[1], content
 
-    def _run_instances(self, environ: dict[str, Any], body: bytes, form: Form, region: str) -> Answer:
-        """What EC2 does and moto does not: refuses large user data, keeps the client's token, and starts the machine."""
-        if len(base64.b64decode(form.get("UserData", ""))) > USER_DATA_LIMIT:
-            return _error("InvalidParameterValue", 400, "User data is limited to 16384 bytes")
+    def _refused(self, form: Form) -> Answer | None:
+        for refusal in self.refusals:
+            if refusal.times != 0 and refusal.applies(form):
+                refusal.times = refusal.times - 1 if refusal.times else refusal.times
+                return _error(refusal.code, refusal.status, refusal.message)
+        return None
+
+    def _create(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
+        """What EC2 does and moto does not: keeps the client's token."""
         with self._lock:
             token = form.get("ClientToken", "")
             if token in self._tokens:
@@ -137,14 +153,38 @@ class FakeEC2:
                 if before == form:
                     return self._as_it_is_now(answer, region)
                 return _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
-            known = set(self._instances(region))
-            answer = self._ask_moto(environ, body)
+            answer = self._run_instances(environ, form, region) if form["Action"] == "RunInstances" else self._create_fleet(environ, form, region)
             if token and answer[0].startswith("200"):
                 self._tokens[token] = (form, answer)
-            for instance in sorted(set(self._instances(region)) - known):
-                if self.boots:
-                    self._boot(instance, region)
         return answer
+
+    def _run_instances(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
+        """It also refuses large user data, has no more machines than there are, and starts them."""
+        if len(base64.b64decode(form.get("UserData", ""))) > USER_DATA_LIMIT:
+            return _error("InvalidParameterValue", 400, "User data is limited to 16384 bytes")
+        kind, spot = form["InstanceType"], "spot" if form.get("InstanceMarketOptions.MarketType") == "spot" else "on-demand"
+        pool = next((pool for pool in ((kind, form.get("SubnetId", ""), spot), (kind, spot), (kind,)) if pool in self.stock), None)
+        wanted = int(form["MaxCount"]) if pool is None else min(int(form["MaxCount"]), self.stock[pool])
+        if wanted == 0:
+            return _error("InsufficientInstanceCapacity", 500, f"We currently do not have sufficient {kind} capacity.")
+        if pool is not None:
+            self.stock[pool] -= wanted
+        known = set(self._instances(region))
+        answer = self._ask_moto(environ, urlencode({**form, "MinCount": str(wanted), "MaxCount": str(wanted)}).encode())
+        for instance in sorted(set(self._instances(region)) - known):
+            if spot == "spot":
+                self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
+            if self.boots:
+                self._boot(instance, region)
+        return answer
+
+    def _create_fleet(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
+        backend, name = get_backend("ec2")[ACCOUNT][region], fleet.template_name(form)
+        if name not in backend.launch_template_name_to_ids:
+            return _error("InvalidLaunchTemplateName.NotFoundException", 400, f"The specified launch template, with template name {name}, does not exist.")
+        template = backend.get_launch_template_by_name(name).get_version(1).data
+        content = fleet.fill(form, template, lambda pool: self._refused(pool) or self._run_instances(environ, pool, region))
+        return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
 
     def _as_it_is_now(self, answer: Answer, region: str) -> Answer:
         """The remembered answer, with the state the instance has by now."""
@@ -156,21 +196,26 @@ class FakeEC2:
 
     # --- images that are not twelve years old
 
-    def _stock(self, region: str) -> None:
-        """Canonical's current images, and a newer one of the same name that is somebody else's."""
+    def _shelve(self, region: str) -> None:
+        """Canonical's and AWS's current images, and a newer one of the same name that is somebody else's."""
         backend = get_backend("ec2")[ACCOUNT][region]
         if f"ami-{'a' * 17}" in backend.amis:
             return
-        for letter, architecture, ubuntu, owner, day in (
-            ("a", "x86_64", "amd64", CANONICAL, 1),
-            ("b", "arm64", "arm64", CANONICAL, 1),
-            ("c", "x86_64", "amd64", "666666666666", 20),
+        ubuntu = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{}-server-202611"
+        learning = "Deep Learning {}Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 202611"
+        for letter, architecture, name, owner, day in (
+            ("a", "x86_64", ubuntu.format("amd64"), CANONICAL, 1),
+            ("b", "arm64", ubuntu.format("arm64"), CANONICAL, 1),
+            ("c", "x86_64", ubuntu.format("amd64"), "666666666666", 20),
+            ("d", "x86_64", learning.format(""), AMAZON, 6),
+            ("e", "arm64", learning.format("ARM64 "), AMAZON, 6),
         ):
             backend.amis[f"ami-{letter * 17}"] = Ami(
                 backend,
                 f"ami-{letter * 17}",
-                name=f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{ubuntu}-server-202611{day:02}",
+                name=f"{name}{day:02}",
                 owner_id=owner,
+                owner_alias="amazon" if owner == AMAZON else None,
                 public=True,
                 virtualization_type="hvm",
                 architecture=architecture,
@@ -262,8 +307,10 @@ def _error(code: str, status: int, message: str) -> Answer:
 
 def _console(instance_id: str, text: str) -> Answer:
     output = base64.b64encode(text.encode()).decode()
-    body = (
-        f'<GetConsoleOutputResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><instanceId>{instance_id}</instanceId>'
-        f"<timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output></GetConsoleOutputResponse>"
-    ).encode()
+    return _xml("GetConsoleOutput", f"<instanceId>{instance_id}</instanceId><timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output>")
+
+
+def _xml(action: str, content: str, namespace: str = fleet.NAMESPACE) -> Answer:
+    inner = content if "ec2" in namespace else f"<{action}Result>{content}</{action}Result>"
+    body = f'<{action}Response xmlns="{namespace}"><requestId>r</requestId>{inner}</{action}Response>'.encode()
     return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))], body

@@ -65,7 +65,8 @@ class Machine:
         config: dict[str, Any] = yaml.safe_load(text)
         for script in config.get("bootcmd", ()):
             below = script.replace("cd /\n", f"cd {self._root}\n")
-            subprocess.run(["sh"], input=below.encode(), env=self._systemd.environment(), check=False)
+            instance = self._root.parent.name  # as cloud-init tells it
+            subprocess.run(["sh"], input=below.encode(), env={**self._systemd.environment(), "INSTANCE_ID": instance}, check=False)
 
     def _install_python(self) -> None:
         """The machine's python3 in its own path, the commands that switch it off, and what a stock image has not."""

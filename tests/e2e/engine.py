@@ -86,7 +86,7 @@ class Engine:
             raise Missing("root, to make a base image with mmdebstrap: no registry can be reached from here")
         with tempfile.TemporaryDirectory(prefix="cml-runner-base-") as folder:
             suite, options = SUITES[name]
-            run("mmdebstrap", "--mode=root", "--variant=minbase", "--include=ca-certificates", *options, suite, folder, timeout=600)
+            run("mmdebstrap", "--mode=root", "--variant=minbase", "--include=apt,ca-certificates", *options, suite, folder, timeout=600)
             # A network that looks into TLS has an authority of its own, which this machine trusts.
             for certificate in Path("/usr/local/share/ca-certificates").glob("*.crt"):
                 shutil.copy(certificate, Path(folder) / "usr/local/share/ca-certificates")

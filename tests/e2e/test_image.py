@@ -48,7 +48,7 @@ def test_help_and_version(engine: Engine, image: str) -> None:
 def test_every_library_that_a_launch_may_load_is_whole(engine: Engine, image: str) -> None:
     """Pruning has left out nothing that they import; Azure's is not yet reached by any launch."""
     loads = "boto3, github, gitlab, jsonschema, tenacity, runner_action.providers.azure.credentials as azure"
-    makes = "from runner_action.model import AzureAccount as A; azure.credential(A(), None); azure.credential(A(client_id='c', tenant_id='t'), str)"
+    makes = "from runner_action.request import AzureAccount as A; azure.credential(A(), None); azure.credential(A(client_id='c', tenant_id='t'), str)"
     code = f"import sys; sys.path.insert(0, '/usr/lib/cml-runner'); import {loads}; {makes}; print('whole')"
     assert "whole" in engine.docker("run", "--rm", "--entrypoint", "/usr/bin/python3", image, "-c", code).stdout
 
@@ -95,7 +95,7 @@ def test_a_dry_run_shows_its_plan(engine: Engine, image: str, dead_world: World)
     assert dead_world.ec2.living == {}
 
 
-@pytest.mark.parametrize("delay", ["RunInstances", ""], ids=["creating", "waiting"])
+@pytest.mark.parametrize("delay", ["CreateFleet", ""], ids=["creating", "waiting"])
 def test_sigterm_takes_everything_back(delay: str, engine: Engine, image: str, dead_world: World) -> None:
     if delay:
         dead_world.ec2.delays[delay] = 2

@@ -50,7 +50,7 @@ def test_a_launcher_that_was_killed_while_it_waited(argv: list[str], world: Worl
 
 def test_a_launcher_that_was_killed_while_it_asked_for_a_machine(world: World, launch: Launch) -> None:
     """On GitLab, or with a single runner, there is a registration already."""
-    world.ec2.delays["RunInstances"] = 2
+    world.ec2.delays["CreateFleet"] = 2
     launcher = launch("--single")
     until(lambda: world.forge.seats(), "the registration")
     launcher.kill(signal.SIGKILL)
@@ -78,7 +78,7 @@ def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> N
     world.ec2.refuse(lambda form: form["Action"] == "TerminateInstances", "UnauthorizedOperation", 403, "No.")
     done = after(launch, launcher, "--single")
     assert done.process.returncode == 1
-    assert "Not everything could be taken back: The machine of cml-" in done.told
+    assert "Not everything could be taken back: The machine i-" in done.told
     assert world.forge.seats() == [], "the forge's list is cleared though the machine could not be ended"
 
 

@@ -25,7 +25,8 @@ from runner_action.agent.events import JOB_LIMIT
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
-from runner_action.model import Download, Identity, LaunchJob, LaunchRequest, Registration, Secret
+from runner_action.model import Download, LaunchJob, Registration, Secret
+from runner_action.request import LaunchRequest
 from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.standin import VERSION
 from runner_action.sandbox.world import TOKEN, World
@@ -51,7 +52,7 @@ def spec_of(world: World, name: str, flags: Mapping[str, str] | None = None, lau
     download = Download(url=url, sha256=forge._archive.sha256, version=VERSION)
     joining = Registration(token=Secret(forge.forge.new_token("register")))
     asked = request(world, **(flags or {}))
-    return bootstrap.spec_of(asked, Identity(name=name, key="k"), joining, download, f"{forge.url}/api/v3", launch_job)
+    return bootstrap.spec_of(asked, name, joining, download, f"{forge.url}/api/v3", launch_job)
 
 
 class Booted:

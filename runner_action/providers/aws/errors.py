@@ -5,9 +5,11 @@ Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.ht
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -21,8 +23,10 @@ CAPACITY = {
     "SpotMaxPriceTooLow",
     "Unsupported",  # the zone does not offer the type
     "UnfulfillableCapacity",
+    "InstanceTypeNotSupported",
+    "NoCapacity",
 }
-QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "VolumeLimitExceeded", "MaxIOPSLimitExceeded"}
+QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "VolumeLimitExceeded", "MaxIOPSLimitExceeded", "MaxFleetCountExceeded"}
 CREDENTIALS = {
     "AuthFailure",
     "UnauthorizedOperation",
@@ -47,10 +51,14 @@ KEYS_HINT = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; better, without keys: aws-actions/configure-aws-credentials before this step on GitHub, "
     "`id_tokens` on GitLab (gitlab-component/examples/aws.yml)."
 )
+NO_ROLE_HINT = (
+    "With `cloud-permission-set` the launcher needs iam:PassRole on the role of that instance profile as well; "
+    "`cml-runner permissions aws`, with the inputs of this launch, prints the policy."
+)
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: "Try another `cloud-region` or `cloud-type`, or leave `cloud-spot` out.",
     QuotaError: "Ask for more at the Service Quotas console of the region, or use another `cloud-region`.",
-    CredentialsError: "The README lists the permissions a launch needs.",
+    CredentialsError: "`cml-runner permissions aws`, with the inputs of this launch, prints the policy it needs.",
     ConfigurationError: "Change the input named in the message.",
 }
 
@@ -59,19 +67,39 @@ def code_of(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def translate(error: ClientError | BotoCoreError, doing: str) -> ProviderError:
+def kind_of(code: str) -> type[ProviderError]:
+    """What the caller does next at an error of this code."""
+    sets = ((CAPACITY, CapacityError), (QUOTA, QuotaError), (CREDENTIALS, CredentialsError))
+    return next((kind for codes, kind in sets if code in codes), ConfigurationError)
+
+
+def refused(code: str, message: str, doing: str, decode: Callable[[str], str] | None = None) -> ProviderError:
+    """An error of EC2 as one of ours. `decode` reads the encoded reason of a missing permission."""
+    kind = kind_of(code)
+    # What follows is an encoded blob of a kilobyte.
+    text, _, blob = re.sub(r"\s*Encoded authorization failure message:\s*", "\0", message).partition("\0")
+    if blob and decode:
+        text += decode(blob.strip())
+    hint = NO_ROLE_HINT if kind is CredentialsError and "iam:PassRole" in text else HINTS[kind]
+    return kind(f"AWS refused while {doing}: {code}: {text}", hint)
+
+
+def denied(decoded: str) -> str:
+    """What `sts:DecodeAuthorizationMessage` told: action and resource, in one sentence."""
+    told: dict[str, Any] = json.loads(decoded)
+    context = told.get("context", {})
+    why = "a policy denies it" if told.get("explicitDeny") else "no policy allows it"
+    return f" It needs {context.get('action')} on {context.get('resource')}, and {why}."
+
+
+def translate(error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None) -> ProviderError:
     """The error as one of ours; `doing` says in the user's words what was being done."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
     if isinstance(error, BotoCoreError):
         # These texts name endpoints and parameters, never keys.
         return ConfigurationError(f"AWS could not be asked while {doing}: {error}", "Check `cloud-region` and the network.")
-    code = code_of(error)
-    sets = ((CAPACITY, CapacityError), (QUOTA, QuotaError), (CREDENTIALS, CredentialsError))
-    kind: type[ProviderError] = next((kind for codes, kind in sets if code in codes), ConfigurationError)
-    # What follows is an encoded blob of a kilobyte, for `aws sts decode-authorization-message`.
-    text = re.split(r"\s*Encoded authorization failure message", error.response.get("Error", {}).get("Message", ""))[0]
-    return kind(f"AWS refused while {doing}: {code}: {text}", HINTS[kind])
+    return refused(code_of(error), error.response.get("Error", {}).get("Message", ""), doing, decode)
 
 
 @contextmanager

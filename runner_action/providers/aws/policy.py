@@ -1,0 +1,71 @@
+"""The IAM policy that a launch needs, by its options: what the calls of this package ask for, and no more. Pure.
+
+A test records every call and holds it against this. Keys: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner_action.model import OWNER_TAG
+from runner_action.providers.aws import plan as words
+from runner_action.request import CloudRequest
+
+Statement = dict[str, Any]
+IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:CreateServiceLinkedRole"}
+"""Asked for by AWS itself when the others are called, so that no call of ours shows them."""
+
+
+def policy(request: CloudRequest) -> dict[str, Any]:
+    """The policy document, for `aws iam create-policy --policy-document`."""
+    plan = words.plan(request)
+    statements = [_looking(plan.image, True in plan.spots), *_creating(True in plan.spots), _ending(), *_network(request)]
+    if request.permission_set:
+        account = request.permission_set.split(":")[4]
+        passing = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+        statements.append(_allow("GiveTheRoleOfTheInstanceProfile", ["iam:PassRole"], f"arn:aws:iam::{account}:role/*", passing))
+    if True in plan.spots:
+        service = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
+        role = "arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+        statements.append(_allow("FirstSpotMachineOfTheAccount", ["iam:CreateServiceLinkedRole"], role, service))
+    if request.aws.kms_key:
+        through = {"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}
+        key = request.aws.kms_key if request.aws.kms_key.startswith("arn:") else "*"
+        actions = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+        statements.append(_allow("EncryptDisks", actions, key, through))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _looking(image: str, spot: bool) -> Statement:
+    """None of these can be narrowed to a resource."""
+    actions = ["ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets"]
+    actions += ["ec2:DescribeSpotPriceHistory"] if spot else []
+    actions += ["ssm:GetParameter"] if image.startswith("ssm:") else []
+    return _allow("Look", [*sorted(actions), "sts:DecodeAuthorizationMessage"])
+
+
+def _creating(spot: bool) -> list[Statement]:
+    """Tags only at the birth of what they are for; but a fleet cannot tag the requests of its spot machines."""
+    made = ["CreateFleet", "CreateLaunchTemplate", "CreateSecurityGroup", "RunInstances"]
+    found = [
+        _allow("Create", ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances"]),
+        _allow("TagWhatIsCreated", ["ec2:CreateTags"], "arn:aws:ec2:*:*:*/*", {"StringEquals": {"ec2:CreateAction": made}}),
+    ]
+    return [*found, _allow("TagSpotRequests", ["ec2:CreateTags"], "arn:aws:ec2:*:*:spot-instances-request/*")] if spot else found
+
+
+def _ending() -> Statement:
+    """Only what carries our tag can be ended or listened to."""
+    ours = {"StringEquals": {f"ec2:ResourceTag/{OWNER_TAG}": "runner"}}
+    return _allow("EndWhatIsOurs", ["ec2:GetConsoleOutput", "ec2:TerminateInstances"], "arn:aws:ec2:*:*:instance/*", ours)
+
+
+def _network(request: CloudRequest) -> list[Statement]:
+    if request.aws.security_group:
+        return []
+    actions = ["ec2:CreateSecurityGroup"] + (["ec2:AuthorizeSecurityGroupIngress"] if request.ssh_public_key else [])
+    return [_allow("MakeOurSecurityGroup", sorted(actions))]
+
+
+def _allow(name: str, actions: list[str], resource: str = "*", condition: dict[str, Any] | None = None) -> Statement:
+    return {"Sid": name, "Effect": "Allow", "Action": actions, "Resource": resource, **({"Condition": condition} if condition else {})}

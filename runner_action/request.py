@@ -1,0 +1,119 @@
+"""What the user asked for, after validation. Times are seconds, None for never."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner_action.model import ForgeName, ProviderName, Repository, Secret
+
+
+class Reuse(StrEnum):
+    """When an existing runner serves instead of a new one."""
+
+    NEVER = "never"
+    ANY = "reuse"
+    IDLE = "reuse-idle"
+
+
+class Spot(StrEnum):
+    """Whether the machine may be one that the cloud takes back when it likes."""
+
+    NEVER = "false"
+    ONLY = "true"
+    PREFER = "prefer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsOptions:
+    """What only AWS knows: network and disk."""
+
+    security_group: str | None = None
+    """Id or name."""
+    subnets: tuple[str, ...] = ()
+    kms_key: str | None = None
+    hdd_iops: int | None = None
+    hdd_throughput: int | None = None
+    """MiB a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AzureAccount:
+    """Who asks Azure, and for what it pays: ids, none of them secret."""
+
+    client_id: str | None = None
+    tenant_id: str | None = None
+    subscription_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudRequest:
+    """The machine the user asked for, in the user's words."""
+
+    provider: ProviderName
+    regions: tuple[str, ...]
+    sizes: tuple[str, ...]
+    """Both in the order in which they are to be tried."""
+    gpu: str | None
+    """Kind, or kind and number as in `l4:4`."""
+    disk_gb: int
+    spot: Spot
+    spot_price: float | None
+    """USD an hour; None for the market price."""
+    image: str | None
+    permission_set: str | None
+    metadata: Mapping[str, str]
+    startup_script: str | None
+    ssh_public_key: str | None
+    """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
+    aws: AwsOptions
+    azure: AzureAccount
+    kubernetes_node_selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """What the user asked for, after validation. Times are seconds, None for never."""
+
+    name: str | None
+    labels: tuple[str, ...]
+    count: int
+    idle_timeout: int | None
+    first_job_timeout: int | None
+    max_lifetime: int | None
+    start_timeout: int
+    single: bool
+    reuse: Reuse
+    restart_limit: int
+    """How often a workflow run may be restarted; 0: never."""
+    forge: ForgeName
+    repository: Repository
+    token: Secret
+    restart_token: Secret | None
+    runner_group: str | None
+    runner_version: str
+    runner_downloads: str | None
+    docker_volumes: tuple[str, ...]
+    dry_run: bool
+    log: str
+    checkpoint_script: str | None
+    job_sudo: bool
+    environment: Mapping[str, str]
+    """Proxies and certificates, for agent, runner and jobs."""
+    ca_certificates: str | None
+    cloud: CloudRequest | None
+    """None: this machine becomes the runner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartRequest:
+    """What `restart` was asked for, after validation."""
+
+    forge: ForgeName
+    repository: Repository
+    token: Secret
+    run_id: int
+    restart_limit: int
+    dry_run: bool
+    log: str
