@@ -26,6 +26,23 @@ def failure(text: str) -> str | None:
     return next((str(line.get("why", "")) for line in said(text) if line.get("stage") in ENDED_BEFORE_ONLINE), None)
 
 
+STEPS = {
+    "agent": "after its agent had started",
+    "startup-script": "in the startup script",
+    "downloaded": "after the runner program was unpacked",
+    "configured": "after it had registered at the forge",
+    "online": "after it was online",
+}
+
+
+def progress(text: str) -> str:
+    """How far a machine came by its own words, to be put behind `gave up` or `is`."""
+    stages = [str(line.get("stage")) for line in said(text) if line.get("stage") in STEPS]
+    if stages:
+        return STEPS[stages[-1]]
+    return "before its agent had started" if text else "without a word on its console so far"
+
+
 def login(text: str) -> str | None:
     """The user whom cloud-init let in by key, as it says on the console (cc_ssh_authkey_fingerprints); None if it has not said so."""
     match = re.search(r"ci-info: \++Authorized keys from \S+ for user (\S+?)\++", text)

@@ -13,14 +13,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 from runner_action import bootstrap, console
-from runner_action.errors import AuthError, CapacityError, ForgeError, MachineFailed, ProviderError, QuotaError
+from runner_action.arrival import Arrival
+from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
 from runner_action.model import CiJob, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import matching, refuse_taken
 from runner_action.takeback import Ours, all_ours, take_back
-from runner_action.waiting import Clock, wait_for
+from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 SETTLE_SECONDS = 5.0
@@ -28,8 +29,6 @@ SETTLE_SECONDS = 5.0
 
 GitHub kills a cancelled step 10 s after its first signal.
 """
-LOOK_EVERY = 10.0
-"""Seconds between looks at instances and their consoles while the forge does not say online."""
 
 
 class Launch:
@@ -184,49 +183,11 @@ class Launch:
     # --- waiting
 
     def _wait_online(self) -> tuple[Launched, ...]:
-        """Until the forge says all are online. Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout."""
-        wanted = {name: (ours, instance) for ours in self.ours for name, instance in ours.runners.items()}
-        registrations = {name: ours.registration for name, (ours, _) in wanted.items() if ours.registration}
-        log.info("Waiting until %s online at the forge.", "the runner is" if len(wanted) == 1 else f"{len(wanted)} runners are")
-        looked = self.clock.monotonic()
-
-        def probe() -> bool | None:
-            nonlocal looked
-            if self._stopping:
-                return True  # nobody waits any more
-            try:
-                online = self.forge.online(registrations)
-            except AuthError:
-                raise
-            except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
-                log.warning("%s Asking again.", error)
-                return None
-            missing = [instance for name, (_, instance) in wanted.items() if name not in online]
-            if missing and self.clock.monotonic() - looked >= LOOK_EVERY:
-                looked = self.clock.monotonic()
-                for instance in missing:
-                    self._listen(instance)
-            return None if missing else True
-
-        left = max(self.request.start_timeout - self._seconds(), 1.0)
-        self._threads.submit(wait_for, probe, "the runner to be online", clock=self.clock, timeout=left).result()
+        wanted = {name: (instance, ours.registration) for ours in self.ours for name, instance in ours.runners.items() if ours.registration}
+        arrival = Arrival(wanted, self.forge, self.provider, self.clock, lambda: self._stopping)
+        self._threads.submit(arrival.wait, max(self.request.start_timeout - self._seconds(), 1.0)).result()
         self._stage("online")
-        return tuple(self._threads.map(lambda name: self._launched(name, wanted[name][1]), wanted))
-
-    def _listen(self, instance: Instance) -> None:
-        """Raises MachineFailed with the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
-        try:
-            text = self.provider.console(instance)
-            why = console.failure(text)
-            if why is None and not self.provider.look(instance).alive:
-                why = "it was ended before its runner was online"
-        except ProviderError as error:
-            log.debug("%s", error)
-            return
-        if why is not None:
-            hint = "The end of its console is shown above." if text else "It left nothing on its console."
-            log.error("The console of %s ends:\n%s", instance.id, console.tail(text))
-            raise MachineFailed(f"The machine {instance.id} gave up: {why}", hint)
+        return tuple(self._threads.map(lambda name: self._launched(name, wanted[name][0]), wanted))
 
     def _launched(self, name: str, instance: Instance) -> Launched:
         try:

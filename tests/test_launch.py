@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner_action import bootstrap
+from runner_action.arrival import LOOK_EVERY
 from runner_action.errors import (
     AuthError,
     CapacityError,
@@ -22,7 +23,7 @@ from runner_action.errors import (
     TimedOut,
 )
 from runner_action.inputs import Raw, parse
-from runner_action.launch import LOOK_EVERY, Launch
+from runner_action.launch import Launch
 from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
 from runner_action.request import CloudRequest, LaunchRequest
 from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
@@ -343,6 +344,19 @@ def test_a_machine_that_never_comes_online_is_taken_back() -> None:
     assert story.clock.at - 1000 <= 60 + 5
 
 
+def test_a_timeout_tells_how_far_the_machine_had_come(caplog: pytest.LogCaptureFixture) -> None:
+    for text, words in (
+        ("", "without a word on its console"),
+        ("Booting", "before its agent had started"),
+        ('cml-runner: {"stage": "agent"}\ncml-runner: {"stage": "downloaded"}\n', "after the runner program was unpacked"),
+    ):
+        story = Story("--start-timeout=60", boot=10_000)
+        story.provider.consoles["cml-0123456789"] = text
+        with pytest.raises(TimedOut, match=f"i-00000000 is {words}"):
+            story.launch()
+        assert text in caplog.text
+
+
 def test_one_of_three_not_online_takes_all_back() -> None:
     story = Story("--count=3", "--start-timeout=60")
     story.provider.born = lambda instance, machine: None if instance.id.endswith("2") else story._born(instance, machine)
@@ -355,7 +369,7 @@ def test_one_of_three_not_online_takes_all_back() -> None:
 def test_the_machines_own_reason_ends_the_wait() -> None:
     story = Story(boot=10_000)
     story.provider.consoles["cml-0123456789"] = 'boot\ncml-runner: {"stage": "agent"}\ncml-runner: {"stage": "failed", "why": "startup script: exit code 3"}\n'
-    with pytest.raises(MachineFailed, match="startup script: exit code 3"):
+    with pytest.raises(MachineFailed, match="gave up after its agent had started: startup script: exit code 3"):
         story.launch()
     assert story.clock.at - 1000 < 2 * LOOK_EVERY
     assert story.provider.alive == []

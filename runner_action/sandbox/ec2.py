@@ -115,7 +115,7 @@ class FakeEC2:
         self.calls.append({**form, "region": region})
         self._shelve(region)
         time.sleep(self.delays.get(action, 0))
-        if refused := self._refused(form):
+        if refused := self._refused({**form, "region": region}):
             return refused
         if action in ("RunInstances", "CreateFleet"):
             return self._create(environ, form, region)
@@ -183,7 +183,7 @@ class FakeEC2:
         if name not in backend.launch_template_name_to_ids:
             return _error("InvalidLaunchTemplateName.NotFoundException", 400, f"The specified launch template, with template name {name}, does not exist.")
         template = backend.get_launch_template_by_name(name).get_version(1).data
-        content = fleet.fill(form, template, lambda pool: self._refused(pool) or self._run_instances(environ, pool, region))
+        content = fleet.fill(form, template, lambda pool: self._refused({**pool, "region": region}) or self._run_instances(environ, pool, region))
         return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
 
     def _as_it_is_now(self, answer: Answer, region: str) -> Answer:

@@ -1,0 +1,85 @@
+"""Waiting until machines are runners: the forge says when they are, their consoles say why they are not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from runner_action import console
+from runner_action.errors import AuthError, ForgeError, MachineFailed, ProviderError, TimedOut
+from runner_action.forges.base import Forge
+from runner_action.model import Instance, Registration
+from runner_action.providers.base import Provider
+from runner_action.waiting import Clock, wait_for
+
+log = logging.getLogger(__name__)
+LOOK_EVERY = 10.0
+"""Seconds between looks at instances and their consoles while the forge does not say online."""
+
+
+class Arrival:
+    """The runners of one launch, by name. `stopping` says that nobody waits any more."""
+
+    def __init__(
+        self, wanted: Mapping[str, tuple[Instance, Registration]], forge: Forge, provider: Provider, clock: Clock, stopping: Callable[[], bool]
+    ) -> None:
+        self._instances = {name: instance for name, (instance, _) in wanted.items()}
+        self._registrations = {name: registration for name, (_, registration) in wanted.items()}
+        self._forge, self._provider, self._clock, self._stopping = forge, provider, clock, stopping
+        self._looked = clock.monotonic()
+        self._missing = list(self._instances.values())
+
+    def wait(self, timeout: float) -> None:
+        """Raises MachineFailed with a machine's own reason, or TimedOut with how far the machines had come."""
+        log.info("Waiting until %s online at the forge.", "the runner is" if len(self._instances) == 1 else f"{len(self._instances)} runners are")
+        try:
+            wait_for(self._probe, "the runner to be online", clock=self._clock, timeout=timeout)
+        except TimedOut as error:
+            words = " ".join(self._last_words(instance) for instance in self._missing)
+            raise TimedOut(f"{error} {words}", error.hint) from error
+
+    def _probe(self) -> bool | None:
+        if self._stopping():
+            return True
+        try:
+            online = self._forge.online(self._registrations)
+        except AuthError:
+            raise
+        except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
+            log.warning("%s Asking again.", error)
+            return None
+        self._missing = [instance for name, instance in self._instances.items() if name not in online]
+        # Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout.
+        if self._missing and self._clock.monotonic() - self._looked >= LOOK_EVERY:
+            self._looked = self._clock.monotonic()
+            for instance in self._missing:
+                self._listen(instance)
+        return None if self._missing else True
+
+    def _listen(self, instance: Instance) -> None:
+        """Raises MachineFailed with the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
+        try:
+            text = self._provider.console(instance)
+            why = console.failure(text)
+            if why is None and not self._provider.look(instance).alive:
+                why = "it was ended before its runner was online"
+        except ProviderError as error:
+            log.debug("%s", error)
+            return
+        if why is not None:
+            _show(instance, text)
+            hint = "The end of its console is shown above." if text else "It left nothing on its console."
+            raise MachineFailed(f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint)
+
+    def _last_words(self, instance: Instance) -> str:
+        try:
+            text = self._provider.console(instance)
+        except ProviderError as error:
+            return f"The console of {instance.id} cannot be read: {error}"
+        _show(instance, text)
+        return f"{instance.id} is {console.progress(text)}."
+
+
+def _show(instance: Instance, text: str) -> None:
+    if text:
+        log.error("The console of %s ends:\n%s", instance.id, console.tail(text))
