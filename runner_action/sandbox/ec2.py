@@ -80,6 +80,8 @@ class FakeEC2:
     """Action -> how many of its answers are lost on the way, after it was done."""
     stock: dict[tuple[str, ...], int] = field(default_factory=dict)
     """(type[, subnet], `spot` or `on-demand`), or (type,) -> how many machines there are. Of others there is no end."""
+    forgetful: bool = False
+    """A fleet that is asked for again is the same, but its instances are not listed a second time."""
     decoded: str = "{}"
     """What the token service reads in an encoded reason."""
     living: dict[str, Living] = field(default_factory=dict)
@@ -151,7 +153,7 @@ class FakeEC2:
             if token in self._tokens:
                 before, answer = self._tokens[token]
                 if before == form:
-                    return self._as_it_is_now(answer, region)
+                    return _xml("CreateFleet", "<fleetId>fleet-1</fleetId>") if self.forgetful else self._as_it_is_now(answer, region)
                 return _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
             answer = self._run_instances(environ, form, region) if form["Action"] == "RunInstances" else self._create_fleet(environ, form, region)
             if token and answer[0].startswith("200"):

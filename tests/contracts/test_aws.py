@@ -346,6 +346,34 @@ def test_a_lost_answer_is_asked_for_again_and_makes_no_second_instance(ec2: Fake
     assert [one.id for one in side.provider.find({})] == [made.id]
 
 
+def test_a_fleet_whose_answer_was_lost_is_found_by_its_marks(ec2: FakeEC2, side: Side) -> None:
+    ladder = side.ladder()
+    side.provider.destroy("cml-0", side.create(ladder[0], machine("cml-0")))
+    ec2.lose_answers["CreateFleet"], ec2.forgetful = 1, True
+    created = side.provider.create(ladder[0], machine(), 3)
+    assert {one.id for one in created.instances} == {one.id for one in side.provider.find({})}
+    assert len(created.instances) == 3
+
+
+@pytest.mark.parametrize("code", ["InvalidGroup.NotFound", "InvalidLaunchTemplateName.NotFoundException"])
+def test_what_was_just_made_may_not_be_known_everywhere_yet(code: str, ec2: FakeEC2, side: Side) -> None:
+    ladder = side.ladder()
+    ec2.refuse(lambda form: form["Action"] == "CreateFleet", code, times=3)
+    assert side.create(ladder[0], machine()).alive
+
+
+def test_what_one_pool_gave_is_not_forgotten_when_the_next_refuses_for_good(ec2: FakeEC2, side: Side) -> None:
+    """Zone by zone, and the second refuses with what no other zone would help."""
+    ec2.refuse(lambda form: form["Action"] == "CreateFleet", "UnauthorizedOperation", 403)
+    ladder = side.ladder()
+    first, second = ladder[0].pools[:2]
+    ec2.stock = {("m6i.2xlarge", first.subnet_id, "on-demand"): 1}  # type: ignore[attr-defined]
+    ec2.refuse(lambda form: form.get("SubnetId") == second.subnet_id, "InvalidParameterValue")  # type: ignore[attr-defined]
+    created = side.provider.create(ladder[0], machine(), 3)
+    assert len(created.instances) == 1
+    assert isinstance(created.shortage, ConfigurationError)
+
+
 def test_a_token_that_remembers_an_instance_of_the_past_makes_a_new_one(ec2: FakeEC2, side: Side) -> None:
     ladder = side.ladder(WAYS["RunInstances"])
     first = side.create(ladder[0], machine())

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 CREATE_SECONDS = 60.0
 """How long throttling and passing faults are waited out at one call."""
 NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
+NOT_YET = {NO_TEMPLATE, "InvalidGroup.NotFound"}
+"""What was made a moment ago is not known everywhere at once: EC2 is eventually consistent."""
 Answer = Mapping[str, Any]
 
 
@@ -49,8 +51,10 @@ class Creation:
         answer = self._ask(self._create_fleet, request, parts, f"creating {placement}")
         if isinstance(answer, list):
             return Created(tuple(answer))
-        made = tuple(self._of_fleet(entry, one) for entry in answer["Instances"] for one in entry["InstanceIds"])
-        found = self._refusals(answer["Errors"])
+        made = tuple(self._of_fleet(entry, one) for entry in answer.get("Instances", ()) for one in entry["InstanceIds"])
+        found = self._refusals(answer.get("Errors", ()))
+        if not made and not found:  # an answer that was lost, asked for again: nobody promises that it lists its instances a second time
+            made = tuple(self._before())
         shortage = None if len(made) >= count else worst(found) or CapacityError(f"AWS has no more of {placement}.")
         if shortage and not made:
             raise shortage
@@ -126,10 +130,12 @@ class Creation:
             doing = f"creating {pool.instance_type} {'spot' if placement.spot else 'on demand'} in {pool.zone}"
             try:
                 answer = self._ask(self._client.run_instances, request, parts, doing)
-            except (CapacityError, QuotaError) as error:
+            except ProviderError as error:
                 found.append(error)
                 if isinstance(error, QuotaError):  # of the region, by family: another type may have its own
                     full.add(pool.instance_type)
+                elif not isinstance(error, CapacityError):
+                    break
                 continue
             if isinstance(answer, list):
                 return Created(tuple(answer))
@@ -165,7 +171,7 @@ class Creation:
         except ClientError as error:
             if code_of(error) == "IdempotentParameterMismatch":
                 return ANOTHER
-            if code_of(error) in THROTTLING | PASSING:
+            if code_of(error) in THROTTLING | PASSING | NOT_YET:
                 return None
             raise translate(error, doing, self._denied) from error
         except HTTPClientError:  # no connection, or no answer: whether it got through the token will tell
