@@ -16,13 +16,12 @@ from botocore.validate import ParamValidator
 from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
-from runner_action.inputs import Raw, parse
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.aws import ladder, plan, requests, table
 from runner_action.providers.aws.ladder import Found
-from runner_action.request import LaunchRequest
 from tests.fakes import unpacked
 from tests.test_launch import cloud_of
+from tests.test_launch import request as launch_request
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "aws.json"
 EC2 = botocore.session.get_session().get_service_model("ec2")
@@ -221,18 +220,9 @@ REQUESTS: dict[str, list[str]] = {
 }
 
 
-def launch_of(argv: list[str]) -> LaunchRequest:
-    words = ["--repo=https://github.com/octo/train", "--token=canary-token", "--cloud=aws", *argv]
-    flags: dict[str, list[str]] = {}
-    for word in words:
-        name, _, text = word.removeprefix("--").partition("=")
-        flags.setdefault(name, []).append(text or "true")
-    return parse(Raw(flags=flags, environ={}), lambda _: None)[0]
-
-
 def told(argv: list[str]) -> dict[str, Any]:
     """All that AWS and the machine get to know of a request."""
-    asked = launch_of(argv)
+    asked = launch_request(*argv)
     assert asked.cloud
     planned = plan.plan(asked.cloud)
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
@@ -269,7 +259,7 @@ def test_a_script_fits_up_to_the_edge_of_sixteen_kib() -> None:
 
     def size(length: int) -> int:
         noise = base64.b64encode(random.Random(length).randbytes(length)).decode()
-        asked = launch_of([f"--cloud-startup-script=#!/bin/sh\n# {noise}\n"])
+        asked = launch_request(f"--cloud-startup-script=#!/bin/sh\n# {noise}\n")
         download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
         spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
         return len(bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT))
