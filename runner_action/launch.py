@@ -140,9 +140,10 @@ class Launch:
         name = ours.identity.name if ours.count == 1 else f"{ours.identity.name}-{bootstrap.INSTANCE}"
         spec = bootstrap.spec_of(request, name, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
         data = bootstrap.user_data(spec, request, self.provider.user_data_limit)
-        expiry = self.clock.now() + timedelta(seconds=(request.max_lifetime or 0) + request.start_timeout)
+        lifetime = (request.max_lifetime or 0) + request.start_timeout
+        expiry = self.clock.now() + timedelta(seconds=lifetime)
         marks = tags(ours.identity, request.repository, self.run.title, expiry, self.cloud.metadata)
-        self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks))
+        self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks, lifetime=lifetime))
         for name, instance in ours.runners.items():
             log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, name)
 

@@ -183,6 +183,8 @@ class Machine:
     user_data: bytes
     """Complete user data, compressed if it pays: at most what the cloud takes."""
     tags: Mapping[str, str]
+    lifetime: int = 0
+    """Seconds after which the cloud may end it by itself, where it can; 0 for never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,19 @@ class AwsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GcpOptions:
+    """What only Google Cloud knows: who asks, who pays, network."""
+
+    project: str | None = None
+    credentials: Secret | None = None
+    """Text of a key, or of a federation's configuration; None for those of the environment."""
+    network: str = "default"
+    subnetwork: str | None = None
+    private: bool = False
+    """No external address."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AzureAccount:
     """Who asks Azure, and for what it pays: ids, none of them secret."""
 
@@ -68,6 +81,7 @@ class CloudRequest:
     ssh_public_key: str | None
     """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
     aws: AwsOptions
+    gcp: GcpOptions
     azure: AzureAccount
     kubernetes_node_selector: Mapping[str, str]
 

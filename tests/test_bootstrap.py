@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner_action import bootstrap, inputs
+from runner_action import bootstrap, inputs, to_request
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 
@@ -136,7 +136,7 @@ def test_certificates_are_trusted_by_the_system_and_named_to_programs() -> None:
     assert config(data(ca_certificates=PEM))["ca_certs"] == {"trusted": [PEM]}
     given = {"cloud": ["aws"], "repo": ["https://github.com/o/t"], "token": ["t"], "ca-certificates": [PEM], "https-proxy": ["http://me:pw@proxy:3128"]}
     request = inputs.parse(inputs.Raw(flags=given, environ={"NO_PROXY": "git.example"}), lambda path: None)[0]
-    assert request.environment["SSL_CERT_FILE"] == request.environment["NODE_EXTRA_CA_CERTS"] == inputs.CA_BUNDLE
+    assert request.environment["SSL_CERT_FILE"] == request.environment["NODE_EXTRA_CA_CERTS"] == to_request.CA_BUNDLE
     assert request.environment["https_proxy"] == request.environment["HTTP_PROXY"] == "http://me:pw@proxy:3128"
     assert request.environment["NO_PROXY"] == "git.example,localhost,127.0.0.1,169.254.169.254,metadata.google.internal"
 

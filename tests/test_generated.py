@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from runner_action import inputs
-from runner_action.request import AwsOptions, AzureAccount, CloudRequest, LaunchRequest
+from runner_action.request import AwsOptions, AzureAccount, CloudRequest, GcpOptions, LaunchRequest
 from schema import generate
 
 ROOT = Path(__file__).parents[1]
@@ -172,9 +172,12 @@ OURS_OF_THE_CLOUD = {"cloud-region": "regions", "cloud-type": "sizes", "cloud-hd
 
 def test_every_input_has_its_field() -> None:
     request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
-    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws"}, set(), set()
+    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws", "gcp"}, set(), set()
+    gcp = set()
     for name in SCHEMA["properties"].keys() - {"command", "run-id"}:  # words of `restart`
-        if name.startswith("cloud-aws-"):
+        if name.startswith(("cloud-gcp-", "gcp-")):
+            gcp.add(name.removeprefix("cloud-").removeprefix("gcp-").replace("-", "_"))
+        elif name.startswith("cloud-aws-"):
             aws.add(OURS_OF_AWS.get(name, name.removeprefix("cloud-aws-").replace("-", "_")))
         elif name.startswith("cloud-"):
             expected_cloud.add(OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_")))
@@ -186,3 +189,4 @@ def test_every_input_has_its_field() -> None:
     assert cloud == expected_cloud
     assert {field.name for field in fields(AzureAccount)} == account
     assert {field.name for field in fields(AwsOptions)} == aws
+    assert {field.name for field in fields(GcpOptions)} == gcp

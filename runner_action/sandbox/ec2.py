@@ -94,8 +94,9 @@ class FakeEC2:
         get_backend("ec2").reset()
         self._server: BaseWSGIServer = make_server(self.host, 0, self, threaded=True)
         self.url = f"http://{self.host}:{self._server.server_port}"
-        for work in (self._server.serve_forever, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        # Asked to end, a server looks up once in its interval.
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     # --- the switchboard
 

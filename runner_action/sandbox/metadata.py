@@ -44,7 +44,7 @@ class FakeMetadata:
         app.add_url_rule("/<machine>/computeMetadata/v1/instance/preempted", "gcp", self._gcp)
         app.add_url_rule("/<machine>/metadata/scheduledevents", "azure", self._azure, methods=["GET", "POST"])
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, machine: str) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/{machine}"

@@ -41,7 +41,7 @@ class Served:
         self.app.after_request(self._record)
         self._server = make_server(self.host, 0, self.app, threaded=True, ssl_context=self.tls)
         self.url = f"{'https' if self.tls else 'http'}://{self.host}:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

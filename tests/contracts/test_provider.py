@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import boto3
 import pytest
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
 
 from runner_action.model import Identity, Instance, Machine, Placement
 from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.base import Provider
+from runner_action.providers.gcp.client import GcpProvider
 from runner_action.request import CloudRequest
 from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.gcp import PROJECT, FakeGcp
 from tests.fakes import FakeClock, FakeProvider
 from tests.test_launch import cloud_of
 
@@ -31,9 +36,26 @@ def ec2(tmp_path: Path) -> Iterator[FakeEC2]:
     fake.close()
 
 
+@cache
+def session() -> boto3.session.Session:
+    """One for all: each reads EC2's description anew, which takes a second."""
+    return boto3.session.Session(aws_access_key_id="canary-id", aws_secret_access_key="canary-key")
+
+
 def aws(ec2: FakeEC2) -> AwsProvider:
-    session = boto3.session.Session(aws_access_key_id="canary-id", aws_secret_access_key="canary-key")
-    return AwsProvider(lambda service, region, config: session.client(service, region_name=region, endpoint_url=ec2.url, config=config), FakeClock())  # type: ignore[call-overload]
+    return AwsProvider(lambda service, region, config: session().client(service, region_name=region, endpoint_url=ec2.url, config=config), FakeClock())  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def compute() -> Iterator[FakeGcp]:
+    fake = FakeGcp()
+    yield fake
+    fake.close()
+
+
+def gcp(fake: FakeGcp, project: str = PROJECT) -> GcpProvider:
+    options = ClientOptions(api_endpoint=fake.url)
+    return GcpProvider(lambda kind: kind(credentials=AnonymousCredentials(), client_options=options), project, FakeClock())  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -54,10 +76,12 @@ class Side:
         return cloud_of(*where, *argv)
 
 
-@pytest.fixture(params=["aws", "fake"])
+@pytest.fixture(params=["aws", "gcp", "fake"])
 def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "fake":
         return Side(FakeProvider(), None)
+    if request.param == "gcp":
+        return Side(gcp(request.getfixturevalue("compute")), None)
     ec2: FakeEC2 = request.getfixturevalue("ec2")
     return Side(aws(ec2), ec2)
 

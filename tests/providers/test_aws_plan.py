@@ -76,7 +76,7 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
 
 def test_every_type_we_name_is_one_of_ec2s() -> None:
     known = set(EC2.shape_for("InstanceType").enum)  # type: ignore[attr-defined]
-    named = {*table.TYPES.values(), *(kind for counts in table.GPU_TYPES.values() for kind in counts.values())}
+    named = {*table.TYPES.values(), *(kind for counts in table.GPUS.types.values() for kind in counts.values())}
     assert named <= known
     families = {kind.partition(".")[0] for kind in known}
     assert families >= table.UNDRIVEN

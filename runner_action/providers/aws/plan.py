@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from runner_action.errors import InputError
 from runner_action.model import Place, Plan
-from runner_action.providers.aws.table import ARCHITECTURES, DRIVEN, GONE, GPU_TYPES, GPUS_OF_SIZE, OLDER_WORDS, REGIONS, TYPES, UBUNTU, UNDRIVEN, WITH_DRIVER
+from runner_action.providers.aws.table import ARCHITECTURES, DRIVEN, GPUS, REGIONS, TYPES, UBUNTU, UNDRIVEN, WITH_DRIVER
+from runner_action.providers.gpus import choose
 from runner_action.request import CloudRequest, Spot
 
 USER_DATA_LIMIT = 16 * 1024
@@ -57,23 +58,7 @@ def _instance_type(word: str, request: CloudRequest, notes: dict[str, None], pro
     gpu = gpu or request.gpu or ""
     if not gpu:
         return TYPES.get(size, size)
-    kind, _, number = gpu.partition(":")
-    asked = kind
-    kind = OLDER_WORDS.get(kind, kind)
-    if kind in GONE and (kind not in GPU_TYPES or not request.image):
-        kind, why = GONE[kind]
-        notes[f"{why}; taking `{kind}` in place of `{asked}`"] = None
-    elif asked != kind:
-        notes[f"GPU `{asked}` means `{kind}`"] = None
-    counts = GPU_TYPES.get(kind, {})
-    # `m` is what nobody had to write: there a number says all.
-    wanted = int(number or GPUS_OF_SIZE.get(size, 0)) if not number or size == "m" or GPUS_OF_SIZE.get(size) == int(number) else 0
-    if wanted not in counts:
-        words = ", ".join(f"`{size}+{kind}`" for size, count in GPUS_OF_SIZE.items() if count in counts)
-        have = f"AWS has {kind} by {', '.join(map(str, counts))}: write {words}, or `m` with a number as in `{kind}:{max(counts)}`" if counts else ""
-        problems.append(f"cloud-type {size}+{gpu} does not exist on AWS; {have or 'write one of ' + ', '.join(GPU_TYPES)}")
-        return None
-    return counts[wanted]
+    return choose(size, gpu, GPUS, request.image is not None, notes, problems)
 
 
 def _image(types: list[str], architecture: str, notes: dict[str, None]) -> str:

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runner_action.providers.gpus import GpuTable
+
 REGIONS: Mapping[str, str] = {"us-east": "us-east-1", "us-west": "us-west-1", "eu-north": "eu-north-1", "eu-west": "eu-west-1"}
 
 TYPES: Mapping[str, str] = {"s": "t3.small", "m": "m6i.2xlarge", "l": "m6i.8xlarge", "xl": "m6i.16xlarge"}
 """CML's sizes by its figures (8, 32, 64 CPUs with 4 GB each), on a generation that all regions have."""
 
-GPUS_OF_SIZE: Mapping[str, int] = {"m": 1, "l": 4, "xl": 8}
-"""How many GPUs a size has, as in CML."""
-
-GPU_TYPES: Mapping[str, Mapping[int, str]] = {
-    "t4": {1: "g4dn.xlarge", 4: "g4dn.12xlarge", 8: "g4dn.metal"},
-    "l4": {1: "g6.xlarge", 4: "g6.12xlarge", 8: "g6.48xlarge"},
-    "a10g": {1: "g5.xlarge", 4: "g5.12xlarge", 8: "g5.48xlarge"},
-    "a100": {8: "p4d.24xlarge"},
-    "h100": {1: "p5.4xlarge", 8: "p5.48xlarge"},
-    "v100": {1: "p3.2xlarge", 4: "p3.8xlarge", 8: "p3.16xlarge"},
-}
-"""GPU -> number of them -> the smallest type that has so many."""
-
-OLDER_WORDS: Mapping[str, str] = {"tesla": "v100"}
-GONE: Mapping[str, tuple[str, str]] = {
-    "k80": ("t4", "machines with K80 GPUs (p2) are gone at AWS"),
-    "v100": ("a10g", "AWS's images have no driver for V100 GPUs (p3) any more"),
-}
-"""GPU -> what is taken instead, unless an image is given, and why. https://docs.aws.amazon.com/dlami/latest/devguide/ (drivers from R590 on
-leave Volta out)."""
+GPUS = GpuTable(
+    cloud="AWS",
+    types={
+        "t4": {1: "g4dn.xlarge", 4: "g4dn.12xlarge", 8: "g4dn.metal"},
+        "l4": {1: "g6.xlarge", 4: "g6.12xlarge", 8: "g6.48xlarge"},
+        "a10g": {1: "g5.xlarge", 4: "g5.12xlarge", 8: "g5.48xlarge"},
+        "a100": {8: "p4d.24xlarge"},
+        "h100": {1: "p5.4xlarge", 8: "p5.48xlarge"},
+        "v100": {1: "p3.2xlarge", 4: "p3.8xlarge", 8: "p3.16xlarge"},
+    },
+    gone={
+        "k80": ("t4", "machines with K80 GPUs (p2) are gone at AWS"),
+        "v100": ("a10g", "AWS's images have no driver for V100 GPUs (p3) any more"),
+    },
+)
+"""The smallest type that has so many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/: drivers from R590 on leave Volta out."""
 
 DRIVEN = frozenset({"g4dn", "g5", "g5g", "g6", "g6e", "g7", "g7e", "gr6", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200", "p6e-gb300"})
 """Families with a GPU that AWS's base image drives, by its release notes. g7e: as g7, which has the same GPU generation."""

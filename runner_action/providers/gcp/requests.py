@@ -1,0 +1,166 @@
+"""The bodies of requests to Compute Engine, in its own words. Pure: what they may hold is judged by Google's discovery document in tests."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner_action.model import OWNER_TAG, Machine, Placement
+from runner_action.providers.gcp.table import SCOPE, SCOPES, WITH_GPU
+
+Body = dict[str, Any]
+LABEL_KEY, LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
+"""https://cloud.google.com/compute/docs/labeling-resources#requirements"""
+LABELS_OF_USER = 56
+"""Of 64 a resource."""
+LONGEST_RUN = 120 * 86400
+"""https://cloud.google.com/compute/docs/instances/limit-vm-runtime"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcpPlacement(Placement):
+    """One zone, one type, one market. `image`: path of the very image; `login`: its user."""
+
+    project: str
+    image: str
+    disk_gb: int
+    network: str
+    subnetwork: str | None
+    private: bool
+    account: Mapping[str, Any] | None
+    with_ssh: bool
+    login: str = "ubuntu"
+
+
+def own_labels(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The user's labels, and what is wrong with them: what does not fit Google's rules is refused, not mangled."""
+    problems = []
+    for key, value in metadata.items():
+        if not LABEL_KEY.fullmatch(key):
+            problems.append(f"cloud-metadata {key}=… is no label of Google Cloud: a key has at most 63 lower-case letters, digits, _ and -, a letter first")
+        if not LABEL_VALUE.fullmatch(value):
+            problems.append(f"cloud-metadata {key}={value} is no label of Google Cloud: a value has at most 63 lower-case letters, digits, _ and -")
+    if len(metadata) > LABELS_OF_USER:
+        problems.append(f"cloud-metadata has {len(metadata)} pairs; Google Cloud takes {LABELS_OF_USER} beside ours")
+    return dict(metadata), problems
+
+
+def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Addresses and titles are no labels; `description` has them."""
+    ours = {key.replace(":", "-"): re.sub(r"[^a-z0-9_-]", "-", value.lower()) for key, value in tags.items() if key.startswith(OWNER_TAG)}
+    for plain in ("repository", "run"):
+        ours.pop(f"{OWNER_TAG}-{plain}", None)
+    return {**{key: value for key, value in tags.items() if not key.startswith(OWNER_TAG) and key != "Name"}, **ours}
+
+
+def description(tags: Mapping[str, str]) -> str:
+    return f"cml-runner: {tags.get(f'{OWNER_TAG}:run', '')} of {tags.get(f'{OWNER_TAG}:repository', '')}"
+
+
+def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[str]]:
+    """`email[,scopes=a,b]` as a service account, and what is wrong with it. Without scopes none are granted, as in CML."""
+    if permission_set is None:
+        return None, []
+    email, _, rest = permission_set.partition(",")
+    if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", email) or (rest and not rest.startswith("scopes=")):
+        return None, [
+            f"cloud-permission-set {permission_set} is no service account; write my-sa@my-project.iam.gserviceaccount.com,scopes=storage-rw,datastore"
+        ]
+    scopes = [word for word in rest.removeprefix("scopes=").split(",") if word]
+    unknown = [word for word in scopes if word not in SCOPES and not word.startswith("https://")]
+    problems = [f"cloud-permission-set: {word} is no scope; write an address or one of {', '.join(SCOPES)}" for word in unknown]
+    return {"email": email, "scopes": [SCOPE.format(SCOPES[word]) if word in SCOPES else word for word in scopes]}, problems
+
+
+def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
+    """instances.insert: a machine that Google deletes when its time is over, whatever else happens, with everything it brings."""
+    pool = placement.pools[0]
+    zone = f"zones/{pool.zone}"
+    machine_type, _, accelerator = pool.instance_type.partition("+")
+    labels = labels_of(machine.tags)
+    body: Body = {
+        "name": name,
+        "description": description(machine.tags),
+        "machine_type": f"{zone}/machineTypes/{machine_type}",
+        "labels": labels,
+        "disks": [
+            {
+                "boot": True,
+                "auto_delete": True,
+                "initialize_params": {
+                    "source_image": placement.image,
+                    "disk_size_gb": placement.disk_gb,
+                    "disk_type": f"{zone}/diskTypes/{disk_type(machine_type)}",
+                    "labels": labels,
+                },
+            }
+        ],
+        "network_interfaces": [_network(placement)],
+        "metadata": {
+            "items": [
+                {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
+                {"key": "user-data-encoding", "value": "base64"},
+                {"key": "block-project-ssh-keys", "value": "true"},
+            ]
+        },
+        "scheduling": scheduling(pool.instance_type, placement.spot, machine.lifetime),
+        "shielded_instance_config": {"enable_vtpm": True, "enable_integrity_monitoring": True},
+        "tags": {"items": [OWNER_TAG, *([name] if placement.with_ssh else [])]},
+    }
+    if accelerator:
+        kind, _, number = accelerator.partition("*")
+        body["guest_accelerators"] = [{"accelerator_type": f"{zone}/acceleratorTypes/{kind}", "accelerator_count": int(number)}]
+    if placement.account:
+        body["service_accounts"] = [dict(placement.account)]
+    return body
+
+
+def _network(placement: GcpPlacement) -> Body:
+    interface: Body = {"network": _path("global/networks", placement.network)}
+    if placement.subnetwork:
+        interface = {"subnetwork": _path(f"regions/{placement.region}/subnetworks", placement.subnetwork)}
+    if not placement.private:
+        interface["access_configs"] = [{"type_": "ONE_TO_ONE_NAT", "name": "External NAT"}]
+    return interface
+
+
+def _path(kind: str, name: str) -> str:
+    """A network of this project by its name; one of another project (a shared VPC) by its whole path."""
+    return name if "/" in name else f"{kind}/{name}"
+
+
+def disk_type(machine_type: str) -> str:
+    """The newest families take no other than Hyperdisk. https://cloud.google.com/compute/docs/disks/hyperdisks"""
+    return "hyperdisk-balanced" if machine_type.startswith(("n4", "c4", "a4", "x4", "g4-", "h4")) else "pd-balanced"
+
+
+def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
+    """A machine with a GPU cannot move to another host; a spot machine is deleted when it is taken; each is when its time is over."""
+    fixed = spot or has_gpu(machine_type)
+    return {
+        "provisioning_model": "SPOT" if spot else "STANDARD",
+        "instance_termination_action": "DELETE",
+        "on_host_maintenance": "TERMINATE" if fixed else "MIGRATE",
+        "automatic_restart": False,
+        **({"max_run_duration": {"seconds": min(lifetime, LONGEST_RUN)}} if lifetime else {}),
+    }
+
+
+def has_gpu(machine_type: str) -> bool:
+    return "+" in machine_type or machine_type.startswith(WITH_GPU)
+
+
+def firewall(placement: GcpPlacement, name: str) -> Body:
+    """firewalls.insert: SSH to this machine alone. It is removed with the machine."""
+    return {
+        "name": f"{name}-ssh",
+        "description": "cml-runner: asked for by cloud-ssh-private",
+        "network": _path("global/networks", placement.network),
+        "direction": "INGRESS",
+        "allowed": [{"I_p_protocol": "tcp", "ports": ["22"]}],
+        "source_ranges": ["0.0.0.0/0"],
+        "target_tags": [name],
+    }

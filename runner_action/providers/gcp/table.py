@@ -1,0 +1,82 @@
+"""What the user's words stand for at Google Cloud: data, with its sources.
+
+Types: https://cloud.google.com/compute/docs/machine-resource, GPUs: https://cloud.google.com/compute/docs/gpus
+CML's words: terraform-provider-iterative, gcp.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runner_action.providers.gpus import GpuTable
+
+REGIONS: Mapping[str, str] = {"us-east": "us-east1", "us-west": "us-west1", "eu-north": "europe-north1", "eu-west": "europe-west1"}
+"""CML's words, whose zones were of these regions. All zones of a region are tried."""
+
+TYPES: Mapping[str, str] = {"s": "e2-small", "m": "e2-standard-8", "l": "e2-standard-32", "xl": "n2-standard-64"}
+"""CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each."""
+
+GPUS = GpuTable(
+    cloud="Google Cloud",
+    types={
+        "t4": {1: "n1-standard-4+nvidia-tesla-t4*1", 2: "n1-standard-8+nvidia-tesla-t4*2", 4: "n1-standard-16+nvidia-tesla-t4*4"},
+        "v100": {
+            1: "n1-standard-8+nvidia-tesla-v100*1",
+            2: "n1-standard-16+nvidia-tesla-v100*2",
+            4: "n1-standard-32+nvidia-tesla-v100*4",
+            8: "n1-standard-64+nvidia-tesla-v100*8",
+        },
+        "l4": {1: "g2-standard-4", 2: "g2-standard-24", 4: "g2-standard-48", 8: "g2-standard-96"},
+        "a100": {1: "a2-highgpu-1g", 2: "a2-highgpu-2g", 4: "a2-highgpu-4g", 8: "a2-highgpu-8g", 16: "a2-megagpu-16g"},
+        "h100": {1: "a3-highgpu-1g", 2: "a3-highgpu-2g", 4: "a3-highgpu-4g", 8: "a3-highgpu-8g"},
+    },
+    gone={
+        "k80": ("t4", "machines with K80 GPUs are gone at Google Cloud"),
+        "a10g": ("l4", "Google Cloud has no A10G GPUs"),
+    },
+)
+"""The smallest type that has so many, in CML's syntax `type+accelerator*number` where the GPU is not part of the type.
+https://cloud.google.com/compute/docs/eol/k80-eol"""
+
+WITH_GPU = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
+"""Families whose types have their GPUs built in: they cannot be moved to another host while they run."""
+ARM = ("t2a-", "c4a-", "n4a-", "a4x-")
+"""Families with arm64 processors. https://cloud.google.com/compute/docs/instances/arm-on-compute"""
+
+ARCHITECTURES: Mapping[str, str] = {"x64": "X86_64", "arm64": "ARM64"}
+"""Ours -> Compute Engine's."""
+
+UBUNTU: Mapping[str, str] = {"x64": "ubuntu-os-cloud/ubuntu-2404-lts-amd64", "arm64": "ubuntu-os-cloud/ubuntu-2404-lts-arm64"}
+"""https://cloud.google.com/compute/docs/images/os-details: family of Canonical's Ubuntu 24.04."""
+WITH_DRIVER = "deeplearning-platform-release/common-cu129-ubuntu-2404-nvidia-580"
+"""Ubuntu 24.04 with NVIDIA's driver 580 (the last for V100), CUDA, Docker and the container toolkit.
+https://cloud.google.com/deep-learning-vm/docs/images"""
+
+SCOPES: Mapping[str, str] = {
+    "bigquery": "bigquery",
+    "cloud-platform": "cloud-platform",
+    "cloud-source-repos": "source.full_control",
+    "cloud-source-repos-ro": "source.read_only",
+    "compute-ro": "compute.readonly",
+    "compute-rw": "compute",
+    "datastore": "datastore",
+    "logging-write": "logging.write",
+    "monitoring": "monitoring",
+    "monitoring-read": "monitoring.read",
+    "monitoring-write": "monitoring.write",
+    "pubsub": "pubsub",
+    "service-control": "servicecontrol",
+    "service-management": "service.management.readonly",
+    "sql": "sqlservice",
+    "sql-admin": "sqlservice.admin",
+    "storage-full": "devstorage.full_control",
+    "storage-ro": "devstorage.read_only",
+    "storage-rw": "devstorage.read_write",
+    "taskqueue": "taskqueue",
+    "trace": "trace.append",
+    "useraccounts-ro": "cloud.useraccounts.readonly",
+    "useraccounts-rw": "cloud.useraccounts",
+    "userinfo-email": "userinfo.email",
+}
+"""gcloud's short words -> the last part of the scope's address. https://cloud.google.com/sdk/gcloud/reference/compute/instances/create"""
+SCOPE = "https://www.googleapis.com/auth/{}"

@@ -1,0 +1,256 @@
+"""Compute Engine, as far as a launch asks: images, zones, machine types, instances with operations that take time and may fail, firewall rules.
+
+Held to Google's own description by the tests, in what it takes and in what it says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, request
+
+from runner_action.sandbox.served import Served
+
+PROJECT = "octo-train"
+ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
+NOT_EVERYWHERE = {"g2-standard-4": ("us-east1-b", "us-east1-d"), "a3-highgpu-8g": ("us-west1-a",), "t2a-standard-4": ("us-east1-b",)}
+IMAGES = {
+    ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"): ("ubuntu-2404-noble-amd64-v20261101", "X86_64", "10"),
+    ("ubuntu-os-cloud", "ubuntu-2404-lts-arm64"): ("ubuntu-2404-noble-arm64-v20261101", "ARM64", "10"),
+    ("deeplearning-platform-release", "common-cu129-ubuntu-2404-nvidia-580"): ("common-cu129-ubuntu-2404-nvidia-580-v20261105", "X86_64", "50"),
+}
+Json = dict[str, Any]
+
+
+@dataclass
+class Refusal:
+    """Creations that `applies` chooses end with an error, `times` times (None: always): in the answer with `status`, else in their operation."""
+
+    applies: Callable[[Json, str], bool]
+    code: str
+    status: int = 0
+    message: str = "No."
+    times: int | None = None
+    leaves: bool = False
+    """The machine is there nevertheless."""
+
+
+@dataclass
+class FakeGcp:
+    """`steps`: how often an operation is looked at before it is done."""
+
+    steps: int = 1
+    host: str = "127.0.0.1"
+    instances: dict[tuple[str, str], Json] = field(default_factory=dict)
+    firewalls: dict[str, Json] = field(default_factory=dict)
+    operations: dict[str, Json] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)
+    """Permissions that the caller has not, such as `compute.instances.create`."""
+    asked: list[str] = field(default_factory=list)
+    """Permissions that were needed so far."""
+
+    def __post_init__(self) -> None:
+        self.app = Flask("compute")
+        self._ids, self._lock = itertools.count(4_000_000_000_000_000_001), threading.RLock()
+        self._left: dict[str, int] = {}
+        self._by_request: dict[str, str] = {}
+        base = "/compute/v1/projects/<project>"
+        for rule, method, permission, view in (
+            ("/global/images/family/<family>", "GET", "compute.images.getFromFamily", self._family),
+            ("/global/images/<image>", "GET", "compute.images.get", self._image),
+            ("/zones", "GET", "compute.zones.list", self._zones),
+            ("/aggregated/machineTypes", "GET", "compute.machineTypes.list", self._types),
+            ("/aggregated/instances", "GET", "compute.instances.list", self._list),
+            ("/zones/<zone>/instances", "POST", "compute.instances.create", self._insert),
+            ("/zones/<zone>/instances/<name>", "GET", "compute.instances.get", self._get),
+            ("/zones/<zone>/instances/<name>", "DELETE", "compute.instances.delete", self._delete),
+            ("/zones/<zone>/instances/<name>/serialPort", "GET", "compute.instances.getSerialPortOutput", self._serial),
+            ("/zones/<zone>/operations/<name>", "GET", "compute.zoneOperations.get", self._operation),
+            ("/global/firewalls", "POST", "compute.firewalls.create", self._open),
+            ("/global/firewalls/<name>", "DELETE", "compute.firewalls.delete", self._close),
+        ):
+            self.app.add_url_rule(base + rule, permission, self._guarded(permission, view), methods=[method])
+        self.served = Served(self.app, "/compute/v1", host=self.host)
+        self.url = self.served.url
+
+    def close(self) -> None:
+        self.served.close()
+
+    def reset(self) -> None:
+        """As new, at the same address."""
+        for held in (self.instances, self.firewalls, self.operations, self.refusals, self.denied, self.asked, self.served.faults, self._left, self._by_request):
+            held.clear()
+        self.steps = 1
+
+    def refuse(self, code: str, status: int = 0, applies: Callable[[Json, str], bool] = lambda _body, _zone: True, **more: Any) -> None:
+        self.refusals.append(Refusal(applies, code, status, **more))
+
+    @property
+    def alive(self) -> list[str]:
+        return sorted(name for _, name in self.instances)
+
+    # --- answers
+
+    def _guarded(self, permission: str, view: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(project: str, **path: str) -> Any:
+            if fault := self.served.fault():
+                return fault
+            self.asked.append(permission)
+            if project != PROJECT and not permission.startswith("compute.images"):
+                return error(404, "notFound", f"The resource 'projects/{project}' was not found")
+            if permission in self.denied:
+                return error(403, "forbidden", f"Required '{permission}' permission for 'projects/{project}'")
+            with self._lock:
+                told = view(**({"project": project} if permission.startswith("compute.images") else {}), **path)
+            return self.served.fault(late=True) or told
+
+        return answer
+
+    def _url(self, path: str, project: str = PROJECT) -> str:
+        return f"https://www.googleapis.com/compute/v1/projects/{project}/{path}"
+
+    def _family(self, project: str, family: str) -> Any:
+        if (project, family) not in IMAGES:
+            return error(404, "notFound", f"The resource 'projects/{project}/global/images/family/{family}' was not found")
+        return self._image_of(project, *IMAGES[project, family])
+
+    def _image(self, project: str, image: str) -> Any:
+        found = next((entry for (owner, _), entry in IMAGES.items() if owner == project and entry[0] == image), None)
+        return self._image_of(project, *found) if found else error(404, "notFound", f"The resource 'projects/{project}/global/images/{image}' was not found")
+
+    def _image_of(self, project: str, name: str, architecture: str, size: str) -> Json:
+        told = {"kind": "compute#image", "id": "1", "name": name, "status": "READY", "diskSizeGb": size, "architecture": architecture}
+        return {**told, "selfLink": self._url(f"global/images/{name}", project)}
+
+    def _zones(self) -> Json:
+        items = [{"kind": "compute#zone", "id": str(number), "name": name, "status": "UP"} for number, name in enumerate(ZONES, 1)]
+        return {"kind": "compute#zoneList", "id": "zones", "items": items, "selfLink": self._url("zones")}
+
+    def _types(self) -> Json:
+        wanted = re.findall(r'name = "([^"]+)"', request.args.get("filter", ""))
+        items: dict[str, Json] = {f"zones/{zone}": {"machineTypes": []} for zone in ZONES}
+        for name in filter(known, wanted):
+            for zone in NOT_EVERYWHERE.get(name, ZONES):
+                items[f"zones/{zone}"]["machineTypes"].append({"kind": "compute#machineType", "id": "1", "name": name, "zone": zone})
+        return {"kind": "compute#machineTypeAggregatedList", "id": "types", "items": items, "selfLink": self._url("aggregated/machineTypes")}
+
+    # --- instances
+
+    def _list(self) -> Json:
+        wanted = dict(re.findall(r'labels\.([a-z0-9_-]+) = "([^"]*)"', request.args.get("filter", "")))
+        items: dict[str, Json] = {f"zones/{zone}": {"instances": []} for zone in ZONES}
+        for (zone, _), one in self.instances.items():
+            if wanted.items() <= one.get("labels", {}).items():
+                items[f"zones/{zone}"]["instances"].append(one)
+        return {"kind": "compute#instanceAggregatedList", "id": "instances", "items": items, "selfLink": self._url("aggregated/instances")}
+
+    def _insert(self, zone: str) -> Any:
+        body: Json = request.get_json()
+        token = request.args.get("requestId", "")
+        if token and token in self._by_request:
+            return self.operations[self._by_request[token]]
+        if (zone, body["name"]) in self.instances:
+            return error(409, "alreadyExists", f"The resource 'projects/{PROJECT}/zones/{zone}/instances/{body['name']}' already exists")
+        refusal = next((one for one in self.refusals if one.times != 0 and one.applies(body, zone)), None)
+        if refusal:
+            refusal.times = refusal.times - 1 if refusal.times else refusal.times
+            if refusal.status:
+                return error(refusal.status, refusal.code, refusal.message)
+        if not refusal or refusal.leaves:
+            self._make(zone, body)
+        operation = self._begin(zone, "insert", body["name"], refusal)
+        if token:
+            self._by_request[token] = operation["name"]
+        return operation
+
+    def _make(self, zone: str, body: Json) -> None:
+        interfaces = []
+        for number, asked in enumerate(body["networkInterfaces"]):
+            public = [{**config, "kind": "compute#accessConfig", "natIP": "203.0.113.7"} for config in asked.get("accessConfigs", ())]
+            told = {"kind": "compute#networkInterface", "name": f"nic{number}", "networkIP": "10.0.0.2"}
+            interfaces.append({**asked, **told, **({"accessConfigs": public} if public else {})})
+        made = {"kind": "compute#instance", "id": str(next(self._ids)), "creationTimestamp": "2026-11-23T12:00:00.000-00:00", "status": "RUNNING"}
+        where = {"zone": self._url(f"zones/{zone}"), "machineType": self._url(body["machineType"]), "networkInterfaces": interfaces}
+        self.instances[zone, body["name"]] = {**body, **made, **where}
+
+    def _begin(self, zone: str, kind: str, name: str, refusal: Refusal | None = None) -> Json:
+        number = str(next(self._ids))
+        operation: Json = {
+            "kind": "compute#operation",
+            "id": number,
+            "name": f"operation-{number}",
+            "operationType": kind,
+            "status": "RUNNING" if self.steps else "DONE",
+            "progress": 0,
+            "zone": self._url(f"zones/{zone}"),
+            "targetLink": self._url(f"zones/{zone}/instances/{name}"),
+            "selfLink": self._url(f"zones/{zone}/operations/operation-{number}"),
+        }
+        if refusal:
+            operation["error"] = {"errors": [{"code": refusal.code, "message": refusal.message}]}
+            operation |= {"httpErrorStatusCode": 503, "httpErrorMessage": "SERVICE UNAVAILABLE"}
+        self.operations[operation["name"]] = operation
+        self._left[operation["name"]] = self.steps
+        return {key: value for key, value in operation.items() if self.steps == 0 or key not in ("error", "httpErrorStatusCode", "httpErrorMessage")}
+
+    def _operation(self, zone: str, name: str) -> Any:
+        if name not in self.operations:
+            return error(404, "notFound", f"The resource '{name}' was not found")
+        self._left[name] -= 1
+        if self._left[name] <= 0:
+            self.operations[name] |= {"status": "DONE", "progress": 100}
+            return self.operations[name]
+        return {key: value for key, value in self.operations[name].items() if key not in ("error", "httpErrorStatusCode", "httpErrorMessage")}
+
+    def _found(self, zone: str, name: str) -> tuple[str, str] | None:
+        """By name, or by id."""
+        return next((key for key, one in self.instances.items() if key[0] == zone and name in (key[1], one["id"])), None)
+
+    def _get(self, zone: str, name: str) -> Any:
+        key = self._found(zone, name)
+        return self.instances[key] if key else error(404, "notFound", f"The resource '{name}' was not found")
+
+    def _delete(self, zone: str, name: str) -> Any:
+        key = self._found(zone, name)
+        if not key:
+            return error(404, "notFound", f"The resource '{name}' was not found")
+        del self.instances[key]
+        return self._begin(zone, "delete", key[1])
+
+    def _serial(self, zone: str, name: str) -> Any:
+        if not self._found(zone, name):
+            return error(404, "notFound", f"The resource '{name}' was not found")
+        return {
+            "kind": "compute#serialPortOutput",
+            "contents": "Booting",
+            "start": "0",
+            "next": "7",
+            "selfLink": self._url(f"zones/{zone}/instances/{name}/serialPort"),
+        }
+
+    def _open(self) -> Any:
+        body: Json = request.get_json()
+        if body["name"] in self.firewalls:
+            return error(409, "alreadyExists", f"The resource '{body['name']}' already exists")
+        self.firewalls[body["name"]] = body
+        return {"kind": "compute#operation", "id": "1", "name": "operation-1", "operationType": "insert", "status": "RUNNING"}
+
+    def _close(self, name: str) -> Any:
+        if not self.firewalls.pop(name, None):
+            return error(404, "notFound", f"The resource '{name}' was not found")
+        return {"kind": "compute#operation", "id": "2", "name": "operation-2", "operationType": "delete", "status": "RUNNING"}
+
+
+def known(name: str) -> bool:
+    return bool(re.fullmatch(r"(e2|n1|n2|g2|a2|a3|t2a|c4a)-[a-z]+(-\d+g?)?", name))
+
+
+def error(status: int, reason: str, message: str) -> tuple[Mapping[str, Any], int]:
+    """As Google words it."""
+    return {"error": {"code": status, "message": message, "errors": [{"message": message, "domain": "global", "reason": reason}]}}, status

@@ -1,0 +1,110 @@
+"""From checked values to a request: the one place where the user's words become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner_action.conversion import public_half
+from runner_action.model import ForgeName, ProviderName, Repository, Secret
+from runner_action.request import AwsOptions, AzureAccount, CloudRequest, GcpOptions, LaunchRequest, RestartRequest, Reuse, Spot
+
+DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
+"""Never reached through a proxy."""
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+"""The machine's own bundle, which holds our certificates too once cloud-init has put them there. Debian's and Ubuntu's path."""
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
+
+
+def restart_request(value: Mapping[str, Any]) -> RestartRequest:
+    return RestartRequest(
+        forge=ForgeName(value["driver"]),
+        repository=Repository(url=value["repo"]),
+        token=Secret(value["token"]),
+        run_id=value["run-id"],
+        restart_limit=value["restart-limit"],
+        dry_run=value["dry-run"],
+        log=value["log"],
+    )
+
+
+def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
+    """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
+    restart_limit = 0 if value["no-retry"] else value["restart-limit"]
+    first = value["first-job-timeout"] if value["first-job-timeout"] is not None else value["idle-timeout"]
+    reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
+    return LaunchRequest(
+        name=value["name"],
+        labels=tuple(value["labels"]),
+        count=value["count"],
+        idle_timeout=value["idle-timeout"] if value["idle-timeout"] > 0 else None,
+        first_job_timeout=first if first > 0 else None,
+        max_lifetime=value["max-lifetime"] if value["max-lifetime"] > 0 else None,
+        start_timeout=value["start-timeout"],
+        single=value["single"],
+        reuse=reuse,
+        restart_limit=restart_limit,
+        forge=ForgeName(value["driver"]),
+        repository=Repository(url=value["repo"]),
+        token=Secret(value["token"]),
+        restart_token=Secret(value["restart-token"] or value["token"]) if restart_limit else None,
+        runner_group=value["runner-group"],
+        runner_version=value["runner-version"],
+        runner_downloads=value["runner-downloads"],
+        docker_volumes=tuple(value["docker-volumes"]),
+        dry_run=value["dry-run"],
+        log=value["log"],
+        checkpoint_script=value["checkpoint-script"],
+        job_sudo=value["job-sudo"],
+        environment=_environment(value),
+        ca_certificates=value["ca-certificates"],
+        cloud=cloud_request(value) if value["cloud"] else None,
+    )
+
+
+def _environment(value: Mapping[str, Any]) -> dict[str, str]:
+    """Proxies and certificates as programs look for them: in both cases of letters, and in the words of Node and Python."""
+    found = {}
+    if value["https-proxy"] not in (None, "none"):
+        direct = ",".join(filter(None, [value["no-proxy"], *DIRECT]))
+        found = {"https_proxy": value["https-proxy"], "http_proxy": value["https-proxy"], "no_proxy": direct}
+        found |= {name.upper(): text for name, text in found.items()}
+    if value["ca-certificates"]:
+        found |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), CA_BUNDLE)
+    return found
+
+
+def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
+    return CloudRequest(
+        provider=ProviderName(value["cloud"]),
+        regions=tuple(value["cloud-region"]),
+        sizes=tuple(value["cloud-type"]),
+        gpu=None if value["cloud-gpu"] == "nogpu" else value["cloud-gpu"],
+        disk_gb=value["cloud-hdd-size"],
+        spot=Spot.PREFER if value["cloud-spot"] == "prefer" else Spot.ONLY if value["cloud-spot"] else Spot.NEVER,
+        spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
+        image=value["cloud-image"],
+        permission_set=value["cloud-permission-set"],
+        metadata=_pairs(value["cloud-metadata"]),
+        startup_script=value["cloud-startup-script"],
+        ssh_public_key=public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None,
+        aws=AwsOptions(
+            security_group=value["cloud-aws-security-group"],
+            subnets=tuple(value["cloud-aws-subnet"]),
+            kms_key=value["cloud-aws-kms-key"],
+            hdd_iops=value["cloud-aws-hdd-iops"],
+            hdd_throughput=value["cloud-aws-hdd-throughput"],
+        ),
+        gcp=GcpOptions(
+            project=value["gcp-project"],
+            credentials=Secret(value["gcp-credentials"]) if value["gcp-credentials"] else None,
+            network=value["cloud-gcp-network"] or "default",
+            subnetwork=value["cloud-gcp-subnetwork"],
+            private=bool(value["cloud-gcp-private"]),
+        ),
+        azure=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
+        kubernetes_node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
+    )
