@@ -261,7 +261,7 @@ REFUSALS: list[tuple[str, int, type[ProviderError], str]] = [
     ("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", 0, CapacityError, ""),
     ("QUOTA_EXCEEDED", 0, QuotaError, ""),
     ("quotaExceeded", 403, QuotaError, ""),
-    ("forbidden", 403, CredentialsError, "docs/gcp.md"),
+    ("forbidden", 403, CredentialsError, "roles/compute.instanceAdmin.v1"),
     ("accessNotConfigured", 403, CredentialsError, "gcloud services enable"),
     ("invalid", 400, ConfigurationError, ""),
     ("INVALID_USAGE", 0, ConfigurationError, ""),

@@ -23,7 +23,7 @@ PASSING = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "intern
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out.",
     QuotaError: "Ask for more at the console's page Quotas, or use another `cloud-region`.",
-    CredentialsError: "docs/gcp.md lists the permissions a launch needs.",
+    CredentialsError: "The launcher needs roles/compute.instanceAdmin.v1 in the project; with `cloud-ssh-private` also roles/compute.securityAdmin.",
     ConfigurationError: "Change the input named in the message.",
 }
 KEYS_HINT = (
