@@ -28,7 +28,7 @@ HINTS: dict[type[ProviderError], str] = {
 }
 KEYS_HINT = (
     "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key; better, without keys: google-github-actions/auth before this step on GitHub, "
-    "`id_tokens` on GitLab (gitlab-component/examples/gcp.yml)."
+    "`id_tokens` on GitLab (gitlab-component/examples/google-cloud.yml)."
 )
 
 
