@@ -10,8 +10,9 @@ UV_VERSION := 0.13.9
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
+# Twice as many workers as processors: most of the time is waiting, for processes and their timers.
 test: lint tests/node_modules/.ready
-	$(BIN)/python -m pytest -n auto --ignore tests/e2e --ignore tests/boot
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/e2e --ignore tests/boot
 	$(BIN)/python -m tests.pythons
 
 # What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
@@ -22,7 +23,7 @@ e2e: $(READY) tests/node_modules/.ready
 
 # Whole lives of virtual machines, each from the user data of a launch. QEMU is installed where it may be; elsewhere they are skipped, loudly.
 boot: $(READY)
-	$(BIN)/python -m pytest -p no:randomly tests/boot
+	$(BIN)/python -m pytest -p no:randomly -n 2 tests/boot
 
 # GitHub's own API description, which the forge's tests are held to, and gitlab-ci-local. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json

@@ -30,9 +30,9 @@ def launched(world: World) -> tuple[Path, int]:
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     argv = [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", "--idle-timeout=never"]
     subprocess.run(argv, env={**kept, **world.environ()}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ((instance, living),) = world.ec2.living.items()
+    ((instance, living),) = world.machines.living.items()
     agent = next(pid for pid in descendants(living.process.pid) if b"\0agent\0run" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    return world.ec2.root(instance) / bootstrap.HOME[1:], agent
+    return world.machines.root(instance) / bootstrap.HOME[1:], agent
 
 
 def resident(pid: int) -> float:
@@ -61,7 +61,7 @@ def main(seconds: float) -> None:
     assert every
     with World() as world:
         home, agent = launched(world)
-        data = (world.ec2.root(next(iter(world.ec2.living))).parent / "user-data").stat().st_size
+        data = (world.machines.root(next(iter(world.machines.living))).parent / "user-data").stat().st_size
         time.sleep(5)  # the start is over
         before, began = used(agent), time.perf_counter()
         time.sleep(seconds)

@@ -66,7 +66,7 @@ def measure(release: str, way: Callable[[Config, str], str]) -> dict[str, float]
                 raise RuntimeError(launcher.told + lab.console())
         return uptimes(lab.console())
     finally:
-        for living in lab.world.ec2.living.values():
+        for living in lab.world.machines.living.values():
             living.process.kill()
         lab.close()
 

@@ -21,8 +21,12 @@ from pathlib import Path
 HOME = Path("usr/lib/cml-runner")
 SERVICES = ("ec2", "sts", "sso", "sso-oidc", "ssm")
 """Of botocore's 400 services: where machines are, and where credentials come from."""
+GOOGLES = ("firewalls", "global_operations", "images", "instances", "machine_types", "zone_operations", "zones")
+"""Of google-cloud-compute's 100 services: those of runner_action/providers/gcp/sdk.py and one they import; it passes by the package's list of all of them."""
+NOT_OF_KUBERNETES = ("aiohttp*", "aiohappyeyeballs*", "aiosignal*", "frozenlist*", "multidict*", "propcache*", "yarl*")
+"""What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads (runner_action/providers/kubernetes/cluster.py)."""
 NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py pydoc.py curses dbm sqlite3 wsgiref xmlrpc
-    unittest test __phello__ _sysconfigdata*"""
+    unittest test __phello__"""
 """Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
 TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir mktemp mv printf pwd readlink rm sed
     sh sleep sort tail tee test touch tr true uname xargs ["""
@@ -64,12 +68,17 @@ def main(site: Path, root: Path) -> None:
 
 def prune(site: Path) -> None:
     """Removes what no launch reads."""
-    for pattern in ("bin", "boto3/data", "boto3/examples", "**/tests", "**/__pycache__", "*.dist-info/RECORD", "**/*.pyi", "**/*.h", "**/examples-1.json"):
+    classes = "kubernetes/aio", "kubernetes/client/api/[!_]*", "kubernetes/client/models/[!_]*"
+    useless = "bin", "boto3/data", "boto3/examples", "azure/**/aio", "**/tests", "**/__pycache__"
+    for pattern in (*useless, *classes, *NOT_OF_KUBERNETES, "*.dist-info/RECORD", "**/*.pyi", "**/*.h", "**/examples-1.json"):
         for found in list(site.glob(pattern)):
             remove(found)
     for found in list((site / "runner_action").rglob("*")):
         if found.is_file() and found.suffix != ".py" and found.name != "inputs.schema.json":
             remove(found)  # whatever lay about where this is built
+    for service in (site / "google/cloud/compute_v1/services").iterdir():
+        if service.is_dir() and service.name not in GOOGLES:
+            remove(service)
     for service in (site / "botocore/data").iterdir():
         if service.is_dir() and service.name not in SERVICES:
             remove(service)

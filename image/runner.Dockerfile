@@ -9,6 +9,7 @@ FROM ${BASE}
 ARG ACTIONS_RUNNER=2.336.0
 ARG GITLAB_RUNNER=19.4.0
 ARG NODE=24.11.1
+ARG HOOKS=0.8.1
 ARG GITHUB_API=https://api.github.com
 ARG GITLAB_RUNNER_DOWNLOADS=https://gitlab-runner-downloads.s3.amazonaws.com
 ARG NODE_DIST=https://nodejs.org/dist

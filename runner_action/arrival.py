@@ -61,8 +61,9 @@ class Arrival:
         try:
             text = self._provider.console(instance)
             why = console.failure(text)
-            if why is None and not self._provider.look(instance).alive:
-                why = "it was ended before its runner was online"
+            if why is None:
+                now = self._provider.look(instance)
+                why = now.trouble or (None if now.alive else "it was ended before its runner was online")
         except ProviderError as error:
             log.debug("%s", error)
             return

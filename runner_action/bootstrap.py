@@ -11,8 +11,12 @@ import ast
 import base64
 import bz2
 import gzip
+import io
 import json
 import re
+import tokenize
+import zipfile
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,8 +24,8 @@ from typing import Any
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
-from runner_action.model import ID_END, Download, ForgeName, LaunchJob, Registration, Secret
-from runner_action.request import LaunchRequest
+from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
+from runner_action.request import CloudRequest, LaunchRequest
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 15 * 1024
@@ -41,7 +45,7 @@ StartLimitBurst=2
 [Service]
 WorkingDirectory={HOME}
 ExecStart=/usr/bin/python3 -m agent run
-ExecStopPost=-/usr/bin/python3 -m agent cleanup
+ExecStopPost=-/usr/bin/python3 -m %s cleanup
 Restart=on-abnormal
 RestartMode=direct
 KillMode=process
@@ -51,7 +55,6 @@ StandardOutput=journal+console
 """
 
 END_SERVICE = """[Unit]
-Description=cml-runner ends the machine
 SuccessAction=poweroff-force
 
 [Service]
@@ -62,21 +65,17 @@ ExecStart=/bin/true
 does with OnFailure since 254, which knows RestartMode=direct against it; older ones pass over that word."""
 
 WATCHDOG_SERVICE = f"""[Unit]
-Description=cml-runner watchdog
 FailureAction=poweroff-force
 
 [Service]
 Type=oneshot
 WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 -m agent watchdog
+ExecStart=/usr/bin/python3 -m %s watchdog
 TimeoutStartSec=120
 StandardOutput=journal+console
 """
 
-WATCHDOG_TIMER = """[Unit]
-Description=cml-runner watchdog
-
-[Timer]
+WATCHDOG_TIMER = """[Timer]
 OnActiveSec=60s
 OnUnitInactiveSec=60s
 
@@ -85,7 +84,6 @@ WantedBy=timers.target
 """
 
 WIPE_SERVICE = f"""[Unit]
-Description=cml-runner removes the copies of its spec
 After=cloud-final.service
 
 [Service]
@@ -94,11 +92,15 @@ WorkingDirectory={HOME}
 ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
 """
 
+WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
+"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning disc."""
+
 BEGIN = f"""cd /
 if [ ! -e {HOME[1:]}/spec.json ]; then
 python3 - <<'END'
-import base64,bz2,json,os
-for path,text in json.loads(bz2.decompress(base64.b64decode('%s'))).items():
+import base64,bz2,os
+parts=iter(bz2.decompress(base64.b64decode('%s')).decode().split('\\0'))
+for path,text in zip(parts,parts):
  os.makedirs(os.path.dirname(path),exist_ok=True)
  with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o644 if 'systemd' in path else 0o700),'w') as file:file.write(text%s)
 END
@@ -113,6 +115,9 @@ makes systemd read the units. The agent's unit waits until cloud-init has made t
 when it lets the network be `online`; nothing here may wait for a unit, as they all wait for cloud-init. At later boots there is no
 agent any more: the timer, which is enabled, ends the machine."""
 
+
+POD_ENTRY = "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 INSTANCE = "@instance@"
 """Stands in a runner's name for the end of the instance's id, where several machines have the same user data."""
@@ -158,20 +163,11 @@ def spec_of(request: LaunchRequest, name: str, joining: Registration, download: 
     )
 
 
-def user_data(spec: AgentSpec, request: LaunchRequest, limit: int) -> bytes:
-    """Compressed cloud-config of at most `limit` bytes. Raises InputError if the user's scripts do not fit."""
+def user_data(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None) -> bytes:
+    """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a compressed cloud-config. Raises InputError if the
+    user's scripts do not fit."""
     assert request.cloud
-    sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
-    config: dict[str, Any] = {
-        "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
-        "bootcmd": [BEGIN % (base64.b64encode(packed_files(spec, request)).decode(), NAMED if INSTANCE in spec.name else "")],
-    }
-    if request.cloud.ssh_public_key:
-        config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
-    if request.ca_certificates:
-        config["ca_certs"] = {"trusted": [request.ca_certificates]}
-    # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
-    packed = gzip.compress(f"#cloud-config\n{json.dumps(config)}\n".encode(), 9, mtime=0)
+    packed = program(spec, request) if request.cloud.provider is ProviderName.KUBERNETES else cloud_config(spec, request, request.cloud, deletion)
     if len(packed) > limit:
         given = {
             "cloud-startup-script": request.cloud.startup_script,
@@ -184,20 +180,53 @@ def user_data(spec: AgentSpec, request: LaunchRequest, limit: int) -> bytes:
     return packed
 
 
-def packed_files(spec: AgentSpec, request: LaunchRequest) -> bytes:
+def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
+    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for the guard of a pod."""
+    assert request.cloud
+    trusting = {**spec.environment, **({name: f"{HOME}/ca.pem" for name in CERTIFICATES if name in spec.environment} if request.ca_certificates else {})}
+    scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
+    found = {f"agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge, deletes=False).items()}
+    found |= {"__main__.py": POD_ENTRY, "spec.json": replace(spec, environment=trusting).to_json()}
+    found |= {name: runnable(script) for name, script in scripts.items() if script}
+    found |= {"ca.pem": request.ca_certificates} if request.ca_certificates else {}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in found.items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def cloud_config(spec: AgentSpec, request: LaunchRequest, cloud: CloudRequest, deletion: Deletion | None) -> bytes:
+    sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
+    config: dict[str, Any] = {
+        "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
+        "bootcmd": [BEGIN % (base64.b64encode(packed_files(spec, request, deletion)).decode(), NAMED if INSTANCE in spec.name else "")],
+    }
+    if cloud.ssh_public_key:
+        config["ssh_authorized_keys"] = [cloud.ssh_public_key]
+    if request.ca_certificates:
+        config["ca_certs"] = {"trusted": [request.ca_certificates]}
+    # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
+    return gzip.compress(f"#cloud-config\n{json.dumps(config)}\n".encode(), 9, mtime=0)
+
+
+def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None) -> bytes:
     """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's alone."""
     assert request.cloud
     units, scripts = "etc/systemd/system/cml-runner", {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
     home = HOME[1:]
-    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge).items()}
+    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge, deletion is not None).items()}
+    entry = "agent.ending" if deletion else "agent"
     # A script may install packages, for which cloud-init says where from.
     after = " cloud-config.service" if request.cloud.startup_script else ""
-    found |= {f"{units}.service": SERVICE % after, f"{units}-wipe.service": WIPE_SERVICE}
+    found |= {f"{units}.service": SERVICE % (after, entry), f"{units}-wipe.service": WIPE_SERVICE + WIPED_TOO.get(spec.cloud, "")}
     found[f"{units}-end.service"] = END_SERVICE
-    found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE, f"{units}-watchdog.timer": WATCHDOG_TIMER}
+    found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE % entry, f"{units}-watchdog.timer": WATCHDOG_TIMER}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json()
-    return bz2.compress(json.dumps(found).encode(), 9)
+    if deletion:
+        found[f"{home}/deletion.json"] = json.dumps({**deletion.facts, **({"key": json.loads(deletion.key.reveal())} if deletion.key else {})})
+    return bz2.compress("\0".join(part for pair in found.items() for part in pair).encode(), 9)  # JSON would escape line ends
 
 
 def runnable(script: str) -> str:
@@ -205,22 +234,41 @@ def runnable(script: str) -> str:
 
 
 @cache
-def agent_files(cloud: str, forge: str) -> dict[str, str]:
+def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
     """The agent's modules; of those for clouds and forges only the ones it needs, and none that only a local machine uses."""
-    left_out = {"guard.py", *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge))}
+    left_out = {
+        "guard.py",
+        *([] if deletes else ["ending.py"]),
+        *([] if cloud == ProviderName.KUBERNETES else ["pod.py"]),
+        *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge)),
+    }
     found = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
 
 
 def slim(source: str) -> str:
-    """Python source without what only readers and tools need: comments, docstrings, annotations, the width of indentation."""
+    """Python source without what only readers and tools need: comments, docstrings, annotations, the width of indentation, spaces."""
     tree = _Slim().visit(ast.parse(source))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and not node.level:
-            node.names = [name for name in node.names if name.name in used]
-    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or node.names]
-    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), ast.unparse(ast.fix_missing_locations(tree)), flags=re.M) + "\n"
+            node.names = [name for name in node.names if name.name in used]  # with annotations, what is imported for them is gone too
+    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
+    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), tight(ast.unparse(ast.fix_missing_locations(tree))), flags=re.M) + "\n"
+
+
+def tight(source: str) -> str:
+    """Without the spaces that part no two words. The agent has no f-strings, whose inside Python 3.12 would tell as words too."""
+    lines, ends = source.splitlines(keepends=True), (1, 0)
+    found: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
+            continue
+        between = lines[ends[0] - 1][ends[1] : token.start[1]] if ends[0] == token.start[0] else lines[token.start[0] - 1][: token.start[1]]
+        words = ends[0] != token.start[0] or (found and re.match(r"\w", found[-1][-1:]) and re.match(r"\w", token.string))
+        found += [between if words else "", token.string]
+        ends = token.end
+    return "".join(found)
 
 
 class _Slim(ast.NodeTransformer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -21,7 +20,7 @@ from typing import NoReturn
 from runner_action import __version__, ci, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import ForgeName, Launched, Report, Run
+from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.waiting import SystemClock
 
@@ -68,11 +67,13 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Prints what a launch with these inputs needs to be allowed at the cloud."""
     from runner_action import providers
 
-    if argv[:1] != ["aws"]:
-        raise InputError(["permissions wants the name of a cloud; this version knows `cml-runner permissions aws`, with the inputs of the launch behind it"])
+    if not argv or argv[0] not in list(ProviderName):
+        known = " or ".join(f"`cml-runner permissions {name}`" for name in ProviderName)
+        raise InputError([f"permissions wants the name of a cloud: {known}, with the inputs of the launch behind it"])
     flags, unknown = flags_of(argv[1:])
-    raw = inputs.Raw(flags={**flags, "cloud": ["aws"]}, environ=environ, unknown=unknown)
-    sys.stdout.write(json.dumps(providers.policy_for(inputs.parse_cloud(raw, _read_file)), indent=2) + "\n")
+    raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
+    gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
+    sys.stdout.write(providers.policy_for(inputs.parse_cloud(raw, _read_file), ForgeName.GITLAB if gitlab else ForgeName.GITHUB))
     return 0
 
 
@@ -81,7 +82,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
 
     request, warnings = inputs.parse(raw, _read_file)
     with _logging(front, request.log, warnings):
-        problems = [*providers.refusals(request), *forges.refusals(request)]
+        problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
         run = ci.run_of(environ)
@@ -91,7 +92,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         from runner_action.launch import Launch
 
         clock = SystemClock()
-        provider = partial(providers.provider_for, request.cloud.provider, clock)
+        provider = partial(providers.provider_for, request.cloud, environ, ci.id_tokens(environ), clock)
         with signals():
             done = Launch(request, run, forge, provider, clock, began, front.remember).launch()
         for one in done.launched:
@@ -117,7 +118,7 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     with _logging(front, request.log, warnings), signals():
         clock, run = SystemClock(), ci.run_of(environ)
         forge = _forge(request, environ)
-        provider = providers.provider_for(request.cloud.provider, clock)
+        provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock)
         cleanup(noted, request, run, forge, provider, clock)
         front.remember([])
     return 0

@@ -35,6 +35,8 @@ def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[
             return text.strip()
         case _, "script":
             return _script(text, read_file)
+        case _, "document":
+            return (None if "\n" in text else read_file(text)) or text
         case _, "certificates":
             return "\n".join(_CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")) or text
         case _:

@@ -16,7 +16,7 @@ from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
 from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
-from runner_action.model import CiJob, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
+from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import matching, refuse_taken
@@ -88,12 +88,12 @@ class Launch:
             launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
             return Report(launched=(launched,))
         refuse_taken(listed, {ours.identity.name for ours in self.ours if ours.count == 1})
-        ladder, download = resolving.result(), downloading.result()
+        ladder, download, deletion = resolving.result(), downloading.result(), self.provider.deletion(self.cloud)
         self._stage("prepared")
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
         token = None if apart else joining.result() if joining else self.forge.registration_token()
-        self._create(plan, ladder, download, token)
+        self._create(plan, ladder, download, token, deletion)
         launched_all = self._wait_online()
         return Report(launched=launched_all, plan=plan, ladder=ladder, tried=tuple(self.tried), stages=self.stages)
 
@@ -118,17 +118,17 @@ class Launch:
         plan = planning.result()  # the provider is there only after this
         return tuple(self.provider.resolve(plan, self.cloud))
 
-    def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
+    def _create(self, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None, deletion: Deletion | None) -> None:
         """All machines of the launch side by side. The first failure ends the launch."""
         self.note([ours.identity.name for ours in self.ours])
         for ours in self.ours:
-            ours.creating = self._threads.submit(self._create_one, ours, plan, ladder, download, token)
+            ours.creating = self._threads.submit(self._create_one, ours, plan, ladder, download, token, deletion)
         for ours in self.ours:
             assert ours.creating is not None
             ours.creating.result()
         self._stage("created")
 
-    def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None) -> None:
+    def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None, deletion: Deletion | None) -> None:
         request = self.request
         removal = self.forge.removal_token() if request.restart_token is None else None
         if token:
@@ -139,7 +139,7 @@ class Launch:
             ours.registration = replace(made, removal_token=removal)
         name = ours.identity.name if ours.count == 1 else f"{ours.identity.name}-{bootstrap.INSTANCE}"
         spec = bootstrap.spec_of(request, name, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
-        data = bootstrap.user_data(spec, request, self.provider.user_data_limit)
+        data = bootstrap.user_data(spec, request, self.provider.user_data_limit, deletion)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
         expiry = self.clock.now() + timedelta(seconds=lifetime)
         marks = tags(ours.identity, request.repository, self.run.title, expiry, self.cloud.metadata)
@@ -188,7 +188,16 @@ class Launch:
         arrival = Arrival(wanted, self.forge, self.provider, self.clock, lambda: self._stopping)
         self._threads.submit(arrival.wait, max(self.request.start_timeout - self._seconds(), 1.0)).result()
         self._stage("online")
-        return tuple(self._threads.map(lambda name: self._launched(name, wanted[name][0]), wanted))
+        settling = self._threads.submit(self._settle, [instance for instance, _ in wanted.values()])
+        launched = tuple(self._threads.map(lambda name: self._launched(name, wanted[name][0]), wanted))
+        settling.result()
+        return launched
+
+    def _settle(self, instances: Sequence[Instance]) -> None:
+        try:
+            self.provider.settle(instances)
+        except ProviderError as error:  # as with an address: no reason to end what works
+            log.warning("%s", error)
 
     def _launched(self, name: str, instance: Instance) -> Launched:
         try:

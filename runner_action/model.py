@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 ID_END = 8
@@ -187,6 +188,15 @@ class Machine:
     """Seconds after which the cloud may end it by itself, where it can; 0 for never."""
 
 
+@dataclass(frozen=True)
+class Deletion:
+    """What a machine has to know to delete itself, on a cloud where one that powers itself off is only stopped."""
+
+    facts: Mapping[str, Any]
+    key: Secret | None = None
+    """JSON."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """A machine at the cloud: enough to destroy it. Found again by name and tags if the id was lost."""
@@ -206,6 +216,10 @@ class Instance:
     """False once the cloud is ending it or has ended it."""
     login: str = ""
     """The user of its image that a key lets in."""
+    group: str = ""
+    """What holds all that was made for it, where there is such a thing: Azure's resource group, Kubernetes' Job."""
+    trouble: str = ""
+    """Why it will not be a runner, where the cloud says that before the machine can."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +283,7 @@ def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
 
     The machine makes it in the same way (`bootstrap.BEGIN`).
     """
-    return identity.name if alone else f"{identity.name}-{instance_id[-ID_END:]}"
+    return identity.name if alone else f"{identity.name}-{instance_id[-ID_END:].lstrip('-')}"
 
 
 def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:

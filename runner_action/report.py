@@ -64,7 +64,7 @@ def cml_line(one: Launched, request: LaunchRequest) -> str:
             "spot": instance.spot if instance else False,
             "spotPrice": (cloud and cloud.spot_price) or -1,
             "timeouts": None,
-            "kubernetesNodeSelector": dict(cloud.kubernetes_node_selector) if cloud else {},
+            "kubernetesNodeSelector": dict(cloud.kubernetes.node_selector) if cloud else {},
         }
     )
 

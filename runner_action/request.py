@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runner_action.model import ForgeName, ProviderName, Repository, Secret
@@ -61,6 +61,42 @@ class AzureAccount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AzureOptions:
+    """What only Azure knows: who asks, network."""
+
+    account: AzureAccount
+    subnet: str | None = None
+    """Its id; None: a network of the machine's own."""
+    private: bool = False
+    """No public address."""
+
+
+class Containers(StrEnum):
+    """How jobs in a pod get containers."""
+
+    NONE = "none"
+    DOCKER = "docker"
+    KUBERNETES = "kubernetes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesOptions:
+    """What only Kubernetes knows: which cluster, which nodes, what else the pod is."""
+
+    configuration: Secret | None = None
+    """Text of a kubeconfig; None for that of the environment."""
+    context: str | None = None
+    namespace: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[str, ...] = ()
+    """As `kubectl taint` writes taints."""
+    pod_template: str | None = None
+    """YAML."""
+    containers: Containers = Containers.NONE
+    schedule_timeout: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloudRequest:
     """The machine the user asked for, in the user's words."""
 
@@ -82,8 +118,8 @@ class CloudRequest:
     """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
     aws: AwsOptions
     gcp: GcpOptions
-    azure: AzureAccount
-    kubernetes_node_selector: Mapping[str, str]
+    azure: AzureOptions
+    kubernetes: KubernetesOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,19 @@ from typing import Any
 
 from runner_action.conversion import public_half
 from runner_action.model import ForgeName, ProviderName, Repository, Secret
-from runner_action.request import AwsOptions, AzureAccount, CloudRequest, GcpOptions, LaunchRequest, RestartRequest, Reuse, Spot
+from runner_action.request import (
+    AwsOptions,
+    AzureAccount,
+    AzureOptions,
+    CloudRequest,
+    Containers,
+    GcpOptions,
+    KubernetesOptions,
+    LaunchRequest,
+    RestartRequest,
+    Reuse,
+    Spot,
+)
 
 DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
 """Never reached through a proxy."""
@@ -105,6 +117,19 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
             subnetwork=value["cloud-gcp-subnetwork"],
             private=bool(value["cloud-gcp-private"]),
         ),
-        azure=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
-        kubernetes_node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
+        azure=AzureOptions(
+            account=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
+            subnet=value["cloud-azure-subnet"],
+            private=bool(value["cloud-azure-private"]),
+        ),
+        kubernetes=KubernetesOptions(
+            configuration=Secret(value["kubernetes-configuration"]) if value["kubernetes-configuration"] else None,
+            context=value["cloud-kubernetes-context"],
+            namespace=value["cloud-kubernetes-namespace"],
+            node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
+            tolerations=tuple(value["cloud-kubernetes-tolerations"]),
+            pod_template=value["cloud-kubernetes-pod-template"],
+            containers=Containers(value["cloud-kubernetes-containers"]),
+            schedule_timeout=value["cloud-kubernetes-schedule-timeout"],
+        ),
     )

@@ -19,6 +19,7 @@ from runner_action.errors import CapacityError, RunnerBusy
 from runner_action.model import (
     OWNER_TAG,
     CiJob,
+    Deletion,
     Download,
     Instance,
     LaunchJob,
@@ -38,8 +39,8 @@ from runner_action.request import CloudRequest
 
 def unpacked(user_data: bytes) -> dict[str, str]:
     """Path -> text of all that the user data brings to a machine."""
-    found: dict[str, str] = json.loads(bz2.decompress(base64.b64decode(brought(user_data))))
-    return found
+    parts = iter(bz2.decompress(base64.b64decode(brought(user_data))).decode().split("\0"))
+    return dict(zip(parts, parts, strict=True))
 
 
 def brought(user_data: bytes) -> str:
@@ -175,6 +176,7 @@ class FakeProvider:
         self.consoles: dict[str, str] = {}
         self.room: dict[str, int] = {}  # zone -> how many machines it has
         self.born = born
+        self.deleting: Deletion | None = None
         self._lock = threading.Lock()
 
     def _called(self, method: str) -> None:
@@ -193,6 +195,9 @@ class FakeProvider:
             spots=(False,),
             spot_price=request.spot_price,
         )
+
+    def deletion(self, request: CloudRequest) -> Deletion | None:
+        return self.deleting
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
         self._called("resolve")
@@ -225,6 +230,9 @@ class FakeProvider:
                 self.instances[token], self.machines[name] = instance, machine
                 self.born(instance, machine)
         return self.instances[token]
+
+    def settle(self, instances: Sequence[Instance]) -> None:
+        self._called("settle")
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         self._called("destroy")

@@ -22,6 +22,7 @@ import yaml
 from runner_action import bootstrap, inputs, to_request
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
+from runner_action.model import Deletion, Secret
 
 GOLDEN = Path(__file__).parent / "golden" / "user-data.json"
 SPEC = AgentSpec(
@@ -46,16 +47,18 @@ SPEC = AgentSpec(
     registration_token="AQ7KLMNOPWXYZ2345EFGHIJ6RSTUV",
     api_token="ghp_" + base64.b64encode(bytes(range(60, 87))).decode(),
 )
+KEY = {"client_email": "launcher@octo-train.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": "canary-key " * 150}
+DELETION = Deletion({"api": "https://compute.googleapis.com", "rule": False}, Secret(json.dumps(KEY)))
 SCRIPT = "#!/bin/bash\necho \"it's $HOME\" 'and' `this`\nEOF\nexit 0\n"
 HOME = bootstrap.HOME[1:]
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 
 
-def data(script: str | None = None, spec: AgentSpec = SPEC, **flags: str) -> bytes:
+def data(script: str | None = None, spec: AgentSpec = SPEC, deletion: Deletion | None = None, **flags: str) -> bytes:
     given = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": ["t"], **{name.replace("_", "-"): [text] for name, text in flags.items()}}
     request = inputs.parse(inputs.Raw(flags=given, environ={}), lambda path: None)[0]
     assert request.cloud
-    return bootstrap.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), 16384)
+    return bootstrap.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), 16384 if deletion is None else 65536, deletion)
 
 
 def config(packed: bytes) -> dict[str, Any]:
@@ -100,7 +103,9 @@ def test_same_input_same_bytes() -> None:
 @pytest.mark.parametrize("forge", ["github", "gitlab"])
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp", "kubernetes"])
 def test_agent_spec_and_frame_keep_to_their_budget(cloud: str, forge: str) -> None:
-    assert len(data(spec=replace(SPEC, cloud=cloud, forge=forge))) <= bootstrap.AGENT_BUDGET
+    """AWS's is the narrowest by far: 256 KiB at Google, 64 at Azure."""
+    budget = bootstrap.AGENT_BUDGET if cloud == "aws" else 20 * 1024
+    assert len(data(spec=replace(SPEC, cloud=cloud, forge=forge), deletion=DELETION if cloud == "gcp" else None)) <= budget
 
 
 def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> None:
@@ -221,9 +226,10 @@ def test_slim_keeps_the_meaning() -> None:
 
 
 def test_a_machine_gets_the_module_of_its_own_cloud_only() -> None:
-    assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws", "github"))
-    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py"}.isdisjoint(bootstrap.agent_files("aws", "github"))
-    assert {"gcp.py", "azure.py", "aws.py", "github.py"}.isdisjoint(bootstrap.agent_files("kubernetes", "gitlab"))
+    assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws", "github", deletes=False))
+    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py", "ending.py"}.isdisjoint(bootstrap.agent_files("aws", "github", deletes=False))
+    assert {"gcp.py", "azure.py", "aws.py", "github.py"}.isdisjoint(bootstrap.agent_files("kubernetes", "gitlab", deletes=False))
+    assert {"gcp.py", "ending.py"} <= set(bootstrap.agent_files("gcp", "github", deletes=True))
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from runner_action import inputs
-from runner_action.request import AwsOptions, AzureAccount, CloudRequest, GcpOptions, LaunchRequest
+from runner_action.request import AwsOptions, AzureAccount, AzureOptions, CloudRequest, GcpOptions, KubernetesOptions, LaunchRequest
 from schema import generate
 
 ROOT = Path(__file__).parents[1]
@@ -172,11 +172,15 @@ OURS_OF_THE_CLOUD = {"cloud-region": "regions", "cloud-type": "sizes", "cloud-hd
 
 def test_every_input_has_its_field() -> None:
     request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
-    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws", "gcp"}, set(), set()
-    gcp = set()
+    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws", "gcp", "kubernetes"}, set(), set()
+    gcp, azure, kubernetes = set(), {"account"}, set()
     for name in SCHEMA["properties"].keys() - {"command", "run-id"}:  # words of `restart`
         if name.startswith(("cloud-gcp-", "gcp-")):
             gcp.add(name.removeprefix("cloud-").removeprefix("gcp-").replace("-", "_"))
+        elif name.startswith(("cloud-kubernetes-", "kubernetes-")):
+            kubernetes.add(name.removeprefix("cloud-").removeprefix("kubernetes-").replace("-", "_"))
+        elif name.startswith("cloud-azure-"):
+            azure.add(name.removeprefix("cloud-azure-"))
         elif name.startswith("cloud-aws-"):
             aws.add(OURS_OF_AWS.get(name, name.removeprefix("cloud-aws-").replace("-", "_")))
         elif name.startswith("cloud-"):
@@ -188,5 +192,7 @@ def test_every_input_has_its_field() -> None:
     assert request == expected
     assert cloud == expected_cloud
     assert {field.name for field in fields(AzureAccount)} == account
+    assert {field.name for field in fields(AzureOptions)} == azure
     assert {field.name for field in fields(AwsOptions)} == aws
     assert {field.name for field in fields(GcpOptions)} == gcp
+    assert {field.name for field in fields(KubernetesOptions)} == kubernetes

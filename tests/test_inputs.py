@@ -70,7 +70,6 @@ UNREACHED = {
     "cloud-image": "AWS has a stricter rule",
     "cloud-permission-set": "AWS has a stricter rule",
     "docker-volumes": "its forge has no provider yet",
-    "cloud-kubernetes-node-selector": "its cloud has no provider yet",
 }
 
 
@@ -97,13 +96,9 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--cloud=azure", "--cloud-region=us-west", "--repo=octo/train"], "azure is not there yet"),
-        (["--cloud=gcp", "--repo=octo/train"], "gcp is not there yet"),
-        (["--cloud=kubernetes", "--repo=octo/train"], "kubernetes is not there yet"),
         (["--cloud=aws", "--repo=https://github.com/octo"], "this version works with `https://github.com/owner/name`"),
         (["--cloud=aws", "--repo=https://github.com/a/b/c"], "is not a repository"),
         (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "repositories and GitLab have no runner groups"),
-        (["--cloud=gcp", "--repo=octo/train", "--runner-group=big"], "2 problems"),
         (["restart", "--repo=https://gitlab.com/octo/train", "--run-id=1"], "GitLab starts nothing when a pipeline ends"),
     ],
 )

@@ -89,7 +89,7 @@ def test_each_question_is_asked_once() -> None:
     story = Story(boot=0.5)
     story.launch()
     assert sorted(story.forge.calls) == ["download", "registration_token", "runners", "runners", "runners"]
-    assert sorted(story.provider.calls) == ["create", "look", "resolve"]
+    assert sorted(story.provider.calls) == ["create", "look", "resolve", "settle"]
 
 
 def test_everything_is_tagged_and_expires() -> None:

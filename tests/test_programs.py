@@ -20,6 +20,11 @@ def get(url: str) -> bytes:
         return json.dumps(
             {"assets": [{"name": name, "digest": f"sha256:{SUM}", "browser_download_url": f"https://files.test/{name}"} for name in names]}
         ).encode()
+    if url == f"{GITHUB}/repos/actions/runner-container-hooks/releases/tags/v0.8.1":
+        names = [f"actions-runner-hooks-{kind}-0.8.1.zip" for kind in ("docker", "k8s")]
+        return json.dumps(
+            {"assets": [{"name": name, "digest": f"sha256:{SUM}", "browser_download_url": f"https://files.test/{name}"} for name in names]}
+        ).encode()
     if url == f"{GITLAB}/v19.4.0/release.sha256":
         return f"{'0' * 64} *deb/gitlab-runner_amd64.deb\n{SUM} *binaries/gitlab-runner-linux-amd64\n{SUM} *binaries/gitlab-runner-linux-arm64\n".encode()
     if url == f"{NODE}/v24.1.0/SHASUMS256.txt":
@@ -33,13 +38,15 @@ def test_each_program_is_found_with_its_checksum(architecture: str, chip: str) -
         programs.actions_runner("2.1.0", architecture, GITHUB, get),
         programs.gitlab_runner("19.4.0", architecture, GITLAB, get),
         programs.node("24.1.0", architecture, NODE, get),
+        programs.container_hooks("0.8.1", GITHUB, get),
     ]
     assert [program.url for program in found] == [
         f"https://files.test/actions-runner-linux-{chip}-2.1.0.tar.gz",
         f"{GITLAB}/v19.4.0/binaries/gitlab-runner-linux-{architecture}",
         f"{NODE}/v24.1.0/node-v24.1.0-linux-{chip}.tar.xz",
+        "https://files.test/actions-runner-hooks-k8s-0.8.1.zip",
     ]
-    assert [programs.fetched(program, get) for program in found] == [CONTENT] * 3
+    assert [programs.fetched(program, get) for program in found] == [CONTENT] * 4
 
 
 def test_another_checksum_ends_the_build() -> None:

@@ -20,6 +20,14 @@ MODULES = ROOT / "tests" / "node_modules"
 EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 AN_ID = "00000000-0000-0000-0000-000000000000"
+AN_IDENTITY = f"/subscriptions/{AN_ID}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+
+
+def stand_in(name: str) -> str:
+    """For an expression in an example."""
+    return AN_ID if name.startswith("azure-") else AN_IDENTITY if name == "cloud-permission-set" else "1"
+
+
 DIGEST = "ghcr.io/Org/cml-runner@sha256:" + "0123456789abcdef" * 4
 
 
@@ -64,7 +72,7 @@ def test_an_example_gives_inputs_that_we_take(file: Path) -> None:
     steps = [step for job in load(file)["jobs"].values() for step in job["steps"] if step.get("uses", "").startswith("org/cml-runner@")]
     assert steps or "cml-runner launch" in file.read_text("utf-8")
     for step in steps:
-        given = {name: re.sub(r"\$\{\{.*?\}\}", AN_ID if name.startswith("azure-") else "1", str(value)) for name, value in step["with"].items()}
+        given = {name: re.sub(r"\$\{\{.*?\}\}", stand_in(name), str(value)) for name, value in step["with"].items()}
         words = {f"INPUT_{name.upper()}": value.lower() if value in ("True", "False") else value for name, value in given.items()}
         environ = {**words, "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "octo/train", "CML_RUNNER_RUN_ID": "7"}
         raw = inputs.Raw(flags={}, environ=environ)

@@ -48,12 +48,12 @@ def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> 
     return Agent(spec, home, environ, say).forge.leave
 
 
-def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> int:
+def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, sysfs: Path = Path("/sys")) -> int:
     """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it anew if a job runs."""
     from .run import Agent
 
     try:
-        agent = Agent(spec, home, environ, say)
+        agent = Agent(spec, home, environ, say, sysfs=sysfs)
     except KeyError as error:
         say("failed", why="no such user: %s" % error)
         return Reason.START_FAILED.exit_code
@@ -77,9 +77,10 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
         return watch(home, policy_of(spec), lambda: leave_of(spec, home, environ, say), say, time.monotonic())
-    if not comes_back(home, environ.get("SERVICE_RESULT", "")):
-        clean_up(home, lambda: leave_of(spec, home, environ, say), say)
-    return 0
+    if comes_back(home, environ.get("SERVICE_RESULT", "")):
+        return 0
+    clean_up(home, lambda: leave_of(spec, home, environ, say), say)
+    return 1
 
 
 def run() -> int:

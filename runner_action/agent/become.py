@@ -27,7 +27,7 @@ class Start:
 
     def __init__(self, spec: AgentSpec, home: Path, environ: Dict[str, str], user: pwd.struct_passwd, identity: Dict[str, Any], say: Say) -> None:
         self.spec, self.home, self.environ, self.user, self.identity, self.say = spec, home, environ, user, identity, say
-        self.root_env = child_environment(pwd.getpwuid(os.geteuid()), environ)
+        self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
     def run(self, forge: Member, sysfs: Path) -> None:
         """Raises StartUpError, or whatever else went wrong."""

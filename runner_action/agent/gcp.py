@@ -1,14 +1,27 @@
-"""Google Cloud: thirty seconds' notice before a spot VM is taken."""
+"""Google Cloud: thirty seconds' notice before a spot VM is taken; and a machine's own deletion, as one that powers itself off is only stopped.
+
+It deletes itself as its service account, if that may; else with the key that it was given, by a token it signs itself
+(https://google.aip.dev/auth/4111), which openssl does on every image.
+"""
 
 from __future__ import annotations
 
-from typing import Optional
+import base64
+import json
+import os
+import subprocess
+import time
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from . import metadata
 
 WAIT = 60
 SECONDS = 30.0
 """From the notice to the end. https://cloud.google.com/compute/docs/instances/preemptible#preemption_process"""
+HOST = "http://metadata.google.internal"
+FLAVOR = {"Metadata-Flavor": "Google"}
+SPAN = 600
+"""Seconds for which a token is signed."""
 
 
 class Notices(metadata.Notices):
@@ -17,14 +30,74 @@ class Notices(metadata.Notices):
     every = 0.5
 
     def __init__(self, base: str = "") -> None:
-        self._service = metadata.Metadata(base or "http://metadata.google.internal")
+        self._service = metadata.Metadata(base or HOST)
         self._wait = ""
 
     def look(self) -> Optional[metadata.Notice]:
         path = "/computeMetadata/v1/instance/preempted" + self._wait
-        status, text = self._service.ask("GET", path, {"Metadata-Flavor": "Google"}, timeout=WAIT + 10)
+        status, text = self._service.ask("GET", path, FLAVOR, timeout=WAIT + 10)
         if status != 200:
             raise OSError("HTTP %d" % status)
         # The first question is answered at once: the change may have been before it.
         self._wait = "?wait_for_change=true&timeout_sec=%d" % WAIT
         return metadata.Notice("preempted", SECONDS) if text.strip() == "TRUE" else None
+
+
+class Deletion:
+    """`facts`: `api`, the address of Compute Engine; `key`, a service account's, or none; `rule`: whether a firewall rule bears this machine's name."""
+
+    def __init__(self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]) -> None:
+        self._ask = ask
+        self._api, self._key, self._rule = facts["api"], facts.get("key"), facts.get("rule", False)
+        self._service = metadata.Metadata(base or HOST)
+
+    def try_once(self) -> Optional[str]:
+        """None: it is being deleted. Else why it never will be; raises OSError if it is worth another try."""
+        zone, why = self._about("instance/zone"), "it has no service account, and was given no key"
+        for bearer in self._bearers():
+            if self._rule:
+                self._delete("%s/global/firewalls/%s-ssh" % (zone.partition("/zones/")[0], self._about("instance/name")), bearer)
+            status, text = self._delete("%s/instances/%s" % (zone, self._about("instance/id")), bearer)
+            if status in (200, 404):
+                return None
+            why = "HTTP %d: %s" % (status, " ".join(text.split())[:300])
+            if status not in (401, 403):
+                raise OSError(why)
+        return why
+
+    def _about(self, path: str) -> str:
+        status, text = self._service.ask("GET", "/computeMetadata/v1/" + path, FLAVOR)
+        if status not in (200, 404):
+            raise OSError("HTTP %d" % status)
+        return text if status == 200 else ""
+
+    def _bearers(self) -> Iterator[str]:
+        own = self._about("instance/service-accounts/default/token")
+        if own:
+            yield json.loads(own)["access_token"]
+        if self._key:
+            yield signed(self._key, int(time.time()))
+
+    def _delete(self, path: str, bearer: str) -> Tuple[int, str]:
+        return self._ask("DELETE", "%s/compute/v1/%s" % (self._api, path), {"Authorization": "Bearer " + bearer})
+
+
+def signed(key: Dict[str, str], now: int) -> str:
+    """A token that says what the owner of the key says. The key goes to openssl through a pipe, not a file: the disk may be full."""
+    email = key["client_email"]
+    claims = {"iss": email, "sub": email, "aud": "https://compute.googleapis.com/", "iat": now, "exp": now + SPAN}
+    text = b".".join(_part(json.dumps(one).encode()) for one in ({"alg": "RS256", "typ": "JWT", "kid": key["private_key_id"]}, claims))
+    read, write = os.pipe()
+    try:
+        os.write(write, key["private_key"].encode())
+        os.close(write)
+        done = subprocess.run(["openssl", "dgst", "-sha256", "-sign", "/dev/fd/%d" % read], input=text, stdout=-1, stderr=-3, pass_fds=(read,), check=False)
+    finally:
+        os.close(read)
+    if done.returncode:
+        raise OSError("openssl ended with exit code %d" % done.returncode)
+    return (text + b"." + _part(done.stdout)).decode()
+
+
+def _part(content: bytes) -> bytes:
+    return base64.urlsafe_b64encode(content).rstrip(b"=")

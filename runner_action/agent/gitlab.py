@@ -59,10 +59,15 @@ class Forge(Member):
             "executor": "docker" if docker else "shell",
             "environment": ["%s=%s" % pair for pair in spec.environment.items()],
         }
+        namespace = self._env.get("CML_RUNNER_NAMESPACE")
+        if namespace:  # a pod, which may make others there
+            return {**runner, "executor": "kubernetes", "kubernetes": {"namespace": namespace, "image": IMAGE}}
         if not docker:
             return {**runner, "shell": "bash", "builds_dir": str(self._folder / "builds"), "cache_dir": str(self._folder / "cache")}
         volumes = ["/cache", *spec.docker_volumes]
-        return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **({"gpus": "all"} if room.gpu(sysfs) else {})}}
+        # The Docker beside a pod has none of its node's.
+        gpus = {"gpus": "all"} if spec.cloud != "kubernetes" and room.gpu(sysfs) else {}
+        return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **gpus}}
 
     # --- its jobs
 

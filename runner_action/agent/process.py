@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-PASSED_ON = ("PATH", "LANG", "RUNNER_ALLOW_RUNASROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+PASSED_ON = ["PATH", "LANG", "RUNNER_ALLOW_RUNASROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+"""Variables that jobs see; in a pod (`pod.py`) all that its container was given."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 LINE_LIMIT = 65536
 """Bytes of one line; a longer one is read in pieces, so that a runaway job cannot fill the memory."""
@@ -25,7 +26,10 @@ def job_user(name: str, environ: Dict[str, str]) -> pwd.struct_passwd:
     Raises KeyError if there is no such user: jobs never become root by accident.
     """
     if os.geteuid() != 0 or environ.get("RUNNER_ALLOW_RUNASROOT"):
-        return pwd.getpwuid(os.geteuid())
+        try:
+            return pwd.getpwuid(os.geteuid())
+        except KeyError:  # a container need not know its user
+            return pwd.struct_passwd((name, "", os.geteuid(), os.getegid(), "", environ["HOME"], ""))
     return pwd.getpwnam(name)
 
 

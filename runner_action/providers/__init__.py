@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from runner_action.model import ProviderName
+from runner_action.model import ForgeName, ProviderName
 from runner_action.providers.base import Provider
-from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
 
-def refusals(request: LaunchRequest) -> Iterator[str]:
-    """Why no provider of ours can serve this request; told before any library is loaded."""
-    if request.cloud and request.cloud.provider is not ProviderName.AWS:
-        yield f"cloud {request.cloud.provider}: this version launches on aws only; {request.cloud.provider} is not there yet"
+def policy_for(request: CloudRequest, forge: ForgeName) -> str:
+    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs may themselves need rights."""
+    if request.provider is ProviderName.KUBERNETES:
+        from runner_action.providers.kubernetes import policy as kubernetes
 
+        return kubernetes.text(request, forge)
+    if request.provider is ProviderName.GCP:
+        from runner_action.providers.gcp import policy as gcp
 
-def policy_for(request: CloudRequest) -> dict[str, Any]:
-    """What the request's cloud has to allow, as a document in its own words."""
-    from runner_action.providers.aws.policy import policy
+        return gcp.text(request)
+    if request.provider is ProviderName.AZURE:
+        from runner_action.providers.azure import policy as azure
+
+        return azure.text(request)
+    from runner_action.providers.aws import policy as aws
 
     assert request.provider is ProviderName.AWS
-    return policy(request)
+    return aws.text(request)
 
 
-def provider_for(name: ProviderName, clock: Clock) -> Provider:
-    """The provider of that name, with the credentials its SDK finds."""
+def provider_for(request: CloudRequest, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Provider:
+    """The request's provider, with the credentials of the request, or those that its SDK finds. `id_token`: gives the CI job's own for an audience."""
+    if request.provider is ProviderName.KUBERNETES:
+        from runner_action.providers.kubernetes.client import KubernetesProvider
+        from runner_action.providers.kubernetes.cluster import Cluster
+
+        return KubernetesProvider(Cluster.from_environment(request.kubernetes, environ), clock)
+    if request.provider is ProviderName.GCP:
+        from runner_action.providers.gcp.client import GcpProvider
+        from runner_action.providers.gcp.compute import Compute
+
+        return GcpProvider(Compute.from_environment(request.gcp, environ), clock)
+    if request.provider is ProviderName.AZURE:
+        from runner_action.providers.azure.arm import Arm
+        from runner_action.providers.azure.client import AzureProvider
+
+        return AzureProvider(Arm.from_environment(request.azure.account, environ, id_token, clock), clock)
     from runner_action.providers.aws.client import AwsProvider
 
-    assert name is ProviderName.AWS
+    assert request.provider is ProviderName.AWS
     return AwsProvider.from_environment(clock)

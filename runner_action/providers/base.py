@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runner_action.errors import ProviderError
-from runner_action.model import Instance, Machine, Placement, Plan
+from runner_action.model import Deletion, Instance, Machine, Placement, Plan
 from runner_action.request import CloudRequest
 
 
@@ -38,9 +38,17 @@ class Provider(Protocol):
         """The ladder: placements to try, in order, with image and network looked up. Creates nothing; the first call that needs credentials."""
         ...
 
+    def deletion(self, request: CloudRequest) -> Deletion | None:
+        """How a machine deletes itself; None where its power-off is its end. A user whose machine cannot is warned."""
+        ...
+
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
         """Up to `count` instances there, all from the same user data. The same machine, placement and count again give the same
         instances. When it raises, it has left nothing."""
+        ...
+
+    def settle(self, instances: Sequence[Instance]) -> None:
+        """Their runners are online: what was there only to make them, and may be read, goes. What cannot go yet goes with them."""
         ...
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:

@@ -20,14 +20,20 @@ from rich.table import Table
 
 from runner_action import console
 from runner_action.cli import signals
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.jobs import Job
 from runner_action.sandbox.systemd import die_with_parent
 from runner_action.sandbox.world import World
 
 LABEL = "cml-demo"
 IDLE_SECONDS = 3
-NOTICE_SECONDS = 120
+CLOUDS = {
+    ProviderName.AWS: ("EC2", 120, "EC2 terminates the instance that powered itself off", "instance terminated"),
+    ProviderName.AZURE: ("Azure", 30, "Azure deletes the resource group, as the machine has asked for that", "resource group deleted"),
+    ProviderName.GCP: ("Compute Engine", 30, "Compute Engine deletes the instance, which has asked for that", "instance deleted"),
+    ProviderName.KUBERNETES: ("The cluster", 60, "The pod has ended, and with it all that cost; its log stays for five minutes", "Job complete"),
+}
+"""Its name, the seconds of its notice, and how its machines end."""
 PATIENCE = 40.0
 RUNNERS_OWN = re.compile(r"/jobs/(request|\d+|\d+/trace)$")
 """What gitlab-runner says all the time; GitHub's runner has a language of its own."""
@@ -42,6 +48,7 @@ class Story:
         self.steps: list[tuple[str, float, float]] = []
         self.told = ""
         self._run = world.forge.queue_run()
+        self.title, self.notice, self.ending, self.ended = CLOUDS[world.provider]
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
@@ -54,16 +61,16 @@ class Story:
 
     def play(self) -> None:
         """A pipeline of two jobs, as in the README: one launches a machine, the other needs it."""
-        forge, ec2 = self.world.forge, self.world.ec2
+        forge = self.world.forge
         forge.add_job(self._run, "launch", ["hosted"], hosted=self._launch)
         # The first time it lasts, to be interrupted.
         work = "true" if self.single else f"mkdir {self.world.folder}/first 2>/dev/null && sleep 60; echo training"
         forge.add_job(self._run, "train", [LABEL], 1.5, work, needs=["launch"])
         first = self._machine(1)
         if not self.single:
-            with self.step(f"EC2 takes the spot machine in {NOTICE_SECONDS} s: the agent ends the job and restarts what is needed", "restarted by the agent"):
+            with self.step(f"{self.title} takes the spot machine in {self.notice} s: the agent ends the job, and restarts it", "restarted by the agent"):
                 self._wait_for_stage(first, "job-started")
-                self.world.metadata.notice(first, NOTICE_SECONDS)
+                self.world.interrupt(first, self.notice)
                 forge.wait(lambda: self._try("launch", 2), "the launch job to be started again", PATIENCE)
             self._machine(2)
         job = self._job("train", 1 if self.single else 2)
@@ -73,11 +80,11 @@ class Story:
             raise AssertionError(f"the job ended with {job.conclusion} on {job.runner_name}")
         if not self.single:
             with self.step(f"Idle for {IDLE_SECONDS} s, as idle-timeout says", "idle timeout reached"):
-                self._wait_for_stage(list(ec2.living)[-1], "leaving")
+                self._wait_for_stage(list(self.world.machines.living)[-1], "leaving")
         with self.step("Leaving: off the forge's list, then power off", "runner deregistered"):
             forge.wait(lambda: not forge.seats(), "the runner to be off the list", PATIENCE)
-        with self.step("EC2 ends the instance that powered itself off", "instance terminated"):
-            forge.wait(lambda: not ec2.alive(), "the instance to end", PATIENCE)
+        with self.step(self.ending, self.ended):
+            forge.wait(lambda: not self.world.cloud.alive(), "the instance to end", PATIENCE)
 
     def _machine(self, number: int) -> str:
         """The launch job, that many times begun, brings a machine, and the training job is taken. Returns the instance."""
@@ -92,7 +99,7 @@ class Story:
         with self.step(f"A job with label {LABEL} is waiting for a runner", "job taken by the runner"):
             job = self._job("train", number)
             forge.wait(lambda: job.runner_name, "the job to be taken", PATIENCE)
-        instance = list(self.world.ec2.living)[-1]
+        instance = list(self.world.machines.living)[-1]
         self.screen.print(f"  job [cyan]{job.name} {job.id}[/cyan] runs on [cyan]{job.runner_name}[/cyan], instance [cyan]{instance}[/cyan]")
         return instance
 
@@ -100,7 +107,8 @@ class Story:
         """The launch job, on one of the forge's own machines: the launcher as a process, told all by its environment."""
         folder = self.world.folder / f"job-{job.id}"
         folder.mkdir()
-        words = ["--cloud=aws", f"--labels={LABEL}", f"--idle-timeout={IDLE_SECONDS}", *(["--single"] if self.single else ["--cloud-spot"])]
+        words = [f"--cloud={self.world.provider}", f"--labels={LABEL}", f"--idle-timeout={IDLE_SECONDS}", "--first-job-timeout=60"]
+        words += ["--single"] if self.single else ["--cloud-spot"]
         environ = {"PATH": os.environ["PATH"], **self.world.job_environ(job.run_id, job.id, job.name, job.attempt, job.runner_name)}
         command = [sys.executable, "-m", "runner_action", "launch", *words]
         # The child's last word is for whoever looks into a failure.
@@ -122,7 +130,7 @@ class Story:
 
     def _wait_for_stage(self, instance_id: str, stage: str) -> None:
         def said() -> bool:
-            return any(line["stage"] == stage for line in console.said(self.world.ec2.console(instance_id)))
+            return any(line["stage"] == stage for line in console.said(self.world.machines.console(instance_id)))
 
         self.world.forge.wait(said, f"the machine to say {stage}", PATIENCE)
 
@@ -136,12 +144,12 @@ class Story:
             before, long = int(40 * start / total), max(1, int(40 * (end - start) / total))
             table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * long, style="cyan")
         self.screen.print(table)
-        self.screen.print("EC2 was asked: " + ", ".join(self.world.ec2.actions()))
+        self.screen.print(f"{self.title} was asked: " + ", ".join(self.world.cloud.actions()))
         server = self.world.server
         told = [f"{method} …{path.removeprefix(server.api)} {status}" for method, path, status in server.requests if not RUNNERS_OWN.search(path)]
         self.screen.print(f"{'GitHub' if self.world.kind is ForgeName.GITHUB else 'GitLab'} was asked: " + ", ".join(told))
-        for instance_id in self.world.ec2.living:
-            stages = " → ".join(str(line["stage"]) for line in console.said(self.world.ec2.console(instance_id)) if line["stage"] != "runner")
+        for instance_id in self.world.machines.living:
+            stages = " → ".join(str(line["stage"]) for line in console.said(self.world.machines.console(instance_id)) if line["stage"] != "runner")
             self.screen.print(f"The machine {instance_id} said: {stages}")
 
 
@@ -149,10 +157,11 @@ def main(words: Sequence[str]) -> int:
     """0: the story went as told and nothing is left."""
     parser = argparse.ArgumentParser(prog="cml-runner sandbox", description="Plays the whole story on this machine, without any account.")
     parser.add_argument("--forge", choices=[name.value for name in ForgeName], default=ForgeName.GITHUB.value, help="whose jobs they are")
+    parser.add_argument("--cloud", choices=[name.value for name in CLOUDS], default=ProviderName.AWS.value, help="whose machines they are")
     parser.add_argument("--single", action="store_true", help="a runner for one job, that nothing interrupts")
     given = parser.parse_args(list(words))
     screen = Console(highlight=False)
-    with signals(), World(given.forge) as world:
+    with signals(), World(given.forge, given.cloud) as world:
         story, whole = Story(world, screen, given.single), False
         try:
             story.play()
@@ -163,7 +172,7 @@ def main(words: Sequence[str]) -> int:
         left, ever = _left(world), world.forge.ever
     verdict = "no runner, no instance and no process is left" if not left else "LEFT: " + ", ".join(left)
     mark = "✓" if whole and not left else "✗"
-    screen.print(f"[bold]{mark} Runners registered: {len(ever)}. Instances made: {len(world.ec2.living)}. Now {verdict}.[/bold]")
+    screen.print(f"[bold]{mark} Runners registered: {len(ever)}. Instances made: {len(world.machines.living)}. Now {verdict}.[/bold]")
     return 0 if whole and not left else 1
 
 

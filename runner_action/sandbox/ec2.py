@@ -10,14 +10,11 @@ import io
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 from xml.sax.saxutils import escape
@@ -31,6 +28,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from runner_action.sandbox import fleet
+from runner_action.sandbox.machines import Machines
 
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
@@ -52,27 +50,11 @@ class Refusal:
 
 
 @dataclass
-class Living:
-    """An instance's process."""
-
-    process: subprocess.Popen[bytes]
-    console: Path
-    region: str
-
-
-@dataclass
 class FakeEC2:
-    """`folder` holds the machines; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life.
-    `machine`: the command whose process is the instance of an id, with its folder; its output is the console, SIGTERM the power button."""
+    """Its instances are `machines`."""
 
-    folder: Path
-    python: str = sys.executable
-    timer_factor: float = 1.0
-    boots: bool = True
+    machines: Machines
     host: str = "127.0.0.1"
-    machine: Callable[[str, Path], Sequence[str]] | None = None
-    metadata: Callable[[str], str] = lambda _: ""
-    """The metadata service's address, by instance."""
     calls: list[Form] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     delays: dict[str, float] = field(default_factory=dict)
@@ -84,11 +66,12 @@ class FakeEC2:
     """A fleet that is asked for again is the same, but its instances are not listed a second time."""
     decoded: str = "{}"
     """What the token service reads in an encoded reason."""
-    living: dict[str, Living] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._tokens: dict[str, tuple[Form, Answer]] = {}
+        self._regions: dict[str, str] = {}
+        """Of machines."""
         self._lock = threading.RLock()
         self._closed = threading.Event()
         get_backend("ec2").reset()
@@ -124,14 +107,14 @@ class FakeEC2:
             return self._create(environ, form, region)
         if action == "DecodeAuthorizationMessage":
             return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
-        if action == "GetConsoleOutput" and form.get("InstanceId") in self.living:
-            return _console(form["InstanceId"], self.console(form["InstanceId"]))
+        if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
+            return _console(form["InstanceId"], self.machines.console(form["InstanceId"]))
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
             return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
         answer = self._ask_moto(environ, body)
         if action == "TerminateInstances" and answer[0].startswith("200"):
             for key in (key for key in form if key.startswith("InstanceId.")):
-                self._end(form[key])
+                self.machines.end(form[key])
         return answer
 
     def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
@@ -177,8 +160,7 @@ class FakeEC2:
         for instance in sorted(set(self._instances(region)) - known):
             if spot == "spot":
                 self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
-            if self.boots:
-                self._boot(instance, region)
+            self._boot(instance, region)
         return answer
 
     def _create_fleet(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
@@ -237,46 +219,23 @@ class FakeEC2:
         return {instance.id: instance for reservation in reservations for instance in list(reservation.instances)}
 
     def _boot(self, instance_id: str, region: str) -> None:
-        place = self.folder / instance_id
-        (place / "root").mkdir(parents=True)
         stored = self._instances(region)[instance_id].user_data
-        user_data = base64.b64decode(stored.as_bytes()) if stored else b""
-        (place / "user-data").write_bytes(user_data)
-        (place / "user-data").chmod(0o600)
-        argv = (self.machine or self._local_machine)(instance_id, place)
-        with (place / "console.log").open("wb") as console:
-            process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
-        self.living[instance_id] = Living(process, place / "console.log", region)
-
-    def _local_machine(self, instance_id: str, place: Path) -> list[str]:
-        own = [str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor), self.metadata(instance_id)]
-        return [sys.executable, "-m", "runner_action.sandbox.machine", *own]
-
-    def _end(self, instance_id: str) -> None:
-        """The power button: the machine has a few seconds, then it is gone."""
-        if instance_id in self.living:
-            self.living[instance_id].process.terminate()
+        self._regions[instance_id] = region
+        self.machines.boot(instance_id, base64.b64decode(stored.as_bytes()) if stored else b"")
 
     def _watch(self) -> None:
         """A machine that powers itself off is terminated, for so was it made."""
         while not self._closed.wait(0.05):
-            for instance_id, living in list(self.living.items()):
-                if living.process.poll() is not None:
-                    instance = self._instances(living.region)[instance_id]
+            for instance_id, region in list(self._regions.items()):
+                if instance_id in self.machines.living and not self.machines.runs(instance_id):
+                    instance = self._instances(region)[instance_id]
                     if instance.state not in ("terminated", "shutting-down"):
                         instance.terminate()
-
-    def console(self, instance_id: str) -> str:
-        return self.living[instance_id].console.read_text("utf-8", "replace")
-
-    def root(self, instance_id: str) -> Path:
-        return self.folder / instance_id / "root"
 
     def alive(self) -> list[str]:
         """Instances that still cost money, or whose processes still run."""
         states = {key: one.state for region in list(get_backend("ec2")[ACCOUNT]) for key, one in self._instances(region).items()}
-        running = {key for key, one in self.living.items() if one.process.poll() is None}
-        return sorted(running | {key for key, state in states.items() if state not in ("terminated", "shutting-down")})
+        return sorted((self.machines.running() & set(self._regions)) | {key for key, state in states.items() if state not in ("terminated", "shutting-down")})
 
     def refuse(self, applies: Callable[[Form], bool], code: str, status: int = 400, message: str = "No.", times: int | None = None) -> None:
         self.refusals.append(Refusal(applies, code, status, message, times))
@@ -285,14 +244,6 @@ class FakeEC2:
         return [call["Action"] for call in self.calls]
 
     def close(self) -> None:
-        """Ends all machines, then the server."""
-        for instance_id in self.living:
-            self._end(instance_id)
-        for living in self.living.values():
-            try:
-                living.process.wait(15)
-            except subprocess.TimeoutExpired:
-                living.process.kill()
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()

@@ -5,24 +5,32 @@ Held to Google's own description by the tests, in what it takes and in what it s
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, request
 
+from runner_action.sandbox.gcp_iam import Tokens, implied
+from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.served import Served
 
-PROJECT = "octo-train"
+PROJECT, NUMBER = "octo-train", "314159265358"
 ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
 NOT_EVERYWHERE = {"g2-standard-4": ("us-east1-b", "us-east1-d"), "a3-highgpu-8g": ("us-west1-a",), "t2a-standard-4": ("us-east1-b",)}
 IMAGES = {
     ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"): ("ubuntu-2404-noble-amd64-v20261101", "X86_64", "10"),
     ("ubuntu-os-cloud", "ubuntu-2404-lts-arm64"): ("ubuntu-2404-noble-arm64-v20261101", "ARM64", "10"),
     ("deeplearning-platform-release", "common-cu129-ubuntu-2404-nvidia-580"): ("common-cu129-ubuntu-2404-nvidia-580-v20261105", "X86_64", "50"),
+    (PROJECT, "ours"): ("ours-20261101", "X86_64", "20"),
 }
 Json = dict[str, Any]
 
@@ -42,9 +50,11 @@ class Refusal:
 
 @dataclass
 class FakeGcp:
-    """`steps`: how often an operation is looked at before it is done."""
+    """`steps`: how often an operation is looked at before it is done. With `machines` its instances live, and every call has to say whose it is."""
 
     steps: int = 1
+    machines: Machines | None = None
+    metadata: FakeMetadata | None = None
     host: str = "127.0.0.1"
     instances: dict[tuple[str, str], Json] = field(default_factory=dict)
     firewalls: dict[str, Json] = field(default_factory=dict)
@@ -54,12 +64,17 @@ class FakeGcp:
     """Permissions that the caller has not, such as `compute.instances.create`."""
     asked: list[str] = field(default_factory=list)
     """Permissions that were needed so far."""
+    calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.app = Flask("compute")
         self._ids, self._lock = itertools.count(4_000_000_000_000_000_001), threading.RLock()
         self._left: dict[str, int] = {}
         self._by_request: dict[str, str] = {}
+        self._born: dict[str, float] = {}
+        self._to_delete: set[str] = set()
+        """Ids of machines whose processes are to end first."""
+        self._closed = threading.Event()
         base = "/compute/v1/projects/<project>"
         for rule, method, permission, view in (
             ("/global/images/family/<family>", "GET", "compute.images.getFromFamily", self._family),
@@ -72,28 +87,43 @@ class FakeGcp:
             ("/zones/<zone>/instances/<name>", "DELETE", "compute.instances.delete", self._delete),
             ("/zones/<zone>/instances/<name>/serialPort", "GET", "compute.instances.getSerialPortOutput", self._serial),
             ("/zones/<zone>/operations/<name>", "GET", "compute.zoneOperations.get", self._operation),
+            ("/global/firewalls", "GET", "compute.firewalls.list", self._rules),
             ("/global/firewalls", "POST", "compute.firewalls.create", self._open),
             ("/global/firewalls/<name>", "DELETE", "compute.firewalls.delete", self._close),
         ):
             self.app.add_url_rule(base + rule, permission, self._guarded(permission, view), methods=[method])
+        self.tokens = Tokens(self.app)
         self.served = Served(self.app, "/compute/v1", host=self.host)
         self.url = self.served.url
+        if self.machines:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def actions(self) -> list[str]:
+        """What it was asked: resource and verb."""
+        return list(self.calls)
 
     def close(self) -> None:
+        self._closed.set()
         self.served.close()
 
     def reset(self) -> None:
         """As new, at the same address."""
-        for held in (self.instances, self.firewalls, self.operations, self.refusals, self.denied, self.asked, self.served.faults, self._left, self._by_request):
+        asked = (self.denied, self.asked, self.calls, self.refusals, self.served.faults)
+        for held in (self.instances, self.firewalls, self.operations, self._left, self._by_request, *asked):
             held.clear()
         self.steps = 1
 
     def refuse(self, code: str, status: int = 0, applies: Callable[[Json, str], bool] = lambda _body, _zone: True, **more: Any) -> None:
         self.refusals.append(Refusal(applies, code, status, **more))
 
-    @property
     def alive(self) -> list[str]:
+        """Instances that still cost money: a stopped one has its disk."""
         return sorted(name for _, name in self.instances)
+
+    @property
+    def key(self) -> dict[str, str]:
+        """Of the launcher's account."""
+        return self.tokens.key(self.url, PROJECT)
 
     # --- answers
 
@@ -101,11 +131,16 @@ class FakeGcp:
         def answer(project: str, **path: str) -> Any:
             if fault := self.served.fault():
                 return fault
-            self.asked.append(permission)
-            if project != PROJECT and not permission.startswith("compute.images"):
+            if self.machines and (refused := self.tokens.refusal()):
+                reason, message, status = refused
+                return error(status, reason, message)
+            self.calls.append(permission.removeprefix("compute."))
+            if project not in (PROJECT, NUMBER) and not permission.startswith("compute.images"):
                 return error(404, "notFound", f"The resource 'projects/{project}' was not found")
-            if permission in self.denied:
-                return error(403, "forbidden", f"Required '{permission}' permission for 'projects/{project}'")
+            needed = [permission, *implied(permission, request.get_json(silent=True) or {}, PROJECT)] if project in (PROJECT, NUMBER) else []
+            self.asked += needed
+            if missing := next((one for one in needed if one in self.denied), None):
+                return error(403, "forbidden", f"Required '{missing}' permission for 'projects/{project}'")
             with self._lock:
                 told = view(**({"project": project} if permission.startswith("compute.images") else {}), **path)
             return self.served.fault(late=True) or told
@@ -178,6 +213,8 @@ class FakeGcp:
         made = {"kind": "compute#instance", "id": str(next(self._ids)), "creationTimestamp": "2026-11-23T12:00:00.000-00:00", "status": "RUNNING"}
         where = {"zone": self._url(f"zones/{zone}"), "machineType": self._url(body["machineType"]), "networkInterfaces": interfaces}
         self.instances[zone, body["name"]] = {**body, **made, **where}
+        if self.machines:
+            self._boot(made["id"], zone, body)
 
     def _begin(self, zone: str, kind: str, name: str, refusal: Refusal | None = None) -> Json:
         number = str(next(self._ids))
@@ -220,26 +257,78 @@ class FakeGcp:
         key = self._found(zone, name)
         if not key:
             return error(404, "notFound", f"The resource '{name}' was not found")
-        del self.instances[key]
+        if self.machines:
+            self._end(self.instances[key]["id"])
+        else:
+            del self.instances[key]
         return self._begin(zone, "delete", key[1])
 
     def _serial(self, zone: str, name: str) -> Any:
-        if not self._found(zone, name):
+        key = self._found(zone, name)
+        if not key:
             return error(404, "notFound", f"The resource '{name}' was not found")
+        number = self.instances[key]["id"]
+        lives = self.machines and number in self.machines.living
         return {
             "kind": "compute#serialPortOutput",
-            "contents": "Booting",
+            "contents": self.machines.console(number) if self.machines and lives else "Booting",
             "start": "0",
             "next": "7",
             "selfLink": self._url(f"zones/{zone}/instances/{name}/serialPort"),
         }
 
+    # --- machines
+
+    def _boot(self, number: str, zone: str, body: Json) -> None:
+        """The machine is told of itself what Google's metadata service tells: of its service account only if it has one."""
+        assert self.machines
+        assert self.metadata
+        about = {"instance/id": number, "instance/name": body["name"], "instance/zone": f"projects/{NUMBER}/zones/{zone}", "project/project-id": PROJECT}
+        for account in body.get("serviceAccounts", ()):
+            about["instance/service-accounts/default/token"] = json.dumps(self.tokens.issue(account["scopes"]))
+        self.metadata.fate(number).about = about
+        given = {item["key"]: item["value"] for item in body["metadata"]["items"]}
+        self._born[number] = time.monotonic()
+        self.machines.boot(number, base64.b64decode(given["user-data"]))
+
+    def _end(self, number: str) -> None:
+        assert self.machines
+        self._to_delete.add(number)
+        self.machines.end(number)
+
+    def _watch(self) -> None:
+        """A machine that powers itself off is stopped, and stays; Google deletes one that was told to, and one that has run for long enough."""
+        assert self.machines
+        while not self._closed.wait(0.05):
+            with self._lock:
+                for key, one in list(self.instances.items()):
+                    number, longest = one["id"], one["scheduling"].get("maxRunDuration", {}).get("seconds")
+                    if self.machines.runs(number):
+                        if longest and time.monotonic() - self._born[number] > float(longest) * self.machines.timer_factor:
+                            self._end(number)
+                    elif number in self._to_delete:
+                        del self.instances[key]
+                    elif number in self.machines.living:
+                        one["status"] = "TERMINATED"
+
+    # --- firewall rules
+
     def _open(self) -> Any:
         body: Json = request.get_json()
         if body["name"] in self.firewalls:
             return error(409, "alreadyExists", f"The resource '{body['name']}' already exists")
-        self.firewalls[body["name"]] = body
+        self.firewalls[body["name"]] = {
+            **body,
+            "kind": "compute#firewall",
+            "id": "1",
+            "creationTimestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
         return {"kind": "compute#operation", "id": "1", "name": "operation-1", "operationType": "insert", "status": "RUNNING"}
+
+    def _rules(self) -> Json:
+        wanted = re.findall(r'description = "([^"]+)"', request.args.get("filter", ""))
+        items = [one for one in self.firewalls.values() if not wanted or one["description"] in wanted]
+        return {"kind": "compute#firewallList", "id": "rules", "items": items, "selfLink": self._url("global/firewalls")}
 
     def _close(self, name: str) -> Any:
         if not self.firewalls.pop(name, None):

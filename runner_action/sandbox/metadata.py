@@ -1,5 +1,5 @@
-"""The metadata services of EC2, Google Cloud and Azure, as far as they tell a machine of its end. One server; a machine's address
-holds its id.
+"""The metadata services of EC2, Google Cloud and Azure, as far as they tell a machine of its end and of itself. One server; a
+machine's address holds its id.
 
 From the vendors' pages: EC2 wants a session token got by PUT; Google wants its header and answers a hanging question when the
 value changes; Azure wants its header, and takes an acknowledgement by POST.
@@ -27,6 +27,8 @@ class Fate:
     rebalance: bool = False
     acknowledged: list[str] = field(default_factory=list)
     asked: int = 0
+    about: dict[str, str] = field(default_factory=dict)
+    """What Google's service tells a machine of itself, by path; what Azure's does, by identity or `azure`."""
 
 
 class FakeMetadata:
@@ -42,6 +44,9 @@ class FakeMetadata:
         app.add_url_rule("/<machine>/latest/api/token", "token", self._token, methods=["PUT"])
         app.add_url_rule("/<machine>/latest/meta-data/<path:what>", "ec2", self._ec2)
         app.add_url_rule("/<machine>/computeMetadata/v1/instance/preempted", "gcp", self._gcp)
+        app.add_url_rule("/<machine>/computeMetadata/v1/<path:what>", "about", self._about)
+        app.add_url_rule("/<machine>/metadata/instance/compute", "instance", self._instance)
+        app.add_url_rule("/<machine>/metadata/identity/oauth2/token", "identity", self._instance)
         app.add_url_rule("/<machine>/metadata/scheduledevents", "azure", self._azure, methods=["GET", "POST"])
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -92,6 +97,18 @@ class FakeMetadata:
                 while fate.ends is None and time.monotonic() < end:
                     self._changed.wait(0.1)
         return "TRUE" if fate.ends else "FALSE"
+
+    def _about(self, machine: str, what: str) -> Any:
+        if request.headers.get("Metadata-Flavor") != "Google":
+            return "", 403
+        return self.fate(machine).about.get(what) or ("", 404)
+
+    def _instance(self, machine: str) -> Any:
+        """Of Azure: about itself, or a token of one of its identities."""
+        if request.headers.get("Metadata") != "true" or not request.args.get("api-version"):
+            return {"error": "Bad request"}, 400
+        found = self.fate(machine).about.get(request.args.get("msi_res_id", "azure"))
+        return found or ({"error": "invalid_request", "error_description": "Identity not found"}, 400)
 
     def _azure(self, machine: str) -> Any:
         if request.headers.get("Metadata") != "true" or not request.args.get("api-version"):

@@ -23,6 +23,7 @@ class Fault:
     times: int
     body: Mapping[str, object]
     late: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,15 +48,19 @@ class Served:
         self._server.shutdown()
         self._server.server_close()
 
-    def fail(self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None, *, late: bool = False) -> None:
-        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late))
+    def fail(
+        self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None, *, late: bool = False, **headers: str
+    ) -> None:
+        """`headers` with _ for -."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late, named))
 
     def fault(self, *, late: bool = False) -> Any:
         """The answer to a request that has to fail; None for others."""
         for fault in self.faults:
             if fault.times > 0 and fault.late is late and fault.method == request.method and fault.path.search(request.path):
                 fault.times -= 1
-                return dict(fault.body), fault.status
+                return dict(fault.body), fault.status, dict(fault.headers)
         return None
 
     def _record(self, response: Response) -> Response:

@@ -201,4 +201,6 @@ class Systemd:
     def environment(self) -> dict[str, str]:
         """Nothing of the parent's. Jobs may be root: the sandbox makes no users."""
         path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": self._metadata}
+        bundle = self._root / "etc/ssl/certs/ca-certificates.crt"
+        trusted = {"SSL_CERT_FILE": str(bundle)} if bundle.exists() else {}
+        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": self._metadata, **trusted}

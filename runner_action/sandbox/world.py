@@ -1,19 +1,27 @@
-"""The embedded world: a GitHub, a GitLab, one EC2, their machines, in one temporary folder, gone without a trace when it closes."""
+"""The embedded world: a GitHub, a GitLab, a cloud of each kind, their machines, in one temporary folder, gone without a trace when it closes."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, ProviderName
+from runner_action.sandbox.azure import FakeAzure
+from runner_action.sandbox.azure_entra import CLIENT, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.jobs import Forge
+from runner_action.sandbox.kubernetes import FakeKubernetes
+from runner_action.sandbox.kubernetes_nodes import Node
+from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.systemd import descendants
 
@@ -21,13 +29,25 @@ TOKEN = "canary-admin-token"
 KEY = "canary-secret-access-key"
 
 
+def pod_command(python: str, factor: float, _pod: str, place: Path) -> list[str]:
+    """Whose process is a pod."""
+    return [sys.executable, "-m", "runner_action.sandbox.pod", str(place), python, str(factor)]
+
+
+def nodes() -> list[Node]:
+    """As in a managed cluster: a pool of its own for spot nodes, with the taint that its vendor puts on them."""
+    spot = {"key": "kubernetes.azure.com/scalesetpriority", "value": "spot", "effect": "NoSchedule"}
+    return [Node("node-1"), Node("spot-1", labels={spot["key"]: spot["value"]}, taints=[spot])]
+
+
 class World:
     """`with World() as world:`; launch with the variables of `world.environ()`, or of `world.job_environ()` as a job does. `forge`: whose
-    repository it is all about. `host`: where all of it is served; `machine`: as in FakeEC2."""
+    repository it is all about; `cloud`: whose machines. `host`: where all of it is served; the others as in Machines."""
 
     def __init__(
         self,
         forge: str = ForgeName.GITHUB,
+        cloud: str = ProviderName.AWS,
         *,
         python: str = sys.executable,
         timer_factor: float = 1.0,
@@ -40,8 +60,13 @@ class World:
         self.github = FakeGitHub(tokens={TOKEN: "admin", "canary-readonly-token": "readonly"}, host=host)
         self.gitlab = FakeGitLab(tokens={TOKEN: ["api"], "canary-readonly-token": ["read_api"]}, prefix="/git", host=host)
         self.metadata = FakeMetadata()
-        machines = self.folder / "machines"
-        self.ec2 = FakeEC2(machines, python=python, timer_factor=timer_factor, boots=boots, host=host, machine=machine, metadata=self.metadata.url)
+        self.provider = ProviderName(cloud)
+        alive = partial(pod_command, python, timer_factor) if self.provider is ProviderName.KUBERNETES else None
+        self.machines = Machines(self.folder / "machines", python, timer_factor, boots, machine or alive, self.metadata.url)
+        self.ec2 = FakeEC2(self.machines, host=host)
+        self.gcp = FakeGcp(machines=self.machines, metadata=self.metadata, host=host)
+        self.azure = self._azure(host) if self.provider is ProviderName.AZURE else None
+        self.kubernetes = FakeKubernetes(self.machines, host, 3 * timer_factor, nodes=nodes()) if self.provider is ProviderName.KUBERNETES else None
 
     @property
     def server(self) -> FakeGitHub | FakeGitLab:
@@ -51,6 +76,22 @@ class World:
     def forge(self) -> Forge:
         """Its memory: runners, jobs."""
         return self.server.forge
+
+    def _azure(self, host: str) -> FakeAzure:
+        """Over TLS, by an authority that the launcher is told of and the machines' image trusts."""
+        import trustme
+
+        authority = trustme.CA()
+        issued, files = authority.issue_cert(host), [self.folder / name for name in ("certificate.pem", "key.pem", "authority.pem")]
+        issued.private_key_and_cert_chain_pem.write_to_path(str(files[0]))
+        issued.private_key_pem.write_to_path(str(files[1]))
+        authority.cert_pem.write_to_path(str(files[2]))
+        self.machines.trusted = authority.cert_pem.bytes()
+        return FakeAzure((str(files[0]), str(files[1])), machines=self.machines, metadata=self.metadata, host=host)
+
+    @property
+    def cloud(self) -> FakeEC2 | FakeGcp | FakeAzure | FakeKubernetes:
+        return self.azure or self.kubernetes or (self.gcp if self.provider is ProviderName.GCP else self.ec2)
 
     def environ(self) -> dict[str, str]:
         """What a launch in this world needs to know."""
@@ -68,16 +109,34 @@ class World:
         return {**self._secrets(), **job, **where}
 
     def _secrets(self) -> dict[str, str]:
+        if self.provider is ProviderName.GCP:
+            key = json.dumps(self.gcp.key)
+            return {"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": self.gcp.url, "GOOGLE_APPLICATION_CREDENTIALS_DATA": key, "REPO_TOKEN": TOKEN}
+        if self.kubernetes:
+            return {"KUBERNETES_CONFIGURATION": self.kubernetes.kubeconfig, "REPO_TOKEN": TOKEN}
+        if self.azure:
+            ids = {"AZURE_CLIENT_ID": CLIENT, "AZURE_TENANT_ID": TENANT, "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION, "AZURE_CLIENT_SECRET": SECRET}
+            where = {"AZURE_AUTHORITY_HOST": self.azure.url, "AZURE_RESOURCE_MANAGER_ENDPOINT": self.azure.url}
+            return {**ids, **where, "REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"), "REPO_TOKEN": TOKEN}
         return {"AWS_ENDPOINT_URL": self.ec2.url, "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": KEY, "REPO_TOKEN": TOKEN}
+
+    def interrupt(self, instance: str, seconds: float) -> None:
+        """Its cloud takes an instance in so many seconds. To a pod that is an eviction, whatever is behind it."""
+        if self.kubernetes:
+            name = json.loads((self.machines.folder / instance / "user-data").read_bytes())["pod"]["metadata"]["name"]
+            self.kubernetes.evict(name, int(seconds))
+        else:
+            self.metadata.notice(instance, seconds)
 
     def left(self) -> list[str]:
         """What must not be left at the end of a story: runners, instances, processes."""
         runners = [f"runner {seat.name}" for server in (self.github, self.gitlab) for seat in server.forge.seats()]
-        return runners + [f"instance {instance}" for instance in self.ec2.alive()]
+        rules = [f"firewall rule {rule}" for rule in self.gcp.firewalls]
+        return runners + [f"instance {instance}" for cloud in (self.ec2, self.gcp, self.azure, self.kubernetes) if cloud for instance in cloud.alive()] + rules
 
     def processes(self) -> list[int]:
         """Of all machines, the supervisors included."""
-        pids = [living.process.pid for living in self.ec2.living.values() if living.process.poll() is None]
+        pids = [self.machines.living[instance].process.pid for instance in self.machines.running()]
         return [*pids, *(below for pid in pids for below in descendants(pid))]
 
     def __enter__(self) -> World:
@@ -87,7 +146,12 @@ class World:
         self.close()
 
     def close(self) -> None:
+        self.machines.close()
         self.ec2.close()
+        self.gcp.close()
+        for cloud in (self.azure, self.kubernetes):
+            if cloud:
+                cloud.close()
         self.github.close()
         self.gitlab.close()
         self.metadata.close()

@@ -54,6 +54,23 @@ def test_with_docker_jobs_run_in_containers(tmp_path: Path) -> None:
     assert text.endswith('executor = "docker"\nenvironment = []\n[runners.docker]\nimage = "ubuntu:24.04"\nvolumes = ["/cache", "/data:/data:ro"]\n')
 
 
+def test_in_a_pod_that_may_make_others_jobs_are_pods(tmp_path: Path) -> None:
+    one = forge(tmp_path, cloud="kubernetes")
+    one._env["CML_RUNNER_NAMESPACE"] = "runners"
+    told = one.config(docker=False)
+    assert (told["executor"], told["kubernetes"]) == ("kubernetes", {"namespace": "runners", "image": "ubuntu:24.04"})
+    assert '[runners.kubernetes]\nnamespace = "runners"\n' in gitlab.toml(told)
+
+
+def test_the_docker_beside_a_pod_has_no_gpu_of_its_node(tmp_path: Path) -> None:
+    device = tmp_path / "bus/pci/devices/0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "class").write_text("0x030200\n")
+    assert forge(tmp_path).config(docker=True, sysfs=tmp_path)["docker"]["gpus"] == "all"
+    assert "gpus" not in forge(tmp_path, cloud="kubernetes").config(docker=True, sysfs=tmp_path)["docker"]
+
+
 def test_docker_that_does_not_answer_is_no_docker(tmp_path: Path) -> None:
     docker(tmp_path, 1)
     assert 'executor = "shell"' in written(forge(tmp_path), tmp_path)

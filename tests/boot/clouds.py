@@ -116,7 +116,7 @@ class MetadataService:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.asked.append((environ["REQUEST_METHOD"], path))
-        if any(part in path for part in ("/api/token", "/spot/", "/events/", "/preempted", "/scheduledevents")):
+        if any(part in path for part in ("/api/token", "/spot/", "/events/", "/preempted", "/scheduledevents", "/instance/compute", "/metadata/identity/")):
             return self.notices.app({**environ, "PATH_INFO": f"/{self.guest.id}{path}"}, start)
         return self._app(environ, start)
 
@@ -158,8 +158,11 @@ class MetadataService:
         if request.headers.get("Metadata-Flavor") != "Google":
             return "", 403
         given = {"user-data": base64.b64encode(self.guest.user_data).decode(), "user-data-encoding": "base64"}
-        instance = {"id": 4520031799277581759, "zone": "projects/1/zones/us-west1-b", "hostname": f"{self.guest.id}.c.train.internal", "attributes": given}
-        found: Any = {"instance": {**instance, "guest-attributes": {}}, "project": {"attributes": {}, "project-id": "train"}}
+        about = self.notices.fate(self.guest.id).about
+        if path in about:
+            return Response(about[path], headers={"Metadata-Flavor": "Google"}, content_type="application/json")
+        instance = {"id": int(self.guest.id), "zone": about["instance/zone"], "hostname": f"{about['instance/name']}.c.train.internal", "attributes": given}
+        found: Any = {"instance": {**instance, "guest-attributes": {}}, "project": {"attributes": {}, "project-id": about["project/project-id"]}}
         for part in path.strip("/").split("/"):
             found = found.get(part) if isinstance(found, dict) else None
         if found is None:

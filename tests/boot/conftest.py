@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, ProviderName
 from tests.boot.image import RELEASES, image
 from tests.boot.lab import Lab, prepare, uptimes
 from tests.e2e.engine import Missing
@@ -31,6 +31,11 @@ def forge(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", ForgeName.GITHUB))
 
 
+@pytest.fixture
+def cloud(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", ProviderName.AWS))
+
+
 def releases(item: pytest.Item) -> set[str]:
     """Which images a test boots."""
     given = getattr(item, "callspec", None)
@@ -38,8 +43,8 @@ def releases(item: pytest.Item) -> set[str]:
 
 
 @pytest.fixture
-def lab(release: str, forge: str, record_property: Callable[[str, object], None]) -> Iterator[Lab]:
-    opened = Lab(image(release)).open(forge)
+def lab(release: str, forge: str, cloud: str, record_property: Callable[[str, object], None]) -> Iterator[Lab]:
+    opened = Lab(image(release)).open(forge, cloud)
     yield opened
     record_property("uptimes", uptimes(opened.console()))
     opened.close()

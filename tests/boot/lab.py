@@ -7,14 +7,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner_action import console
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.world import World
-from tests.boot.clouds import SERVICE, WIRE_SERVER, Guest, MetadataService, ec2_options
+from tests.boot.clouds import SERVICE, WIRE_SERVER, Guest, MetadataService, azure_disc, azure_options, ec2_options, gce_options
 from tests.boot.image import Image, image
 from tests.boot.vm import QEMU
 from tests.e2e.engine import Missing, need, run
@@ -22,6 +22,8 @@ from tests.e2e.engine import Missing, need, run
 ADDRESS = "192.0.2.1"
 """Of the embedded world, for launcher and machine alike: RFC 5737, nobody's."""
 CLONE_NEWNET = 0x40000000
+OPTIONS = {ProviderName.AWS: ec2_options, ProviderName.AZURE: azure_options, ProviderName.GCP: gce_options}
+"""What QEMU is told to be."""
 
 
 def prepare(releases: Iterable[str]) -> None:
@@ -44,7 +46,7 @@ def prepare(releases: Iterable[str]) -> None:
 
 @dataclass
 class Lab:
-    """A world whose EC2 instances are virtual machines of `image`."""
+    """A world whose instances are virtual machines of `image`."""
 
     image: Image
     rewrite: Callable[[bytes], bytes] = lambda given: given
@@ -52,23 +54,37 @@ class Lab:
     world: World = field(init=False)
     service: MetadataService = field(init=False)
 
-    def open(self, forge: str = ForgeName.GITHUB) -> Lab:
-        self.world = World(forge, host=ADDRESS, machine=self.machine)
+    def open(self, forge: str = ForgeName.GITHUB, cloud: str = ProviderName.AWS) -> Lab:
+        self.world = World(forge, cloud, host=ADDRESS, machine=self.machine)
         self.world.forge.lost_after = 120  # an emulated processor is slow
         self.service = MetadataService(self.world.metadata)
         return self
 
     def machine(self, instance: str, place: Path) -> Sequence[str]:
         self.service.guest = Guest(instance, self.rewrite((place / "user-data").read_bytes()))
-        return command(self.image, ec2_options(instance))
+        options = OPTIONS[self.world.provider](instance)
+        if self.world.provider is ProviderName.AZURE:
+            files = {name: text.encode() for name, text in azure_disc(self.service.guest.user_data).items()}
+            options = [*options, *disc(place, "rd_rdfe_stable", files)]
+        return command(self.image, options)
 
     def console(self) -> str:
         """Of the newest machine, as a person sees it."""
-        return self.world.ec2.console(list(self.world.ec2.living)[-1]).replace("\r", "") if self.world.ec2.living else ""
+        return self.world.machines.console(list(self.world.machines.living)[-1]).replace("\r", "") if self.world.machines.living else ""
 
     def close(self) -> None:
         self.world.close()
         self.service.close()
+
+
+def disc(folder: Path, label: str, files: Mapping[str, bytes]) -> list[str]:
+    """QEMU's options for a CD of these files."""
+    inside = folder / "inside"
+    inside.mkdir()
+    for name, content in files.items():
+        (inside / name).write_bytes(content)
+    run("genisoimage", "-quiet", "-output", str(folder / "disc"), "-volid", label, "-joliet", "-rock", str(inside))
+    return ["-cdrom", str(folder / "disc")]
 
 
 def command(image: Image, options: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--idle-timeout=10", "--labels=cml")
     assert launcher.wait(300) == 0, launcher.told + lab.console()
-    (instance,) = world.ec2.living
+    (instance,) = world.machines.living
     packed = brought(lab.service.guest.user_data)
     spec = "/var/lib/cml-runner/spec.json"
     names = " -o ".join(f"-name '{name}'" for name in OTHER_COPIES)
@@ -64,7 +64,7 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
     assert "refused" in told.pop("wire")
     assert set(told.values()) == {""}, told
     assert world.left() == []
-    assert world.ec2.living[instance].process.returncode == 0, "QEMU saw the machine power itself off"
+    assert world.machines.living[instance].process.returncode == 0, "QEMU saw the machine power itself off"
     console = lab.console()
     said = list(stages(console))
     assert said.index("agent") < said.index("downloaded") < said.index("configured") < said.index("online") < said.index("job-started")
@@ -113,7 +113,7 @@ def test_a_spot_notice_restarts_the_job_and_ends_the_machine(lab: Lab, tmp_path:
     train = world.forge.add_job(run, "train", ["cml"], 0, "sleep 100", needs=["launch"])
     world.forge.begin(run)
     until(lambda: "job-started" in lab.console(), "the job", 300, lab.console)
-    world.metadata.notice(next(iter(world.ec2.living)), 120)
+    world.metadata.notice(next(iter(world.machines.living)), 120)
     until(lambda: run.attempt == 2, "the restart", 60, lab.console)
     until(lambda: not world.ec2.alive(), "the end", 120, lab.console)
     assert train.conclusion == "failure"

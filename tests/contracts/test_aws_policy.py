@@ -82,7 +82,13 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(capsys: py
         assert statement["Sid"].isalnum()
 
 
-@pytest.mark.parametrize(("argv", "words"), [(["permissions"], "permissions aws"), (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants")])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["permissions"], "permissions aws` or `cml-runner permissions azure` or `cml-runner permissions gcp"),
+        (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants"),
+    ],
+)
 def test_what_it_does_not_know_is_told(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(argv, {}) == 2
     assert words in capsys.readouterr().err

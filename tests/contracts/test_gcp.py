@@ -4,7 +4,7 @@ refusal leads to, and that nothing is left."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -106,13 +106,13 @@ def test_a_machine_of_that_name_that_is_somebody_elses_stays(side: Side) -> None
     side.create(of=machine(key="theirs"))
     with pytest.raises(ConfigurationError, match="There is a machine cml-1 in us-east1-b that this launch has not made"):
         side.create(of=machine(key="ours"))
-    assert side.gcp.alive == ["cml-1"]
+    assert side.gcp.alive() == ["cml-1"]
 
 
 def test_a_lost_answer_makes_no_second_machine(side: Side) -> None:
     side.gcp.served.fail("POST", "/instances", 503, late=True)
     side.create()
-    assert side.gcp.alive == ["cml-1"]
+    assert side.gcp.alive() == ["cml-1"]
 
 
 def test_several_side_by_side(side: Side) -> None:
@@ -128,7 +128,32 @@ def test_some_of_several(side: Side) -> None:
     created = side.provider.create(side.ladder()[0], machine(), 5)
     assert len(created.instances) == 3
     assert isinstance(created.shortage, CapacityError)
-    assert len(side.gcp.alive) == 3
+    assert len(side.gcp.alive()) == 3
+
+
+# --- what earlier launches left
+
+
+def test_a_launch_deletes_what_has_stopped_and_old_rules_without_a_machine(side: Side) -> None:
+    key = side.request()
+    for name in ("cml-lives", "cml-stopped"):
+        side.create(of=machine(name))
+    side.gcp.instances["us-east1-b", "cml-stopped"]["status"] = "TERMINATED"
+    for name, day in (("cml-gone", "2026-11-20"), ("cml-lives", "2026-11-20"), ("cml-young", "2026-11-23"), ("theirs", "2026-11-20")):
+        text = "theirs" if name == "theirs" else "cml-runner: asked for by cloud-ssh-private"
+        made = {"kind": "compute#firewall", "id": "1", "creationTimestamp": f"{day}T00:00:00.000+00:00"}
+        side.gcp.firewalls[f"{name}-ssh"] = {"name": f"{name}-ssh", "description": text, "targetTags": [name], **made}
+    asked = replace(key, ssh_public_key="ssh-rsa AAAA")
+    fresh = provider(side.gcp)
+    fresh.create(fresh.resolve(fresh.plan(asked), asked)[0], machine("cml-new"))
+    assert side.gcp.alive() == ["cml-lives", "cml-new"]
+    assert sorted(side.gcp.firewalls) == ["cml-lives-ssh", "cml-new-ssh", "cml-young-ssh", "theirs-ssh"]
+
+
+def test_a_sweep_that_fails_is_no_failure_of_the_launch(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    side.gcp.denied.add("compute.instances.list")
+    assert side.create().alive
+    assert "compute.instances.list" in caplog.text
 
 
 # --- what is asked and made
@@ -136,12 +161,14 @@ def test_some_of_several(side: Side) -> None:
 
 def test_every_question_is_asked_once(side: Side) -> None:
     side.create()
-    assert sorted(set(side.gcp.asked) - {"compute.zoneOperations.get"}) == [
-        "compute.images.getFromFamily",
-        "compute.instances.create",
-        "compute.instances.get",
-        "compute.machineTypes.list",
-        "compute.zones.list",
+    calls = [call for call in side.gcp.calls if call != "zoneOperations.get"]
+    assert sorted(calls) == [
+        "images.getFromFamily",
+        "instances.create",
+        "instances.get",
+        "instances.list",  # what earlier launches left, while the machine is made
+        "machineTypes.list",
+        "zones.list",
     ]
 
 
@@ -275,7 +302,7 @@ def test_each_refusal_is_the_class_that_says_what_to_do_next(code: str, status: 
     with pytest.raises(kind, match=rf"creating e2-standard-8 on demand in us-east1-b: {code}: Words of Google\.") as caught:
         side.create()
     assert hint in caught.value.hint
-    assert side.gcp.alive == []
+    assert side.gcp.alive() == []
 
 
 def test_a_missing_right_to_the_service_account_is_told(side: Side) -> None:
@@ -297,7 +324,7 @@ def test_a_project_that_is_not_there_is_told(side: Side) -> None:
 def test_passing_faults_are_waited_out(path: str, side: Side) -> None:
     side.gcp.served.fail("POST" if path == "/instances$" else "GET", path, 503, times=3)
     side.create()
-    assert side.gcp.alive == ["cml-1"]
+    assert side.gcp.alive() == ["cml-1"]
 
 
 def test_an_operation_that_takes_long_is_followed(side: Side) -> None:

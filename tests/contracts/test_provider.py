@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -9,18 +10,26 @@ from pathlib import Path
 
 import boto3
 import pytest
-from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 
 from runner_action.model import Identity, Instance, Machine, Placement
 from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.base import Provider
 from runner_action.providers.gcp.client import GcpProvider
+from runner_action.providers.gcp.compute import Compute
+from runner_action.providers.gcp.credentials import Account
 from runner_action.request import CloudRequest
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import PROJECT, FakeGcp
+from runner_action.sandbox.machines import Machines
+from tests.contracts.test_azure import azure, served
+from tests.contracts.test_azure import provider as azure_provider
+from tests.contracts.test_kubernetes import cluster
+from tests.contracts.test_kubernetes import provider as kubernetes_provider
 from tests.fakes import FakeClock, FakeProvider
 from tests.test_launch import cloud_of
+
+__all__ = ["azure", "cluster", "served"]
 
 
 def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
@@ -31,7 +40,7 @@ def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-c
 
 @pytest.fixture
 def ec2(tmp_path: Path) -> Iterator[FakeEC2]:
-    fake = FakeEC2(tmp_path / "machines", boots=False)
+    fake = FakeEC2(Machines(tmp_path / "machines", boots=False))
     yield fake
     fake.close()
 
@@ -54,14 +63,14 @@ def compute() -> Iterator[FakeGcp]:
 
 
 def gcp(fake: FakeGcp, project: str = PROJECT) -> GcpProvider:
-    options = ClientOptions(api_endpoint=fake.url)
-    return GcpProvider(lambda kind: kind(credentials=AnonymousCredentials(), client_options=options), project, FakeClock())  # type: ignore[no-untyped-call]
+    return GcpProvider(Compute(lambda: Account(AnonymousCredentials(), project), fake.url), FakeClock())  # type: ignore[no-untyped-call]
 
 
 @dataclass
 class Side:
     provider: Provider
     ec2: FakeEC2 | None
+    words: tuple[str, ...] = ("--cloud-region=us-east",)
 
     def ladder(self, *argv: str) -> list[Placement]:
         cloud = self.request(*argv)
@@ -72,14 +81,18 @@ class Side:
         return made
 
     def request(self, *argv: str) -> CloudRequest:
-        where = [] if any(word.startswith("--cloud-region") for word in argv) else ["--cloud-region=us-east"]
+        where = [] if any(word.startswith("--cloud-region") for word in argv) else self.words
         return cloud_of(*where, *argv)
 
 
-@pytest.fixture(params=["aws", "gcp", "fake"])
+@pytest.fixture(params=["aws", "azure", "gcp", "kubernetes", "fake"])
 def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "fake":
         return Side(FakeProvider(), None)
+    if request.param == "azure":
+        return Side(azure_provider(request.getfixturevalue("azure")), None)
+    if request.param == "kubernetes":
+        return Side(kubernetes_provider(request.getfixturevalue("cluster")), None, ("--cloud=kubernetes", "--cloud-region=zone-a,zone-b"))
     if request.param == "gcp":
         return Side(gcp(request.getfixturevalue("compute")), None)
     ec2: FakeEC2 = request.getfixturevalue("ec2")
@@ -102,7 +115,9 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     made = side.create()
     assert [one.id for one in side.provider.find({"cml-runner:name": "cml-1"})] == [made.id]
     assert side.provider.find({"cml-runner:name": "cml-2"}) == []
-    now = side.provider.look(made)
+    end = time.monotonic() + 10
+    while not (now := side.provider.look(made)).address and time.monotonic() < end:  # a pod gets one when it starts
+        time.sleep(0.2)
     assert now.alive
     assert now.address
     assert isinstance(side.provider.console(made), str)

@@ -103,4 +103,4 @@ def test_bad_inputs_are_told_on_the_job(act: Act, dead_world: World) -> None:
     assert process.returncode != 0
     assert "2 problems with the inputs" in told
     assert "did you mean `us-west`" in told
-    assert (dead_world.forge.ever, dead_world.ec2.living) == ([], {})
+    assert (dead_world.forge.ever, dead_world.machines.living) == ([], {})

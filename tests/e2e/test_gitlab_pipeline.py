@@ -74,7 +74,7 @@ def test_the_component_launches_and_the_dependent_job_knows_the_machine(world: W
     assert done.returncode == 0, told
     (seat,) = world.forge.seats()
     assert set(seat.labels) == {"cml", "gpu"}
-    (instance,) = world.ec2.living
+    (instance,) = world.machines.living
     line = next(line for line in told.splitlines() if "on=" in line and "echo" not in line)
     assert f"on={seat.name} " in line
     assert f"id={instance}" in line
@@ -123,7 +123,7 @@ def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Pa
     assert "2 problems with the inputs" in told
     assert "did you mean `us-west`" in told
     assert "this job made no runner" in told
-    assert (world.forge.ever, list(world.ec2.living)) == ([], [])
+    assert (world.forge.ever, list(world.machines.living)) == ([], [])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import time
@@ -46,8 +47,9 @@ def test_help_and_version(engine: Engine, image: str) -> None:
 
 
 def test_every_library_that_a_launch_may_load_is_whole(engine: Engine, image: str) -> None:
-    """Pruning has left out nothing that they import; Azure's is not yet reached by any launch."""
-    loads = "boto3, github, gitlab, jsonschema, tenacity, runner_action.providers.azure.credentials as azure"
+    """Pruning has left out nothing that they import."""
+    ours = ", ".join(f"runner_action.providers.{cloud}.client" for cloud in ("gcp", "azure", "kubernetes"))
+    loads = f"boto3, github, gitlab, jsonschema, tenacity, {ours}, runner_action.providers.azure.credentials as azure"
     makes = "from runner_action.request import AzureAccount as A; azure.credential(A(), None); azure.credential(A(client_id='c', tenant_id='t'), str)"
     code = f"import sys; sys.path.insert(0, '/usr/lib/cml-runner'); import {loads}; {makes}; print('whole')"
     assert "whole" in engine.docker("run", "--rm", "--entrypoint", "/usr/bin/python3", image, "-c", code).stdout
@@ -61,8 +63,37 @@ def test_by_flags_as_another_user_on_a_closed_file_system(engine: Engine, image:
     container = Container(engine, *argv, options=shut, variables=environ)
     assert container.wait() == 0, container.told
     told, _ = json.JSONDecoder().raw_decode(container.told, container.told.index("\n{") + 1)
-    assert told["instance-id"] in world.ec2.living
+    assert told["instance-id"] in world.machines.living
     all_gone(world)
+
+
+def test_on_google_cloud(engine: Engine, image: str) -> None:
+    """With a key, which the machine deletes itself with."""
+    with World(cloud="gcp", timer_factor=0.02) as world:
+        container = Container(engine, "--cloud=gcp", "--idle-timeout=1", "--labels=cml", variables=world.environ())
+        assert container.wait() == 0, container.told
+        world.forge.queue_job(["cml"], 0.1)
+        all_gone(world)
+        assert len(world.machines.living) == 1
+        assert world.gcp.key["private_key"].splitlines()[3] not in container.told
+
+
+def test_on_kubernetes(engine: Engine, image: str) -> None:
+    """With a kubeconfig in a variable, and a template in YAML: the client's classes are not in the image."""
+    with World(cloud="kubernetes", timer_factor=0.02) as world:
+        words = (
+            "--cloud=kubernetes",
+            "--idle-timeout=1",
+            "--first-job-timeout=60",
+            "--labels=cml",
+            "--cloud-kubernetes-pod-template=spec: {priorityClassName: batch}",
+        )
+        container = Container(engine, *words, variables=world.environ())
+        assert container.wait() == 0, container.told
+        world.forge.queue_job(["cml"], 0.1)
+        all_gone(world)
+        assert world.kubernetes
+        assert "canary" not in re.sub(r"(?m)^::add-mask::.*$", "", container.told)
 
 
 def test_by_variables_and_inputs(engine: Engine, image: str, world: World) -> None:
@@ -70,7 +101,7 @@ def test_by_variables_and_inputs(engine: Engine, image: str, world: World) -> No
     inputs = {"INPUT_CLOUD": "aws", "INPUT_CLOUD-REGION": "eu-west", "INPUT_IDLE-TIMEOUT": "5"}
     container = Container(engine, variables={**world.environ(), **inputs})
     assert container.wait() == 0, container.told
-    assert world.ec2.living[next(iter(world.ec2.living))].region == "eu-west-1"
+    assert {call["region"] for call in world.ec2.calls} == {"eu-west-1"}
     assert TOKEN not in container.told
     assert KEY not in container.told
     all_gone(world)
@@ -83,7 +114,7 @@ def test_scripts_of_gitlab_run_in_it(engine: Engine, image: str) -> None:
         inputs = {"CML_RUNNER_CLOUD": "aws", "CML_RUNNER_LABELS": "cml", "CML_RUNNER_IDLE_TIMEOUT": "5", "CI_PROJECT_DIR": "/builds/octo/train"}
         container = Container(engine, "-c", script, options=("--entrypoint", "sh"), variables={**world.job_environ(), **inputs})
         assert container.wait() == 0, container.told
-        (instance,) = world.ec2.living
+        (instance,) = world.machines.living
         assert f"INSTANCE_ID={instance}\n" in container.told
         all_gone(world)
 
@@ -92,7 +123,7 @@ def test_a_dry_run_shows_its_plan(engine: Engine, image: str, dead_world: World)
     container = Container(engine, "launch", "--cloud=aws", "--dry-run", variables=dead_world.environ())
     assert container.wait() == 0, container.told
     assert "Plan: nothing was created" in container.told
-    assert dead_world.ec2.living == {}
+    assert dead_world.machines.living == {}
 
 
 @pytest.mark.parametrize("delay", ["CreateFleet", ""], ids=["creating", "waiting"])
@@ -111,7 +142,7 @@ def test_a_signal_ends_it_before_it_has_begun(engine: Engine, image: str, dead_w
     container = Container(engine, "launch", "--cloud=aws", variables=dead_world.environ())
     until(lambda: engine.docker("kill", "--signal", "TERM", container.name, check=False).returncode and container.process.poll() is not None, "its end", 8)
     assert container.wait() == 143, container.told
-    assert (dead_world.forge.ever, dead_world.ec2.living) == ([], {})
+    assert (dead_world.forge.ever, dead_world.machines.living) == ([], {})
 
 
 # --- what is in it

@@ -6,22 +6,29 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner_action import bootstrap
+from runner_action.model import Identity, Machine
+from runner_action.providers.kubernetes import ladder, plan, requests
 from runner_action.sandbox.standin import tarball
 from runner_action.sandbox.world import World
 from tests.e2e.engine import Engine, Missing
 from tests.fakes import agent_spec
 from tests.sandbox.conftest import until
+from tests.test_launch import request
 
 TAG = "cml-runner:e2e-jobs"
 DOCKERFILE = "image/runner.Dockerfile"
-VERSIONS = {"ACTIONS_RUNNER": "2.336.0", "GITLAB_RUNNER": "19.4.0", "NODE": "24.11.1"}
+VERSIONS = {"ACTIONS_RUNNER": "2.336.0", "GITLAB_RUNNER": "19.4.0", "NODE": "24.11.1", "HOOKS": "0.8.1"}
 
 
 def served(world: World, base: str) -> dict[str, bytes]:
@@ -37,8 +44,13 @@ def served(world: World, base: str) -> dict[str, bytes]:
         entry = tarfile.TarInfo("node/bin/node")
         entry.mode, entry.size = 0o755, len(script)
         archive.addfile(entry, io.BytesIO(script))
-    node = packed.getvalue()
+    node, zipped, hooks = packed.getvalue(), io.BytesIO(), f"actions-runner-hooks-k8s-{VERSIONS['HOOKS']}.zip"
+    with zipfile.ZipFile(zipped, "w") as archive_of_hooks:
+        archive_of_hooks.writestr("index.js", "// stands in")
+    kept = {"name": hooks, "digest": f"sha256:{sum_of(zipped.getvalue())}", "browser_download_url": f"{base}/{hooks}"}
     return {
+        f"/repos/actions/runner-container-hooks/releases/tags/v{VERSIONS['HOOKS']}": json.dumps({"assets": [kept]}).encode(),
+        f"/{hooks}": zipped.getvalue(),
         f"/repos/actions/runner/releases/tags/v{VERSIONS['ACTIONS_RUNNER']}": json.dumps({"assets": [asset]}).encode(),
         f"/{name}": runner,
         "/v19.4.0/release.sha256": f"{world.gitlab.sha256}  binaries/gitlab-runner-linux-amd64\n".encode(),
@@ -120,3 +132,96 @@ def test_an_agent_lives_in_it_with_the_runner_that_it_brings(engine: Engine, job
         assert world.forge.seats() == []
     finally:
         engine.docker("rm", "--force", name, check=False)
+
+
+def test_a_pod_of_two_containers_keeps_its_secrets_from_the_job(engine: Engine, jobs_image: str, world: World, tmp_path: Path) -> None:
+    """Guard and runner of a real manifest, each in a container as the restricted standard wants it: user 1001, no capability, no way to more rights."""
+    seat = world.forge.seat("cml-two", ["two"], ephemeral=False)
+    asked = request("--cloud=kubernetes", "--driver=gitlab", "--repo=https://gitlab.com/octo/train", f"--cloud-image={jobs_image}")
+    assert asked.cloud
+    spec = agent_spec(
+        name="cml-two",
+        forge="gitlab",
+        cloud="kubernetes",
+        api_url=f"{world.gitlab.server_url}/api/v4",
+        labels=("two",),
+        idle_timeout=4,
+        first_job_timeout=30,
+        runner_url="http://127.0.0.1:9/gitlab-runner-linux-amd64",
+        runner_sha256=world.gitlab.sha256,
+        runner_token=seat.secret,
+        api_token="canary-api-token",
+    )
+    machine = Machine(identity=Identity(name="cml-two", key="k"), user_data=bootstrap.user_data(spec, asked, 1_000_000), tags={})
+    pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
+    for name in ("home", "agent"):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, 0, requests.USER)
+        (tmp_path / name).chmod(0o770)
+    (tmp_path / "agent/agent.pyz").write_bytes(machine.user_data)
+    os.chown(tmp_path / "agent/agent.pyz", 0, requests.USER)
+    (tmp_path / "agent/agent.pyz").chmod(pod["volumes"][1]["secret"]["defaultMode"])
+    names = [start(engine, container, tmp_path) for container in (*pod["initContainers"], *pod["containers"])]
+    try:
+        look = f"id -u; cat {requests.HOME}/spec.json {requests.BUNDLE}/agent.pyz 2>&1; "
+        look += "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a canary; true"
+        job = world.forge.queue_job(["two"], 0.2, look)
+        until(lambda: job.status == "completed", "the job", 60)
+        trace = world.gitlab.jobs.traces[job.id]
+        assert trace.startswith("1001\n")
+        assert "No such file" in trace
+        assert "canary" not in trace
+        assert engine.docker("wait", names[1], timeout=60).stdout.strip() == "0"
+        assert '"stage": "deregistered"' in engine.docker("logs", names[1]).stdout
+        engine.docker("stop", "--time", "25", names[0])
+        assert engine.docker("wait", names[0]).stdout.strip() == "0"
+        assert world.forge.seats() == []
+    finally:
+        for name in names:
+            engine.docker("rm", "--force", name, check=False)
+
+
+def test_the_guard_takes_the_runner_off_the_list_when_all_of_its_container_was_killed(engine: Engine, jobs_image: str, world: World, tmp_path: Path) -> None:
+    """As the kernel does to a container over its memory."""
+    seat = world.forge.seat("cml-oom", ["oom"], ephemeral=False)
+    asked = request("--cloud=kubernetes", "--driver=gitlab", "--repo=https://gitlab.com/octo/train", f"--cloud-image={jobs_image}")
+    assert asked.cloud
+    spec = agent_spec(
+        name="cml-oom",
+        forge="gitlab",
+        cloud="kubernetes",
+        labels=("oom",),
+        runner_token=seat.secret,
+        api_url=f"{world.gitlab.server_url}/api/v4",
+        runner_url="http://127.0.0.1:9/gitlab-runner-linux-amd64",
+        runner_sha256=world.gitlab.sha256,
+    )
+    machine = Machine(identity=Identity(name="cml-oom", key="k"), user_data=bootstrap.user_data(spec, asked, 1_000_000), tags={})
+    pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
+    for name in ("home", "agent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    (tmp_path / "agent/agent.pyz").write_bytes(machine.user_data)
+    names = [start(engine, container, tmp_path) for container in (*pod["initContainers"], *pod["containers"])]
+    try:
+        until(lambda: '"stage": "online"' in engine.docker("logs", names[1]).stdout, "the runner to be online", 60)
+        engine.docker("kill", names[1])
+        engine.docker("stop", "--time", "25", names[0])
+        assert '"stage": "deregistered"' in engine.docker("logs", names[0]).stdout
+        assert world.forge.seats() == []
+    finally:
+        for name in names:
+            engine.docker("rm", "--force", name, check=False)
+
+
+def start(engine: Engine, container: dict[str, Any], folder: Path) -> str:
+    """A container of a pod, as its manifest has it. Its name."""
+    name = f"cml-runner-{folder.name}-{container['name']}"
+    closed = ["--user", f"{requests.USER}:{requests.USER}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "host"]
+    mounts = [
+        f"type=bind,source={folder}/{one['name']},target={one['mountPath']}{',readonly' if one.get('readOnly') else ''}" for one in container["volumeMounts"]
+    ]
+    given = [word for mount in mounts for word in ("--mount", mount)] + ["--env", "INSTANCE_ID=cml-pod-x", "--workdir", container["workingDir"]]
+    program, *argv = container["command"]
+    engine.docker("run", "--detach", "--name", name, *closed, *given, "--entrypoint", program, container["image"], *argv)
+    return name

@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from runner_action.errors import CredentialsError
 from runner_action.model import Secret
-from runner_action.providers.gcp.credentials import credentials
+from runner_action.providers.gcp.credentials import account
 from runner_action.request import GcpOptions
 
 KEY = rsa.generate_private_key(65537, 2048).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
@@ -62,14 +62,14 @@ def key(tokens: Tokens, **more: str) -> dict[str, str]:
 
 
 def test_a_key_as_text(tokens: Tokens) -> None:
-    found, project = credentials(GcpOptions(credentials=Secret(json.dumps(key(tokens)))), None)
-    assert (found.token, project) == ("canary-access", "octo-train")
+    found = account(GcpOptions(credentials=Secret(json.dumps(key(tokens)))), None)
+    assert (found.credentials.token, found.project) == ("canary-access", "octo-train")
     assert tokens.asked[0]["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 def test_a_key_as_a_file_and_another_project(tokens: Tokens, tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(key(tokens)))
-    assert credentials(GcpOptions(project="octo-other"), str(tmp_path / "key.json"))[1] == "octo-other"
+    assert account(GcpOptions(project="octo-other"), str(tmp_path / "key.json")).project == "octo-other"
 
 
 def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path) -> None:
@@ -79,34 +79,34 @@ def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path
     told |= {"token_url": f"{tokens.url}/sts", "credential_source": {"file": str(tmp_path / "id-token")}}  # type: ignore[dict-item]
     (tmp_path / "federation.json").write_text(json.dumps(told))
     file = str(tmp_path / "federation.json")
-    assert credentials(GcpOptions(project="octo-train"), file)[0].token == "canary-access"
+    assert account(GcpOptions(project="octo-train"), file).credentials.token == "canary-access"
     assert tokens.asked[0]["subject_token"] == "canary-id-token"
     with pytest.raises(CredentialsError, match="project is not known") as caught:
-        credentials(GcpOptions(), file)
+        account(GcpOptions(), file)
     assert "gcp-project" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["no json, canary", '["canary"]', '{"type": "canary"}', '{"type": "service_account", "private_key": "canary"}'])
 def test_a_text_that_is_no_key(text: str, tokens: Tokens) -> None:
     with pytest.raises(CredentialsError, match="GOOGLE_APPLICATION_CREDENTIALS_DATA holds no key of a service account") as caught:
-        credentials(GcpOptions(credentials=Secret(text)), None)
+        account(GcpOptions(credentials=Secret(text)), None)
     assert "canary" not in str(caught.value) + caught.value.hint
     assert caught.value.__suppress_context__
 
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(CredentialsError, match=r"The file /nowhere/key\.json holds no key"):
-        credentials(GcpOptions(), "/nowhere/key.json")
+        account(GcpOptions(), "/nowhere/key.json")
 
 
 def test_none_at_all(tokens: Tokens) -> None:
     with pytest.raises(CredentialsError, match="No Google Cloud credentials were found") as caught:
-        credentials(GcpOptions(), None)
+        account(GcpOptions(), None)
     assert "google-github-actions/auth" in caught.value.hint
 
 
 def test_credentials_that_google_does_not_accept(tokens: Tokens) -> None:
     tokens.refusal = {"error": "invalid_grant", "error_description": "canary: Invalid JWT Signature."}, 400
     with pytest.raises(CredentialsError, match=r"does not accept the credentials of launcher@octo-train\.iam\.gserviceaccount\.com: invalid_grant") as caught:
-        credentials(GcpOptions(credentials=Secret(json.dumps(key(tokens)))), None)
+        account(GcpOptions(credentials=Secret(json.dumps(key(tokens)))), None)
     assert "canary" not in str(caught.value)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from runner_action import bootstrap
+from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
-from runner_action.model import Place
-from runner_action.providers.gcp import plan, requests, table
+from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
+from runner_action.providers.gcp import ladder, plan, requests, sdk, table
 from runner_action.request import CloudRequest
+from runner_action.sandbox.gcp import ZONES
+from tests.fakes import unpacked
 from tests.test_launch import request
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "gcp.json"
+KEY = Secret(json.dumps({"client_email": "a@b.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": "canary-private-key"}))
 
 
 def cloud_of(*argv: str) -> CloudRequest:
@@ -97,3 +111,86 @@ def test_our_tags_fit_googles_rules() -> None:
     )
     assert labels == {"cml-runner": "runner", "cml-runner-expiry": "2026-11-23t01-26-40z", "team": "x"}
     assert all(requests.LABEL_KEY.fullmatch(key) and requests.LABEL_VALUE.fullmatch(value) for key, value in labels.items())
+
+
+# --- golden plans, requests and user data
+
+
+NASTY = 'he said "it\'s $HOME"; `x` \\ ünïcode 🚂'
+SCRIPT = base64.b64encode(f"#!/bin/bash\necho '{NASTY}'\n\n# end\n".encode()).decode()
+ACCOUNT = "--cloud-permission-set=train@octo-train.iam.gserviceaccount.com"
+REQUESTS: dict[str, list[str]] = {
+    "default": [],
+    "small": ["--cloud-type=s"],
+    "large in a zone": ["--cloud-type=l", "--cloud-region=us-east1-b"],
+    "two regions": ["--cloud-region=eu-west,us-east"],
+    "two zones": ["--cloud-region=us-east1-c,us-east1-b"],
+    "several types": ["--cloud-type=g2-standard-4,n1-standard-4+nvidia-tesla-t4*1"],
+    "spot": ["--cloud-spot"],
+    "spot, then on demand": ["--cloud-spot=prefer", "--cloud-region=us-west1-a"],
+    "gpu beside": ["--cloud-type=m+t4"],
+    "gpu built in": ["--cloud-gpu=l4:4"],
+    "old gpu": ["--cloud-gpu=tesla", "--cloud-type=m"],
+    "gone gpu": ["--cloud-type=m+k80"],
+    "type to measure": ["--cloud-type=custom-8-53248+nvidia-tesla-t4*2"],
+    "arm64": ["--cloud-type=c4a-standard-4"],
+    "hyperdisk": ["--cloud-type=n4-standard-8"],
+    "image": ["--cloud-image=octo-train/ours"],
+    "account": [f"{ACCOUNT},scopes=storage-rw,datastore"],
+    "account without scopes": [ACCOUNT],
+    "account that deletes": [f"{ACCOUNT},scopes=compute-rw"],
+    "disk": ["--cloud-hdd-size=500"],
+    "labels": ["--cloud-metadata=team=vision", "--cloud-metadata=empty="],
+    "network": ["--cloud-gcp-network=builders"],
+    "shared network": ["--cloud-gcp-subnetwork=projects/host/regions/us-west1/subnetworks/s", "--cloud-gcp-private"],
+    "startup script": [f"--cloud-startup-script={SCRIPT}"],
+    "short life": ["--max-lifetime=2h", "--start-timeout=5m"],
+    "many": ["--count=20", "--single", "--labels=a b,ü"],
+    "all that may be": ["--count=2", "--cloud-spot=prefer", "--no-retry", "--cloud-hdd-size=8", f"--cloud-startup-script={SCRIPT}", "--cloud-metadata=a=b"],
+}
+
+
+def told(argv: list[str]) -> dict[str, Any]:
+    """All that Google and the machine get to know of a request. What the SDK does not know, it refuses."""
+    asked = request("--cloud=gcp", *argv)
+    assert asked.cloud
+    planned = plan.plan(asked.cloud)
+    name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
+    download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
+    spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": False}, None if requests.may_delete(asked.cloud.permission_set) else KEY)
+    data = bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
+    lifetime = (asked.max_lifetime or 0) + asked.start_timeout
+    machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata}, lifetime=lifetime)
+    image = SimpleNamespace(name="noble", architecture="", disk_size_gb="10", self_link="https://www.googleapis.com/compute/v1/projects/p/global/images/noble")
+    found = ladder.Found(project="octo-train", image=image, zones=ZONES, offered=None)
+    made = [requests.instance(placement, machine, "cml-1") for placement in ladder.placements(planned, asked.cloud, found)]
+    for body in made:
+        sdk.types.Instance(body)
+    files = {path: text for path, text in unpacked(data).items() if "/agent/" not in path}
+    return {"asked": argv, "plan": dataclasses.asdict(planned), "made": made, "files": {path: text for path, text in files.items() if "systemd" not in path}}
+
+
+def test_golden_plans_requests_and_user_data() -> None:
+    """Word for word, and fit for Google's own client."""
+    text = json.dumps({name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False)
+    assert len(REQUESTS) >= 25
+    if not GOLDEN.exists():
+        GOLDEN.write_text(text + "\n", "utf-8")
+        pytest.fail("the golden file was missing and has been written: read it, then run again")
+    assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("argv", "entry"), [([], "agent.ending"), ([f"{ACCOUNT},scopes=storage-rw"], "agent")])
+def test_the_units_delete_the_machine_where_it_can(argv: list[str], entry: str) -> None:
+    asked = request("--cloud=gcp", *argv)
+    download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
+    spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if entry == "agent.ending" else None
+    files = unpacked(bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion))
+    units = {path.rpartition("/")[2]: text for path, text in files.items() if "systemd" in path}
+    assert f"ExecStart=/usr/bin/python3 -m {entry} watchdog" in units["cml-runner-watchdog.service"]
+    assert f"ExecStopPost=-/usr/bin/python3 -m {entry} cleanup" in units["cml-runner.service"]
+    assert ("var/lib/cml-runner/deletion.json" in files) is ("var/lib/cml-runner/agent/ending.py" in files) is (deletion is not None)
+    holding = [path for path, text in files.items() if "canary-private-key" in text]
+    assert holding == (["var/lib/cml-runner/deletion.json"] if deletion else [])

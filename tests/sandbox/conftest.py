@@ -28,7 +28,7 @@ class Launcher:
         self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         everything = {**base, **world.job_environ(), **self.files, **environ}
-        words = ["--cloud=aws", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
+        words = [f"--cloud={world.provider}", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
         command = [sys.executable, "-m", "runner_action", *words]
         self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -115,7 +115,7 @@ def busy(world: World, run: Run, attempt: int = 1) -> Job:
         return job if job and job.status == "in_progress" else None
 
     until(found, "the job to run", 60)
-    until(lambda: any("job-started" in world.ec2.console(instance) for instance in world.ec2.living), "the agent to know")
+    until(lambda: any("job-started" in world.machines.console(instance) for instance in world.machines.living), "the agent to know")
     job = found()
     assert job
     return job

@@ -1,4 +1,4 @@
-"""The pages for users are true: every command of docs/aws.md is run, as a new user would, with --dry-run behind it."""
+"""The pages for users are true: every command of docs/aws.md and docs/gcp.md is run, as a new user would, with --dry-run behind it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 from runner_action import cli
 from runner_action.sandbox.world import World
 
-PAGE = (Path(__file__).parents[2] / "docs" / "aws.md").read_text("utf-8")
-COMMANDS = re.findall(r"^    (cml-runner launch .*)$", PAGE, re.M)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, GOOGLES, AZURES, CLUSTERS = ((DOCS / f"{cloud}.md").read_text("utf-8") for cloud in ("aws", "gcp", "azure", "kubernetes"))
+COMMAND = re.compile(r"^    (cml-runner launch .*)$", re.M)
+COMMANDS, GOOGLES_COMMANDS, AZURES_COMMANDS, CLUSTERS_COMMANDS = (COMMAND.findall(page) for page in (PAGE, GOOGLES, AZURES, CLUSTERS))
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,75 @@ def world() -> Iterator[World]:
         yield world
 
 
+@pytest.fixture(scope="module")
+def google() -> Iterator[World]:
+    with World(cloud="gcp", boots=False) as world:
+        yield world
+
+
 def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 12
+    assert len(GOOGLES_COMMANDS) >= 12
+    assert len(AZURES_COMMANDS) >= 12
+    assert len(CLUSTERS_COMMANDS) >= 20
+
+
+@pytest.mark.parametrize("command", GOOGLES_COMMANDS)
+def test_a_command_of_googles_page_plans_what_it_says(command: str, google: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*shlex.split(command)[1:], "--dry-run"], google.environ()) == 0, capsys.readouterr()
+    told = capsys.readouterr()
+    assert "nothing was created" in told.out + told.err
+    assert google.left() == []
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[World]:
+    with World(cloud="azure", boots=False) as world:
+        yield world
+
+
+@pytest.mark.parametrize("command", AZURES_COMMANDS)
+def test_a_command_of_azures_page_plans_what_it_says(command: str, azure: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = azure.environ()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", environ["REQUESTS_CA_BUNDLE"])  # which the SDK reads by itself
+    assert cli.main([*shlex.split(command)[1:], "--dry-run"], environ) == 0, capsys.readouterr()
+    told = capsys.readouterr()
+    assert "nothing was created" in told.out + told.err
+    assert azure.left() == []
+
+
+@pytest.fixture(scope="module")
+def kubernetes() -> Iterator[World]:
+    with World(cloud="kubernetes", boots=False) as world:
+        assert world.kubernetes
+        world.kubernetes.namespaces.add("runners")
+        yield world
+
+
+@pytest.mark.parametrize("command", CLUSTERS_COMMANDS)
+def test_a_command_of_the_clusters_page_plans_what_it_says(command: str, kubernetes: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*shlex.split(command)[1:], "--dry-run"], kubernetes.environ()) == 0, capsys.readouterr()
+    told = capsys.readouterr()
+    assert "nothing was created" in told.out + told.err
+    assert kubernetes.left() == []
+
+
+def test_the_role_of_the_clusters_page_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", CLUSTERS, re.S)[0]
+    assert cli.main(["permissions", "kubernetes"], {}) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_role_of_azures_page_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(r"```json\n(.*?)```", AZURES, re.S)[0]
+    assert cli.main(["permissions", "azure"], {}) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_role_of_the_page_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", GOOGLES, re.S)[0]
+    assert cli.main(["permissions", "gcp"], {}) == 0
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("command", COMMANDS)

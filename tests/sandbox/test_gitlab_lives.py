@@ -40,7 +40,7 @@ def retried(world: World, run: Run) -> None:
     assert second
     assert (first.conclusion, second.conclusion) == ("failure", "success")
     assert first.runner_name != second.runner_name
-    assert (len(world.ec2.living), len(run.all_jobs)) == (2, 4)
+    assert (len(world.machines.living), len(run.all_jobs)) == (2, 4)
     assert len(calls(world, "POST", "/retry")) == 2
 
 
@@ -99,7 +99,7 @@ def test_the_restart_limit_counts_the_tries_of_the_job(world: World, launch: Lau
     busy(world, run)
     world.metadata.notice(only_machine(world), 120)
     until(lambda: (job := job_of(run, "train", 2)) and job.runner_name, "the second try to be taken", 60)
-    second = list(world.ec2.living)[1]
+    second = list(world.machines.living)[1]
     said(world, second, "job-started")
     world.metadata.notice(second, 120)
     assert said(world, second, "restart")["outcome"] == "not restarted: restart-limit 1 is reached"
@@ -111,14 +111,14 @@ def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: L
     run = training(world, launch, "--idle-timeout=60", lasting=False)
     (job,) = (job for job in run.jobs if job.name == "train")
     job.labels |= {"nobody-has-this"}
-    until(lambda: world.ec2.living, "the machine", 40)
+    until(lambda: world.machines.living, "the machine", 40)
     instance = only_machine(world)
     said(world, instance, "online")
     until(lambda: job.status == "queued", "the job to wait", 40)
     world.metadata.notice(instance, 120)
     assert said(world, instance, "restart")["outcome"] == "launch"
     job.labels = frozenset({"train"})
-    until(lambda: len(world.ec2.living) == 2 and job.runner_name, "the second machine to take the job", 60)
+    until(lambda: len(world.machines.living) == 2 and job.runner_name, "the second machine to take the job", 60)
     assert job_of(run, "train", 2) is None, "it had not begun, so it is not retried"
 
 
@@ -148,7 +148,7 @@ def test_a_killed_agent_finds_its_job_again(world: World, launch: Launch) -> Non
 @pytest.mark.parametrize("argv", [["--idle-timeout=4"], ["--single"]], ids=["idle", "single"])
 def test_a_cancelled_launch_leaves_nothing(argv: list[str], world: World, launch: Launch) -> None:
     launcher = launch(*argv)
-    until(lambda: world.ec2.living, "the instance")
+    until(lambda: world.machines.living, "the instance")
     launcher.kill()
     assert launcher.wait(20) == 143, launcher.told
     all_gone(world)
@@ -166,7 +166,7 @@ def test_a_weak_token_makes_nothing_and_is_told_what_it_lacks(world: World, laun
     launcher = launch(REPO_TOKEN="canary-readonly-token")
     assert launcher.wait() == 3
     assert "it lacks `create_runner`, `manage_runner`" in launcher.told
-    assert (world.forge.ever, list(world.ec2.living)) == ([], [])
+    assert (world.forge.ever, list(world.machines.living)) == ([], [])
 
 
 def test_two_runners_of_one_launch_have_a_registration_each(world: World, launch: Launch) -> None:
@@ -181,19 +181,19 @@ def test_reuse_finds_the_runner_of_another_job(world: World, launch: Launch) -> 
     assert launch("--idle-timeout=30", "--labels=cml,gpu").wait() == 0
     again = launch("--reuse", "--labels=gpu", CI_JOB_ID="2")
     assert again.wait() == 0, again.told
-    assert (again.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("true", 1)
+    assert (again.outputs["RUNNER_REUSED"], len(world.machines.living)) == ("true", 1)
 
 
 def test_an_idle_runner_is_reused_and_a_busy_one_is_not(world: World, launch: Launch) -> None:
     assert launch("--idle-timeout=30").wait() == 0
     idle = launch("--reuse-idle", CI_JOB_ID="2")
     assert idle.wait() == 0, idle.told
-    assert (idle.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("true", 1)
+    assert (idle.outputs["RUNNER_REUSED"], len(world.machines.living)) == ("true", 1)
     job = world.forge.queue_job(["cml"], seconds=30)
     world.forge.wait(lambda: job.runner_name, "the runner to be busy")
     busy_one = launch("--reuse-idle", "--idle-timeout=30", CI_JOB_ID="3")
     assert busy_one.wait() == 0, busy_one.told
-    assert (busy_one.outputs["RUNNER_REUSED"], len(world.ec2.living)) == ("false", 2)
+    assert (busy_one.outputs["RUNNER_REUSED"], len(world.machines.living)) == ("false", 2)
 
 
 def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(world: World, launch: Launch, tmp_path: Path) -> None:
@@ -227,10 +227,10 @@ def test_no_secret_is_where_it_does_not_belong(world: World, launch: Launch) -> 
     job = world.forge.queue_job(["cml"], 0, "env; cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '")
     world.forge.wait(lambda: job.status == "completed", "the job")
     instance = only_machine(world)
-    everywhere = launcher.told + (launcher.folder / "cml-runner.env").read_text() + world.ec2.console(instance) + world.gitlab.jobs.traces[job.id]
+    everywhere = launcher.told + (launcher.folder / "cml-runner.env").read_text() + world.machines.console(instance) + world.gitlab.jobs.traces[job.id]
     for secret in (TOKEN, KEY, runner):
         assert secret not in everywhere
-    home = world.ec2.root(instance) / "var/lib/cml-runner"
+    home = world.machines.root(instance) / "var/lib/cml-runner"
     assert TOKEN not in (home / "spec.json").read_text(), "no restart, no token of the user's on the machine"
     assert (home / "runner/config.toml").stat().st_mode & 0o777 == 0o600
     all_gone(world)

@@ -24,14 +24,14 @@ pytestmark = pytest.mark.sandbox
 
 
 def only_machine(world: World) -> str:
-    (instance,) = world.ec2.living
+    (instance,) = world.machines.living
     return instance
 
 
 def said(world: World, instance: str, stage: str) -> dict[str, object]:
     """The first line of that stage; waits for it."""
-    until(lambda: any(line["stage"] == stage for line in console.said(world.ec2.console(instance))), f"{instance} to say {stage}", 40)
-    return dict(next(line for line in console.said(world.ec2.console(instance)) if line["stage"] == stage))
+    until(lambda: any(line["stage"] == stage for line in console.said(world.machines.console(instance))), f"{instance} to say {stage}", 40)
+    return dict(next(line for line in console.said(world.machines.console(instance)) if line["stage"] == stage))
 
 
 def ran_again(world: World, run: Run) -> None:
@@ -42,7 +42,7 @@ def ran_again(world: World, run: Run) -> None:
     assert second
     assert (first.conclusion, second.conclusion) == ("failure", "success")
     assert first.runner_name != second.runner_name
-    assert len(world.ec2.living) == 2
+    assert len(world.machines.living) == 2
     assert job_of(run, "launch", 2), "the launch job ran again, so that there is a machine"
 
 
@@ -86,8 +86,8 @@ def test_the_restart_limit_is_kept_and_told(world: World, launch: Launch) -> Non
     run = training(world, launch, "--idle-timeout=4", "--restart-limit=1", command="sleep 60")
     busy(world, run)
     world.metadata.notice(only_machine(world), 120)
-    until(lambda: run.attempt == 2 and len(world.ec2.living) == 2, "the second machine", 60)
-    second = list(world.ec2.living)[1]
+    until(lambda: run.attempt == 2 and len(world.machines.living) == 2, "the second machine", 60)
+    second = list(world.machines.living)[1]
     busy(world, run, 2)
     said(world, second, "job-started")
     world.metadata.notice(second, 120)
@@ -103,7 +103,7 @@ def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: L
     """The job would wait for a day for a machine that is gone."""
     run = training(world, launch, "--idle-timeout=60", lasting=False)
     run.jobs[1].labels |= {"nobody-has-this"}
-    until(lambda: world.ec2.living, "the machine", 40)
+    until(lambda: world.machines.living, "the machine", 40)
     instance = only_machine(world)
     said(world, instance, "online")
     until(lambda: (job := job_of(run, "train", 1)) and job.status == "queued", "the job to wait", 40)
@@ -154,7 +154,7 @@ def test_a_run_is_restarted_by_another_workflow(world: World, launch: Launch, tm
     run = training(world, launch, "--idle-timeout=4", "--no-retry")
     first = busy(world, run)
     instance = only_machine(world)
-    spec = json.loads((world.ec2.root(instance) / "var/lib/cml-runner/spec.json").read_text())
+    spec = json.loads((world.machines.root(instance) / "var/lib/cml-runner/spec.json").read_text())
     assert "api_token" not in spec
     world.metadata.notice(instance, 120)
     assert said(world, instance, "restart")["outcome"] == "not restarted: restarting is switched off"
@@ -175,7 +175,7 @@ def test_a_machine_that_vanished_is_known_by_the_forges_own_words(world: World, 
     run = training(world, launch, "--idle-timeout=4", "--no-retry", "--name=trainer")
     world.github.forge.lost_after = 3
     busy(world, run)
-    supervisor = world.ec2.living[only_machine(world)].process
+    supervisor = world.machines.living[only_machine(world)].process
     kill_descendants(supervisor.pid)
     supervisor.kill()
     until(lambda: world.github.forge.run(run.id) and run.done, "the forge to give up", 30)
@@ -208,7 +208,7 @@ def test_a_killed_agent_finds_its_job_again(world: World, launch: Launch) -> Non
     assert job.conclusion == "success", "the runner outlived the agent"
     all_gone(world, 40)
     assert stages(world)[-6:] == ["agent", "resumed", "job-finished", "leaving", "deregistered", "end"]
-    assert "cml-runner.service is started again" in world.ec2.console(only_machine(world))
+    assert "cml-runner.service is started again" in world.machines.console(only_machine(world))
 
 
 def test_an_agent_killed_again_takes_the_machine_along(world: World, launch: Launch) -> None:
@@ -220,7 +220,7 @@ def test_an_agent_killed_again_takes_the_machine_along(world: World, launch: Lau
     until(lambda: "resumed" in stages(world), "the second agent")
     os.kill(agent_of(world), signal.SIGKILL)
     until(lambda: not world.ec2.alive() and not world.processes(), "the machine to end", 60)
-    assert "cml-runner.service was started 2 times" in world.ec2.console(only_machine(world))
+    assert "cml-runner.service was started 2 times" in world.machines.console(only_machine(world))
 
 
 def test_a_runner_killed_while_busy_is_restarted_elsewhere(world: World, launch: Launch) -> None:
@@ -228,7 +228,7 @@ def test_a_runner_killed_while_busy_is_restarted_elsewhere(world: World, launch:
     world.github.forge.lost_after = 2
     run = training(world, launch, "--idle-timeout=4")
     busy(world, run)
-    supervisor = world.ec2.living[only_machine(world)].process.pid
+    supervisor = world.machines.living[only_machine(world)].process.pid
     for pid in descendants(supervisor):
         if b"Runner." in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.sandbox
 
 
 def stages(world: World) -> list[str]:
-    told = [str(line["stage"]) for instance in world.ec2.living for line in console.said(world.ec2.console(instance))]
+    told = [str(line["stage"]) for instance in world.machines.living for line in console.said(world.machines.console(instance))]
     return [stage for stage in told if stage != "runner"]
 
 
@@ -44,7 +44,7 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
     assert outputs["runner-name"].startswith("cml-")
     assert (outputs["labels"], outputs["region"], outputs["reused"], outputs["instance-type"]) == ("train,gpu", "us-west-1", "false", "m6i.2xlarge")
     assert outputs["instance-ip"] == outputs["instanceIp"] != ""
-    assert json.loads(outputs["runners"])[0]["instance-id"] in world.ec2.living
+    assert json.loads(outputs["runners"])[0]["instance-id"] in world.machines.living
     assert '"instanceIp"' in launcher.told
     assert outputs["runner-name"] in launcher.summary
 
@@ -79,15 +79,15 @@ def test_a_single_runner_registered_just_in_time(world: World, launch: Launch) -
     world.github.forge.wait(lambda: first.status == "completed", "the job")
     all_gone(world)
     assert (first.conclusion, second.status) == ("success", "queued")
-    assert "its single job is done" in world.ec2.console(next(iter(world.ec2.living)))
+    assert "its single job is done" in world.machines.console(next(iter(world.machines.living)))
 
 
 def test_no_canary_shows_anywhere(world: World, launch: Launch) -> None:
     """Tokens are searched for in all that was said, written or started, during and after a life."""
     launcher = launch("--idle-timeout=4", "--log=debug")
     assert launcher.wait() == 0, launcher.told
-    instance = next(iter(world.ec2.living))
-    root = world.ec2.root(instance)
+    instance = next(iter(world.machines.living))
+    root = world.machines.root(instance)
     environment = world.folder / "seen-by-the-job"
     job = world.github.forge.queue_job(["cml"], seconds=0.1, command=f"env > {environment}; cat /proc/self/cmdline >> {environment}")
     world.github.forge.wait(lambda: job.status == "completed", "the job")
@@ -97,7 +97,7 @@ def test_no_canary_shows_anywhere(world: World, launch: Launch) -> None:
         "log": launcher.told.replace(f"::add-mask::{TOKEN}", ""),
         "outputs": json.dumps(launcher.outputs),
         "summary": launcher.summary,
-        "console": world.ec2.console(instance),
+        "console": world.machines.console(instance),
         "argv": argvs,
         "the job's environment": environment.read_text(),
         "calls": json.dumps([{key: value for key, value in call.items() if key != "UserData"} for call in world.ec2.calls]),
@@ -135,10 +135,10 @@ def test_a_signal_while_waiting_for_the_runner_leaves_nothing(world: World, laun
 
 def test_a_launcher_killed_outright_leaves_a_machine_that_ends_itself(world: World, launch: Launch) -> None:
     launcher = launch("--idle-timeout=4")
-    until(lambda: world.ec2.living, "the instance")
+    until(lambda: world.machines.living, "the instance")
     launcher.kill(signal.SIGKILL)
     all_gone(world)
-    assert "no job came" in world.ec2.console(next(iter(world.ec2.living)))
+    assert "no job came" in world.machines.console(next(iter(world.machines.living)))
 
 
 def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Launch) -> None:
@@ -149,11 +149,11 @@ def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Laun
     client.terminate_instances(InstanceIds=[instance])
     all_gone(world)
     assert stages(world)[-3:] == ["leaving", "deregistered", "end"]
-    assert "the machine is being taken away" in world.ec2.console(instance)
+    assert "the machine is being taken away" in world.machines.console(instance)
 
 
 def agent_of(world: World) -> int:
-    supervisor = next(iter(world.ec2.living.values())).process.pid
+    supervisor = next(iter(world.machines.living.values())).process.pid
     return next(pid for pid in descendants(supervisor) if "-m agent run" in command_lines([pid]).replace("\0", " "))
 
 
@@ -177,15 +177,16 @@ def test_a_hung_agent_is_ended_by_the_watchdog(world: World, launch: Launch) -> 
     assert started.wait() == 0, started.told
     until(lambda: "online" in stages(world), "the agent")
     agent = agent_of(world)
-    home = world.ec2.root(next(iter(world.ec2.living))) / "var/lib/cml-runner"
+    home = world.machines.root(next(iter(world.machines.living))) / "var/lib/cml-runner"
     os.kill(agent, signal.SIGSTOP)
     subprocess.run([sys.executable, "-c", OLDER], cwd=home, check=True)
     all_gone(world, 45)
-    assert "the agent is silent" in world.ec2.console(next(iter(world.ec2.living)))
+    assert "the agent is silent" in world.machines.console(next(iter(world.machines.living)))
 
 
 def test_two_launches_with_one_label_get_two_machines(world: World, launch: Launch) -> None:
-    one, two = launch("--idle-timeout=4"), launch("--idle-timeout=4", GITHUB_JOB="other")
+    patient = ("--idle-timeout=4", "--first-job-timeout=60")  # the one waits while the other is slow
+    one, two = launch(*patient), launch(*patient, GITHUB_JOB="other")
     assert (one.wait(), two.wait()) == (0, 0)
     assert one.outputs["runner-name"] != two.outputs["runner-name"]
     assert one.outputs["instance-id"] != two.outputs["instance-id"]
@@ -203,7 +204,7 @@ def test_the_same_step_again_finds_its_name_in_use(world: World, launch: Launch)
     reused = launch("--idle-timeout=30", "--reuse")
     assert reused.wait() == 0
     assert reused.outputs["reused"] == "true"
-    assert len(world.ec2.living) == 1
+    assert len(world.machines.living) == 1
 
 
 def test_a_failing_startup_script_is_the_reason_that_is_told(world: World, launch: Launch) -> None:
@@ -245,7 +246,7 @@ def test_the_machine_may_have_another_python(version: str, launch: Launch, world
     found = pythons.interpreter(version)
     if found is None:
         pytest.skip(f"SKIPPED LOUDLY: there is no Python {version} here")
-    world.ec2.python = found
+    world.machines.python = found
     assert launch("--single").wait() == 0
     job = world.github.forge.queue_job(["cml"])
     world.github.forge.wait(lambda: job.status == "completed", "the job")

@@ -59,6 +59,9 @@ class AwsProvider:
     def plan(self, request: CloudRequest) -> Plan:
         return words.plan(request)
 
+    def deletion(self, request: CloudRequest) -> None:
+        """Instances are made to be terminated by their power-off."""
+
     def _client(self, region: str, service: str = "ec2", *, creates: bool = False) -> Any:
         # A boto3 session is not safe to share while it builds a client; a client is.
         with self._lock:
@@ -134,6 +137,9 @@ class AwsProvider:
             return self._own_groups[key]
 
     # --- the end, and what lies before it
+
+    def settle(self, instances: Sequence[Instance]) -> None:
+        """Nothing can go: the user data is the instance's."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})

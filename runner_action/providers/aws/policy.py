@@ -5,6 +5,7 @@ A test records every call and holds it against this. Keys: https://docs.aws.amaz
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from runner_action.model import OWNER_TAG
@@ -14,6 +15,10 @@ from runner_action.request import CloudRequest
 Statement = dict[str, Any]
 IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:CreateServiceLinkedRole"}
 """Asked for by AWS itself when the others are called, so that no call of ours shows them."""
+
+
+def text(request: CloudRequest) -> str:
+    return json.dumps(policy(request), indent=2) + "\n"
 
 
 def policy(request: CloudRequest) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
-from azure.identity import ClientAssertionCredential, DefaultAzureCredential
+from azure.identity import ClientAssertionCredential, ClientSecretCredential, DefaultAzureCredential
 
 from runner_action.errors import CredentialsError
 from runner_action.request import AzureAccount
@@ -25,20 +26,25 @@ HINT = (
 )
 
 
-def credential(account: AzureAccount, id_token: Callable[[str], str] | None) -> TokenCredential:
-    """`id_token`: gives the CI job's id token for an audience, where the CI has such and no client secret was given. Asks nobody yet."""
-    # The authority is Microsoft's or the one of AZURE_AUTHORITY_HOST: no need to ask Microsoft whether it exists.
+def credential(account: AzureAccount, id_token: Callable[[str], str] | None, secret: str | None = None, authority: str | None = None) -> TokenCredential:
+    """`id_token`: gives the CI job's id token for an audience, where the CI has such; `secret`: of a service principal, which comes first.
+    `authority`: of the token service; None: as AZURE_AUTHORITY_HOST says. Asks nobody yet."""
+    # No need to ask Microsoft whether that authority exists.
+    where: dict[str, Any] = {"disable_instance_discovery": True, **({"authority": authority} if authority else {})}
+    if secret and account.client_id and account.tenant_id:
+        return ClientSecretCredential(account.tenant_id, account.client_id, secret, **where)
     if id_token and account.client_id and account.tenant_id:
-        return ClientAssertionCredential(account.tenant_id, account.client_id, partial(id_token, AUDIENCE), disable_instance_discovery=True)
+        return ClientAssertionCredential(account.tenant_id, account.client_id, partial(id_token, AUDIENCE), **where)
     ids = {"managed_identity_client_id": account.client_id, "workload_identity_client_id": account.client_id, "workload_identity_tenant_id": account.tenant_id}
     people = {f"exclude_{name}_credential": True for name in ("developer_cli", "powershell", "shared_token_cache", "visual_studio_code", "broker")}
-    return DefaultAzureCredential(disable_instance_discovery=True, **ids, **people)
+    # A CI's variable for a secret that does not exist is empty, which the SDK takes for a secret.
+    return DefaultAzureCredential(**where, **ids, **people, exclude_environment_credential=secret == "")
 
 
-def prove(found: TokenCredential, account: AzureAccount) -> None:
+def prove(found: TokenCredential, account: AzureAccount, scope: str = SCOPE) -> None:
     """Gets the first token, which the SDK then keeps. Raises CredentialsError that names what is missing."""
     try:
-        found.get_token(SCOPE)
+        found.get_token(scope)
     except AzureError as error:
         raise _translated(error, account) from None  # its own text may quote what was sent
 

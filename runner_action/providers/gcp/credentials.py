@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import google.auth
@@ -12,17 +15,43 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
 from runner_action.errors import CredentialsError
+from runner_action.model import Secret
 from runner_action.providers.gcp.errors import KEYS_HINT
 from runner_action.request import GcpOptions
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-def credentials(options: GcpOptions, file: str | None) -> tuple[Credentials, str]:
-    """Credentials that have proven themselves, and the project. `file`: what GOOGLE_APPLICATION_CREDENTIALS names. Raises
-    CredentialsError, in one sentence and without any of their text."""
-    found, project = _find(options, file)
-    project = options.project or project or ""
+class Quiet(Credentials):
+    """Credentials that ask nobody but the token service: google-auth's own also look up, at iamcredentials.googleapis.com and beside every first call,
+    where their account may be used, which a closed network does not let through; or sign a token for each client, though there is one."""
+
+    def __init__(self, inner: Credentials) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inner, self.token, self.expiry = inner, inner.token, inner.expiry
+
+    def refresh(self, request: Any) -> None:
+        self._inner.refresh(request)  # type: ignore[no-untyped-call]
+        self.token, self.expiry = self._inner.token, self._inner.expiry
+
+    def apply(self, headers: Any, token: str | None = None) -> None:
+        self._inner.apply(headers, token)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who asks, and for which project. `key`: as JSON, what signs in the name of a service account, if the launcher was given its key."""
+
+    credentials: Credentials
+    project: str
+    key: Secret | None = None
+
+
+def account(options: GcpOptions, file: str | None) -> Account:
+    """Credentials that have proven themselves. `file`: what GOOGLE_APPLICATION_CREDENTIALS names. Raises CredentialsError, in one
+    sentence and without any of their text."""
+    found, project, told = _find(options, file)
+    project = options.project or project or _project_of(told) or ""
     if not project:
         raise CredentialsError(
             "Google Cloud's project is not known: the credentials do not name one.", "Give its id as `gcp-project`, or in GOOGLE_CLOUD_PROJECT."
@@ -33,25 +62,31 @@ def credentials(options: GcpOptions, file: str | None) -> tuple[Credentials, str
     except GoogleAuthError as error:
         # Its text may quote the token service's whole answer.
         raise CredentialsError(f"Google Cloud does not accept the credentials of {_who(scoped)}: {_reason(error)}.", KEYS_HINT) from None
-    return scoped, project
+    key = {name: told[name] for name in ("client_email", "private_key", "private_key_id")} if told.get("type") == "service_account" else None
+    return Account(Quiet(scoped), project, Secret(json.dumps(key)) if key else None)
 
 
-def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None]:
-    """Asks nobody yet, but for the machine's own account."""
+def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[str, Any]]:
+    """Credentials, project, and the text they were made from. Asks nobody yet, but for the machine's own account."""
     try:
         # Google warns of texts from strangers; these are the user's own.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if options.credentials:
-                return google.auth.load_credentials_from_dict(_read(options.credentials.reveal()))  # type: ignore[no-any-return,no-untyped-call]
-            if file:
-                return google.auth.load_credentials_from_file(file)  # type: ignore[no-any-return,no-untyped-call]
-        return google.auth.default()
+            if options.credentials or file:
+                told = _read(options.credentials.reveal() if options.credentials else Path(file or "").read_text("utf-8"))
+                return *google.auth.load_credentials_from_dict(told), told  # type: ignore[no-untyped-call]
+        return *google.auth.default(), {}
     except (GoogleAuthError, ValueError, KeyError, OSError):
         where = "GOOGLE_APPLICATION_CREDENTIALS_DATA holds" if options.credentials else f"The file {file} holds" if file else ""
         if where:
             raise CredentialsError(f"{where} no key of a service account, and no configuration of a workload identity federation.", KEYS_HINT) from None
         raise CredentialsError("No Google Cloud credentials were found.", KEYS_HINT) from None
+
+
+def _project_of(told: dict[str, Any]) -> str | None:
+    """A federation's configuration names the account that it acts as, and its address the project."""
+    match = re.search(r"@([a-z0-9-]+)\.iam\.gserviceaccount\.com:", str(told.get("service_account_impersonation_url", "")))
+    return match[1] if match else None
 
 
 def _read(text: str) -> dict[str, Any]:

@@ -20,6 +20,10 @@ LONGEST_RUN = 120 * 86400
 """https://cloud.google.com/compute/docs/instances/limit-vm-runtime"""
 
 
+RULE = "cml-runner: asked for by cloud-ssh-private"
+"""Description of the firewall rules that we make."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GcpPlacement(Placement):
     """One zone, one type, one market. `image`: path of the very image; `login`: its user."""
@@ -73,6 +77,12 @@ def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[
     unknown = [word for word in scopes if word not in SCOPES and not word.startswith("https://")]
     problems = [f"cloud-permission-set: {word} is no scope; write an address or one of {', '.join(SCOPES)}" for word in unknown]
     return {"email": email, "scopes": [SCOPE.format(SCOPES[word]) if word in SCOPES else word for word in scopes]}, problems
+
+
+def may_delete(permission_set: str | None) -> bool:
+    """Whether the machine's own account is given a scope in which instances can be deleted."""
+    account, _ = account_of(permission_set)
+    return account is not None and bool({SCOPE.format("compute"), SCOPE.format("cloud-platform")} & set(account["scopes"]))
 
 
 def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
@@ -157,7 +167,7 @@ def firewall(placement: GcpPlacement, name: str) -> Body:
     """firewalls.insert: SSH to this machine alone. It is removed with the machine."""
     return {
         "name": f"{name}-ssh",
-        "description": "cml-runner: asked for by cloud-ssh-private",
+        "description": RULE,
         "network": _path("global/networks", placement.network),
         "direction": "INGRESS",
         "allowed": [{"I_p_protocol": "tcp", "ports": ["22"]}],

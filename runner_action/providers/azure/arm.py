@@ -1,0 +1,130 @@
+"""Azure Resource Manager: who asks, and the calls, all through one client of azure-mgmt-compute and its policies (tokens, throttling, retries).
+
+Groups and networks are asked for with that client too: azure-mgmt-network takes seconds to load, for five calls.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.rest import HttpRequest
+from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.core.exceptions import ARMErrorFormat
+
+from runner_action.errors import CredentialsError
+from runner_action.model import Secret
+from runner_action.providers.azure.credentials import credential, prove
+from runner_action.request import AzureAccount
+from runner_action.waiting import Clock, wait_for
+
+log = logging.getLogger(__name__)
+ENDPOINT, AUTHORITY = "https://management.azure.com", "https://login.microsoftonline.com"
+GROUPS, COMPUTE, SKUS, NETWORK = "2021-04-01", "2026-04-01", "2021-07-01", "2024-05-01"
+"""API versions."""
+SETTLE_SECONDS = 120.0
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who asks, and for which subscription. `secret`: as JSON, what a service principal logs in with, if the launcher was given it."""
+
+    credential: TokenCredential
+    subscription: str
+    secret: Secret | None = None
+
+
+def account_of(account: AzureAccount, environ: Mapping[str, str], id_token: Callable[[str], str] | None, scope: str) -> Account:
+    """Credentials that have proven themselves. Raises CredentialsError that names what is missing."""
+    secret, given = environ.get("AZURE_CLIENT_SECRET"), environ.get("AZURE_AUTHORITY_HOST")
+    found = credential(account, id_token, secret, given)
+    prove(found, account, scope)
+    if not account.subscription_id:
+        raise CredentialsError("Azure's subscription is not known.", "Give its id as `azure-subscription-id`, or in AZURE_SUBSCRIPTION_ID.")
+    authority = (given or AUTHORITY).rstrip("/")
+    authority = authority if "://" in authority else f"https://{authority}"
+    login = {"tenant": account.tenant_id, "client": account.client_id, "secret": secret, "authority": authority}
+    return Account(found, account.subscription_id, Secret(json.dumps(login)) if all(login.values()) else None)
+
+
+class Arm:
+    """Resource Manager of one subscription. `who` finds out who asks, when that is first needed; `endpoint` is its address."""
+
+    def __init__(self, who: Callable[[], Account], clock: Clock, endpoint: str = ENDPOINT) -> None:
+        self._who, self._clock, self.endpoint = who, clock, endpoint.rstrip("/")
+        self._account: Account | None = None
+        self._client: ComputeManagementClient | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_environment(cls, account: AzureAccount, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Arm:
+        """The ids of the request; AZURE_CLIENT_SECRET; another cloud's addresses in AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
+        endpoint = (environ.get("AZURE_RESOURCE_MANAGER_ENDPOINT") or ENDPOINT).rstrip("/")
+        return cls(lambda: account_of(account, environ, id_token, f"{endpoint}/.default"), clock, endpoint)
+
+    @property
+    def account(self) -> Account:
+        with self._lock:
+            self._account = self._account or self._who()
+            return self._account
+
+    @property
+    def compute(self) -> ComputeManagementClient:
+        with self._lock:
+            if self._client is None:
+                scopes = [f"{self.endpoint}/.default"]
+                self._client = ComputeManagementClient(self.account.credential, self.account.subscription, base_url=self.endpoint, credential_scopes=scopes)
+            return self._client
+
+    def group(self, name: str) -> str:
+        return f"/subscriptions/{self.account.subscription}/resourceGroups/{name}"
+
+    def get(self, path: str, version: str, **parameters: str) -> Json:
+        return self._send("GET", path, version, None, parameters)
+
+    def listed(self, path: str, version: str, **parameters: str) -> Iterator[Json]:
+        """All pages of a list below the subscription."""
+        page = self.get(f"/subscriptions/{self.account.subscription}{path}", version, **parameters)
+        yield from page["value"]
+        while page.get("nextLink"):
+            page = self._read(self.compute.send_request(HttpRequest("GET", page["nextLink"])))
+            yield from page["value"]
+
+    def put(self, path: str, version: str, body: Json) -> Json:
+        """What Azure has made of it, once it is whole: others may then refer to it."""
+        made = self._send("PUT", path, version, body, {})
+
+        def probe() -> Json | None:
+            now = made if made["properties"].get("provisioningState", "Succeeded") == "Succeeded" else self.get(path, version)
+            return now if now["properties"].get("provisioningState", "Succeeded") not in ("Updating", "Creating", "Accepted") else None
+
+        return probe() or wait_for(probe, f"Azure, while making {path.rpartition('/')[2]}", clock=self._clock, timeout=SETTLE_SECONDS, first=0.5, most=3)
+
+    def delete_group(self, name: str) -> bool:
+        """A deletion that was accepted cannot be taken back. False: there was nothing. Machines are not asked to shut down first."""
+        try:
+            self._send("DELETE", self.group(name), GROUPS, None, {"forceDeletionTypes": "Microsoft.Compute/virtualMachines"})
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    def _send(self, method: str, path: str, version: str, body: Json | None, parameters: Mapping[str, str]) -> Json:
+        told = {"api-version": version, **parameters}
+        asked = HttpRequest(method, path, params=told) if body is None else HttpRequest(method, path, params=told, json=body)
+        return self._read(self.compute.send_request(asked))
+
+    @staticmethod
+    def _read(answer: Any) -> Json:
+        if answer.status_code == 404:
+            raise ResourceNotFoundError(response=answer, error_format=ARMErrorFormat)
+        if answer.status_code >= 400:
+            raise HttpResponseError(response=answer, error_format=ARMErrorFormat)
+        told: Json = answer.json() if answer.content else {}
+        return told

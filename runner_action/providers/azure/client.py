@@ -1,0 +1,161 @@
+"""Azure as a provider: look-ups side by side, a resource group for each machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import requests as http
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+from runner_action.errors import ConfigurationError, CredentialsError
+from runner_action.model import OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.providers.azure import plan as words
+from runner_action.providers.azure.arm import COMPUTE, NETWORK, SKUS, Arm, Json
+from runner_action.providers.azure.creation import Creation
+from runner_action.providers.azure.ending import Ending
+from runner_action.providers.azure.errors import CREDENTIALS, codes_of, translated
+from runner_action.providers.azure.instance import instance_of
+from runner_action.providers.azure.ladder import Found, placements
+from runner_action.providers.azure.requests import AzurePlacement
+from runner_action.providers.base import Created
+from runner_action.request import CloudRequest
+from runner_action.waiting import Clock
+
+log = logging.getLogger(__name__)
+CANNOT_DELETE = "A machine at Azure that powers itself off goes on costing, so it must be able to delete itself, and this one could not."
+CANNOT_DELETE_HINT = (
+    "Give it a user-assigned identity that may delete resource groups, as `cloud-permission-set` (docs/azure.md says how to make one), "
+    "or the launcher a service principal (AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET)."
+)
+
+
+class AzureProvider:
+    """Virtual machines in one subscription."""
+
+    def __init__(self, arm: Arm, clock: Clock) -> None:
+        self._arm, self._ending, self._clock = arm, Ending(arm), clock
+        self._creation = Creation(arm, self._ending)
+        self._swept = False
+
+    @property
+    def user_data_limit(self) -> int:
+        return words.USER_DATA_LIMIT
+
+    def plan(self, request: CloudRequest) -> Plan:
+        return words.plan(request)
+
+    def deletion(self, request: CloudRequest) -> Deletion | None:
+        """By its identities, which try in turn; else as the launcher's service principal. A launch with neither is refused: a stopped machine costs
+        as one that runs."""
+        facts = {"api": self._arm.endpoint, "identities": [part.strip() for part in (request.permission_set or "").split(",") if part.strip()]}
+        secret = self._arm.account.secret
+        if not facts["identities"] and secret is None:
+            raise CredentialsError(CANNOT_DELETE, CANNOT_DELETE_HINT)
+        return Deletion(facts, None if facts["identities"] else secret)
+
+    # --- looking things up
+
+    def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
+        """The image, and what each region offers, asked side by side."""
+        regions = list(dict.fromkeys(place.region for place in plan.places))
+        with translated("looking up image and sizes"), ThreadPoolExecutor(1 + len(regions)) as side_by_side:
+            image = side_by_side.submit(self._image, plan.image, regions[0])
+            skus = {region: side_by_side.submit(self._skus, region) for region in regions}
+            (reference, described), offered = image.result(), {region: future.result() for region, future in skus.items()}
+        return placements(plan, request, Found(image=described, reference=reference, skus=offered))
+
+    def _skus(self, region: str) -> list[Json] | None:
+        """None if the credentials may not ask."""
+        try:
+            found = self._arm.listed("/providers/Microsoft.Compute/skus", SKUS, **{"$filter": f"location eq '{region}'"})
+            return [one for one in found if one["resourceType"] == "virtualMachines"]
+        except HttpResponseError as error:
+            if not CREDENTIALS & set(codes_of(error)):
+                raise
+            log.debug("%s", codes_of(error))
+            return None
+
+    def _image(self, image: str, region: str) -> tuple[str, Json | None]:
+        """With the version that is newest now. None for an image of the user's own, which is judged when a machine is made of it."""
+        if image.startswith("/"):
+            return image, None
+        publisher, offer, sku, version = image.split(":")
+        path = f"/subscriptions/{self._arm.account.subscription}/providers/Microsoft.Compute/locations/{region}/publishers/{publisher}"
+        path += f"/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
+        try:
+            if version == "latest":
+                # A list, not a page of one: Azure answers with the versions themselves.
+                newest: Any = self._arm.get(path, COMPUTE, **{"$top": "1", "$orderby": "name desc"})
+                if not newest:
+                    raise ConfigurationError(f"There is no version of the image {image} in {region}.", "Give `publisher:offer:sku:version` as `cloud-image`.")
+                version = newest[0]["name"]
+            return f"{publisher}:{offer}:{sku}:{version}", self._arm.get(f"{path}/{version}", COMPUTE)
+        except ResourceNotFoundError as error:
+            raise ConfigurationError(f"There is no image {image} in {region}.", "Give `publisher:offer:sku:version` as `cloud-image`.") from error
+
+    # --- creating
+
+    def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
+        """Meanwhile what earlier launches left is looked for, once."""
+        assert isinstance(placement, AzurePlacement)
+        with ThreadPoolExecutor(1) as side_by_side:
+            if not self._swept:
+                self._swept = True
+                side_by_side.submit(self._ending.sweep, self._clock.now())
+            return self._creation.create(placement, machine, count)
+
+    # --- the end, and what lies before it
+
+    def settle(self, instances: Sequence[Instance]) -> None:
+        """Nothing can go: the user data is the instance's."""
+
+    def destroy(self, name: str, instance: Instance | None = None) -> bool:
+        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        deleted = [self._ending.delete(one.group) for one in found]
+        return any(deleted)
+
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
+        """A group without a machine counts too: one may be under way, and the rest is to be deleted as well."""
+        with translated("looking for our machines"):
+            groups = [one for one in self._ending.groups() if tags.items() <= (one.get("tags") or {}).items()]
+            return [found for group in groups for found in self._machines(group)]
+
+    def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
+        machines = self._arm.get(f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE)["value"]
+        named = group["tags"].get(f"{OWNER_TAG}:name", "")
+        empty = Instance(provider=ProviderName.AZURE, id=group["name"], name=named, region=group["location"], group=group["name"])
+        return [instance_of(one) for one in machines] or [empty]
+
+    def look(self, instance: Instance) -> Instance:
+        path = f"{self._arm.group(instance.group)}/providers"
+        with translated(f"looking at {instance.name}"):
+            try:
+                now = self._arm.get(f"{path}/Microsoft.Compute/virtualMachines/{instance.name}", COMPUTE, **{"$expand": "instanceView"})
+                public = self._arm.get(f"{path}/Microsoft.Network/publicIPAddresses", NETWORK)["value"]
+                addresses = [one["properties"].get("ipAddress") for one in public] or self._inside(path)
+            except ResourceNotFoundError:
+                return replace(instance, alive=False)
+        return replace(instance_of(now, next(filter(None, addresses), "")), name=instance.name, login=instance.login)
+
+    def _inside(self, path: str) -> list[str]:
+        cards = self._arm.get(f"{path}/Microsoft.Network/networkInterfaces", NETWORK)["value"]
+        return [one["properties"].get("privateIPAddress") for card in cards for one in card["properties"]["ipConfigurations"]]
+
+    def console(self, instance: Instance) -> str:
+        """From where Azure keeps it: the address it gives is good for a while, without credentials."""
+        with translated(f"reading the console of {instance.name}"):
+            try:
+                told = self._arm.compute.virtual_machines.retrieve_boot_diagnostics_data(instance.group, instance.name)
+            except HttpResponseError as error:
+                if error.status_code in (404, 409):  # there is nothing yet
+                    return ""
+                raise
+        try:
+            answer = http.get(told.serial_console_log_blob_uri or "", timeout=30)
+        except http.RequestException:
+            return ""
+        return answer.text if answer.ok else ""

@@ -1,0 +1,111 @@
+"""Creating machines: a resource group for each, network side by side, then the machine with all that goes with it; nothing left of one that fails."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from azure.core.exceptions import ResourceExistsError
+from azure.mgmt.core.polling.arm_polling import ARMPolling
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from runner_action.errors import CapacityError, ConfigurationError, ProviderError, QuotaError
+from runner_action.model import OWNER_TAG, Instance, Machine
+from runner_action.providers.azure import requests
+from runner_action.providers.azure.arm import COMPUTE, GROUPS, NETWORK, Arm, Json
+from runner_action.providers.azure.ending import Ending
+from runner_action.providers.azure.errors import translated
+from runner_action.providers.azure.instance import instance_of
+from runner_action.providers.azure.requests import AzurePlacement
+from runner_action.providers.base import Created
+
+log = logging.getLogger(__name__)
+CREATE_SECONDS = 600.0
+"""How long one creation may take, from the question to the end of its operation."""
+LOOK_SECONDS = 3.0
+
+
+class Polling(ARMPolling):
+    """Asks more often than Azure says: its ten seconds would be the launch's."""
+
+    def _extract_delay(self) -> float:
+        return min(float(super()._extract_delay()), LOOK_SECONDS)
+
+
+class Creation:
+    """What `create` of the provider does."""
+
+    def __init__(self, arm: Arm, ending: Ending) -> None:
+        self._arm, self._ending = arm, ending
+
+    def create(self, placement: AzurePlacement, machine: Machine, count: int) -> Created:
+        """All side by side, each in a group of its own."""
+        pool = placement.pools[0]
+        place = (placement.region, pool.zone, pool.instance_type, str(placement.spot))
+        groups = [f"{machine.identity.name}-{machine.identity.token(*place, *([str(number)] if count > 1 else []))[:8]}" for number in range(count)]
+        made: list[Instance] = []
+        refusals: list[ProviderError] = []
+        with ThreadPoolExecutor(min(count, 20)) as side_by_side:
+            for future in [side_by_side.submit(self._create_one, placement, machine, group) for group in groups]:
+                try:
+                    made.append(future.result())
+                except ProviderError as error:
+                    refusals.append(error)
+        worst = next((one for one in sorted(refusals, key=_rank)), None)
+        if worst and not made:
+            raise worst
+        return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
+
+    def _create_one(self, placement: AzurePlacement, machine: Machine, group: str) -> Instance:
+        """One machine, followed to the end of its operation. When that fails, its group is deleted."""
+        doing = f"creating {placement}"
+        try:
+            with translated(doing):
+                self._arm.put(self._arm.group(group), GROUPS, requests.group(placement.region, machine.tags))
+                subnet, security = self._network(placement, machine, group)
+                found = self._machine(placement, machine, group, subnet, security, doing)
+            if (found.get("tags") or {}).get(f"{OWNER_TAG}:launch") != machine.identity.token():
+                raise ConfigurationError(f"There is a machine in {group} that this launch has not made.", "Choose another `name`.")
+        except BaseException:
+            self._ending.after_failure(group)
+            raise
+        return replace(instance_of(found), name=machine.identity.name, login=placement.login)
+
+    def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
+        """Ids of subnet and security group."""
+        where, region, tags = f"{self._arm.group(group)}/providers/Microsoft.Network", placement.region, machine.tags
+        with ThreadPoolExecutor(2) as side_by_side:
+            body = requests.security_group(region, tags, placement.ssh_public_key is not None)
+            security = side_by_side.submit(self._arm.put, f"{where}/networkSecurityGroups/security", NETWORK, body)
+            network = None
+            if placement.subnet is None:
+                network = side_by_side.submit(self._arm.put, f"{where}/virtualNetworks/network", NETWORK, requests.network(region, tags))
+            subnet = placement.subnet or (network.result()["properties"]["subnets"][0]["id"] if network else "")
+            return subnet, security.result()["id"]
+
+    def _machine(self, placement: AzurePlacement, machine: Machine, group: str, subnet: str, security: str, doing: str) -> Json:
+        body = requests.virtual_machine(placement, machine, subnet, security, placement.ssh_public_key or nobodys_key())
+        try:
+            poller = self._arm.compute.virtual_machines.begin_create_or_update(group, machine.identity.name, body, polling=Polling(LOOK_SECONDS))  # type: ignore[call-overload]
+        except ResourceExistsError as error:
+            # An earlier try of this launch made it, with another key of nobody's: what is there is what was wanted.
+            if getattr(error.error, "code", "") != "PropertyChangeNotAllowed":
+                raise
+            return self._arm.get(f"{self._arm.group(group)}/providers/Microsoft.Compute/virtualMachines/{machine.identity.name}", COMPUTE)
+        poller.wait(CREATE_SECONDS)
+        if not poller.done():
+            raise ProviderError(f"Azure did not come to an end within {CREATE_SECONDS:.0f} s while {doing}.", "Try again, or another `cloud-region`.")
+        found: Json = poller.result().as_dict()
+        return found
+
+
+def nobodys_key() -> str:
+    """A public key whose other half is thrown away here: Azure makes no machine without a password or a key."""
+    return rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _rank(error: ProviderError) -> int:
+    """What ends the ladder comes first, then what ends a region."""
+    return 2 if isinstance(error, CapacityError) else 1 if isinstance(error, QuotaError) else 0

@@ -1,0 +1,40 @@
+"""A virtual machine as Azure tells it, in our words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner_action.model import OWNER_TAG, Instance, ProviderName
+
+ENDING = ("Deleting", "Failed")
+STOPPED = ("PowerState/stopped", "PowerState/deallocated", "PowerState/stopping", "PowerState/deallocating")
+
+
+def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
+    """`told`: with or without its instance view."""
+    properties, tags = told["properties"], told.get("tags") or {}
+    zones = told.get("zones") or []
+    view = properties.get("instanceView", {}).get("statuses", ())
+    image = properties["storageProfile"].get("imageReference") or {}
+    return Instance(
+        provider=ProviderName.AZURE,
+        id=properties["vmId"],
+        name=tags.get(f"{OWNER_TAG}:name", told["name"]),
+        region=told["location"],
+        zone=f"{told['location']}-{zones[0]}" if zones else told["location"],
+        instance_type=properties["hardwareProfile"]["vmSize"],
+        image=image.get("id") or ":".join(image.get(part, "") for part in ("publisher", "offer", "sku", "version")),
+        spot=properties.get("priority") == "Spot",
+        address=address,
+        launched=properties.get("timeCreated", ""),
+        alive=properties.get("provisioningState") not in ENDING and not any(one["code"] in STOPPED for one in view),
+        login=properties.get("osProfile", {}).get("adminUsername", ""),
+        group=group_of(told["id"]),
+    )
+
+
+def group_of(resource: str) -> str:
+    """The resource group in an id, whose case Azure does not keep."""
+    parts = resource.split("/")
+    return parts[[part.lower() for part in parts].index("resourcegroups") + 1]

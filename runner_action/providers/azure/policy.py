@@ -1,0 +1,48 @@
+"""The custom role that a launch needs, by its options: what the calls of this package ask for, and no more. Pure.
+
+A test records every call and holds it against this. https://learn.microsoft.com/azure/role-based-access-control/resource-provider-operations
+"""
+
+from __future__ import annotations
+
+import json
+
+from runner_action.request import CloudRequest
+
+GROUPS = {f"Microsoft.Resources/subscriptions/resourceGroups/{verb}" for verb in ("read", "write", "delete")}
+MACHINES = {f"Microsoft.Compute/virtualMachines/{verb}" for verb in ("read", "write", "delete", "retrieveBootDiagnosticsData/action")}
+LOOKING = {"Microsoft.Compute/skus/read", "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read"}
+SECURITY = {f"Microsoft.Network/networkSecurityGroups/{verb}" for verb in ("read", "write", "delete", "join/action")}
+CARDS = {f"Microsoft.Network/networkInterfaces/{verb}" for verb in ("read", "write", "delete", "join/action")}
+ADDRESSES = {f"Microsoft.Network/publicIPAddresses/{verb}" for verb in ("read", "write", "delete", "join/action")}
+NETWORKS = {f"Microsoft.Network/virtualNetworks/{verb}" for verb in ("read", "write", "delete")}
+DISKS = {f"Microsoft.Compute/disks/{verb}" for verb in ("read", "write", "delete")}
+JOIN = "Microsoft.Network/virtualNetworks/subnets/join/action"
+ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+
+
+def actions(request: CloudRequest) -> set[str]:
+    """The least that lets this request launch, be taken back and be cleaned up after."""
+    found = GROUPS | MACHINES | SECURITY | CARDS | DISKS | {JOIN, "Microsoft.Compute/skus/read"}
+    found |= {"Microsoft.Network/publicIPAddresses/read"} if request.azure.private else ADDRESSES
+    if request.azure.subnet is None:
+        found |= NETWORKS
+    if request.permission_set:
+        found |= {ASSIGN}
+    if request.image is None or not request.image.startswith("/"):
+        found |= LOOKING
+    else:
+        kind = "galleries/images/versions" if "/galleries/" in request.image else "images"
+        found |= {f"Microsoft.Compute/{kind}/read"}
+    return found
+
+
+def text(request: CloudRequest) -> str:
+    """JSON, for `az role definition create --role-definition`."""
+    told = {
+        "Name": "cml-runner",
+        "Description": "What a launch of cml-runner with these inputs asks for",
+        "Actions": sorted(actions(request)),
+        "AssignableScopes": [f"/subscriptions/{request.azure.account.subscription_id or 'SUBSCRIPTION'}"],
+    }
+    return json.dumps(told, indent=2) + "\n"

@@ -1,0 +1,47 @@
+"""Who asks Compute Engine, where it is, and the SDK's clients for it, each built when it is first used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner_action.providers.gcp.credentials import Account, account
+from runner_action.request import GcpOptions
+
+API = "https://compute.googleapis.com"
+CALL: dict[str, Any] = {"timeout": 30.0, "retry": None}
+"""For every call. Repeating is ours, where it helps."""
+
+
+class Compute:
+    """Compute Engine in one project. `who` finds out who asks, when that is first needed; `api` is its address."""
+
+    def __init__(self, who: Callable[[], Account], api: str = API) -> None:
+        self._who, self.api = who, api
+        self._account: Account | None = None
+        self._built: dict[type[Any], Any] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_environment(cls, options: GcpOptions, environ: Mapping[str, str]) -> Compute:
+        """As gcloud is told: GOOGLE_APPLICATION_CREDENTIALS, and another address of the API."""
+        parts = urlsplit(environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE") or API)
+        return cls(lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")), f"{parts.scheme}://{parts.netloc}")
+
+    @property
+    def account(self) -> Account:
+        with self._lock:
+            self._account = self._account or self._who()
+            return self._account
+
+    @property
+    def project(self) -> str:
+        return self.account.project
+
+    def client(self, kind: type[Any]) -> Any:
+        with self._lock:
+            if kind not in self._built:
+                self._built[kind] = kind(credentials=self.account.credentials, client_options={"api_endpoint": self.api})
+            return self._built[kind]

@@ -1,0 +1,122 @@
+"""Creating instances: each followed to the end of its operation, and nothing left of one that fails."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from google.api_core.exceptions import Conflict, GoogleAPICallError
+from google.auth.exceptions import TransportError
+from requests.exceptions import RequestException
+
+from runner_action.errors import CapacityError, ConfigurationError, ProviderError, QuotaError
+from runner_action.model import OWNER_TAG, Instance, Machine
+from runner_action.providers.base import Created
+from runner_action.providers.gcp import requests, sdk
+from runner_action.providers.gcp.compute import CALL, Compute
+from runner_action.providers.gcp.ending import Ending
+from runner_action.providers.gcp.errors import is_passing, of_operation, translated
+from runner_action.providers.gcp.instance import instance_of
+from runner_action.providers.gcp.requests import GcpPlacement
+from runner_action.waiting import Clock, wait_for
+
+log = logging.getLogger(__name__)
+CREATE_SECONDS = 180.0
+"""How long one creation may take, from the question to the end of its operation."""
+
+
+class Creation:
+    """What `create` of the provider does."""
+
+    def __init__(self, compute: Compute, ending: Ending, clock: Clock) -> None:
+        self._compute, self._ending, self._clock = compute, ending, clock
+
+    def create(self, placement: GcpPlacement, machine: Machine, count: int) -> Created:
+        """All side by side, each with a name and a request id of its own."""
+        place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
+        if count == 1:
+            return Created((self._create_one(placement, machine, machine.identity.name, place),))
+        names = {f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}": (*place, str(number)) for number in range(count)}
+        made: list[Instance] = []
+        refusals: list[ProviderError] = []
+        with ThreadPoolExecutor(min(count, 20)) as side_by_side:
+            for future in [side_by_side.submit(self._create_one, placement, machine, name, parts) for name, parts in names.items()]:
+                try:
+                    made.append(future.result())
+                except ProviderError as error:
+                    refusals.append(error)
+        worst = next((one for kind in (ProviderError, QuotaError, CapacityError) for one in refusals if _is(one, kind)), None)
+        if worst and not made:
+            raise worst
+        return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
+
+    def _create_one(self, placement: GcpPlacement, machine: Machine, name: str, parts: Sequence[str]) -> Instance:
+        """One machine, followed to the end of its operation. When that fails, whatever bears the name is deleted."""
+        doing, zone = f"creating {placement}", placement.pools[0].zone
+        request = sdk.types.InsertInstanceRequest(
+            project=self._compute.project,
+            zone=zone,
+            instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
+            request_id=str(uuid.UUID(hex=machine.identity.token(*parts))),
+        )
+        instances = self._compute.client(sdk.InstancesClient)
+        try:
+            with translated(doing):
+                if placement.with_ssh:
+                    self._open_ssh(placement, name)
+                try:
+                    operation = wait_for(partial(self._once, instances.insert_unary, request), f"Google Cloud, while {doing}", clock=self._clock, timeout=60)
+                    operation = self._finished(operation, zone, doing)
+                except Conflict as error:
+                    # An earlier try of this launch made it; anybody else's is not ours to use.
+                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **CALL)
+                    if dict(found.labels).get(f"{OWNER_TAG}-launch") != machine.identity.token():
+                        raise ConfigurationError(f"There is a machine {name} in {zone} that this launch has not made.", "Choose another `name`.") from error
+                else:
+                    if operation.error.errors:
+                        raise of_operation(operation, doing)
+                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **CALL)
+        except BaseException as error:
+            if not isinstance(error, ConfigurationError) or "has not made" not in str(error):
+                self._ending.after_failure(zone, name, placement.with_ssh)
+            raise
+        return replace(instance_of(found), name=machine.identity.name, login=placement.login)
+
+    def _once(self, call: Callable[..., Any], request: Any) -> Any | None:
+        """None: not now, ask again with the same request id."""
+        try:
+            return call(request=request, **CALL)
+        except GoogleAPICallError as error:
+            if is_passing(error):
+                return None
+            raise
+        except (RequestException, TransportError):  # no connection, or no answer: the request id will tell
+            return None
+
+    def _finished(self, operation: Any, zone: str, doing: str) -> Any:
+        """The operation when it is done. Polled by a client of ours: the SDK's own asks no other address than Google's public one."""
+        request = sdk.types.GetZoneOperationRequest(project=self._compute.project, zone=zone, operation=operation.name)
+
+        def probe() -> Any | None:
+            now = self._once(self._compute.client(sdk.ZoneOperationsClient).get, request)
+            return now if now is not None and now.status == sdk.types.Operation.Status.DONE else None
+
+        if operation.status == sdk.types.Operation.Status.DONE:
+            return operation
+        return wait_for(probe, f"Google Cloud, while {doing}", clock=self._clock, timeout=CREATE_SECONDS, first=0.5, most=3)
+
+    def _open_ssh(self, placement: GcpPlacement, name: str) -> None:
+        rule = sdk.types.Firewall(requests.firewall(placement, name))
+        try:
+            self._compute.client(sdk.FirewallsClient).insert_unary(project=self._compute.project, firewall_resource=rule, **CALL)
+        except Conflict:
+            log.debug("The firewall rule %s-ssh is there already.", name)
+
+
+def _is(error: ProviderError, kind: type[ProviderError]) -> bool:
+    return not isinstance(error, QuotaError | CapacityError) if kind is ProviderError else isinstance(error, kind)

@@ -1,0 +1,81 @@
+"""Deleting instances, with the firewall rule that one may have; and what earlier launches left: machines that could only stop."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+
+from runner_action.errors import ProviderError
+from runner_action.model import OWNER_TAG
+from runner_action.providers.gcp import sdk
+from runner_action.providers.gcp.compute import CALL, Compute
+from runner_action.providers.gcp.errors import CREDENTIALS, codes_of, translated
+from runner_action.providers.gcp.requests import RULE
+
+log = logging.getLogger(__name__)
+RULE_AGE = timedelta(hours=1)
+"""A younger rule may be that of a machine that is being made."""
+
+
+class Ending:
+    """What makes an end of instances."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
+
+    def delete(self, zone: str, name: str, with_ssh: bool) -> bool:
+        """A deletion that was accepted cannot be taken back. False: there was nothing."""
+        with translated(f"deleting {name}"):
+            if with_ssh:
+                self._close_ssh(zone, name)
+            try:
+                self._compute.client(sdk.InstancesClient).delete_unary(project=self._compute.project, zone=zone, instance=name, **CALL)
+            except NotFound:
+                return False
+        return True
+
+    def _close_ssh(self, zone: str, name: str) -> None:
+        """The rule bears the machine's own name, which its id does not tell."""
+        try:
+            if name.isdigit():
+                name = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **CALL).name
+            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=f"{name}-ssh", **CALL)
+        except NotFound:
+            return
+        except GoogleAPICallError as error:
+            # Without a key there was none, and older permissions may not ask.
+            if not CREDENTIALS & set(codes_of(error)):
+                raise
+
+    def after_failure(self, zone: str, name: str, with_ssh: bool) -> None:
+        """What may be there of that name is deleted; what is not there is as good."""
+        try:
+            self.delete(zone, name, with_ssh)
+        except ProviderError as error:
+            log.warning("Whether %s is left could not be told: %s", name, error)
+
+    def sweep(self, rules: bool, now: datetime) -> None:
+        """Deletes our machines that have stopped, as one does that may not delete itself: nobody starts them again, and their disks cost.
+        `rules`: and firewall rules whose machines Google has deleted. It is no part of the launch: what does not work is told, and that is all."""
+        request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")')
+        try:
+            with translated("looking for what earlier launches left"):
+                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **CALL)
+                ours = {one.name: one for _, scope in pages for one in scope.instances}
+                for rule in self._rules() if rules else ():
+                    age = now - datetime.fromisoformat(rule.creation_timestamp)
+                    if not ours.keys() & set(rule.target_tags) and age > RULE_AGE:
+                        self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **CALL)
+                        log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
+            for name in [name for name, one in ours.items() if one.status == "TERMINATED"]:
+                self.delete(ours[name].zone.rpartition("/")[2], name, with_ssh=True)
+                log.info("Deleted %s, which an earlier launch had made: it had stopped, and could not delete itself.", name)
+        except ProviderError as error:
+            log.warning("%s", error)
+
+    def _rules(self) -> list[Any]:
+        request = sdk.types.ListFirewallsRequest(project=self._compute.project, filter=f'description = "{RULE}"')
+        return list(self._compute.client(sdk.FirewallsClient).list(request=request, **CALL))

@@ -1,0 +1,1 @@
+"""Kubernetes: the cluster is the cloud, a pod is the machine."""

@@ -1,0 +1,124 @@
+"""Kubernetes as a provider: one Job for a launch, a pod of it for each runner."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from runner_action.model import OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.providers.base import Created
+from runner_action.providers.kubernetes import plan as words
+from runner_action.providers.kubernetes.cluster import Cluster, Json
+from runner_action.providers.kubernetes.creation import Creation
+from runner_action.providers.kubernetes.ending import Ending
+from runner_action.providers.kubernetes.errors import Refused, translated
+from runner_action.providers.kubernetes.ladder import placements
+from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, instance_of
+from runner_action.providers.kubernetes.requests import PodPlacement
+from runner_action.request import CloudRequest
+from runner_action.waiting import Clock
+
+log = logging.getLogger(__name__)
+SECRET_LIMIT = 1_000_000
+"""Bytes: a Secret takes 1 MiB, its Base64 not counted. https://kubernetes.io/docs/concepts/configuration/secret/"""
+FRESH_SECONDS = 1.0
+"""How long a list of a Job's pods serves all who look at one of them."""
+LOG_BYTES = 262144
+MANAGED = f"app.kubernetes.io/managed-by={OWNER_TAG}"
+
+
+class KubernetesProvider:
+    """Pods in one namespace."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self._cluster, self._clock, self._ending = cluster, clock, Ending(cluster, clock)
+        self._creation = Creation(cluster, clock, self._ending)
+        self._listed: dict[str, tuple[float, dict[str, Json]]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def user_data_limit(self) -> int:
+        return SECRET_LIMIT
+
+    def plan(self, request: CloudRequest) -> Plan:
+        return words.plan(request)
+
+    def deletion(self, request: CloudRequest) -> Deletion | None:  # noqa: ARG002  the end of its process is the end of a pod
+        return None
+
+    def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
+        """A rung for each market, place and size. Asks whether the namespace can be read: a launch that may not is over before it has begun."""
+        with translated("looking into the namespace"):
+            self._cluster.get("batch/jobs", labelSelector=MANAGED, limit="1")
+        return placements(plan, request)
+
+    def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
+        assert isinstance(placement, PodPlacement)
+        return self._creation.create(placement, machine, count)
+
+    # --- the end, and what lies before it
+
+    def settle(self, instances: Sequence[Instance]) -> None:
+        """The Secret has been read by all that it was for; pods that jobs make might read it too."""
+        with translated("deleting the Secret of the runners"):
+            for job in dict.fromkeys(one.group for one in instances):
+                self._cluster.delete("secrets", job)
+
+    def destroy(self, name: str, instance: Instance | None = None) -> bool:
+        """All pods of its Job: they were launched together."""
+        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        deleted = [self._ending.delete(job) for job in dict.fromkeys(one.group for one in found)]
+        self._listed.clear()
+        return any(deleted)
+
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one namespace
+        """A Job without a pod counts too: it may get one."""
+        chosen = ",".join([MANAGED, *(f"{key.replace(':', '/')}={value}" for key, value in tags.items())])
+        with translated("looking for our pods"):
+            jobs = [one for one in self._cluster.get("batch/jobs", labelSelector=chosen)["items"] if not _over(one)]
+            pods = [instance_of(one) for one in self._cluster.get("pods", labelSelector=chosen)["items"]] if jobs else []
+        alive = [pod for pod in pods if pod.alive]
+        return [*alive, *(_empty(job) for job in jobs if job["metadata"]["name"] not in {pod.group for pod in alive})]
+
+    def look(self, instance: Instance) -> Instance:
+        pod = self._pod(instance)
+        if pod is None:
+            return replace(instance, alive=False)
+        return replace(instance_of(pod, instance.instance_type, instance.spot), name=instance.name)
+
+    def _pod(self, instance: Instance) -> Json | None:
+        """From one list for all pods of the Job, if it is fresh."""
+        with self._lock, translated(f"looking at {instance.id}"):
+            when, pods = self._listed.get(instance.group, (float("-inf"), {}))
+            if self._clock.monotonic() - when >= FRESH_SECONDS:
+                listed = self._cluster.get("pods", labelSelector=f"{JOB_LABEL}={instance.group}")["items"]
+                pods = {one["metadata"]["name"]: one for one in listed}
+                self._listed[instance.group] = self._clock.monotonic(), pods
+        return pods.get(instance.id)
+
+    def console(self, instance: Instance) -> str:
+        """The log of its runner; before there is one, what the pod waits for."""
+        pod = self._pod(instance)
+        with translated(f"reading the log of {instance.id}"):
+            events = []
+            if pod is not None and pod.get("status", {}).get("phase") == "Pending":
+                events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={instance.id}")["items"]
+            waits = "".join(f"{line}\n" for line in explanation(pod, events)) if pod else ""
+            try:
+                return waits + self._cluster.text("pods/log", instance.id, container="runner", limitBytes=str(LOG_BYTES))
+            except Refused as error:
+                if error.status not in (400, 404):  # not started, or gone
+                    raise
+                return waits
+
+
+def _over(job: Json) -> bool:
+    return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in job.get("status", {}).get("conditions") or ())
+
+
+def _empty(job: Json) -> Instance:
+    metadata = job["metadata"]
+    named = (metadata.get("labels") or {}).get(f"{OWNER_TAG}/name", "")
+    return Instance(provider=ProviderName.KUBERNETES, id=metadata["name"], name=named, region=metadata["namespace"], group=metadata["name"])

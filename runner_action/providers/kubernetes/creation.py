@@ -1,0 +1,143 @@
+"""Creating runners: one Job for all of a launch, the Secret that belongs to it, and the wait for nodes, which is where a cluster says that it is full."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from runner_action.errors import CapacityError, ConfigurationError, ProviderError
+from runner_action.model import OWNER_TAG, Machine
+from runner_action.providers.base import Created
+from runner_action.providers.kubernetes import requests
+from runner_action.providers.kubernetes.cluster import Cluster, Json
+from runner_action.providers.kubernetes.ending import Ending
+from runner_action.providers.kubernetes.errors import HINTS, Refused, refused, translated
+from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, has_node, instance_of, is_over
+from runner_action.providers.kubernetes.requests import PodPlacement
+from runner_action.waiting import Clock
+
+log = logging.getLogger(__name__)
+INDEX = "batch.kubernetes.io/job-completion-index"
+PATIENCE_SECONDS = 3.0
+"""How long a Job may be without its pods before its events are asked why."""
+LOOK_SECONDS = 2
+"""Between two looks at the clock and at events, growing to five times that; pods are heard of at once."""
+
+
+class _NotOurs(Exception):
+    """So it must not be deleted either."""
+
+
+class Creation:
+    """What `create` of the provider does."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, ending: Ending) -> None:
+        self._cluster, self._clock, self._ending = cluster, clock, ending
+        self._told: dict[str, str] = {}
+
+    def create(self, placement: PodPlacement, machine: Machine, count: int) -> Created:
+        """All pods that found a node. Those that did not are removed; when there is none, all of it is."""
+        name = requests.job_name(placement, machine)
+        doing = f"creating {placement}"
+        try:
+            with translated(doing):
+                self._secret(self._job(placement, machine, count), machine)
+                pods, shortage = self._placed(name, placement, count, doing)
+            if shortage and not any(map(has_node, pods)):
+                raise shortage
+            with translated(doing):
+                self._leave_it_at(name, pods, count)
+        except _NotOurs as error:
+            raise ConfigurationError(f"There is a Job {name} that this launch has not made.", "Choose another `name`.") from error
+        except BaseException:
+            self._ending.after_failure(name)
+            raise
+        made_of = tuple(instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod))
+        return Created(made_of, shortage, (str(shortage),) if shortage else ())
+
+    def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
+        body = requests.job(placement, machine, count)
+        try:
+            return self._cluster.create("batch/jobs", body)
+        except Refused as error:
+            if error.status != 409:
+                raise
+        there = self._cluster.get("batch/jobs", body["metadata"]["name"])
+        if (there["metadata"].get("labels") or {}).get(f"{OWNER_TAG}/launch") != machine.identity.token():
+            raise _NotOurs
+        return there
+
+    def _secret(self, made: Json, machine: Machine) -> None:
+        try:
+            self._cluster.create("secrets", requests.secret(made, machine))
+        except Refused as error:
+            if error.status != 409:
+                raise
+
+    def _leave_it_at(self, name: str, pods: list[Json], count: int) -> None:
+        """No pod of this Job may come later, when there is room again: those without a node go, and with them their index; the Job shrinks to the
+        indexes that were made. https://kubernetes.io/docs/concepts/workloads/controllers/job/#elastic-indexed-jobs"""
+        if len(pods) < count:
+            made = 1 + max(int(pod["metadata"]["annotations"][INDEX]) for pod in pods)
+            self._cluster.patch("batch/jobs", name, {"spec": {"completions": made, "parallelism": made}})
+        for pod in pods:
+            if not has_node(pod):
+                self._cluster.delete("pods", pod["metadata"]["name"])
+
+    # --- waiting for nodes
+
+    def _placed(self, name: str, placement: PodPlacement, count: int, doing: str) -> tuple[list[Json], ProviderError | None]:
+        """The pods, and why not all of them have a node."""
+        began, looked = self._clock.monotonic(), 0.0
+
+        def pause() -> int:
+            waited = self._clock.monotonic() - began
+            return max(1, int(min(LOOK_SECONDS if waited < 5 * LOOK_SECONDS else 5 * LOOK_SECONDS, placement.schedule_timeout - waited)))
+
+        for pods in self._pods(name, pause):
+            if sum(1 for pod in pods if has_node(pod) or is_over(pod)) >= count:
+                return pods, None
+            waited = self._clock.monotonic() - began
+            if waited - looked < min(LOOK_SECONDS, placement.schedule_timeout):
+                continue
+            looked = waited
+            if len(pods) < count and waited >= PATIENCE_SECONDS and (why := self._not_made(name)):
+                return pods, refused(why, doing)
+            text = self._tell(name, [pod for pod in pods if not has_node(pod)])
+            if waited >= placement.schedule_timeout:
+                without = "the pod" if count == 1 else f"{count - sum(map(has_node, pods))} of {count} pods"
+                return pods, CapacityError(f"No node for {without} ({placement}) within {waited:.0f} s: {text}", HINTS[CapacityError])
+        raise AssertionError("the list has no end")
+
+    def _pods(self, name: str, pause: Callable[[], int]) -> Iterator[list[Json]]:
+        """The pods of a Job as they are, again at each change, and after each pause."""
+        chosen = {"labelSelector": f"{JOB_LABEL}={name}"}
+        while True:
+            listed = self._cluster.get("pods", **chosen)
+            pods = {one["metadata"]["uid"]: one for one in listed["items"]}
+            yield list(pods.values())
+            for event in self._cluster.watch("pods", pause(), resourceVersion=listed["metadata"]["resourceVersion"], **chosen):
+                if event["type"] == "ERROR":
+                    break
+                if event["type"] != "BOOKMARK":
+                    pods[event["object"]["metadata"]["uid"]] = event["object"]
+                if event["type"] == "DELETED":
+                    del pods[event["object"]["metadata"]["uid"]]
+                yield list(pods.values())
+
+    def _not_made(self, name: str) -> str:
+        """Why the cluster makes no pods for a Job, by its events; empty if it says nothing."""
+        events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Job,involvedObject.name={name}")["items"]
+        return next((str(one.get("message")) for one in reversed(events) if one.get("reason") == "FailedCreate"), "")
+
+    def _tell(self, name: str, waiting: list[Json]) -> str:
+        """What the first of the pods without a node waits for; logged when it is news."""
+        if not waiting:
+            return "the cluster has made no pod"
+        pod = waiting[0]["metadata"]["name"]
+        events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}")["items"]
+        text = "; ".join(explanation(waiting[0], events)) or "the scheduler has not looked at it"
+        if self._told.get(name) != text:
+            self._told[name] = text
+            log.info("%s for a node: %s", f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait", text)
+        return text

@@ -1,0 +1,32 @@
+"""From a plan to placements: which sizes on which nodes, in which order. Pure."""
+
+from __future__ import annotations
+
+from runner_action.model import Plan, Pool
+from runner_action.providers.kubernetes import plan as words
+from runner_action.providers.kubernetes.requests import PodPlacement
+from runner_action.request import CloudRequest
+
+
+def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
+    """A rung for each market, place and size, in the user's order."""
+    options = request.kubernetes
+    rungs = [(spot, place, words.size_of(word)) for spot in plan.spots for place in plan.places for word in plan.instance_types]
+    return [
+        PodPlacement(
+            region=place.region,
+            spot=spot,
+            pools=(Pool(instance_type=str(size), zone=place.region),),
+            size=size,
+            architecture=plan.architecture,
+            image=plan.image,
+            disk_gb=plan.disk_gb,
+            node_selector=options.node_selector,
+            tolerations=options.tolerations,
+            service_account=request.permission_set,
+            containers=options.containers,
+            template=words.template_of(options.pod_template),
+            schedule_timeout=options.schedule_timeout,
+        )
+        for spot, place, size in rungs
+    ]

@@ -1,0 +1,96 @@
+"""A pod as the cluster tells it, in our words: an instance, what it waits for, why it will never be a runner. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runner_action.model import OWNER_TAG, Instance, ProviderName
+
+Json = Mapping[str, Any]
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""Since Kubernetes 1.27; `job-name` before that."""
+OVER = ("Succeeded", "Failed")
+HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+"""Reasons for which a container waits in vain. https://github.com/kubernetes/kubernetes: pkg/kubelet/images/types.go, kuberuntime"""
+STUMBLES, NOT_STARTED = 3, ("StartError", "ContainerCannotRun")
+NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|denied|unauthorized|authorization failed|authentication required|40[134] ", re.I)
+"""Of a failed pull: what another try will not change."""
+
+
+def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
+    metadata, status = pod["metadata"], pod.get("status", {})
+    labels = metadata.get("labels") or {}
+    container: Json = next((one for one in pod["spec"]["containers"] if one["name"] == "runner"), {})
+    return Instance(
+        provider=ProviderName.KUBERNETES,
+        id=metadata["name"],
+        name=labels.get(f"{OWNER_TAG}/name", ""),
+        region=metadata["namespace"],
+        zone=pod["spec"].get("nodeName") or "",
+        instance_type=size,
+        image=container.get("image", ""),
+        spot=spot,
+        address=status.get("podIP") or "",
+        launched=metadata.get("creationTimestamp") or "",
+        alive=status.get("phase") not in OVER and not metadata.get("deletionTimestamp"),
+        group=labels.get(JOB_LABEL) or labels.get("job-name", ""),
+        trouble=trouble(pod),
+    )
+
+
+def has_node(pod: Json) -> bool:
+    return bool(pod["spec"].get("nodeName"))
+
+
+def is_over(pod: Json) -> bool:
+    return pod.get("status", {}).get("phase") in OVER
+
+
+def unschedulable(pod: Json) -> str:
+    """The scheduler's own words; empty if it has said nothing against the pod."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((str(one.get("message") or one.get("reason")) for one in conditions if one["type"] == "PodScheduled" and one["status"] == "False"), "")
+
+
+def trouble(pod: Json) -> str:
+    """Why this pod will not be a runner, or is none any more; empty if it may."""
+    status = pod.get("status", {})
+    for container in _containers(status):
+        state: Json = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        reason, message = waiting.get("reason", ""), waiting.get("message") or ""
+        if reason in HOPELESS or (reason in ("ErrImagePull", "ImagePullBackOff") and NO_SUCH_IMAGE.search(message)):
+            return f"{reason} of container {container['name']}: {message or 'no more is told'}"
+        # A sidecar that stumbles is started again; one that cannot be started never will be.
+        again = container["name"] != "runner" and container.get("restartCount", 0) < STUMBLES and ended.get("reason") not in NOT_STARTED
+        if ended.get("exitCode") and not again and not state.get("running"):
+            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            return f"container {container['name']} ended with code {ended['exitCode']} ({ended.get('reason') or 'Error'}){said}"
+    if status.get("phase") == "Failed":
+        return f"{status.get('reason') or 'Failed'}: {status.get('message') or 'the pod has failed'}"
+    return ""
+
+
+def _containers(status: Json) -> Iterable[Json]:
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def explanation(pod: Json, events: Sequence[Json] = ()) -> list[str]:
+    """What the pod waits for, in the cluster's words: scheduler, containers, then warnings, each once. Empty for one that runs."""
+    if pod.get("status", {}).get("phase") == "Running":
+        return []
+    said = [unschedulable(pod)]
+    for container in _containers(pod.get("status", {})):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("message"):
+            said.append(f"{waiting.get('reason')}: {waiting['message']}")
+    said += [
+        f"{one.get('reason')}: {one.get('message')}" for one in events if one.get("type") != "Normal" or one.get("reason") in ("Pulling", "TriggeredScaleUp")
+    ]
+    found = list(dict.fromkeys(one.strip() for one in said if one))
+    # FailedScheduling says what the condition has said.
+    return [one for one in found if not any(one != other and one.endswith(other) for other in found)]

@@ -1,0 +1,276 @@
+"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret that goes with it. Pure: judged by the API's own description.
+
+The pod has two containers of one image. `guard` holds the Secret: it hands agent and spec over, and when the other has ended, takes the runner off the
+forge's list if the agent did not. `runner` runs the agent and its jobs; it never sees the Secret, and the agent removes its spec before there is a job.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from runner_action.model import OWNER_TAG, Machine, Placement
+from runner_action.providers.kubernetes import table
+from runner_action.providers.kubernetes.merge import merged
+from runner_action.providers.kubernetes.plan import ARCHITECTURE_LABEL, VALUE, Size
+from runner_action.request import Containers
+
+Body = dict[str, Any]
+HOME = "/var/lib/cml-runner"
+BUNDLE = "/run/cml-runner"
+"""Where the guard finds the Secret."""
+USER = 1001
+"""`runner` in our image and in GitHub's; any other image works with it too."""
+GRACE_SECONDS = 60
+"""Agent (30 s at most when it is taken) and guard (20 s) one after the other."""
+TTL_SECONDS = 300
+"""How long a pod that has ended stays to be read: it costs nothing."""
+LATE_SECONDS = 300
+"""The agent ends at max-lifetime by itself; this much later the cluster does."""
+WAIT = "until [ -e ready ]; do sleep 0.1; done; exec python3 -m agent.pod"
+RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+"""Of containers, for https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+REGION_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodPlacement(Placement):
+    """One size, on nodes of one kind. `region`: of the nodes, empty for any."""
+
+    size: Size
+    architecture: str
+    image: str
+    disk_gb: int
+    node_selector: Mapping[str, str]
+    tolerations: tuple[str, ...]
+    service_account: str | None
+    containers: Containers
+    template: Body = field(default_factory=dict)
+    schedule_timeout: int = 300
+
+    def __str__(self) -> str:
+        return f"{self.size}{' on spot nodes' if self.spot else ''}{f' in {self.region}' if self.region else ''}"
+
+
+def job_name(placement: PodPlacement, machine: Machine) -> str:
+    """The runner's, and eight digits that tell launches and rungs apart."""
+    return f"{machine.identity.name}-{machine.identity.token(placement.region, str(placement.size), str(placement.spot))[:8]}"
+
+
+def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """What of the tags can be asked for: keys with our prefix are ours in the words of Kubernetes."""
+    said = {_key(key): value for key, value in tags.items() if key != "Name" and VALUE.fullmatch(value)}
+    return {**said, "app.kubernetes.io/name": OWNER_TAG, "app.kubernetes.io/managed-by": OWNER_TAG}
+
+
+def annotations_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """The others, such as addresses."""
+    return {_key(key): value for key, value in tags.items() if key != "Name" and not VALUE.fullmatch(value)}
+
+
+def _key(tag: str) -> str:
+    return tag.replace(":", "/") if tag.startswith(f"{OWNER_TAG}:") else tag
+
+
+def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
+    """batch/v1 Job: nothing of it is ever tried again by the cluster, as the agent restarts the workflow and that launches anew."""
+    labels, annotations = labels_of(machine.tags), annotations_of(machine.tags)
+    pod = merged({"metadata": {"labels": {}, "annotations": {}}, "spec": _pod(placement, job_name(placement, machine))}, placement.template)
+    pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **labels}
+    pod["metadata"]["annotations"] = {**annotations, **(pod["metadata"].get("annotations") or {})}
+    spec: Body = {
+        "completions": count,
+        "parallelism": count,
+        "backoffLimit": 0,
+        "ttlSecondsAfterFinished": TTL_SECONDS,
+        "template": pod,
+    }
+    if count > 1:
+        # Without a limit of its own for each index, the first that ends with an error ends the others.
+        spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": count}
+        del spec["backoffLimit"]
+    if machine.lifetime:
+        spec["activeDeadlineSeconds"] = machine.lifetime + LATE_SECONDS
+    metadata = {"name": job_name(placement, machine), "labels": labels, "annotations": annotations}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def secret(made: Mapping[str, Any], machine: Machine) -> Body:
+    """v1 Secret of what the pods of a Job get to know; the cluster deletes it with the Job. `made`: the Job, as the cluster answered."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
+    metadata = {"name": made["metadata"]["name"], "labels": labels_of(machine.tags), "ownerReferences": [owner]}
+    data = {"agent.pyz": base64.b64encode(machine.user_data).decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "immutable": True, "data": data}
+
+
+def _pod(placement: PodPlacement, name: str) -> Body:
+    docker = placement.containers is Containers.DOCKER
+    spec: Body = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": placement.service_account is not None,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": node_selector(placement),
+        "tolerations": tolerations(placement),
+        "initContainers": [_guard(placement), *([_docker()] if docker else [])],
+        "containers": [_runner(placement)],
+        "volumes": [
+            {"name": "home", "emptyDir": {}},
+            {"name": "agent", "secret": {"secretName": name, "defaultMode": 0o440}},
+            *([{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")] if docker else []),
+        ],
+    }
+    if placement.service_account:
+        spec["serviceAccountName"] = placement.service_account
+    if terms := _affinity(placement):
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    return spec
+
+
+def _runner(placement: PodPlacement) -> Body:
+    """The agent, as process 1, and its jobs. The cluster asks it as systemd's timer would."""
+    docker = placement.containers is Containers.DOCKER
+    return {
+        "name": "runner",
+        "image": placement.image,
+        "workingDir": HOME,
+        "command": ["sh", "-c", WAIT],
+        "env": _environment(placement),
+        "resources": resources(placement),
+        "securityContext": RESTRICTED,
+        "volumeMounts": [{"name": "home", "mountPath": HOME}, *([{"name": "docker", "mountPath": "/run/docker"}] if docker else [])],
+        "livenessProbe": {
+            "exec": {"command": ["python3", "-m", "agent.pod", "watchdog"]},
+            "initialDelaySeconds": 60,
+            "periodSeconds": 60,
+            "timeoutSeconds": 30,
+            "failureThreshold": 1,
+        },
+    }
+
+
+def _environment(placement: PodPlacement) -> list[Body]:
+    said = [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    if placement.size.resource.startswith("nvidia.com/"):
+        said.append({"name": "CML_RUNNER_GPU", "value": "1"})
+    if placement.containers is Containers.DOCKER:
+        said.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
+    if placement.containers is Containers.KUBERNETES:
+        said += [
+            {"name": "ACTIONS_RUNNER_CONTAINER_HOOKS", "value": "/opt/cml-runner/k8s-hooks/index.js"},
+            {"name": "ACTIONS_RUNNER_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "ACTIONS_RUNNER_REQUIRE_JOB_CONTAINER", "value": "false"},
+            {"name": "CML_RUNNER_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        ]
+    return said
+
+
+def _guard(placement: PodPlacement) -> Body:
+    """A native sidecar: it begins before the runner and ends after it."""
+    return {
+        "name": "guard",
+        "image": placement.image,
+        "restartPolicy": "Always",
+        "workingDir": HOME,
+        "command": ["python3", f"{BUNDLE}/agent.pyz", "guard", HOME],
+        "env": [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
+        "securityContext": RESTRICTED,
+        "volumeMounts": [{"name": "home", "mountPath": HOME}, {"name": "agent", "mountPath": BUNDLE, "readOnly": True}],
+    }
+
+
+def _docker() -> Body:
+    """Another sidecar, which is root on its node: who may use it may do anything there."""
+    return {
+        "name": "docker",
+        "image": table.DOCKER_IMAGE,
+        "restartPolicy": "Always",
+        # Jobs' containers are given this socket by its usual name, which is looked for in here.
+        "args": ["dockerd", "--host=unix:///run/docker.sock", f"--group={USER}"],
+        "env": [{"name": "DOCKER_TLS_CERTDIR", "value": ""}],
+        "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
+        "startupProbe": {"exec": {"command": ["docker", "-H", "unix:///run/docker.sock", "version"]}, "periodSeconds": 1, "failureThreshold": 60},
+        "volumeMounts": [
+            {"name": "home", "mountPath": HOME},
+            {"name": "docker", "mountPath": "/run"},
+            {"name": "docker-data", "mountPath": "/var/lib/docker"},
+        ],
+    }
+
+
+def resources(placement: PodPlacement) -> Body:
+    size, disk = placement.size, placement.disk_gb
+    cpus, memory = (1.0, 1.0) if size.exact else (table.CPU_SHARE, table.MEMORY_SHARE)
+    asked = table.SMALL_DISK_GB if disk <= table.DISK_NOT_ASKED else disk * table.CPU_SHARE
+    limits = {"cpu": _cpus(size.cpus), "memory": f"{size.memory_mib}Mi", "ephemeral-storage": f"{disk}G"}
+    requests = {
+        "cpu": _cpus(size.cpus * cpus),
+        "memory": f"{int(size.memory_mib * memory)}Mi",
+        "ephemeral-storage": f"{int(asked * 1000)}M",
+    }
+    gpus = {size.resource: str(size.number)} if size.number else {}
+    return {"requests": requests | gpus, "limits": limits | gpus}
+
+
+def _cpus(number: float) -> str:
+    return f"{number:g}" if number == int(number) else f"{round(number * 1000)}m"
+
+
+def node_selector(placement: PodPlacement) -> dict[str, str]:
+    """The user's labels; the word `infer` stands for the GPU's model, and for nothing without one, as in CML."""
+    given = dict(placement.node_selector)
+    for key in [key for key, value in given.items() if value == "infer"]:
+        values = models(placement.size.model).get(key) or models(placement.size.model).get(table.OLD_LABEL, ())
+        given |= {key: values[0]} if values else {}
+        if not values:
+            del given[key]
+    return {"kubernetes.io/os": "linux", ARCHITECTURE_LABEL: table.ARCHITECTURES[placement.architecture], **given}
+
+
+def models(word: str) -> dict[str, tuple[str, ...]]:
+    """Label -> values that tell of this GPU. A model that is in no table is taken as the value itself."""
+    if not word:
+        return {}
+    names, karpenter, products = table.MODELS.get(word, ((word,), word, (word,)))
+    values = ((karpenter,), (karpenter,), names, (*names, karpenter), (karpenter.upper(),), (karpenter.upper(),), products, names)
+    return dict(zip(table.MODEL_LABELS, values, strict=True))
+
+
+def tolerations(placement: PodPlacement) -> list[Body]:
+    found = [toleration(text) for text in placement.tolerations]
+    if placement.spot:
+        found += [{"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"} for key, value in table.SPOT_TAINTS.items()]
+    if placement.size.number:
+        keys = dict.fromkeys([placement.size.resource, *table.GPU_TAINTS])
+        found += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
+    return found
+
+
+def toleration(text: str) -> Body:
+    """`key=value:Effect`, `key:Effect`, `key`."""
+    taint, _, effect = text.partition(":")
+    key, equals, value = taint.partition("=")
+    how = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}
+    return {"key": key, **how, **({"effect": effect} if effect else {})}
+
+
+def _affinity(placement: PodPlacement) -> list[Body]:
+    """Terms, any of which has to hold: each way of saying `spot` with each way of saying the GPU's model and each of saying the region."""
+    chosen = set(placement.node_selector)
+    spots: Sequence[Body | None] = [{"key": key, "operator": "In", "values": [value]} for key, value in table.SPOT_LABELS.items()] if placement.spot else [None]
+    known = {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)  # the user's own labels say which nodes
+    gpus: Sequence[Body | None] = [{"key": key, "operator": "In", "values": list(values)} for key, values in known.items()] or [None]
+    places: Sequence[Body | None] = [{"key": key, "operator": "In", "values": [placement.region]} for key in REGION_LABELS] if placement.region else [None]
+    terms = [[one for one in term if one] for term in product(spots, gpus, places)]
+    return [{"matchExpressions": term} for term in terms if term]

@@ -1,0 +1,77 @@
+"""What the user's words stand for in a cluster: data, with its sources.
+
+Sizes: CML's (terraform-provider-iterative, its table of limits). Labels of nodes are those that the vendors' node pools, NVIDIA's feature discovery
+and Karpenter give; a cluster has some of them, so any that is there decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SIZES: Mapping[str, tuple[int, int]] = {"s": (1, 1), "m": (8, 32), "l": (32, 128), "xl": (64, 256)}
+"""CPUs and GiB."""
+
+GPU_SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
+    "": {"m": (4, 16, 1), "l": (32, 128, 4), "xl": (64, 256, 8)},
+    "k80": {"m": (4, 64, 1), "l": (32, 512, 8), "xl": (64, 768, 16)},
+    "v100": {"m": (8, 64, 1), "l": (32, 256, 4), "xl": (64, 512, 8)},
+}
+"""CPUs, GiB and GPUs; those of K80 and V100 are CML's, of others as much as the clouds' machines with such GPUs have."""
+
+CPU_SHARE, MEMORY_SHARE = 0.85, 0.75
+"""Of a size is requested, and the whole is the limit: a node with as many CPUs and GiB keeps some for itself (GKE a tenth of 32 GiB, a fifth of 16) and
+has others' pods, and would never take it."""
+DISK_NOT_ASKED, SMALL_DISK_GB = 35, 8
+"""Up to the size that is the default no more than this is requested: nodes come with 20 GB too."""
+
+GPU_RESOURCE = "nvidia.com/gpu"
+OLD_LABEL = "accelerator"
+"""CML's."""
+MODEL_LABELS = (
+    *("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name"),
+    *("cloud.google.com/gke-accelerator", "k8s.amazonaws.com/accelerator", "karpenter.azure.com/sku-gpu-name", "gpu.nvidia.com/class"),
+    *("nvidia.com/gpu.product", OLD_LABEL),
+)
+"""Karpenter takes the first term that it can satisfy, so its own come first; NVIDIA's is put on after a node has come up, so that no autoscaler knows it."""
+MODELS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
+    "t4": (("nvidia-tesla-t4",), "t4", ("Tesla-T4",)),
+    "l4": (("nvidia-l4",), "l4", ("NVIDIA-L4",)),
+    "a10g": (("nvidia-a10g",), "a10g", ("NVIDIA-A10G",)),
+    "a100": (
+        ("nvidia-tesla-a100", "nvidia-a100-80gb"),
+        "a100",
+        ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-80GB-PCIe", "NVIDIA-A100-PCIE-80GB"),
+    ),
+    "h100": (
+        ("nvidia-h100-80gb", "nvidia-h100-mega-80gb"),
+        "h100",
+        ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"),
+    ),
+    "v100": (
+        ("nvidia-tesla-v100",),
+        "v100",
+        ("Tesla-V100-SXM2-16GB", "Tesla-V100-SXM2-32GB", "Tesla-V100-SXM3-32GB", "Tesla-V100-PCIE-16GB", "Tesla-V100-PCIE-32GB", "Tesla-V100S-PCIE-32GB"),
+    ),
+    "k80": (("nvidia-tesla-k80",), "k80", ("Tesla-K80",)),
+}
+"""Google's names, Karpenter's, and NVIDIA's (nvidia-smi's with hyphens)."""
+
+SPOT_LABELS: Mapping[str, str] = {
+    "cloud.google.com/gke-spot": "true",
+    "eks.amazonaws.com/capacityType": "SPOT",
+    "karpenter.sh/capacity-type": "spot",
+    "kubernetes.azure.com/scalesetpriority": "spot",
+}
+"""Any of which says that a node is one that its cloud may take back. GKE, EKS, Karpenter, AKS."""
+SPOT_TAINTS: Mapping[str, str] = {"cloud.google.com/gke-spot": "true", "kubernetes.azure.com/scalesetpriority": "spot"}
+GPU_TAINTS = ("nvidia.com/gpu", "sku")
+"""Keys of the taints that keep other pods from nodes with GPUs: GKE's, Karpenter's and most people's; `sku=gpu`, AKS'."""
+
+ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
+"""Ours -> Go's."""
+GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")
+"""Words for clouds; a cluster is where it is."""
+REPOSITORY = "ghcr.io/org/cml-runner"
+IMAGE, GPU_IMAGE = f"{REPOSITORY}:v1-runner", f"{REPOSITORY}:v1-runner-gpu"
+"""Ours (image/runner.Dockerfile)."""
+DOCKER_IMAGE = "docker:28-dind"

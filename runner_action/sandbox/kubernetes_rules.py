@@ -1,0 +1,173 @@
+"""What a Kubernetes API server takes, what it makes of it, and how it refuses."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from flask import request
+
+from runner_action.sandbox.kubernetes_nodes import holds
+from runner_action.sandbox.kubernetes_shelf import Choice, Json
+
+KINDS = {"pods": ("", "Pod"), "secrets": ("", "Secret"), "events": ("", "Event"), "jobs": ("batch", "Job")}
+FIELDS = {
+    "pods": {"status.phase", "spec.nodeName", "spec.restartPolicy"},
+    "jobs": {"status.successful"},
+    "secrets": {"type"},
+    "events": {"involvedObject.uid", "involvedObject.name", "involvedObject.kind", "involvedObject.namespace", "reason", "type"},
+}
+"""By what each may be chosen besides its name: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
+DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+LABEL = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
+DOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'example.com', regex used for validation is '{DOMAIN}')"
+)
+LABEL_RULE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{LABEL}')"
+)
+
+
+class Failed(Exception):
+    """Ends a request with a Status."""
+
+    def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        head = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
+        self.status: Json = {**head, **({"details": details} if details else {})}
+
+
+def full(resource: str) -> str:
+    return f"{resource}.{KINDS[resource][0]}" if KINDS[resource][0] else resource
+
+
+def about(resource: str, name: str | None) -> Json:
+    """A Status' details."""
+    group = KINDS[resource][0]
+    return {**({"name": name} if name else {}), **({"group": group} if group else {}), "kind": resource}
+
+
+def merged(one: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    kept = dict(one) if isinstance(one, dict) else {}
+    for key, value in patch.items():
+        kept.pop(key, None) if value is None else kept.update({key: merged(kept.get(key), value)})
+    return kept
+
+
+def choice(resource: str, space: str) -> Choice:
+    """By the request's namespace and selectors."""
+    tests: list[Choice] = [lambda one: bool(one["metadata"]["namespace"] == space)]
+    for part in filter(None, request.args.get("fieldSelector", "").split(",")):
+        key, sign, value = re.split(r"(!=|==?)", part, maxsplit=1)
+        if key not in {"metadata.name", "metadata.namespace"} | FIELDS[resource]:
+            raise Failed(400, "BadRequest", f"field label not supported: {key}")
+        tests.append(lambda one, key=key, sign=sign, value=value: (str(found(one, key)) == value) is (sign != "!="))  # type: ignore[misc]
+    for part in filter(None, re.split(r",(?![^(]*\))", request.args.get("labelSelector", ""))):
+        match = re.fullmatch(r"\s*(!?)\s*([^\s=!()]+)\s*(?:(=|==|!=|in|notin)\s*\(?([^()]*)\)?)?\s*", part)
+        if not match:
+            raise Failed(400, "BadRequest", f"unable to parse requirement: {part}")
+        plain = "DoesNotExist" if match[1] else "Exists"
+        operator = {None: plain, "!=": "NotIn", "notin": "NotIn"}.get(match[3], "In")
+        values = [value.strip() for value in (match[4] or "").split(",")]
+        key = match[2]
+        tests.append(lambda one, key=key, operator=operator, values=values: holds(operator, one["metadata"].get("labels", {}).get(key), values))  # type: ignore[misc]
+    return lambda one: all(test(one) for test in tests)
+
+
+def found(one: Json, path: str) -> Any:
+    value: Any = one
+    for part in path.split("."):
+        value = value.get(part, "") if isinstance(value, dict) else ""
+    return value
+
+
+def invalid(resource: str, body: Json) -> Iterable[str]:
+    """What a real one would refuse of it, in its words."""
+    meta, name = body["metadata"], body["metadata"].get("name", "")
+    if not name:
+        yield "metadata.name: Required value: name or generateName is required"
+    elif not re.fullmatch(DOMAIN, name) or len(name) > 253:
+        yield f"metadata.name: Invalid value: {json.dumps(name)}: {DOMAIN_RULE}"
+    for where, labels in (
+        ("metadata", meta.get("labels", {})),
+        ("spec.template", body.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})),
+    ):
+        for value in labels.values():
+            if not re.fullmatch(LABEL, value):
+                yield f"{where}.labels: Invalid value: {json.dumps(value)}: {LABEL_RULE}"
+            if len(value) > 63:
+                yield f"{where}.labels: Invalid value: {json.dumps(value)}: must be no more than 63 bytes"
+    if resource == "jobs":
+        yield from invalid_job(name, body.get("spec", {}))
+    if resource == "secrets" and sum(len(value) for value in body.get("data", {}).values()) > 1048576 * 4 / 3:
+        yield "data: Too long: may not be more than 1048576 bytes"
+
+
+def invalid_job(name: str, spec: Json) -> Iterable[str]:
+    indexed, policy = spec.get("completionMode") == "Indexed", spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always")
+    if indexed and spec.get("completions") is None:
+        yield "spec.completions: Required value: when completion mode is Indexed"
+    if not indexed and "backoffLimitPerIndex" in spec:
+        yield f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires indexed completion mode"
+    if not spec.get("template", {}).get("spec", {}).get("containers"):
+        yield "spec.template.spec.containers: Required value"
+    if len(name) > 63:
+        yield f"spec.template.labels: Invalid value: {json.dumps(name)}: must be no more than 63 bytes"
+    if policy not in ("Never", "OnFailure"):
+        yield 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
+
+
+def settled(resource: str, body: Json) -> Json:
+    """With what the server itself sets, and without what is not the caller's."""
+    group, kind = KINDS[resource]
+    for part in ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        body["metadata"].pop(part, None)
+    made = {**body, "kind": kind, "apiVersion": f"{group}/v1" if group else "v1"}
+    if resource == "secrets":
+        said = {name: base64.b64encode(value.encode()).decode() for name, value in made.pop("stringData", {}).items()}
+        made = {"type": "Opaque", **made, "data": {**made.get("data", {}), **said}}
+    if resource == "pods":
+        made.update(spec=settled_pod(made["spec"]), status={"phase": "Pending"})
+    if resource == "jobs":
+        number, spec = str(uuid.uuid4()), made["spec"]
+        limits = {"backoffLimit": 2147483647 if "backoffLimitPerIndex" in spec else 6, "suspend": False, "completionMode": "NonIndexed"}
+        counts = {"parallelism": 1} if "completions" in spec or "parallelism" in spec else {"parallelism": 1, "completions": 1}
+        labels = {"batch.kubernetes.io/controller-uid": number, "controller-uid": number}
+        labels |= {"batch.kubernetes.io/job-name": body["metadata"]["name"], "job-name": body["metadata"]["name"]}
+        template = {**spec["template"], "metadata": {**spec["template"].get("metadata", {})}, "spec": settled_pod(spec["template"]["spec"])}
+        template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **labels}
+        selector = {"matchLabels": {"batch.kubernetes.io/controller-uid": number}}
+        made["spec"] = {**counts, **limits, "podReplacementPolicy": "TerminatingOrFailed", **spec, "selector": selector, "template": template}
+        made["metadata"].update(uid=number)
+        made["metadata"].setdefault("labels", template["metadata"]["labels"])
+        made["status"] = {}
+    return made
+
+
+def settled_pod(spec: Json) -> Json:
+    """What is not asked of a resource is as much as its limit."""
+    plain = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
+    made = {**plain, "serviceAccountName": "default", "serviceAccount": spec.get("serviceAccountName", "default"), "securityContext": {}, **spec}
+    for kind in ("initContainers", "containers"):
+        if kind in made:
+            made[kind] = [settled_container(one) for one in made[kind]]
+    return made
+
+
+def settled_container(one: Json) -> Json:
+    plain = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent", **one}
+    if limits := one.get("resources", {}).get("limits"):
+        plain["resources"] = {**one["resources"], "requests": {**limits, **one["resources"].get("requests", {})}}
+    else:
+        plain.setdefault("resources", {})
+    return plain

@@ -1,0 +1,81 @@
+"""Instances as local processes, whosever cloud they are of: each lives in a folder of its own, and has ended when its process has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Living:
+    """An instance's process."""
+
+    process: subprocess.Popen[bytes]
+    console: Path
+
+
+@dataclass
+class Machines:
+    """`folder` holds them; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life.
+    `machine`: the command whose process is the instance of an id, with its folder; its output is the console, SIGTERM the power button.
+    `metadata`: the metadata service's address, by instance."""
+
+    folder: Path
+    python: str = sys.executable
+    timer_factor: float = 1.0
+    boots: bool = True
+    machine: Callable[[str, Path], Sequence[str]] | None = None
+    metadata: Callable[[str], str] = lambda _: ""
+    trusted: bytes = b""
+    """Certificates that the machines' image trusts, as PEM."""
+    living: dict[str, Living] = field(default_factory=dict)
+
+    def boot(self, instance_id: str, user_data: bytes) -> None:
+        if not self.boots:
+            return
+        place = self.folder / instance_id
+        (place / "root").mkdir(parents=True)
+        (place / "user-data").write_bytes(user_data)
+        (place / "user-data").chmod(0o600)
+        if self.trusted:
+            bundle = place / "root/etc/ssl/certs/ca-certificates.crt"
+            bundle.parent.mkdir(parents=True)
+            bundle.write_bytes(self.trusted)
+        argv = (self.machine or self._local_machine)(instance_id, place)
+        with (place / "console.log").open("wb") as console:
+            process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.living[instance_id] = Living(process, place / "console.log")
+
+    def _local_machine(self, instance_id: str, place: Path) -> list[str]:
+        own = [str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor), self.metadata(instance_id)]
+        return [sys.executable, "-m", "runner_action.sandbox.machine", *own]
+
+    def end(self, instance_id: str) -> None:
+        """The power button: the machine has a few seconds, then it is gone."""
+        if instance_id in self.living:
+            self.living[instance_id].process.terminate()
+
+    def runs(self, instance_id: str) -> bool:
+        return instance_id in self.living and self.living[instance_id].process.poll() is None
+
+    def running(self) -> set[str]:
+        return {instance_id for instance_id in list(self.living) if self.runs(instance_id)}
+
+    def console(self, instance_id: str) -> str:
+        return self.living[instance_id].console.read_text("utf-8", "replace")
+
+    def root(self, instance_id: str) -> Path:
+        return self.folder / instance_id / "root"
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for instance_id in self.living:
+            self.end(instance_id)
+        for living in self.living.values():
+            try:
+                living.process.wait(15)
+            except subprocess.TimeoutExpired:
+                living.process.kill()

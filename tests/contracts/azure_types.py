@@ -1,0 +1,77 @@
+"""Azure's own types, from ../shared/contracts where that exists: whatever a fake Azure is sent and says is held to them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Response, request
+from jsonschema import Draft7Validator
+
+from runner_action.sandbox.azure import FakeAzure
+
+FOLDER = Path(__file__).parents[3] / "shared" / "contracts"
+FILES = {"Microsoft.Compute": "azure-compute-2026-04-01.schema.json", "Microsoft.Network": "azure-network-2025-09-01.schema.json"}
+KINDS = {
+    "virtualmachines": "Microsoft.Compute/virtualMachines",
+    "networksecuritygroups": "Microsoft.Network/networkSecurityGroups",
+    "virtualnetworks": "Microsoft.Network/virtualNetworks",
+    "publicipaddresses": "Microsoft.Network/publicIPAddresses",
+    "networkinterfaces": "Microsoft.Network/networkInterfaces",
+}
+FREE = ("vmSize", "networkApiVersion")
+"""Whose listed values stop at old ones."""
+
+
+def there() -> bool:
+    return all((FOLDER / file).exists() for file in FILES.values())
+
+
+@cache
+def validator(kind: str, answer: bool) -> Draft7Validator:
+    """Of a resource. What only Azure sets may not be sent."""
+    document = json.loads((FOLDER / FILES[kind.partition("/")[0]]).read_text("utf-8"))
+
+    def walk(node: Any, name: str = "") -> Any:
+        if isinstance(node, list):
+            return [walk(one, name) for one in node]
+        if not isinstance(node, dict):
+            return node
+        found: dict[str, Any] = {}
+        for key, value in node.items():
+            if key == "properties":
+                found[key] = {one: walk(schema, one) for one, schema in value.items() if answer or not schema.get("readOnly")}
+            elif key == "x-known-values":
+                found.update({} if name in FREE else {"enum": value})
+            else:
+                found[key] = walk(value, name)
+        return found
+
+    return Draft7Validator({"$ref": document["resources"][kind]["$ref"], "definitions": walk(document["definitions"])})
+
+
+class Judge:
+    """Listens to a fake; `problems` must be empty in the end, `seen` not."""
+
+    def __init__(self, fake: FakeAzure) -> None:
+        self.problems: list[str] = []
+        self.seen = 0
+        fake.app.after_request(self._hear)
+
+    def _hear(self, response: Response) -> Response:
+        parts = request.path.lower().split("/")
+        kind = next((KINDS[part] for part in parts[-2:] if part in KINDS and "resourcegroups" in parts), None)
+        if kind is None or not response.is_json or response.status_code >= 400:
+            return response
+        told = response.get_json()
+        if request.method == "PUT":
+            self._judge(validator(kind, answer=False), {**request.get_json(), "name": request.path.rpartition("/")[2]}, "sent")
+        for one in told.get("value", [told]):
+            self._judge(validator(kind, answer=True), one, "said")
+        return response
+
+    def _judge(self, by: Draft7Validator, body: Any, what: str) -> None:
+        self.seen += 1
+        self.problems += [f"{request.method} {request.path}: {what} {error.json_path}: {error.message}"[:300] for error in by.iter_errors(body)]

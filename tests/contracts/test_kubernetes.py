@@ -1,0 +1,446 @@
+"""A cluster alone, over HTTP: every request and every answer is judged by Kubernetes' own description; what is asked, what is made, what each refusal leads
+to, and that nothing is left."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import resource
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.model import Identity, Instance, Machine, Placement, ProviderName, Secret
+from runner_action.providers.base import Created
+from runner_action.providers.kubernetes.client import KubernetesProvider
+from runner_action.providers.kubernetes.cluster import Cluster, access
+from runner_action.request import CloudRequest, KubernetesOptions
+from runner_action.sandbox.kubernetes import FakeKubernetes
+from runner_action.sandbox.kubernetes_nodes import Node
+from runner_action.waiting import SystemClock
+from tests.contracts.kubernetes_types import Judge, there
+from tests.test_launch import request
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeKubernetes]:
+    labels = {"topology.kubernetes.io/zone": "zone-b"}
+    fake = FakeKubernetes(factor=0.02, nodes=[Node("node-1", labels={"topology.kubernetes.io/zone": "zone-a"}), Node("node-2", labels=labels)])
+    if not there():
+        warnings.warn("SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was judged", stacklevel=1)
+    judge = Judge(fake) if there() else None
+    yield fake
+    fake.close()
+    assert judge is None or judge.problems == []
+
+
+def provider(fake: FakeKubernetes, **options: Any) -> KubernetesProvider:
+    return KubernetesProvider(Cluster.from_environment(KubernetesOptions(configuration=Secret(fake.kubeconfig), **options), {}), SystemClock())
+
+
+def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"the agent") -> Machine:
+    identity = Identity(name=name, key=key)
+    ours = {"cml-runner:repository": "https://github.com/octo/train", "cml-runner:run": "octo/train run 1", "cml-runner:expiry": "2026-11-25T01:26:40Z"}
+    return Machine(
+        identity=identity, user_data=user_data, tags={"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"}, lifetime=86400
+    )
+
+
+@dataclass
+class Side:
+    cluster: FakeKubernetes
+    provider: KubernetesProvider
+
+    def request(self, *argv: str, patience: int = 1) -> CloudRequest:
+        cloud = request("--cloud=kubernetes", *argv).cloud
+        assert cloud
+        return replace(cloud, kubernetes=replace(cloud.kubernetes, schedule_timeout=patience))
+
+    def ladder(self, *argv: str, patience: int = 1) -> list[Placement]:
+        cloud = self.request(*argv, patience=patience)
+        return list(self.provider.resolve(self.provider.plan(cloud), cloud))
+
+    def create(self, *argv: str, of: Machine | None = None, patience: int = 1) -> Instance:
+        (made,) = self.provider.create(self.ladder(*argv, patience=patience)[0], of or machine()).instances
+        return made
+
+    def many(self, count: int, *argv: str) -> Created:
+        return self.provider.create(self.ladder(*argv)[0], machine(), count)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        (made,) = self.cluster.shelf.of("jobs")
+        return made
+
+
+@pytest.fixture
+def side(cluster: FakeKubernetes) -> Side:
+    return Side(cluster, provider(cluster))
+
+
+# --- the contract of providers
+
+
+def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
+    made = side.create()
+    assert [one.id for one in side.provider.find({"cml-runner:name": "cml-1"})] == [made.id]
+    assert side.provider.find({"cml-runner:name": "cml-2"}) == []
+    until(lambda: fresh(side, made).address, "an address")
+    now = fresh(side, made)
+    assert (now.alive, now.zone, now.region, now.name, now.trouble) == (True, "node-1", "ci", "cml-1", "")
+    assert side.provider.console(made) == "Booting\n"
+    assert side.provider.destroy("cml-1", made) is True
+    assert fresh(side, made).alive is False
+    assert side.provider.find({}) == []
+    assert side.provider.destroy("cml-1") is False
+    assert side.cluster.alive() == []
+
+
+def test_creating_again_gives_the_same_instance(side: Side) -> None:
+    first = side.create()
+    assert side.create(of=machine(user_data=b"another token")).id == first.id
+    assert len(side.cluster.shelf.of("pods")) == 1
+
+
+def test_two_launches_of_one_name_are_told_apart_by_their_marks(side: Side) -> None:
+    one, two = machine(key="one"), machine(key="two")
+    made = side.create(of=one)
+    assert [found.id for found in side.provider.find(one.identity.marks)] == [made.id]
+    assert side.provider.find(two.identity.marks) == []
+    assert side.create(of=two).group != made.group
+
+
+def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
+    side.create()
+    name = side.job["metadata"]["name"]
+    with side.cluster.shelf.changed:
+        side.cluster.shelf.put("jobs", {**side.job, "metadata": {**side.job["metadata"], "labels": {}}})
+    # Our own clean-up must not take it for ours.
+    with pytest.raises(ConfigurationError, match="that this launch has not made"):
+        side.create()
+    assert side.cluster.shelf.get("jobs", "ci", name)
+
+
+# --- what is made
+
+
+def test_the_secret_belongs_to_the_job_and_goes_when_the_runner_is_online(side: Side) -> None:
+    made = side.create()
+    (secret,) = side.cluster.shelf.of("secrets")
+    assert base64.b64decode(secret["data"]["agent.pyz"]) == b"the agent"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == side.job["metadata"]["uid"]
+    side.provider.settle([made])
+    assert side.cluster.shelf.of("secrets") == []
+    side.provider.settle([made])  # twice is as good
+
+
+def test_a_finished_job_is_deleted_by_the_cluster_with_its_secret(side: Side) -> None:
+    side.create()
+    (pod,) = side.cluster.shelf.of("pods")
+    with side.cluster.shelf.changed:
+        side.cluster.shelf.put("pods", {**pod, "status": {**pod["status"], "phase": "Succeeded"}})
+    until(lambda: not side.cluster.shelf.of("secrets") and not side.cluster.shelf.of("jobs"), "the end of it", 15)
+
+
+def test_many_runners_are_one_job_and_one_that_ends_does_not_end_the_others(side: Side) -> None:
+    made = side.many(5)
+    assert len({one.id for one in made.instances}) == 5
+    assert made.shortage is None
+    assert (side.job["spec"]["completions"], side.job["spec"]["completionMode"]) == (5, "Indexed")
+    assert side.cluster.asked.count("create batch/jobs") == side.cluster.asked.count("create secrets") == 1
+    side.cluster.evict(made.instances[0].id, 0)
+    until(lambda: len(side.provider.find({})) == 4, "the others")
+    time.sleep(0.3)
+    assert len(side.provider.find({})) == 4, "nor is it made anew"
+    assert side.provider.destroy("cml-1", made.instances[1])
+    assert side.cluster.alive() == []
+
+
+def test_zones_are_rungs(side: Side) -> None:
+    ladder = side.ladder("--cloud-region=zone-b,zone-a", "--cloud-type=s")
+    (made,) = side.provider.create(ladder[0], machine()).instances
+    assert (str(ladder[0]), made.zone) == ("1 CPU, 1 GiB in zone-b", "node-2")
+
+
+def test_a_template_that_is_newer_than_the_client_goes_through(side: Side) -> None:
+    side.create("--cloud-kubernetes-pod-template=spec: {priorityClassName: batch, hostUsers: false}")
+    assert side.job["spec"]["template"]["spec"]["priorityClassName"] == "batch"
+
+
+# --- no room
+
+
+def test_a_pod_that_no_node_takes_is_no_capacity_in_the_schedulers_words(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(CapacityError, match="2 Insufficient amd") as caught:
+        side.create("--cloud-gpu=amd.com/gpu")
+    assert "cloud-kubernetes-schedule-timeout" in caught.value.hint
+    assert "waits for a node: 0/2 nodes are available" in caplog.text
+    assert side.cluster.alive() == []
+
+
+def test_a_node_that_comes_later_is_waited_for(side: Side) -> None:
+    def autoscaler() -> None:
+        time.sleep(1)
+        with side.cluster.shelf.changed:
+            side.cluster.nodes.append(Node("node-3", room={"amd.com/gpu": 1}))
+
+    threading.Thread(target=autoscaler, daemon=True).start()
+    assert side.create("--cloud-gpu=amd.com/gpu", patience=20).zone == "node-3"
+
+
+def test_as_many_as_there_is_room_for(side: Side) -> None:
+    made = side.many(20, "--cloud-gpu=nvidia.com/gpu")
+    assert len(made.instances) == 16
+    assert isinstance(made.shortage, CapacityError)
+    until(lambda: len(side.cluster.shelf.of("pods")) == 16, "the rest to be removed")
+    side.provider.destroy("cml-1", made.instances[0])
+    assert side.cluster.alive() == []
+
+
+def test_streams_that_break_and_history_that_is_gone_are_passed_over(side: Side) -> None:
+    def trouble() -> None:
+        for _ in range(4):
+            time.sleep(0.3)
+            side.cluster.cut_watches()
+            side.cluster.expire()
+        with side.cluster.shelf.changed:
+            side.cluster.nodes.append(Node("node-3", room={"amd.com/gpu": 1}))
+
+    threading.Thread(target=trouble, daemon=True).start()
+    assert side.create("--cloud-gpu=amd.com/gpu", patience=30).zone == "node-3"
+
+
+# --- refusals
+
+
+QUOTA = 'pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used: limits.cpu=40, limited: limits.cpu=40'
+SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged (container "docker" must not set securityContext.privileged=true)'
+NO_ACCOUNT = 'pods "x" is forbidden: error looking up service account ci/trainer: serviceaccount "trainer" not found'
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "hint"),
+    [
+        (QUOTA, QuotaError, "ResourceQuota"),
+        (SECURITY, ConfigurationError, "Pod Security Standard"),
+        (NO_ACCOUNT, ConfigurationError, "kubectl create serviceaccount"),
+        ('admission webhook "policy.example" denied the request: no', ConfigurationError, "input"),
+    ],
+)
+def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(side: Side, message: str, kind: type[ProviderError], hint: str) -> None:
+    side.cluster.refuse_pods(message)
+    with pytest.raises(kind) as caught:
+        side.create(patience=20)
+    assert type(caught.value) is kind
+    assert message.rpartition(": ")[2] in str(caught.value)
+    assert hint in caught.value.hint
+    assert side.cluster.alive() == []
+
+
+def test_a_quota_for_some_gives_some(side: Side) -> None:
+    side.cluster.refuse_pods(QUOTA, after=3)
+    cloud = side.request(patience=20)
+    made = side.provider.create(side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine(), 5)
+    assert len(made.instances) == 3
+    assert isinstance(made.shortage, QuotaError)
+    assert (side.job["spec"]["completions"], side.job["spec"]["parallelism"]) == (3, 3)
+    side.cluster.refuse_pods("")
+    side.cluster.evict(made.instances[0].id, 0)
+    time.sleep(1)
+    assert len(side.provider.find({})) == 2, "no machine comes later, when there is room again"
+
+
+def test_a_deletion_without_a_name_is_none(side: Side) -> None:
+    """It would be one of all Jobs of the namespace."""
+    with pytest.raises(ValueError, match="without a name"):
+        side.provider.destroy("cml-1", Instance(provider=ProviderName.KUBERNETES, id="x", name="cml-1", region="ci"))
+
+
+@pytest.mark.parametrize("words", ["create batch/jobs", "create secrets", "list pods", "watch pods"])
+def test_a_missing_right_is_named_and_nothing_stays(side: Side, words: str) -> None:
+    ladder = side.ladder("--cloud-gpu=amd.com/gpu")
+    side.cluster.denied.add(words)
+    with pytest.raises(CredentialsError, match=words.partition(" ")[2].rpartition("/")[2]) as caught:
+        side.provider.create(ladder[0], machine())
+    assert "cml-runner permissions kubernetes" in caught.value.hint
+    assert side.cluster.alive() == []
+
+
+def test_rights_are_asked_for_before_anything_is_made(side: Side) -> None:
+    side.cluster.denied.add("list batch/jobs")
+    with pytest.raises(CredentialsError, match=r"jobs\.batch is forbidden"):
+        side.ladder()
+
+
+@pytest.mark.parametrize(("status", "times", "comes"), [(429, 2, True), (503, 2, True), (500, 9, False)])
+def test_throttling_and_stumbling_are_passed_over(side: Side, status: int, times: int, comes: bool) -> None:
+    side.ladder()
+    headers: Any = {"Retry_After": "0"} if status == 429 else {}
+    side.cluster.served.fail("POST", "/jobs$", status, times, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "etcd is busy"}, **headers)
+    if comes:
+        assert side.create()
+    else:
+        with pytest.raises(ProviderError, match="HTTP 500"):
+            side.create()
+        side.cluster.served.faults.clear()
+        assert side.cluster.alive() == []
+
+
+@pytest.mark.parametrize("kind", ["jobs", "secrets"])
+def test_an_answer_that_is_lost_is_no_second_machine(side: Side, kind: str) -> None:
+    side.ladder()
+    side.cluster.served.fail("POST", f"/{kind}$", 503, late=True)
+    assert side.create()
+    assert len(side.cluster.shelf.of("jobs")) == len(side.cluster.shelf.of("secrets")) == len(side.cluster.shelf.of("pods")) == 1
+
+
+def test_a_namespace_that_is_not_there(cluster: FakeKubernetes) -> None:
+    side = Side(cluster, provider(cluster, namespace="nowhere"))
+    with pytest.raises(ConfigurationError, match="nowhere") as caught:
+        side.create()
+    assert "cloud-kubernetes-namespace" in caught.value.hint
+
+
+def test_an_image_that_is_not_there_is_told_at_once_and_one_that_is_slow_is_waited_for(side: Side) -> None:
+    side.cluster.broken_images["octo/none:1"] = 'failed to pull and unpack image "octo/none:1": octo/none:1: not found'
+    side.cluster.broken_images["octo/slow:1"] = "failed to pull and unpack image: dial tcp: i/o timeout"
+    none, slow = side.create("--cloud-image=octo/none:1"), side.create("--cloud-image=octo/slow:1", of=machine(name="cml-2"))
+    until(lambda: fresh(side, none).trouble, "the trouble")
+    assert "octo/none:1: not found" in fresh(side, none).trouble
+    until(lambda: "i/o timeout" in side.provider.console(slow), "the kubelet's words")
+    assert fresh(side, slow).trouble == ""
+    assert "Failed" in side.provider.console(slow)
+
+
+# --- who asks
+
+
+def told(fake: FakeKubernetes, **user: Any) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(fake.kubeconfig)
+    config["users"][0]["user"] = user or config["users"][0]["user"]
+    return config
+
+
+def test_a_kubeconfig_as_text_as_base64_or_as_a_file(cluster: FakeKubernetes, tmp_path: Path) -> None:
+    text = yaml.safe_dump(told(cluster))
+    (tmp_path / "config").write_text(text)
+    packed = base64.b64encode(text.encode()).decode()
+    asked: list[tuple[KubernetesOptions, dict[str, str]]] = [(KubernetesOptions(configuration=Secret(one)), {}) for one in (text, packed)]
+    asked.append((KubernetesOptions(), {"KUBECONFIG": str(tmp_path / "config")}))
+    for options, environ in asked:
+        assert Cluster.from_environment(options, environ).get("pods")["items"] == []
+        assert access(options, environ).namespace == "ci"
+    assert access(KubernetesOptions(configuration=Secret(text), namespace="default"), {}).namespace == "default"
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"current-context": "other"}, "has no context other: it has sandbox", "cloud-kubernetes-context"),
+        ({"contexts": []}, "has no context sandbox: it has none", "cloud-kubernetes-context"),
+        ({"clusters": []}, "kubeconfig cannot be used", "docs/kubernetes.md"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used(cluster: FakeKubernetes, change: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(CredentialsError, match=message) as caught:
+        access(KubernetesOptions(configuration=Secret(yaml.safe_dump({**told(cluster), **change}))), {})
+    assert hint in caught.value.hint
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["canary: [secret", "canary", "- canary"])
+def test_what_is_no_kubeconfig_is_not_quoted(text: str) -> None:
+    with pytest.raises(CredentialsError, match="is no kubeconfig") as caught:
+        access(KubernetesOptions(configuration=Secret(text)), {})
+    assert "canary" not in f"{caught.value}{caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("program", ["aws", "gke-gcloud-auth-plugin", "kubelogin", "mine"])
+def test_a_program_that_logs_in_and_is_not_here_is_told(cluster: FakeKubernetes, program: str) -> None:
+    config = told(cluster, exec={"apiVersion": "client.authentication.k8s.io/v1", "command": program, "interactiveMode": "Never"})
+    with pytest.raises(CredentialsError, match=f"by the program `{program}`, which is not here") as caught:
+        access(KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {"PATH": "/nowhere"})
+    assert "kubectl create token" in caught.value.hint
+
+
+def test_a_program_that_is_here_is_asked(cluster: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": cluster.token}}
+    (tmp_path / "login").write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    (tmp_path / "login").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    config = told(cluster, exec={"apiVersion": "client.authentication.k8s.io/v1", "command": "login", "interactiveMode": "Never"})
+    options = KubernetesOptions(configuration=Secret(yaml.safe_dump(config)))
+    assert Cluster.from_environment(options, {"PATH": f"{tmp_path}:/usr/bin:/bin"}).get("pods")["items"] == []
+
+
+def test_a_wrong_token_and_a_cluster_that_is_not_there(cluster: FakeKubernetes) -> None:
+    wrong = Side(
+        cluster,
+        KubernetesProvider(
+            Cluster.from_environment(KubernetesOptions(configuration=Secret(yaml.safe_dump(told(cluster, token="canary-x")))), {}), SystemClock()
+        ),
+    )
+    with pytest.raises(CredentialsError) as caught:
+        wrong.ladder()
+    assert "KUBERNETES_CONFIGURATION" in caught.value.hint
+    config = told(cluster)
+    config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
+    nowhere = Side(cluster, KubernetesProvider(Cluster.from_environment(KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {}), SystemClock()))
+    with pytest.raises(ProviderError, match="did not answer") as refused:
+        nowhere.ladder()
+    assert "private cluster" in refused.value.hint
+
+
+def test_nothing_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CredentialsError, match="There is no kubeconfig"):
+        access(KubernetesOptions(), {})
+
+
+# --- scale
+
+
+def test_two_hundred_runners_in_one_call(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeKubernetes(nodes=[Node("node-1", room={"cpu": 400, "memory": "1Ti", "ephemeral-storage": "4Ti"})])
+    try:
+        side = Side(fake, provider(fake))
+        ladder, before = side.ladder("--cloud-type=s", patience=60), len(fake.asked)
+        memory, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        made = side.provider.create(ladder[0], machine(), 200)
+        seconds, calls = time.monotonic() - began, fake.asked[before:]
+        looked = [side.provider.look(one) for one in made.instances]
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
+        with capsys.disabled():
+            more = len(fake.asked) - before - len(calls)
+            print(f"\n200 runners: {len(calls)} calls, {seconds:.1f} s, {grown:.0f} MiB more (fake and client); {more} call(s) to look at all of them")
+        assert len(made.instances) == len(looked) == 200
+        assert calls.count("create batch/jobs") == calls.count("create secrets") == 1
+        assert len(calls) < 20
+        assert seconds < 60
+        assert side.provider.destroy("cml-1", made.instances[0])
+        assert fake.alive() == []
+    finally:
+        fake.close()
+
+
+def fresh(side: Side, instance: Instance) -> Instance:
+    """As it is now: a list serves for a second."""
+    side.provider._listed.clear()
+    return side.provider.look(instance)
+
+
+def until(condition: Any, what: str, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.05)

@@ -1,0 +1,209 @@
+"""Whole lives in a cluster: the real launcher, guard and agent as processes as a kubelet would run them, an API server with its controllers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner_action.sandbox.kubernetes_nodes import Node
+from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.world import World
+from tests.contracts.kubernetes_types import Judge, there
+from tests.sandbox.conftest import Launch, Launcher, busy, job_of, training, until
+
+CANARY = "canary-kubernetes-token"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World(cloud="kubernetes", timer_factor=0.02) as made:
+        assert made.kubernetes
+        if not there():
+            warnings.warn("SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was judged", stacklevel=1)
+        judge = Judge(made.kubernetes) if there() else None
+        yield made
+        assert judge is None or judge.problems == []
+
+
+def gone(world: World, seconds: float = 40) -> None:
+    until(lambda: not world.left(), f"nothing to be left, but there is {world.left()}", seconds)
+    assert world.processes() == []
+
+
+def home(world: World, number: str = "") -> Path:
+    (only,) = [number] if number else list(world.machines.living)
+    return world.machines.folder / only / "volumes/home"
+
+
+def online(world: World, launch: Launch, *argv: str, **environ: str) -> Launcher:
+    launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", *argv, **environ)
+    assert launcher.wait() == 0, launcher.told
+    return launcher
+
+
+def test_a_pod_becomes_a_runner_works_and_is_gone(world: World, launch: Launch) -> None:
+    launcher = online(world, launch)
+    assert launcher.outputs["instanceIp"].startswith("10.0.0.")
+    assert world.kubernetes
+    assert world.kubernetes.shelf.of("secrets") == [], "it was there for the start only"
+    job = world.forge.queue_job(["train"], 0.2)
+    until(lambda: job.conclusion == "success", "the job")
+    gone(world)
+    (pod,) = world.kubernetes.shelf.of("pods") or [{"status": {"phase": "Succeeded"}}]
+    assert pod["status"]["phase"] == "Succeeded"
+    said = [launcher.summary, str(launcher.outputs), world.machines.console(next(iter(world.machines.living)))]
+    said.append("".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::")))
+    assert not any("canary" in text for text in said)
+
+
+def test_a_job_finds_no_secret_of_the_launch(world: World, launch: Launch) -> None:
+    """It is the same user as the agent: what is not to be read must not be there."""
+    online(world, launch, "--cloud-startup-script=#!/bin/sh\necho canary-startup\n", "--single")
+    look = f"""
+    grep -rl canary {home(world)} --include=* 2>/dev/null | grep -v -e /_work/ -e /_temp/ -e runner.log | head -3 > {world.folder}/found
+    agent=$(pgrep -f 'agent[.]pod$' | tail -n 1)
+    (cat /proc/$agent/environ | tr '\\0' '\\n' | grep canary) >> {world.folder}/found 2>&1 && echo environ >> {world.folder}/found
+    ls {home(world)}/spec.json {home(world)}/startup.sh >> {world.folder}/found 2>/dev/null
+    env | grep canary >> {world.folder}/found
+    true"""
+    job = world.forge.queue_job(["train"], 0.1, look)
+    until(lambda: job.status == "completed", "the job")
+    assert job.conclusion == "success"
+    assert (world.folder / "found").read_text() == ""
+    limits = json.loads((home(world) / "limits.json").read_text())
+    assert not {"registration_token", "api_token", "jit_config", "removal_token"} & set(limits)
+    gone(world)
+
+
+@pytest.mark.parametrize("how", ["drain", "spot"])
+def test_a_pod_that_is_taken_restarts_its_job(world: World, launch: Launch, how: str) -> None:
+    run = training(world, launch, *(["--cloud-spot"] if how == "spot" else []), "--idle-timeout=2", "--first-job-timeout=60")
+    busy(world, run)
+    first = next(iter(world.machines.living))
+    world.interrupt(first, 15 if how == "spot" else 60)
+    until(lambda: (job := job_of(run, "train", 2)) is not None and job.conclusion == "success", "the second try", 60)
+    assert "the machine is being taken away" in world.machines.console(first)
+    gone(world)
+
+
+def test_when_the_agent_is_killed_the_guard_takes_the_runner_off_the_list(world: World, launch: Launch) -> None:
+    """As when the kernel ends all of a container that is over its memory."""
+    online(world, launch)
+    (machine,) = world.machines.living
+    assert world.forge.seats()
+    supervisor = world.machines.living[machine].process.pid
+    first = [pid for pid in descendants(supervisor) if b"agent.pod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    gone(world)
+    log = (world.machines.folder / machine / "guard.log").read_text()
+    assert "deregistered" in log
+
+
+def test_an_agent_that_hangs_is_ended_by_the_probe(world: World, launch: Launch) -> None:
+    online(world, launch)
+    (machine,) = world.machines.living
+    (home(world) / "heartbeat").unlink()
+    supervisor = world.machines.living[machine].process.pid
+    agents = [pid for pid in descendants(supervisor) if b"agent.pod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    for pid in agents:
+        os.kill(pid, signal.SIGSTOP)
+    # As though it had been silent for long: the first look was, and there was no sign of life since.
+    (home(world) / "first-look").write_text("-100000")
+    until(lambda: "liveness probe failed" in world.machines.console(machine), "the probe", 30)
+    gone(world)
+
+
+def test_several_runners_by_one_job(world: World, launch: Launch) -> None:
+    launcher = online(world, launch, "--count=3")
+    names = {seat.name for seat in world.forge.seats()}
+    assert len(names) == 3
+    assert world.kubernetes
+    assert world.kubernetes.asked.count("create batch/jobs") == 1
+    assert all(name in launcher.told for name in names)
+    for _ in range(3):
+        world.forge.queue_job(["train"], 0.2)
+    gone(world)
+
+
+def test_gitlab_too(launch: Launch) -> None:
+    """Whose runner is told its executor."""
+    with World("gitlab", "kubernetes", timer_factor=0.02) as world:
+        environ = {"PATH": os.environ["PATH"], **world.job_environ()}
+        launcher = Launcher(world, Path(world.folder), "--labels=train", "--idle-timeout=1", "--first-job-timeout=60", **environ)
+        assert launcher.wait() == 0, launcher.told
+        job = world.forge.queue_job(["train"], 0.2)
+        until(lambda: job.conclusion == "success", "the job")
+        gone(world)
+
+
+def test_a_launch_that_is_cancelled_leaves_nothing(world: World, launch: Launch) -> None:
+    launcher = launch("--labels=train", "--cloud-startup-script=#!/bin/sh\nsleep 60\n")
+    until(lambda: world.machines.living, "the pod")
+    launcher.kill()
+    assert launcher.wait() == 143, launcher.told
+    gone(world)
+
+
+def test_a_launch_that_is_killed_leaves_a_runner_that_ends_itself(world: World, launch: Launch) -> None:
+    launcher = launch("--labels=train", "--first-job-timeout=3")
+    until(lambda: world.machines.living, "the pod")
+    launcher.kill(signal.SIGKILL)
+    launcher.wait()
+    assert world.kubernetes
+    gone(world, 60)
+    until(lambda: not world.kubernetes or not world.kubernetes.shelf.of("secrets"), "the Secret to go with its Job", 60)
+
+
+def test_sizes_that_no_node_has_are_passed_over_and_told(world: World, launch: Launch) -> None:
+    launcher = online(world, launch, "--cloud-type=s+amd.com/gpu,s", "--cloud-kubernetes-schedule-timeout=5s")
+    assert "waits for a node: 0/2 nodes are available: " in launcher.told
+    assert "Asking for 1 CPU, 1 GiB." in launcher.told
+    world.forge.queue_job(["train"], 0.1)
+    gone(world)
+
+
+def test_an_image_that_is_not_there_ends_the_launch_at_once(world: World, launch: Launch) -> None:
+    assert world.kubernetes
+    world.kubernetes.broken_images["octo/none:1"] = 'failed to resolve reference "octo/none:1": not found'
+    launcher = launch("--cloud-image=octo/none:1")
+    assert launcher.wait() == 6, launcher.told
+    assert "octo/none:1" in launcher.told
+    assert "not found" in launcher.told
+    gone(world)
+
+
+def test_a_startup_script_that_fails_is_told_in_its_own_words(world: World, launch: Launch) -> None:
+    launcher = launch("--cloud-startup-script=#!/bin/sh\necho no such package >&2\nexit 3\n")
+    assert launcher.wait() == 6, launcher.told
+    assert "no such package" in launcher.told
+    gone(world)
+
+
+def test_a_quota_and_a_missing_right_in_one_sentence(world: World, launch: Launch) -> None:
+    assert world.kubernetes
+    world.kubernetes.refuse_pods('pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used: limits.cpu=40, limited: limits.cpu=40')
+    quota = launch()
+    assert quota.wait() == 4, quota.told
+    assert "exceeded quota: compute" in quota.told
+    world.kubernetes.refuse_pods("")
+    world.kubernetes.denied.add("create secrets")
+    denied = launch()
+    assert denied.wait() == 4, denied.told
+    assert "cml-runner permissions kubernetes" in denied.told
+    gone(world)
+
+
+def test_a_dry_run_asks_and_makes_nothing(world: World, launch: Launch) -> None:
+    assert world.kubernetes
+    world.kubernetes.nodes.append(Node("node-9"))
+    launcher = launch("--dry-run", "--cloud-type=m,l", "--cloud-gpu=l4", "--cloud-spot=prefer")
+    assert launcher.wait() == 0, launcher.told
+    assert "nothing was created" in launcher.told + launcher.summary
+    assert world.kubernetes.asked == ["list batch/jobs"]
