@@ -16,7 +16,23 @@ from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
 from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
-from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
+from runner_action.model import (
+    CiJob,
+    Deletion,
+    Download,
+    Instance,
+    Launched,
+    LaunchJob,
+    Machine,
+    Mark,
+    Placement,
+    Plan,
+    Registration,
+    Report,
+    Run,
+    Secret,
+    tags,
+)
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import matching, refuse_taken
@@ -129,7 +145,9 @@ class Launch:
         self._stage("created")
 
     def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None, deletion: Deletion | None) -> None:
-        request = self.request
+        online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
+        mark = Mark(provider=self.cloud.provider, online_by=online_by).label(ours.identity.name, self.request.repository)
+        request = replace(self.request, labels=(*self.request.labels, mark))
         removal = self.forge.removal_token() if request.restart_token is None else None
         if token:
             ours.registration = Registration(token=token, removal_token=removal)
@@ -142,7 +160,7 @@ class Launch:
         data = bootstrap.user_data(spec, request, self.provider.user_data_limit, deletion)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
         expiry = self.clock.now() + timedelta(seconds=lifetime)
-        marks = tags(ours.identity, request.repository, self.run.title, expiry, self.cloud.metadata)
+        marks = tags(ours.identity, request.repository, self.run.title, online_by, expiry, self.cloud.metadata)
         self._climb(ours, ladder, Machine(identity=ours.identity, user_data=data, tags=marks, lifetime=lifetime))
         for name, instance in ours.runners.items():
             log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, name)

@@ -6,9 +6,10 @@ All types are frozen and keyword-only: a value that was checked once stays as it
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,10 @@ ID_END = 8
 """How much of an instance's id goes into a runner's name."""
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
+NAME_TAG, LAUNCH_TAG, REPOSITORY_TAG, RUN_TAG = f"{OWNER_TAG}:name", f"{OWNER_TAG}:launch", f"{OWNER_TAG}:repository", f"{OWNER_TAG}:run"
+ONLINE_BY_TAG, EXPIRY_TAG = f"{OWNER_TAG}:online-by", f"{OWNER_TAG}:expiry"
+"""When its runner must be online, and when its lease ends."""
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Secret:
@@ -90,7 +95,7 @@ class Identity:
     @property
     def marks(self) -> dict[str, str]:
         """Tags by which what this launch made is told from all else, even from another launch's of the same name."""
-        return {f"{OWNER_TAG}:name": self.name, f"{OWNER_TAG}:launch": self.token()}
+        return {NAME_TAG: self.name, LAUNCH_TAG: self.token()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +225,23 @@ class Instance:
     """What holds all that was made for it, where there is such a thing: Azure's resource group, Kubernetes' Job."""
     trouble: str = ""
     """Why it will not be a runner, where the cloud says that before the machine can."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Ours, as they were given, whatever the cloud makes of such words."""
+
+    @property
+    def online_by(self) -> datetime | None:
+        """When its runner must be online; until then its launch is on its way. None: it does not say."""
+        return moment(self.tags.get(ONLINE_BY_TAG, ""))
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When its lease ends."""
+        return moment(self.tags.get(EXPIRY_TAG, ""))
+
+    @property
+    def runner_names(self) -> tuple[str, str]:
+        """What its runner may be called: as the only one of its launch, or as one of several."""
+        return self.name, f"{self.name}-{id_end(self.id)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +253,8 @@ class Runner:
     labels: frozenset[str]
     online: bool
     busy: bool
+    contacted: bool = True
+    """False where the forge says that it was never online."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +307,11 @@ def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
 
     The machine makes it in the same way (`bootstrap.BEGIN`).
     """
-    return identity.name if alone else f"{identity.name}-{instance_id[-ID_END:].lstrip('-')}"
+    return identity.name if alone else f"{identity.name}-{id_end(instance_id)}"
+
+
+def id_end(instance_id: str) -> str:
+    return instance_id[-ID_END:].lstrip("-")
 
 
 def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:
@@ -292,14 +320,52 @@ def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]
     return (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
 
 
-def tags(identity: Identity, repository: Repository, run: str, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tags of everything made for a runner: ours first, so that metadata can never hide them. `expiry` is in UTC."""
+def tags(identity: Identity, repository: Repository, run: str, online_by: datetime, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Tags of everything made for a runner: ours last, so that metadata can never hide them. Times are in UTC."""
     ours = {
         "Name": identity.name,
         OWNER_TAG: "runner",
         **identity.marks,
-        f"{OWNER_TAG}:repository": repository.url,
-        f"{OWNER_TAG}:run": run,
-        f"{OWNER_TAG}:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        REPOSITORY_TAG: repository.url,
+        RUN_TAG: run,
+        ONLINE_BY_TAG: online_by.strftime(MOMENT),
+        EXPIRY_TAG: expiry.strftime(MOMENT),
     }
     return {**metadata, **ours}
+
+
+def moment(text: str) -> datetime | None:
+    """A time as our tags have it, also where a cloud takes neither capitals nor colons. None: it is none."""
+    digits = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)t(\d\d)[:-](\d\d)[:-](\d\d)z", text.lower())
+    try:
+        return datetime(*map(int, digits.groups()), tzinfo=UTC) if digits else None  # type: ignore[misc, arg-type]
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a forge's runner says of the launch that made it, in a label of its own: a forge keeps nothing else for us.
+
+    The digest binds it to the names of its launch and to the repository: on a runner of another name, whoever put it there, it says nothing.
+    """
+
+    provider: ProviderName
+    online_by: datetime
+
+    def label(self, name: str, repository: Repository) -> str:
+        """`name`: of the launch, with which the names of all its runners begin."""
+        text = f"{OWNER_TAG}-{self.provider}-{self.online_by:%Y%m%d%H%M%S}"
+        return f"{text}-{hashlib.sha256(chr(0).join((text, name, repository.url)).encode()).hexdigest()[:8]}"
+
+    @classmethod
+    def of(cls, runner: Runner, repository: Repository) -> Mark | None:
+        """None: the runner is not ours."""
+        parts = runner.name.split("-")
+        names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
+        for label in runner.labels:
+            if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):
+                when = moment(re.sub(r"(....)(..)(..)(..)(..)(..)", r"\1-\2-\3t\4:\5:\6z", match[2]))
+                if when and any(cls(provider=ProviderName(match[1]), online_by=when).label(name, repository) == label for name in names):
+                    return cls(provider=ProviderName(match[1]), online_by=when)
+        return None

@@ -116,7 +116,7 @@ class FakeForge:
         self.listed[name] = runner
         return runner
 
-    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         self._called("runners")
         return list(self.listed.values())
 
@@ -166,6 +166,7 @@ class FakeForge:
 class FakeProvider:
     """A cloud with two zones. `trouble[method or zone]` is raised instead of an answer; `born` is called for each new instance."""
 
+    name, regional = ProviderName.AWS, True
     user_data_limit = 16384
 
     def __init__(self, born: Callable[[Instance, Machine], None] = lambda _instance, _machine: None) -> None:
@@ -184,6 +185,10 @@ class FakeProvider:
             self.calls.append(method)
         if method in self.trouble:
             raise self.trouble[method]
+
+    def regions(self) -> Sequence[str]:
+        self._called("regions")
+        return ("r1", "r2")
 
     def plan(self, request: CloudRequest) -> Plan:
         return Plan(
@@ -226,6 +231,7 @@ class FakeProvider:
                     zone=pool.zone,
                     instance_type=pool.instance_type,
                     login="ubuntu",
+                    tags={key: value for key, value in machine.tags.items() if key.startswith(OWNER_TAG)},
                 )
                 self.instances[token], self.machines[name] = instance, machine
                 self.born(instance, machine)

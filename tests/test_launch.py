@@ -97,6 +97,7 @@ def test_everything_is_tagged_and_expires() -> None:
     story.launch()
     marks = dict(story.provider.machines["cml-0123456789"].tags)
     assert marks.pop("cml-runner:expiry").startswith("2026-11-23T01:26:4")
+    assert marks.pop("cml-runner:online-by").startswith("2026-11-23T00:26:4")
     assert marks == {
         "Name": "cml-0123456789",
         "cml-runner": "runner",

@@ -25,9 +25,9 @@ class Forge(Protocol):
         """Whether any number of machines may join with the same user data, each choosing its runner's name."""
         ...
 
-    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         """All runners of the repository. Also the check of the token, before money is spent: raises AuthError. `labels`: False where
-        they are of no use, as they may cost a question for each runner; offline ones may lack them."""
+        they are of no use, as they may cost a question for each runner; those of offline ones may be missing unless asked for."""
         ...
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:

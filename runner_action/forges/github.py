@@ -80,7 +80,7 @@ class GitHub:
         with translated(f"{verb} {path}"):
             return self._github.requester.requestJsonAndCheck(verb, path, input=body)[1]
 
-    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         with translated("listing runners"):
             listed: PaginatedList[SelfHostedActionsRunner] = PaginatedList(SelfHostedActionsRunner, self._github.requester, self._path, list_item="runners")
             return [

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,7 +37,7 @@ SHORTEST_JOB = 600
 SIDE_BY_SIDE = 8
 TRIES = 6
 """Some six seconds in all, as the library waits twice as long each time; left to itself it would go on for a hundred."""
-EXECUTION = "job_execution_status"
+EXECUTION, NEVER = "job_execution_status", "never_contacted"
 NEEDED = ("create_runner", "manage_runner", "read_api")
 HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api` to restart jobs), of somebody who is Maintainer "
@@ -129,7 +129,7 @@ class GitLab:
         if "api" not in scopes and missing:
             raise AuthError(f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT)
 
-    def runners(self, *, labels: bool = True) -> Sequence[Runner]:
+    def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         with self._lock, ThreadPoolExecutor(SIDE_BY_SIDE, "gitlab") as side_by_side:
             checking = side_by_side.submit(lambda: self._checked)
             side_by_side.submit(lambda: self._version)  # asked for now, wanted when runners are made
@@ -139,12 +139,14 @@ class GitLab:
                 checking.result()  # which scope is missing says more than that something is
                 raise
             checking.result()
-            details = list(side_by_side.map(self._details, listed)) if labels else [(frozenset[str](), _is_busy(one)) for one in listed]
+            details = (
+                list(side_by_side.map(partial(self._details, offline=offline), listed)) if labels else [(frozenset[str](), _is_busy(one)) for one in listed]
+            )
         self._known = {}
         for one in listed:
             self._known.setdefault(one["description"], []).append(one["id"])
         return [
-            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=busy)
+            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=busy, contacted=one.get("status") != NEVER)
             for one, (tags, busy) in zip(listed, details, strict=True)
         ]
 
@@ -153,9 +155,9 @@ class GitLab:
         with translated("listing runners"):
             return [dict(one) for one in self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}, max_retries=TRIES)]
 
-    def _details(self, one: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
+    def _details(self, one: Mapping[str, Any], *, offline: bool) -> tuple[frozenset[str], bool]:
         """Tags, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
-        if not _is_online(one) or one["paused"]:
+        if (not _is_online(one) or one["paused"]) and not offline:
             return frozenset(), False
         try:
             busy = _is_busy(one) if EXECUTION in one else self._has_job(one["id"])

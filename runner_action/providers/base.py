@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runner_action.errors import ProviderError
-from runner_action.model import Deletion, Instance, Machine, Placement, Plan
+from runner_action.model import Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.request import CloudRequest
 
 
@@ -25,6 +25,18 @@ class Created:
 
 
 class Provider(Protocol):
+    @property
+    def name(self) -> ProviderName: ...
+
+    @property
+    def regional(self) -> bool:
+        """Whether `find` asks region by region; else it sees all there are, whatever regions it is given."""
+        ...
+
+    def regions(self) -> Sequence[str]:
+        """All where there may be machines, if they are asked one by one; else none."""
+        ...
+
     @property
     def user_data_limit(self) -> int:
         """Bytes of user data the cloud takes."""

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from runner_action.errors import ConfigurationError, CredentialsError, ProviderError
-from runner_action.model import OWNER_TAG, Instance, Machine, Placement, Plan
+from runner_action.model import NAME_TAG, OWNER_TAG, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.aws import ladder, requests
 from runner_action.providers.aws import plan as words
 from runner_action.providers.aws.creation import Creation
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOKUPS = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30)
 # EC2 says "no capacity" with status 500, which the SDK would try again: creations are repeated by us, where that helps.
+HOME = "us-east-1"
+"""Who is asked for the regions: every account has it. https://docs.aws.amazon.com/general/latest/gr/rande-manage.html"""
 CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
 
 
 class AwsProvider:
     """EC2 in some regions: `clients(service, region, config)` builds an SDK's client."""
+
+    name, regional = ProviderName.AWS, True
 
     def __init__(self, clients: Callable[[str, str, Config], Any], clock: Clock) -> None:
         self._build, self._clock = clients, clock
@@ -138,11 +142,16 @@ class AwsProvider:
 
     # --- the end, and what lies before it
 
+    def regions(self) -> Sequence[str]:
+        """Those that are enabled for the account."""
+        with translated("listing the regions of the account"):
+            return [one["RegionName"] for one in self._ec2(HOME).describe_regions()["Regions"]]
+
     def settle(self, instances: Sequence[Instance]) -> None:
         """Nothing can go: the user data is the instance's."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        found = [instance] if instance else self.find({NAME_TAG: name})
         ended = [self._terminate(one) for one in found]
         return any(ended)
 

@@ -26,4 +26,5 @@ def instance_of(told: Mapping[str, Any], region: str, name: str = "", login: str
         launched=told["LaunchTime"].isoformat() if "LaunchTime" in told else "",
         alive=told.get("State", {}).get("Name") in LIVING,
         login=login,
+        tags={key: value for key, value in known.items() if key.startswith(OWNER_TAG)},
     )

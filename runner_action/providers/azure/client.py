@@ -12,13 +12,13 @@ import requests as http
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from runner_action.errors import ConfigurationError, CredentialsError
-from runner_action.model import OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import NAME_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.azure import plan as words
 from runner_action.providers.azure.arm import COMPUTE, NETWORK, SKUS, Arm, Json
 from runner_action.providers.azure.creation import Creation
 from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import CREDENTIALS, codes_of, translated
-from runner_action.providers.azure.instance import instance_of
+from runner_action.providers.azure.instance import instance_of, ours_of
 from runner_action.providers.azure.ladder import Found, placements
 from runner_action.providers.azure.requests import AzurePlacement
 from runner_action.providers.base import Created
@@ -35,6 +35,8 @@ CANNOT_DELETE_HINT = (
 
 class AzureProvider:
     """Virtual machines in one subscription."""
+
+    name, regional = ProviderName.AZURE, False
 
     def __init__(self, arm: Arm, clock: Clock) -> None:
         self._arm, self._ending, self._clock = arm, Ending(arm), clock
@@ -110,11 +112,14 @@ class AzureProvider:
 
     # --- the end, and what lies before it
 
+    def regions(self) -> Sequence[str]:
+        return ()
+
     def settle(self, instances: Sequence[Instance]) -> None:
         """Nothing can go: the user data is the instance's."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        found = [instance] if instance else self.find({NAME_TAG: name})
         deleted = [self._ending.delete(one.group) for one in found]
         return any(deleted)
 
@@ -126,8 +131,8 @@ class AzureProvider:
 
     def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
         machines = self._arm.get(f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE)["value"]
-        named = group["tags"].get(f"{OWNER_TAG}:name", "")
-        empty = Instance(provider=ProviderName.AZURE, id=group["name"], name=named, region=group["location"], group=group["name"])
+        named = group["tags"].get(NAME_TAG, "")
+        empty = Instance(provider=ProviderName.AZURE, id=group["name"], name=named, region=group["location"], group=group["name"], tags=ours_of(group["tags"]))
         return [instance_of(one) for one in machines] or [empty]
 
     def look(self, instance: Instance) -> Instance:

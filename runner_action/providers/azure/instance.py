@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner_action.model import OWNER_TAG, Instance, ProviderName
+from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 ENDING = ("Deleting", "Failed")
 STOPPED = ("PowerState/stopped", "PowerState/deallocated", "PowerState/stopping", "PowerState/deallocating")
@@ -20,7 +20,7 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
     return Instance(
         provider=ProviderName.AZURE,
         id=properties["vmId"],
-        name=tags.get(f"{OWNER_TAG}:name", told["name"]),
+        name=tags.get(NAME_TAG, told["name"]),
         region=told["location"],
         zone=f"{told['location']}-{zones[0]}" if zones else told["location"],
         instance_type=properties["hardwareProfile"]["vmSize"],
@@ -31,7 +31,12 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
         alive=properties.get("provisioningState") not in ENDING and not any(one["code"] in STOPPED for one in view),
         login=properties.get("osProfile", {}).get("adminUsername", ""),
         group=group_of(told["id"]),
+        tags=ours_of(tags),
     )
+
+
+def ours_of(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if name.startswith(OWNER_TAG)}
 
 
 def group_of(resource: str) -> str:

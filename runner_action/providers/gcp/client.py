@@ -11,7 +11,7 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 
 from runner_action.errors import ConfigurationError
-from runner_action.model import OWNER_TAG, Deletion, Instance, Machine, Placement, Plan
+from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.base import Created
 from runner_action.providers.gcp import plan as words
 from runner_action.providers.gcp import requests, sdk
@@ -34,6 +34,8 @@ CANNOT_DELETE = (
 
 class GcpProvider:
     """Compute Engine in one project."""
+
+    name, regional = ProviderName.GCP, False
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
         self._compute, self._ending = compute, Ending(compute)
@@ -111,11 +113,14 @@ class GcpProvider:
 
     # --- the end, and what lies before it
 
+    def regions(self) -> Sequence[str]:
+        return ()
+
     def settle(self, instances: Sequence[Instance]) -> None:
         """Nothing can go: the user data is the instance's."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        found = [instance] if instance else self.find({NAME_TAG: name})
         deleted = [self._ending.delete(one.zone, one.id, with_ssh=True) for one in found]
         return any(deleted)
 
@@ -125,7 +130,8 @@ class GcpProvider:
         request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=text)
         with translated("looking for our instances"):
             pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **CALL)
-            return [instance_of(one) for _, scope in pages for one in scope.instances]
+            found = [instance_of(one) for _, scope in pages for one in scope.instances]
+        return [one for one in found if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)]
 
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):

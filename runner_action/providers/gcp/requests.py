@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner_action.model import OWNER_TAG, Machine, Placement
+from runner_action.model import OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Machine, Placement
 from runner_action.providers.gcp.table import SCOPE, SCOPES, WITH_GPU
 
 Body = dict[str, Any]
 LABEL_KEY, LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 """https://cloud.google.com/compute/docs/labeling-resources#requirements"""
+NO_LABELS = (REPOSITORY_TAG, RUN_TAG)
+"""Tags whose values are none for Google."""
 LABELS_OF_USER = 56
 """Of 64 a resource."""
 LONGEST_RUN = 120 * 86400
@@ -55,13 +57,20 @@ def own_labels(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
     """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Addresses and titles are no labels; `description` has them."""
     ours = {key.replace(":", "-"): re.sub(r"[^a-z0-9_-]", "-", value.lower()) for key, value in tags.items() if key.startswith(OWNER_TAG)}
-    for plain in ("repository", "run"):
-        ours.pop(f"{OWNER_TAG}-{plain}", None)
+    for tag in NO_LABELS:
+        ours.pop(tag.replace(":", "-"), None)
     return {**{key: value for key, value in tags.items() if not key.startswith(OWNER_TAG) and key != "Name"}, **ours}
 
 
 def description(tags: Mapping[str, str]) -> str:
-    return f"cml-runner: {tags.get(f'{OWNER_TAG}:run', '')} of {tags.get(f'{OWNER_TAG}:repository', '')}"
+    return f"cml-runner: {tags.get(RUN_TAG, '')} of {tags.get(REPOSITORY_TAG, '')}"
+
+
+def tags_of(labels: Mapping[str, str], told: str) -> dict[str, str]:
+    """The way back, for the tags that are ours. `told`: the description."""
+    ours = {OWNER_TAG + key.removeprefix(OWNER_TAG).replace("-", ":", 1): value for key, value in labels.items() if key.startswith(OWNER_TAG)}
+    run, of, repository = told.removeprefix("cml-runner: ").rpartition(" of ")
+    return {**ours, **({RUN_TAG: run, REPOSITORY_TAG: repository} if of else {})}
 
 
 def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[str]]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from runner_action.model import OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes import plan as words
 from runner_action.providers.kubernetes.cluster import Cluster, Json
@@ -15,7 +15,8 @@ from runner_action.providers.kubernetes.creation import Creation
 from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import Refused, translated
 from runner_action.providers.kubernetes.ladder import placements
-from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, instance_of
+from runner_action.providers.kubernetes.plan import VALUE
+from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, instance_of, tags_of
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
@@ -31,6 +32,8 @@ MANAGED = f"app.kubernetes.io/managed-by={OWNER_TAG}"
 
 class KubernetesProvider:
     """Pods in one namespace."""
+
+    name, regional = ProviderName.KUBERNETES, False
 
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
         self._cluster, self._clock, self._ending = cluster, clock, Ending(cluster, clock)
@@ -60,6 +63,9 @@ class KubernetesProvider:
 
     # --- the end, and what lies before it
 
+    def regions(self) -> Sequence[str]:
+        return ()
+
     def settle(self, instances: Sequence[Instance]) -> None:
         """The Secret has been read by all that it was for; pods that jobs make might read it too."""
         with translated("deleting the Secret of the runners"):
@@ -68,18 +74,19 @@ class KubernetesProvider:
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         """All pods of its Job: they were launched together."""
-        found = [instance] if instance else self.find({f"{OWNER_TAG}:name": name})
+        found = [instance] if instance else self.find({NAME_TAG: name})
         deleted = [self._ending.delete(job) for job in dict.fromkeys(one.group for one in found)]
         self._listed.clear()
         return any(deleted)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one namespace
         """A Job without a pod counts too: it may get one."""
-        chosen = ",".join([MANAGED, *(f"{key.replace(':', '/')}={value}" for key, value in tags.items())])
+        chosen = ",".join([MANAGED, *(f"{key.replace(':', '/')}={value}" for key, value in tags.items() if VALUE.fullmatch(value))])
         with translated("looking for our pods"):
-            jobs = [one for one in self._cluster.get("batch/jobs", labelSelector=chosen)["items"] if not _over(one)]
+            listed = self._cluster.get("batch/jobs", labelSelector=chosen)["items"]
+            jobs = [one for one in listed if not _over(one) and tags.items() <= tags_of(one).items()]
             pods = [instance_of(one) for one in self._cluster.get("pods", labelSelector=chosen)["items"]] if jobs else []
-        alive = [pod for pod in pods if pod.alive]
+        alive = [pod for pod in pods if pod.alive and tags.items() <= pod.tags.items()]
         return [*alive, *(_empty(job) for job in jobs if job["metadata"]["name"] not in {pod.group for pod in alive})]
 
     def look(self, instance: Instance) -> Instance:
@@ -120,5 +127,7 @@ def _over(job: Json) -> bool:
 
 def _empty(job: Json) -> Instance:
     metadata = job["metadata"]
-    named = (metadata.get("labels") or {}).get(f"{OWNER_TAG}/name", "")
-    return Instance(provider=ProviderName.KUBERNETES, id=metadata["name"], name=named, region=metadata["namespace"], group=metadata["name"])
+    tags = tags_of(job)
+    named, since = tags.get(NAME_TAG, ""), metadata.get("creationTimestamp") or ""
+    where = {"region": metadata["namespace"], "group": metadata["name"]}
+    return Instance(provider=ProviderName.KUBERNETES, id=metadata["name"], name=named, launched=since, tags=tags, **where)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runner_action.model import OWNER_TAG, Instance, ProviderName
+from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 Json = Mapping[str, Any]
 JOB_LABEL = "batch.kubernetes.io/job-name"
@@ -21,12 +21,12 @@ NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|denied|unauthorized|auth
 
 def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
     metadata, status = pod["metadata"], pod.get("status", {})
-    labels = metadata.get("labels") or {}
+    labels, tags = metadata.get("labels") or {}, tags_of(pod)
     container: Json = next((one for one in pod["spec"]["containers"] if one["name"] == "runner"), {})
     return Instance(
         provider=ProviderName.KUBERNETES,
         id=metadata["name"],
-        name=labels.get(f"{OWNER_TAG}/name", ""),
+        name=tags.get(NAME_TAG, ""),
         region=metadata["namespace"],
         zone=pod["spec"].get("nodeName") or "",
         instance_type=size,
@@ -37,7 +37,15 @@ def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
         alive=status.get("phase") not in OVER and not metadata.get("deletionTimestamp"),
         group=labels.get(JOB_LABEL) or labels.get("job-name", ""),
         trouble=trouble(pod),
+        tags=tags,
     )
+
+
+def tags_of(told: Json) -> dict[str, str]:
+    """Ours, from labels and annotations of a pod or a Job."""
+    metadata = told["metadata"]
+    said = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
+    return {key.replace("/", ":"): value for key, value in said.items() if key == OWNER_TAG or key.startswith(f"{OWNER_TAG}/")}
 
 
 def has_node(pod: Json) -> bool:

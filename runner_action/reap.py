@@ -1,0 +1,113 @@
+"""Story 5, reap: what earlier launches of this repository left at cloud and forge is removed, and nothing else is touched.
+
+A machine is ours by its tags, a runner by its mark (`model.Mark`). A launch that is still on its way is left alone: until its
+start timeout is over a machine may be without a runner, and a runner without a machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from runner_action.errors import RunnerActionError
+from runner_action.forges.base import Forge
+from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, Mark, ProviderName, Repository, Runner
+from runner_action.providers.base import Provider
+from runner_action.waiting import Clock
+
+log = logging.getLogger(__name__)
+SKEW = timedelta(minutes=2)
+"""How far the clocks of two launchers may be apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """A machine or a runner, and why it goes."""
+
+    why: str
+    machine: Instance | None = None
+    runner: Runner | None = None
+
+    def __str__(self) -> str:
+        what = f"machine {self.machine.id} ({self.machine.name})" if self.machine else f"runner {self.runner.name}" if self.runner else ""
+        return f"{what}: {self.why}"
+
+
+def ours(machines: Iterable[Instance], repository: Repository) -> list[Instance]:
+    """Of this repository, by their tags."""
+    return [one for one in machines if one.tags.get(OWNER_TAG) == "runner" and one.tags.get(REPOSITORY_TAG) == repository.url]
+
+
+def removals(
+    machines: Iterable[Instance], runners: Sequence[Runner], repository: Repository, provider: ProviderName, now: datetime, *, everywhere: bool = True
+) -> list[Removal]:
+    """What is past its lease or has no counterpart: machines, then runners. Pure.
+
+    `everywhere`: whether `machines` are all there are at `provider`; else a runner without one may have it elsewhere, and stays.
+    """
+    mine, late = ours(machines, repository), now - SKEW
+    marks = {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
+    going: list[Removal] = []
+    # Pods of one Job are made and removed together.
+    for _, unit in groupby(sorted(mine, key=_unit), key=_unit):
+        whys = {one: _why(one, [runner for runner in runners if runner.name in one.runner_names], late) for one in unit}
+        going += [Removal(why=why, machine=one) for one, why in whys.items() if why] if all(whys.values()) else []
+    for runner in runners:
+        if (mark := marks.get(runner.id)) is None:
+            continue
+        with_it = [one.machine for one in going if one.machine and runner.name in one.machine.runner_names and one.machine.online_by == mark.online_by]
+        if with_it:
+            going.append(Removal(why=f"its machine {with_it[0].id} is removed", runner=runner))
+        elif everywhere and not runner.online and not runner.busy and mark.online_by < late and not any(runner.name in one.runner_names for one in mine):
+            going.append(Removal(why="it is offline, and has no machine", runner=runner))
+    return going
+
+
+def _unit(machine: Instance) -> tuple[str, str]:
+    return machine.region, machine.group or machine.id
+
+
+def _why(machine: Instance, runners: Sequence[Runner], late: datetime) -> str:
+    """Empty: it stays. `runners`: those that may be its own."""
+    if machine.expiry and machine.expiry < late:
+        return f"its lease ended at {machine.expiry:%Y-%m-%d %H:%M} UTC"
+    if not machine.alive:
+        return "it has stopped, and nobody starts it again"
+    if machine.online_by is None or machine.online_by >= late:
+        return ""
+    if not runners:
+        return "it has no runner, and its start timeout is over"
+    return "" if any(one.contacted for one in runners) else "its runner was never online, and its start timeout is over"
+
+
+def reap(
+    repository: Repository, forge: Forge, provider: Provider, clock: Clock, *, dry_run: bool = False, regions: Sequence[str] | None = None
+) -> list[Removal]:
+    """Removes it, or only says what it would. `regions`: where to look for machines; None: wherever they may be.
+
+    Machines are listed before runners: of what is made meanwhile, only a runner without its machine could be seen, and that is too young.
+    Raises RunnerActionError if something could not be removed, after all else was.
+    """
+    everywhere = regions is None or not provider.regional
+    machines = provider.find({REPOSITORY_TAG: repository.url}, provider.regions() if regions is None else regions)
+    found = removals(machines, forge.runners(offline=True), repository, provider.name, clock.now(), everywhere=everywhere)
+    problems = [] if dry_run else [problem for one in found if (problem := _remove(one, forge, provider))]
+    if problems:
+        raise RunnerActionError("Not everything could be removed: " + " ".join(problems), "It is tried again by the next sweep.")
+    return found
+
+
+def _remove(one: Removal, forge: Forge, provider: Provider) -> str:
+    """What went wrong, if something did: the others come next."""
+    try:
+        if one.machine:
+            provider.destroy(one.machine.name, one.machine)
+        if one.runner:
+            forge.deregister(one.runner.name, one.runner.id)
+    except RunnerActionError as error:
+        return f"{one}: {error}"
+    log.info("Removed the %s.", one)
+    return ""
