@@ -146,7 +146,7 @@ class Launch:
 
     def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None, deletion: Deletion | None) -> None:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
-        mark = Mark(provider=self.cloud.provider, online_by=online_by).label(ours.identity.name, self.request.repository)
+        mark = Mark(provider=self.cloud.provider, online_by=online_by, name=ours.identity.name).label(self.request.repository)
         request = replace(self.request, labels=(*self.request.labels, mark))
         removal = self.forge.removal_token() if request.restart_token is None else None
         if token:

@@ -347,16 +347,17 @@ def moment(text: str) -> datetime | None:
 class Mark:
     """What a forge's runner says of the launch that made it, in a label of its own: a forge keeps nothing else for us.
 
-    The digest binds it to the names of its launch and to the repository: on a runner of another name, whoever put it there, it says nothing.
+    Its digest binds it to the launch's name, with which the names of all its runners begin, and to the repository: on another runner,
+    whoever put it there, it says nothing.
     """
 
     provider: ProviderName
     online_by: datetime
+    name: str
 
-    def label(self, name: str, repository: Repository) -> str:
-        """`name`: of the launch, with which the names of all its runners begin."""
+    def label(self, repository: Repository) -> str:
         text = f"{OWNER_TAG}-{self.provider}-{self.online_by:%Y%m%d%H%M%S}"
-        return f"{text}-{hashlib.sha256(chr(0).join((text, name, repository.url)).encode()).hexdigest()[:8]}"
+        return f"{text}-{hashlib.sha256(chr(0).join((text, self.name, repository.url)).encode()).hexdigest()[:8]}"
 
     @classmethod
     def of(cls, runner: Runner, repository: Repository) -> Mark | None:
@@ -366,6 +367,7 @@ class Mark:
         for label in runner.labels:
             if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):
                 when = moment(re.sub(r"(....)(..)(..)(..)(..)(..)", r"\1-\2-\3t\4:\5:\6z", match[2]))
-                if when and any(cls(provider=ProviderName(match[1]), online_by=when).label(name, repository) == label for name in names):
-                    return cls(provider=ProviderName(match[1]), online_by=when)
+                marks = [cls(provider=ProviderName(match[1]), online_by=when, name=name) for name in names if when]
+                if found := next((mark for mark in marks if mark.label(repository) == label), None):
+                    return found
         return None

@@ -49,7 +49,7 @@ def removals(
     `everywhere`: whether `machines` are all there are at `provider`; else a runner without one may have it elsewhere, and stays.
     """
     mine, late = ours(machines, repository), now - SKEW
-    marks = {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
+    marks = marks_of(runners, repository, provider)
     going: list[Removal] = []
     # Pods of one Job are made and removed together.
     for _, unit in groupby(sorted(mine, key=_unit), key=_unit):
@@ -58,12 +58,26 @@ def removals(
     for runner in runners:
         if (mark := marks.get(runner.id)) is None:
             continue
-        with_it = [one.machine for one in going if one.machine and runner.name in one.machine.runner_names and one.machine.online_by == mark.online_by]
-        if with_it:
-            going.append(Removal(why=f"its machine {with_it[0].id} is removed", runner=runner))
-        elif everywhere and not runner.online and not runner.busy and mark.online_by < late and not any(runner.name in one.runner_names for one in mine):
+        if end := next((one.machine for one in going if one.machine and belongs(runner, mark, one.machine)), None):
+            going.append(Removal(why=f"its machine {end.id} is removed", runner=runner))
+        elif everywhere and is_alone(runner, mine) and mark.online_by < late:
             going.append(Removal(why="it is offline, and has no machine", runner=runner))
     return going
+
+
+def marks_of(runners: Iterable[Runner], repository: Repository, provider: ProviderName) -> dict[int, Mark]:
+    """By a runner's id, of those whose machines this provider has."""
+    return {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
+
+
+def belongs(runner: Runner, mark: Mark, machine: Instance) -> bool:
+    """Of the very launch that made the machine: another of the same name has another time."""
+    return runner.name in machine.runner_names and (mark.name, mark.online_by) == (machine.name, machine.online_by)
+
+
+def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
+    """Offline, and no machine could be its own. A forge may still show one that is busy as offline."""
+    return not runner.online and not runner.busy and not any(runner.name in one.runner_names for one in machines)
 
 
 def _unit(machine: Instance) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from runner_action.agent.restart import Run as ForgeRun
@@ -103,7 +104,7 @@ class FakeForge:
         self.notes: dict[int, list[tuple[str, str]]] = {}
         self.reruns: list[tuple[str, int, int | None]] = []
         self.refuses: tuple[str, ...] = ()
-        self._lock = threading.Lock()
+        self._lock, self._ids = threading.Lock(), count(1)
 
     def _called(self, method: str) -> None:
         with self._lock:
@@ -111,8 +112,8 @@ class FakeForge:
         if method in self.trouble:
             raise self.trouble[method]
 
-    def add(self, name: str, labels: Sequence[str] = (), *, online: bool = True, busy: bool = False) -> Runner:
-        runner = Runner(id=len(self.listed) + 1, name=name, labels=frozenset(labels), online=online, busy=busy)
+    def add(self, name: str, labels: Sequence[str] = (), *, online: bool = True, busy: bool = False, contacted: bool = True) -> Runner:
+        runner = Runner(id=next(self._ids), name=name, labels=frozenset(labels), online=online, busy=busy, contacted=contacted)
         self.listed[name] = runner
         return runner
 
@@ -158,9 +159,13 @@ class FakeForge:
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:
         self._called("deregister")
-        if name in self.listed and self.listed[name].busy:
+        there = self.listed.get(name)
+        if there is None or runner_id not in (None, there.id):
+            return False
+        if there.busy:
             raise RunnerBusy(f"{name} is still running a job")
-        return self.listed.pop(name, None) is not None
+        del self.listed[name]
+        return True
 
 
 class FakeProvider:
@@ -248,8 +253,9 @@ class FakeProvider:
         return bool(ended)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
+        self._called("find")
         marked = {**tags, OWNER_TAG: "runner"}
-        return [one for one in self.instances.values() if one.alive and marked.items() <= self.machines[one.name].tags.items()]
+        return [one for one in self.instances.values() if one.alive and marked.items() <= one.tags.items()]
 
     def look(self, instance: Instance) -> Instance:
         self._called("look")

@@ -401,10 +401,8 @@ def test_a_machine_of_that_name_of_another_launch_is_not_touched() -> None:
     """It may be booting, so that its runner is not listed yet."""
     theirs, mine = Story("--name=train"), Story("--name=train")
     theirs.launch()
-    mine.provider.instances.update(theirs.provider.instances)
-    mine.provider.machines.update({name: replace(machine, identity=Identity(name=name, key="other")) for name, machine in theirs.provider.machines.items()})
     marks = Identity(name="train", key="other").marks
-    mine.provider.machines["train"] = replace(mine.provider.machines["train"], tags={**mine.provider.machines["train"].tags, **marks})
+    mine.provider.instances.update({token: replace(one, tags={**one.tags, **marks}) for token, one in theirs.provider.instances.items()})
     for error in (ConfigurationError("no"), CapacityError("none")):
         mine.provider.trouble["create"] = error
         with pytest.raises(type(error)):

@@ -207,7 +207,7 @@ class FakeGitLab(Served):
             "name": "gitlab-runner" if seat.online else None,
             "online": seat.online,
             "created_at": _at(0),
-            "status": "online" if seat.online else "never_contacted",
+            "status": "online" if seat.online else "offline" if seat.contacted else "never_contacted",
             "job_execution_status": "active" if seat.job else "idle",
         }
 

@@ -93,6 +93,8 @@ class Seat:
     """Takes jobs that ask for no label, too."""
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     online: bool = False
+    contacted: bool = False
+    """Has ever been online."""
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
 
@@ -201,6 +203,7 @@ class Forge:
     def set_online(self, seat: Seat, online: bool) -> None:
         with self._changed:
             seat.online = online
+            seat.contacted |= online
             if not online and seat.job:
                 self._over(seat, "cancelled")
             self._changed.notify_all()
