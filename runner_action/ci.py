@@ -170,6 +170,8 @@ class GitHubFront:
         return None if noted is None else list(filter(None, noted.split(",")))
 
 
+LISTS = ("runners", "status", "removed")
+"""Outputs that are JSON."""
 DOTENV_LIMIT = 5120
 """Bytes. https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsdotenv"""
 
@@ -207,8 +209,9 @@ class GitLabFront:
     def done(self, told: Mapping[str, str], report: str) -> None:
         lines = {name: f"{dotenv_name(name)}={value}\n" for name, value in told.items() if name != "instanceIp"}
         if len("".join(lines.values()).encode()) > DOTENV_LIMIT:
-            logging.getLogger(__name__).warning("RUNNERS is left out of the dotenv report, which GitLab limits to %d bytes.", DOTENV_LIMIT)
-            lines.pop("runners")
+            for name in filter(lines.__contains__, LISTS):
+                logging.getLogger(__name__).warning("%s is left out of the dotenv report, which GitLab limits to %d bytes.", dotenv_name(name), DOTENV_LIMIT)
+                del lines[name]
         self._file.write_text("".join(lines.values()), encoding="utf-8")
         print(report, file=self._out)
 
@@ -247,7 +250,7 @@ class TerminalFront:
 
     def done(self, told: Mapping[str, str], report: str) -> None:
         if self._as_json:
-            values: dict[str, Any] = {**told, "runners": json.loads(told.get("runners", "[]"))}
+            values: dict[str, Any] = {**told, **{name: json.loads(told[name]) for name in LISTS if name in told}}
             print(json.dumps(values, indent=2), file=self._out, flush=True)
         elif self._out.isatty():
             from rich.console import Console

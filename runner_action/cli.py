@@ -22,15 +22,15 @@ from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.request import LaunchRequest, RestartRequest
-from runner_action.waiting import SystemClock
+from runner_action.waiting import Clock, SystemClock
 
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit code. No command at all is `launch`."""
+def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = None) -> int:
+    """The exit code. No command at all is `launch`. `clock`: by which leases end."""
     began = time.monotonic()
     front = ci.front_for(environ, as_json="--json" in argv)
     try:
@@ -42,7 +42,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
         for secret in inputs.secrets(raw):
             front.mask(secret)
-        return _COMMANDS[inputs.command_of(raw)](raw, environ, front, began)
+        command = inputs.command_of(raw)
+        return _look_after(raw, environ, front, clock or SystemClock()) if command in inputs.EVERYWHERE else _COMMANDS[command](raw, environ, front, began)
     except RunnerActionError as error:
         front.error(error)
         return error.exit_code
@@ -158,6 +159,30 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     return 0
 
 
+def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, clock: Clock) -> int:
+    """`status`, `destroy` and `reap`: of what launches of this repository have made."""
+    from runner_action import destroy, forges, providers, reap, status
+
+    request, warnings = inputs.parse(raw, _read_file)
+    with _logging(front, request.log, warnings):
+        problems = list(forges.refusals(request))
+        if problems:
+            raise InputError(problems)
+        with signals():
+            forge = _forge(request, environ)
+            provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock) if request.cloud else None
+            regions = reap.where_asked(request.cloud, provider) if request.cloud and provider else None
+            if provider is None or inputs.command_of(raw) == "status":
+                told, text = status.status(request.repository, forge, provider, clock, regions)
+            elif request.name and inputs.command_of(raw) == "destroy":
+                gone = destroy.destroy(request.name, request.repository, forge, provider, clock, dry_run=request.dry_run, regions=regions)
+                told, text = reap.told(gone, request.dry_run)
+            else:
+                told, text = reap.told(reap.reap(request.repository, forge, provider, clock, dry_run=request.dry_run, regions=regions), request.dry_run)
+        front.done(told, text)
+    return 0
+
+
 _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 
 
@@ -178,12 +203,14 @@ def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]
 def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Flags by input name, with every text given for them, and what is no flag of ours.
 
-    The words `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
+    The word `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
     """
     words = list(argv)
     if words[:1] == ["runner"]:
         words = words[1:]
-    if words[:1] in (["launch"], ["restart"], ["cleanup"]):
+    if words[:1] == ["destroy"] and words[1:2] and not words[1].startswith("-"):
+        words[1] = f"--name={words[1]}"
+    if words[:1] and words[0] in inputs.schema()["properties"]["command"]["enum"]:
         words[:1] = [f"--command={words[0]}"]
     parser = _Parser(
         prog="cml-runner launch",

@@ -24,6 +24,8 @@ from runner_action.model import ForgeName
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
 Schema = Mapping[str, Any]
+EVERYWHERE = ("status", "destroy", "reap")
+"""Commands that look in all regions unless some are named."""
 
 
 @cache
@@ -53,7 +55,7 @@ class Raw:
 
 
 def command_of(raw: Raw) -> str:
-    """`launch` or `restart`; what else was written is told by `parse`."""
+    """One of the schema's; what else was written is told by `parse`."""
     prop = schema()["properties"]["command"]
     found = _text("command", prop, raw)
     return found[0][-1] if found else str(prop["default"])
@@ -65,8 +67,10 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     `read_file` gives the text of a file, or None if there is none.
     """
     values = _checked(raw, read_file)
-    endless = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
-    return to_request.launch_request({**_defaults(), **endless, **values}), _warnings(raw)
+    other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
+    if values.get("command") in EVERYWHERE:
+        other["cloud-region"] = []
+    return to_request.launch_request({**_defaults(), **other, **values}), _warnings(raw)
 
 
 def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[RestartRequest, list[str]]:
@@ -215,7 +219,12 @@ def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
         yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
     if "token" not in given:
         yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
-    if "command" in given and given["command"].value == "restart" and "run-id" not in given:
+    command = given["command"].value if "command" in given else ""
+    if command == "destroy" and "name" not in given:
+        yield _named("{name} is missing: write `cml-runner destroy NAME`", given, environ)
+    if command in ("destroy", "reap") and "cloud" not in given:
+        yield _named("{cloud} is missing: say whose machines are meant", given, environ)
+    if command == "restart" and "run-id" not in given:
         yield _named("{run-id} is missing: say which run to restart, or run this in a workflow `on: workflow_run`", given, environ)
 
 

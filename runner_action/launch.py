@@ -16,24 +16,10 @@ from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
 from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
-from runner_action.model import (
-    CiJob,
-    Deletion,
-    Download,
-    Instance,
-    Launched,
-    LaunchJob,
-    Machine,
-    Mark,
-    Placement,
-    Plan,
-    Registration,
-    Report,
-    Run,
-    Secret,
-    tags,
-)
+from runner_action.marks import Mark, tags
+from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret
 from runner_action.providers.base import Provider
+from runner_action.reap import Sweep
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import matching, refuse_taken
 from runner_action.takeback import Ours, all_ours, take_back
@@ -110,7 +96,8 @@ class Launch:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
         token = None if apart else joining.result() if joining else self.forge.registration_token()
         self._create(plan, ladder, download, token, deletion)
-        launched_all = self._wait_online()
+        with Sweep(request.repository, self.forge, self.provider, self.clock):
+            launched_all = self._wait_online()
         return Report(launched=launched_all, plan=plan, ladder=ladder, tried=tuple(self.tried), stages=self.stages)
 
     # --- steps

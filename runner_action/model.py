@@ -320,54 +320,10 @@ def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]
     return (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
 
 
-def tags(identity: Identity, repository: Repository, run: str, online_by: datetime, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tags of everything made for a runner: ours last, so that metadata can never hide them. Times are in UTC."""
-    ours = {
-        "Name": identity.name,
-        OWNER_TAG: "runner",
-        **identity.marks,
-        REPOSITORY_TAG: repository.url,
-        RUN_TAG: run,
-        ONLINE_BY_TAG: online_by.strftime(MOMENT),
-        EXPIRY_TAG: expiry.strftime(MOMENT),
-    }
-    return {**metadata, **ours}
-
-
 def moment(text: str) -> datetime | None:
     """A time as our tags have it, also where a cloud takes neither capitals nor colons. None: it is none."""
     digits = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)t(\d\d)[:-](\d\d)[:-](\d\d)z", text.lower())
     try:
         return datetime(*map(int, digits.groups()), tzinfo=UTC) if digits else None  # type: ignore[misc, arg-type]
     except ValueError:
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """What a forge's runner says of the launch that made it, in a label of its own: a forge keeps nothing else for us.
-
-    Its digest binds it to the launch's name, with which the names of all its runners begin, and to the repository: on another runner,
-    whoever put it there, it says nothing.
-    """
-
-    provider: ProviderName
-    online_by: datetime
-    name: str
-
-    def label(self, repository: Repository) -> str:
-        text = f"{OWNER_TAG}-{self.provider}-{self.online_by:%Y%m%d%H%M%S}"
-        return f"{text}-{hashlib.sha256(chr(0).join((text, self.name, repository.url)).encode()).hexdigest()[:8]}"
-
-    @classmethod
-    def of(cls, runner: Runner, repository: Repository) -> Mark | None:
-        """None: the runner is not ours."""
-        parts = runner.name.split("-")
-        names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
-        for label in runner.labels:
-            if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):
-                when = moment(re.sub(r"(....)(..)(..)(..)(..)(..)", r"\1-\2-\3t\4:\5:\6z", match[2]))
-                marks = [cls(provider=ProviderName(match[1]), online_by=when, name=name) for name in names if when]
-                if found := next((mark for mark in marks if mark.label(repository) == label), None):
-                    return found
         return None

@@ -6,21 +6,27 @@ start timeout is over a machine may be without a runner, and a runner without a 
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, Mark, ProviderName, Repository, Runner
+from runner_action.marks import Mark
+from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.providers.base import Provider
+from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 SKEW = timedelta(minutes=2)
 """How far the clocks of two launchers may be apart."""
+SWEEP_SECONDS, LAST_SECONDS = 120.0, 1.0
+"""How long a launch sweeps at most; and how long it lets the last step end when it is done itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,18 @@ def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
     return not runner.online and not runner.busy and not any(runner.name in one.runner_names for one in machines)
 
 
+def where_asked(cloud: CloudRequest, provider: Provider) -> list[str] | None:
+    """The regions of `cloud-region`; None: it was not given, so wherever there may be machines."""
+    return list(dict.fromkeys(place.region for place in provider.plan(cloud).places)) if cloud.regions else None
+
+
+def told(removed: Sequence[Removal], dry_run: bool) -> tuple[dict[str, str], str]:
+    """Outputs and story of `reap` and `destroy`."""
+    head = ("### Would be removed" if dry_run else "### Removed") if removed else "### Nothing to remove"
+    each = [{"instance-id": one.machine.id if one.machine else None, "runner-name": one.runner.name if one.runner else None, "why": one.why} for one in removed]
+    return {"removed": json.dumps(each)}, "\n".join([head, "", *(f"- {one}" for one in removed)]) + "\n"
+
+
 def _unit(machine: Instance) -> tuple[str, str]:
     return machine.region, machine.group or machine.id
 
@@ -98,17 +116,26 @@ def _why(machine: Instance, runners: Sequence[Runner], late: datetime) -> str:
 
 
 def reap(
-    repository: Repository, forge: Forge, provider: Provider, clock: Clock, *, dry_run: bool = False, regions: Sequence[str] | None = None
+    repository: Repository,
+    forge: Forge,
+    provider: Provider,
+    clock: Clock,
+    *,
+    dry_run: bool = False,
+    regions: Sequence[str] | None = None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> list[Removal]:
-    """Removes it, or only says what it would. `regions`: where to look for machines; None: wherever they may be.
+    """Removes it, or only says what it would. `regions`: where to look for machines; None: wherever they may be. `go_on` is asked
+    before each step.
 
     Machines are listed before runners: of what is made meanwhile, only a runner without its machine could be seen, and that is too young.
     Raises RunnerActionError if something could not be removed, after all else was.
     """
     everywhere = regions is None or not provider.regional
     machines = provider.find({REPOSITORY_TAG: repository.url}, provider.regions() if regions is None else regions)
-    found = removals(machines, forge.runners(offline=True), repository, provider.name, clock.now(), everywhere=everywhere)
-    problems = [] if dry_run else [problem for one in found if (problem := _remove(one, forge, provider))]
+    runners = forge.runners(offline=True) if go_on() else []
+    found = removals(machines, runners, repository, provider.name, clock.now(), everywhere=everywhere) if go_on() else []
+    problems = [] if dry_run else [problem for one in found if go_on() and (problem := _remove(one, forge, provider))]
     if problems:
         raise RunnerActionError("Not everything could be removed: " + " ".join(problems), "It is tried again by the next sweep.")
     return found
@@ -125,3 +152,31 @@ def _remove(one: Removal, forge: Forge, provider: Provider) -> str:
         return f"{one}: {error}"
     log.info("Removed the %s.", one)
     return ""
+
+
+class Sweep:
+    """`reap` beside a launch that waits for its machine, where that launch has looked already. Whatever happens here, the launch goes on, and
+    does not wait for it: what is not done in time the next sweep does."""
+
+    def __init__(self, repository: Repository, forge: Forge, provider: Provider, clock: Clock) -> None:
+        self._end = clock.monotonic() + SWEEP_SECONDS
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(repository, forge, provider, clock), name="sweep", daemon=True)
+
+    def __enter__(self) -> Sweep:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(LAST_SECONDS)
+
+    def _run(self, repository: Repository, forge: Forge, provider: Provider, clock: Clock) -> None:
+        def go_on() -> bool:
+            return not self._over.is_set() and clock.monotonic() < self._end
+
+        try:
+            reap(repository, forge, provider, clock, regions=(), go_on=go_on)
+        except Exception as error:  # no part of the launch
+            if not self._over.is_set():
+                log.info("What earlier launches left could not be swept: %s", error)

@@ -262,6 +262,9 @@ class FakeProvider:
         now = next(one for one in self.instances.values() if one.id == instance.id)
         return replace(now, address="203.0.113.7")
 
+    def cost(self, instance: Instance, now: datetime) -> float | None:
+        return 0.25 if instance.spot else None
+
     def console(self, instance: Instance) -> str:
         self._called("console")
         return self.consoles.get(instance.name, "")

@@ -37,7 +37,7 @@ GITLAB_JOB = {"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.com", "CI_PR
 
 
 def test_outputs_are_those_of_the_schema() -> None:
-    assert set(report.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {"restarted"}
+    assert set(report.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {"restarted", "status", "removed"}
     told = report.outputs([ONE])
     assert told["instance-ip"] == told["instanceIp"] == "203.0.113.7"
     assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == ("cml,gpu", "true", "false", "31.25")

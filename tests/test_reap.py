@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner_action.errors import ForgeError, ProviderError, RunnerActionError, RunnerBusy
-from runner_action.model import Identity, Instance, Mark, ProviderName, Repository, Runner, runner_name, tags
+from runner_action.marks import Mark, tags
+from runner_action.model import Identity, Instance, ProviderName, Repository, Runner, runner_name
 from runner_action.reap import SKEW, Removal, reap, removals
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 

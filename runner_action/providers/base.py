@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from runner_action.errors import ProviderError
@@ -76,6 +77,10 @@ class Provider(Protocol):
 
     def look(self, instance: Instance) -> Instance:
         """The same instance as it is now: address and whether it lives."""
+        ...
+
+    def cost(self, instance: Instance, now: datetime) -> float | None:
+        """USD so far; None where the cloud does not tell what its machines cost."""
         ...
 
     def console(self, instance: Instance) -> str:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -20,6 +21,7 @@ from runner_action.providers.aws.creation import Creation
 from runner_action.providers.aws.errors import ABSENT, code_of, translated
 from runner_action.providers.aws.instance import LIVING, instance_of
 from runner_action.providers.aws.lookup import Lookup, own_groups
+from runner_action.providers.aws.price import cost
 from runner_action.providers.aws.requests import AwsPlacement
 from runner_action.providers.base import Created
 from runner_action.request import CloudRequest
@@ -189,6 +191,16 @@ class AwsProvider:
                     return instance
                 raise
         return instance_of(answer["Reservations"][0]["Instances"][0], instance.region, instance.name, instance.login)
+
+    def cost(self, instance: Instance, now: datetime) -> float | None:
+        """Of a spot machine; EC2 tells no other prices."""
+        if not (instance.spot and instance.launched):
+            return None
+        since: Any = datetime.fromisoformat(instance.launched)
+        asked: Any = {"InstanceTypes": [instance.instance_type], "AvailabilityZone": instance.zone, "ProductDescriptions": ["Linux/UNIX"]}
+        with translated("reading the history of spot prices"):
+            pages = self._ec2(instance.region).get_paginator("describe_spot_price_history").paginate(**asked, StartTime=since, EndTime=now)
+            return cost([one for page in pages for one in page["SpotPriceHistory"]], since, now)
 
     def console(self, instance: Instance) -> str:
         with translated(f"reading the console of {instance.id}"):

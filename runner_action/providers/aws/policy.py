@@ -43,7 +43,8 @@ def policy(request: CloudRequest) -> dict[str, Any]:
 
 def _looking(image: str, spot: bool) -> Statement:
     """None of these can be narrowed to a resource."""
-    actions = ["ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets"]
+    kinds = ("Images", "InstanceTypeOfferings", "Instances", "Regions", "SecurityGroups", "Subnets")
+    actions = [f"ec2:Describe{kind}" for kind in kinds]
     actions += ["ec2:DescribeSpotPriceHistory"] if spot else []
     actions += ["ssm:GetParameter"] if image.startswith("ssm:") else []
     return _allow("Look", [*sorted(actions), "sts:DecodeAuthorizationMessage"])

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import requests as http
@@ -149,6 +150,9 @@ class AzureProvider:
     def _inside(self, path: str) -> list[str]:
         cards = self._arm.get(f"{path}/Microsoft.Network/networkInterfaces", NETWORK)["value"]
         return [one["properties"].get("privateIPAddress") for card in cards for one in card["properties"]["ipConfigurations"]]
+
+    def cost(self, instance: Instance, now: datetime) -> None:
+        """Not told."""
 
     def console(self, instance: Instance) -> str:
         """From where Azure keeps it: the address it gives is good for a while, without credentials."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound
@@ -140,6 +141,9 @@ class GcpProvider:
             except NotFound:
                 return replace(instance, alive=False)
         return replace(instance_of(now), login=instance.login)
+
+    def cost(self, instance: Instance, now: datetime) -> None:
+        """Not told."""
 
     def console(self, instance: Instance) -> str:
         with translated(f"reading the console of {instance.id}"):

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.base import Created
@@ -104,6 +105,9 @@ class KubernetesProvider:
                 pods = {one["metadata"]["name"]: one for one in listed}
                 self._listed[instance.group] = self._clock.monotonic(), pods
         return pods.get(instance.id)
+
+    def cost(self, instance: Instance, now: datetime) -> None:
+        """Not told."""
 
     def console(self, instance: Instance) -> str:
         """The log of its runner; before there is one, what the pod waits for."""
