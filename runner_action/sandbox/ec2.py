@@ -33,6 +33,9 @@ from runner_action.sandbox.machines import Machines
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
+REGIONS = ("us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "eu-north-1")
+"""Those that the account has enabled."""
+REGION = "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint><optInStatus>opt-in-not-required</optInStatus></item>"
 USER_DATA_LIMIT = 16384
 Form = dict[str, str]
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -107,6 +110,8 @@ class FakeEC2:
             return self._create(environ, form, region)
         if action == "DecodeAuthorizationMessage":
             return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
+        if action == "DescribeRegions":
+            return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in REGIONS)}</regionInfo>")
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
             return _console(form["InstanceId"], self.machines.console(form["InstanceId"]))
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):

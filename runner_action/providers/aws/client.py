@@ -174,12 +174,15 @@ class AwsProvider:
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
         wanted = {f"tag:{OWNER_TAG}": ["runner"], **{f"tag:{key}": [value] for key, value in tags.items()}, "instance-state-name": list(LIVING)}
         filters: Any = [{"Name": key, "Values": values} for key, values in wanted.items()]
-        found: list[Instance] = []
-        for region in {*regions, *(region for service, region, _ in self._built if service == "ec2")}:
-            with translated("looking for our instances"):
+        where = sorted({*regions, *(region for service, region, _ in list(self._built) if service == "ec2")})
+
+        def ask(region: str) -> list[Instance]:
+            with translated(f"looking for our instances in {region}"):
                 pages = self._ec2(region).get_paginator("describe_instances").paginate(Filters=filters)
-                found += [instance_of(one, region) for page in pages for group in page["Reservations"] for one in group["Instances"]]
-        return found
+                return [instance_of(one, region) for page in pages for group in page["Reservations"] for one in group["Instances"]]
+
+        with ThreadPoolExecutor(8) as side_by_side:
+            return [one for found in side_by_side.map(ask, where) for one in found]
 
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
