@@ -70,7 +70,7 @@ def test_by_flags_as_another_user_on_a_closed_file_system(engine: Engine, image:
 def test_on_google_cloud(engine: Engine, image: str) -> None:
     """With a key, which the machine deletes itself with."""
     with World(cloud="gcp", timer_factor=0.02) as world:
-        container = Container(engine, "--cloud=gcp", "--idle-timeout=1", "--labels=cml", variables=world.environ())
+        container = Container(engine, "--cloud=gcp", "--idle-timeout=1", "--first-job-timeout=60", "--labels=cml", variables=world.environ())
         assert container.wait() == 0, container.told
         world.forge.queue_job(["cml"], 0.1)
         all_gone(world)
