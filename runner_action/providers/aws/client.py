@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runner_action.errors import ConfigurationError, CredentialsError, ProviderError
 from runner_action.model import OWNER_TAG, Instance, Machine, Placement, Plan
-from runner_action.providers.aws import groups, ladder, requests
+from runner_action.providers.aws import groups, ladder
 from runner_action.providers.aws import plan as words
 from runner_action.providers.aws.creation import Creation
 from runner_action.providers.aws.errors import ABSENT, code_of, translated
