@@ -22,6 +22,8 @@ from tests.e2e.engine import Missing, need, run
 ADDRESS = "192.0.2.1"
 """Of the embedded world, for launcher and machine alike: RFC 5737, nobody's."""
 CLONE_NEWNET = 0x40000000
+ONLINE = 660
+"""Seconds after which a launch has ended in any case, as `start-timeout` is 600. On an idle host it takes 60 to 90, beside other work several times that."""
 OPTIONS = {ProviderName.AWS: ec2_options, ProviderName.AZURE: azure_options, ProviderName.GCP: gce_options}
 """What QEMU is told to be."""
 
