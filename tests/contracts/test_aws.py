@@ -332,6 +332,15 @@ def test_each_refusal_is_the_class_that_says_what_to_do_next(code: str, status: 
     assert side.provider.find({}) == []
 
 
+def test_a_zone_without_the_type_ends_a_fleets_rung_and_not_the_ladder(ec2: FakeEC2, side: Side) -> None:
+    """In a fleet's own words; seen where the look-up of offers is not permitted."""
+    told = "Your requested instance type (m6i.2xlarge) is not supported in your requested Availability Zone (us-east-1e)."
+    ladder = side.ladder()
+    ec2.refuse(creating, "InvalidFleetConfiguration", 400, told)
+    with pytest.raises(CapacityError, match="is not supported in your requested Availability Zone"):
+        side.create(ladder[0], machine())
+
+
 def test_the_reason_of_a_missing_permission_is_decoded(ec2: FakeEC2, side: Side) -> None:
     ladder = side.ladder(WAYS["RunInstances"], "--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/train")
     ec2.refuse(creating, "UnauthorizedOperation", 403, "You are not authorized. Encoded authorization failure message: canary-blob")
