@@ -434,6 +434,15 @@ def test_after_an_error_at_any_call_nothing_is_left(action: str, ec2: FakeEC2) -
             assert len(created.instances) == 3
 
 
+@pytest.mark.parametrize(("code", "status"), [("RequestLimitExceeded", 503), ("InternalError", 500)])
+def test_an_end_that_is_refused_in_passing_is_asked_for_again(code: str, status: int, ec2: FakeEC2, side: Side) -> None:
+    made = side.create()
+    ec2.refuse(lambda form: form["Action"] == "TerminateInstances", code, status, times=2)
+    assert side.provider.destroy("cml-1", made) is True
+    assert ec2.actions().count("TerminateInstances") == 3
+    assert side.provider.find({}) == []
+
+
 def test_no_credentials_are_told_in_one_sentence(ec2: FakeEC2, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
