@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.sandbox.azure_entra import CLIENT, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.e2e.conftest import TAG
 from tests.e2e.engine import Engine, checkout
-from tests.sandbox.conftest import all_gone, until
+from tests.sandbox.conftest import all_gone, example, until
 
 OURS = {"cml-runner", "cml-runner-cleanup"}
 
@@ -76,6 +77,21 @@ def test_on_google_cloud(engine: Engine, image: str) -> None:
         all_gone(world)
         assert len(world.machines.living) == 1
         assert world.gcp.key["private_key"].splitlines()[3] not in container.told
+
+
+def test_on_azure_without_any_secret(engine: Engine, image: str) -> None:
+    """The inputs of examples/oidc-azure.yml, and the job's own id token, at the address that GitHub tells a container."""
+    with World(cloud="azure", timer_factor=0.02) as world:
+        identity = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+        given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=identity)
+        trusted = ("--volume", f"{world.folder}/authority.pem:/authority.pem:ro")
+        variables = {**world.job_environ(), **given, **world.id_token_environ(), "INPUT_IDLE-TIMEOUT": "1", "REQUESTS_CA_BUNDLE": "/authority.pem"}
+        container = Container(engine, options=trusted, variables=variables)
+        assert container.wait() == 0, container.told
+        assert world.azure
+        assert (world.azure.entra.logins, len(world.github.id_tokens)) == (0, 1)
+        assert "canary" not in re.sub(r"(?m)^::add-mask::.*$", "", container.told)
+        all_gone(world)
 
 
 def test_on_kubernetes(engine: Engine, image: str) -> None:
