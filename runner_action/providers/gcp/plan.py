@@ -7,7 +7,7 @@ import re
 from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.gcp.requests import account_of, has_gpu, own_labels
-from runner_action.providers.gcp.table import ARM, GPUS, REGIONS, TYPES, UBUNTU, WITH_DRIVER
+from runner_action.providers.gcp.table import ARM, GPUS, REGIONS, SPOT_ONLY, TYPES, UBUNTU, WITH_DRIVER
 from runner_action.providers.gpus import choose
 from runner_action.request import CloudRequest, Spot
 
@@ -26,6 +26,11 @@ def plan(request: CloudRequest) -> Plan:
     if len(architectures) > 1:
         arm = [found for found in types if architecture_of(found) == "arm64"]
         problems.append(f"cloud-type lists types of two architectures; {', '.join(arm)} are arm64, the others x86-64; write those of one")
+    if request.spot is Spot.NEVER:
+        sold = [found for found in types if found in SPOT_ONLY]
+        problems += [f"cloud-type {found} is sold by Google Cloud as spot only; add cloud-spot, or write xl+h100, which has 8 GPUs" for found in sold]
+    if request.ssh_public_key and request.gcp.subnetwork and request.gcp.network == "default":
+        problems.append("cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too: port 22 is opened in a network; write the subnetwork's")
     if request.spot_price:
         problems.append("cloud-spot-price: Google Cloud's spot machines have no bidding price; leave it out")
     problems += own_labels(request.metadata)[1]
