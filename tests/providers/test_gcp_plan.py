@@ -83,6 +83,7 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
         (["--cloud-type=e2-standard-2,t2a-standard-4"], "two architectures; t2a-standard-4 are arm64"),
         (["--cloud-type=m+h100"], "a3-highgpu-1g is sold by Google Cloud as spot only; add cloud-spot"),
         (["--cloud-spot", "--cloud-spot-price=0.1"], "Google Cloud's spot machines have no bidding price"),
+        (["--cloud-image=ubuntu"], "cloud-image ubuntu is no image of Google Cloud; write project/family, as in ubuntu-os-cloud/ubuntu-2404-lts-amd64"),
         (["--cloud-metadata=Team=x"], "cloud-metadata Team=… is no label of Google Cloud"),
         (["--cloud-metadata=team=Vision Lab"], "cloud-metadata team=Vision Lab is no label of Google Cloud"),
         (["--cloud-permission-set=someone"], "is no service account; write my-sa@my-project"),

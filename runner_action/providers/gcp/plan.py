@@ -13,6 +13,7 @@ from runner_action.request import CloudRequest, Spot
 
 USER_DATA_LIMIT = 256 * 1024 * 3 // 4
 """https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB a value, which is Base64 here."""
+IMAGE = re.compile(r"(projects/)?[a-z0-9.:-]+/(global/images/(family/)?)?[a-z0-9-]+")
 SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
 
 
@@ -33,6 +34,9 @@ def plan(request: CloudRequest) -> Plan:
         problems.append("cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too: port 22 is opened in a network; write the subnetwork's")
     if request.spot_price:
         problems.append("cloud-spot-price: Google Cloud's spot machines have no bidding price; leave it out")
+    if request.image and not IMAGE.fullmatch(request.image):
+        wanted = f"write project/family, as in {UBUNTU['x64']}, or project/global/images/name"
+        problems.append(f"cloud-image {request.image} is no image of Google Cloud; {wanted}")
     problems += own_labels(request.metadata)[1]
     problems += account_of(request.permission_set)[1]
     if problems:
