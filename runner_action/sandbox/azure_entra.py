@@ -63,6 +63,8 @@ def implied(action: str, body: dict[str, Any]) -> list[str]:
         found += ["Microsoft.Network/publicIPAddresses/write", "Microsoft.Network/publicIPAddresses/join/action"]
     if body.get("identity"):
         found += ["Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"]
+    if "diskEncryptionSet" in body["properties"]["storageProfile"]["osDisk"]["managedDisk"]:
+        found += ["Microsoft.Compute/diskEncryptionSets/read"]
     if "id" in body["properties"]["storageProfile"]["imageReference"]:
         found += ["Microsoft.Compute/images/read"]
     return found
