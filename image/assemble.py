@@ -25,7 +25,7 @@ GOOGLES = ("firewalls", "global_operations", "images", "instances", "machine_typ
 """Of google-cloud-compute's 100 services: those of runner_action/providers/gcp/sdk.py and one they import; it passes by the package's list of all of them."""
 NOT_OF_KUBERNETES = ("aiohttp*", "aiohappyeyeballs*", "aiosignal*", "frozenlist*", "multidict*", "propcache*", "yarl*")
 """What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads (runner_action/providers/kubernetes/cluster.py)."""
-NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py pydoc.py curses dbm sqlite3 wsgiref xmlrpc
+NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py curses dbm sqlite3 wsgiref xmlrpc
     unittest test __phello__"""
 """Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
 TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir mktemp mv printf pwd readlink rm sed
@@ -69,7 +69,7 @@ def main(site: Path, root: Path) -> None:
 def prune(site: Path) -> None:
     """Removes what no launch reads."""
     classes = "kubernetes/aio", "kubernetes/client/api/[!_]*", "kubernetes/client/models/[!_]*"
-    useless = "bin", "boto3/data", "boto3/examples", "azure/**/aio", "**/tests", "**/__pycache__"
+    useless = "bin", "boto3/data", "boto3/examples", "azure/**/aio", "**/tests", "kubernetes/**/*_test.py", "**/__pycache__"
     for pattern in (*useless, *classes, *NOT_OF_KUBERNETES, "*.dist-info/RECORD", "**/*.pyi", "**/*.h", "**/examples-1.json"):
         for found in list(site.glob(pattern)):
             remove(found)

@@ -1,8 +1,8 @@
 """What a release writes: the tags of its images, and files that name the image by its digest.
 
-python3 image/release.py tags VERSION IMAGE SUFFIX     lines for GITHUB_OUTPUT: `tags=` with commas between them
-python3 image/release.py git-tags VERSION              v1.2.3 v1.2 v1
-python3 image/release.py pin IMAGE@DIGEST              action.yml and the component start that image
+python3 image/release.py tags VERSION IMAGE [SUFFIX [BASE]]     lines for GITHUB_OUTPUT: `tags=` with commas between them
+python3 image/release.py git-tags VERSION                       v1.2.3 v1.2 v1
+python3 image/release.py pin IMAGE@DIGEST                       action.yml and the component start that image
 """
 
 from __future__ import annotations
@@ -29,9 +29,17 @@ def git_tags(version: str) -> list[str]:
     return [f"v{one}" for one in versions(version)]
 
 
-def image_tags(version: str, image: str, suffix: str) -> list[str]:
-    """`ghcr.io/org/cml-runner:v1.2.3-runner-gpu` and the like. Names are lower case there."""
-    return [f"{image.lower()}:{tag}{suffix}" for tag in git_tags(version)]
+def image_tags(version: str, image: str, suffix: str = "", base: str = "") -> list[str]:
+    """`ghcr.io/org/cml-runner:v1.2.3-runner` and the like, and the same with the base in it: `:v1.2.3-runner-ubuntu24.04`. Names are lower case there."""
+    ends = [suffix, *([f"{suffix}-{base_name(base)}"] if base else [])]
+    return [f"{image.lower()}:{tag}{end}" for end in ends for tag in git_tags(version)]
+
+
+def base_name(base: str) -> str:
+    """What an image stands on, for its tag: `ubuntu:24.04` is `ubuntu24.04`, `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04` is `cuda12.8.1-ubuntu24.04`."""
+    name, _, tag = base.rpartition("/")[2].partition(":")
+    version, *words = tag.split("-")
+    return "-".join([name + version, *(word for word in words if re.search(r"\d", word))])
 
 
 def pinned_action(text: str, reference: str) -> str:

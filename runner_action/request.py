@@ -40,7 +40,7 @@ class AwsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GcpOptions:
-    """What only Google Cloud knows: who asks, who pays, network."""
+    """What only Google Cloud knows: who asks, who pays, network, disk."""
 
     project: str | None = None
     credentials: Secret | None = None
@@ -49,6 +49,8 @@ class GcpOptions:
     subnetwork: str | None = None
     private: bool = False
     """No external address."""
+    kms_key: str | None = None
+    """Its path; None: Google's own keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +64,15 @@ class AzureAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class AzureOptions:
-    """What only Azure knows: who asks, network."""
+    """What only Azure knows: who asks, network, disk."""
 
     account: AzureAccount
     subnet: str | None = None
     """Its id; None: a network of the machine's own."""
     private: bool = False
     """No public address."""
+    disk_encryption_set: str | None = None
+    """Its id; None: Azure's own keys."""
 
 
 class Containers(StrEnum):

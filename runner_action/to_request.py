@@ -116,11 +116,13 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
             network=value["cloud-gcp-network"] or "default",
             subnetwork=value["cloud-gcp-subnetwork"],
             private=bool(value["cloud-gcp-private"]),
+            kms_key=value["cloud-gcp-kms-key"],
         ),
         azure=AzureOptions(
             account=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
             subnet=value["cloud-azure-subnet"],
             private=bool(value["cloud-azure-private"]),
+            disk_encryption_set=value["cloud-azure-disk-encryption-set"],
         ),
         kubernetes=KubernetesOptions(
             configuration=Secret(value["kubernetes-configuration"]) if value["kubernetes-configuration"] else None,

@@ -180,7 +180,7 @@ def test_every_input_has_its_field() -> None:
         elif name.startswith(("cloud-kubernetes-", "kubernetes-")):
             kubernetes.add(name.removeprefix("cloud-").removeprefix("kubernetes-").replace("-", "_"))
         elif name.startswith("cloud-azure-"):
-            azure.add(name.removeprefix("cloud-azure-"))
+            azure.add(name.removeprefix("cloud-azure-").replace("-", "_"))
         elif name.startswith("cloud-aws-"):
             aws.add(OURS_OF_AWS.get(name, name.removeprefix("cloud-aws-").replace("-", "_")))
         elif name.startswith("cloud-"):

@@ -96,6 +96,15 @@ def test_a_version_moves_its_shorter_tags_along() -> None:
     assert release.image_tags("1.2.3", "ghcr.io/Org/cml-runner", "-runner") == [f"ghcr.io/org/cml-runner:v{one}-runner" for one in ("1.2.3", "1.2", "1")]
 
 
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [("ubuntu:24.04", "ubuntu24.04"), ("nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04", "cuda12.8.1-ubuntu24.04")],
+)
+def test_a_tag_names_what_its_image_stands_on(base: str, name: str) -> None:
+    tags = release.image_tags("1.2.3", "ghcr.io/org/cml-runner", "-runner-gpu", base)
+    assert tags[::3] == ["ghcr.io/org/cml-runner:v1.2.3-runner-gpu", f"ghcr.io/org/cml-runner:v1.2.3-runner-gpu-{name}"]
+
+
 @pytest.mark.parametrize("word", ["v1.2.3", "1.2", "1.2.3-rc1", "01.2.3", ""])
 def test_what_is_no_version_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="is no version"):
@@ -131,7 +140,12 @@ def test_the_components_own_pipeline_fits_gitlabs_schema() -> None:
 def test_a_release_builds_what_there_is() -> None:
     matrix = load(ROOT / ".github/workflows/release.yml")["jobs"]["image"]["strategy"]["matrix"]["include"]
     assert [one["suffix"] for one in matrix] == ["", "-runner", "-runner-gpu"]
+    page = (ROOT / "docs/images.md").read_text("utf-8")
     for one in matrix:
-        name, _, base = one["base"].partition("=")
         text = (ROOT / one["file"]).read_text("utf-8")
-        assert not name or (f"ARG {name}=" in text and base in text)
+        if one["base"]:
+            assert re.search(r"^ARG BASE=", text, re.M)
+            assert one["base"] in text
+            assert f"`{release.image_tags('1.2.3', 'x', one['suffix'], one['base'])[3].removeprefix('x:')}`" in page
+        for version in re.findall(r"^ARG (?:ACTIONS_RUNNER|GITLAB_RUNNER|NODE|HOOKS)=(\S+)", text, re.M):
+            assert version in page, "the page for users names what is in the image"

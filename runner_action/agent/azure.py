@@ -56,7 +56,7 @@ class Deletion:
         path = group + "?api-version=2021-04-01&forceDeletionTypes=Microsoft.Compute/virtualMachines"
         for bearer in self._bearers():
             status, text = self._ask("DELETE", self._api + path, {"Authorization": "Bearer " + bearer})
-            if status in (200, 202, 204, 404, 409):  # 409: it is being deleted already
+            if status in (200, 202, 204, 404) or (status == 409 and "Locked" not in text):  # it is being deleted already
                 return None
             why = "HTTP %d: %s" % (status, " ".join(text.split())[:300])
             if status not in (401, 403):
@@ -73,7 +73,11 @@ class Deletion:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token and …/v2-oauth2-client-creds-grant-flow"""
         for identity in self._identities:
             path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s" % (quote(self._api, ""), quote(identity, ""))
-            yield json.loads(self._about(path))["access_token"]
+            status, text = self._service.ask("GET", path, {"Metadata": "true"})
+            if status not in (200, 400):  # 400: there is no such identity any more
+                raise OSError("HTTP %d" % status)
+            if status == 200:
+                yield json.loads(text)["access_token"]
         if self._key:
             who = {"client_id": self._key["client"], "client_secret": self._key["secret"]}
             form = {"grant_type": "client_credentials", "scope": self._api + "/.default", **who}

@@ -57,6 +57,8 @@ class FakeAzure:
     refusals: list[Refusal] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     """Actions that the caller may not, such as `Microsoft.Compute/virtualMachines/write`."""
+    spoilt: set[str] = field(default_factory=set)
+    """Kinds of things that are accepted and never become whole."""
     asked: list[str] = field(default_factory=list)
     """Actions that were needed so far."""
     calls: list[str] = field(default_factory=list)
@@ -203,7 +205,7 @@ class FakeAzure:
             return error(404, "ResourceNotFound", f"The Resource '{request.path}' was not found.")
         self._left[path] -= 1
         if self._left[path] <= 0:
-            self.things[path]["properties"]["provisioningState"] = "Succeeded"
+            self.things[path]["properties"]["provisioningState"] = "Failed" if path.split("/")[-2] in self.spoilt else "Succeeded"
         return self.things[path]
 
     # --- images and sizes

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, request
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
+AUDIENCE = "api://AzureADTokenExchange"
 TENANT, CLIENT, SECRET = "99999999-aaaa-bbbb-cccc-000000000001", "99999999-aaaa-bbbb-cccc-000000000002", "canary-client-secret"
 
 
 class Entra:
-    """`logins` counts tokens given for the secret."""
+    """`logins` counts tokens given for the secret. `trusted`: a forge's id tokens, and the audience of each, by a federated credential."""
 
     def __init__(self, app: Flask) -> None:
         self._given: set[str] = set()
         self.logins = 0
+        self.trusted: Mapping[str, str] = {}
         app.add_url_rule("/<tenant>/v2.0/.well-known/openid-configuration", "configuration", self._configuration)
         app.add_url_rule("/<tenant>/oauth2/v2.0/token", "token", self._token, methods=["POST"])
         app.add_url_rule("/identity", "identity", self._identity)
@@ -42,6 +45,8 @@ class Entra:
 
     def _token(self, tenant: str) -> Any:
         form = request.form
+        if (tenant, form.get("client_id")) == (TENANT, CLIENT) and self.trusted.get(form.get("client_assertion", "")) == AUDIENCE:
+            return {"access_token": self.issue(), "expires_in": 3600, "token_type": "Bearer"}
         if (tenant, form.get("client_id"), form.get("client_secret")) != (TENANT, CLIENT, SECRET):
             return {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}, 401
         self.logins += 1
@@ -58,6 +63,8 @@ def implied(action: str, body: dict[str, Any]) -> list[str]:
         found += ["Microsoft.Network/publicIPAddresses/write", "Microsoft.Network/publicIPAddresses/join/action"]
     if body.get("identity"):
         found += ["Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"]
+    if "diskEncryptionSet" in body["properties"]["storageProfile"]["osDisk"]["managedDisk"]:
+        found += ["Microsoft.Compute/diskEncryptionSets/read"]
     if "id" in body["properties"]["storageProfile"]["imageReference"]:
         found += ["Microsoft.Compute/images/read"]
     return found

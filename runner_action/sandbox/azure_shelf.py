@@ -15,6 +15,15 @@ IMAGES: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {
     ("Canonical", "ubuntu-24_04-lts", "server-arm64"): {
         "24.04.202611010": {"architecture": "Arm64", "hyperVGeneration": "V2", "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30}, "features": TRUSTED}
     },
+    ("center-for-internet-security-inc", "cis-ubuntu", "cis-ubuntulinux2404-l1-gen2"): {
+        "1.0.0": {
+            "architecture": "x64",
+            "hyperVGeneration": "V2",
+            "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30},
+            "features": TRUSTED,
+            "plan": {"publisher": "center-for-internet-security-inc", "name": "cis-ubuntulinux2404-l1-gen2", "product": "cis-ubuntu"},
+        }
+    },
     ("microsoft-dsvm", "ubuntu-hpc", "2404"): {
         "24.04.2026110501": {"architecture": "x64", "hyperVGeneration": "V2", "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 64}, "features": TRUSTED}
     },

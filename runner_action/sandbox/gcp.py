@@ -11,27 +11,20 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, request
 
+from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, ZONES, error, listed, missing_in_zone
 from runner_action.sandbox.gcp_iam import Tokens, implied
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.served import Served
 
-PROJECT, NUMBER = "octo-train", "314159265358"
-ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
-NOT_EVERYWHERE = {"g2-standard-4": ("us-east1-b", "us-east1-d"), "a3-highgpu-8g": ("us-west1-a",), "t2a-standard-4": ("us-east1-b",)}
-IMAGES = {
-    ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"): ("ubuntu-2404-noble-amd64-v20261101", "X86_64", "10"),
-    ("ubuntu-os-cloud", "ubuntu-2404-lts-arm64"): ("ubuntu-2404-noble-arm64-v20261101", "ARM64", "10"),
-    ("deeplearning-platform-release", "common-cu129-ubuntu-2404-nvidia-580"): ("common-cu129-ubuntu-2404-nvidia-580-v20261105", "X86_64", "50"),
-    (PROJECT, "ours"): ("ours-20261101", "X86_64", "20"),
-}
+NUMBER = "314159265358"
 Json = dict[str, Any]
 
 
@@ -46,6 +39,7 @@ class Refusal:
     times: int | None = None
     leaves: bool = False
     """The machine is there nevertheless."""
+    details: list[Json] = field(default_factory=list)
 
 
 @dataclass
@@ -80,7 +74,8 @@ class FakeGcp:
             ("/global/images/family/<family>", "GET", "compute.images.getFromFamily", self._family),
             ("/global/images/<image>", "GET", "compute.images.get", self._image),
             ("/zones", "GET", "compute.zones.list", self._zones),
-            ("/aggregated/machineTypes", "GET", "compute.machineTypes.list", self._types),
+            ("/aggregated/machineTypes", "GET", "compute.machineTypes.list", lambda: listed("machineType")),
+            ("/aggregated/acceleratorTypes", "GET", "compute.acceleratorTypes.list", lambda: listed("acceleratorType")),
             ("/aggregated/instances", "GET", "compute.instances.list", self._list),
             ("/zones/<zone>/instances", "POST", "compute.instances.create", self._insert),
             ("/zones/<zone>/instances/<name>", "GET", "compute.instances.get", self._get),
@@ -161,19 +156,12 @@ class FakeGcp:
 
     def _image_of(self, project: str, name: str, architecture: str, size: str) -> Json:
         told = {"kind": "compute#image", "id": "1", "name": name, "status": "READY", "diskSizeGb": size, "architecture": architecture}
-        return {**told, "selfLink": self._url(f"global/images/{name}", project)}
+        features = [] if name.startswith("bios") else [{"type": "UEFI_COMPATIBLE"}]
+        return {**told, "guestOsFeatures": features, "selfLink": self._url(f"global/images/{name}", project)}
 
     def _zones(self) -> Json:
         items = [{"kind": "compute#zone", "id": str(number), "name": name, "status": "UP"} for number, name in enumerate(ZONES, 1)]
         return {"kind": "compute#zoneList", "id": "zones", "items": items, "selfLink": self._url("zones")}
-
-    def _types(self) -> Json:
-        wanted = re.findall(r'name = "([^"]+)"', request.args.get("filter", ""))
-        items: dict[str, Json] = {f"zones/{zone}": {"machineTypes": []} for zone in ZONES}
-        for name in filter(known, wanted):
-            for zone in NOT_EVERYWHERE.get(name, ZONES):
-                items[f"zones/{zone}"]["machineTypes"].append({"kind": "compute#machineType", "id": "1", "name": name, "zone": zone})
-        return {"kind": "compute#machineTypeAggregatedList", "id": "types", "items": items, "selfLink": self._url("aggregated/machineTypes")}
 
     # --- instances
 
@@ -192,6 +180,8 @@ class FakeGcp:
             return self.operations[self._by_request[token]]
         if (zone, body["name"]) in self.instances:
             return error(409, "alreadyExists", f"The resource 'projects/{PROJECT}/zones/{zone}/instances/{body['name']}' already exists")
+        if missing := missing_in_zone(body, zone):
+            return missing
         refusal = next((one for one in self.refusals if one.times != 0 and one.applies(body, zone)), None)
         if refusal:
             refusal.times = refusal.times - 1 if refusal.times else refusal.times
@@ -230,8 +220,9 @@ class FakeGcp:
             "selfLink": self._url(f"zones/{zone}/operations/operation-{number}"),
         }
         if refusal:
-            operation["error"] = {"errors": [{"code": refusal.code, "message": refusal.message}]}
-            operation |= {"httpErrorStatusCode": 503, "httpErrorMessage": "SERVICE UNAVAILABLE"}
+            operation["error"] = {"errors": [{"code": refusal.code, "message": refusal.message, "errorDetails": refusal.details}]}
+            status, words = (503, "SERVICE UNAVAILABLE") if "EXHAUSTED" in refusal.code else (400, "BAD REQUEST")
+            operation |= {"httpErrorStatusCode": status, "httpErrorMessage": words}
         self.operations[operation["name"]] = operation
         self._left[operation["name"]] = self.steps
         return {key: value for key, value in operation.items() if self.steps == 0 or key not in ("error", "httpErrorStatusCode", "httpErrorMessage")}
@@ -334,12 +325,3 @@ class FakeGcp:
         if not self.firewalls.pop(name, None):
             return error(404, "notFound", f"The resource '{name}' was not found")
         return {"kind": "compute#operation", "id": "2", "name": "operation-2", "operationType": "delete", "status": "RUNNING"}
-
-
-def known(name: str) -> bool:
-    return bool(re.fullmatch(r"(e2|n1|n2|g2|a2|a3|t2a|c4a)-[a-z]+(-\d+g?)?", name))
-
-
-def error(status: int, reason: str, message: str) -> tuple[Mapping[str, Any], int]:
-    """As Google words it."""
-    return {"error": {"code": status, "message": message, "errors": [{"message": message, "domain": "global", "reason": reason}]}}, status

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ from runner_action.sandbox.standin import VERSION, tarball
 
 EXPIRES = "2026-11-23T12:00:00.000Z"
 GROUP = 1
+ASKING = "canary-request-token"
+"""By which a job with `permissions: id-token: write` asks for id tokens."""
 
 
 class FakeGitHub(Served):
@@ -29,6 +32,8 @@ class FakeGitHub(Served):
     def __init__(self, tokens: Mapping[str, str], repository: str = "octo/train", host: str = "127.0.0.1") -> None:
         self.tokens, self.repository = tokens, repository
         self.forge = Forge()
+        self.id_tokens: dict[str, str] = {}
+        """Each, and the audience it was asked for."""
         self._archive = tarball()
         app = Flask("github")
         self._routes(app)
@@ -51,6 +56,7 @@ class FakeGitHub(Served):
         ]
         for method, path, view in public:
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
+        app.add_url_rule("/id-token", "id-token", self._id_token)
         app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
         for method, path, view in runs.routes(self.forge):
@@ -121,6 +127,14 @@ class FakeGitHub(Served):
         name = f"actions-runner-linux-x64-{version}.tar.gz"
         url = f"{self.url}/actions/runner/releases/download/v{version}/{name}"
         return {"tag_name": tag, "assets": [{"name": name, "digest": f"sha256:{self._archive.sha256}", "browser_download_url": url}]}
+
+    def _id_token(self) -> Any:
+        """https://docs.github.com/actions/reference/security/oidc"""
+        if request.headers.get("Authorization") != f"Bearer {ASKING}" or request.args.get("api-version") != "2.0":
+            return _refused(401, "Unauthorized")
+        token = f"canary-id-token-{secrets.token_urlsafe(20)}"
+        self.id_tokens[token] = request.args["audience"]
+        return {"count": len(token), "value": token}
 
     # --- for the stand-in
 

@@ -50,6 +50,8 @@ class FakeKubernetes:
     calls: list[str] = field(default_factory=list)
     """The same with the object's namespace and name."""
     token: str = TOKEN
+    tls: tuple[str, str] | None = None
+    """Files of certificate and key."""
 
     def __post_init__(self) -> None:
         self.app = Flask(__name__)
@@ -57,7 +59,7 @@ class FakeKubernetes:
         self.app.add_url_rule("/<path:rest>", "api", self._api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
         self.shelf, self._closed, self._cuts = Shelf(), False, 0
         self.control = Control(self)
-        self.served = Served(self.app, "/api", host=self.host)
+        self.served = Served(self.app, "/api", self.tls, self.host)
         self.url = self.served.url
 
     @property
@@ -123,8 +125,8 @@ class FakeKubernetes:
         return self.served.fault(late=True) or told
 
     def _answer(self, path: str) -> Any:
-        by = request.headers.get("Authorization")
-        if by != f"Bearer {self.token}" and (by or path != "/version"):
+        scheme, _, by = request.headers.get("Authorization", "").partition(" ")
+        if (scheme.lower(), by) != ("bearer", self.token) and (by or path != "/version"):
             raise Failed(401, "Unauthorized", "Unauthorized")
         if path.rstrip("/") == "/version":
             return {**VERSION, "goVersion": "go1.26.0", "compiler": "gc", "platform": "linux/amd64"}

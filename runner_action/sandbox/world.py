@@ -16,7 +16,7 @@ from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import CLIENT, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
-from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.github import ASKING, FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.jobs import Forge
 from runner_action.sandbox.kubernetes import FakeKubernetes
@@ -87,7 +87,9 @@ class World:
         issued.private_key_pem.write_to_path(str(files[1]))
         authority.cert_pem.write_to_path(str(files[2]))
         self.machines.trusted = authority.cert_pem.bytes()
-        return FakeAzure((str(files[0]), str(files[1])), machines=self.machines, metadata=self.metadata, host=host)
+        made = FakeAzure((str(files[0]), str(files[1])), machines=self.machines, metadata=self.metadata, host=host)
+        made.entra.trusted = self.github.id_tokens
+        return made
 
     @property
     def cloud(self) -> FakeEC2 | FakeGcp | FakeAzure | FakeKubernetes:
@@ -107,6 +109,11 @@ class World:
         job = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": str(run), "GITHUB_RUN_ATTEMPT": str(attempt), "GITHUB_JOB": name, "GITHUB_ACTION": "__self"}
         where = {"GITHUB_SERVER_URL": self.github.url, "GITHUB_API_URL": f"{self.github.url}/api/v3", "GITHUB_REPOSITORY": "octo/train", "RUNNER_NAME": runner}
         return {**self._secrets(), **job, **where}
+
+    def id_token_environ(self) -> dict[str, str]:
+        """What GitHub tells a job with `permissions: id-token: write`; the secret of a service principal is not there then."""
+        asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/id-token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ASKING}
+        return {**asking, **dict.fromkeys(("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_SECRET"), "")}
 
     def _secrets(self) -> dict[str, str]:
         if self.provider is ProviderName.GCP:

@@ -223,7 +223,7 @@ class Azure:
     def __init__(self) -> None:
         self.deleted: list[str] = []
         self.forms: list[dict[str, str]] = []
-        self.status = 202
+        self.status, self.code = 202, "AuthorizationFailed"
         app = Flask(__name__)
         app.add_url_rule("/subscriptions/s1/resourcegroups/<group>", "delete", self._delete, methods=["DELETE"])
         app.add_url_rule("/tenant/oauth2/v2.0/token", "token", self._token, methods=["POST"])
@@ -242,7 +242,7 @@ class Azure:
         status = 403 if bearer == "Bearer canary-weak" else self.status
         if status == 202:
             self.deleted.append(f"{group} by {bearer}")
-        return {"error": {"code": "AuthorizationFailed"}}, status
+        return {"error": {"code": self.code}}, status
 
     def _token(self) -> Any:
         self.forms.append(request.form.to_dict())
@@ -263,7 +263,7 @@ def about_azure(metadata: FakeMetadata, **identities: str) -> None:
 
 def test_azure_by_the_first_identity_that_may(metadata: FakeMetadata, manager: Azure) -> None:
     about_azure(metadata, weak="canary-weak", strong="canary-strong")
-    facts = {"api": manager.url, "identities": ["weak", "strong"]}
+    facts = {"api": manager.url, "identities": ["gone", "weak", "strong"]}
     assert azure.Deletion(facts, metadata.url("m1"), ending.ask).try_once() is None
     assert manager.deleted == ["cml-1-abcd by Bearer canary-strong"]
     why = azure.Deletion({**facts, "identities": ["weak"]}, metadata.url("m1"), ending.ask).try_once()
@@ -279,6 +279,9 @@ def test_azure_by_a_service_principal(metadata: FakeMetadata, manager: Azure) ->
     assert manager.forms[0]["scope"] == f"{manager.url}/.default"
     manager.status = 409
     assert azure.Deletion(facts, metadata.url("m1"), ending.ask).try_once() is None, "it is being deleted already"
+    manager.code = "ScopeLocked"
+    with pytest.raises(OSError, match="ScopeLocked"):
+        azure.Deletion(facts, metadata.url("m1"), ending.ask).try_once()
     manager.status = 500
     with pytest.raises(OSError, match="HTTP 500"):
         azure.Deletion(facts, metadata.url("m1"), ending.ask).try_once()

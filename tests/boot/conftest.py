@@ -63,6 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     width = max(len(node.partition("::")[2]) for node in told)
     terminalreporter.write_line(f"{'story':{width}} " + " ".join(f"{name:>10}" for name in COLUMNS) + "   result")
     for node, times in sorted(told.items()):
-        result = "failed" if any(report.nodeid == node and report.failed for report in reports) else "passed"
+        outcomes = {report.outcome for report in reports if report.nodeid == node}
+        result = next(word for word in ("failed", "skipped", "passed") if word in outcomes)
         cells = " ".join(f"{format(times[name], '.1f') if name in times else '':>10}" for name in COLUMNS)
         terminalreporter.write_line(f"{node.partition('::')[2]:{width}} {cells}   {result}")

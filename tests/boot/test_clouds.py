@@ -1,5 +1,5 @@
-"""A machine of no cloud that cloud-init knows: its user data comes on a disc, and the power button is its only notice. Kubernetes has no provider
-yet; what a launch would have given is made here."""
+"""A machine of no cloud that cloud-init knows: its user data comes on a disc, and the power button is its only notice. No launch makes such a
+machine; what one would have given is made here, with the agent of a cloud that sends a signal."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from runner_action.model import ProviderName
 from runner_action.sandbox.jobs import Job
-from tests.boot.lab import Lab, stages, until
+from tests.boot.lab import ONLINE, Lab, stages, until
 from tests.boot.test_ec2 import CLOUD_INIT_IS_DONE, found, probe
 from tests.sandbox.conftest import Launcher
 
@@ -32,7 +32,7 @@ def test_a_machine_that_is_taken_restarts_its_job_and_deletes_itself(lab: Lab, t
             return "failure"
         environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
         launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=300", *trusting, **environ)
-        return "failure" if launcher.wait(300) else "success"
+        return "failure" if launcher.wait(ONLINE) else "success"
 
     world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
     look = world.forge.add_job(run, "look", ["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**LOOKS)}", needs=["launch"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.sandbox.jobs import Job
-from tests.boot.lab import Lab, stages, until
+from tests.boot.lab import ONLINE, Lab, stages, until
 from tests.fakes import brought
 from tests.sandbox.conftest import Launcher
 
@@ -34,7 +34,7 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
     """Launch, online, a job that looks around, idle, off the list, powered off."""
     world = lab.world
     launcher = Launcher(world, tmp_path, "--idle-timeout=10", "--labels=cml")
-    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     (instance,) = world.machines.living
     packed = brought(lab.service.guest.user_data)
     spec = "/var/lib/cml-runner/spec.json"
@@ -78,7 +78,7 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
 def test_a_life_at_gitlab(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--idle-timeout=5", "--labels=cml")
-    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     job = world.forge.queue_job(["cml"], 0, "test $(id -un) = runner")
     until(lambda: not world.ec2.alive(), "the end", 180, lab.console)
     assert job.conclusion == "success", lab.console()
@@ -88,7 +88,7 @@ def test_a_life_at_gitlab(lab: Lab, tmp_path: Path) -> None:
 def test_a_startup_script_is_heard_and_its_failure_ends_the_launch(lab: Lab, tmp_path: Path) -> None:
     script = "#!/bin/bash\necho hello from the script of $(id -un)\nsleep 3\nls /nowhere\nexit 3\n"
     launcher = Launcher(lab.world, tmp_path, "--labels=cml", f"--cloud-startup-script={base64.b64encode(script.encode()).decode()}")
-    code = launcher.wait(300)
+    code = launcher.wait(ONLINE)
     assert code == 6, launcher.told
     assert "startup script: exit code 3: hello from the script of root" in launcher.told
     assert "No such file or directory" in launcher.told
@@ -107,7 +107,7 @@ def test_a_spot_notice_restarts_the_job_and_ends_the_machine(lab: Lab, tmp_path:
             return "failure"
         environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
         launcher = Launcher(world, tmp_path, "--labels=cml", "--cloud-spot", "--idle-timeout=300", **environ)
-        return "failure" if launcher.wait(300) else "success"
+        return "failure" if launcher.wait(ONLINE) else "success"
 
     world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
     train = world.forge.add_job(run, "train", ["cml"], 0, "sleep 100", needs=["launch"])
@@ -135,7 +135,7 @@ def saboteur(signal: str) -> str:
 def test_an_agent_that_is_silent_is_ended_by_the_watchdog(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("STOP"))
-    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     job = world.forge.queue_job(["cml"], 0, "touch /var/tmp/now")
     until(lambda: job.status == "completed", "the job", 60, lab.console)
     until(lambda: not world.ec2.alive(), "the end", 300, lab.console)
@@ -146,7 +146,7 @@ def test_an_agent_that_is_silent_is_ended_by_the_watchdog(lab: Lab, tmp_path: Pa
 def test_an_agent_that_is_killed_is_started_again_for_a_job_and_ends_the_machine_without_one(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("KILL"))
-    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     busy = world.forge.queue_job(["cml"], 0, "sudo systemctl kill --signal=KILL --kill-who=main cml-runner.service; sleep 15")
     until(lambda: busy.status == "completed", "the job", 90, lab.console)
     assert busy.conclusion == "success", lab.console()
@@ -161,7 +161,7 @@ def test_an_agent_that_is_killed_is_started_again_for_a_job_and_ends_the_machine
 def test_a_machine_that_a_job_restarts_does_not_register_again(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", "--no-retry")
-    assert launcher.wait(300) == 0, launcher.told + lab.console()
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     world.forge.lost_after = 20  # a runner whose job the forge has not given up cannot be taken off the list
     job = world.forge.queue_job(["cml"], 60, "sudo sync; sudo reboot --force --force")
     until(lambda: lab.console().count("Linux version") == 2, "the second start", 60, lab.console)

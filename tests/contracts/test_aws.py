@@ -3,6 +3,7 @@ RunInstances, several by CreateFleet."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,21 @@ def test_ssh_opens_port_22_and_nothing_else(ec2: FakeEC2, side: Side) -> None:
     assert [(rule["FromPort"], rule["ToPort"]) for rule in groups["cml-runner-ssh"]["IpPermissions"]] == [(22, 22)]
 
 
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidGroup.NotFound"])
+def test_a_group_whose_port_was_never_opened_is_completed_by_the_next_launch(code: str, ec2: FakeEC2) -> None:
+    """It is there and is ours, but nobody could log in; and what was made a moment ago is not known everywhere at once."""
+    cloud = replace(Side(aws(ec2), ec2).request(), ssh_public_key="ssh-rsa AAAA")
+    ec2.refuse(lambda form: form["Action"] == "AuthorizeSecurityGroupIngress", code, times=1)
+    for name in ("cml-1", "cml-2"):
+        side = Side(aws(ec2), ec2)
+        with contextlib.suppress(CredentialsError):
+            side.create(next(iter(side.provider.resolve(side.provider.plan(cloud), cloud))), machine(name))
+    (group,) = [group for group in client(ec2).describe_security_groups()["SecurityGroups"] if group["GroupName"] == "cml-runner-ssh"]
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["IpPermissions"]] == [(22, 22)]
+    assert len(side.provider.find({"cml-runner:name": "cml-2"})) == 1
+    assert len(side.provider.find({"cml-runner:name": "cml-1"})) == (code == "InvalidGroup.NotFound")
+
+
 def test_a_group_of_ours_that_somebody_opened_is_refused(ec2: FakeEC2, side: Side) -> None:
     side.create()
     group = next(one for one in client(ec2).describe_security_groups()["SecurityGroups"] if one["GroupName"] == "cml-runner")
@@ -316,6 +332,15 @@ def test_each_refusal_is_the_class_that_says_what_to_do_next(code: str, status: 
     assert side.provider.find({}) == []
 
 
+def test_a_zone_without_the_type_ends_a_fleets_rung_and_not_the_ladder(ec2: FakeEC2, side: Side) -> None:
+    """In a fleet's own words; seen where the look-up of offers is not permitted."""
+    told = "Your requested instance type (m6i.2xlarge) is not supported in your requested Availability Zone (us-east-1e)."
+    ladder = side.ladder()
+    ec2.refuse(creating, "InvalidFleetConfiguration", 400, told)
+    with pytest.raises(CapacityError, match="is not supported in your requested Availability Zone"):
+        side.create(ladder[0], machine())
+
+
 def test_the_reason_of_a_missing_permission_is_decoded(ec2: FakeEC2, side: Side) -> None:
     ladder = side.ladder(WAYS["RunInstances"], "--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/train")
     ec2.refuse(creating, "UnauthorizedOperation", 403, "You are not authorized. Encoded authorization failure message: canary-blob")
@@ -382,22 +407,40 @@ def test_a_token_that_remembers_an_instance_of_the_past_makes_a_new_one(ec2: Fak
     assert second.id != first.id
 
 
-CALLS = (*LOOKUPS, "DescribeSpotPriceHistory", "CreateSecurityGroup", "CreateLaunchTemplate", "CreateFleet", "RunInstances")
+CALLS = (*LOOKUPS, "DescribeSpotPriceHistory", "GetParameter", "DescribeInstances", "CreateTags")
+CALLS += ("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "CreateLaunchTemplate", "CreateFleet", "RunInstances")
 
 
 @pytest.mark.parametrize("action", CALLS)
 def test_after_an_error_at_any_call_nothing_is_left(action: str, ec2: FakeEC2) -> None:
+    parameters = boto3.client("ssm", region_name="us-east-1", endpoint_url=ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    parameters.put_parameter(Name="/our/image", Value="ami-" + "a" * 17, Type="String")
+    cloud = replace(Side(aws(ec2), ec2).request("--cloud-spot=prefer", "--cloud-image=ssm:/our/image"), ssh_public_key="ssh-rsa AAAA")
+    unseen = {"RunInstances"}  # a fleet's own
     for code in ("UnauthorizedOperation", "InvalidParameterValue", "VcpuLimitExceeded", "InsufficientInstanceCapacity"):
         side = Side(aws(ec2), ec2)
+        ec2.calls.clear()
         ec2.refusals.clear()
         ec2.refuse(lambda form: form["Action"] == action, code)
         name = f"cml-{code.lower()}"
         try:
-            created = side.provider.create(side.ladder("--cloud-spot=prefer")[0], machine(name), 3)
+            created = side.provider.create(next(iter(side.provider.resolve(side.provider.plan(cloud), cloud))), machine(name), 3)
         except ProviderError:
+            assert action in {*ec2.actions(), *unseen}
+            ec2.refusals.clear()
             assert side.provider.find({"cml-runner:name": name}, ["us-east-1"]) == []
-        else:  # what only helps to choose, has another way, or was made before
+        else:  # what only helps to choose, or has another way
+            assert action in {*ec2.actions(), *unseen}
             assert len(created.instances) == 3
+
+
+@pytest.mark.parametrize(("code", "status"), [("RequestLimitExceeded", 503), ("InternalError", 500)])
+def test_an_end_that_is_refused_in_passing_is_asked_for_again(code: str, status: int, ec2: FakeEC2, side: Side) -> None:
+    made = side.create()
+    ec2.refuse(lambda form: form["Action"] == "TerminateInstances", code, status, times=2)
+    assert side.provider.destroy("cml-1", made) is True
+    assert ec2.actions().count("TerminateInstances") == 3
+    assert side.provider.find({}) == []
 
 
 def test_no_credentials_are_told_in_one_sentence(ec2: FakeEC2, monkeypatch: pytest.MonkeyPatch) -> None:

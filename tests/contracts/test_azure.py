@@ -26,6 +26,7 @@ from tests.fakes import FakeClock
 from tests.test_launch import request
 
 IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+ENCRYPTION = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.Compute/diskEncryptionSets/disks"
 SUBNET = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.Network/virtualNetworks/net/subnets/builders"
 
 
@@ -56,6 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeAzure
 def azure(served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAzure]:
     fake, judge, authority = served
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
+    fake.spoilt.clear()
     for held in (fake.groups, fake.things, fake.refusals, fake.denied, fake.asked, fake.calls, fake.served.faults):
         held.clear()
     fake.steps = 1
@@ -73,6 +75,10 @@ def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-c
     ours = {"cml-runner:repository": "https://github.com/octo/train", "cml-runner:run": "octo/train run 1", "cml-runner:expiry": "2026-11-25T01:26:40Z"}
     tags = {"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"}
     return Machine(identity=identity, user_data=user_data, tags=tags, lifetime=86400)
+
+
+def error(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
 
 
 @dataclass
@@ -124,6 +130,16 @@ def test_creating_again_gives_the_same_instance(side: Side) -> None:
     assert side.create().id == side.create().id
     side.create(of=machine("cml-2"))
     assert len(side.provider.find({})) == 2
+
+
+def test_a_launch_that_is_tried_again_while_its_group_is_being_deleted_has_another(side: Side) -> None:
+    side.azure.served.fail("PUT", "resourceGroups/[^/]+$", 409, body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."))
+    first = side.create()
+    second = side.create()
+    assert first.group != second.group, "the second has the name that was not free for the first"
+    side.azure.served.fail("PUT", "resourceGroups/[^/]+$", 409, times=9, body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."))
+    with pytest.raises(ConfigurationError, match="ResourceGroupBeingDeleted"):
+        side.create(of=machine("cml-2"))
 
 
 def test_several_each_in_a_group_of_its_own(side: Side) -> None:
@@ -205,6 +221,22 @@ def test_a_gpu_brings_the_image_with_its_driver_and_no_secure_boot(side: Side) -
     assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 64
 
 
+def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:
+    side.create(f"--cloud-azure-disk-encryption-set={ENCRYPTION}")
+    assert side.only["properties"]["storageProfile"]["osDisk"]["managedDisk"] == {
+        "storageAccountType": "StandardSSD_LRS",
+        "diskEncryptionSet": {"id": ENCRYPTION},
+    }
+
+
+def test_an_image_of_the_marketplace_brings_its_plan(side: Side) -> None:
+    side.create("--cloud-image=center-for-internet-security-inc:cis-ubuntu:cis-ubuntulinux2404-l1-gen2:latest")
+    assert side.only["plan"] == {"publisher": "center-for-internet-security-inc", "name": "cis-ubuntulinux2404-l1-gen2", "product": "cis-ubuntu"}
+    side.provider.destroy("cml-1")
+    side.create()
+    assert "plan" not in side.only
+
+
 def test_ones_own_subnet_without_an_address(side: Side) -> None:
     made = side.create(f"--cloud-azure-subnet={SUBNET}", "--cloud-azure-private")
     (card,) = side.only["properties"]["networkProfile"]["networkInterfaceConfigurations"]
@@ -277,6 +309,7 @@ def test_an_image_of_the_wrong_architecture(side: Side) -> None:
             ConfigurationError,
             "az provider register",
         ),
+        ("MarketplacePurchaseEligibilityFailed", "Legal terms have not been accepted for this item.", ConfigurationError, "az vm image terms accept"),
         ("InvalidParameter", "The value of parameter is invalid.", ConfigurationError, "input"),
     ],
 )
@@ -318,6 +351,25 @@ def test_throttling_and_stumbling_are_passed_over(side: Side) -> None:
     began = time.monotonic()
     assert side.create().alive
     assert time.monotonic() - began >= 1, "as long as Azure says"
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "TooManyRequests"), (503, "ServerBusy")])
+def test_a_cloud_that_stays_busy_is_no_mistake_of_the_user(status: int, code: str, side: Side) -> None:
+    placement = side.ladder()[0]
+    side.azure.served.fail("PUT", "virtualMachines", status, times=20, body=error(code, "Busy."), Retry_After="0")
+    with pytest.raises(ProviderError, match=code) as caught:
+        side.provider.create(placement, machine())
+    assert type(caught.value) is ProviderError
+    assert caught.value.hint == "Try again."
+    assert side.azure.alive() == []
+
+
+def test_a_network_that_comes_to_nothing_is_told(side: Side) -> None:
+    placement = side.ladder()[0]
+    side.azure.spoilt.add("virtualnetworks")
+    with pytest.raises(ProviderError, match="Azure has not made network: it is in the state Failed"):
+        side.provider.create(placement, machine())
+    assert side.azure.alive() == []
 
 
 @pytest.mark.parametrize("path", ["networkSecurityGroups", "virtualNetworks", "virtualMachines"])

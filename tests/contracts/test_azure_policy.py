@@ -10,7 +10,7 @@ import pytest
 
 from runner_action import cli
 from runner_action.providers.azure.policy import actions
-from tests.contracts.test_azure import IDENTITY, SUBNET, Side, azure, machine, provider, served
+from tests.contracts.test_azure import ENCRYPTION, IDENTITY, SUBNET, Side, azure, machine, provider, served
 
 __all__ = ["azure", "served"]
 IMAGE = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/ours/providers/Microsoft.Compute/images/ours"
@@ -20,6 +20,7 @@ OPTIONS: dict[str, list[str]] = {
     "spot": ["--cloud-spot=prefer"],
     "image": [f"--cloud-image={IMAGE}"],
     "identity": [f"--cloud-permission-set={IDENTITY}"],
+    "encryption": [f"--cloud-azure-disk-encryption-set={ENCRYPTION}"],
     "subnet": [f"--cloud-azure-subnet={SUBNET}"],
     "private": [f"--cloud-azure-subnet={SUBNET}", "--cloud-azure-private"],
     "key": ["--cloud-ssh-private"],

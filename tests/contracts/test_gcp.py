@@ -21,7 +21,8 @@ from tests.test_launch import request
 
 INSTANCE = "/zones/{zone}/instances/{instance}"
 PATHS = (
-    *("/global/images/{image}", "/global/images/family/{family}", "/zones", "/aggregated/machineTypes", "/aggregated/instances", "/zones/{zone}/instances"),
+    *("/global/images/{image}", "/global/images/family/{family}", "/zones", "/zones/{zone}/instances"),
+    *("/aggregated/machineTypes", "/aggregated/acceleratorTypes", "/aggregated/instances"),
     *(INSTANCE, f"{INSTANCE}/serialPort", "/zones/{zone}/operations/{operation}", "/global/firewalls", "/global/firewalls/{firewall}"),
 )
 
@@ -109,6 +110,13 @@ def test_a_machine_of_that_name_that_is_somebody_elses_stays(side: Side) -> None
     assert side.gcp.alive() == ["cml-1"]
 
 
+def test_a_launch_that_is_tried_again_after_its_machine_is_gone_gets_another(side: Side) -> None:
+    made = side.create()
+    side.provider.destroy("cml-1", made)
+    assert side.create().id != made.id
+    assert side.gcp.alive() == ["cml-1"]
+
+
 def test_a_lost_answer_makes_no_second_machine(side: Side) -> None:
     side.gcp.served.fail("POST", "/instances", 503, late=True)
     side.create()
@@ -190,8 +198,29 @@ def test_what_a_machine_is_made_of(side: Side) -> None:
     assert (made["labels"]["team"], made["labels"]["cml-runner-expiry"]) == ("vision", "2026-11-23t01-26-40z")
     assert made["description"] == "cml-runner: octo/train run 1 of https://github.com/octo/train"
     assert {item["key"] for item in made["metadata"]["items"]} == {"user-data", "user-data-encoding", "block-project-ssh-keys"}
+    assert made["shieldedInstanceConfig"] == {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True}
     assert "serviceAccounts" not in made
     assert side.gcp.firewalls == {}
+
+
+@pytest.mark.parametrize(
+    ("argv", "shielded"),
+    [
+        (["--cloud-type=m+t4"], {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True}),  # NVIDIA's modules are not signed
+        (["--cloud-image=octo-train/ours"], {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True}),
+        (["--cloud-image=octo-train/bios"], None),
+        (["--cloud-type=t2a-standard-4"], None),
+    ],
+)
+def test_a_machine_is_as_shielded_as_image_and_type_allow(argv: list[str], shielded: dict[str, bool] | None, side: Side) -> None:
+    side.create(*argv)
+    assert side.only.get("shieldedInstanceConfig") == shielded
+
+
+def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:
+    key = "projects/octo-train/locations/us-east1/keyRings/ours/cryptoKeys/disks"
+    side.create(f"--cloud-gcp-kms-key={key}")
+    assert side.only["disks"][0]["diskEncryptionKey"] == {"kmsKeyName": key}
 
 
 @pytest.mark.parametrize(
@@ -251,6 +280,13 @@ def test_with_a_key_there_is_one_rule_for_this_machine_and_it_goes_with_it(side:
     assert side.gcp.firewalls == {}
 
 
+def test_a_network_of_another_project_takes_no_rule_of_ours(side: Side) -> None:
+    cloud = replace(side.request("--cloud-gcp-network=projects/host/global/networks/net"), ssh_public_key="ssh-rsa AAAA")
+    side.provider.create(side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine())
+    assert side.only["networkInterfaces"][0]["network"] == "projects/host/global/networks/net"
+    assert side.gcp.firewalls == {}
+
+
 # --- the ladder
 
 
@@ -263,10 +299,31 @@ def test_regions_zones_types_and_markets_in_the_users_order(side: Side) -> None:
 
 def test_only_zones_that_have_the_type(side: Side) -> None:
     assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=l4")] == ["us-east1-b", "us-east1-d"]
+    assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=t4")] == ["us-east1-c", "us-east1-d"], "not b, which has the type but no T4"
+    assert [rung.pools[0].zone for rung in side.ladder("--cloud-type=n4-custom-4-16384")] == ["us-east1-c"], "as others of its family"
     with pytest.raises(ConfigurationError, match=r"Google Cloud does not offer a3-highgpu-8g in us-east1\."):
         side.ladder("--cloud-type=xl+h100")
-    side.gcp.denied.add("compute.machineTypes.list")
-    assert len(side.ladder("--cloud-gpu=l4")) == 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "word"),
+    [("compute.machineTypes.list", "l4"), ("compute.acceleratorTypes.list", "t4")],
+)
+def test_who_may_not_ask_which_zone_has_what_tries_all_of_them(missing: str, word: str, side: Side) -> None:
+    side.gcp.denied.add(missing)
+    ladder = {rung.pools[0].zone: rung for rung in side.ladder(f"--cloud-gpu={word}")}
+    assert sorted(ladder) == ["us-east1-b", "us-east1-c", "us-east1-d"]
+    with pytest.raises(CapacityError, match=r"does not exist in zone|was not found"):
+        side.provider.create(ladder["us-east1-c" if word == "l4" else "us-east1-b"], machine())
+    assert side.provider.create(ladder["us-east1-d"], machine()).instances
+    assert side.gcp.alive() == ["cml-1"]
+
+
+def test_what_is_sold_as_spot_only_is_not_tried_on_demand(side: Side) -> None:
+    ladder = side.ladder("--cloud-type=a3-highgpu-1g,e2-standard-8", "--cloud-spot=prefer", "--cloud-region=us-east1-b")
+    assert [str(rung) for rung in ladder] == [
+        *("a3-highgpu-1g spot in us-east1-b", "e2-standard-8 spot in us-east1-b", "e2-standard-8 on demand in us-east1-b"),
+    ]
 
 
 @pytest.mark.parametrize("image", ["ubuntu-os-cloud/ubuntu-2004-lts", "projects/ubuntu-os-cloud/global/images/nothing"])
@@ -290,6 +347,9 @@ REFUSALS: list[tuple[str, int, type[ProviderError], str]] = [
     ("quotaExceeded", 403, QuotaError, ""),
     ("forbidden", 403, CredentialsError, "roles/compute.instanceAdmin.v1"),
     ("accessNotConfigured", 403, CredentialsError, "gcloud services enable"),
+    ("SERVICE_ACCOUNT_ACCESS_DENIED", 0, CredentialsError, "roles/iam.serviceAccountUser"),
+    ("IP_SPACE_EXHAUSTED_WITH_DETAILS", 0, CapacityError, ""),
+    ("conditionNotMet", 412, ConfigurationError, ""),
     ("invalid", 400, ConfigurationError, ""),
     ("INVALID_USAGE", 0, ConfigurationError, ""),
 ]
@@ -312,6 +372,75 @@ def test_a_missing_right_to_the_service_account_is_told(side: Side) -> None:
     with pytest.raises(CredentialsError) as caught:
         side.create()
     assert "roles/iam.serviceAccountUser" in caught.value.hint
+
+
+def test_the_details_of_an_operations_error_are_told(side: Side) -> None:
+    text = "A e2-standard-8 VM instance is currently unavailable in the us-east1-b zone."
+    metadata = {"vmType": "e2-standard-8", "zone": "us-east1-b", "zonesAvailable": "us-east1-d"}
+    details = [
+        {"help": {"links": [{"description": "Troubleshooting documentation", "url": "https://cloud.google.com/compute/docs/resource-error"}]}},
+        {"localizedMessage": {"locale": "en-US", "message": text}},
+        {"errorInfo": {"domain": "compute.googleapis.com", "reason": "resource_availability", "metadatas": metadata}},
+    ]
+    side.gcp.refuse("ZONE_RESOURCE_POOL_EXHAUSTED", message="The zone does not have enough resources available.", details=details)
+    with pytest.raises(CapacityError, match=rf"enough resources available\.; {text}; other zones have it: us-east1-d"):
+        side.create()
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("Constraint constraints/compute.vmExternalIpAccess violated for project 314159265358.", "cloud-gcp-private"),
+        ("Invalid value for field 'resource.networkInterfaces[0].network': 'x'. The referenced network resource cannot be found.", "cloud-gcp-network"),
+    ],
+)
+def test_rules_of_an_organisation_are_told_with_what_to_write(message: str, hint: str, side: Side) -> None:
+    side.gcp.refuse("invalid", 400, message=message)
+    with pytest.raises(ConfigurationError) as caught:
+        side.create()
+    assert hint in caught.value.hint
+
+
+def test_an_api_that_is_not_enabled_is_told_in_googles_own_form(side: Side) -> None:
+    message = "Compute Engine API has not been used in project 1 before or it is disabled."
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "SERVICE_DISABLED", "domain": "googleapis.com"}
+    links = {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "API activation", "url": "https://console.developers.google.com"}]}
+    told = {"code": 403, "message": message, "errors": [{"message": message, "domain": "usageLimits", "reason": "accessNotConfigured"}]}
+    body = {"error": {**told, "status": "PERMISSION_DENIED", "details": [links, info]}}
+    side.gcp.served.fail("GET", "/zones$", 403, body=body)
+    with pytest.raises(CredentialsError, match="it is disabled") as caught:
+        side.ladder()
+    assert "gcloud services enable compute.googleapis.com" in caught.value.hint
+
+
+def test_a_machine_that_is_still_being_made_is_waited_for_until_it_can_be_deleted(side: Side) -> None:
+    reason = {"message": "The resource is not ready", "domain": "global", "reason": "resourceNotReady"}
+    body = {"error": {"code": 400, "message": reason["message"], "errors": [reason]}}
+    made = side.create()
+    side.gcp.served.fail("DELETE", "/instances/", 400, times=3, body=body)
+    assert side.provider.destroy("cml-1", made) is True
+    assert side.gcp.alive() == []
+    side.gcp.served.fail("DELETE", "/instances/", 400, times=3, body=body)
+    side.gcp.refuse("QUOTA_EXCEEDED", leaves=True)
+    with pytest.raises(QuotaError):
+        side.create()
+    assert side.gcp.alive() == []
+
+
+@pytest.mark.parametrize("path", ["/zones$", "/images/", "/machineTypes$", "/acceleratorTypes$", "/aggregated/instances$", "/serialPort$"])
+def test_a_question_that_is_not_answered_now_is_asked_again(path: str, side: Side) -> None:
+    side.gcp.served.fail("GET", path, 503, times=2)
+    made = side.create("--cloud-gpu=t4")
+    assert [one.id for one in side.provider.find({})] == [made.id]
+    assert side.provider.console(made) == "Booting"
+    assert not [fault for fault in side.gcp.served.faults if fault.times], "all of them were met"
+
+
+def test_a_deletion_that_is_not_answered_now_is_asked_for_again(side: Side) -> None:
+    made = side.create()
+    side.gcp.served.fail("DELETE", "/instances/", 503, times=2)
+    assert side.provider.destroy("cml-1", made) is True
+    assert side.gcp.alive() == []
 
 
 def test_a_project_that_is_not_there_is_told(side: Side) -> None:

@@ -18,6 +18,7 @@ from tests.contracts.test_provider import gcp as provider
 OPTIONS: dict[str, list[list[str]]] = {
     "plain": [[]],
     "gpu": [["--cloud-type=m+l4"]],
+    "gpu beside": [["--cloud-gpu=t4"]],
     "spot": [["--cloud-spot=prefer"]],
     "image": [["--cloud-image=octo-train/ours"], ["--cloud-image=octo-train/global/images/ours-20261101"]],
     "account": [["--cloud-permission-set=train@octo-train.iam.gserviceaccount.com,scopes=compute-rw"]],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
@@ -399,6 +400,32 @@ def test_a_wrong_token_and_a_cluster_that_is_not_there(cluster: FakeKubernetes) 
     with pytest.raises(ProviderError, match="did not answer") as refused:
         nowhere.ladder()
     assert "private cluster" in refused.value.hint
+
+
+def test_as_the_pod_that_the_launcher_runs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over TLS, by what a pod finds in its folder and its environment."""
+    authority, pod = trustme.CA(), tmp_path / "serviceaccount"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "certificate.pem"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    fake = FakeKubernetes(tls=(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")))
+    pod.mkdir()
+    (pod / "token").write_text(fake.token)
+    (pod / "namespace").write_text("ci\n")
+    authority.cert_pem.write_to_path(str(pod / "ca.crt"))
+    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": fake.url.rpartition(":")[2]}
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def launcher() -> Side:
+        return Side(fake, KubernetesProvider(Cluster(lambda: access(KubernetesOptions(), environ, pod)), SystemClock()))
+
+    try:
+        assert launcher().create().region == "ci"
+        (pod / "token").write_text("canary-wrong")
+        with pytest.raises(CredentialsError):
+            launcher().ladder()
+    finally:
+        fake.close()
 
 
 def test_nothing_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
 from runner_action.request import CloudRequest
 from runner_action.sandbox.ec2 import FakeEC2
-from runner_action.sandbox.gcp import PROJECT, FakeGcp
+from runner_action.sandbox.gcp import FakeGcp
+from runner_action.sandbox.gcp_catalogue import PROJECT
 from runner_action.sandbox.machines import Machines
 from tests.contracts.test_azure import azure, served
 from tests.contracts.test_azure import provider as azure_provider

@@ -5,6 +5,7 @@ What is there already is used. Where a part cannot be had, `Missing` names it: t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -38,13 +39,18 @@ def run(*argv: str, timeout: float = 300, check: bool = True, **environ: str) ->
 
 
 def need(command: str, package: str) -> None:
-    """Installs the Debian package of a command that is not there."""
+    """Installs the Debian package of a command that is not there. One process at a time, and after whoever else is installing: apt refuses two at once."""
     if shutil.which(command):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Missing(f"{command} (Debian package {package}), and nobody here may install it")
-    run("apt-get", "update", "-qq")
-    run("apt-get", "install", "-qq", "-y", "--no-install-recommends", package, DEBIAN_FRONTEND="noninteractive")
+    with (Path(tempfile.gettempdir()) / "cml-runner-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which(command):
+            return
+        run("apt-get", "update", "-qq", timeout=600)
+        options = ("-o", "DPkg::Lock::Timeout=300", "--no-install-recommends")
+        run("apt-get", "install", "-qq", "-y", *options, package, timeout=600, DEBIAN_FRONTEND="noninteractive")
 
 
 class Engine:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.sandbox.azure_entra import CLIENT, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.e2e.conftest import TAG
 from tests.e2e.engine import Engine, checkout
-from tests.sandbox.conftest import all_gone, until
+from tests.sandbox.conftest import all_gone, example, until
 
 OURS = {"cml-runner", "cml-runner-cleanup"}
 
@@ -70,12 +71,27 @@ def test_by_flags_as_another_user_on_a_closed_file_system(engine: Engine, image:
 def test_on_google_cloud(engine: Engine, image: str) -> None:
     """With a key, which the machine deletes itself with."""
     with World(cloud="gcp", timer_factor=0.02) as world:
-        container = Container(engine, "--cloud=gcp", "--idle-timeout=1", "--labels=cml", variables=world.environ())
+        container = Container(engine, "--cloud=gcp", "--idle-timeout=1", "--first-job-timeout=60", "--labels=cml", variables=world.environ())
         assert container.wait() == 0, container.told
         world.forge.queue_job(["cml"], 0.1)
         all_gone(world)
         assert len(world.machines.living) == 1
         assert world.gcp.key["private_key"].splitlines()[3] not in container.told
+
+
+def test_on_azure_without_any_secret(engine: Engine, image: str) -> None:
+    """The inputs of examples/oidc-azure.yml, and the job's own id token, at the address that GitHub tells a container."""
+    with World(cloud="azure", timer_factor=0.02) as world:
+        identity = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+        given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=identity)
+        trusted = ("--volume", f"{world.folder}/authority.pem:/authority.pem:ro")
+        variables = {**world.job_environ(), **given, **world.id_token_environ(), "INPUT_IDLE-TIMEOUT": "1", "REQUESTS_CA_BUNDLE": "/authority.pem"}
+        container = Container(engine, options=trusted, variables=variables)
+        assert container.wait() == 0, container.told
+        assert world.azure
+        assert (world.azure.entra.logins, len(world.github.id_tokens)) == (0, 1)
+        assert "canary" not in re.sub(r"(?m)^::add-mask::.*$", "", container.told)
+        all_gone(world)
 
 
 def test_on_kubernetes(engine: Engine, image: str) -> None:

@@ -101,6 +101,21 @@ def test_jobs_find_the_common_tools(tool: str, engine: Engine, jobs_image: str) 
     assert engine.docker("run", "--rm", "--entrypoint", tool, jobs_image, "--version").stdout
 
 
+def test_a_job_installs_with_pip_for_itself_what_it_needs(engine: Engine, jobs_image: str, tmp_path: Path) -> None:
+    """As `pip install -r requirements.txt` of CML's examples. The wheel is made here: nobody's network is asked."""
+    inside = {"hello.py": "def main(): print('hello from', __file__)\n", "hello-1.dist-info/entry_points.txt": "[console_scripts]\nhello = hello:main\n"}
+    inside |= {"hello-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: hello\nVersion: 1\n", "hello-1.dist-info/RECORD": ""}
+    inside |= {"hello-1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: us\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    with zipfile.ZipFile(tmp_path / "hello-1-py3-none-any.whl", "w") as wheel:
+        for name, text in inside.items():
+            wheel.writestr(name, text)
+    tmp_path.chmod(0o755)
+    mount = f"type=bind,source={tmp_path},target=/wheels,readonly"
+    job = "pip install --quiet --no-index /wheels/*.whl && hello"
+    told = engine.docker("run", "--rm", "--user", "runner", "--env", "HOME=/home/runner", "--mount", mount, "--entrypoint", "sh", jobs_image, "-c", job)
+    assert told.stdout.startswith("hello from /home/runner/.local/lib/")
+
+
 def test_an_agent_lives_in_it_with_the_runner_that_it_brings(engine: Engine, jobs_image: str, world: World, tmp_path: Path) -> None:
     """As a pod does. Nothing is downloaded: the address in the spec leads nowhere, the checksum is that of the program inside."""
     seat = world.forge.seat("cml-pod", ["pod"], ephemeral=False)

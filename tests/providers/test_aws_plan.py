@@ -37,6 +37,8 @@ EC2 = botocore.session.get_session().get_service_model("ec2")
         ("eu-central-1", "eu-central-1", None),
         ("us-east-1b", "us-east-1", "us-east-1b"),
         ("us-gov-west-1", "us-gov-west-1", None),
+        ("us-gov-west-1b", "us-gov-west-1", "us-gov-west-1b"),
+        ("us-west-2-lax-1a", "us-west-2", "us-west-2-lax-1a"),
     ],
 )
 def test_regions(region: str, native: str, zone: str | None) -> None:

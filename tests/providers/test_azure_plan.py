@@ -119,7 +119,7 @@ REQUESTS: dict[str, list[str]] = {
     "image": [f"--cloud-image={OURS}/Microsoft.Compute/images/ours"],
     "gallery": ["--cloud-image=/CommunityGalleries/g/Images/i/Versions/1.0.0"],
     "identities": [f"--cloud-permission-set={IDENTITY},{IDENTITY}2"],
-    "disk": ["--cloud-hdd-size=500"],
+    "disk": ["--cloud-hdd-size=500", f"--cloud-azure-disk-encryption-set={OURS}/Microsoft.Compute/diskEncryptionSets/disks"],
     "tags": [f"--cloud-metadata=note={NASTY}", "--cloud-metadata=team=a=b, c", "--cloud-region=westus2-1"],
     "subnet": [f"--cloud-azure-subnet={SUBNET}", "--cloud-azure-private"],
     "startup script": [f"--cloud-startup-script={SCRIPT}"],

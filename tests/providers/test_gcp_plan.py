@@ -10,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import Forbidden, RetryError
+from google.auth.exceptions import RefreshError, TransportError
+from requests.exceptions import ConnectTimeout
 
 from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
-from runner_action.errors import InputError
+from runner_action.errors import CredentialsError, InputError, ProviderError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
-from runner_action.providers.gcp import ladder, plan, requests, sdk, table
+from runner_action.providers.gcp import errors, ladder, plan, requests, sdk, table
 from runner_action.request import CloudRequest
-from runner_action.sandbox.gcp import ZONES
+from runner_action.sandbox.gcp_catalogue import ZONES
 from tests.fakes import unpacked
 from tests.test_launch import request
 
@@ -78,7 +81,9 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
         (["--cloud-type=m+nvidia-tesla-t4*x"], "write a type and its accelerators as in n1-standard-4"),
         (["--cloud-region=europe"], "cloud-region europe is not a region or zone of Google Cloud"),
         (["--cloud-type=e2-standard-2,t2a-standard-4"], "two architectures; t2a-standard-4 are arm64"),
+        (["--cloud-type=m+h100"], "a3-highgpu-1g is sold by Google Cloud as spot only; add cloud-spot"),
         (["--cloud-spot", "--cloud-spot-price=0.1"], "Google Cloud's spot machines have no bidding price"),
+        (["--cloud-image=ubuntu"], "cloud-image ubuntu is no image of Google Cloud; write project/family, as in ubuntu-os-cloud/ubuntu-2404-lts-amd64"),
         (["--cloud-metadata=Team=x"], "cloud-metadata Team=… is no label of Google Cloud"),
         (["--cloud-metadata=team=Vision Lab"], "cloud-metadata team=Vision Lab is no label of Google Cloud"),
         (["--cloud-permission-set=someone"], "is no service account; write my-sa@my-project"),
@@ -113,6 +118,75 @@ def test_our_tags_fit_googles_rules() -> None:
     assert all(requests.LABEL_KEY.fullmatch(key) and requests.LABEL_VALUE.fullmatch(value) for key, value in labels.items())
 
 
+@pytest.mark.parametrize(
+    ("kind", "spot", "maintenance", "disk"),
+    [
+        ("e2-standard-8", False, "MIGRATE", "pd-balanced"),
+        ("e2-standard-8", True, "TERMINATE", "pd-balanced"),
+        ("n1-standard-4+nvidia-tesla-t4*1", False, "TERMINATE", "pd-balanced"),
+        ("a2-highgpu-1g", False, "TERMINATE", "pd-balanced"),
+        ("g2-standard-4", False, "TERMINATE", "pd-balanced"),
+        ("a3-ultragpu-8g", False, "TERMINATE", "hyperdisk-balanced"),
+        ("c4a-standard-4", False, "MIGRATE", "hyperdisk-balanced"),
+        ("m4-megamem-28", False, "MIGRATE", "hyperdisk-balanced"),
+        ("h4d-standard-192", False, "TERMINATE", "hyperdisk-balanced"),
+        ("c3-standard-192-metal", False, "TERMINATE", "hyperdisk-balanced"),
+    ],
+)
+def test_what_cannot_be_moved_and_which_disk_it_takes(kind: str, spot: bool, maintenance: str, disk: str) -> None:
+    assert requests.scheduling(kind, spot, 600)["on_host_maintenance"] == maintenance
+    assert requests.disk_type(kind.partition("+")[0]) == disk
+
+
+def test_the_port_is_opened_in_the_network_of_the_machine() -> None:
+    asked = dataclasses.replace(cloud_of("--cloud-gcp-subnetwork=ours"), ssh_public_key="ssh-rsa AAAA")
+    with pytest.raises(InputError, match="cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too"):
+        plan.plan(asked)
+    named = dataclasses.replace(cloud_of("--cloud-gcp-subnetwork=ours", "--cloud-gcp-network=net"), ssh_public_key="ssh-rsa AAAA")
+    assert plan.plan(named).places
+    assert requests.opens_port(named, "octo-train")
+    shared = dataclasses.replace(cloud_of("--cloud-gcp-network=projects/host/global/networks/net"), ssh_public_key="ssh-rsa AAAA")
+    assert (requests.opens_port(shared, "octo-train"), requests.opens_port(shared, "host")) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("e2-standard-8", ["e2-standard-8"]),
+        ("n1-standard-4+nvidia-tesla-t4*2", ["n1-standard-4", "nvidia-tesla-t4"]),
+        ("custom-8-53248+nvidia-tesla-t4*1", ["n1-standard-4", "nvidia-tesla-t4"]),
+        ("n2d-custom-8-32768-ext", ["n2d-standard-4"]),
+    ],
+)
+def test_what_a_zone_has_to_list(kind: str, names: list[str]) -> None:
+    assert ladder.names_of(kind) == names
+
+
+# --- errors, where no server says them
+
+
+def late(cause: Exception) -> RetryError:
+    """As the SDK gives up."""
+    return RetryError("late", cause)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (late(ConnectTimeout("canary")), ProviderError, "did not answer while looking: ConnectTimeout"),
+        (TransportError("canary"), ProviderError, "did not answer while looking: TransportError"),  # type: ignore[no-untyped-call]
+        (RefreshError("canary"), CredentialsError, "credentials do not work while looking: RefreshError"),  # type: ignore[no-untyped-call]
+        (late(Forbidden("no", errors=[{"reason": "rateLimitExceeded"}])), ProviderError, "rateLimitExceeded"),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_no_answer_is_no_missing_permission(error: Exception, kind: type[ProviderError], words: str) -> None:
+    found = errors.translate(error, "looking")
+    assert type(found) is kind
+    assert words in str(found)
+    assert "canary" not in f"{found}{found.hint}"
+    assert ("Try again" in found.hint) is (kind is ProviderError)
+
+
 # --- golden plans, requests and user data
 
 
@@ -132,6 +206,7 @@ REQUESTS: dict[str, list[str]] = {
     "gpu built in": ["--cloud-gpu=l4:4"],
     "old gpu": ["--cloud-gpu=tesla", "--cloud-type=m"],
     "gone gpu": ["--cloud-type=m+k80"],
+    "gpu on spot only": ["--cloud-gpu=h100:2", "--cloud-spot=prefer"],
     "type to measure": ["--cloud-type=custom-8-53248+nvidia-tesla-t4*2"],
     "arm64": ["--cloud-type=c4a-standard-4"],
     "hyperdisk": ["--cloud-type=n4-standard-8"],
@@ -139,7 +214,7 @@ REQUESTS: dict[str, list[str]] = {
     "account": [f"{ACCOUNT},scopes=storage-rw,datastore"],
     "account without scopes": [ACCOUNT],
     "account that deletes": [f"{ACCOUNT},scopes=compute-rw"],
-    "disk": ["--cloud-hdd-size=500"],
+    "disk": ["--cloud-hdd-size=500", "--cloud-gcp-kms-key=projects/octo-train/locations/us-west1/keyRings/ours/cryptoKeys/disks"],
     "labels": ["--cloud-metadata=team=vision", "--cloud-metadata=empty="],
     "network": ["--cloud-gcp-network=builders"],
     "shared network": ["--cloud-gcp-subnetwork=projects/host/regions/us-west1/subnetworks/s", "--cloud-gcp-private"],
@@ -162,8 +237,10 @@ def told(argv: list[str]) -> dict[str, Any]:
     data = bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
     lifetime = (asked.max_lifetime or 0) + asked.start_timeout
     machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata}, lifetime=lifetime)
-    image = SimpleNamespace(name="noble", architecture="", disk_size_gb="10", self_link="https://www.googleapis.com/compute/v1/projects/p/global/images/noble")
-    found = ladder.Found(project="octo-train", image=image, zones=ZONES, offered=None)
+    features = [SimpleNamespace(type_="UEFI_COMPATIBLE")]
+    link = "https://www.googleapis.com/compute/v1/projects/ubuntu-os-cloud/global/images/noble"
+    image = SimpleNamespace(name="noble", architecture="", disk_size_gb="10", self_link=link, guest_os_features=features)
+    found = ladder.Found(project="octo-train", image=image, zones=ZONES, offered={})
     made = [requests.instance(placement, machine, "cml-1") for placement in ladder.placements(planned, asked.cloud, found)]
     for body in made:
         sdk.types.Instance(body)

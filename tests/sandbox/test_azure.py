@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from runner_action import console
-from runner_action.sandbox.azure_entra import SECRET, SUBSCRIPTION
+from runner_action.sandbox.azure_entra import CLIENT, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import World
-from tests.sandbox.conftest import Launch, busy, job_of, training, until
+from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
 
 IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
 
@@ -55,6 +55,22 @@ def test_a_machine_deletes_its_group_by_its_own_identity_and_has_no_secret(world
     world.forge.queue_job(["train"], 0.1)
     gone(world)
     assert world.azure.entra.logins == logins
+
+
+def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch) -> None:
+    """The inputs of examples/oidc-azure.yml, and the job's own id token."""
+    given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=IDENTITY)
+    launcher = launch("--idle-timeout=1", "--first-job-timeout=60", **given, **world.id_token_environ())
+    assert launcher.wait() == 0, launcher.told
+    assert world.azure
+    assert world.azure.entra.logins == 0, "nobody had a secret"
+    assert set(world.github.id_tokens.values()) == {"api://AzureADTokenExchange"}
+    world.forge.queue_job([given["INPUT_LABELS"]], 0.1)
+    gone(world)
+    told = "".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::"))
+    (number,) = world.machines.living
+    for place in (told, launcher.summary, str(launcher.outputs), world.machines.console(number)):
+        assert "canary" not in place
 
 
 def test_a_machine_whose_identity_may_not_stops_and_the_next_launch_deletes_it(world: World, launch: Launch) -> None:

@@ -15,12 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runner_action.errors import ConfigurationError, CredentialsError, ProviderError
 from runner_action.model import NAME_TAG, OWNER_TAG, Instance, Machine, Placement, Plan, ProviderName
-from runner_action.providers.aws import ladder, requests
+from runner_action.providers.aws import groups, ladder
 from runner_action.providers.aws import plan as words
 from runner_action.providers.aws.creation import Creation
 from runner_action.providers.aws.errors import ABSENT, code_of, translated
 from runner_action.providers.aws.instance import LIVING, instance_of
-from runner_action.providers.aws.lookup import Lookup, own_groups
+from runner_action.providers.aws.lookup import Lookup
 from runner_action.providers.aws.price import cost
 from runner_action.providers.aws.requests import AwsPlacement
 from runner_action.providers.base import Created
@@ -125,21 +125,10 @@ class AwsProvider:
 
     def _own_group(self, placement: AwsPlacement) -> str:
         """Our security group of the VPC, made when it is missing. One maker at a time; another launch may still win the race."""
-        key = (placement.vpc_id, placement.with_ssh)
-        client = self._ec2(placement.region)
+        key, client = (placement.vpc_id, placement.with_ssh), self._ec2(placement.region)
         with self._lock, translated("creating the security group"):
             if key not in self._own_groups:
-                try:
-                    self._own_groups[key] = client.create_security_group(**requests.security_group(*key))["GroupId"]
-                    if placement.with_ssh:
-                        client.authorize_security_group_ingress(GroupId=self._own_groups[key], **requests.SSH_IN)
-                except ClientError as error:
-                    if code_of(error) != "InvalidGroup.Duplicate":
-                        raise
-                    self._own_groups.update({(vpc, placement.with_ssh): group for vpc, group in own_groups(client, placement.with_ssh).items()})
-            if key not in self._own_groups:
-                text = f"A security group named {requests.group_name(placement.with_ssh)} without our tag is in {placement.vpc_id}."
-                raise ConfigurationError(text, "Rename it, or give one as `cloud-aws-security-group`.")
+                self._own_groups[key] = groups.made(client, *key, self._clock)
             return self._own_groups[key]
 
     # --- the end, and what lies before it

@@ -27,6 +27,8 @@ CREATE_SECONDS = 60.0
 NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 NOT_YET = {NO_TEMPLATE, "InvalidGroup.NotFound"}
 """What was made a moment ago is not known everywhere at once: EC2 is eventually consistent."""
+NOT_THERE = "is not supported in your requested Availability Zone"
+"""With it RunInstances is `Unsupported`, a fleet an InvalidFleetConfiguration: https://github.com/compiler-explorer/infra/issues/601"""
 Answer = Mapping[str, Any]
 
 
@@ -98,9 +100,9 @@ class Creation:
             override = one.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
             zones = [pool.zone for pool in self._placement.pools if pool.subnet_id == override.get("SubnetId")]
             doing = f"creating {override.get('InstanceType', '')} {one.get('Lifecycle', '')} in {''.join(zones[:1])}"
-            code = one.get("ErrorCode", "")
-            code = "InsufficientInstanceCapacity" if code in THROTTLING | PASSING else code
-            found.append(refused(code, one.get("ErrorMessage", ""), doing, self._denied))
+            code, message = one.get("ErrorCode", ""), one.get("ErrorMessage", "")
+            code = "InsufficientInstanceCapacity" if code in THROTTLING | PASSING else "Unsupported" if NOT_THERE in message else code
+            found.append(refused(code, message, doing, self._denied))
         return found
 
     def _tag_spot_requests(self, made: Sequence[Instance]) -> None:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import Plan
-from runner_action.providers.aws import requests
+from runner_action.providers.aws import groups, requests
 from runner_action.providers.aws.errors import CREDENTIALS, code_of, translated
 from runner_action.providers.aws.ladder import Found
 from runner_action.request import CloudRequest
@@ -38,10 +38,10 @@ class Lookup:
         with translated(f"looking up image and network in {self.region}"), ThreadPoolExecutor(5) as side_by_side:
             images = side_by_side.submit(self._images)
             subnets = side_by_side.submit(ask.describe_subnets, **requests.subnet_query(here, aws.subnets))
-            groups = side_by_side.submit(self._groups)
+            own_or_given = side_by_side.submit(self._groups)
             offers = side_by_side.submit(_unless_denied, self._offers)
             prices = side_by_side.submit(_unless_denied, lambda: self._prices(now)) if True in plan.spots else None
-            by_vpc = groups.result()
+            by_vpc = own_or_given.result()
             found = Found(
                 region=self.region,
                 images=images.result(),
@@ -74,7 +74,7 @@ class Lookup:
         """The user's group, or ours, by VPC."""
         asked, with_ssh = self._request.aws.security_group, self._request.ssh_public_key is not None
         if asked is None:
-            return own_groups(self._client, with_ssh)
+            return groups.complete(self._client, with_ssh)
         found = self._client.describe_security_groups(**requests.group_query(asked, with_ssh))["SecurityGroups"]
         if not found:
             raise ConfigurationError(f"There is no security group {asked} in {self.region}.", "Give its name or its id, `sg-…`, as `cloud-aws-security-group`.")
@@ -94,17 +94,6 @@ class Lookup:
             lowest[one["InstanceType"]] = min(offer, lowest.get(one["InstanceType"], offer))
         most = self._plan.spot_price
         return [f"{name} {price:.4f} in {zone}{' (above `cloud-spot-price`)' if most and price > most else ''}" for name, (price, zone) in lowest.items()]
-
-
-def own_groups(client: EC2Client, with_ssh: bool) -> dict[str, str]:
-    """Our groups by VPC. One that somebody has opened further is refused, not silently used."""
-    found = client.describe_security_groups(**requests.group_query(None, with_ssh))["SecurityGroups"]
-    for group in found:
-        ports = {(rule.get("FromPort"), rule.get("ToPort")) for rule in group["IpPermissions"]}
-        if ports - ({(22, 22)} if with_ssh else set()):
-            text = f"The security group {group['GroupId']} ({requests.group_name(with_ssh)}) has inbound rules that are not ours."
-            raise ConfigurationError(text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`.")
-    return {group["VpcId"]: group["GroupId"] for group in found}
 
 
 def _unless_denied(ask: Callable[[], T]) -> T | None:

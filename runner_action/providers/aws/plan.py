@@ -46,7 +46,7 @@ def plan(request: CloudRequest) -> Plan:
 
 def _place(word: str, problems: list[str]) -> Place | None:
     native = REGIONS.get(word, word)
-    match = re.fullmatch(r"(.+-\d+)([a-z])?", native)
+    match = re.fullmatch(r"([a-z]+(?:-[a-z]+)+-\d+)([a-z]|-[a-z0-9-]+)?", native)  # a local zone is us-west-2-lax-1a
     if not match:
         problems.append(f"cloud-region {word} is not a region or zone of AWS; write for example us-west or eu-central-1")
         return None

@@ -18,7 +18,7 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.core.exceptions import ARMErrorFormat
 
-from runner_action.errors import CredentialsError
+from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.azure.credentials import credential, prove
 from runner_action.request import AzureAccount
@@ -101,11 +101,15 @@ class Arm:
         """What Azure has made of it, once it is whole: others may then refer to it."""
         made = self._send("PUT", path, version, body, {})
 
-        def probe() -> Json | None:
-            now = made if made["properties"].get("provisioningState", "Succeeded") == "Succeeded" else self.get(path, version)
-            return now if now["properties"].get("provisioningState", "Succeeded") not in ("Updating", "Creating", "Accepted") else None
+        name = path.rpartition("/")[2]
 
-        return probe() or wait_for(probe, f"Azure, while making {path.rpartition('/')[2]}", clock=self._clock, timeout=SETTLE_SECONDS, first=0.5, most=3)
+        def probe() -> Json | None:
+            now = made if _state(made) == "Succeeded" else self.get(path, version)
+            if _state(now) in ("Failed", "Canceled"):
+                raise ProviderError(f"Azure has not made {name}: it is in the state {_state(now)}.", "Try again, or another `cloud-region`.")
+            return now if _state(now) == "Succeeded" else None
+
+        return probe() or wait_for(probe, f"Azure, while making {name}", clock=self._clock, timeout=SETTLE_SECONDS, first=0.5, most=3)
 
     def delete_group(self, name: str) -> bool:
         """A deletion that was accepted cannot be taken back. False: there was nothing. Machines are not asked to shut down first."""
@@ -128,3 +132,7 @@ class Arm:
             raise HttpResponseError(response=answer, error_format=ARMErrorFormat)
         told: Json = answer.json() if answer.content else {}
         return told
+
+
+def _state(told: Json) -> str:
+    return str(told["properties"].get("provisioningState", "Succeeded"))

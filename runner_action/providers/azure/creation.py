@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -16,7 +17,7 @@ from runner_action.model import OWNER_TAG, Instance, Machine
 from runner_action.providers.azure import requests
 from runner_action.providers.azure.arm import COMPUTE, GROUPS, NETWORK, Arm, Json
 from runner_action.providers.azure.ending import Ending
-from runner_action.providers.azure.errors import translated
+from runner_action.providers.azure.errors import codes_of, translated
 from runner_action.providers.azure.instance import instance_of
 from runner_action.providers.azure.requests import AzurePlacement
 from runner_action.providers.base import Created
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 CREATE_SECONDS = 600.0
 """How long one creation may take, from the question to the end of its operation."""
 LOOK_SECONDS = 3.0
+NAMES = 5
+"""For the group of one try, if those before are still being deleted."""
 
 
 class Polling(ARMPolling):
@@ -44,11 +47,11 @@ class Creation:
         """All side by side, each in a group of its own."""
         pool = placement.pools[0]
         place = (placement.region, pool.zone, pool.instance_type, str(placement.spot))
-        groups = [f"{machine.identity.name}-{machine.identity.token(*place, *([str(number)] if count > 1 else []))[:8]}" for number in range(count)]
+        tries = [(*place, *([str(number)] if count > 1 else [])) for number in range(count)]
         made: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [side_by_side.submit(self._create_one, placement, machine, group) for group in groups]:
+            for future in [side_by_side.submit(self._create_one, placement, machine, parts) for parts in tries]:
                 try:
                     made.append(future.result())
                 except ProviderError as error:
@@ -58,12 +61,13 @@ class Creation:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
 
-    def _create_one(self, placement: AzurePlacement, machine: Machine, group: str) -> Instance:
+    def _create_one(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> Instance:
         """One machine, followed to the end of its operation. When that fails, its group is deleted."""
         doing = f"creating {placement}"
+        with translated(doing):
+            group = self._group(placement, machine, parts)
         try:
             with translated(doing):
-                self._arm.put(self._arm.group(group), GROUPS, requests.group(placement.region, machine.tags))
                 subnet, security = self._network(placement, machine, group)
                 found = self._machine(placement, machine, group, subnet, security, doing)
             if (found.get("tags") or {}).get(f"{OWNER_TAG}:launch") != machine.identity.token():
@@ -72,6 +76,20 @@ class Creation:
             self._ending.after_failure(group)
             raise
         return replace(instance_of(found), name=machine.identity.name, login=placement.login)
+
+    def _group(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> str:
+        """Makes a group; its name is of this very try. One of that name may be there whose deletion takes minutes: then another."""
+        for number in range(NAMES):
+            name = f"{machine.identity.name}-{machine.identity.token(*parts, *(['again'] * number))[:8]}"
+            try:
+                self._arm.put(self._arm.group(name), GROUPS, requests.group(placement.region, machine.tags))
+            except BaseException as error:
+                if number < NAMES - 1 and isinstance(error, HttpResponseError) and "ResourceGroupBeingDeleted" in codes_of(error):
+                    continue
+                self._ending.after_failure(name)
+                raise
+            return name
+        raise AssertionError("the last name returns or raises")
 
     def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
         """Ids of subnet and security group."""

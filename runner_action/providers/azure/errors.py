@@ -26,7 +26,11 @@ HINTS: dict[type[ProviderError], str] = {
     QuotaError: "Ask for more at the portal's page Quotas, or use another `cloud-region`.",
     CredentialsError: "`cml-runner permissions azure`, with the inputs of this launch, prints the role that it needs.",
     ConfigurationError: "Change the input named in the message.",
+    ProviderError: "Try again.",
 }
+BUSY = (429, 500, 502, 503, 504)
+"""Status of an answer that the SDK has asked for several times by then."""
+TERMS = {"MarketplacePurchaseEligibilityFailed", "ResourcePurchaseValidationFailed"}
 
 
 def codes_of(error: HttpResponseError) -> list[str]:
@@ -46,7 +50,9 @@ def kind_of(codes: Sequence[str], message: str, status: int = 0) -> type[Provide
     # Cores of a family or a region are told as OperationNotAllowed.
     if QUOTA & set(codes) or ("OperationNotAllowed" in codes and "quota" in message.lower()):
         return QuotaError
-    return CredentialsError if CREDENTIALS & set(codes) or status in (401, 403) else ConfigurationError
+    if CREDENTIALS & set(codes) or status in (401, 403):
+        return CredentialsError
+    return ProviderError if status in BUSY else ConfigurationError
 
 
 def translate(error: AzureError, doing: str) -> ProviderError:
@@ -62,6 +68,8 @@ def translate(error: AzureError, doing: str) -> ProviderError:
     if "MissingSubscriptionRegistration" in codes:
         named = re.search(r"namespace '([^']+)'", said)
         hint = f"Register it once in this subscription: `az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`."
+    if TERMS & set(codes):
+        hint = "Accept the terms of this image once in this subscription: `az vm image terms accept --urn PUBLISHER:OFFER:SKU:VERSION`."
     if "LinkedAuthorizationFailed" in codes and "userAssignedIdentities" in said:
         hint = "The launcher needs the role Managed Identity Operator on the identity of `cloud-permission-set`."
     return kind(f"Azure refused while {doing}: {', '.join(codes) or error.status_code}: {said}", hint)

@@ -76,6 +76,8 @@ def _placement(plan: Plan, request: CloudRequest, found: Found, spot: bool, plac
         private=request.azure.private,
         identities=identities_of(request.permission_set)[0],
         ssh_public_key=request.ssh_public_key,
+        encryption=request.azure.disk_encryption_set,
+        purchase=told.get("plan"),
         max_price=plan.spot_price,
         trusted=trusted,
         signed=trusted and not has_gpu(kind),  # NVIDIA's modules are not signed by a key that the firmware knows

@@ -29,6 +29,8 @@ def actions(request: CloudRequest) -> set[str]:
         found |= NETWORKS
     if request.permission_set:
         found |= {ASSIGN}
+    if request.azure.disk_encryption_set:
+        found |= {"Microsoft.Compute/diskEncryptionSets/read"}
     if request.image is None or not request.image.startswith("/"):
         found |= LOOKING
     else:

@@ -21,7 +21,8 @@ IDENTITY = re.compile(r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Micr
 
 @dataclass(frozen=True, kw_only=True)
 class AzurePlacement(Placement):
-    """One region or zone, one size, one market. `trusted`: whether image and size can be launched as trusted; `signed`: with a kernel whose modules are."""
+    """One region or zone, one size, one market. `trusted`: whether image and size can be launched as trusted; `signed`: with a kernel whose modules are.
+    `encryption`: id of a disk encryption set; `purchase`: the marketplace's plan for the image, if it has one."""
 
     image: str
     disk_gb: int
@@ -29,6 +30,8 @@ class AzurePlacement(Placement):
     private: bool
     identities: tuple[str, ...]
     ssh_public_key: str | None
+    encryption: str | None = None
+    purchase: Mapping[str, str] | None = None
     max_price: float | None = None
     trusted: bool = False
     signed: bool = False
@@ -109,6 +112,8 @@ def virtual_machine(placement: AzurePlacement, machine: Machine, subnet: str, se
     body: Body = {"location": placement.region, "tags": tags_of(machine.tags), "properties": properties}
     if zone := placement.pools[0].zone:
         body["zones"] = [zone.rpartition("-")[2]]
+    if placement.purchase:
+        body["plan"] = dict(placement.purchase)
     if placement.identities:
         body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {identity: {} for identity in placement.identities}}
     return body
@@ -123,7 +128,8 @@ def _image(image: str) -> Body:
 
 def _disk(placement: AzurePlacement) -> Body:
     kept = {"createOption": "FromImage", "deleteOption": "Delete", "caching": "ReadWrite", "diskSizeGB": placement.disk_gb}
-    return {**kept, "managedDisk": {"storageAccountType": "StandardSSD_LRS"}}
+    encryption = {"diskEncryptionSet": {"id": placement.encryption}} if placement.encryption else {}
+    return {**kept, "managedDisk": {"storageAccountType": "StandardSSD_LRS", **encryption}}
 
 
 def _interface(placement: AzurePlacement, machine: Machine, subnet: str, security: str) -> Body:

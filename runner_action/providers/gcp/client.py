@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -16,12 +16,12 @@ from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine
 from runner_action.providers.base import Created
 from runner_action.providers.gcp import plan as words
 from runner_action.providers.gcp import requests, sdk
-from runner_action.providers.gcp.compute import CALL, Compute
+from runner_action.providers.gcp.compute import SAFE, Compute
 from runner_action.providers.gcp.creation import Creation
 from runner_action.providers.gcp.ending import Ending
 from runner_action.providers.gcp.errors import CREDENTIALS, codes_of, translated
 from runner_action.providers.gcp.instance import instance_of
-from runner_action.providers.gcp.ladder import Found, placements
+from runner_action.providers.gcp.ladder import Found, names_of, placements
 from runner_action.providers.gcp.requests import GcpPlacement
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
@@ -39,7 +39,7 @@ class GcpProvider:
     name, regional = ProviderName.GCP, False
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
-        self._compute, self._ending = compute, Ending(compute)
+        self._compute, self._ending = compute, Ending(compute, clock)
         self._creation = Creation(compute, self._ending, clock)
         self._clock, self._swept = clock, False
 
@@ -52,7 +52,7 @@ class GcpProvider:
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
         """As its own account if that has the scope. A key only where no job can ask the metadata service for it: with an account jobs may."""
-        facts = {"api": self._compute.api, "rule": request.ssh_public_key is not None}
+        facts = {"api": self._compute.api, "rule": requests.opens_port(request, self._compute.project)}
         if requests.may_delete(request.permission_set):
             return Deletion(facts)
         key = self._compute.account.key
@@ -64,16 +64,20 @@ class GcpProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The image, the zones, and which of them have the types, asked side by side."""
-        with translated("looking up image and zones"), ThreadPoolExecutor(3) as side_by_side:
+        """The image, the zones, and which of them have types and accelerators, asked side by side."""
+        named = [names_of(kind) for kind in plan.instance_types]
+        machines, cards = {names[0] for names in named}, {name for names in named for name in names[1:]}
+        with translated("looking up image and zones"), ThreadPoolExecutor(4) as side_by_side:
             image = side_by_side.submit(self._image, plan)
             zones = side_by_side.submit(self._zones)
-            offers = side_by_side.submit(self._offers, plan)
-            found = Found(project=self._compute.project, image=image.result(), zones=zones.result(), offered=offers.result())
+            types = side_by_side.submit(self._listed, sdk.MachineTypesClient, sdk.types.AggregatedListMachineTypesRequest, "machine_types", machines)
+            gpus = side_by_side.submit(self._listed, sdk.AcceleratorTypesClient, sdk.types.AggregatedListAcceleratorTypesRequest, "accelerator_types", cards)
+            offered = types.result() | gpus.result()
+            found = Found(project=self._compute.project, image=image.result(), zones=zones.result(), offered=offered)
         return placements(plan, request, found)
 
     def _zones(self) -> list[str]:
-        return [zone.name for zone in self._compute.client(sdk.ZonesClient).list(project=self._compute.project, **CALL) if zone.status == "UP"]
+        return [zone.name for zone in self._compute.client(sdk.ZonesClient).list(project=self._compute.project, **SAFE) if zone.status == "UP"]
 
     def _image(self, plan: Plan) -> Any:
         """Of a family the newest, else the very one. None is an error, never another system instead."""
@@ -81,25 +85,25 @@ class GcpProvider:
         project, _, name = plan.image.removeprefix("projects/").partition("/")
         try:
             if name.startswith("global/images/") and not name.startswith("global/images/family/"):
-                return images.get(project=project, image=name.removeprefix("global/images/"), **CALL)
-            return images.get_from_family(project=project, family=name.removeprefix("global/images/family/"), **CALL)
+                return images.get(project=project, image=name.removeprefix("global/images/"), **SAFE)
+            return images.get_from_family(project=project, family=name.removeprefix("global/images/family/"), **SAFE)
         except NotFound as error:
             raise ConfigurationError(f"There is no image {plan.image}.", "Give `project/family` as `cloud-image`, or leave it out.") from error
 
-    def _offers(self, plan: Plan) -> frozenset[tuple[str, str]] | None:
-        """(type, zone); None if the credentials may not ask. Types made to measure are in no list."""
-        listed = sorted({name.partition("+")[0] for name in plan.instance_types if "custom" not in name})
-        if not listed:
-            return frozenset()
-        request = sdk.types.AggregatedListMachineTypesRequest(project=self._compute.project, filter=" OR ".join(f'(name = "{name}")' for name in listed))
+    def _listed(self, client: type[Any], request: type[Any], part: str, names: Set[str]) -> dict[str, frozenset[str]]:
+        """Name -> zones that list it; nothing if the credentials may not ask."""
+        if not names:
+            return {}
+        text = " OR ".join(f'(name = "{name}")' for name in sorted(names))
         try:
-            pages = self._compute.client(sdk.MachineTypesClient).aggregated_list(request=request, **CALL)
-            return frozenset((one.name, zone.removeprefix("zones/")) for zone, scope in pages for one in scope.machine_types)
+            pages = self._compute.client(client).aggregated_list(request=request(project=self._compute.project, filter=text), **SAFE)
+            found = [(one.name, zone.removeprefix("zones/")) for zone, scope in pages for one in getattr(scope, part)]
         except GoogleAPICallError as error:
             if not CREDENTIALS & set(codes_of(error)):
                 raise
             log.debug("%s", codes_of(error))
-            return None
+            return {}
+        return {name: frozenset(zone for one, zone in found if one == name) for name in names}
 
     # --- creating
 
@@ -109,7 +113,7 @@ class GcpProvider:
         with ThreadPoolExecutor(1) as side_by_side:
             if not self._swept:
                 self._swept = True
-                side_by_side.submit(self._ending.sweep, placement.with_ssh, self._clock.now())
+                side_by_side.submit(self._ending.sweep, placement.with_rule, self._clock.now())
             return self._creation.create(placement, machine, count)
 
     # --- the end, and what lies before it
@@ -122,7 +126,7 @@ class GcpProvider:
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(one.zone, one.id, with_ssh=True) for one in found]
+        deleted = [self._ending.delete(one.zone, one.id, with_rule=True) for one in found]
         return any(deleted)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
@@ -130,14 +134,14 @@ class GcpProvider:
         text = " AND ".join(f'(labels.{key} = "{value}")' for key, value in wanted.items())
         request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=text)
         with translated("looking for our instances"):
-            pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **CALL)
+            pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE)
             found = [instance_of(one) for _, scope in pages for one in scope.instances]
         return [one for one in found if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)]
 
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
             try:
-                now = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=instance.zone, instance=instance.id, **CALL)
+                now = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=instance.zone, instance=instance.id, **SAFE)
             except NotFound:
                 return replace(instance, alive=False)
         return replace(instance_of(now), login=instance.login)
@@ -149,7 +153,7 @@ class GcpProvider:
         with translated(f"reading the console of {instance.id}"):
             try:
                 answer = self._compute.client(sdk.InstancesClient).get_serial_port_output(
-                    project=self._compute.project, zone=instance.zone, instance=instance.id, **CALL
+                    project=self._compute.project, zone=instance.zone, instance=instance.id, **SAFE
                 )
             except NotFound:
                 return ""

@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from google.api_core.retry import Retry
+
 from runner_action.providers.gcp.credentials import Account, account
+from runner_action.providers.gcp.errors import passes
 from runner_action.request import GcpOptions
 
 API = "https://compute.googleapis.com"
 CALL: dict[str, Any] = {"timeout": 30.0, "retry": None}
-"""For every call. Repeating is ours, where it helps."""
+"""For calls that are repeated here, if at all."""
+SAFE: dict[str, Any] = {"timeout": 30.0, "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=20.0)}
+"""For those that the SDK may repeat: questions, and deletions of what has a name."""
 
 
 class Compute:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,9 +18,9 @@ from runner_action.errors import CapacityError, ConfigurationError, ProviderErro
 from runner_action.model import OWNER_TAG, Instance, Machine
 from runner_action.providers.base import Created
 from runner_action.providers.gcp import requests, sdk
-from runner_action.providers.gcp.compute import CALL, Compute
+from runner_action.providers.gcp.compute import CALL, SAFE, Compute
 from runner_action.providers.gcp.ending import Ending
-from runner_action.providers.gcp.errors import is_passing, of_operation, translated
+from runner_action.providers.gcp.errors import of_operation, passes, translated
 from runner_action.providers.gcp.instance import instance_of
 from runner_action.providers.gcp.requests import GcpPlacement
 from runner_action.waiting import Clock, wait_for
@@ -38,14 +38,14 @@ class Creation:
 
     def create(self, placement: GcpPlacement, machine: Machine, count: int) -> Created:
         """All side by side, each with a name and a request id of its own."""
-        place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
         if count == 1:
-            return Created((self._create_one(placement, machine, machine.identity.name, place),))
-        names = {f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}": (*place, str(number)) for number in range(count)}
+            return Created((self._create_one(placement, machine, machine.identity.name),))
+        place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
+        names = [f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}" for number in range(count)]
         made: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [side_by_side.submit(self._create_one, placement, machine, name, parts) for name, parts in names.items()]:
+            for future in [side_by_side.submit(self._create_one, placement, machine, name) for name in names]:
                 try:
                     made.append(future.result())
                 except ProviderError as error:
@@ -55,35 +55,36 @@ class Creation:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
 
-    def _create_one(self, placement: GcpPlacement, machine: Machine, name: str, parts: Sequence[str]) -> Instance:
+    def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
         """One machine, followed to the end of its operation. When that fails, whatever bears the name is deleted."""
         doing, zone = f"creating {placement}", placement.pools[0].zone
         request = sdk.types.InsertInstanceRequest(
             project=self._compute.project,
             zone=zone,
             instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
-            request_id=str(uuid.UUID(hex=machine.identity.token(*parts))),
+            # For this try: Google would answer a later one, after that machine's end, with what it did then.
+            request_id=str(uuid.uuid4()),
         )
         instances = self._compute.client(sdk.InstancesClient)
         try:
             with translated(doing):
-                if placement.with_ssh:
+                if placement.with_rule:
                     self._open_ssh(placement, name)
                 try:
                     operation = wait_for(partial(self._once, instances.insert_unary, request), f"Google Cloud, while {doing}", clock=self._clock, timeout=60)
                     operation = self._finished(operation, zone, doing)
                 except Conflict as error:
                     # An earlier try of this launch made it; anybody else's is not ours to use.
-                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **CALL)
+                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **SAFE)
                     if dict(found.labels).get(f"{OWNER_TAG}-launch") != machine.identity.token():
                         raise ConfigurationError(f"There is a machine {name} in {zone} that this launch has not made.", "Choose another `name`.") from error
                 else:
                     if operation.error.errors:
                         raise of_operation(operation, doing)
-                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **CALL)
+                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **SAFE)
         except BaseException as error:
             if not isinstance(error, ConfigurationError) or "has not made" not in str(error):
-                self._ending.after_failure(zone, name, placement.with_ssh)
+                self._ending.after_failure(zone, name, placement.with_rule)
             raise
         return replace(instance_of(found), name=machine.identity.name, login=placement.login)
 
@@ -91,12 +92,10 @@ class Creation:
         """None: not now, ask again with the same request id."""
         try:
             return call(request=request, **CALL)
-        except GoogleAPICallError as error:
-            if is_passing(error):
+        except (GoogleAPICallError, RequestException, TransportError) as error:
+            if passes(error):  # without an answer, too: the request id will tell
                 return None
             raise
-        except (RequestException, TransportError):  # no connection, or no answer: the request id will tell
-            return None
 
     def _finished(self, operation: Any, zone: str, doing: str) -> Any:
         """The operation when it is done. Polled by a client of ours: the SDK's own asks no other address than Google's public one."""
@@ -113,7 +112,7 @@ class Creation:
     def _open_ssh(self, placement: GcpPlacement, name: str) -> None:
         rule = sdk.types.Firewall(requests.firewall(placement, name))
         try:
-            self._compute.client(sdk.FirewallsClient).insert_unary(project=self._compute.project, firewall_resource=rule, **CALL)
+            self._compute.client(sdk.FirewallsClient).insert_unary(project=self._compute.project, firewall_resource=rule, **SAFE)
         except Conflict:
             log.debug("The firewall rule %s-ssh is there already.", name)
 

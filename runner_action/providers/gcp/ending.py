@@ -8,14 +8,17 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 
-from runner_action.errors import ProviderError
+from runner_action.errors import ProviderError, TimedOut
 from runner_action.model import OWNER_TAG
 from runner_action.providers.gcp import sdk
-from runner_action.providers.gcp.compute import CALL, Compute
-from runner_action.providers.gcp.errors import CREDENTIALS, codes_of, translated
+from runner_action.providers.gcp.compute import SAFE, Compute
+from runner_action.providers.gcp.errors import CREDENTIALS, NOT_YET, codes_of, translated
 from runner_action.providers.gcp.requests import RULE
+from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
+READY_SECONDS = 90.0
+"""How long a machine may take until it can be deleted."""
 RULE_AGE = timedelta(hours=1)
 """A younger rule may be that of a machine that is being made."""
 
@@ -23,26 +26,34 @@ RULE_AGE = timedelta(hours=1)
 class Ending:
     """What makes an end of instances."""
 
-    def __init__(self, compute: Compute) -> None:
-        self._compute = compute
+    def __init__(self, compute: Compute, clock: Clock) -> None:
+        self._compute, self._clock = compute, clock
 
-    def delete(self, zone: str, name: str, with_ssh: bool) -> bool:
-        """A deletion that was accepted cannot be taken back. False: there was nothing."""
+    def delete(self, zone: str, name: str, with_rule: bool) -> bool:
+        """A deletion that was accepted cannot be taken back; a machine that is still being made is waited for. False: there was nothing."""
         with translated(f"deleting {name}"):
-            if with_ssh:
+            if with_rule:
                 self._close_ssh(zone, name)
-            try:
-                self._compute.client(sdk.InstancesClient).delete_unary(project=self._compute.project, zone=zone, instance=name, **CALL)
-            except NotFound:
-                return False
+            return wait_for(lambda: self._delete_once(zone, name), f"{name} to be ready for its end", clock=self._clock, timeout=READY_SECONDS, most=3)
+
+    def _delete_once(self, zone: str, name: str) -> bool | None:
+        """None: not now."""
+        try:
+            self._compute.client(sdk.InstancesClient).delete_unary(project=self._compute.project, zone=zone, instance=name, **SAFE)
+        except NotFound:
+            return False
+        except GoogleAPICallError as error:
+            if NOT_YET in codes_of(error):
+                return None
+            raise
         return True
 
     def _close_ssh(self, zone: str, name: str) -> None:
         """The rule bears the machine's own name, which its id does not tell."""
         try:
             if name.isdigit():
-                name = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **CALL).name
-            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=f"{name}-ssh", **CALL)
+                name = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE).name
+            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=f"{name}-ssh", **SAFE)
         except NotFound:
             return
         except GoogleAPICallError as error:
@@ -50,11 +61,11 @@ class Ending:
             if not CREDENTIALS & set(codes_of(error)):
                 raise
 
-    def after_failure(self, zone: str, name: str, with_ssh: bool) -> None:
+    def after_failure(self, zone: str, name: str, with_rule: bool) -> None:
         """What may be there of that name is deleted; what is not there is as good."""
         try:
-            self.delete(zone, name, with_ssh)
-        except ProviderError as error:
+            self.delete(zone, name, with_rule)
+        except (ProviderError, TimedOut) as error:
             log.warning("Whether %s is left could not be told: %s", name, error)
 
     def sweep(self, rules: bool, now: datetime) -> None:
@@ -63,19 +74,19 @@ class Ending:
         request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")')
         try:
             with translated("looking for what earlier launches left"):
-                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **CALL)
+                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE)
                 ours = {one.name: one for _, scope in pages for one in scope.instances}
                 for rule in self._rules() if rules else ():
                     age = now - datetime.fromisoformat(rule.creation_timestamp)
                     if not ours.keys() & set(rule.target_tags) and age > RULE_AGE:
-                        self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **CALL)
+                        self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **SAFE)
                         log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
             for name in [name for name, one in ours.items() if one.status == "TERMINATED"]:
-                self.delete(ours[name].zone.rpartition("/")[2], name, with_ssh=True)
+                self.delete(ours[name].zone.rpartition("/")[2], name, with_rule=True)
                 log.info("Deleted %s, which an earlier launch had made: it had stopped, and could not delete itself.", name)
-        except ProviderError as error:
+        except (ProviderError, TimedOut) as error:
             log.warning("%s", error)
 
     def _rules(self) -> list[Any]:
         request = sdk.types.ListFirewallsRequest(project=self._compute.project, filter=f'description = "{RULE}"')
-        return list(self._compute.client(sdk.FirewallsClient).list(request=request, **CALL))
+        return list(self._compute.client(sdk.FirewallsClient).list(request=request, **SAFE))

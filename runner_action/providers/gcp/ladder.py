@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import Place, Plan, Pool
-from runner_action.providers.gcp.requests import GcpPlacement, account_of
-from runner_action.providers.gcp.table import ARCHITECTURES
+from runner_action.providers.gcp.requests import GcpPlacement, account_of, has_gpu, opens_port
+from runner_action.providers.gcp.table import ARCHITECTURES, CANONICAL, SPOT_ONLY
 from runner_action.request import CloudRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`zones`: names of those that are up. `offered`: (type, zone); None if the credentials may not ask."""
+    """`zones`: names of those that are up. `offered`: type or accelerator -> zones that have it; without those that the credentials may not ask about."""
 
     project: str
     image: Any
     zones: Sequence[str]
-    offered: frozenset[tuple[str, str]] | None
+    offered: Mapping[str, Collection[str]]
 
 
 def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlacement]:
@@ -30,6 +30,9 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
         text = f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]} is {expected}."
         raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
     rungs = [(spot, place, zone, kind) for spot in plan.spots for place in plan.places for zone in _zones(place, found) for kind in plan.instance_types]
+    # arm64 has it by Google's own default; a firmware of the older kind cannot have it.
+    shielded = plan.architecture == "x64" and any(one.type_ == "UEFI_COMPATIBLE" for one in image.guest_os_features)
+    canonical = f"/projects/{CANONICAL}/" in image.self_link
     made = [
         GcpPlacement(
             region=place.region,
@@ -42,16 +45,26 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
             subnetwork=request.gcp.subnetwork,
             private=request.gcp.private,
             account=account_of(request.permission_set)[0],
-            with_ssh=request.ssh_public_key is not None,
+            with_rule=opens_port(request, found.project),
+            kms_key=request.gcp.kms_key,
+            shielded=shielded,
+            signed=shielded and canonical and not has_gpu(kind),  # NVIDIA's modules are not signed by a key that the firmware knows
         )
         for spot, place, zone, kind in rungs
-        if found.offered is None or "custom" in kind or (kind.partition("+")[0], zone) in found.offered
+        if all(zone in found.offered.get(name, (zone,)) for name in names_of(kind)) and (spot or kind not in SPOT_ONLY)
     ]
     if not made:
         where = ", ".join(place.zone or place.region for place in plan.places)
         text = f"Google Cloud does not offer {', '.join(plan.instance_types)} in {where}."
         raise ConfigurationError(text, "Write another `cloud-type` or `cloud-region`; `gcloud compute machine-types list` tells what each zone has.")
     return made
+
+
+def names_of(kind: str) -> list[str]:
+    """What a zone has to list to have this type. Types made to measure are in no list, but others of their family are."""
+    machine_type, _, accelerator = kind.partition("+")
+    family, custom, _ = machine_type.partition("custom")
+    return [f"{family or 'n1-'}standard-4" if custom else machine_type, *([accelerator.partition("*")[0]] if accelerator else [])]
 
 
 def _zones(place: Place, found: Found) -> list[str]:

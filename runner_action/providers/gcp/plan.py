@@ -7,12 +7,13 @@ import re
 from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.gcp.requests import account_of, has_gpu, own_labels
-from runner_action.providers.gcp.table import ARM, GPUS, REGIONS, TYPES, UBUNTU, WITH_DRIVER
+from runner_action.providers.gcp.table import ARM, GPUS, REGIONS, SPOT_ONLY, TYPES, UBUNTU, WITH_DRIVER
 from runner_action.providers.gpus import choose
 from runner_action.request import CloudRequest, Spot
 
 USER_DATA_LIMIT = 256 * 1024 * 3 // 4
 """https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB a value, which is Base64 here."""
+IMAGE = re.compile(r"(projects/)?[a-z0-9.:-]+/(global/images/(family/)?)?[a-z0-9-]+")
 SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
 
 
@@ -26,8 +27,16 @@ def plan(request: CloudRequest) -> Plan:
     if len(architectures) > 1:
         arm = [found for found in types if architecture_of(found) == "arm64"]
         problems.append(f"cloud-type lists types of two architectures; {', '.join(arm)} are arm64, the others x86-64; write those of one")
+    if request.spot is Spot.NEVER:
+        sold = [found for found in types if found in SPOT_ONLY]
+        problems += [f"cloud-type {found} is sold by Google Cloud as spot only; add cloud-spot, or write xl+h100, which has 8 GPUs" for found in sold]
+    if request.ssh_public_key and request.gcp.subnetwork and request.gcp.network == "default":
+        problems.append("cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too: port 22 is opened in a network; write the subnetwork's")
     if request.spot_price:
         problems.append("cloud-spot-price: Google Cloud's spot machines have no bidding price; leave it out")
+    if request.image and not IMAGE.fullmatch(request.image):
+        wanted = f"write project/family, as in {UBUNTU['x64']}, or project/global/images/name"
+        problems.append(f"cloud-image {request.image} is no image of Google Cloud; {wanted}")
     problems += own_labels(request.metadata)[1]
     problems += account_of(request.permission_set)[1]
     if problems:

@@ -6,6 +6,7 @@ A test records every call and holds it against this. https://cloud.google.com/co
 from __future__ import annotations
 
 from runner_action.providers.gcp import plan as words
+from runner_action.providers.gcp.requests import opens_port
 from runner_action.request import CloudRequest
 
 LOOKING = {"compute.instances.get", "compute.instances.list", "compute.machineTypes.list", "compute.zoneOperations.get", "compute.zones.list"}
@@ -23,10 +24,12 @@ def permissions(request: CloudRequest) -> set[str]:
     found = LOOKING | CREATING | NETWORK | ENDING
     if not request.gcp.private:
         found |= {"compute.subnetworks.useExternalIp"}
-    if request.ssh_public_key:
+    if opens_port(request, request.gcp.project):
         found |= RULES
     if request.permission_set:
         found |= ACCOUNT
+    if any("+" in kind for kind in words.plan(request).instance_types):
+        found |= {"compute.acceleratorTypes.list"}
     if not words.plan(request).image.removeprefix("projects/").startswith(PUBLIC):
         found |= {"compute.images.get", "compute.images.getFromFamily", "compute.images.useReadOnly"}
     return found

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Machine, Placement
-from runner_action.providers.gcp.table import SCOPE, SCOPES, WITH_GPU
+from runner_action.providers.gcp.table import FIXED, HYPERDISK, SCOPE, SCOPES, WITH_GPU
+from runner_action.request import CloudRequest
 
 Body = dict[str, Any]
 LABEL_KEY, LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
@@ -28,7 +29,8 @@ RULE = "cml-runner: asked for by cloud-ssh-private"
 
 @dataclass(frozen=True, kw_only=True)
 class GcpPlacement(Placement):
-    """One zone, one type, one market. `image`: path of the very image; `login`: its user."""
+    """One zone, one type, one market. `image`: path of the very image; `login`: its user. `with_rule`: port 22 is opened by a rule of ours. `shielded`:
+    whether image and type can be; `signed`: with a kernel whose modules are."""
 
     project: str
     image: str
@@ -37,7 +39,10 @@ class GcpPlacement(Placement):
     subnetwork: str | None
     private: bool
     account: Mapping[str, Any] | None
-    with_ssh: bool
+    with_rule: bool
+    kms_key: str | None = None
+    shielded: bool = False
+    signed: bool = False
     login: str = "ubuntu"
 
 
@@ -115,6 +120,7 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                     "disk_type": f"{zone}/diskTypes/{disk_type(machine_type)}",
                     "labels": labels,
                 },
+                **({"disk_encryption_key": {"kms_key_name": placement.kms_key}} if placement.kms_key else {}),
             }
         ],
         "network_interfaces": [_network(placement)],
@@ -126,9 +132,10 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
             ]
         },
         "scheduling": scheduling(pool.instance_type, placement.spot, machine.lifetime),
-        "shielded_instance_config": {"enable_vtpm": True, "enable_integrity_monitoring": True},
-        "tags": {"items": [OWNER_TAG, *([name] if placement.with_ssh else [])]},
+        "tags": {"items": [OWNER_TAG, *([name] if placement.with_rule else [])]},
     }
+    if placement.shielded:
+        body["shielded_instance_config"] = {"enable_secure_boot": placement.signed, "enable_vtpm": True, "enable_integrity_monitoring": True}
     if accelerator:
         kind, _, number = accelerator.partition("*")
         body["guest_accelerators"] = [{"accelerator_type": f"{zone}/acceleratorTypes/{kind}", "accelerator_count": int(number)}]
@@ -151,14 +158,20 @@ def _path(kind: str, name: str) -> str:
     return name if "/" in name else f"{kind}/{name}"
 
 
+def opens_port(request: CloudRequest, project: str | None) -> bool:
+    """Whether port 22 is opened by a rule of ours. A network of another project takes none."""
+    match = re.search(r"projects/([^/]+)/", request.gcp.network)
+    return request.ssh_public_key is not None and (match is None or match[1] == project)
+
+
 def disk_type(machine_type: str) -> str:
-    """The newest families take no other than Hyperdisk. https://cloud.google.com/compute/docs/disks/hyperdisks"""
-    return "hyperdisk-balanced" if machine_type.startswith(("n4", "c4", "a4", "x4", "g4-", "h4")) else "pd-balanced"
+    """The newest families take no other than Hyperdisk."""
+    return "hyperdisk-balanced" if machine_type.startswith(HYPERDISK) or machine_type.endswith("-metal") else "pd-balanced"
 
 
 def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
     """A machine with a GPU cannot move to another host; a spot machine is deleted when it is taken; each is when its time is over."""
-    fixed = spot or has_gpu(machine_type)
+    fixed = spot or has_gpu(machine_type) or machine_type.startswith(FIXED) or machine_type.endswith("-metal")
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
         "instance_termination_action": "DELETE",

@@ -39,14 +39,21 @@ GPUS = GpuTable(
 https://cloud.google.com/compute/docs/eol/k80-eol"""
 
 WITH_GPU = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
-"""Families whose types have their GPUs built in: they cannot be moved to another host while they run."""
+"""Families whose types have their GPUs built in."""
+FIXED = (*WITH_GPU, "ct", "h4d-")
+"""Families that cannot be moved to another host while they run; nor can bare metal. https://cloud.google.com/compute/docs/instances/setting-vm-host-options"""
+SPOT_ONLY = ("a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g")
+"""Types that Google sells as spot or flex-start machines only. https://cloud.google.com/compute/docs/accelerator-optimized-machines#a3-high-vms"""
+HYPERDISK = ("a3-ultragpu", "a4", "c4", "g4-", "h4d-", "m4-", "n4", "x4-")
+"""Families that take no other disks; nor does bare metal. https://cloud.google.com/compute/docs/disks/hyperdisks"""
 ARM = ("t2a-", "c4a-", "n4a-", "a4x-")
 """Families with arm64 processors. https://cloud.google.com/compute/docs/instances/arm-on-compute"""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "X86_64", "arm64": "ARM64"}
 """Ours -> Compute Engine's."""
 
-UBUNTU: Mapping[str, str] = {"x64": "ubuntu-os-cloud/ubuntu-2404-lts-amd64", "arm64": "ubuntu-os-cloud/ubuntu-2404-lts-arm64"}
+CANONICAL = "ubuntu-os-cloud"
+UBUNTU: Mapping[str, str] = {"x64": f"{CANONICAL}/ubuntu-2404-lts-amd64", "arm64": f"{CANONICAL}/ubuntu-2404-lts-arm64"}
 """https://cloud.google.com/compute/docs/images/os-details: family of Canonical's Ubuntu 24.04."""
 WITH_DRIVER = "deeplearning-platform-release/common-cu129-ubuntu-2404-nvidia-580"
 """Ubuntu 24.04 with NVIDIA's driver 580 (the last for V100), CUDA, Docker and the container toolkit.

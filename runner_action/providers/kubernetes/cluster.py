@@ -19,6 +19,7 @@ import urllib3
 import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNode, KubeConfigMerger
 
 from runner_action.errors import CredentialsError
@@ -48,17 +49,17 @@ class Access:
     namespace: str
 
 
-def access(options: KubernetesOptions, environ: Mapping[str, str]) -> Access:
-    """By the given kubeconfig, by that of the environment, or as the pod that this runs in. Raises CredentialsError."""
+def access(options: KubernetesOptions, environ: Mapping[str, str], pod: Path = POD_FOLDER) -> Access:
+    """By the given kubeconfig, by that of the environment, or as the pod that this runs in, whose service account is in `pod`. Raises CredentialsError."""
     with translated("reading the kubeconfig"):
         told = _configuration(options, environ)
         settings = Configuration()
         settings.retries = RETRIES
         if told is None:
-            if not (POD_FOLDER / "token").exists():
+            if not (pod / "token").exists():
                 raise CredentialsError("There is no kubeconfig, and this is no pod of a cluster.", KEYS_HINT)
-            config.load_incluster_config(client_configuration=settings)
-            found = (POD_FOLDER / "namespace").read_text().strip()
+            InClusterConfigLoader(str(pod / "token"), str(pod / "ca.crt"), environ=environ).load_and_set(settings)
+            found = (pod / "namespace").read_text().strip()
         else:
             chosen = _context(told, options.context)
             found = str(chosen.get("namespace") or "default")
