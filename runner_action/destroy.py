@@ -50,7 +50,8 @@ def destroy(
     if dry_run or not found:
         return found
     problems = [problem for one in found if (problem := _remove(one, forge, provider, clock))]
-    problems = problems or [f"{one}, and it is still there" for one in look()]
+    # A cloud may show for a while what it is deleting.
+    problems = problems or [f"{one}, and it is still there" for one in look() if one.machine is None or one.machine.alive]
     if problems:
         raise RunnerActionError("Not everything could be removed: " + " ".join(problems), f"Try `cml-runner destroy {name}` again in some minutes.")
     return found

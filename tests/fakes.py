@@ -257,6 +257,9 @@ class FakeProvider:
         marked = {**tags, OWNER_TAG: "runner"}
         return [one for one in self.instances.values() if one.alive and marked.items() <= one.tags.items()]
 
+    def tidy(self, now: datetime) -> None:
+        self._called("tidy")
+
     def look(self, instance: Instance) -> Instance:
         self._called("look")
         now = next(one for one in self.instances.values() if one.id == instance.id)

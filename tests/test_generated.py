@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from runner_action import inputs
+from runner_action import cli, inputs
 from runner_action.request import AwsOptions, AzureAccount, AzureOptions, CloudRequest, GcpOptions, KubernetesOptions, LaunchRequest
 from schema import generate
 
@@ -143,7 +143,7 @@ def test_every_example_is_a_pipeline_with_inputs_that_we_take(file: Path) -> Non
 def check_pipeline(pipeline: dict[str, Any]) -> None:
     judge("gitlab-ci").validate(pipeline)
     template = COMPONENT[0]["spec"]["inputs"]
-    for include in pipeline["include"]:
+    for include in pipeline.get("include", ()):
         assert include["component"] == COMPONENT_URL
         assert set(include["inputs"]) <= set(template)
         words = {name: value for name, value in include["inputs"].items() if name != "job"}
@@ -155,6 +155,17 @@ def check_pipeline(pipeline: dict[str, Any]) -> None:
         assert jobs, "some job uses the machine"
         for job in jobs:
             assert {Template(tag).substitute(GITLAB_JOB) for tag in job["tags"]} <= set(request.labels)
+
+
+def test_the_scheduled_example_looks_and_sweeps() -> None:
+    job = yaml.safe_load((ROOT / "gitlab-component/examples/reap.yml").read_text("utf-8"))["reap"]
+    assert job["image"]["name"] == COMPONENT[0]["spec"]["inputs"]["image"]["default"]
+    assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
+    for line, command in zip(job["script"], ("status", "reap"), strict=True):
+        flags, unknown = cli.flags_of(line.split()[1:])
+        raw = inputs.Raw(flags=flags, environ={**GITLAB_JOB, **job["variables"]}, unknown=unknown)
+        request, warnings = inputs.parse(raw, lambda _: None)
+        assert (inputs.command_of(raw), request.cloud and request.cloud.regions, warnings) == (command, (), [])
 
 
 OURS = {

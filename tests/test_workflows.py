@@ -80,6 +80,14 @@ def test_an_example_gives_inputs_that_we_take(file: Path) -> None:
         assert warnings == []
 
 
+def test_the_scheduled_example_looks_and_sweeps_in_all_regions() -> None:
+    workflow = load(ROOT / "examples/reap.yml")
+    assert workflow["on"]["schedule"]
+    told = [step["with"] for step in workflow["jobs"]["reap"]["steps"] if step["uses"].startswith("org/cml-runner@")]
+    assert [one["command"] for one in told] == ["status", "reap"]
+    assert not any("cloud-region" in one for one in told)
+
+
 def test_a_permission_that_an_example_needs_is_asked_for() -> None:
     for file in EXAMPLES:
         workflow = load(file)

@@ -75,6 +75,10 @@ class Provider(Protocol):
         """Our instances that carry all these tags and still cost money, in these regions and those that were asked before."""
         ...
 
+    def tidy(self, now: datetime) -> None:
+        """Removes what machines that are gone could not take along, where there is such a thing. What does not work is logged."""
+        ...
+
     def look(self, instance: Instance) -> Instance:
         """The same instance as it is now: address and whether it lives."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -55,6 +56,8 @@ def test_the_recorded_calls_are_the_policy(name: str, ec2: FakeEC2) -> None:
         ladder = side.provider.resolve(side.provider.plan(asked), asked)
         made = side.create(ladder[0], machine(f"cml-{place}"))
         side.provider.console(side.provider.look(made))
+        assert "us-east-1" in side.provider.regions()
+        side.provider.cost(side.provider.look(made), datetime.now(UTC))
         side.provider.destroy(made.name)
         assert side.provider.find({}) == []
     ec2.refuse(lambda form: form["Action"] == "RunInstances", "UnauthorizedOperation", 403, "No. Encoded authorization failure message: blob")

@@ -15,14 +15,15 @@ import trustme
 from azure.core.credentials import AccessToken
 
 from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
-from runner_action.model import Identity, Instance, Machine, Placement, Secret
+from runner_action.model import Identity, Instance, Machine, Placement, Repository, Secret
 from runner_action.providers.azure.arm import Account, Arm
 from runner_action.providers.azure.client import AzureProvider
+from runner_action.reap import reap
 from runner_action.request import CloudRequest
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import SUBSCRIPTION
 from tests.contracts.azure_types import Judge, there
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request
 
 IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
@@ -161,21 +162,15 @@ def test_some_of_several(side: Side) -> None:
 # --- what earlier launches left
 
 
-def test_a_launch_deletes_groups_whose_time_is_over(side: Side) -> None:
+def test_a_sweep_removes_groups_whose_time_is_over(side: Side) -> None:
     """A stopped one is shown in tests/sandbox/test_azure.py, where machines stop."""
-    old = side.create(of=machine("cml-old"))
-    side.create(of=machine("cml-young"))
-    side.azure.groups[old.group]["tags"]["cml-runner:expiry"] = "2026-11-22T00:00:00Z"
+    past, other = {"cml-runner:expiry": "2026-11-22T00:00:00Z"}, {"cml-runner:repository": "https://github.com/octo/other"}
+    for name, told in (("cml-old", past), ("cml-other", past | other), ("cml-young", {})):
+        made = machine(name)
+        side.create(of=replace(made, tags={**made.tags, **told}))
     side.azure.groups["theirs"] = {"id": "/subscriptions/x/resourceGroups/theirs", "name": "theirs", "location": "westus2", "tags": {}, "properties": {}}
-    fresh = provider(side.azure)
-    fresh.create(side.ladder()[0], machine("cml-new"))
-    assert [name.rpartition("-")[0] or name for name in side.azure.alive()] == ["cml-new", "cml-young", "theirs"]
-
-
-def test_a_sweep_that_fails_is_no_failure_of_the_launch(side: Side, caplog: pytest.LogCaptureFixture) -> None:
-    side.azure.denied.add("Microsoft.Resources/subscriptions/resourceGroups/read")
-    assert side.create().alive
-    assert "resourceGroups/read" in caplog.text
+    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.azure), FakeClock())
+    assert [name.rpartition("-")[0] or name for name in side.azure.alive()] == ["cml-other", "cml-young", "theirs"]
 
 
 # --- what is asked and made
@@ -185,11 +180,10 @@ def test_every_question_is_asked_once(side: Side) -> None:
     side.azure.steps = 0
     side.create()
     versions = "locations/publishers/artifacttypes/offers/skus/versions/read"
-    # What earlier launches left is looked for while the machine is made; machines are only asked after if there are groups already.
     assert sorted(call for call in side.azure.calls if call not in ("resourceGroups/read", "virtualMachines/read")) == [
         *(versions, versions, "networkSecurityGroups/write", "resourceGroups/write", "skus/read", "virtualMachines/write", "virtualNetworks/write"),
     ]
-    assert side.azure.calls.count("resourceGroups/read") == 1
+    assert "resourceGroups/read" not in side.azure.calls
     assert side.azure.calls.count("virtualMachines/read") <= 2
 
 

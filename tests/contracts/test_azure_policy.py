@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from runner_action import cli
+from runner_action.model import Repository
 from runner_action.providers.azure.policy import actions
+from runner_action.reap import reap
 from tests.contracts.test_azure import ENCRYPTION, IDENTITY, SUBNET, Side, azure, machine, provider, served
+from tests.fakes import FakeClock, FakeForge
 
 __all__ = ["azure", "served"]
 IMAGE = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/ours/providers/Microsoft.Compute/images/ours"
@@ -37,6 +40,7 @@ def test_the_recorded_calls_are_the_role(name: str, azure: Any) -> None:
     side.provider.console(side.provider.look(made))
     side.provider.destroy(made.name, made)
     assert side.provider.find({}) == []
+    reap(Repository(url="https://github.com/octo/train"), FakeForge(), side.provider, FakeClock())
     allowed = actions(asked)
     assert set(azure.asked) <= allowed, set(azure.asked) - allowed
     # A group's deletion deletes what is in it, and cards, addresses and disks are read to be joined, by Azure itself.

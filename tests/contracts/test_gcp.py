@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
-from runner_action.model import Identity, Instance, Machine, Placement
+from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.gcp.client import GcpProvider
+from runner_action.reap import reap
 from runner_action.request import CloudRequest
 from runner_action.sandbox.gcp import FakeGcp
 from tests.contracts.discovery import compute
 from tests.contracts.openapi import Contract
 from tests.contracts.test_provider import gcp as provider
+from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request
 
 INSTANCE = "/zones/{zone}/instances/{instance}"
@@ -142,26 +144,28 @@ def test_some_of_several(side: Side) -> None:
 # --- what earlier launches left
 
 
-def test_a_launch_deletes_what_has_stopped_and_old_rules_without_a_machine(side: Side) -> None:
-    key = side.request()
-    for name in ("cml-lives", "cml-stopped"):
-        side.create(of=machine(name))
-    side.gcp.instances["us-east1-b", "cml-stopped"]["status"] = "TERMINATED"
+def test_a_sweep_removes_what_has_stopped_and_old_rules_without_a_machine(side: Side) -> None:
+    for name in ("cml-lives", "cml-stopped", "cml-other"):
+        made = machine(name)
+        other = {"cml-runner:repository": "https://github.com/octo/other"} if name == "cml-other" else {}
+        side.create(of=replace(made, tags={**made.tags, **other}))
+    for name in ("cml-stopped", "cml-other"):
+        side.gcp.instances["us-east1-b", name]["status"] = "TERMINATED"
     for name, day in (("cml-gone", "2026-11-20"), ("cml-lives", "2026-11-20"), ("cml-young", "2026-11-23"), ("theirs", "2026-11-20")):
         text = "theirs" if name == "theirs" else "cml-runner: asked for by cloud-ssh-private"
-        made = {"kind": "compute#firewall", "id": "1", "creationTimestamp": f"{day}T00:00:00.000+00:00"}
-        side.gcp.firewalls[f"{name}-ssh"] = {"name": f"{name}-ssh", "description": text, "targetTags": [name], **made}
-    asked = replace(key, ssh_public_key="ssh-rsa AAAA")
-    fresh = provider(side.gcp)
-    fresh.create(fresh.resolve(fresh.plan(asked), asked)[0], machine("cml-new"))
-    assert side.gcp.alive() == ["cml-lives", "cml-new"]
-    assert sorted(side.gcp.firewalls) == ["cml-lives-ssh", "cml-new-ssh", "cml-young-ssh", "theirs-ssh"]
+        rule = {"kind": "compute#firewall", "id": "1", "creationTimestamp": f"{day}T00:00:00.000+00:00"}
+        side.gcp.firewalls[f"{name}-ssh"] = {"name": f"{name}-ssh", "description": text, "targetTags": [name], **rule}
+    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.gcp), FakeClock())
+    assert side.gcp.alive() == ["cml-lives", "cml-other"]
+    assert sorted(side.gcp.firewalls) == ["cml-lives-ssh", "cml-young-ssh", "theirs-ssh"]
 
 
-def test_a_sweep_that_fails_is_no_failure_of_the_launch(side: Side, caplog: pytest.LogCaptureFixture) -> None:
-    side.gcp.denied.add("compute.instances.list")
-    assert side.create().alive
-    assert "compute.instances.list" in caplog.text
+def test_a_sweep_that_may_not_look_at_rules_goes_on(side: Side) -> None:
+    side.create(of=machine("cml-stopped"))
+    side.gcp.instances["us-east1-b", "cml-stopped"]["status"] = "TERMINATED"
+    side.gcp.denied.add("compute.firewalls.list")
+    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.gcp), FakeClock())
+    assert side.gcp.alive() == []
 
 
 # --- what is asked and made
@@ -174,7 +178,6 @@ def test_every_question_is_asked_once(side: Side) -> None:
         "images.getFromFamily",
         "instances.create",
         "instances.get",
-        "instances.list",  # what earlier launches left, while the machine is made
         "machineTypes.list",
         "zones.list",
     ]

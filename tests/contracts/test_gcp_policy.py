@@ -10,10 +10,13 @@ import yaml
 
 from runner_action import cli
 from runner_action.errors import CredentialsError
+from runner_action.model import Repository
 from runner_action.providers.gcp.policy import permissions
+from runner_action.reap import reap
 from runner_action.sandbox.gcp import FakeGcp
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider
+from tests.fakes import FakeClock, FakeForge
 
 OPTIONS: dict[str, list[list[str]]] = {
     "plain": [[]],
@@ -47,9 +50,10 @@ def test_the_recorded_calls_are_the_role(name: str, fake: FakeGcp) -> None:
         side.provider.console(side.provider.look(made))
         side.provider.destroy(made.name, made)
         assert side.provider.find({}) == []
+        reap(Repository(url="https://github.com/octo/train"), FakeForge(), side.provider, FakeClock())
     assert asked
-    # Whoever may not touch firewall rules can still delete: there is none where no key was given.
-    recorded = set(fake.asked) - (set() if name == "key" else {"compute.firewalls.delete", "compute.networks.updatePolicy"})
+    # Whoever may not touch firewall rules can still delete and sweep: there is none where no key was given.
+    recorded = set(fake.asked) - (set() if name == "key" else {"compute.firewalls.delete", "compute.firewalls.list", "compute.networks.updatePolicy"})
     assert recorded == permissions(asked)
 
 

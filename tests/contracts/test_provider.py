@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import boto3
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from runner_action.model import Identity, Instance, Machine, Placement
+from runner_action.marks import tags
+from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.base import Provider
 from runner_action.providers.gcp.client import GcpProvider
@@ -33,10 +35,13 @@ from tests.test_launch import cloud_of
 __all__ = ["azure", "cluster", "served"]
 
 
+ONLINE_BY, EXPIRY = datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC), datetime(2026, 11, 28, 12, 34, 56, tzinfo=UTC)
+
+
 def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
     identity = Identity(name=name, key=key)
-    tags = {"Name": name, "cml-runner": "runner", **identity.marks, "cml-runner:repository": "https://github.com/octo/train"}
-    return Machine(identity=identity, user_data=user_data, tags=tags)
+    told = tags(identity, Repository(url="https://github.com/octo/train"), "octo/train run 77 attempt 1", ONLINE_BY, EXPIRY, {})
+    return Machine(identity=identity, user_data=user_data, tags=told)
 
 
 @pytest.fixture
@@ -125,6 +130,20 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert side.provider.destroy("cml-1", made) is True
     assert side.provider.look(made).alive is False
     assert side.provider.find({}) == []
+
+
+def test_what_a_machine_was_tagged_with_can_be_read_again(side: Side) -> None:
+    """Whatever the cloud makes of capitals, colons and addresses."""
+    made = side.create()
+    (found,) = side.provider.find({"cml-runner:repository": "https://github.com/octo/train"}, side.provider.regions())
+    for one in (found, side.provider.look(made)):
+        assert (one.name, one.online_by, one.expiry) == ("cml-1", ONLINE_BY, EXPIRY)
+        assert one.tags["cml-runner:repository"] == "https://github.com/octo/train"
+        assert one.tags["cml-runner:run"] == "octo/train run 77 attempt 1"
+        assert {"cml-runner:launch": one.tags["cml-runner:launch"], "cml-runner:name": one.name} == machine().identity.marks
+    assert datetime.fromisoformat(found.launched or "1970-01-01T00:00:00Z").tzinfo
+    assert side.provider.find({"cml-runner:repository": "https://github.com/octo/tra"}) == []
+    assert side.provider.cost(found, EXPIRY) is None
 
 
 def test_creating_again_gives_the_same_instance(side: Side) -> None:

@@ -78,7 +78,7 @@ def test_a_machine_that_cannot_stops_and_the_next_launch_deletes_it(world: World
     assert world.left() == ["instance stops"], "a stopped machine costs"
     second = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=8", GITHUB_JOB="second")
     assert second.wait() == 0, second.told
-    assert "Deleted stops, which an earlier launch had made" in second.told
+    assert "(stops): it has stopped, and nobody starts it again" in second.told
     gone(world)
 
 

@@ -198,7 +198,7 @@ def age(world: World, hours: float) -> None:
 
 def test_a_terminal_is_shown_a_table_and_a_job_gets_a_summary(world: World, launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
     killed(world, launch, "--cloud-spot=true")
-    shown = launch("status", CML_RUNNER_COMMAND="status")
+    shown = launch(CML_RUNNER_COMMAND="status")
     assert shown.wait() == 0, shown.told
     assert "| runner | state | machine | type | where | age | lease | cost so far | odd |" in shown.summary
     assert "(spot)" in shown.summary

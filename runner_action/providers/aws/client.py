@@ -173,6 +173,9 @@ class AwsProvider:
         with ThreadPoolExecutor(8) as side_by_side:
             return [one for found in side_by_side.map(ask, where) for one in found]
 
+    def tidy(self, now: datetime) -> None:
+        """All goes with a machine."""
+
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
             try:

@@ -42,7 +42,6 @@ class AzureProvider:
     def __init__(self, arm: Arm, clock: Clock) -> None:
         self._arm, self._ending, self._clock = arm, Ending(arm), clock
         self._creation = Creation(arm, self._ending)
-        self._swept = False
 
     @property
     def user_data_limit(self) -> int:
@@ -103,13 +102,8 @@ class AzureProvider:
     # --- creating
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
-        """Meanwhile what earlier launches left is looked for, once."""
         assert isinstance(placement, AzurePlacement)
-        with ThreadPoolExecutor(1) as side_by_side:
-            if not self._swept:
-                self._swept = True
-                side_by_side.submit(self._ending.sweep, self._clock.now())
-            return self._creation.create(placement, machine, count)
+        return self._creation.create(placement, machine, count)
 
     # --- the end, and what lies before it
 
@@ -128,13 +122,18 @@ class AzureProvider:
         """A group without a machine counts too: one may be under way, and the rest is to be deleted as well."""
         with translated("looking for our machines"):
             groups = [one for one in self._ending.groups() if tags.items() <= (one.get("tags") or {}).items()]
-            return [found for group in groups for found in self._machines(group)]
+            stopped = self._ending.stopped() if groups else frozenset()
+            found = [machine for group in groups for machine in self._machines(group)]
+        return [replace(one, alive=one.alive and one.group.lower() not in stopped) for one in found]
 
     def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
         machines = self._arm.get(f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE)["value"]
         named = group["tags"].get(NAME_TAG, "")
         empty = Instance(provider=ProviderName.AZURE, id=group["name"], name=named, region=group["location"], group=group["name"], tags=ours_of(group["tags"]))
         return [instance_of(one) for one in machines] or [empty]
+
+    def tidy(self, now: datetime) -> None:
+        """All goes with a machine."""
 
     def look(self, instance: Instance) -> Instance:
         path = f"{self._arm.group(instance.group)}/providers"

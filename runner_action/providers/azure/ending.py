@@ -1,10 +1,9 @@
-"""Deleting groups; and what earlier launches left: machines that could only stop, which at Azure costs as if they ran."""
+"""Deleting groups, and which of their machines have stopped."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from runner_action.errors import ProviderError
@@ -39,28 +38,11 @@ class Ending:
         except ProviderError as error:
             log.warning("Whether %s is left could not be told: %s", group, error)
 
-    def sweep(self, now: datetime) -> None:
-        """Deletes our groups whose machine has stopped, or whose time is over. It is no part of the launch: what does not work is told, and that is all."""
-        try:
-            with translated("looking for what earlier launches left"):
-                ours = {one["name"].lower(): one for one in self.groups()}
-                statuses = list(self._arm.listed("/providers/Microsoft.Compute/virtualMachines", COMPUTE, statusOnly="true")) if ours else []
-            stopped = {group_of(one["id"]).lower() for one in statuses if _codes(one) & set(STOPPED)}
-            for name, group in ours.items():
-                if name in stopped or _expiry(group["tags"]) < now:
-                    self.delete(group["name"])
-                    log.info("Deleted %s, which an earlier launch had made: %s.", group["name"], "it had stopped" if name in stopped else "its time was over")
-        except ProviderError as error:
-            log.warning("%s", error)
+    def stopped(self) -> frozenset[str]:
+        """Names of groups, in small letters, whose machine has stopped: at Azure that costs as if it ran."""
+        statuses = self._arm.listed("/providers/Microsoft.Compute/virtualMachines", COMPUTE, statusOnly="true")
+        return frozenset(group_of(one["id"]).lower() for one in statuses if _codes(one) & set(STOPPED))
 
 
 def _codes(told: Mapping[str, Any]) -> set[str]:
     return {one["code"] for one in told["properties"].get("instanceView", {}).get("statuses", ())}
-
-
-def _expiry(tags: Mapping[str, str]) -> datetime:
-    """When the group's machine must be gone; never, if that cannot be read."""
-    try:
-        return datetime.strptime(tags.get(f"{OWNER_TAG}:expiry", ""), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)

@@ -28,7 +28,7 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 CANNOT_DELETE = (
-    "The machine will not be able to delete itself: when it is done it stops, and its disk stays until the next launch of this project deletes it. "
+    "The machine will not be able to delete itself: when it is done it stops, and its disk stays until the next launch of this repository deletes it. "
     "Give it a service account that may, with the scope compute-rw, as `cloud-permission-set` (docs/gcp.md)."
 )
 
@@ -41,7 +41,6 @@ class GcpProvider:
     def __init__(self, compute: Compute, clock: Clock) -> None:
         self._compute, self._ending = compute, Ending(compute, clock)
         self._creation = Creation(compute, self._ending, clock)
-        self._clock, self._swept = clock, False
 
     @property
     def user_data_limit(self) -> int:
@@ -108,13 +107,8 @@ class GcpProvider:
     # --- creating
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
-        """Meanwhile what earlier launches left is looked for, once."""
         assert isinstance(placement, GcpPlacement)
-        with ThreadPoolExecutor(1) as side_by_side:
-            if not self._swept:
-                self._swept = True
-                side_by_side.submit(self._ending.sweep, placement.with_rule, self._clock.now())
-            return self._creation.create(placement, machine, count)
+        return self._creation.create(placement, machine, count)
 
     # --- the end, and what lies before it
 
@@ -137,6 +131,9 @@ class GcpProvider:
             pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE)
             found = [instance_of(one) for _, scope in pages for one in scope.instances]
         return [one for one in found if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)]
+
+    def tidy(self, now: datetime) -> None:
+        self._ending.close_rules(now)
 
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):

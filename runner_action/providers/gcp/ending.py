@@ -1,4 +1,4 @@
-"""Deleting instances, with the firewall rule that one may have; and what earlier launches left: machines that could only stop."""
+"""Deleting instances, with the firewall rule that one may have; and rules whose machines are gone."""
 
 from __future__ import annotations
 
@@ -68,24 +68,19 @@ class Ending:
         except (ProviderError, TimedOut) as error:
             log.warning("Whether %s is left could not be told: %s", name, error)
 
-    def sweep(self, rules: bool, now: datetime) -> None:
-        """Deletes our machines that have stopped, as one does that may not delete itself: nobody starts them again, and their disks cost.
-        `rules`: and firewall rules whose machines Google has deleted. It is no part of the launch: what does not work is told, and that is all."""
+    def close_rules(self, now: datetime) -> None:
+        """Firewall rules whose machines Google has deleted: nothing passes them, and they cost nothing but their place in the quota."""
         request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")')
         try:
-            with translated("looking for what earlier launches left"):
-                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE)
-                ours = {one.name: one for _, scope in pages for one in scope.instances}
-                for rule in self._rules() if rules else ():
-                    age = now - datetime.fromisoformat(rule.creation_timestamp)
-                    if not ours.keys() & set(rule.target_tags) and age > RULE_AGE:
-                        self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **SAFE)
-                        log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
-            for name in [name for name, one in ours.items() if one.status == "TERMINATED"]:
-                self.delete(ours[name].zone.rpartition("/")[2], name, with_rule=True)
-                log.info("Deleted %s, which an earlier launch had made: it had stopped, and could not delete itself.", name)
-        except (ProviderError, TimedOut) as error:
-            log.warning("%s", error)
+            with translated("looking for firewall rules of machines that are gone"):
+                rules = [one for one in self._rules() if now - datetime.fromisoformat(one.creation_timestamp) > RULE_AGE]
+                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE) if rules else ()
+                machines = {one.name for _, scope in pages for one in scope.instances}
+                for rule in (one for one in rules if not machines & set(one.target_tags)):
+                    self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **SAFE)
+                    log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
+        except ProviderError as error:  # without a key there is none, and its permissions are not asked for
+            log.debug("%s", error)
 
     def _rules(self) -> list[Any]:
         request = sdk.types.ListFirewallsRequest(project=self._compute.project, filter=f'description = "{RULE}"')

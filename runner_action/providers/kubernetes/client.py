@@ -90,6 +90,9 @@ class KubernetesProvider:
         alive = [pod for pod in pods if pod.alive and tags.items() <= pod.tags.items()]
         return [*alive, *(_empty(job) for job in jobs if job["metadata"]["name"] not in {pod.group for pod in alive})]
 
+    def tidy(self, now: datetime) -> None:
+        """All goes with a machine."""
+
     def look(self, instance: Instance) -> Instance:
         pod = self._pod(instance)
         if pod is None:
