@@ -91,7 +91,21 @@ def test_each_question_is_asked_once() -> None:
     # The sweep, which is no part of the launch, asks each side once, or not at all if the launch is over before.
     assert sorted([*story.forge.calls, "runners"])[:5] == ["download", "registration_token", "runners", "runners", "runners"]
     assert story.forge.calls.count("runners") <= 4
-    assert sorted({*story.provider.calls, "find"}) == ["create", "find", "look", "resolve", "settle"]
+    assert sorted(call for call in story.provider.calls if call not in ("find", "tidy")) == ["create", "look", "resolve", "settle"]
+
+
+def test_a_sweep_that_fails_is_no_failure_of_the_launch(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    story = Story(boot=30)
+    story.provider.trouble["find"] = CredentialsError("You may not look.")
+    assert story.launch().launched
+    assert "What earlier launches left could not be swept: You may not look." in caplog.text
+
+
+def test_a_sweep_leaves_the_machines_of_this_very_launch_alone() -> None:
+    story = Story("--count=3", boot=100)
+    assert len(story.launch().launched) == 3
+    assert len(story.provider.alive) == 3
 
 
 def test_everything_is_tagged_and_expires() -> None:

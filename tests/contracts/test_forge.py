@@ -87,6 +87,13 @@ def test_runners_are_listed_with_labels_and_state(side: Side) -> None:
     assert len({runner.id for runner in listed.values()}) == 3
 
 
+def test_an_offline_runner_shows_its_labels_when_they_are_asked_for(side: Side) -> None:
+    side.forge.register_one("cml-1", ["train", "cml-runner-aws-20261124140500-1a2b3c4d"], "x64")
+    (found,) = side.forge.runners(offline=True)
+    assert {"train", "cml-runner-aws-20261124140500-1a2b3c4d"} <= found.labels
+    assert not found.online
+
+
 def test_many_runners_are_all_listed(side: Side) -> None:
     for number in range(250):
         side.add(f"runner-{number}", ["cml"])

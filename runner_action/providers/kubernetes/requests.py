@@ -101,7 +101,8 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
 def secret(made: Mapping[str, Any], machine: Machine) -> Body:
     """v1 Secret of what the pods of a Job get to know; the cluster deletes it with the Job. `made`: the Job, as the cluster answered."""
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
-    metadata = {"name": made["metadata"]["name"], "labels": labels_of(machine.tags), "ownerReferences": [owner]}
+    said = {"labels": labels_of(machine.tags), "annotations": annotations_of(machine.tags)}
+    metadata = {"name": made["metadata"]["name"], **said, "ownerReferences": [owner]}
     data = {"agent.pyz": base64.b64encode(machine.user_data).decode()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "immutable": True, "data": data}
 
