@@ -53,7 +53,8 @@ def text(repository: Repository, restart: bool) -> str:
     wanted = "To launch runners and restart interrupted jobs" if restart else "To launch runners"
     scope = scopes(level, restart)
     lines = [f"{wanted} for {'a' if level is Level.REPOSITORY else 'an'} {level}, one of:", ""]
-    lines += [f"- personal access token (classic) of {OWNER[level]}: scope {' and '.join(scope)}"]
+    private = " (and repo, where repositories are private)" if level is Level.ORGANISATION and not restart else ""
+    lines += [f"- personal access token (classic) of {OWNER[level]}: scope {' and '.join(scope)}{private}"]
     lines += [f"  {server}/settings/tokens/new?{urlencode({'description': 'cml-runner', 'scopes': ','.join(scope)}, safe=':,')}"]
     if level is Level.ENTERPRISE:
         return "\n".join([*lines, f"- no fine-grained token and no App: {APPS_NOT_HERE}", ""])

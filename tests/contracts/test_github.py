@@ -4,6 +4,7 @@ description where it describes them."""
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from runner_action.agent.lifecycle import GONE
 from runner_action.errors import AuthError, ForgeError, InputError
 from runner_action.forges.github import GitHub, Joining, Patience
 from runner_action.forges.github.answers import RateLimited
+from runner_action.forges.levels import Level
+from runner_action.forges.permissions import SCOPES, scopes
 from runner_action.model import App, CiJob, Registration, Repository, Secret
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.standin import VERSION
@@ -321,3 +324,22 @@ def test_an_exact_version_stays_as_it_is_while_that_is_safe(server: FakeGitHub, 
     assert "Runner 2.330.0 is 294 days old: it will update itself" in caplog.text
     with pytest.raises(ForgeError, match=r"knows no release v2\.1\.0"):
         forge.download("x64", "2.1.0")
+
+
+# --- permissions
+
+
+def test_scopes_are_those_that_github_tells_call_by_call() -> None:
+    roots = {Level.REPOSITORY: "/repos/{owner}/{repo}", Level.ORGANISATION: "/orgs/{org}", Level.ENTERPRISE: "/enterprises/{enterprise}"}
+    calls = ["", "/downloads", "/registration-token", "/remove-token", "/generate-jitconfig", "/{runner_id}"]
+    whole = description("ghec", "/actions/runners", "/actions/runner-groups", "/actions/runs/{run_id}", "/actions/jobs/{job_id}/rerun")["paths"]
+    for level, root in roots.items():
+        groups = [] if level is Level.REPOSITORY else [f"{root}/actions/runner-groups"]
+        for path in [*(f"{root}/actions/runners{call}" for call in calls), *groups]:
+            for verb, operation in whole[path].items():
+                if (verb in ("get", "post", "delete") and "runner-groups" not in path) or verb == "get":
+                    assert re.findall(r"need ?the ?`([a-z:_]+)`", operation["description"])[0] == SCOPES[level][0], path
+    for ending in ("runs/{run_id}/rerun", "runs/{run_id}/rerun-failed-jobs", "runs/{run_id}/cancel", "runs/{run_id}/force-cancel", "jobs/{job_id}/rerun"):
+        told = whole[f"/repos/{{owner}}/{{repo}}/actions/{ending}"]["post"]["description"]
+        assert all("repo" in scopes(level, restart=True) for level in Level)
+        assert "`repo` scope" in told

@@ -87,6 +87,40 @@ def test_a_machine_of_an_organisation_taken_before_its_job_came(world: World, la
     assert str(said(world, instance, "restart")["outcome"]).endswith("attempt 2")
 
 
+def test_a_launch_outlives_what_github_is_not_always_at_its_best(world: World, launch: Launch) -> None:
+    """Lost answers, limits and gateways' pages while it lists, registers, and waits."""
+    world.github.fail("GET", "runners$", 403, body={"message": "You have exceeded a secondary rate limit."}, Retry_After="6")
+    world.github.fail("GET", "downloads$", 0)
+    world.github.fail("POST", "generate-jitconfig$", 502, late=True)
+    world.github.fail("GET", r"runners/\d+$", 503, times=2)
+    launcher = launch("--single")
+    assert launcher.wait() == 0, launcher.told
+    assert "GitHub limits how often it may be asked: waiting for 6 s." in launcher.told
+    assert len(world.forge.ever) == 2
+    assert len(world.forge.seats()) == len(world.machines.living) == 1
+    job = world.forge.queue_job(["cml"])
+    world.forge.wait(lambda: job.status == "completed", "the job")
+    all_gone(world)
+
+
+def test_a_limit_that_lasts_longer_than_the_launch_costs_nothing(world: World, launch: Launch) -> None:
+    world.github.fail("GET", "downloads$", 429, times=99, Retry_After="900")
+    launcher = launch("--start-timeout=60")
+    assert launcher.wait() == 3
+    assert "It wants 900 s without another question, which is more than is left" in launcher.told
+    assert world.machines.living == {}
+    assert [path for _, path, status in world.github.requests if status == 429] == ["/api/v3/repos/octo/train/actions/runners/downloads"]
+
+
+def test_the_jobs_own_token_is_refused_before_anything_is_made(world: World, launch: Launch) -> None:
+    world.github.tokens = {**world.github.tokens, "ghs_canary_job": "job"}
+    launcher = launch("--no-retry", "--single", REPO_TOKEN="ghs_canary_job")
+    assert launcher.wait() == 3
+    assert "It is the job's own GITHUB_TOKEN, which can never manage runners" in launcher.told
+    assert "secrets.PERSONAL_ACCESS_TOKEN" in launcher.told
+    assert world.machines.living == {}
+
+
 def files_with(folder: Path, text: str) -> str:
     return subprocess.run(["grep", "-rlF", text, folder], capture_output=True, text=True, check=False).stdout
 
