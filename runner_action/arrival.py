@@ -27,7 +27,8 @@ class Arrival:
         self._registrations = {name: registration for name, (_, registration) in wanted.items()}
         self._forge, self._provider, self._clock, self._stopping = forge, provider, clock, stopping
         self._looked = clock.monotonic()
-        self._missing = list(self._instances.values())
+        self._missing = dict(self._instances)
+        self._told = ""
 
     def wait(self, timeout: float) -> None:
         """Raises MachineFailed with a machine's own reason, or TimedOut with how far the machines had come."""
@@ -35,24 +36,28 @@ class Arrival:
         try:
             wait_for(self._probe, "the runner to be online", clock=self._clock, timeout=timeout)
         except TimedOut as error:
-            words = " ".join(self._last_words(instance) for instance in self._missing)
+            words = " ".join(self._last_words(instance) for instance in self._missing.values())
             raise TimedOut(f"{error} {words}", error.hint) from error
 
     def _probe(self) -> bool | None:
         if self._stopping():
             return True
         try:
-            online = self._forge.online(self._registrations)
+            online = self._forge.online({name: self._registrations[name] for name in self._missing})
         except AuthError:
             raise
         except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
-            log.warning("%s Asking again.", error)
+            if str(error) != self._told:
+                log.warning("%s Asking again.", error)
+            self._told = str(error)
             return None
-        self._missing = [instance for name, instance in self._instances.items() if name not in online]
+        self._told = ""
+        # One that was online is not asked about again: it may have a job already, or have done it and be gone.
+        self._missing = {name: instance for name, instance in self._missing.items() if name not in online}
         # Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout.
         if self._missing and self._clock.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = self._clock.monotonic()
-            for instance in self._missing:
+            for instance in self._missing.values():
                 self._listen(instance)
         return None if self._missing else True
 

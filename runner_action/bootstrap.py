@@ -159,8 +159,21 @@ def spec_of(request: LaunchRequest, name: str, joining: Registration, download: 
         api_token=plain(request.restart_token),
         runner_token=plain(joining.runner_token),
         docker_volumes=request.docker_volumes,
+        options=joining_options(request, download),
         runner_id=joining.runner_id,
     )
+
+
+MONTH = 30 * 86400
+
+
+def joining_options(request: LaunchRequest, download: Download) -> tuple[str, ...]:
+    """What `config.sh` of actions/runner is told of a runner besides its name and labels."""
+    group = ("--runnergroup", request.runner_group) if request.runner_group else ()
+    labels = () if request.default_labels else ("--no-default-labels",)
+    # A runner of an exact version stays as it is, unless it may live until GitHub has no more jobs for it.
+    fixed = ("--disableupdate",) if download.fixed and (request.max_lifetime or MONTH + 1) <= MONTH else ()
+    return (*group, *labels, *fixed)
 
 
 def user_data(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None) -> bytes:

@@ -65,13 +65,17 @@ def _sandbox(argv: Sequence[str]) -> int:
 
 
 def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Prints what a launch with these inputs needs to be allowed at the cloud."""
-    from runner_action import providers
+    """Prints what a launch with these inputs needs to be allowed, at the cloud or at GitHub."""
+    from runner_action import forges, providers
 
-    if not argv or argv[0] not in list(ProviderName):
-        known = " or ".join(f"`cml-runner permissions {name}`" for name in ProviderName)
-        raise InputError([f"permissions wants the name of a cloud: {known}, with the inputs of the launch behind it"])
+    if not argv or argv[0] not in (*ProviderName, ForgeName.GITHUB):
+        known = ", ".join(f"`{name}`" for name in (*ProviderName, ForgeName.GITHUB))
+        raise InputError([f"permissions wants one of the words {known}, with the inputs of the launch behind it, as in `cml-runner permissions aws`"])
     flags, unknown = flags_of(argv[1:])
+    if argv[0] == ForgeName.GITHUB:
+        repository, restart = inputs.parse_place(inputs.Raw(flags=flags, environ=environ, unknown=unknown), _read_file)
+        sys.stdout.write(forges.policy_for(repository, restart))
+        return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
     sys.stdout.write(providers.policy_for(inputs.parse_cloud(raw, _read_file), ForgeName.GITLAB if gitlab else ForgeName.GITHUB))
@@ -87,7 +91,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         if problems:
             raise InputError(problems)
         run = ci.run_of(environ)
-        forge = partial(_forge, request, environ)
+        forge = partial(_forge, request, environ, began + request.start_timeout)
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
         from runner_action.launch import Launch
@@ -186,11 +190,11 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, cl
 _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 
 
-def _forge(request: LaunchRequest, environ: Mapping[str, str]) -> Forge:
-    """The request's forge, where and by which authority the job itself knows it."""
+def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | None = None) -> Forge:
+    """The request's forge, where and by which authority the job itself knows it. `until`: when nobody waits for it any more."""
     from runner_action import forges
 
-    return forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")))
+    return forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")), until)
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:

@@ -35,6 +35,8 @@ def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[
             return text.strip()
         case _, "script":
             return _script(text, read_file)
+        case _, "key":
+            return _key(text)
         case _, "document":
             return (None if "\n" in text else read_file(text)) or text
         case _, "certificates":
@@ -66,6 +68,17 @@ def _script(text: str, read_file: Callable[[str], str | None]) -> str:
         return read_file(text) or ""
 
 
+def _key(text: str) -> str:
+    """A key's PEM text from itself, with its line ends written out, or from Base64; the text itself if it is none of them."""
+    plain = text.replace("\\n", "\n").strip()
+    if not plain.startswith("-----BEGIN"):
+        try:
+            plain = base64.b64decode("".join(text.split()), validate=True).decode().strip()
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return text
+    return plain + "\n"
+
+
 def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
     """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if it is none of them."""
     if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
@@ -80,6 +93,19 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
     host = parts.hostname if over_ssh or not parts.port else f"{parts.hostname}:{parts.port}"
     path = parts.path.strip("/").removesuffix(".git")
     return f"{'https' if over_ssh else parts.scheme}://{host}/{path}"
+
+
+def check_rsa(private: str) -> None:
+    """Raises ValueError, without any of the key's text, unless it is a private RSA key in PEM, as GitHub makes them for Apps."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        usable = isinstance(load_pem_private_key(private.encode(), password=None), RSAPrivateKey)
+    except Exception:  # noqa: BLE001  as below
+        usable = False
+    if not usable:
+        raise ValueError("not a private RSA key")
 
 
 def public_half(private: str) -> str:

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner_action import to_request
-from runner_action.conversion import convert, public_half, repository_url
+from runner_action.conversion import check_rsa, convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, Repository
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
 Schema = Mapping[str, Any]
@@ -68,9 +68,9 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     """
     values = _checked(raw, read_file)
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
-    if values.get("command") in EVERYWHERE:
-        other["cloud-region"] = []
-    return to_request.launch_request({**_defaults(), **other, **values}), _warnings(raw)
+    makes_none = values.get("command") in EVERYWHERE
+    whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else {}), **values}
+    return to_request.launch_request(whole), [*_warnings(raw), *([] if makes_none else _short_lived(whole))]
 
 
 def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[RestartRequest, list[str]]:
@@ -81,6 +81,14 @@ def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Res
 def parse_cloud(raw: Raw, read_file: Callable[[str], str | None]) -> CloudRequest:
     """Only what is asked of the cloud: for a question that no forge has a part in."""
     return to_request.cloud_request({**_defaults(), **_checked(raw, read_file, forge=False)})
+
+
+def parse_place(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Repository | None, bool]:
+    """Where on GitHub runners shall be, if that is said, and whether runs shall be restarted."""
+    value = {**_defaults(), **_checked(raw, read_file, forge=False)}
+    if value["driver"] == ForgeName.GITLAB:
+        raise InputError([f"permissions github: {value['repo'] or 'driver gitlab'} is not GitHub's; on GitLab a token needs the scope `api`"])
+    return Repository(url=value["repo"]) if value["repo"] else None, bool(value["restart-limit"] and not value["no-retry"])
 
 
 def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = True) -> dict[str, Any]:
@@ -94,9 +102,12 @@ def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = 
 
 
 def secrets(raw: Raw) -> list[str]:
-    """Every secret the user gave, valid or not: to be masked before anything is said."""
-    given = dict(_collect(raw, lambda _: None))
-    return [str(entry.value) for name, entry in given.items() if schema()["properties"][name].get("writeOnly")]
+    """Every secret the user gave, valid or not, as it was written and as it was read: to be masked before anything is said."""
+    found: dict[str, None] = {}
+    for name, prop in schema()["properties"].items():
+        if prop.get("writeOnly") and (given := _text(name, prop, raw)):
+            found |= dict.fromkeys([*given[0], str(convert(given[0], prop, lambda _: None))])
+    return list(found)
 
 
 # --- gathering and conversion
@@ -199,7 +210,12 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
 
 
 def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """What the schema cannot say: the key must be one that can be read without a passphrase."""
+    """What the schema cannot say: a key must be one that can be read without a passphrase."""
+    if entry := given.get("app-private-key"):
+        try:
+            check_rsa(str(entry.value))
+        except ValueError:
+            yield _named("{app-private-key} wants the private key of a GitHub App: the text of its `.pem` file, or that in Base64", given, environ)
     if entry := given.get("cloud-ssh-private"):
         try:
             public_half(str(entry.value))
@@ -217,7 +233,7 @@ def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
         yield _named("{repo} is missing: write the repository's URL, or run this in a GitHub or GitLab job", given, environ)
     elif "driver" not in given and str(given["repo"].value).startswith("http"):
         yield _named("{driver} is missing: the repository's address does not tell whether it is `github` or `gitlab`", given, environ)
-    if "token" not in given:
+    if not {"token", "app-id", "app-private-key"} & given.keys():
         yield _named("{token} is missing: put a token that may register runners into the variable REPO_TOKEN", given, environ)
     command = given["command"].value if "command" in given else ""
     if command == "destroy" and "name" not in given:
@@ -258,6 +274,16 @@ def _warnings(raw: Raw) -> list[str]:
     said = [f"--{flag} no longer does anything: {retired[flag]}" for flag in raw.flags if flag in retired]
     said += [f"{key} is not a variable of cml-runner and was passed over" for key in raw.environ if key.startswith("CML_RUNNER_") and key not in known]
     return said
+
+
+def _short_lived(value: Mapping[str, Any]) -> Iterator[str]:
+    """What a machine cannot do that has no token but such as last for an hour."""
+    if not value["restart-token"] and not to_request.lasting(value):
+        what = "an App's tokens last an hour, and its key stays here" if value["app-id"] else "this token lasts an hour at most (`ghs_`)"
+        restart = [] if value["no-retry"] or not value["restart-limit"] else ["restart no run (docs/restart.md shows how another workflow does)"]
+        leave = [] if value["single"] or not value["cloud"] else ["take its runner off the list during its first hour only (later GitHub does, after 14 days)"]
+        if restart or leave:
+            yield f"{what}: the machine will {' and '.join([*restart, *leave])}; give `restart-token` to change that"
 
 
 def _defaults() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
 from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
+from runner_action.forges.levels import holds
 from runner_action.marks import Mark, tags
 from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret
 from runner_action.providers.base import Provider
@@ -82,7 +83,7 @@ class Launch:
         apart = request.single and request.count == 1
         no_tokens = apart or request.dry_run or request.reuse is not Reuse.NEVER
         joining = None if no_tokens else side_by_side(self.forge.registration_token)
-        if request.restart_limit and self.run.job and f"{self.run.job.repository_url}/".startswith(request.repository.url + "/"):
+        if request.restart_limit and self.run.job and holds(request.repository, self.run.job.repository_url):
             self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
         if reused := matching(listed, request.name, request.labels, request.reuse):

@@ -23,7 +23,7 @@ from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
-from runner_action.model import Download, Identity, Launched, Registration, Run, names
+from runner_action.model import App, Download, Identity, Launched, Registration, Run, names
 from runner_action.request import LaunchRequest
 from runner_action.reuse import matching, refuse_taken
 
@@ -56,7 +56,7 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
     try:
         spec = bootstrap.spec_of(request, identity.name, joining, replace(download, url=archive.as_uri(), token=None), forge.api_url, None)
         # On this machine the token need not be left anywhere: it is in this process only.
-        spec = replace(spec, api_token=request.token.reveal())
+        spec = replace(spec, api_token=None if isinstance(request.token, App) else request.token.reveal())
         home.mkdir(parents=True)
         if request.checkpoint_script:
             (home / "checkpoint.sh").write_text(bootstrap.runnable(request.checkpoint_script))
@@ -123,7 +123,8 @@ def _digest(file: Path) -> str:
 
 def register(request: LaunchRequest, forge: Forge, identity: Identity, architecture: str, system: str) -> Registration:
     token = None if request.single else forge.registration_token()
-    return Registration(token=token) if token else forge.register_one(identity.name, request.labels, architecture, system, request.max_lifetime)
+    made = Registration(token=token) if token else forge.register_one(identity.name, request.labels, architecture, system, request.max_lifetime)
+    return replace(made, removal_token=forge.removal_token()) if isinstance(request.token, App) else made
 
 
 def forget(forge: Forge, name: str, joining: Registration) -> None:

@@ -47,6 +47,16 @@ class Secret:
         return hash(self._text)
 
 
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A GitHub App as the one who asks. Its key never leaves the launcher."""
+
+    id: str
+    """Its number, or its client id."""
+    key: Secret
+    """PEM."""
+
+
 class ProviderName(StrEnum):
     AWS = "aws"
     AZURE = "azure"
@@ -120,7 +130,7 @@ class LaunchJob:
     id: int
     name: str
     project: str = ""
-    """Its path, on GitLab."""
+    """Path of its repository, if the runners are not that repository's alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +276,8 @@ class Download:
     version: str
     token: Secret | None = None
     """Short-lived token for servers that want one with the download."""
+    fixed: bool = False
+    """This very version was asked for, and is new enough to do without updating itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runner_action.model import ForgeName, ProviderName, Repository, Secret
+from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
 
 
 class Reuse(StrEnum):
@@ -143,9 +143,12 @@ class LaunchRequest:
     """How often a workflow run may be restarted; 0: never."""
     forge: ForgeName
     repository: Repository
-    token: Secret
+    """Or organisation, enterprise, group: what gets the runners."""
+    token: Secret | App
     restart_token: Secret | None
+    """What a machine may hold; None: nothing that lasts, or nothing to restart."""
     runner_group: str | None
+    default_labels: bool
     runner_version: str
     runner_downloads: str | None
     docker_volumes: tuple[str, ...]
@@ -155,7 +158,7 @@ class LaunchRequest:
     job_sudo: bool
     environment: Mapping[str, str]
     """Proxies and certificates, for agent, runner and jobs."""
-    ca_certificates: str | None
+    ca_certificates: str | None = None
     cloud: CloudRequest | None
     """None: this machine becomes the runner."""
 
@@ -166,8 +169,9 @@ class RestartRequest:
 
     forge: ForgeName
     repository: Repository
-    token: Secret
+    token: Secret | App
     run_id: int
     restart_limit: int
     dry_run: bool
     log: str
+    ca_certificates: str | None = None

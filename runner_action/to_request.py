@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner_action.conversion import public_half
-from runner_action.model import ForgeName, ProviderName, Repository, Secret
+from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
 from runner_action.request import (
     AwsOptions,
     AzureAccount,
@@ -35,17 +35,19 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
     return RestartRequest(
         forge=ForgeName(value["driver"]),
         repository=Repository(url=value["repo"]),
-        token=Secret(value["token"]),
+        token=_asker(value),
         run_id=value["run-id"],
         restart_limit=value["restart-limit"],
         dry_run=value["dry-run"],
         log=value["log"],
+        ca_certificates=value["ca-certificates"],
     )
 
 
 def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
-    restart_limit = 0 if value["no-retry"] else value["restart-limit"]
+    kept = value["restart-token"] or lasting(value)
+    restart_limit = value["restart-limit"] if kept and not value["no-retry"] else 0
     first = value["first-job-timeout"] if value["first-job-timeout"] is not None else value["idle-timeout"]
     reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
     return LaunchRequest(
@@ -61,9 +63,10 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         restart_limit=restart_limit,
         forge=ForgeName(value["driver"]),
         repository=Repository(url=value["repo"]),
-        token=Secret(value["token"]),
-        restart_token=Secret(value["restart-token"] or value["token"]) if restart_limit else None,
+        token=_asker(value),
+        restart_token=Secret(kept) if kept and restart_limit else None,
         runner_group=value["runner-group"],
+        default_labels=not value["no-default-labels"],
         runner_version=value["runner-version"],
         runner_downloads=value["runner-downloads"],
         docker_volumes=tuple(value["docker-volumes"]),
@@ -75,6 +78,18 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         ca_certificates=value["ca-certificates"],
         cloud=cloud_request(value) if value["cloud"] else None,
     )
+
+
+def _asker(value: Mapping[str, Any]) -> Secret | App:
+    return App(id=value["app-id"], key=Secret(value["app-private-key"])) if value["app-id"] else Secret(value["token"])
+
+
+def lasting(value: Mapping[str, Any]) -> str | None:
+    """The token, if it is as good in days as it is now: those of an App, and a job's own, last for an hour at most.
+    https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
+    """
+    token: str | None = value["token"]
+    return None if value["app-id"] or (token or "").startswith("ghs_") else token
 
 
 def _environment(value: Mapping[str, Any]) -> dict[str, str]:

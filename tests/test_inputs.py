@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runner_action import cli, inputs
 from runner_action.conversion import public_half
 from runner_action.errors import InputError
-from runner_action.model import Secret
+from runner_action.model import App, Secret
 
 FOLDER = Path(__file__).parent / "inputs"
 VALID = sorted((FOLDER / "valid").glob("*.json"))
@@ -96,9 +100,8 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--cloud=aws", "--repo=https://github.com/octo"], "this version works with `https://github.com/owner/name`"),
-        (["--cloud=aws", "--repo=https://github.com/a/b/c"], "is not a repository"),
-        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "repositories and GitLab have no runner groups"),
+        (["--cloud=aws", "--repo=https://github.com/a/b/c"], "is no repository, organisation or enterprise"),
+        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "a repository has no runner groups"),
         (["restart", "--repo=https://gitlab.com/octo/train", "--run-id=1"], "GitLab starts nothing when a pipeline ends"),
     ],
 )
@@ -142,3 +145,32 @@ def test_a_real_key_is_reduced_to_its_public_half() -> None:
         public = public_half(text)
         assert public.startswith(("ssh-rsa ", "ssh-ed25519 "))
         assert "PRIVATE" not in public
+
+
+# --- a GitHub App
+
+
+@pytest.fixture(scope="module")
+def key() -> str:
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return made.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize("written", [str, lambda pem: base64.b64encode(pem.encode()).decode(), lambda pem: pem.replace("\n", "\\n"), str.strip])
+def test_an_apps_key_as_people_write_it(written: Callable[[str], str], key: str) -> None:
+    raw = inputs.Raw(flags={}, environ={"INPUT_APP-ID": "Iv23liAbCdEfGhIjKlMn", "INPUT_APP-PRIVATE-KEY": written(key), "CML_RUNNER_REPO": "octo/train"})
+    request, (warning,) = inputs.parse(raw, lambda _: None)
+    assert request.token == App(id="Iv23liAbCdEfGhIjKlMn", key=Secret(key))
+    assert (request.restart_token, request.restart_limit) == (None, 0)
+    assert warning.startswith("an App's tokens last an hour, and its key stays here: the machine will restart no run")
+    assert {key, written(key).strip()} <= set(inputs.secrets(raw)), "masked as it was written and as it was read"
+    assert key.splitlines()[1] not in repr(request)
+
+
+def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
+    public = "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----"
+    for text in (public, "canary", base64.b64encode(b"canary").decode(), key[:-100]):
+        with pytest.raises(InputError) as caught:
+            inputs.parse(inputs.Raw(flags={}, environ={"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": text, "CML_RUNNER_REPO": "octo/train"}), lambda _: None)
+        (problem,) = caught.value.problems
+        assert problem == "input app-private-key wants the private key of a GitHub App: the text of its `.pem` file, or that in Base64"

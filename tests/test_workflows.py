@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from image import release
 from runner_action import inputs
@@ -25,6 +27,9 @@ AN_IDENTITY = f"/subscriptions/{AN_ID}/resourceGroups/ours/providers/Microsoft.M
 
 def stand_in(name: str) -> str:
     """For an expression in an example."""
+    if name == "app-private-key":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
     return AN_ID if name.startswith("azure-") else AN_IDENTITY if name == "cloud-permission-set" else "1"
 
 

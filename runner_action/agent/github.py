@@ -48,7 +48,10 @@ class Forge(Member):
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         super().__init__(spec, folder, env, identity)
-        self._repository = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
+        path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
+        self._owner = path if path.startswith("enterprises/") else ("repos/" if "/" in path else "orgs/") + path
+        # An organisation's runner works for many repositories: the launch's, then the job's.
+        self._repository = spec.launch_project or path
         self._code: Optional[int] = None
         self._removed = False
 
@@ -63,7 +66,7 @@ class Forge(Member):
         if spec.jit_config:
             return None
         argv = ["./config.sh", "--unattended", "--replace", "--url", spec.repository_url, "--name", spec.name]
-        argv += ["--labels", ",".join(spec.labels), "--work", "_work"]
+        argv += ["--labels", ",".join(spec.labels), "--work", "_work", *spec.options]
         return self._config(argv + (["--ephemeral"] if spec.single else []), spec.registration_token, 120)
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
@@ -119,7 +122,7 @@ class Forge(Member):
             if runner is None:
                 return GONE
             if self._spec.api_token:
-                status, _ = self.ask("DELETE", self._path("runners/%d", runner), timeout=timeout)
+                status, _ = self.ask("DELETE", "/%s/actions/runners/%d" % (self._owner, runner), timeout=timeout)
                 return {204: GONE, 404: GONE, 422: REFUSED}.get(status, "HTTP %d" % status)
             failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
             return REFUSED if failed and "running a job" in failed else failed or GONE
@@ -144,7 +147,6 @@ class Forge(Member):
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         spec, (repository, run_id, attempt) = self._spec, job
-        # An organisation's runner works for many repositories.
         self._repository = repository or self._repository
         launch = policy.Launch(spec.launch_job, spec.launch_job_name)
         return policy.restart(self, run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart)

@@ -31,8 +31,8 @@ class AgentSpec:
     launch_job: Optional[int] = None
     launch_job_name: str = ""
     launch_project: str = ""
-    """The run and the job in it that launched this machine; None if they are of another repository, or no CI job at all.
-    Workflow run on GitHub, pipeline of `launch_project` on GitLab."""
+    """The run and the job in it that launched this machine; None if they are none of this forge's. Workflow run on GitHub, pipeline on GitLab;
+    of `launch_project`, which on GitHub is told only if the runner is not that repository's alone."""
     close_metadata: bool = False
     environment: Dict[str, str] = dataclasses.field(default_factory=dict)
     """Proxies and certificates, for agent, runner and jobs."""
@@ -43,6 +43,8 @@ class AgentSpec:
     api_token: Optional[str] = None
     runner_token: Optional[str] = None
     docker_volumes: Tuple[str, ...] = ()
+    options: Tuple[str, ...] = ()
+    """More words for `config.sh`, on GitHub."""
     runner_id: Optional[int] = None
     job_user: str = "runner"
 

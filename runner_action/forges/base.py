@@ -31,7 +31,7 @@ class Forge(Protocol):
         ...
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        """Which of the runners of these names are online."""
+        """Which of the runners of these names are online. Where that costs many questions it may be looked up at some of the calls only."""
         ...
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:

@@ -7,15 +7,11 @@ a token of its own by which its machine joins and leaves: no token of the user's
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import threading
-import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +20,7 @@ import requests
 from gitlab.exceptions import GitlabError
 
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
+from runner_action.forges.trust import bundle
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
 log = logging.getLogger(__name__)
@@ -54,9 +51,7 @@ class GitLab:
     def __init__(self, repository: Repository, token: Secret, api_url: str | None = None, certificates: str | None = None, downloads: str = DOWNLOADS) -> None:
         """`api_url`: where the CI job says the API is; else it is looked for. `certificates`: PEM text of authorities to trust besides the usual ones."""
         self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")
-        self._bundle = _bundle(certificates) if certificates else None
-        if self._bundle:
-            weakref.finalize(self, os.unlink, self._bundle)
+        self._bundle = bundle(certificates, self)
         self._given_api, self._lock = api_url, threading.RLock()
         self._known: dict[str, list[int]] | None = None
 
@@ -243,13 +238,6 @@ def _is_online(one: Mapping[str, Any]) -> bool:
 
 def _is_busy(one: Mapping[str, Any]) -> bool:
     return one.get(EXECUTION) == "active"
-
-
-def _bundle(certificates: str) -> str:
-    """The usual authorities and these, in a file, as Requests wants it."""
-    with tempfile.NamedTemporaryFile("w", prefix="cml-runner-ca-", suffix=".pem", delete=False) as file:
-        file.write(Path(requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text("utf-8") + "\n" + certificates)
-    return file.name
 
 
 class NotThere(ForgeError):

@@ -1,4 +1,4 @@
-"""A GitHub with one repository, over HTTP: runners, tokens, just-in-time configuration, downloads, and a queue of jobs.
+"""A GitHub with one repository, its organisation and enterprise, over HTTP: runners, tokens, just-in-time configuration, downloads, and a queue of jobs.
 
 REST below `/api/v3` as an Enterprise Server has it, in GitHub's own words (held against its API description by the tests).
 What the real service and its runner say to each other is private; `/_runner` and `runner_standin` speak a language of their own.
@@ -16,46 +16,69 @@ from typing import Any
 from flask import Flask, Response, request
 
 from runner_action.sandbox import runs
+from runner_action.sandbox.github_app import FakeApp
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
 from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
 
 EXPIRES = "2026-11-23T12:00:00.000Z"
-GROUP = 1
 ASKING = "canary-request-token"
 """By which a job with `permissions: id-token: write` asks for id tokens."""
+SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
 
 
 class FakeGitHub(Served):
-    """`tokens`: accepted token -> `admin` or `readonly`."""
+    """`tokens`: accepted token -> `admin`, `readonly`, `job` (the job's own) or `scopes:` and those of a classic one. `jit`: whether it has just-in-time
+    configurations, as Enterprise Servers had not always."""
 
-    def __init__(self, tokens: Mapping[str, str], repository: str = "octo/train", host: str = "127.0.0.1") -> None:
-        self.tokens, self.repository = tokens, repository
+    def __init__(
+        self,
+        tokens: Mapping[str, str],
+        repository: str = "octo/train",
+        host: str = "127.0.0.1",
+        tls: tuple[str, str] | None = None,
+        *,
+        jit: bool = True,
+    ) -> None:
+        self.tokens, self.repository, self._has_jit = tokens, repository, jit
+        self.organisation, self.enterprise = repository.partition("/")[0], "acme"
+        self.groups = {"Default": 1, "gpu": 7}
+        """Names and ids of the runner groups of organisation and enterprise."""
+        self.github_app = FakeApp()
         self.forge = Forge()
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
+        self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
+        """When versions of the runner program were. They are all the same program."""
         self._archive = tarball()
         app = Flask("github")
         self._routes(app)
-        super().__init__(app, "/api/v3", host=host)
+        super().__init__(app, "/api/v3", tls, host)
         self.repo_url = f"{self.url}/{self.repository}"
+        self.organisation_url, self.enterprise_url = f"{self.url}/{self.organisation}", f"{self.url}/enterprises/{self.enterprise}"
 
     # --- routes
 
     def _routes(self, app: Flask) -> None:
-        repo = "/api/v3/repos/<owner>/<name>/actions/runners"
         public: list[tuple[str, str, Callable[..., Any]]] = [
-            ("GET", repo, self._list),
-            ("GET", f"{repo}/downloads", self._downloads),
-            ("POST", f"{repo}/registration-token", lambda **_: ({"token": self.forge.new_token("register"), "expires_at": EXPIRES}, 201)),
-            ("POST", f"{repo}/remove-token", lambda **_: ({"token": self.forge.new_token("remove"), "expires_at": EXPIRES}, 201)),
-            ("POST", f"{repo}/generate-jitconfig", self._jit),
-            ("GET", f"{repo}/<int:runner_id>", self._one),
-            ("DELETE", f"{repo}/<int:runner_id>", self._delete),
-            ("GET", "/api/v3/repos/actions/runner/releases/tags/<tag>", self._release),
+            ("GET", "", self._list),
+            ("GET", "/downloads", self._downloads),
+            ("POST", "/registration-token", lambda: ({"token": self.forge.new_token("register"), "expires_at": EXPIRES}, 201)),
+            ("POST", "/remove-token", lambda: ({"token": self.forge.new_token("remove"), "expires_at": EXPIRES}, 201)),
+            ("POST", "/generate-jitconfig", self._jit),
+            ("GET", "/<int:runner_id>", self._one),
+            ("DELETE", "/<int:runner_id>", self._delete),
         ]
-        for method, path, view in public:
-            app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
+        for root in ("repos/<owner>/<name>", "orgs/<owner>", "enterprises/<owner>"):
+            for method, path, view in public:
+                whole = f"/api/v3/{root}/actions/runners{path}"
+                app.add_url_rule(whole, f"{method} {whole}", self._guarded(view), methods=[method])
+            if not root.startswith("repos/"):
+                whole = f"/api/v3/{root}/actions/runner-groups"
+                app.add_url_rule(whole, whole, self._guarded(self._groups))
+        app.add_url_rule("/api/v3/repos/actions/runner/releases/tags/<tag>", "release", self._guarded(self._release))
+        for method, path, view in self.github_app.routes():
+            app.add_url_rule(f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method])
         app.add_url_rule("/id-token", "id-token", self._id_token)
         app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
@@ -68,25 +91,62 @@ class FakeGitHub(Served):
         """The token, the repository and the faults come before every answer."""
 
         def guarded(**given: Any) -> Any:
-            if failing := self.fault():
-                return failing
-            kind = self.tokens.get(request.headers.get("Authorization", "").partition(" ")[2])
+            token = request.headers.get("Authorization", "").partition(" ")[2]
+            kind = "admin" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
                 return _refused(401, "Bad credentials")
-            if kind == "readonly" and request.method != "GET":
-                return _refused(403, "Resource not accessible by personal access token")
-            owner, name = given.pop("owner", None), given.pop("name", None)
-            if owner and f"{owner}/{name}" != self.repository:
-                return _refused(404, "Not Found")
-            return view(**given)
+            # A path that belongs to nobody, such as that of actions/runner itself, is open to all.
+            owned = bool(given.pop("owner", None))
+            given.pop("name", None)
+            if owned and (refused := self._refusal(kind)):
+                return refused
+            answer = self.app.make_response(view(**given))
+            if request.method == "GET" and answer.status_code == 200:
+                answer.add_etag()
+                answer.make_conditional(request)
+            if kind.startswith("scopes:"):
+                answer.headers.update({"X-OAuth-Scopes": kind.removeprefix("scopes:"), "X-Accepted-OAuth-Scopes": SCOPES[self._root.partition("/")[0]]})
+            return answer
 
-        return guarded
+        return self._faulty(guarded)
+
+    def _faulty(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        def faulty(**given: Any) -> Any:
+            if failing := self.fault():
+                return failing
+            answer = view(**given)
+            return self.fault(late=True) or answer
+
+        return faulty
+
+    @property
+    def _root(self) -> str:
+        """Whose runners a request is about, such as `orgs/octo`."""
+        return request.path.removeprefix("/api/v3/").partition("/actions")[0].partition("/check-runs")[0]
+
+    def _refusal(self, kind: str) -> Any:
+        if kind == "readonly" and request.method != "GET":
+            return _refused(403, "Resource not accessible by personal access token", {"X-Accepted-GitHub-Permissions": "administration=write"})
+        if kind == "job":
+            return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": "administration=read"})
+        needed, given = SCOPES[self._root.partition("/")[0]], kind.removeprefix("scopes:")
+        if kind.startswith("scopes:") and needed not in given.split(","):
+            return _refused(404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed})
+        known = (f"repos/{self.repository}", f"orgs/{self.organisation}", f"enterprises/{self.enterprise}")
+        return None if self._root in known else _refused(404, "Not Found")
 
     # --- GitHub's REST
 
     def _list(self) -> Any:
-        seats = [seat for seat in self.forge.seats() if request.args.get("name") in (None, seat.name)]
+        seats = [seat for seat in self.forge.seats() if request.args.get("name") in (None, seat.name) and self._owns(seat)]
         return runs.paged("runners", [_shown(seat) for seat in seats])
+
+    def _owns(self, seat: Seat) -> bool:
+        return (seat.owner or f"repos/{self.repository}") == self._root
+
+    def _groups(self) -> Any:
+        own = {"visibility": "all", "inherited": False, "allows_public_repositories": False, "runners_url": f"{request.base_url}/1/runners"}
+        return runs.paged("runner_groups", [{"id": number, "name": name, "default": number == 1, **own} for name, number in self.groups.items()])
 
     def _downloads(self) -> Any:
         return [
@@ -102,15 +162,19 @@ class FakeGitHub(Served):
 
     def _jit(self) -> Any:
         asked = request.get_json()
+        if not self._has_jit:
+            return _refused(404, "Not Found")
         if self.forge.by_name(asked["name"]):
             return _refused(409, "Already exists - A runner with the name already exists.")
-        seat = self.forge.seat(asked["name"], asked["labels"], ephemeral=True)
+        if asked["runner_group_id"] not in self.groups.values():
+            return _refused(404, "Not Found")
+        seat = self.forge.seat(asked["name"], asked["labels"], ephemeral=True, owner=self._root, group=asked["runner_group_id"])
         told = {"agentId": seat.id, "agentName": seat.name, "server": self.url, "secret": seat.secret, "work": asked.get("work_folder", "_work")}
         return {"runner": _shown(seat), "encoded_jit_config": base64.b64encode(json.dumps(told).encode()).decode()}, 201
 
     def _one(self, runner_id: int) -> Any:
         seat = self.forge.by_id(runner_id)
-        return _shown(seat) if seat else _refused(404, "Not Found")
+        return _shown(seat) if seat and self._owns(seat) else _refused(404, "Not Found")
 
     def _delete(self, runner_id: int) -> Any:
         try:
@@ -122,11 +186,15 @@ class FakeGitHub(Served):
     def _release(self, tag: str) -> Any:
         """The project's releases, as far as a launch reads them."""
         version = tag.removeprefix("v")
-        if version != VERSION:
+        if version not in self.released:
             return _refused(404, "Not Found")
         name = f"actions-runner-linux-x64-{version}.tar.gz"
         url = f"{self.url}/actions/runner/releases/download/v{version}/{name}"
-        return {"tag_name": tag, "assets": [{"name": name, "digest": f"sha256:{self._archive.sha256}", "browser_download_url": url}]}
+        return {
+            "tag_name": tag,
+            "published_at": self.released[version],
+            "assets": [{"name": name, "digest": f"sha256:{self._archive.sha256}", "browser_download_url": url}],
+        }
 
     def _id_token(self) -> Any:
         """https://docs.github.com/actions/reference/security/oidc"""
@@ -139,7 +207,7 @@ class FakeGitHub(Served):
     # --- for the stand-in
 
     def _download(self, version: str, name: str) -> Any:
-        return Response(self._archive.content, content_type="application/octet-stream") if version == VERSION else ("", 404)
+        return Response(self._archive.content, content_type="application/octet-stream") if version in self.released else ("", 404)
 
     def _registration(self) -> Any:
         """`config.sh` registers and removes with a token that was made for it."""
@@ -152,11 +220,16 @@ class FakeGitHub(Served):
                 return {"removed": bool(old and self.forge.remove(old.id))}
             if old and not asked["replace"]:
                 return _refused(409, "A runner exists with the same name")
+            if asked["group"] not in self.groups:
+                return _refused(404, f"Could not find any self-hosted runner group named {asked['group']}.")
             if old:
                 self.forge.remove(old.id)
         except Refusal as refusal:
             return _refused(422, str(refusal))
-        seat = self.forge.seat(asked["name"], [*DEFAULT_LABELS, *asked["labels"]], ephemeral=asked["ephemeral"])
+        labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
+        path = asked["url"].removeprefix(f"{self.url}/")
+        owner = path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
+        seat = self.forge.seat(asked["name"], labels, ephemeral=asked["ephemeral"], owner=owner, group=self.groups[asked["group"]])
         return {"agentId": seat.id, "secret": seat.secret}
 
     def _runner_side(self, verb: str) -> Any:
@@ -188,10 +261,10 @@ def _shown(seat: Seat) -> dict[str, Any]:
         "status": status,
         "busy": seat.job is not None,
         "ephemeral": seat.ephemeral,
-        "runner_group_id": GROUP,
+        "runner_group_id": seat.group,
         "labels": labels,
     }
 
 
-def _refused(status: int, message: str) -> tuple[dict[str, str], int]:
-    return {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}, status
+def _refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> tuple[dict[str, str], int, Mapping[str, str]]:
+    return {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}, status, headers or {}

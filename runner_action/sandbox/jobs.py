@@ -91,6 +91,9 @@ class Seat:
     ephemeral: bool
     untagged: bool = False
     """Takes jobs that ask for no label, too."""
+    owner: str = ""
+    group: int = 1
+    """On GitHub: `orgs/octo`, and its runner group there. Empty: the repository's."""
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     online: bool = False
     contacted: bool = False
@@ -181,10 +184,10 @@ class Forge:
     def token_kind(self, token: str) -> str | None:
         return self._tokens.get(token)
 
-    def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool, untagged: bool = False) -> Seat:
+    def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool, untagged: bool = False, owner: str = "", group: int = 1) -> Seat:
         with self._changed:
             self._last_id += 1
-            seat = self._seats[self._last_id] = Seat(self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral, untagged)
+            seat = self._seats[self._last_id] = Seat(self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral, untagged, owner, group)
             self.ever.append(name)
             self._changed.notify_all()
         return seat

@@ -63,7 +63,7 @@ def configure(given: argparse.Namespace) -> int:
     if Path(".runner").exists():
         print("Cannot configure the runner because it is already configured.")
         return TERMINATED
-    server = given.url.rsplit("/", 2)[0]
+    server = "/".join(given.url.split("/")[:3])
     asked = {
         "runner_event": "register",
         "url": given.url,
@@ -71,6 +71,8 @@ def configure(given: argparse.Namespace) -> int:
         "labels": (given.labels or "").split(","),
         "ephemeral": given.ephemeral,
         "replace": given.replace,
+        "group": given.runnergroup or "Default",
+        "default_labels": not given.no_default_labels,
     }
     answer = call(server, "/api/v3/actions/runner-registration", asked, "RemoteAuth " + given.token)
     print("√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√ Settings Saved.")

@@ -117,10 +117,14 @@ def _addresses(kinds: str) -> dict[str, str]:
     return dict.fromkeys(["url", *(f"{kind}_url" for kind in kinds.split())], NOWHERE)
 
 
+def account() -> dict[str, Any]:
+    """The organisation that all of it belongs to."""
+    return {**_addresses(OF_USER), "login": "octo", "id": 1, "node_id": "", "gravatar_id": "", "type": "Organization", "site_admin": False}
+
+
 def _repository() -> dict[str, Any]:
-    owner = {**_addresses(OF_USER), "login": "octo", "id": 1, "node_id": "", "gravatar_id": "", "type": "Organization", "site_admin": False}
     own = {"id": 1, "node_id": "", "name": "train", "full_name": "octo/train", "private": True, "fork": False, "description": None}
-    return {**_addresses(OF_REPOSITORY), **own, "owner": owner}
+    return {**_addresses(OF_REPOSITORY), **own, "owner": account()}
 
 
 def _run(run: Run) -> dict[str, Any]:

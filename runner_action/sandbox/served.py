@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +26,8 @@ class Fault:
     body: Mapping[str, object]
     late: bool
     headers: Mapping[str, str] = field(default_factory=dict)
+    slow: float = 0.0
+    """Seconds before the answer."""
 
 
 @dataclass
@@ -49,18 +53,30 @@ class Served:
         self._server.server_close()
 
     def fail(
-        self, method: str, path: str, status: int, times: int = 1, body: Mapping[str, object] | None = None, *, late: bool = False, **headers: str
+        self,
+        method: str,
+        path: str,
+        status: int,
+        times: int = 1,
+        body: Mapping[str, object] | None = None,
+        *,
+        late: bool = False,
+        slow: float = 0.0,
+        **headers: str,
     ) -> None:
-        """`headers` with _ for -."""
+        """`headers` with _ for -. Status 0: no answer, the connection is closed."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late, named))
+        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late, named, slow))
 
     def fault(self, *, late: bool = False) -> Any:
         """The answer to a request that has to fail; None for others."""
         for fault in self.faults:
             if fault.times > 0 and fault.late is late and fault.method == request.method and fault.path.search(request.path):
                 fault.times -= 1
-                return dict(fault.body), fault.status, dict(fault.headers)
+                time.sleep(fault.slow)
+                if not fault.status:
+                    request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                return dict(fault.body), fault.status or 500, dict(fault.headers)
         return None
 
     def _record(self, response: Response) -> Response:

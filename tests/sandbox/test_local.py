@@ -204,3 +204,19 @@ def test_platforms(system: str, machine: str, ours: tuple[str, str]) -> None:
 def test_other_platforms_are_refused(system: str, machine: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"{system} on {machine} cannot be a runner")):
         platform_of(system, machine)
+
+
+@pytest.mark.parametrize("world", ["github"], indirect=True)
+def test_an_app_registers_this_machine(world: World, start: Start, tmp_path: Path) -> None:
+    key = world.github.github_app.key
+    local = start("--idle-timeout=never", REPO_TOKEN="", **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key})
+    local.online()
+    job = world.forge.queue_job(["local"])
+    world.forge.wait(lambda: job.status == "completed", "the job")
+    assert job.conclusion == "success"
+    local.process.send_signal(signal.SIGINT)
+    assert local.process.wait(30) == 0, local.told
+    assert world.left() == []
+    assert "an App's tokens last an hour" in local.told
+    found = subprocess.run(["grep", "-rlF", key.splitlines()[1], tmp_path], capture_output=True, text=True, check=False)
+    assert found.stdout == ""

@@ -1,0 +1,55 @@
+"""A GitHub App as the one who asks: where it is installed, and the tokens of that installation, each good for an hour and renewed in time.
+
+https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/authenticating-as-a-github-app-installation
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from github import Auth, GithubException, GithubIntegration
+
+from runner_action.errors import AuthError
+from runner_action.forges.levels import Level
+from runner_action.forges.permissions import RUNNERS
+from runner_action.model import App
+
+
+class Installation(Auth.Auth):
+    """Shared by all threads; asks nothing before a token is wanted. The App's key stays in this process."""
+
+    token_type = "token"  # noqa: S105
+    _masked_token = "token (removed)"  # noqa: S105
+
+    def __init__(self, app: App, root: str, options: Mapping[str, Any]) -> None:
+        self._app, self._root, self._options = app, root, options
+        self._lock = threading.Lock()
+        self._found: Auth.AppInstallationAuth | None = None
+
+    @property
+    def token(self) -> str:
+        with self._lock:
+            self._found = self._found or self._find()
+            return self._found.token
+
+    def _find(self) -> Auth.AppInstallationAuth:
+        auth = Auth.AppAuth(self._app.id, self._app.key.reveal())
+        integration = GithubIntegration(auth=auth, **self._options)
+        try:
+            found = integration.requester.requestJsonAndCheck("GET", f"{self._root}/installation")[1]
+        except GithubException as error:
+            if error.status == 401:
+                raise AuthError("GitHub does not take the App's key.", "Check that `app-private-key` is a key of `app-id`, and this machine's clock.") from None
+            if error.status == 404:
+                raise AuthError(
+                    f"App {self._app.id} is not installed on {self._root.lstrip('/')}.", "Install it there, on its page under `Install App`."
+                ) from None
+            raise
+        if found.get("suspended_at"):
+            raise AuthError(f"The installation of App {self._app.id} is suspended.", f"See {found['html_url']}.")
+        word, page = RUNNERS[Level.ORGANISATION if self._root.startswith("/orgs/") else Level.REPOSITORY]
+        if found["permissions"].get(word) != "write":
+            raise AuthError(f"App {self._app.id} lacks {page}: write.", f"Add it on the App's page, and accept the change at {found['html_url']}.")
+        return auth.get_installation_auth(found["id"], requester=integration.requester)

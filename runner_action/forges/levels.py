@@ -1,0 +1,56 @@
+"""Where a GitHub runner belongs: to a repository, an organisation or an enterprise, told by the address of its page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from runner_action.model import Repository
+
+
+class Level(StrEnum):
+    REPOSITORY = "repository"
+    ORGANISATION = "organisation"
+    ENTERPRISE = "enterprise"
+
+
+def level_of(repository: Repository) -> Level:
+    """`owner/name`, `owner`, or `enterprises/name`, where GitHub lets nobody be an owner of that name."""
+    first, slash, _ = repository.path.partition("/")
+    return Level.ORGANISATION if not slash else Level.ENTERPRISE if first == "enterprises" else Level.REPOSITORY
+
+
+def root_of(repository: Repository) -> str:
+    """What the path of all calls about it begins with."""
+    return {Level.REPOSITORY: "/repos/", Level.ORGANISATION: "/orgs/", Level.ENTERPRISE: "/"}[level_of(repository)] + repository.path
+
+
+def holds(repository: Repository, job_repository_url: str) -> bool:
+    """Whether jobs of that repository may run on its runners, as far as addresses tell: an enterprise's names no organisation."""
+    base = repository.server if repository.path.startswith("enterprises/") else repository.url
+    return f"{job_repository_url}/".startswith(f"{base}/")
+
+
+def api_url_of(repository: Repository) -> str:
+    """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it under a path."""
+    host = urlsplit(repository.url).netloc
+    if host == "github.com":
+        return "https://api.github.com"
+    return f"https://api.{host}" if in_the_cloud(repository) else f"{repository.server}/api/v3"
+
+
+def in_the_cloud(repository: Repository) -> bool:
+    """Run by GitHub itself, which asks for recent runners."""
+    host = urlsplit(repository.url).netloc
+    return host == "github.com" or host.endswith(".ghe.com")
+
+
+def misread(repository: Repository) -> Iterator[str]:
+    """Why an address is that of nothing with runners."""
+    parts = repository.path.split("/")
+    known = f"`{repository.server}/owner/name`, `{repository.server}/organisation` or `{repository.server}/enterprises/name`"
+    if len(parts) == 2 and parts[0] in ("orgs", "organizations"):
+        yield f"repo {repository.url} is a page about an organisation; write `{repository.server}/{parts[1]}`"
+    elif len(parts) > 2 or parts == ["enterprises"] or not parts[0]:
+        yield f"repo {repository.url} is no repository, organisation or enterprise; write {known}"

@@ -1,0 +1,91 @@
+"""A GitHub App of the fake GitHub: its key, its one installation, and the tokens of that, which do not last."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from flask import request
+
+from runner_action.sandbox import runs
+
+ROOTS = ("/repos/<owner>/<name>", "/orgs/<owner>")
+STAMP = "2026-11-01T00:00:00Z"
+
+
+class FakeApp:
+    """`permissions`: what its installation was granted; `lasts`: seconds that its tokens are good for."""
+
+    def __init__(self) -> None:
+        self.id, self.lasts = 4711, 3600.0
+        self.permissions = {"administration": "write", "organization_self_hosted_runners": "write", "actions": "write"}
+        self.installed, self.suspended = True, False
+        self.tokens: dict[str, float] = {}
+
+    @cached_property
+    def _key(self) -> Any:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @cached_property
+    def key(self) -> str:
+        """PEM, as GitHub gives it once."""
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        return str(self._key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode())
+
+    def knows(self, token: str) -> bool:
+        return self.tokens.get(token, 0.0) > time.time()
+
+    def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        return [
+            *(("GET", f"{root}/installation", self._installation) for root in ROOTS),
+            ("POST", "/app/installations/<int:number>/access_tokens", self._token),
+        ]
+
+    def _refusal(self) -> Any:
+        """The App proves itself by a short-lived document that it signed."""
+        import jwt
+
+        try:
+            jwt.decode(request.headers.get("Authorization", "").removeprefix("Bearer "), self._key.public_key(), algorithms=["RS256"], issuer=str(self.id))
+        except jwt.InvalidTokenError:
+            return {"message": "A JSON web token could not be decoded"}, 401
+        return None if self.installed else ({"message": "Not Found"}, 404)
+
+    def _installation(self, **_: Any) -> Any:
+        if refused := self._refusal():
+            return refused
+        page = "https://github.test/organizations/octo/settings/installations/1"
+        return {
+            "id": 1,
+            "account": runs.account(),
+            "app_id": self.id,
+            "app_slug": "cml-runner",
+            "target_id": 1,
+            "target_type": "Organization",
+            "repository_selection": "all",
+            "permissions": self.permissions,
+            "events": [],
+            "single_file_name": None,
+            "html_url": page,
+            "access_tokens_url": f"{page}/access_tokens",
+            "repositories_url": f"{page}/repositories",
+            "created_at": STAMP,
+            "updated_at": STAMP,
+            "suspended_by": None,
+            "suspended_at": STAMP if self.suspended else None,
+        }
+
+    def _token(self, number: int) -> Any:
+        if refused := self._refusal():
+            return refused
+        token, end = f"ghs_canary{secrets.token_hex(8)}", time.time() + self.lasts
+        self.tokens[token] = end
+        shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {"token": token, "expires_at": shown, "permissions": self.permissions, "repository_selection": "all"}, 201

@@ -1,0 +1,345 @@
+"""GitHub when it does not say yes: faults, limits, tokens of each kind; and what only it has: groups, Apps, versions. Calls and answers held to its own
+description where it describes them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner_action.agent.github import Forge as AgentForge
+from runner_action.agent.lifecycle import GONE
+from runner_action.errors import AuthError, ForgeError, InputError
+from runner_action.forges.github import GitHub, Joining, Patience
+from runner_action.forges.github.answers import RateLimited
+from runner_action.forges.levels import Level
+from runner_action.forges.permissions import SCOPES, scopes
+from runner_action.model import App, CiJob, Registration, Repository, Secret
+from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.standin import VERSION
+from tests.contracts.openapi import Contract, description
+from tests.fakes import FakeClock, agent_spec
+
+TOKENS = {"canary-admin": "admin", "canary-job": "job", "canary-fine": "readonly", "canary-none": "scopes:", "canary-repo": "scopes:repo,read:org"}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeGitHub]:
+    fake = FakeGitHub(tokens=TOKENS)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def at(server: FakeGitHub, where: str = "octo/train", token: str = "canary-admin", **more: Any) -> GitHub:
+    return GitHub(Repository(url=f"{server.url}/{where}"), Secret(token), **more)
+
+
+def statuses(server: FakeGitHub) -> list[int]:
+    return [status for _, _, status in server.requests]
+
+
+# --- what passes by itself
+
+
+@pytest.mark.parametrize(("status", "times"), [(500, 1), (502, 2), (503, 4), (0, 2)])
+def test_what_passes_by_itself_is_asked_again(status: int, times: int, server: FakeGitHub, clock: FakeClock) -> None:
+    """A gateway's page, an answer that is lost on its way."""
+    server.fail("GET", "runners$", status, times=times)
+    assert at(server, patience=Patience(clock)).runners() == []
+    assert len(clock.slept) == times
+    assert sum(clock.slept) < 8
+
+
+def test_a_slow_answer_is_not_waited_for_for_ever(server: FakeGitHub, clock: FakeClock) -> None:
+    server.fail("GET", "runners$", 200, slow=3)
+    began = time.monotonic()
+    assert at(server, patience=Patience(clock, answer=1)).runners() == []
+    assert time.monotonic() - began < 20
+
+
+def test_what_does_not_pass_is_told(server: FakeGitHub, clock: FakeClock) -> None:
+    server.fail("POST", "registration-token$", 503, times=9, body={"message": "Unicorn"})
+    with pytest.raises(ForgeError, match=r"GitHub answered 503 to POST .*registration-token: Unicorn"):
+        at(server, patience=Patience(clock)).registration_token()
+    server.fail("GET", "runners$", 0, times=9)
+    with pytest.raises(ForgeError, match=r"could not be reached for GET .*ConnectionError") as caught:
+        at(server, patience=Patience(clock)).runners()
+    assert f"{server.url}/api/v3" in caught.value.hint
+    assert statuses(server).count(503) == 5
+
+
+def test_a_lost_answer_registers_nobody_twice(server: FakeGitHub, clock: FakeClock) -> None:
+    server.fail("POST", "generate-jitconfig$", 502, late=True)
+    made = at(server, patience=Patience(clock)).register_one("cml-1", ["cml"], "x64")
+    assert [seat.id for seat in server.forge.seats()] == [made.runner_id]
+    assert server.forge.ever == ["cml-1", "cml-1"], "the one whose answer was lost made room"
+
+
+# --- limits
+
+SECONDARY = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
+PRIMARY = {"message": "API rate limit exceeded for user ID 1."}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "waited"),
+    [
+        (403, SECONDARY, {"Retry_After": "30"}, 30),
+        (403, SECONDARY, {}, 60),
+        (429, SECONDARY, {"Retry_After": "20"}, 20),
+        (429, {"message": "Too many requests"}, {}, 60),
+        (503, {"message": "Busy"}, {"Retry_After": "10"}, 10),
+    ],
+)
+def test_a_limit_is_waited_for_as_long_as_github_asks(
+    status: int, body: dict[str, str], headers: dict[str, Any], waited: float, server: FakeGitHub, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.fail("GET", "runners$", status, body=body, **headers)
+    with caplog.at_level(logging.WARNING, "runner_action"):
+        assert at(server, patience=Patience(clock, until=clock.at + 600)).runners() == []
+    assert clock.slept == [waited]
+    assert f"waiting for {waited} s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (403, PRIMARY, {"X_RateLimit_Reset": str(int(time.time()) + 3000)}),
+        (403, SECONDARY, {"Retry_After": "3000"}),
+        (429, SECONDARY, {"Retry_After": "3000"}),
+        (403, SECONDARY, {}),
+    ],
+)
+def test_nobody_waits_longer_than_the_launch_has(status: int, body: dict[str, str], headers: dict[str, Any], server: FakeGitHub, clock: FakeClock) -> None:
+    """And GitHub is left alone until then: who goes on asking may be locked out."""
+    forge = at(server, patience=Patience(clock, until=clock.at + 40, least=1))
+    server.fail("GET", "runners$", status, body=body, **headers)
+    for _ in range(3):
+        with pytest.raises(RateLimited, match="more than is left") as caught:
+            forge.runners()
+    assert not isinstance(caught.value, AuthError), "another token's scope would not help, and no machine is ended for it"
+    assert "1,500 in five minutes" in caught.value.hint
+    assert (statuses(server), clock.slept) == ([status], [])
+    clock.at += 3100
+    assert forge.runners() == []
+
+
+def test_what_has_not_changed_costs_nothing_of_the_limit(server: FakeGitHub) -> None:
+    forge = at(server)
+    assert forge.runners() == []
+    assert forge.runners() == []
+    seat = server.forge.seat("one", ["cml"], ephemeral=False)
+    assert [(one.name, one.online) for one in forge.runners()] == [("one", False)]
+    server.forge.set_online(seat, True)
+    assert [(one.name, one.online) for one in forge.runners()] == [("one", True)]
+    assert statuses(server) == [200, 304, 200, 200]
+
+
+def test_three_thousand_runners(server: FakeGitHub) -> None:
+    for number in range(3000):
+        server.forge.seat(f"runner-{number}", ["cml"], ephemeral=False)
+    forge = at(server)
+    assert len({one.name for one in forge.runners()}) == 3000
+    assert len(server.requests) == 30
+    server.requests.clear()
+    awaited = server.forge.by_name("runner-2999")
+    assert awaited
+    server.forge.set_online(awaited, True)
+    assert forge.online({"runner-2999": Registration(token=Secret("canary"))}) == ["runner-2999"]
+    assert forge.online({"runner-2999": Registration(jit_config=Secret("canary"), runner_id=awaited.id)}) == ["runner-2999"]
+    assert forge.online({"runner-1": Registration(jit_config=Secret("canary"), runner_id=99999)}) == [], "gone"
+    assert len(server.requests) == 3, "one question each, whatever else is there"
+    server.requests.clear()
+    many = {f"runner-{number}": Registration(token=Secret("canary")) for number in range(2900, 3000)}
+    found = [list(forge.online(many)) for _ in range(8)]
+    assert found == [["runner-2999"], [], [], [], [], [], [], ["runner-2999"]]
+    assert statuses(server).count(200) == 1, "only the last page has changed"
+    assert len(server.requests) == 60
+
+
+# --- tokens
+
+
+def test_a_token_that_single_sign_on_does_not_know(server: FakeGitHub) -> None:
+    url = "https://github.com/orgs/octo/sso?authorization_request=A1B2"
+    body = {"message": "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization."}
+    server.fail("GET", "runners$", 403, body=body, X_GitHub_SSO=f"required; url={url}")
+    with pytest.raises(AuthError, match="not authorised for the single sign-on") as caught:
+        at(server, "octo").runners()
+    assert url in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("where", "token", "told", "hint"),
+    [
+        ("octo/train", "canary-none", "has no scope at all; it lacks `repo`", "scope `repo`"),
+        ("octo", "canary-repo", "has scope `read:org`, `repo`; it lacks `admin:org`", "scope `admin:org`"),
+        ("enterprises/acme", "canary-repo", "it lacks `manage_runners:enterprise`", "classic personal access tokens only"),
+        ("octo/train", "canary-job", "the job's own GITHUB_TOKEN, which can never manage runners", "as `token: ${{ secrets"),
+        ("octo", "canary-wrong", "wrong or expired", "Self-hosted runners: write"),
+    ],
+)
+def test_what_a_token_lacks_is_told(where: str, token: str, told: str, hint: str, server: FakeGitHub) -> None:
+    """GitHub answers 404 for a scope that is missing, as for what does not exist."""
+    with pytest.raises(AuthError, match=told) as caught:
+        at(server, where, token).runners()
+    assert hint in caught.value.hint
+    assert token not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_missing_scope_is_not_taken_for_an_absent_runner(server: FakeGitHub) -> None:
+    with pytest.raises(AuthError, match="lacks `admin:org`"):
+        at(server, "octo", "canary-repo").deregister("cml-1", 7)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("octo/other", "repository does not exist"), ("other", "no organisation of that name"), ("enterprises/other", "no enterprise of that name")],
+)
+def test_what_is_not_there(where: str, told: str, server: FakeGitHub) -> None:
+    with pytest.raises(ForgeError, match=told):
+        at(server, where).runners()
+
+
+# --- Apps
+
+
+def by_app(server: FakeGitHub, where: str = "octo/train", key: str = "", **more: Any) -> GitHub:
+    return GitHub(Repository(url=f"{server.url}/{where}"), App(id=str(server.github_app.id), key=Secret(key or server.github_app.key)), **more)
+
+
+@pytest.mark.parametrize("where", ["octo/train", "octo"])
+def test_an_app_finds_its_installation_and_asks_as_that(where: str, server: FakeGitHub) -> None:
+    paths = ("/actions/runners", "/installation", "/app/installations/{installation_id}/access_tokens")
+    with Contract(description("api.github.com", *paths), f"{server.url}/api/v3", undeclared=(404,)) as contract:
+        forge = by_app(server, where)
+        made = forge.register_one("cml-1", ["cml"], "x64")
+        assert [one.id for one in forge.runners()] == [made.runner_id]
+    assert contract.seen == ["GET 200", "POST 201", "POST 201", "GET 200"]
+    assert len(server.github_app.tokens) == 1
+
+
+def test_an_apps_token_is_renewed_in_time(server: FakeGitHub) -> None:
+    server.github_app.lasts = 15  # PyGithub renews 20 s before the end
+    forge = by_app(server)
+    forge.runners()
+    forge.registration_token()
+    assert len(server.github_app.tokens) == 2
+    server.github_app.lasts = 3600
+    for _ in range(3):
+        forge.runners()
+    assert len(server.github_app.tokens) == 3
+
+
+def test_an_app_that_may_not(server: FakeGitHub) -> None:
+    app = server.github_app
+    app.permissions = {"administration": "read"}
+    with pytest.raises(AuthError, match="lacks repository permission Administration: write") as caught:
+        by_app(server).runners()
+    assert app.key.splitlines()[1] not in f"{caught.value}{caught.value!r}{caught.value.hint}"
+    with pytest.raises(AuthError, match="lacks organisation permission Self-hosted runners: write"):
+        by_app(server, "octo").runners()
+    app.suspended = True
+    with pytest.raises(AuthError, match="suspended"):
+        by_app(server).runners()
+    app.installed = False
+    with pytest.raises(AuthError, match="App 4711 is not installed on repos/octo/train"):
+        by_app(server).runners()
+    with pytest.raises(AuthError, match="does not take the App's key"):
+        by_app(server, key=FakeGitHub(tokens={}).github_app.key).runners()
+
+
+# --- groups, levels, labels
+
+
+def test_a_runner_group_is_found_by_its_name(server: FakeGitHub) -> None:
+    for where in ("octo", "enterprises/acme"):
+        with Contract(description("ghec", "/actions/runner-groups", "/actions/runners"), f"{server.url}/api/v3") as contract:
+            at(server, where, joining=Joining("gpu")).register_one(f"cml-{len(where)}", ["cml"], "x64")
+        assert contract.seen == ["GET 200", "POST 201"]
+    assert [seat.group for seat in server.forge.seats()] == [7, 7]
+    with pytest.raises(InputError, match=r"runner-group cpu: .*/octo has no group of that name; it has `Default`, `gpu`"):
+        at(server, "octo", joining=Joining("cpu")).runners()
+
+
+def test_no_label_but_ours(server: FakeGitHub) -> None:
+    at(server, joining=Joining(default_labels=False)).register_one("cml-1", ["cml", "gpu"], "x64")
+    assert server.forge.seats()[0].labels == ("cml", "gpu")
+
+
+def test_runners_of_one_level_are_not_anothers(server: FakeGitHub) -> None:
+    made = at(server, "octo").register_one("cml-1", ["cml"], "x64")
+    assert at(server).runners() == at(server, "enterprises/acme").runners() == []
+    assert at(server).deregister("cml-1") is False
+    assert at(server, "octo").deregister("cml-1", made.runner_id) is True
+
+
+def test_a_server_without_just_in_time_configurations_gives_a_token() -> None:
+    server = FakeGitHub(tokens=TOKENS, jit=False)
+    made = at(server).register_one("cml-1", ["cml"], "x64")
+    assert (made.jit_config, made.runner_id) == (None, None)
+    assert made.token
+    server.close()
+
+
+@pytest.mark.parametrize("where", ["octo/train", "octo", "enterprises/acme"])
+def test_the_launch_job_is_found_whatever_the_runners_belong_to(where: str, server: FakeGitHub) -> None:
+    run = server.forge.queue_run()
+    job = server.forge.add_job(run, "launch", ["ubuntu-latest"])
+    job.status, job.runner_name = "in_progress", "GitHub Actions 7"
+    found = at(server, where).launch_job(CiJob(repository_url=f"{server.url}/octo/train", run_id=run.id, runner_name=job.runner_name))
+    assert found
+    assert (found.id, found.name, found.project) == (job.id, "launch", "" if where == "octo/train" else "octo/train")
+
+
+@pytest.mark.parametrize("where", ["octo/train", "octo", "enterprises/acme"])
+def test_a_machine_takes_its_runner_off_the_list_of_its_level(where: str, server: FakeGitHub) -> None:
+    made = at(server, where).register_one("cml-1", ["cml"], "x64")
+    spec = agent_spec(repository_url=f"{server.url}/{where}", api_url=f"{server.url}/api/v3", api_token="canary-admin", runner_id=made.runner_id)
+    with Contract(description("ghec", "/actions/runners"), f"{server.url}/api/v3", undeclared=(404,)) as contract:
+        assert AgentForge(spec, Path("/nowhere"), {}, {}).leave() == GONE
+    assert contract.seen == ["DELETE 204"]
+    assert server.forge.seats() == []
+
+
+# --- versions
+
+
+def test_an_exact_version_stays_as_it_is_while_that_is_safe(server: FakeGitHub, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    """GitHub gives no jobs to runners that are 30 days behind a release: not before those are as old as that."""
+    forge = at(server, patience=Patience(clock))  # its today is 2026-11-23
+    assert {version: forge.download("x64", version).fixed for version in ("latest", VERSION, "2.335.0")} == {"latest": False, VERSION: True, "2.335.0": True}
+    with caplog.at_level(logging.WARNING, "runner_action"):
+        assert forge.download("x64", "2.330.0").fixed is False
+    assert "Runner 2.330.0 is 294 days old: it will update itself" in caplog.text
+    with pytest.raises(ForgeError, match=r"knows no release v2\.1\.0"):
+        forge.download("x64", "2.1.0")
+
+
+# --- permissions
+
+
+def test_scopes_are_those_that_github_tells_call_by_call() -> None:
+    roots = {Level.REPOSITORY: "/repos/{owner}/{repo}", Level.ORGANISATION: "/orgs/{org}", Level.ENTERPRISE: "/enterprises/{enterprise}"}
+    calls = ["", "/downloads", "/registration-token", "/remove-token", "/generate-jitconfig", "/{runner_id}"]
+    whole = description("ghec", "/actions/runners", "/actions/runner-groups", "/actions/runs/{run_id}", "/actions/jobs/{job_id}/rerun")["paths"]
+    for level, root in roots.items():
+        groups = [] if level is Level.REPOSITORY else [f"{root}/actions/runner-groups"]
+        for path in [*(f"{root}/actions/runners{call}" for call in calls), *groups]:
+            for verb, operation in whole[path].items():
+                if (verb in ("get", "post", "delete") and "runner-groups" not in path) or verb == "get":
+                    assert re.findall(r"need ?the ?`([a-z:_]+)`", operation["description"])[0] == SCOPES[level][0], path
+    for ending in ("runs/{run_id}/rerun", "runs/{run_id}/rerun-failed-jobs", "runs/{run_id}/cancel", "runs/{run_id}/force-cancel", "jobs/{job_id}/rerun"):
+        told = whole[f"/repos/{{owner}}/{{repo}}/actions/{ending}"]["post"]["description"]
+        assert all("repo" in scopes(level, restart=True) for level in Level)
+        assert "`repo` scope" in told
