@@ -135,9 +135,9 @@ def reap(
     machines = provider.find({REPOSITORY_TAG: repository.url}, provider.regions() if regions is None else regions)
     runners = forge.runners(offline=True) if go_on() else []
     found = removals(machines, runners, repository, provider.name, clock.now(), everywhere=everywhere) if go_on() else []
+    problems = [] if dry_run else [problem for one in found if go_on() and (problem := _remove(one, forge, provider))]
     if not dry_run and go_on():
         provider.tidy(clock.now())
-    problems = [] if dry_run else [problem for one in found if go_on() and (problem := _remove(one, forge, provider))]
     if problems:
         raise RunnerActionError("Not everything could be removed: " + " ".join(problems), "It is tried again by the next sweep.")
     return found

@@ -262,7 +262,7 @@ def test_the_machine_goes_before_its_runner_and_machines_are_listed_first() -> N
     order: list[str] = []
     forge.calls = provider.calls = order
     reap(HERE, forge, provider, FakeClock())
-    assert order == ["regions", "find", "runners", "destroy", "deregister"]
+    assert order == ["regions", "find", "runners", "destroy", "deregister", "tidy"]
     assert (provider.alive, forge.listed) == ([], {})
 
 
