@@ -244,11 +244,14 @@ def test_an_apps_token_is_renewed_in_time(server: FakeGitHub) -> None:
 def test_an_app_that_may_not(server: FakeGitHub) -> None:
     app = server.github_app
     app.permissions = {"administration": "read"}
-    with pytest.raises(AuthError, match="lacks repository permission Administration: write") as caught:
-        by_app(server).runners()
+    weak = by_app(server)
+    assert weak.runners() == []
+    with pytest.raises(AuthError, match="The App lacks the permission administration=write") as caught:
+        weak.registration_token()
     assert app.key.splitlines()[1] not in f"{caught.value}{caught.value!r}{caught.value.hint}"
-    with pytest.raises(AuthError, match="lacks organisation permission Self-hosted runners: write"):
+    with pytest.raises(AuthError, match="The App lacks the permission organization_self_hosted_runners=read") as caught:
         by_app(server, "octo").runners()
+    assert "organisation permission Self-hosted runners: write (fine-grained or App)" in caught.value.hint
     app.suspended = True
     with pytest.raises(AuthError, match="suspended"):
         by_app(server).runners()
