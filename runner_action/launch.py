@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
-from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
+from runner_action.errors import AuthError, CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
 from runner_action.forges.levels import holds
 from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret, tags
@@ -111,6 +111,10 @@ class Launch:
         """Which job of the run this is, so that a restart begins with it. Not known is no reason to fail."""
         try:
             return self.forge.launch_job(job)
+        except AuthError as error:  # whoever may not see a run may not run it again
+            if self.request.restart_token == self.request.token:
+                log.warning("The machine will not be able to restart its job. %s", error)
+            return None
         except ForgeError as error:
             log.debug("The launch job is not known: %s", error)
             return None

@@ -152,6 +152,35 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
     assert "launch_job" not in story.spec()
 
 
+def test_a_token_that_may_not_restart_is_told_at_the_launch(caplog: pytest.LogCaptureFixture) -> None:
+    """Not in the night when the machine is taken."""
+    story = Story()
+    story.run = replace(RUN, job=JOB)
+    story.forge.trouble["launch_job"] = AuthError("The token lacks the permission actions=read.", "")
+    assert story.launch().launched
+    assert "will not be able to restart its job. The token lacks the permission actions=read." in caplog.text
+
+
+def test_an_organisations_runner_knows_the_job_of_one_of_its_repositories() -> None:
+    story = Story("--repo=https://github.com/octo")
+    story.run = replace(RUN, job=JOB)
+    story.launch()
+    assert story.spec()["launch_job"] == 4711
+
+
+def test_a_runner_that_was_online_is_not_asked_about_again() -> None:
+    """It may have had its job meanwhile, and be gone, while others are still awaited."""
+    story = Story("--count=2")
+
+    def each_for_one_look_only() -> None:
+        story.forge.listed.clear()
+        if story.booting:
+            story.forge.add(story.booting.pop()[1])
+
+    story.clock.each = each_for_one_look_only
+    assert len(story.launch().launched) == 2
+
+
 def test_several_runners_are_launched_side_by_side() -> None:
     """At a forge that lets them, with one user data; else each with its own."""
     story = Story("--count=3", "--name=train")

@@ -92,7 +92,7 @@ class FakeGitHub(Served):
 
         def guarded(**given: Any) -> Any:
             token = request.headers.get("Authorization", "").partition(" ")[2]
-            kind = "admin" if self.github_app.knows(token) else self.tokens.get(token)
+            kind = "app" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
                 return _refused(401, "Bad credentials")
             # A path that belongs to nobody, such as that of actions/runner itself, is open to all.
@@ -127,6 +127,8 @@ class FakeGitHub(Served):
     def _refusal(self, kind: str) -> Any:
         if kind == "readonly" and request.method != "GET":
             return _refused(403, "Resource not accessible by personal access token", {"X-Accepted-GitHub-Permissions": "administration=write"})
+        if kind == "app" and (lacking := self.github_app.lacking()):
+            return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": lacking})
         if kind == "job":
             return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": "administration=read"})
         needed, given = SCOPES[self._root.partition("/")[0]], kind.removeprefix("scopes:")
