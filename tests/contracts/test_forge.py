@@ -244,6 +244,12 @@ def test_many_want_the_turn_at_once(side: Side) -> None:
     assert len(side.forge.runners()) == 1, "the others took theirs back"
 
 
+def test_a_github_without_just_in_time_runners_lets_everybody_go_ahead(server: FakeGitHub, caplog: pytest.LogCaptureFixture) -> None:
+    server.fail("POST", "generate-jitconfig$", 404, body={"message": "Not Found"})
+    assert github(server).take_turn("cml-turn-1", MINE, FakeClock())
+    assert "may launch too" in caplog.text
+
+
 # --- GitHub alone: what it refuses, in the user's words
 
 

@@ -6,6 +6,7 @@ launches at the same moment at most one is alone with its claim, and one has the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from runner_action import claim
 from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.model import Runner
 from runner_action.waiting import Clock
+
+log = logging.getLogger(__name__)
 
 
 class _GitHub(Protocol):
@@ -53,6 +56,8 @@ class Claims:
                     self.deregister(turn, one.id)
             # Ours already if its answer was lost, or if this step was killed before.
             return any(claim.holder_of(mark) in map(claim.holder_of, one.claims) for one in there)
+        except NotThere:
+            log.warning("This GitHub makes no just-in-time runners, so another launch with these labels may launch too.")
         return True
 
     def end_turn(self: _GitHub, turn: str, holder: str) -> None:
