@@ -6,7 +6,8 @@ All types are frozen and keyword-only: a value that was checked once stays as it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -130,7 +131,8 @@ class LaunchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Who launches. `derived_name`: name of the runner unless the user gives one; `key`: tells this run from all others; `title`: for people."""
+    """Who launches. `derived_name`: label of its runners, and their name unless the user gives one; `key`: tells this run from all others; `title`:
+    for people."""
 
     derived_name: str
     key: str
@@ -240,7 +242,12 @@ class Runner:
     name: str
     labels: frozenset[str]
     online: bool
+    """And not paused."""
     busy: bool
+    claims: frozenset[str] = frozenset()
+    """As in `claim`; no labels of its own."""
+    ephemeral: bool = False
+    """For one job, where the forge says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +280,10 @@ class Launched:
     """One runner that is online: what the outputs and the summary are made of."""
 
     runner_name: str
+    label: str
+    """That only runners of its launch carry."""
     labels: tuple[str, ...]
+    """The others."""
     reused: bool
     launch_seconds: float
     instance: Instance | None = None
@@ -298,10 +308,11 @@ def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
     return identity.name if alone else f"{identity.name}-{instance_id[-ID_END:].lstrip('-')}"
 
 
-def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:
-    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one."""
-    base = request_name or derived
-    return (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
+def names(base: str, count: int, taken: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one or it is taken."""
+    numbered = (f"{base}-{number}" for number in itertools.count(1))
+    wanted = itertools.chain([base], numbered) if count == 1 else numbered
+    return tuple(itertools.islice((name for name in wanted if name not in taken), count))
 
 
 def tags(identity: Identity, repository: Repository, run: str, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -68,6 +68,8 @@ class FakeGitHub(Served):
             ("POST", "/generate-jitconfig", self._jit),
             ("GET", "/<int:runner_id>", self._one),
             ("DELETE", "/<int:runner_id>", self._delete),
+            ("POST", "/<int:runner_id>/labels", self._add_labels),
+            ("DELETE", "/<int:runner_id>/labels/<label>", self._remove_label),
         ]
         for root in ("repos/<owner>/<name>", "orgs/<owner>", "enterprises/<owner>"):
             for method, path, view in public:
@@ -185,6 +187,20 @@ class FakeGitHub(Served):
             return _refused(422, str(refusal))
         return ("", 204) if gone else _refused(404, "Not Found")
 
+    def _add_labels(self, runner_id: int) -> Any:
+        seat = self.forge.by_id(runner_id)
+        if seat is None:
+            return _refused(404, "Not Found")
+        self.forge.relabel(seat, add=request.get_json()["labels"])
+        return _labels(seat)
+
+    def _remove_label(self, runner_id: int, label: str) -> Any:
+        seat = self.forge.by_id(runner_id)
+        if seat is None or label not in seat.labels:
+            return _refused(404, "Not Found")
+        self.forge.relabel(seat, remove=label)
+        return _labels(seat)
+
     def _release(self, tag: str) -> Any:
         """The project's releases, as far as a launch reads them."""
         version = tag.removeprefix("v")
@@ -252,9 +268,14 @@ class FakeGitHub(Served):
         return {}
 
 
+def _labels(seat: Seat) -> dict[str, Any]:
+    """Its labels in GitHub's words."""
+    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
+    return {"total_count": len(labels), "labels": labels}
+
+
 def _shown(seat: Seat) -> dict[str, Any]:
     """A runner in GitHub's words."""
-    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
     status = "online" if seat.online else "offline"
     return {
         "id": seat.id,
@@ -264,7 +285,7 @@ def _shown(seat: Seat) -> dict[str, Any]:
         "busy": seat.job is not None,
         "ephemeral": seat.ephemeral,
         "runner_group_id": seat.group,
-        "labels": labels,
+        "labels": _labels(seat)["labels"],
     }
 
 
