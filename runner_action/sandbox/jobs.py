@@ -44,15 +44,8 @@ class Job:
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        return {
-            "id": self.id,
-            "name": self.name,
-            "run_id": self.run_id,
-            "attempt": self.attempt,
-            "seconds": self.seconds,
-            "command": self.command,
-            "repository": repository,
-        }
+        told = {name: getattr(self, name) for name in ("id", "name", "run_id", "attempt", "seconds", "command")}
+        return {**told, "repository": repository}
 
 
 @dataclass
