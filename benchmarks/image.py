@@ -69,7 +69,7 @@ def to_first_call(engine: Engine, image: str, world: World) -> tuple[float, floa
         else:
             time.sleep(0.002)
     if process.wait():
-        raise RuntimeError(engine.docker("logs", NAME).stdout)
+        raise RuntimeError(str(engine.docker("logs", NAME)))
     began = clock(engine, NAME, "StartedAt")
     engine.docker("rm", NAME)
     return seen[0] - began, seen[1] - began

@@ -15,6 +15,7 @@ import io
 import json
 import re
 import tokenize
+import typing
 import zipfile
 from dataclasses import replace
 from functools import cache
@@ -260,12 +261,13 @@ def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
 
 
 def slim(source: str) -> str:
-    """Python source without what only readers and tools need: comments, docstrings, annotations, the width of indentation, spaces."""
+    """Python source without what only readers and tools need: comments, docstrings, annotations and their names, members that are only
+    described, the width of indentation, spaces."""
     tree = _Slim().visit(ast.parse(source))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and not node.level:
-            node.names = [name for name in node.names if name.name in used]  # with annotations, what is imported for them is gone too
+        if isinstance(node, ast.ImportFrom):
+            node.names = [name for name in node.names if (name.asname or name.name) in used]  # with annotations, what is imported for them is gone too
     tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
     return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), tight(ast.unparse(ast.fix_missing_locations(tree))), flags=re.M) + "\n"
 
@@ -297,8 +299,15 @@ class _Slim(ast.NodeTransformer):
         node.body = [new for part in node.body if (new := part if part in kept else self.visit(part)) is not None] or [ast.Pass()]
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """`Ref = Optional[…]` is only there for annotations."""
+        value = node.value
+        return None if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and hasattr(typing, value.value.id) else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
         self.generic_visit(node)
+        if [ast.unparse(part) for part in node.body] == ["raise NotImplementedError"]:
+            return None
         node.returns = None
         for argument in (*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg):
             if argument:

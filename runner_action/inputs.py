@@ -21,6 +21,7 @@ from runner_action import to_request
 from runner_action.conversion import check_rsa, convert, public_half, repository_url
 from runner_action.errors import InputError
 from runner_action.model import ForgeName, Repository
+from runner_action.origin import fork_of
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
 Schema = Mapping[str, Any]
@@ -66,7 +67,7 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
 
     `read_file` gives the text of a file, or None if there is none.
     """
-    values = _checked(raw, read_file)
+    values = _checked(raw, read_file, forks=False)
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
     makes_none = values.get("command") in EVERYWHERE
     whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else {}), **values}
@@ -91,10 +92,11 @@ def parse_place(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Repos
     return Repository(url=value["repo"]) if value["repo"] else None, bool(value["restart-limit"] and not value["no-retry"])
 
 
-def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = True) -> dict[str, Any]:
+def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = True, forks: bool = True) -> dict[str, Any]:
+    """`forks`: whether a job for one is welcome though nobody said so."""
     given = dict(_collect(raw, read_file))
     _infer(given, raw.environ, read_file)
-    problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ)]
+    problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ), *([] if forks else _fork(given, raw.environ, read_file))]
     missing = list(_missing(given, raw.environ)) if forge else []
     if problems or missing:
         raise InputError(problems, besides=missing) if problems else InputError(missing)
@@ -225,6 +227,13 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
                 given,
                 environ,
             )
+
+
+def _fork(given: Mapping[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> Iterator[str]:
+    allowed = "allow-forks" in given and given["allow-forks"].value is True
+    if not allowed and (fork := fork_of(environ, read_file)):
+        told = f"this job is for a request from {fork}: its code, which anybody may have written, would run on your machine, beside your secrets"
+        yield _named(f"{told}; read it and push it to a branch of your own, or, if such code is welcome, set {{allow-forks}} to true", given, environ)
 
 
 def _missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:

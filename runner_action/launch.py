@@ -14,15 +14,30 @@ from datetime import timedelta
 
 from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
-from runner_action.errors import CapacityError, ForgeError, ProviderError, QuotaError
+from runner_action.errors import AuthError, CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
 from runner_action.forges.levels import holds
 from runner_action.marks import Mark, tags
-from runner_action.model import CiJob, Deletion, Download, Instance, Launched, LaunchJob, Machine, Placement, Plan, Registration, Report, Run, Secret
+from runner_action.model import (
+    CiJob,
+    Deletion,
+    Download,
+    Instance,
+    Launched,
+    LaunchJob,
+    Machine,
+    Placement,
+    Plan,
+    Registration,
+    Report,
+    Run,
+    Runner,
+    Secret,
+)
 from runner_action.providers.base import Provider
 from runner_action.reap import Sweep
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
-from runner_action.reuse import matching, refuse_taken
+from runner_action.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
 from runner_action.takeback import Ours, all_ours, take_back
 from runner_action.waiting import Clock
 
@@ -57,6 +72,9 @@ class Launch:
         self.ours: list[Ours] = []
         self.tried: list[str] = []
         self.stages: dict[str, float] = {}
+        self.turn: Future[list[Runner]] | None = None
+        self.waited = 0.0
+        """Seconds that passed until it was this launch's turn."""
         self._stopping = False
         self._threads = ThreadPoolExecutor(4 + request.count, "launch")
 
@@ -66,8 +84,10 @@ class Launch:
             report = self._launch()
         except BaseException:
             self._take_back()
+            self._end_turn()
             self._threads.shutdown(wait=False, cancel_futures=True)
             raise
+        self._end_turn()
         self._threads.shutdown(wait=False)
         return report
 
@@ -76,30 +96,56 @@ class Launch:
         planning = side_by_side(self._plan)
         resolving = side_by_side(self._resolve, planning)
         self.forge = self._build_forge()
-        self.ours = all_ours(request, self.run, self.forge.together)
         listing = side_by_side(lambda: self.forge.runners(labels=request.reuse is not Reuse.NEVER))
+        reused = self._reuse(listing, planning) if request.reuse is not Reuse.NEVER else []
+        if len(reused) == request.count:
+            return Report(launched=tuple(reused))
         plan = planning.result()
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         apart = request.single and request.count == 1
-        no_tokens = apart or request.dry_run or request.reuse is not Reuse.NEVER
-        joining = None if no_tokens else side_by_side(self.forge.registration_token)
+        joining = None if apart or request.dry_run else side_by_side(self.forge.registration_token)
         if request.restart_limit and self.run.job and holds(request.repository, self.run.job.repository_url):
             self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
-        if reused := matching(listed, request.name, request.labels, request.reuse):
-            log.info("Runner %s is online and fits: nothing to launch.", reused.name)
-            launched = Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=self._seconds())
-            return Report(launched=(launched,))
-        refuse_taken(listed, {ours.identity.name for ours in self.ours if ours.count == 1})
+        online = {runner.name for runner in listed if runner.online} if request.reuse is not Reuse.NEVER else ()
+        self.ours = all_ours(request, self.run, self.forge.together, len(reused), online)
+        refuse_taken(listed, {ours.identity.name for ours in self.ours if not ours.suffixed})
         ladder, download, deletion = resolving.result(), downloading.result(), self.provider.deletion(self.cloud)
         self._stage("prepared")
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
-        token = None if apart else joining.result() if joining else self.forge.registration_token()
-        self._create(plan, ladder, download, token, deletion)
+        self._create(plan, ladder, download, joining.result() if joining else None, deletion)
         with Sweep(request.repository, self.forge, self.provider, self.clock):
-            launched_all = self._wait_online()
+            launched_all = (*self._wait_online(), *reused)
         return Report(launched=launched_all, plan=plan, ladder=ladder, tried=tuple(self.tried), stages=self.stages)
+
+    # --- runners that are there
+
+    def _reuse(self, listing: Future[Sequence[Runner]], planning: Future[Plan]) -> list[Launched]:
+        """Runners that serve instead of new ones; as many as there are, and, where that is too few and `reuse` is set, not beside another launch."""
+        request = self.request
+        self.reusing = Reusing(request, self.run, self.forge, self.clock)
+        found = self._threads.submit(self.reusing.claim, listing.result()).result()
+        if request.reuse is Reuse.ANY and len(found) < request.count and not request.dry_run:
+            self.turn = self._threads.submit(self.reusing.wait_turn, lambda: self._stopping)
+            found = self.turn.result()
+            self.waited = self._seconds()
+        return [one.result() for one in [self._threads.submit(self._reused, runner, planning) for runner in found]]
+
+    def _reused(self, runner: Runner, planning: Future[Plan]) -> Launched:
+        """Its machine is told where the cloud knows it."""
+        try:
+            instance = instance_of(runner, planning.result(), self.provider)
+        except ProviderError as error:  # the runner is there: credentials of the cloud are not worth its refusal
+            log.warning("The machine of runner %s is not known: %s", runner.name, error)
+            instance = None
+        return launched_of(runner, self.request.labels, self._seconds(), instance)
+
+    def _end_turn(self) -> None:
+        if self.turn:
+            wait([self.turn], timeout=SETTLE_SECONDS)
+            if self.reusing.took_turn:
+                self._threads.submit(self.reusing.end_turn).result()
 
     # --- steps
 
@@ -114,6 +160,10 @@ class Launch:
         """Which job of the run this is, so that a restart begins with it. Not known is no reason to fail."""
         try:
             return self.forge.launch_job(job)
+        except AuthError as error:  # whoever may not see a run may not run it again
+            if self.request.restart_token == self.request.token:
+                log.warning("The machine will not be able to restart its job. %s", error)
+            return None
         except ForgeError as error:
             log.debug("The launch job is not known: %s", error)
             return None
@@ -135,7 +185,7 @@ class Launch:
     def _create_one(self, ours: Ours, plan: Plan, ladder: Sequence[Placement], download: Download, token: Secret | None, deletion: Deletion | None) -> None:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=ours.identity.name).label(self.request.repository)
-        request = replace(self.request, labels=(*self.request.labels, mark))
+        request = replace(self.request, labels=(*labels_with(self.request.labels, self.run), mark))
         removal = self.forge.removal_token() if request.restart_token is None else None
         if token:
             ours.registration = Registration(token=token, removal_token=removal)
@@ -143,7 +193,7 @@ class Launch:
             ours.alone = True
             made = self.forge.register_one(ours.identity.name, request.labels, plan.architecture, longest=request.max_lifetime)
             ours.registration = replace(made, removal_token=removal)
-        name = ours.identity.name if ours.count == 1 else f"{ours.identity.name}-{bootstrap.INSTANCE}"
+        name = ours.identity.name if not ours.suffixed else f"{ours.identity.name}-{bootstrap.INSTANCE}"
         spec = bootstrap.spec_of(request, name, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
         data = bootstrap.user_data(spec, request, self.provider.user_data_limit, deletion)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
@@ -192,7 +242,7 @@ class Launch:
     def _wait_online(self) -> tuple[Launched, ...]:
         wanted = {name: (instance, ours.registration) for ours in self.ours for name, instance in ours.runners.items() if ours.registration}
         arrival = Arrival(wanted, self.forge, self.provider, self.clock, lambda: self._stopping)
-        self._threads.submit(arrival.wait, max(self.request.start_timeout - self._seconds(), 1.0)).result()
+        self._threads.submit(arrival.wait, max(self.request.start_timeout + self.waited - self._seconds(), 1.0)).result()
         self._stage("online")
         settling = self._threads.submit(self._settle, [instance for instance, _ in wanted.values()])
         launched = tuple(self._threads.map(lambda name: self._launched(name, wanted[name][0]), wanted))
@@ -213,7 +263,8 @@ class Launch:
                 log.info("To log in to %s: ssh -i KEY %s@%s", name, user, instance.address)
         except ProviderError as error:  # the runner is online: its address is not worth its end
             log.warning("%s", error)
-        return Launched(runner_name=name, labels=self.request.labels, reused=False, launch_seconds=self.stages["online"], instance=instance)
+        label, labels = self.run.derived_name, self.request.labels
+        return Launched(runner_name=name, label=label, labels=labels, reused=False, launch_seconds=self.stages["online"], instance=instance)
 
     # --- taking back
 

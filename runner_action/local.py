@@ -23,9 +23,10 @@ from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
-from runner_action.model import App, Download, Identity, Launched, Registration, Run, names
+from runner_action.model import App, Download, Identity, Launched, Registration, Run
 from runner_action.request import LaunchRequest
-from runner_action.reuse import matching, refuse_taken
+from runner_action.reuse import Reusing, labels_with, launched_of, refuse_taken
+from runner_action.waiting import SystemClock
 
 log = logging.getLogger(__name__)
 SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
@@ -36,20 +37,20 @@ Hearing = Callable[[Callable[[], None]], AbstractContextManager[None]]
 def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, str], folder: Path, hearing: Hearing, online: Callable[[Launched], None]) -> int:
     """Until the runner has left; the agent's exit code. `folder` holds the cache and what is written meanwhile; `hearing` passes
     signals on to the agent; `online` is called as soon as the runner, or the one that serves instead, is there."""
+    asked = request.labels
     system, architecture = platform_of(platform.system(), platform.machine())
     refuse_root(environ)
     listed = forge.runners()
-    if reused := matching(listed, request.name, request.labels, request.reuse):
-        log.info("Runner %s is online and fits: nothing to start.", reused.name)
-        online(Launched(runner_name=reused.name, labels=tuple(sorted(reused.labels)), reused=True, launch_seconds=0.0))
+    if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
+        online(launched_of(reused[0], request.labels, 0.0))
         return 0
-    identity = Identity(name=names(request.name, run.derived_name, 1)[0], key=run.key)
+    identity = Identity(name=request.name or run.derived_name, key=run.key)
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
         log.info("This machine would become runner %s with %s; nothing was done.", identity.name, download.url.rsplit("/", 1)[-1])
         return 0
-    archive = kept(download, folder)
+    archive, request = kept(download, folder), replace(request, labels=labels_with(request.labels, run))
     joining = register(request, forge, identity, architecture, system)
     home = folder / identity.name
     shutil.rmtree(home, ignore_errors=True)
@@ -61,7 +62,11 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
         if request.checkpoint_script:
             (home / "checkpoint.sh").write_text(bootstrap.runnable(request.checkpoint_script))
         return _agent(
-            spec, home, environ, hearing, lambda: online(Launched(runner_name=identity.name, labels=request.labels, reused=False, launch_seconds=0.0))
+            spec,
+            home,
+            environ,
+            hearing,
+            lambda: online(Launched(runner_name=identity.name, label=run.derived_name, labels=asked, reused=False, launch_seconds=0.0)),
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner_action.model import EXPIRY_TAG, MOMENT, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, ProviderName, Repository, Runner, moment
+from runner_action.model import EXPIRY_TAG, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, ProviderName, Repository, Runner, moment
+
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def tags(identity: Identity, repository: Repository, run: str, online_by: datetime, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -48,7 +50,7 @@ class Mark:
         names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
         for label in runner.labels:
             if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):
-                when = moment(re.sub(r"(....)(..)(..)(..)(..)(..)", r"\1-\2-\3t\4:\5:\6z", match[2]))
+                when = moment(match[2])
                 marks = [cls(provider=ProviderName(match[1]), online_by=when, name=name) for name in names if when]
                 if found := next((mark for mark in marks if mark.label(repository) == label), None):
                     return found

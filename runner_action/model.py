@@ -6,8 +6,9 @@ All types are frozen and keyword-only: a value that was checked once stays as it
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +22,6 @@ OWNER_TAG = "cml-runner"
 NAME_TAG, LAUNCH_TAG, REPOSITORY_TAG, RUN_TAG = f"{OWNER_TAG}:name", f"{OWNER_TAG}:launch", f"{OWNER_TAG}:repository", f"{OWNER_TAG}:run"
 ONLINE_BY_TAG, EXPIRY_TAG = f"{OWNER_TAG}:online-by", f"{OWNER_TAG}:expiry"
 """When its runner must be online, and when its lease ends."""
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Secret:
@@ -135,7 +135,8 @@ class LaunchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Who launches. `derived_name`: name of the runner unless the user gives one; `key`: tells this run from all others; `title`: for people."""
+    """Who launches. `derived_name`: label of its runners, and their name unless the user gives one; `key`: tells this run from all others; `title`:
+    for people."""
 
     derived_name: str
     key: str
@@ -262,9 +263,14 @@ class Runner:
     name: str
     labels: frozenset[str]
     online: bool
+    """And not paused."""
     busy: bool
     contacted: bool = True
     """False where the forge says that it was never online."""
+    claims: frozenset[str] = frozenset()
+    """As in `claim`; no labels of its own."""
+    ephemeral: bool = False
+    """For one job, where the forge says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +303,10 @@ class Launched:
     """One runner that is online: what the outputs and the summary are made of."""
 
     runner_name: str
+    label: str
+    """That only runners of its launch carry."""
     labels: tuple[str, ...]
+    """The others."""
     reused: bool
     launch_seconds: float
     instance: Instance | None = None
@@ -326,16 +335,17 @@ def id_end(instance_id: str) -> str:
     return instance_id[-ID_END:].lstrip("-")
 
 
-def names(request_name: str | None, derived: str, count: int) -> tuple[str, ...]:
-    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one."""
-    base = request_name or derived
-    return (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
+def names(base: str, count: int, taken: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one or it is taken."""
+    numbered = (f"{base}-{number}" for number in itertools.count(1))
+    wanted = itertools.chain([base], numbered) if count == 1 else numbered
+    return tuple(itertools.islice((name for name in wanted if name not in taken), count))
 
 
 def moment(text: str) -> datetime | None:
-    """A time as our tags have it, also where a cloud takes neither capitals nor colons. None: it is none."""
-    digits = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)t(\d\d)[:-](\d\d)[:-](\d\d)z", text.lower())
+    """A time as our tags and marks have it, in UTC; also where a cloud takes neither capitals nor colons. None: it is none."""
+    digits = re.sub(r"\D", "", text)
     try:
-        return datetime(*map(int, digits.groups()), tzinfo=UTC) if digits else None  # type: ignore[misc, arg-type]
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC) if len(digits) == 14 else None
     except ValueError:
         return None

@@ -29,6 +29,7 @@ def _output(one: Launched) -> dict[str, str]:
     }
     return {
         "runner-name": one.runner_name,
+        "label": one.label,
         "labels": ",".join(one.labels),
         **found,
         "reused": str(one.reused).lower(),

@@ -6,7 +6,7 @@ A runner's instances are known by the marks of the run that made them, so that e
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,7 +14,8 @@ from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import Identity, Instance, Registration, Run, names, runner_name
 from runner_action.providers.base import Provider
-from runner_action.request import LaunchRequest
+from runner_action.request import LaunchRequest, Reuse
+from runner_action.reuse import Reusing
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ class Ours:
 
     identity: Identity
     count: int = 1
-    """How many machines: of several each makes its runner's name from its instance's id."""
+    """How many machines."""
+    suffixed: bool = False
+    """Each makes its runner's name from its instance's id."""
     registration: Registration | None = None
     creating: Future[None] | None = None
     instances: list[Instance] = field(default_factory=list)
@@ -42,14 +45,16 @@ class Ours:
     @property
     def runners(self) -> dict[str, Instance]:
         """Instances by the names of their runners."""
-        return {runner_name(self.identity, instance.id, self.count == 1): instance for instance in self.instances}
+        return {runner_name(self.identity, instance.id, not self.suffixed): instance for instance in self.instances}
 
 
-def all_ours(request: LaunchRequest, run: Run, together: bool) -> list[Ours]:
-    """The machines of a launch: as one, where they may join the forge with the same user data, else each by itself."""
+def all_ours(request: LaunchRequest, run: Run, together: bool, reused: int = 0, taken: Collection[str] = ()) -> list[Ours]:
+    """The machines of a launch, less those whose place a reused runner takes: as one, where they may join the forge with the same user data,
+    else each by itself."""
+    base, count = request.name or run.derived_name, request.count - reused
     if together and request.count > 1:
-        return [Ours(Identity(name=request.name or run.derived_name, key=run.key), request.count)]
-    return [Ours(Identity(name=name, key=run.key)) for name in names(request.name, run.derived_name, request.count)]
+        return [Ours(Identity(name=base, key=run.key), count, suffixed=True)] if count else []
+    return [Ours(Identity(name=name, key=run.key)) for name in names(base, request.count, taken)[:count]]
 
 
 def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = ()) -> list[str]:
@@ -73,7 +78,7 @@ def _one(ours: Ours, forge: Forge, provider: Provider, clock: Clock, regions: Se
             problems.append(f"The machine {instance.id} of {name} could not be ended: {error} It ends itself after its start timeout.")
     # Without a machine and without a registration of its own, a runner of that name would be another launch's.
     mine = found or ours.alone or (ours.asked and not ours.guessed)
-    for runner in [name] if mine and ours.count == 1 else ours.runners if mine else ():
+    for runner in [name] if mine and not ours.suffixed else ours.runners if mine else ():
         try:
             if forge.deregister(runner, ours.registration.runner_id if ours.registration else None):
                 log.info("Took runner %s off the forge's list.", runner)
@@ -102,9 +107,11 @@ def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge
     assert request.cloud
     ours = all_ours(request, run, forge.together)
     if noted:
-        ours = [Ours(Identity(name=name, key=run.key), ours[0].count) for name in noted]
+        ours = [Ours(Identity(name=name, key=run.key), ours[0].count, ours[0].suffixed) for name in noted]
     for one in ours:
         one.asked, one.alone, one.guessed = True, noted is not None, noted is None
+    if request.reuse is Reuse.ANY:
+        Reusing(request, run, forge, clock).end_turn()
     problems = take_back(ours, forge, provider, clock, [place.region for place in provider.plan(request.cloud).places])
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")

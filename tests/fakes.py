@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from runner_action import claim
 from runner_action.agent.restart import Run as ForgeRun
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import CapacityError, RunnerBusy
@@ -36,6 +37,7 @@ from runner_action.model import (
 )
 from runner_action.providers.base import Created
 from runner_action.request import CloudRequest
+from runner_action.waiting import Clock
 
 
 def unpacked(user_data: bytes) -> dict[str, str]:
@@ -156,6 +158,30 @@ class FakeForge:
     def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
         self._called("register_one")
         return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False).id)
+
+    def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
+        self._called("claim")
+        with self._lock:
+            there = self.listed.get(runner.name)
+            granted = there is not None and claim.allows(there.claims, mark, clock.now(), shared=shared)
+            if there and granted:
+                self.listed[runner.name] = replace(there, claims=there.claims | {mark})
+            return granted
+
+    def take_turn(self, turn: str, mark: str, clock: Clock) -> bool:
+        self._called("take_turn")
+        with self._lock:
+            there = self.listed.get(turn)
+            if there and {claim.holder_of(one) for one in claim.alive(there.claims, clock.now())} - {claim.holder_of(mark)}:
+                return False
+            self.listed[turn] = Runner(id=1000, name=turn, labels=frozenset(), online=False, busy=False, claims=frozenset([mark]))
+            return True
+
+    def end_turn(self, turn: str, holder: str) -> None:
+        self._called("end_turn")
+        with self._lock:
+            if turn in self.listed and holder in map(claim.holder_of, self.listed[turn].claims):
+                del self.listed[turn]
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:
         self._called("deregister")

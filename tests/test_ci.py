@@ -19,7 +19,7 @@ from tests.test_launch import request
 INSTANCE = Instance(
     provider=ProviderName.AWS, id="i-1", name="cml-1", region="us-west-1", zone="us-west-1a", instance_type="m6i.2xlarge", spot=True, address="203.0.113.7"
 )
-ONE = Launched(runner_name="cml-1", labels=("cml", "gpu"), reused=False, launch_seconds=31.25, instance=INSTANCE)
+ONE = Launched(runner_name="cml-1", label="cml-1", labels=("cml", "gpu"), reused=False, launch_seconds=31.25, instance=INSTANCE)
 REPORT = Report(
     launched=(ONE,), tried=("m6i.2xlarge spot in us-west-1b: full", "m6i.2xlarge spot in us-west-1a: yes"), stages={"created": 4.0, "online": 31.25}
 )

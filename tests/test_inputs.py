@@ -23,6 +23,11 @@ INVALID = sorted((FOLDER / "invalid").glob("*.json"))
 FILES = {"./setup.sh": "echo from a file\n", "./ca.pem": "# our own\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
 
 
+def files(found: dict[str, Any]) -> Callable[[str], str | None]:
+    """Those of all cases, and those that a case brings, as JSON."""
+    return {**FILES, **{name: json.dumps(content) for name, content in found.get("files", {}).items()}}.get
+
+
 def case(path: Path) -> tuple[dict[str, Any], inputs.Raw]:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     flags, unknown = cli.flags_of(found["argv"])
@@ -42,7 +47,7 @@ def field(request: object, name: str) -> Any:
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
 def test_valid(path: Path) -> None:
     found, raw = case(path)
-    request, warnings = inputs.parse(raw, FILES.get)
+    request, warnings = inputs.parse(raw, files(found))
     assert {name: field(request, name) for name in found["expect"]} == found["expect"]
     assert warnings == found.get("warnings", [])
     assert "canary" not in repr(request)
@@ -52,7 +57,7 @@ def test_valid(path: Path) -> None:
 def test_invalid(path: Path) -> None:
     found, raw = case(path)
     with pytest.raises(InputError) as caught:
-        (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(raw, FILES.get)
+        (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(raw, files(found))
     assert list(caught.value.problems) == found["problems"]
     assert caught.value.exit_code == 2
     assert "canary" not in str(caught.value)

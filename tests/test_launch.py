@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from runner_action import bootstrap
+from runner_action import bootstrap, claim
 from runner_action.arrival import LOOK_EVERY
 from runner_action.errors import (
     AuthError,
@@ -51,20 +52,21 @@ class Story:
 
     def __init__(self, *argv: str, boot: float = 3.0) -> None:
         self.clock, self.forge, self.boot = FakeClock(), FakeForge(), boot
-        self.booting: list[tuple[float, str]] = []
+        self.booting: list[tuple[float, str, list[str]]] = []
         self.provider = FakeProvider(self._born)
         self.clock.each = self._time_passes
         self.request, self.run = request(*argv), RUN
 
     def _born(self, instance: Instance, machine: Machine) -> None:
-        name = str(self.spec(instance.name)["name"]).replace(bootstrap.INSTANCE, instance.id[-8:])  # as the machine does
-        self.booting.append((self.clock.at + self.boot, name))
+        spec = self.spec(instance.name)
+        name = str(spec["name"]).replace(bootstrap.INSTANCE, instance.id[-8:])  # as the machine does
+        self.booting.append((self.clock.at + self.boot, name, spec["labels"]))
 
     def _time_passes(self) -> None:
-        for due, name in list(self.booting):
+        for due, name, labels in list(self.booting):
             if self.clock.at >= due:
-                self.booting.remove((due, name))
-                self.forge.add(name, self.request.labels)
+                self.booting.remove((due, name, labels))
+                self.forge.add(name, labels)
 
     def launch(self) -> Report:
         return Launch(self.request, self.run, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
@@ -169,6 +171,35 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
     assert "launch_job" not in story.spec()
 
 
+def test_a_token_that_may_not_restart_is_told_at_the_launch(caplog: pytest.LogCaptureFixture) -> None:
+    """Not in the night when the machine is taken."""
+    story = Story()
+    story.run = replace(RUN, job=JOB)
+    story.forge.trouble["launch_job"] = AuthError("The token lacks the permission actions=read.", "")
+    assert story.launch().launched
+    assert "will not be able to restart its job. The token lacks the permission actions=read." in caplog.text
+
+
+def test_an_organisations_runner_knows_the_job_of_one_of_its_repositories() -> None:
+    story = Story("--repo=https://github.com/octo")
+    story.run = replace(RUN, job=JOB)
+    story.launch()
+    assert story.spec()["launch_job"] == 4711
+
+
+def test_a_runner_that_was_online_is_not_asked_about_again() -> None:
+    """It may have had its job meanwhile, and be gone, while others are still awaited."""
+    story = Story("--count=2")
+
+    def each_for_one_look_only() -> None:
+        story.forge.listed.clear()
+        if story.booting:
+            story.forge.add(story.booting.pop()[1])
+
+    story.clock.each = each_for_one_look_only
+    assert len(story.launch().launched) == 2
+
+
 def test_several_runners_are_launched_side_by_side() -> None:
     """At a forge that lets them, with one user data; else each with its own."""
     story = Story("--count=3", "--name=train")
@@ -260,6 +291,196 @@ def test_reuse_by_name() -> None:
     story = Story("--reuse", "--name=train")
     story.forge.add("train", ["something", "else"])
     assert story.launch().launched[0].reused
+
+
+def claimed(story: Story, name: str, holder: str, seconds: float) -> None:
+    mark = claim.claim(holder, story.clock.now() + timedelta(seconds=seconds))
+    story.forge.listed[name] = replace(story.forge.listed[name], claims=frozenset([mark]))
+
+
+@pytest.mark.parametrize(
+    ("flag", "holder", "seconds", "reused"),
+    [
+        ("--reuse-idle", "0123456789", 60, False),
+        ("--reuse-idle", "0123456789", -1, True),
+        ("--reuse-idle", RUN.key, 60, True),
+        ("--reuse-idle", claim.LEAVING, 60, False),
+        ("--reuse", "0123456789", 60, True),
+        ("--reuse", claim.LEAVING, 60, False),
+        ("--reuse", claim.LEAVING, -1, True),
+    ],
+    ids=["another's", "another's, and over", "this step's, repeated", "leaves", "shared", "leaves, though shared", "wanted to leave"],
+)
+def test_a_claim_keeps_others_away(flag: str, holder: str, seconds: float, reused: bool) -> None:
+    story = Story(flag)
+    story.forge.add("other", ["cml"])
+    claimed(story, "other", holder, seconds)
+    assert story.launch().launched[0].reused is reused
+
+
+def test_a_runner_that_goes_meanwhile_is_not_reused() -> None:
+    story = Story("--reuse")
+    story.forge.add("other", ["cml"])
+    story.forge.claim = lambda *_, **__: False  # type: ignore[method-assign]
+    assert not story.launch().launched[0].reused
+
+
+@pytest.mark.parametrize(
+    ("name", "reused"),
+    [("train", True), ("train-2", True), ("train-0a1b2c3d", True), ("train-0-x7k2p", True), ("train-gpu", False), ("trains", False), ("a-train", False)],
+)
+def test_reuse_by_the_part_of_a_name_that_was_asked_for(name: str, reused: bool) -> None:
+    story = Story("--reuse", "--name=train")
+    story.forge.add(name, ["something", "else"])
+    assert story.launch().launched[0].reused is reused
+
+
+def test_a_runner_of_a_single_job_is_another_launchs() -> None:
+    story = Story("--reuse")
+    story.forge.listed["other"] = replace(story.forge.add("other", ["cml"]), ephemeral=True)
+    assert not story.launch().launched[0].reused
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("flag", ["--reuse", "--reuse-idle"])
+def test_of_three_runners_the_missing_ones_are_launched(flag: str, together: bool) -> None:
+    story = Story(flag, "--count=3", "--name=train")
+    story.forge.together = together
+    story.forge.add("train-1", ["cml"])
+    story.forge.add("train-2", ["other"], online=False)
+    launched = story.launch().launched
+    assert [one.reused for one in launched] == [False, False, True]
+    assert len({one.runner_name for one in launched}) == 3
+    assert len(story.provider.alive) == 2
+    (hold,) = story.forge.listed["train-1"].claims
+    assert int(hold.rpartition("-")[2]) - story.clock.now().timestamp() > claim.HOLD_SECONDS, "it waits as long as the others take"
+
+
+def test_a_busy_runner_of_the_name_leaves_a_number_to_the_next() -> None:
+    story = Story("--reuse-idle", "--name=train")
+    story.forge.add("train", ["cml"], busy=True)
+    assert [one.runner_name for one in story.launch().launched] == ["train-1"]
+
+
+def test_the_label_is_that_of_the_launch_that_made_the_runner() -> None:
+    made = Story("--labels=cml,gpu")
+    launched = made.launch().launched[0]
+    assert (launched.label, launched.labels) == (RUN.derived_name, ("cml", "gpu"))
+    assert made.spec()["labels"] == ["cml", "gpu", RUN.derived_name]
+    for labels, label in ((["cml", "cml-0000000001", "x"], "cml-0000000001"), (["x", "cml"], "cml")):
+        story = Story("--reuse")
+        story.forge.add("other", labels)
+        reused = story.launch().launched[0]
+        assert reused.label == label
+        assert set(reused.labels) == set(labels) - {"cml-0000000001"}
+
+
+def test_a_single_runner_has_the_label_too() -> None:
+    story = Story("--single")
+    story.launch()
+    assert story.forge.listed[RUN.derived_name].labels >= {"cml", RUN.derived_name}
+
+
+@pytest.mark.parametrize("argv", [("--name=train",), ("--count=2",)], ids=["by its name", "one of several"])
+def test_outputs_tell_of_the_machine_that_is_reused(argv: tuple[str, ...]) -> None:
+    story = Story(*argv)
+    first = story.launch().launched
+    again = Story("--reuse", *argv)
+    again.forge, again.provider = story.forge, story.provider
+    reused = again.launch().launched
+    assert {one.runner_name: one.instance and (one.instance.id, one.instance.address) for one in reused} == {
+        one.runner_name: one.instance and (one.instance.id, "203.0.113.7") for one in first
+    }
+
+
+@pytest.mark.parametrize("method", ["find", "look"])
+def test_a_cloud_that_refuses_does_not_end_a_launch_that_needs_no_machine(method: str) -> None:
+    story = Story("--name=train")
+    story.launch()
+    again = Story("--reuse", "--name=train")
+    again.forge, again.provider = story.forge, story.provider
+    story.provider.trouble[method] = CredentialsError("expired")
+    assert [(one.reused, one.instance) for one in again.launch().launched] == [(True, None)]
+
+
+def test_a_dry_run_claims_nothing() -> None:
+    story = Story("--reuse-idle", "--dry-run")
+    story.forge.add("other", ["cml"])
+    assert story.launch().launched[0].reused
+    assert "claim" not in story.forge.calls
+    empty = Story("--reuse", "--dry-run")
+    assert empty.launch().ladder
+    assert "take_turn" not in empty.forge.calls
+
+
+# --- turns
+
+
+def held(story: Story, seconds: float = 300, holder: str = "0123456789") -> str:
+    """Another launch with these labels is under way."""
+    turn = claim.turn(story.request.labels)
+    assert story.forge.take_turn(turn, claim.claim(holder, story.clock.now() + timedelta(seconds=seconds)), story.clock)
+    story.forge.calls.clear()
+    return turn
+
+
+def test_a_launch_waits_for_the_runner_of_another() -> None:
+    story = Story("--reuse")
+    turn, ticks = held(story), story.clock.each
+
+    def world() -> None:
+        ticks()
+        if story.clock.at > 1030 and turn in story.forge.listed:
+            story.forge.add("theirs", ["cml"])
+            story.forge.end_turn(turn, "0123456789")
+
+    story.clock.each = world
+    assert [one.runner_name for one in story.launch().launched] == ["theirs"]
+    assert story.provider.alive == []
+    assert story.forge.calls.count("runners") <= 2 + len(story.clock.slept), "one list a look"
+    assert "take_turn" not in story.forge.calls
+
+
+@pytest.mark.parametrize("seconds", [30, -1], ids=["ends", "had ended"])
+def test_a_turn_that_was_left_behind_ends_by_itself(seconds: float) -> None:
+    story = Story("--reuse")
+    turn = held(story, seconds)
+    assert not story.launch().launched[0].reused
+    assert turn not in story.forge.listed
+
+
+def test_a_machine_has_all_of_its_start_timeout_after_the_wait() -> None:
+    story = Story("--reuse", "--start-timeout=60", boot=50)
+    held(story, 40)
+    assert not story.launch().launched[0].reused
+
+
+def test_nobody_waits_for_ever() -> None:
+    story = Story("--reuse", "--start-timeout=60")
+    turn = held(story, 10_000)
+    with pytest.raises(TimedOut, match="another launch with these labels"):
+        story.launch()
+    assert turn in story.forge.listed, "it is another's"
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("no"), RuntimeError("a bug"), KeyboardInterrupt()])
+def test_a_launch_that_fails_gives_its_turn_back(error: BaseException) -> None:
+    story = Story("--reuse")
+    story.provider.trouble["create"] = error
+    with pytest.raises(type(error)):
+        story.launch()
+    assert story.forge.listed == {}
+
+
+def test_a_turn_that_cannot_be_given_back_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    story = Story("--reuse")
+    story.forge.trouble["end_turn"] = ForgeError("502.")
+    assert story.launch().launched
+    assert "may wait for this one" in caplog.text
+
+
+def test_other_labels_are_another_turn() -> None:
+    assert claim.turn(["a", "b"]) == claim.turn(["b", "a"]) != claim.turn(["a"])
 
 
 def test_reuse_asks_for_no_registration_token_before_it_knows() -> None:

@@ -74,7 +74,9 @@ class Interrupted(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Refused(Event):
-    """The forge kept the runner: it has a job."""
+    """The forge kept the runner: it has a job. `claimed`: it may leave, but a launch counts on it."""
+
+    claimed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,6 +22,8 @@ class Member:
 
     credentials = "Authorization", "Bearer %s"
     command: Tuple[str, ...] = ()
+    claimed = False
+    """Found when it wanted to retire."""
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
@@ -45,8 +49,18 @@ class Member:
         return code, False
 
     def retire(self, child: Optional[Child]) -> bool:
-        """No more jobs for an idle runner. False: it has just been given one."""
-        return True
+        """No more jobs for an idle runner. False: it has just been given one, or a launch counts on it. Without `child`: the runner is busy and
+        leaves all the same; only launches are told."""
+        raise NotImplementedError
+
+    def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
+        """Whether the answer to this call holds a launch's claim that is still good (`runner_action/claim.py`). Without an answer: no."""
+        try:
+            claims = re.findall(r"cml-claim-\w{10}-(\d+)", self.ask(method, path, body)[1] if self._spec.api_token else "")
+        except Exception:
+            claims = []
+        self.claimed = any(int(until) > time.time() for until in claims)
+        return self.claimed
 
     def leave(self, timeout: float = 10) -> str:
         """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises."""

@@ -13,7 +13,7 @@ from . import restart as policy
 from .events import Event, JobFinished, JobStarted, Online, Settled
 from .forge import Member
 from .lifecycle import GONE, REFUSED, RUN_LIMIT, Leaving
-from .process import run_to_end
+from .process import Child, run_to_end
 from .spec import AgentSpec
 
 HOOK = """#!/bin/sh
@@ -27,6 +27,8 @@ esac"""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = ("The runner no longer exists on the server", "registration has been deleted from the server")
 """Lines of actions/runner: it has a session, its job is over, it is not known any more (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
+LEAVING = 120
+"""Seconds within which a runner has left, or stays."""
 CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
 """Words of run-helper.sh, which keeps the listener's exit code to itself."""
 
@@ -111,6 +113,11 @@ class Forge(Member):
         return code if told is None else told, self._removed
 
     # --- leaving
+
+    def retire(self, child: Optional[Child]) -> bool:
+        """With a mark, so that no launch counts on it from now on: the answer has all labels."""
+        path = self._path("runners/%d/labels", self._spec.runner_id or self._agent_id() or 0)
+        return not self.is_claimed("POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]})
 
     def leave(self, timeout: float = 10) -> str:
         """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises.

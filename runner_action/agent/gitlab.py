@@ -104,8 +104,13 @@ class Forge(Member):
 
     def retire(self, child: Optional[Child]) -> bool:
         """SIGQUIT: it ends after the job it may just have been given. It may also sit in a long poll, which is no job."""
-        if child is None or child.quit(QUIT_SECONDS):
-            return True
+        path = "/runners/%s" % self._spec.runner_id
+        if child is None:
+            return not self.is_claimed("PUT", path, {"paused": True})
+        if child.quit(QUIT_SECONDS):
+            # Asked last, so that next to no time lies between answer and end; if claimed, gitlab-runner is started anew.
+            self._retired = self.is_claimed("GET", path)
+            return not self._retired
         text = (self._folder.parent / "runner.log").read_text("utf-8", "replace")
         self._retired = text.count(RECEIVED) > text.count('"job-status"')
         return not self._retired

@@ -43,6 +43,8 @@ class Leave:
     def with_restart(self, reason: Reason, job: Tuple[str, int, Optional[int]], child: Optional[Child], plan: Leaving) -> None:
         began, (repository, number, attempt) = time.monotonic(), job
         self.say("interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt)
+        # From now on no launch counts on it.
+        threading.Thread(target=self.forge.retire, args=(None,), daemon=True).start()
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
             limit = self.spec.restart_limit

@@ -17,7 +17,7 @@
     START_FAILED   it cannot become a runner                               no             no          45       6
     NEVER_ONLINE   not online within start-timeout                         no             no          45       6
 
-`may refuse`: the forge may say that a job has just been given to the runner, and the machine goes on. `seconds`: within which
+`may refuse`: the forge may say that a job has just been given to the runner, or a launch that it counts on it, and the machine goes on. `seconds`: within which
 it leaves; a notice that says otherwise overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
 """
 
@@ -172,7 +172,8 @@ def _while_leaving(state: State, event: Event) -> State:
         return dataclasses.replace(state, urgent=True)
     if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
         # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
-        return dataclasses.replace(_phase(state, Phase.IDLE, event.at), refused=event.at if state.refused is None else state.refused)
+        refused = None if event.claimed else event.at if state.refused is None else state.refused
+        return dataclasses.replace(_phase(state, Phase.IDLE, event.at), refused=refused)
     return state
 
 

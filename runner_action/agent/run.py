@@ -216,8 +216,8 @@ class Agent:
             # First while it still runs: an idle runner must not be given a job while it stops.
             outcome = self.forge.leave() if self._child is None or state.job or self.forge.retire(self._child) else lifecycle.REFUSED
             if outcome == lifecycle.REFUSED and reason.may_refuse:
-                self.say("staying", why="the forge says that it has a job")
-                self._advance(events.Refused(self.now()))
+                self.say("staying", why="a launch counts on it" if self.forge.claimed else "the forge says that it has a job")
+                self._advance(events.Refused(self.now(), self.forge.claimed))
                 return False
             self._leave.quietly(self._child, plan, outcome)
         try:

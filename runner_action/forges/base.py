@@ -12,6 +12,7 @@ from typing import Protocol
 
 from runner_action.agent.restart import Run
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Runner, Secret
+from runner_action.waiting import Clock
 
 
 class Forge(Protocol):
@@ -57,6 +58,20 @@ class Forge(Protocol):
 
     def deregister(self, name: str, runner_id: int | None = None) -> bool:
         """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy."""
+        ...
+
+    def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
+        """Marks that a launch counts on this runner (`claim.claim`). False: it is leaving or gone, or, unless it may be `shared`, another
+        launch was first; never True for two that do not share it."""
+        ...
+
+    def take_turn(self, turn: str, mark: str, clock: Clock) -> bool:
+        """Whether this launch alone may go ahead, until `end_turn` or its claim's moment. Asked if the list shows no other's; what is left of one
+        that is over is removed. On the list it is a runner whose name begins with the turn's."""
+        ...
+
+    def end_turn(self, turn: str, holder: str) -> None:
+        """Of that holder. Absent is success."""
         ...
 
 

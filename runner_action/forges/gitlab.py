@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,9 @@ import gitlab
 import requests
 from gitlab.exceptions import GitlabError
 
+from runner_action.claim import claims_in
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
+from runner_action.forges.gitlab_claims import NOTE, Claims, NotThere
 from runner_action.forges.trust import bundle
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
@@ -43,7 +45,7 @@ HINT = (
 )
 
 
-class GitLab:
+class GitLab(Claims):
     """One project or group."""
 
     together = False
@@ -111,6 +113,10 @@ class GitLab:
         with translated(f"POST {path}"):
             return self._client.http_post(path, post_data=dict(body), retry_transient_errors=False)
 
+    def _put(self, path: str, body: Mapping[str, Any]) -> Any:
+        with translated(f"PUT {path}"):
+            return self._client.http_put(path, post_data=dict(body), max_retries=TRIES)
+
     # --- runners
 
     @cached_property
@@ -134,15 +140,22 @@ class GitLab:
                 checking.result()  # which scope is missing says more than that something is
                 raise
             checking.result()
-            details = (
-                list(side_by_side.map(partial(self._details, offline=offline), listed)) if labels else [(frozenset[str](), _is_busy(one)) for one in listed]
-            )
+            asking = partial(self._details, offline=offline)
+            details = list(side_by_side.map(asking, listed)) if labels else [(frozenset[str](), frozenset[str](), _is_busy(one)) for one in listed]
         self._known = {}
         for one in listed:
             self._known.setdefault(one["description"], []).append(one["id"])
         return [
-            Runner(id=one["id"], name=one["description"] or "", labels=tags, online=_is_online(one), busy=busy, contacted=one.get("status") != NEVER)
-            for one, (tags, busy) in zip(listed, details, strict=True)
+            Runner(
+                id=one["id"],
+                name=one["description"] or "",
+                labels=tags,
+                online=_is_online(one),
+                busy=busy,
+                contacted=one.get("status") != NEVER,
+                claims=claims.union(claims_in(one["description"] or "")),
+            )
+            for one, (tags, claims, busy) in zip(listed, details, strict=True)
         ]
 
     def _listed(self) -> list[dict[str, Any]]:
@@ -150,23 +163,28 @@ class GitLab:
         with translated("listing runners"):
             return [dict(one) for one in self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}, max_retries=TRIES)]
 
-    def _details(self, one: Mapping[str, Any], *, offline: bool) -> tuple[frozenset[str], bool]:
-        """Tags, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
-        if (not _is_online(one) or one["paused"]) and not offline:
-            return frozenset(), False
+    def _details(self, one: Mapping[str, Any], *, offline: bool) -> tuple[frozenset[str], frozenset[str], bool]:
+        """Tags and claims, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
+        if not _is_online(one) and not offline:
+            return frozenset(), frozenset(), False
         try:
             busy = _is_busy(one) if EXECUTION in one else self._has_job(one["id"])
-            return frozenset(self._get(f"/runners/{one['id']}")["tag_list"]), busy
+            told = self._get(f"/runners/{one['id']}")
+            return frozenset(told["tag_list"]), frozenset(claims_in(told[NOTE] or "")), busy
         except ForgeError as error:  # one of the instance's, which are not ours to look at
             log.debug("%s", error)
-            return frozenset(), False
+            return frozenset(), frozenset(), False
 
     def _has_job(self, number: int) -> bool:
         return bool(self._get(f"/runners/{number}/jobs", status="running", per_page=1))
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        """One question for each runner, by the id that it has since it was made."""
-        return [name for name, made in registrations.items() if _is_online(self._get(f"/runners/{made.runner_id}"))]
+        """One question for each runner, by the id that it has since it was made. One that is gone has left by itself."""
+        found = []
+        for name, made in registrations.items():
+            with suppress(NotThere):
+                found += [name] if _is_online(self._get(f"/runners/{made.runner_id}")) else []
+        return found
 
     def registration_token(self) -> None:
         """Each runner is made by itself."""
@@ -175,7 +193,7 @@ class GitLab:
         """Each runner leaves with the token it joined with."""
 
     def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
-        kind, number, told = self._place
+        kind, _, _ = self._place
         if self._known is None:
             self.runners(labels=False)
         for left_behind in (self._known or {}).pop(name, ()):
@@ -183,16 +201,19 @@ class GitLab:
         common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
         if longest:
             common["maximum_timeout"] = max(longest, SHORTEST_JOB)
-        if self._version >= NEW_RUNNERS:
-            whose = {"runner_type": "project_type", "project_id": number} if kind == "projects" else {"runner_type": "group_type", "group_id": number}
-            made = self._post("/user/runners", {**common, **whose})
-        else:
-            if not told.get("runners_token"):
-                raise AuthError("The token may not read the project's registration token, which this old GitLab needs.", HINT)
-            made = self._post("/runners", {**common, "token": told["runners_token"]})
+        made = self._make(common)
         if self._known is not None:
             self._known[name] = [made["id"]]
         return Registration(runner_token=Secret(made["token"]), runner_id=made["id"])
+
+    def _make(self, body: Mapping[str, Any]) -> Any:
+        kind, number, told = self._place
+        if self._version >= NEW_RUNNERS:
+            whose = {"runner_type": "project_type", "project_id": number} if kind == "projects" else {"runner_type": "group_type", "group_id": number}
+            return self._post("/user/runners", {**body, **whose})
+        if not told.get("runners_token"):
+            raise AuthError("The token may not read the project's registration token, which this old GitLab needs.", HINT)
+        return self._post("/runners", {**body, "token": told["runners_token"]})
 
     @cached_property
     def _version(self) -> tuple[int, ...]:
@@ -203,16 +224,21 @@ class GitLab:
         """Also several of one name, which GitLab allows."""
         there = False
         for one in [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]:
-            try:
+            with suppress(NotThere):
                 # GitLab would delete it, and its job would fail without a reason.
                 if self._has_job(one):
                     raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
-                with translated("deleting a runner"):
-                    self._client.http_delete(f"/runners/{one}", max_retries=TRIES)
-                there = True
-            except NotThere:
-                continue
+                there = self._remove(one) or there
         return there
+
+    def _remove(self, number: int) -> bool:
+        """Whether it was there."""
+        try:
+            with translated("deleting a runner"):
+                self._client.http_delete(f"/runners/{number}", max_retries=TRIES)
+        except NotThere:
+            return False
+        return True
 
     # --- the rest of a launch
 
@@ -233,15 +259,11 @@ class GitLab:
 
 
 def _is_online(one: Mapping[str, Any]) -> bool:
-    return bool(one.get("online")) or one.get("status") == "online"
+    return (bool(one.get("online")) or one.get("status") == "online") and not one.get("paused")
 
 
 def _is_busy(one: Mapping[str, Any]) -> bool:
     return one.get(EXECUTION) == "active"
-
-
-class NotThere(ForgeError):
-    """404: what was asked for does not exist, or the token may not see it."""
 
 
 @contextmanager

@@ -68,6 +68,8 @@ class FakeGitHub(Served):
             ("POST", "/generate-jitconfig", self._jit),
             ("GET", "/<int:runner_id>", self._one),
             ("DELETE", "/<int:runner_id>", self._delete),
+            ("POST", "/<int:runner_id>/labels", self._add_labels),
+            ("DELETE", "/<int:runner_id>/labels/<label>", self._remove_label),
         ]
         for root in ("repos/<owner>/<name>", "orgs/<owner>", "enterprises/<owner>"):
             for method, path, view in public:
@@ -92,7 +94,7 @@ class FakeGitHub(Served):
 
         def guarded(**given: Any) -> Any:
             token = request.headers.get("Authorization", "").partition(" ")[2]
-            kind = "admin" if self.github_app.knows(token) else self.tokens.get(token)
+            kind = "app" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
                 return _refused(401, "Bad credentials")
             # A path that belongs to nobody, such as that of actions/runner itself, is open to all.
@@ -127,6 +129,8 @@ class FakeGitHub(Served):
     def _refusal(self, kind: str) -> Any:
         if kind == "readonly" and request.method != "GET":
             return _refused(403, "Resource not accessible by personal access token", {"X-Accepted-GitHub-Permissions": "administration=write"})
+        if kind == "app" and (lacking := self.github_app.lacking()):
+            return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": lacking})
         if kind == "job":
             return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": "administration=read"})
         needed, given = SCOPES[self._root.partition("/")[0]], kind.removeprefix("scopes:")
@@ -182,6 +186,20 @@ class FakeGitHub(Served):
         except Refusal as refusal:
             return _refused(422, str(refusal))
         return ("", 204) if gone else _refused(404, "Not Found")
+
+    def _add_labels(self, runner_id: int) -> Any:
+        seat = self.forge.by_id(runner_id)
+        if seat is None:
+            return _refused(404, "Not Found")
+        self.forge.relabel(seat, add=request.get_json()["labels"])
+        return _labels(seat)
+
+    def _remove_label(self, runner_id: int, label: str) -> Any:
+        seat = self.forge.by_id(runner_id)
+        if seat is None or label not in seat.labels:
+            return _refused(404, "Not Found")
+        self.forge.relabel(seat, remove=label)
+        return _labels(seat)
 
     def _release(self, tag: str) -> Any:
         """The project's releases, as far as a launch reads them."""
@@ -250,9 +268,14 @@ class FakeGitHub(Served):
         return {}
 
 
+def _labels(seat: Seat) -> dict[str, Any]:
+    """Its labels in GitHub's words."""
+    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
+    return {"total_count": len(labels), "labels": labels}
+
+
 def _shown(seat: Seat) -> dict[str, Any]:
     """A runner in GitHub's words."""
-    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
     status = "online" if seat.online else "offline"
     return {
         "id": seat.id,
@@ -262,7 +285,7 @@ def _shown(seat: Seat) -> dict[str, Any]:
         "busy": seat.job is not None,
         "ephemeral": seat.ephemeral,
         "runner_group_id": seat.group,
-        "labels": labels,
+        "labels": _labels(seat)["labels"],
     }
 
 

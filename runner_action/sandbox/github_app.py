@@ -42,6 +42,13 @@ class FakeApp:
     def knows(self, token: str) -> bool:
         return self.tokens.get(token, 0.0) > time.time()
 
+    def lacking(self) -> str:
+        """The permission that a request needs and the installation has not; empty if it has."""
+        path, level = request.path, "organization_self_hosted_runners" if "/orgs/" in request.path else "administration"
+        word = "actions" if "/actions/runs/" in path or "/actions/jobs/" in path else "checks" if "/check-runs/" in path else level
+        enough = ("read", "write") if request.method == "GET" else ("write",)
+        return "" if self.permissions.get(word) in enough else f"{word}={enough[0]}"
+
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
             *(("GET", f"{root}/installation", self._installation) for root in ROOTS),

@@ -66,6 +66,7 @@ class FakeGitLab(Served):
             *(("GET", f"/{kind}/<path:place>/runners", self._list, READ_RUNNERS) for kind in ("projects", "groups")),
             ("POST", "/user/runners", self._create, ("api", "create_runner")),
             ("GET", "/runners/<int:number>", self._one, READ_RUNNERS),
+            ("PUT", "/runners/<int:number>", self._change, ("api", "manage_runner")),
             ("GET", "/runners/<int:number>/jobs", self._running, READ_RUNNERS),
             ("DELETE", "/runners/<int:number>", self._delete, ("api", "manage_runner")),
             *self.jobs.for_users(),
@@ -158,7 +159,14 @@ class FakeGitLab(Served):
             return {"message": "404 Runner Not Found"}, 404
         if number in self.shared:
             return {"message": "403 Forbidden - No access granted"}, 403
-        return {**self._shown(seat), "tag_list": sorted(seat.labels), "run_untagged": seat.untagged, "maximum_timeout": self.longest.get(number)}
+        more = {"tag_list": sorted(seat.labels), "run_untagged": seat.untagged, "maintenance_note": seat.note or None}
+        return {**self._shown(seat), **more, "maximum_timeout": self.longest.get(number)}
+
+    def _change(self, number: int) -> Any:
+        seat, asked = self.forge.by_id(number), request.get_json()
+        if seat and number not in self.shared:
+            seat.note, seat.paused = asked.get("maintenance_note", seat.note), asked.get("paused", seat.paused)
+        return self._one(number)
 
     def _running(self, number: int) -> Any:
         seat = self.forge.by_id(number)
@@ -200,8 +208,8 @@ class FakeGitLab(Served):
             "id": seat.id,
             "description": seat.name,
             "ip_address": "127.0.0.1",
-            "active": True,
-            "paused": False,
+            "active": not seat.paused,
+            "paused": seat.paused,
             "is_shared": seat.id in self.shared,
             "runner_type": kind,
             "name": "gitlab-runner" if seat.online else None,

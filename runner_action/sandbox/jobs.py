@@ -44,15 +44,8 @@ class Job:
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        return {
-            "id": self.id,
-            "name": self.name,
-            "run_id": self.run_id,
-            "attempt": self.attempt,
-            "seconds": self.seconds,
-            "command": self.command,
-            "repository": repository,
-        }
+        told = {name: getattr(self, name) for name in ("id", "name", "run_id", "attempt", "seconds", "command")}
+        return {**told, "repository": repository}
 
 
 @dataclass
@@ -100,9 +93,11 @@ class Seat:
     """Has ever been online."""
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
+    note: str = ""
+    paused: bool = False
 
     def takes(self, job: Job) -> bool:
-        return job.labels <= set(self.labels) and (bool(job.labels) or self.untagged)
+        return not self.paused and job.labels <= set(self.labels) and (bool(job.labels) or self.untagged)
 
 
 class Forge:
@@ -191,6 +186,11 @@ class Forge:
             self.ever.append(name)
             self._changed.notify_all()
         return seat
+
+    def relabel(self, seat: Seat, add: Sequence[str] = (), remove: str = "") -> None:
+        with self._changed:
+            seat.labels = tuple(dict.fromkeys([*(label for label in seat.labels if label != remove), *add]))
+            self._changed.notify_all()
 
     def remove(self, runner_id: int, *, force: bool = False) -> bool:
         """Returns whether it was there. A runner with a job stays, or its job fails with `force`."""

@@ -91,7 +91,7 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(capsys: py
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["permissions"], "permissions aws` or `cml-runner permissions azure` or `cml-runner permissions gcp"),
+        (["permissions"], "permissions wants one of the words `aws`, `azure`, `gcp`, `kubernetes`"),
         (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants"),
     ],
 )

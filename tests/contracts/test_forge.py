@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import pytest
 
+from runner_action import claim
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub
 from runner_action.forges.gitlab import GitLab
 from runner_action.forges.levels import root_of
-from runner_action.model import Repository, Secret
+from runner_action.model import Repository, Runner, Secret
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.standin import VERSION
+from runner_action.waiting import SystemClock
 from tests.contracts.openapi import Contract, description, gitlab_judge
-from tests.fakes import FakeForge
+from tests.fakes import FakeClock, FakeForge
 
 TOKENS = {"canary-admin": "admin", "canary-readonly": "readonly"}
 
@@ -151,6 +155,106 @@ def test_the_runner_program_comes_with_its_checksum(side: Side) -> None:
     found = {architecture: side.forge.download(architecture, "latest") for architecture in ("x64", "arm64")}
     assert found["x64"].url != found["arm64"].url
     assert {len(download.sha256) for download in found.values()} == {64}
+
+
+# --- claims and turns
+
+HERE = FakeClock().now()
+MINE, OTHERS = (claim.claim(holder, HERE + timedelta(seconds=1300)) for holder in ("0123456789", "abcdef0123"))
+OVER, LEAVES = claim.claim("fedcba9876", HERE), claim.claim(claim.LEAVING, HERE + timedelta(seconds=1300))
+
+
+def only(side: Side) -> Runner:
+    (runner,) = side.forge.runners()
+    return runner
+
+
+def claims(side: Side, mark: str, clock: FakeClock, *, shared: bool = False) -> bool:
+    return side.forge.claim(only(side), mark, clock, shared=shared)
+
+
+def test_a_claim_is_seen_by_all_and_is_no_label(side: Side) -> None:
+    side.add("one", ["cml"])
+    assert claims(side, MINE, FakeClock())
+    assert only(side).claims == {MINE}
+    assert "cml" in only(side).labels
+    assert not any(label.startswith(claim.PREFIX) for label in only(side).labels)
+
+
+def test_a_runner_is_claimed_by_one_launch_and_a_shared_one_by_many(side: Side) -> None:
+    side.add("one", ["cml"])
+    clock = FakeClock()
+    assert claims(side, MINE, clock)
+    assert claims(side, MINE, clock), "a step that is repeated"
+    assert not claims(side, OTHERS, clock)
+    assert MINE in only(side).claims
+    assert OTHERS not in only(side).claims
+    assert claims(side, OTHERS, clock, shared=True)
+
+
+def test_a_claim_that_is_over_is_none(side: Side) -> None:
+    side.add("one", ["cml"])
+    assert claims(side, OVER, FakeClock(1000.0 - 60))
+    assert claims(side, MINE, FakeClock())
+    assert MINE in only(side).claims
+
+
+def test_a_runner_that_leaves_or_is_gone_cannot_be_claimed(side: Side) -> None:
+    side.add("one", ["cml"])
+    there = only(side)
+    assert claims(side, LEAVES, FakeClock())
+    assert not claims(side, MINE, FakeClock(), shared=True)
+    assert not claims(side, MINE, FakeClock())
+    side.forge.deregister("one")
+    assert not side.forge.claim(there, MINE, FakeClock(), shared=True)
+
+
+def test_many_at_once_and_one_has_it(side: Side) -> None:
+    side.add("one", ["cml"])
+    clock, runner = SystemClock(), only(side)
+    marks = [claim.claim(f"{number:010}", clock.now() + timedelta(seconds=300)) for number in range(8)]
+    with ThreadPoolExecutor(len(marks)) as side_by_side:
+        won = list(side_by_side.map(lambda mark: side.forge.claim(runner, mark, clock, shared=False), marks))
+    assert won.count(True) <= 1
+    # GitHub's answer is what the first has added, so that there always is a first.
+    assert won.count(True) == 1 or isinstance(side.server, FakeGitLab)
+
+
+def test_a_turn_is_one_launchs(side: Side) -> None:
+    turn, clock = claim.turn(["cml"]), FakeClock()
+    assert side.forge.take_turn(turn, MINE, clock)
+    assert side.forge.take_turn(turn, MINE, clock), "its answer was lost, or the step is repeated"
+    assert not side.forge.take_turn(turn, OTHERS, clock)
+    assert side.forge.take_turn(claim.turn(["other"]), OTHERS, clock)
+    held = [runner for runner in side.forge.runners() if runner.name.split(" ")[0] == turn]
+    assert {mark for runner in held for mark in runner.claims} == {MINE}
+    assert not any(runner.online for runner in held)
+    side.forge.end_turn(turn, claim.holder_of(OTHERS))
+    assert not side.forge.take_turn(turn, OTHERS, clock), "nobody ends another's"
+    side.forge.end_turn(turn, claim.holder_of(MINE))
+    side.forge.end_turn(turn, claim.holder_of(MINE))
+    assert side.forge.take_turn(turn, OTHERS, clock)
+
+
+def test_a_turn_that_is_over_is_removed_by_who_wants_it(side: Side) -> None:
+    turn, clock = claim.turn(["cml"]), FakeClock()
+    assert side.forge.take_turn(turn, OVER, FakeClock(1000.0 - 60))
+    assert side.forge.take_turn(turn, MINE, clock) or side.forge.take_turn(turn, MINE, clock)
+    assert {mark for runner in side.forge.runners() for mark in runner.claims} == {MINE}
+
+
+def test_many_want_the_turn_at_once(side: Side) -> None:
+    turn, marks = claim.turn(["cml"]), [claim.claim(f"{number:010}", HERE + timedelta(seconds=2000)) for number in range(8)]
+    with ThreadPoolExecutor(len(marks)) as side_by_side:
+        won = list(side_by_side.map(lambda mark: side.forge.take_turn(turn, mark, FakeClock()), marks))
+    assert won.count(True) == 1
+    assert len(side.forge.runners()) == 1, "the others took theirs back"
+
+
+def test_a_github_without_just_in_time_runners_lets_everybody_go_ahead(server: FakeGitHub, caplog: pytest.LogCaptureFixture) -> None:
+    server.fail("POST", "generate-jitconfig$", 404, body={"message": "Not Found"})
+    assert github(server).take_turn("cml-turn-1", MINE, FakeClock())
+    assert "may launch too" in caplog.text
 
 
 # --- GitHub alone: what it refuses, in the user's words

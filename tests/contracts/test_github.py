@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from runner_action.agent.github import Forge as AgentForge
 from runner_action.agent.lifecycle import GONE
@@ -21,6 +22,7 @@ from runner_action.forges.levels import Level
 from runner_action.forges.permissions import SCOPES, scopes
 from runner_action.model import App, CiJob, Registration, Repository, Secret
 from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeClock, agent_spec
@@ -78,6 +80,19 @@ def test_what_does_not_pass_is_told(server: FakeGitHub, clock: FakeClock) -> Non
     assert statuses(server).count(503) == 5
 
 
+@pytest.mark.parametrize(("status", "headers"), [(301, {"Location": "https://elsewhere.test/api/v3/repos"}), (200, {})])
+def test_something_else_stands_there(status: int, headers: dict[str, str], clock: FakeClock) -> None:
+    """A server that wants TLS, a portal that wants a password."""
+    app = Flask("portal")
+    app.add_url_rule("/<path:path>", view_func=lambda path: ("<html>", status, headers))
+    portal = Served(app, "/api/v3")
+    with pytest.raises(ForgeError) as caught:
+        GitHub(Repository(url=f"{portal.url}/octo/train"), Secret("canary-admin"), patience=Patience(clock)).runners()
+    assert "elsewhere" in str(caught.value) if headers else "JSONDecodeError" in str(caught.value)
+    assert "`repo`" in caught.value.hint
+    portal.close()
+
+
 def test_a_lost_answer_registers_nobody_twice(server: FakeGitHub, clock: FakeClock) -> None:
     server.fail("POST", "generate-jitconfig$", 502, late=True)
     made = at(server, patience=Patience(clock)).register_one("cml-1", ["cml"], "x64")
@@ -109,6 +124,13 @@ def test_a_limit_is_waited_for_as_long_as_github_asks(
         assert at(server, patience=Patience(clock, until=clock.at + 600)).runners() == []
     assert clock.slept == [waited]
     assert f"waiting for {waited} s" in caplog.text
+
+
+def test_the_hourly_limit_is_waited_for_if_its_end_is_near(server: FakeGitHub, clock: FakeClock) -> None:
+    server.fail("GET", "runners$", 403, body=PRIMARY, X_RateLimit_Reset=str(int(time.time()) + 20))
+    assert at(server, patience=Patience(clock, until=clock.at + 600)).runners() == []
+    (waited,) = clock.slept
+    assert 10 < waited < 23
 
 
 @pytest.mark.parametrize(
@@ -244,11 +266,14 @@ def test_an_apps_token_is_renewed_in_time(server: FakeGitHub) -> None:
 def test_an_app_that_may_not(server: FakeGitHub) -> None:
     app = server.github_app
     app.permissions = {"administration": "read"}
-    with pytest.raises(AuthError, match="lacks repository permission Administration: write") as caught:
-        by_app(server).runners()
+    weak = by_app(server)
+    assert weak.runners() == []
+    with pytest.raises(AuthError, match="The App lacks the permission administration=write") as caught:
+        weak.registration_token()
     assert app.key.splitlines()[1] not in f"{caught.value}{caught.value!r}{caught.value.hint}"
-    with pytest.raises(AuthError, match="lacks organisation permission Self-hosted runners: write"):
+    with pytest.raises(AuthError, match="The App lacks the permission organization_self_hosted_runners=read") as caught:
         by_app(server, "octo").runners()
+    assert "organisation permission Self-hosted runners: write (fine-grained or App)" in caught.value.hint
     app.suspended = True
     with pytest.raises(AuthError, match="suspended"):
         by_app(server).runners()

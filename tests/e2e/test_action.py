@@ -59,16 +59,16 @@ def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
 
 
 def test_a_dependent_job_knows_the_machine(act: Act) -> None:
-    outputs = {"ip": "${{ steps.launch.outputs.instance-ip }}", "name": "${{ steps.launch.outputs.runner-name }}"}
+    outputs = {"ip": "${{ steps.launch.outputs.instance-ip }}", "name": "${{ steps.launch.outputs.runner-name }}", "label": "${{ steps.launch.outputs.label }}"}
     launch = {"runs-on": "ubuntu-latest", "outputs": outputs, "steps": [CHECKOUT, LAUNCH]}
-    say = {"run": 'echo "at=${{ needs.launch.outputs.ip }} on=${{ needs.launch.outputs.name }}"'}
+    say = {"run": 'echo "at=${{ needs.launch.outputs.ip }} on=${{ needs.launch.outputs.name }} by=${{ needs.launch.outputs.label }}"'}
     with World(timer_factor=0.02) as world:
         process = act(world, {"launch": launch, "train": {"needs": "launch", "runs-on": "ubuntu-latest", "steps": [say]}})
         told, _ = process.communicate(timeout=180)
         assert process.returncode == 0, told
         (name,) = world.forge.ever
         line = next(line for line in told.splitlines() if "| at=" in line)
-        assert f"on={name}" in line
+        assert f"on={name} by={name}" in line
         assert "at= " not in line
         assert f"| `{name}` | cml,gpu |" in told, "the summary"
         assert "::notice title=cml-runner::Runner online" in told

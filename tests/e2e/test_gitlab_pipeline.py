@@ -73,7 +73,7 @@ def test_the_component_launches_and_the_dependent_job_knows_the_machine(world: W
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     (seat,) = world.forge.seats()
-    assert set(seat.labels) == {"cml", "gpu"}
+    assert set(seat.labels) == {"cml", "gpu", seat.name}
     (instance,) = world.machines.living
     line = next(line for line in told.splitlines() if "on=" in line and "echo" not in line)
     assert f"on={seat.name} " in line

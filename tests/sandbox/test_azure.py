@@ -65,7 +65,7 @@ def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch)
     assert world.azure
     assert world.azure.entra.logins == 0, "nobody had a secret"
     assert set(world.github.id_tokens.values()) == {"api://AzureADTokenExchange"}
-    world.forge.queue_job([given["INPUT_LABELS"]], 0.1)
+    world.forge.queue_job([launcher.outputs["label"]], 0.1)
     gone(world)
     told = "".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::"))
     (number,) = world.machines.living

@@ -32,7 +32,7 @@ def after(launch: Launch, job: Launcher, *argv: str, status: str = "canceled", f
     return done
 
 
-@pytest.mark.parametrize("argv", [["--count=2"], ["--single"]], ids=["two", "single"])
+@pytest.mark.parametrize("argv", [["--count=2"], ["--single"], ["--reuse"]], ids=["two", "single", "its turn"])
 def test_a_launcher_that_was_killed_while_it_waited(argv: list[str], world: World, launch: Launch) -> None:
     launcher = launch(*argv)
     until(lambda: len(world.ec2.alive()) == (2 if "--count=2" in argv else 1), "the instances")

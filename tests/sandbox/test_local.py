@@ -211,7 +211,7 @@ def test_an_app_registers_this_machine(world: World, start: Start, tmp_path: Pat
     key = world.github.github_app.key
     local = start("--idle-timeout=never", REPO_TOKEN="", **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key})
     local.online()
-    job = world.forge.queue_job(["local"])
+    job = world.forge.queue_job(["local"], 0.2, f"env > {tmp_path}/seen")
     world.forge.wait(lambda: job.status == "completed", "the job")
     assert job.conclusion == "success"
     local.process.send_signal(signal.SIGINT)

@@ -13,8 +13,8 @@ import pytest
 from moto.backends import get_backend
 
 from runner_action import cli
-from runner_action.marks import Mark
-from runner_action.model import MOMENT, ProviderName, Repository, Runner, moment
+from runner_action.marks import MOMENT, Mark
+from runner_action.model import ProviderName, Repository, Runner, moment
 from runner_action.sandbox.ec2 import ACCOUNT
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock

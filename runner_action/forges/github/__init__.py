@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Run
+from runner_action.claim import CLAIM
 from runner_action.errors import ForgeError, InputError
 from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.forges.github.asking import PAGE, Asking, Patience
+from runner_action.forges.github.claims import Claims
 from runner_action.forges.levels import api_url_of, in_the_cloud, root_of
 from runner_action.model import App, CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
@@ -41,7 +43,7 @@ class Joining:
     default_labels: bool = True
 
 
-class GitHub:
+class GitHub(Claims):
     """The runners of one repository, organisation or enterprise."""
 
     together = True
@@ -69,16 +71,7 @@ class GitHub:
         listed = self._asking.pages(self._path, "runners")
         self._listed = len(listed)
         _ = self._group
-        return [
-            Runner(
-                id=one["id"],
-                name=one["name"],
-                labels=frozenset(str(label["name"]) for label in one["labels"]),
-                online=one["status"] == "online",
-                busy=one["busy"],
-            )
-            for one in listed
-        ]
+        return [_runner(one) for one in listed]
 
     @cached_property
     def _group(self) -> int:
@@ -203,6 +196,13 @@ class GitHub:
         except ForgeError as error:
             return str(error)
         return None
+
+
+def _runner(one: Mapping[str, Any]) -> Runner:
+    labels = {str(label["name"]) for label in one["labels"]}
+    claims = frozenset(filter(CLAIM.fullmatch, labels))
+    online, ephemeral = one["status"] == "online", bool(one.get("ephemeral"))
+    return Runner(id=one["id"], name=one["name"], labels=frozenset(labels - claims), online=online, busy=one["busy"], claims=claims, ephemeral=ephemeral)
 
 
 def again(ask: Callable[[], Any], make_room: Callable[[], object]) -> Any:

@@ -12,8 +12,6 @@ from typing import Any
 from github import Auth, GithubException, GithubIntegration
 
 from runner_action.errors import AuthError
-from runner_action.forges.levels import Level
-from runner_action.forges.permissions import RUNNERS
 from runner_action.model import App
 
 
@@ -49,7 +47,4 @@ class Installation(Auth.Auth):
             raise
         if found.get("suspended_at"):
             raise AuthError(f"The installation of App {self._app.id} is suspended.", f"See {found['html_url']}.")
-        word, page = RUNNERS[Level.ORGANISATION if self._root.startswith("/orgs/") else Level.REPOSITORY]
-        if found["permissions"].get(word) != "write":
-            raise AuthError(f"App {self._app.id} lacks {page}: write.", f"Add it on the App's page, and accept the change at {found['html_url']}.")
         return auth.get_installation_auth(found["id"], requester=integration.requester)
