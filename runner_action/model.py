@@ -241,12 +241,11 @@ class Instance:
 
     @property
     def online_by(self) -> datetime | None:
-        """When its runner must be online; until then its launch is on its way. None: it does not say."""
+        """When its runner must be online, and `expiry`, when its lease ends. None: it does not say."""
         return moment(self.tags.get(ONLINE_BY_TAG, ""))
 
     @property
     def expiry(self) -> datetime | None:
-        """When its lease ends."""
         return moment(self.tags.get(EXPIRY_TAG, ""))
 
     @property
