@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from runner_action.errors import RunnerActionError, RunnerBusy
+from runner_action.errors import RunnerActionError, RunnerBusy, TimedOut
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark
 from runner_action.model import REPOSITORY_TAG, Instance, Repository, Runner
@@ -15,6 +15,8 @@ from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
 WHY = "its end was asked for"
+GONE_SECONDS = 120.0
+"""How long a cloud may show what it has agreed to delete."""
 LET_GO_SECONDS = 30.0
 """How long a forge may hold a runner for the job that its machine was ended with."""
 
@@ -50,11 +52,25 @@ def destroy(
     if dry_run or not found:
         return found
     problems = [problem for one in found if (problem := _remove(one, forge, provider, clock))]
-    # A cloud may show for a while what it is deleting.
-    problems = problems or [f"{one}, and it is still there" for one in look() if one.machine is None or one.machine.alive]
+    problems = problems or _left(look, clock)
     if problems:
         raise RunnerActionError("Not everything could be removed: " + " ".join(problems), f"Try `cml-runner destroy {name}` again in some minutes.")
     return found
+
+
+def _left(look: Callable[[], Sequence[Removal]], clock: Clock) -> list[str]:
+    """What is still there when there was time to go: a cloud may show for a while what it is deleting."""
+    seen: list[str] = []
+
+    def probe() -> bool | None:
+        seen[:] = [f"{one}, and it is still there" for one in look() if one.machine is None or one.machine.alive]
+        return None if seen else True
+
+    try:
+        wait_for(probe, "all of it to be gone", clock=clock, timeout=GONE_SECONDS)
+    except TimedOut:
+        return seen
+    return []
 
 
 def _remove(one: Removal, forge: Forge, provider: Provider, clock: Clock) -> str:

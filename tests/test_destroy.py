@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -39,6 +40,32 @@ def test_it_looks_removes_and_looks_again() -> None:
     assert len(destroy("trainer", HERE, forge, provider, FakeClock())) == 4
     assert ([one.id for one in provider.alive], list(forge.listed)) == ([OLD.machine.id], ["cml-0123456789"])
     assert provider.calls.count("find") == 2
+
+
+class Slow(FakeProvider):
+    """Shows what it is deleting as if it lived, for so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def destroy(self, name: str, instance: Instance | None = None) -> bool:
+        return True
+
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
+        self.looks -= 1
+        return super().find(tags, regions) if self.looks >= 0 else []
+
+
+def test_a_cloud_has_time_to_show_the_end() -> None:
+    for looks, gone in ((4, True), (10000, False)):
+        forge, provider = FakeForge(), Slow(looks)
+        provider.instances = {"i": OLD.machine}
+        if gone:
+            assert len(destroy("cml-0123456789", HERE, forge, provider, FakeClock())) == 1
+        else:
+            with pytest.raises(RunnerActionError, match="it is still there"):
+                destroy("cml-0123456789", HERE, forge, provider, FakeClock())
 
 
 def test_absent_is_success_and_a_runner_by_hand_stays(caplog: pytest.LogCaptureFixture) -> None:
