@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from . import __main__ as agent
+from .lifecycle import Phase
 from .spec import AgentSpec
+from .watchdog import read_beat
 
 SECONDS = 25.0
 """For all tries. A cloud that takes the machine gives it thirty, and then deletes it itself."""
+HEARD = 30.0
+"""For the launcher to read the console: it looks every ten."""
 
 
 def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
@@ -31,15 +35,23 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
             end(home, environ)
 
 
-def end(home: Path, environ: Dict[str, str], seconds: float = SECONDS) -> None:
+def end(home: Path, environ: Dict[str, str], seconds: float = SECONDS, heard: float = HEARD) -> None:
     """Never raises: after this comes the power-off."""
     spec = AgentSpec.from_json((home / "spec.json").read_text())
     say = agent.say_on_console(spec)
+    if failed(home):
+        time.sleep(heard)
     try:
         why = _delete(json.loads((home / "deletion.json").read_text()), environ.get("CML_RUNNER_METADATA", ""), spec.cloud, time.monotonic() + seconds)
     except Exception as error:  # no reason not to power off
         why = "%s: %s" % (type(error).__name__, error)
     say("deleting") if why is None else say("not-deleted", why=why)
+
+
+def failed(home: Path) -> bool:
+    """Whether the launcher may be listening for the reason; a machine that is deleted takes its console with it."""
+    beat = read_beat(home)
+    return beat is not None and (beat.state.phase is Phase.STARTING or bool(beat.state.reason and beat.state.reason.exit_code))
 
 
 def _delete(facts: Dict[str, str], base: str, cloud: str, until: float) -> Optional[str]:

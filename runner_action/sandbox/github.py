@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class FakeGitHub(Served):
         self.groups = {"Default": 1, "gpu": 7}
         """Names and ids of the runner groups of organisation and enterprise."""
         self.github_app = FakeApp()
-        self.forge = Forge()
+        self.forge, self._labelling = Forge(), threading.Lock()
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
         self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
@@ -189,17 +190,19 @@ class FakeGitHub(Served):
 
     def _add_labels(self, runner_id: int) -> Any:
         seat = self.forge.by_id(runner_id)
-        if seat is None:
+        if seat is None or not self._owns(seat):
             return _refused(404, "Not Found")
-        self.forge.relabel(seat, add=request.get_json()["labels"])
-        return _labels(seat)
+        with self._labelling:
+            seat.labels = tuple(dict.fromkeys([*seat.labels, *request.get_json()["labels"]]))
+            return _labels(seat)
 
     def _remove_label(self, runner_id: int, label: str) -> Any:
         seat = self.forge.by_id(runner_id)
-        if seat is None or label not in seat.labels:
+        if seat is None or not self._owns(seat) or label not in seat.labels:
             return _refused(404, "Not Found")
-        self.forge.relabel(seat, remove=label)
-        return _labels(seat)
+        with self._labelling:
+            seat.labels = tuple(other for other in seat.labels if other != label)
+            return _labels(seat)
 
     def _release(self, tag: str) -> Any:
         """The project's releases, as far as a launch reads them."""

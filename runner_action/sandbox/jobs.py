@@ -187,11 +187,6 @@ class Forge:
             self._changed.notify_all()
         return seat
 
-    def relabel(self, seat: Seat, add: Sequence[str] = (), remove: str = "") -> None:
-        with self._changed:
-            seat.labels = tuple(dict.fromkeys([*(label for label in seat.labels if label != remove), *add]))
-            self._changed.notify_all()
-
     def remove(self, runner_id: int, *, force: bool = False) -> bool:
         """Returns whether it was there. A runner with a job stays, or its job fails with `force`."""
         with self._changed:

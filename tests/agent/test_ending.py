@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 
 from runner_action.agent import azure, ending
 from runner_action.agent.gcp import Deletion, signed
-from runner_action.agent.lifecycle import GONE, Phase, State
+from runner_action.agent.lifecycle import GONE, Phase, Reason, State
 from runner_action.agent.watchdog import Beat, write_beat
 from runner_action.sandbox.metadata import FakeMetadata
 from tests.agent.test_spec import SPEC
@@ -186,6 +186,27 @@ def test_the_watchdog_deletes_only_a_machine_that_must_end(metadata: FakeMetadat
     write_beat(place, Beat(State(Phase.IDLE, 0.0, 0.0), time.monotonic() - 1000))
     assert ending.main(["watchdog"], environ(metadata), place) == 1
     assert compute.deleted == [INSTANCE]
+
+
+@pytest.mark.parametrize(
+    ("state", "waits"),
+    [
+        (State(Phase.LEAVING, 1.0, 1.0, Reason.START_FAILED), True),
+        (State(Phase.STARTING, 1.0, 1.0), True),
+        (State(Phase.LEAVING, 1.0, 1.0, Reason.IDLE), False),
+        (State(Phase.LEAVING, 1.0, 1.0, Reason.TAKEN), False),
+        (State(Phase.BUSY, 1.0, 1.0), False),
+    ],
+)
+def test_a_machine_that_failed_lets_the_launcher_read_its_console_first(
+    state: State, waits: bool, metadata: FakeMetadata, compute: Compute, pair: Path, tmp_path: Path
+) -> None:
+    place = home(tmp_path, compute, key=key(pair))
+    write_beat(place, Beat(state, time.monotonic()))
+    began = time.monotonic()
+    ending.end(place, environ(metadata), heard=0.5 if waits else 60)
+    assert compute.deleted == [INSTANCE]
+    assert (time.monotonic() - began >= 0.5) if waits else (time.monotonic() - began < 30)
 
 
 def test_whatever_goes_wrong_the_machine_ends_and_says_why(

@@ -212,7 +212,7 @@ def test_a_gpu_brings_the_image_with_its_driver_and_no_secure_boot(side: Side) -
     properties = side.only["properties"]
     assert properties["storageProfile"]["imageReference"]["offer"] == "ubuntu-hpc"
     assert properties["securityProfile"]["uefiSettings"]["secureBootEnabled"] is False
-    assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 64
+    assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 96, "64 of the image, which are nearly full"
 
 
 def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:

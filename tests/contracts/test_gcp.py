@@ -295,7 +295,8 @@ def test_a_network_of_another_project_takes_no_rule_of_ours(side: Side) -> None:
 
 def test_regions_zones_types_and_markets_in_the_users_order(side: Side) -> None:
     ladder = side.ladder("--cloud-region=us-west,us-east1-d", "--cloud-type=m,l", "--cloud-spot=prefer")
-    assert [str(rung) for rung in ladder[:3]] == ["e2-standard-8 spot in us-west1-a", "e2-standard-32 spot in us-west1-a", "e2-standard-8 spot in us-west1-b"]
+    assert [str(rung) for rung in ladder[:3]] == ["e2-standard-8 spot in us-west1-a", "e2-standard-8 spot in us-west1-b", "e2-standard-8 spot in us-west1-c"]
+    assert str(ladder[3]) == "e2-standard-32 spot in us-west1-a"
     assert [rung.spot for rung in ladder] == [True] * 8 + [False] * 8
     assert {pool.zone for rung in ladder for pool in rung.pools} == {"us-west1-a", "us-west1-b", "us-west1-c", "us-east1-d"}
 

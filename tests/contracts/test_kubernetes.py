@@ -75,7 +75,8 @@ class Side:
         return made
 
     def many(self, count: int, *argv: str) -> Created:
-        return self.provider.create(self.ladder(*argv)[0], machine(), count)
+        """With time for the fake's scheduler on a busy host."""
+        return self.provider.create(self.ladder(*argv, patience=10)[0], machine(), count)
 
     @property
     def job(self) -> dict[str, Any]:

@@ -128,6 +128,13 @@ def test_zones_without_capacity_are_passed_over_and_their_operations_read(world:
     gone(world)
 
 
+def test_a_startup_script_that_fails_is_told_by_the_boot_diagnostics(world: World, launch: Launch) -> None:
+    launcher = launch("--labels=train", "--cloud-startup-script=#!/bin/sh\necho no such package >&2\nexit 3\n")
+    assert launcher.wait() == 6, launcher.told
+    assert "no such package" in launcher.told
+    gone(world)
+
+
 def test_a_wrong_secret_and_a_missing_action_in_one_sentence(world: World, launch: Launch) -> None:
     other = launch(AZURE_CLIENT_SECRET="canary-other")
     assert other.wait() == 4, other.told

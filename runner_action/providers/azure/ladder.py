@@ -10,7 +10,7 @@ from runner_action.errors import ConfigurationError
 from runner_action.model import Place, Plan, Pool
 from runner_action.providers.azure.plan import has_gpu
 from runner_action.providers.azure.requests import AzurePlacement, identities_of
-from runner_action.providers.azure.table import ARCHITECTURES
+from runner_action.providers.azure.table import ARCHITECTURES, ROOM_GB, WITH_DRIVER
 from runner_action.request import CloudRequest
 
 Json = Mapping[str, Any]
@@ -71,7 +71,7 @@ def _placement(plan: Plan, request: CloudRequest, found: Found, spot: bool, plac
         spot=spot,
         pools=(Pool(instance_type=kind, zone=f"{place.region}-{zone}" if zone else ""),),
         image=found.reference,
-        disk_gb=max(plan.disk_gb, int(told.get("osDiskImage", {}).get("sizeInGb", 0))),
+        disk_gb=max(plan.disk_gb, int(told.get("osDiskImage", {}).get("sizeInGb", 0)) + (ROOM_GB if plan.image == WITH_DRIVER else 0)),
         subnet=request.azure.subnet,
         private=request.azure.private,
         identities=identities_of(request.permission_set)[0],

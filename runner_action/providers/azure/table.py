@@ -37,3 +37,5 @@ UBUNTU: Mapping[str, str] = {"x64": "Canonical:ubuntu-24_04-lts:server:latest", 
 """Ubuntu 24.04 of the second generation. https://documentation.ubuntu.com/azure/azure-how-to/instances/find-ubuntu-images/"""
 WITH_DRIVER = "microsoft-dsvm:ubuntu-hpc:2404:latest"
 """Microsoft's Ubuntu 24.04 with NVIDIA's driver, CUDA, Docker and the container toolkit. https://github.com/Azure/azhpc-images"""
+ROOM_GB = 32
+"""Beside that image, which fills all but some 7 of its 64 GB."""

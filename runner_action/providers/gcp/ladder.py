@@ -24,12 +24,12 @@ class Found:
 
 
 def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlacement]:
-    """A rung for each market, zone and type, in the user's order. Raises ConfigurationError if there is none."""
+    """A rung for each market, place, type and zone, in the user's order. Raises ConfigurationError if there is none."""
     image, expected = found.image, ARCHITECTURES[plan.architecture]
     if image.architecture and image.architecture != expected:
         text = f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]} is {expected}."
         raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
-    rungs = [(spot, place, zone, kind) for spot in plan.spots for place in plan.places for zone in _zones(place, found) for kind in plan.instance_types]
+    rungs = [(spot, place, zone, kind) for spot in plan.spots for place in plan.places for kind in plan.instance_types for zone in _zones(place, found)]
     # arm64 has it by Google's own default; a firmware of the older kind cannot have it.
     shielded = plan.architecture == "x64" and any(one.type_ == "UEFI_COMPATIBLE" for one in image.guest_os_features)
     canonical = f"/projects/{CANONICAL}/" in image.self_link
