@@ -61,7 +61,8 @@ def ask(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def killed(world: World, launch: Launch, *argv: str) -> Launcher:
     """After its machine was made, and before its runner was online."""
     launcher = launch(*argv)
-    until(lambda: world.cloud.alive(), "the instance", 120)
+    until(lambda: world.cloud.alive() or launcher.process.poll() is not None, "the instance", 120)
+    assert world.cloud.alive(), launcher.wait() or launcher.told
     launcher.kill(signal.SIGKILL)
     launcher.wait()
     return launcher
