@@ -57,25 +57,28 @@ class Arrival:
         # Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout.
         if self._missing and self._clock.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = self._clock.monotonic()
-            for instance in self._missing.values():
-                self._listen(instance)
+            self._missing = {name: instance for name, instance in self._missing.items() if not self._was_online(instance)}
         return None if self._missing else True
 
-    def _listen(self, instance: Instance) -> None:
-        """Raises MachineFailed with the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
+    def _was_online(self, instance: Instance) -> bool:
+        """By the machine's own word: one for a single short job may have had it between two looks, and be gone. Raises MachineFailed with
+        the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
         try:
             text = self._provider.console(instance)
+            if console.was_online(text):
+                return True
             why = console.failure(text)
             if why is None:
                 now = self._provider.look(instance)
                 why = now.trouble or (None if now.alive else "it was ended before its runner was online")
         except ProviderError as error:
             log.debug("%s", error)
-            return
-        if why is not None:
-            _show(instance, text)
-            hint = "The end of its console is shown above." if text else "It left nothing on its console."
-            raise MachineFailed(f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint)
+            return False
+        if why is None:
+            return False
+        _show(instance, text)
+        hint = "The end of its console is shown above." if text else "It left nothing on its console."
+        raise MachineFailed(f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint)
 
     def _last_words(self, instance: Instance) -> str:
         try:

@@ -26,6 +26,11 @@ def failure(text: str) -> str | None:
     return next((str(line.get("why", "")) for line in said(text) if line.get("stage") in ENDED_BEFORE_ONLINE), None)
 
 
+def was_online(text: str) -> bool:
+    """Whether the machine says that it was a runner, be it one still or not."""
+    return any(line.get("stage") == "online" for line in said(text))
+
+
 STEPS = {
     "agent": "after its agent had started",
     "startup-script": "in the startup script",

@@ -613,6 +613,14 @@ def test_the_machines_own_reason_ends_the_wait() -> None:
     assert story.provider.alive == []
 
 
+def test_a_runner_that_did_its_only_job_between_two_looks_was_online() -> None:
+    """GitHub forgets it with its job, so that no look ever finds it online."""
+    story = Story("--single", boot=10_000)
+    said = ("agent", "online", "job-started", "job-finished", "leaving", "end")
+    story.provider.consoles["cml-0123456789"] = "".join(f'cml-runner: {{"stage": "{stage}", "why": "single"}}\n' for stage in said)
+    assert [one.runner_name for one in story.launch().launched] == ["cml-0123456789"]
+
+
 def test_a_machine_that_was_ended_by_somebody_ends_the_wait() -> None:
     story = Story(boot=10_000)
 

@@ -51,7 +51,7 @@ class Forge(Member):
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         super().__init__(spec, folder, env, identity)
         path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
-        self._owner = path if path.startswith("enterprises/") else ("repos/" if "/" in path else "orgs/") + path
+        self._listed = "/%s/actions/runners/%%d" % (path if path.startswith("enterprises/") else ("repos/" if "/" in path else "orgs/") + path)
         # An organisation's runner works for many repositories: the launch's, then the job's.
         self._repository = spec.launch_project or path
         self._code: Optional[int] = None
@@ -116,7 +116,7 @@ class Forge(Member):
 
     def retire(self, child: Optional[Child]) -> bool:
         """With a mark, so that no launch counts on it from now on: the answer has all labels."""
-        path = self._path("runners/%d/labels", self._spec.runner_id or self._agent_id() or 0)
+        path = self._listed % (self._spec.runner_id or self._agent_id() or 0) + "/labels"
         return not self.is_claimed("POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]})
 
     def leave(self, timeout: float = 10) -> str:
@@ -129,7 +129,7 @@ class Forge(Member):
             if runner is None:
                 return GONE
             if self._spec.api_token:
-                status, _ = self.ask("DELETE", "/%s/actions/runners/%d" % (self._owner, runner), timeout=timeout)
+                status, _ = self.ask("DELETE", self._listed % runner, timeout=timeout)
                 return {204: GONE, 404: GONE, 422: REFUSED}.get(status, "HTTP %d" % status)
             failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
             return REFUSED if failed and "running a job" in failed else failed or GONE

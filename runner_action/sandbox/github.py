@@ -177,28 +177,33 @@ class FakeGitHub(Served):
         told = {"agentId": seat.id, "agentName": seat.name, "server": self.url, "secret": seat.secret, "work": asked.get("work_folder", "_work")}
         return {"runner": _shown(seat), "encoded_jit_config": base64.b64encode(json.dumps(told).encode()).decode()}, 201
 
-    def _one(self, runner_id: int) -> Any:
+    def _seat(self, runner_id: int) -> Seat | None:
+        """If it is one of those that the request is about."""
         seat = self.forge.by_id(runner_id)
-        return _shown(seat) if seat and self._owns(seat) else _refused(404, "Not Found")
+        return seat if seat and self._owns(seat) else None
+
+    def _one(self, runner_id: int) -> Any:
+        seat = self._seat(runner_id)
+        return _shown(seat) if seat else _refused(404, "Not Found")
 
     def _delete(self, runner_id: int) -> Any:
         try:
-            gone = self.forge.remove(runner_id)
+            gone = self._seat(runner_id) and self.forge.remove(runner_id)
         except Refusal as refusal:
             return _refused(422, str(refusal))
         return ("", 204) if gone else _refused(404, "Not Found")
 
     def _add_labels(self, runner_id: int) -> Any:
-        seat = self.forge.by_id(runner_id)
-        if seat is None or not self._owns(seat):
+        seat = self._seat(runner_id)
+        if seat is None:
             return _refused(404, "Not Found")
         with self._labelling:
             seat.labels = tuple(dict.fromkeys([*seat.labels, *request.get_json()["labels"]]))
             return _labels(seat)
 
     def _remove_label(self, runner_id: int, label: str) -> Any:
-        seat = self.forge.by_id(runner_id)
-        if seat is None or not self._owns(seat) or label not in seat.labels:
+        seat = self._seat(runner_id)
+        if seat is None or label not in seat.labels:
             return _refused(404, "Not Found")
         with self._labelling:
             seat.labels = tuple(other for other in seat.labels if other != label)

@@ -76,7 +76,7 @@ class Run:
 
 @dataclass
 class Seat:
-    """A registered runner."""
+    """A registered runner; on GitHub of its `owner`, such as `orgs/octo` (empty: the repository), in a `group` there."""
 
     id: int
     name: str
@@ -86,7 +86,6 @@ class Seat:
     """Takes jobs that ask for no label, too."""
     owner: str = ""
     group: int = 1
-    """On GitHub: `orgs/octo`, and its runner group there. Empty: the repository's."""
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     online: bool = False
     contacted: bool = False

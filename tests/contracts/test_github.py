@@ -208,7 +208,7 @@ def test_an_exact_version_stays_as_it_is_while_that_is_safe(server: FakeGitHub, 
 
 def test_scopes_are_those_that_github_tells_call_by_call() -> None:
     roots = {Level.REPOSITORY: "/repos/{owner}/{repo}", Level.ORGANISATION: "/orgs/{org}", Level.ENTERPRISE: "/enterprises/{enterprise}"}
-    calls = ["", "/downloads", "/registration-token", "/remove-token", "/generate-jitconfig", "/{runner_id}"]
+    calls = ["", "/downloads", "/registration-token", "/remove-token", "/generate-jitconfig", "/{runner_id}", "/{runner_id}/labels"]
     whole = description("ghec", "/actions/runners", "/actions/runner-groups", "/actions/runs/{run_id}", "/actions/jobs/{job_id}/rerun")["paths"]
     for level, root in roots.items():
         groups = [] if level is Level.REPOSITORY else [f"{root}/actions/runner-groups"]

@@ -16,6 +16,7 @@ from runner_action.agent.process import Child
 from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub
 from runner_action.forges.gitlab import GitLab
+from runner_action.forges.levels import root_of
 from runner_action.model import Repository, Runner, Secret
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
@@ -30,17 +31,17 @@ TOKEN = "canary-admin"
 class Side:
     """One online runner, as its agent and as a launcher know it."""
 
-    def __init__(self, server: FakeGitHub | FakeGitLab, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.seat = server.forge.seat("one", ["cml"], ephemeral=False)
+    def __init__(self, server: FakeGitHub | FakeGitLab, folder: Path, where: str) -> None:
+        self.server, self.folder, self.where = server, folder, where
+        url, secret = Repository(url=where), Secret(TOKEN)
+        self.seat = server.forge.seat("one", ["cml"], ephemeral=False, owner=root_of(url)[1:] if isinstance(server, FakeGitHub) else "")
         server.forge.set_online(self.seat, True)
-        url, secret = Repository(url=server.repo_url), Secret(TOKEN)
         self.forge: Forge = GitHub(url, secret) if isinstance(server, FakeGitHub) else GitLab(url, secret, f"{server.server_url}/api/v4")
         self.agent = self.member(TOKEN)
 
     def member(self, token: str | None) -> Member:
         module, api = (agent_github, self.server.url + "/api/v3") if isinstance(self.server, FakeGitHub) else (agent_gitlab, self.server.server_url + "/api/v4")
-        spec = agent_spec(repository_url=self.server.repo_url, api_url=api, api_token=token, runner_id=self.seat.id)
+        spec = agent_spec(repository_url=self.where, api_url=api, api_token=token, runner_id=self.seat.id)
         (self.folder / "runner").mkdir(exist_ok=True)
         made: Member = module.Forge(spec, self.folder / "runner", {}, {})
         return made
@@ -53,17 +54,17 @@ class Side:
         return self.forge.claim(self.runner(), claim.claim("0123456789", CLOCK.now() + timedelta(seconds=seconds)), CLOCK, shared=shared)
 
 
-@pytest.fixture(params=["github", "gitlab"])
+@pytest.fixture(params=["octo/train", "octo", "enterprises/acme", "gitlab"])
 def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
     if request.param == "gitlab":
         gitlab = FakeGitLab({TOKEN: ["api"]})
         with gitlab_judge(gitlab.server_url):
-            yield Side(gitlab, tmp_path)
+            yield Side(gitlab, tmp_path, gitlab.repo_url)
         gitlab.close()
         return
     github = FakeGitHub({TOKEN: "admin"})
-    with Contract(description("ghec", "/repos/{owner}/{repo}/actions/runners"), f"{github.url}/api/v3", undeclared=(401,)):
-        yield Side(github, tmp_path)
+    with Contract(description("ghec", "/actions/runners"), f"{github.url}/api/v3", undeclared=(304, 401)):
+        yield Side(github, tmp_path, f"{github.url}/{request.param}")
     github.close()
 
 
