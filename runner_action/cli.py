@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from runner_action import __version__, ci, inputs, report
@@ -22,6 +21,7 @@ from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.request import LaunchRequest, RestartRequest
+from runner_action.stopping import Signals
 from runner_action.waiting import Clock, SystemClock
 
 BUG_EXIT_CODE = 70
@@ -43,12 +43,15 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
         for secret in inputs.secrets(raw):
             front.mask(secret)
         command = inputs.command_of(raw)
-        return _look_after(raw, environ, front, clock or SystemClock()) if command in inputs.EVERYWHERE else _COMMANDS[command](raw, environ, front, began)
+        if command in inputs.EVERYWHERE:
+            return _look_after(raw, environ, front, clock or SystemClock())
+        # A word that is no command is told with all other mistakes.
+        return _COMMANDS.get(command, _launch)(raw, environ, front, began)
     except RunnerActionError as error:
         front.error(error)
         return error.exit_code
     except Cancelled as cancelled:
-        front.error(RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", "What had been made was taken back."))
+        front.error(RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", cancelled.hint))
         return cancelled.exit_code
     except Exception:  # noqa: BLE001  whatever it was, it is told in the same way and has an exit code
         front.crash(traceback.format_exc())
@@ -98,11 +101,14 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
 
         clock = SystemClock()
         provider = partial(providers.provider_for, request.cloud, environ, ci.id_tokens(environ), clock)
-        with signals():
-            done = Launch(request, run, forge, provider, clock, began, front.remember).launch()
-        for one in done.launched:
-            log.info("%s", report.cml_line(one, request))
-        front.done(report.outputs(done.launched), report.summary(done, request))
+
+        def tell(done: Report) -> None:
+            for one in done.launched:
+                log.info("%s", report.cml_line(one, request))
+            front.done(report.outputs(done.launched), report.summary(done, request))
+
+        with signals(clock) as heard:
+            Launch(request, run, forge, provider, clock, began, front.remember, heard).launch(tell)
     return 0
 
 
@@ -120,11 +126,12 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         return _nothing(front, "the launch had no inputs to make a runner with")
     if request.cloud is None:
         return _nothing(front, "no machine was asked for")
-    with _logging(front, request.log, warnings), signals():
-        clock, run = SystemClock(), ci.run_of(environ)
+    clock, run = SystemClock(), ci.run_of(environ)
+    with _logging(front, request.log, warnings), signals(clock) as heard:
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock)
-        cleanup(noted, request, run, forge, provider, clock)
+        heard.shield()
+        cleanup(noted, request, run, forge, provider, clock, heard.left)
         front.remember([])
     return 0
 
@@ -145,7 +152,7 @@ def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str,
         front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
 
     cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner"
-    with signals():
+    with signals(SystemClock()):
         return local.live(request, run, forge, environ, cache, _hearing, online)
 
 
@@ -157,8 +164,9 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
-        with signals():
-            outcome = restart.restart(request, forges.rerunning_for(request, _api_url(request, environ)), SystemClock())
+        clock = SystemClock()
+        with signals(clock):
+            outcome = restart.restart(request, forges.rerunning_for(request, _api_url(request, environ)), clock)
         front.done({"restarted": outcome.restarted}, outcome.text)
     return 0
 
@@ -172,7 +180,7 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, cl
         problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
-        with signals():
+        with signals(clock):
             forge = _forge(request, environ)
             provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock) if request.cloud else None
             regions = reap.where_asked(request.cloud, provider) if request.cloud and provider else None
@@ -274,18 +282,12 @@ def _logging(front: ci.Front, level: str, warnings: Sequence[str]) -> Iterator[N
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """The first signal raises Cancelled, by which everything is taken back; more of them do not disturb that."""
-    heard: list[int] = []
-
-    def hear(number: int, _frame: FrameType | None) -> None:
-        heard.append(number)
-        if len(heard) == 1:
-            raise Cancelled(number)
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def signals(clock: Clock) -> Iterator[Signals]:
+    """They end what is done here, and tell how much time there is for that."""
+    heard = Signals(clock)
+    before = {number: signal.signal(number, heard.hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

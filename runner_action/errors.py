@@ -98,6 +98,7 @@ class MachineFailed(RunnerActionError):
 class Cancelled(BaseException):
     """A signal asked the launcher to stop. Not an Exception, so that no recovery code takes it for a failure."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, hint: str = "") -> None:
+        """`hint`: what became of what had been made."""
         super().__init__(signal_number)
-        self.exit_code = 128 + signal_number
+        self.exit_code, self.hint = 128 + signal_number, hint

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from runner_action import bootstrap, console
 from runner_action.arrival import Arrival
-from runner_action.errors import AuthError, CapacityError, ForgeError, ProviderError, QuotaError
+from runner_action.errors import AuthError, Cancelled, CapacityError, ForgeError, ProviderError, QuotaError
 from runner_action.forges.base import Forge
 from runner_action.forges.levels import holds
 from runner_action.marks import Mark, tags
@@ -38,15 +38,16 @@ from runner_action.providers.base import Provider
 from runner_action.reap import Sweep
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
-from runner_action.takeback import Ours, all_ours, take_back
+from runner_action.stopping import Signals
+from runner_action.takeback import SETTLE_SECONDS, Ours, all_ours, take_back
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
-SETTLE_SECONDS = 5.0
-"""How long taking back waits for create calls on their way, whose instances must be known to be ended.
-
-GitHub kills a cancelled step 10 s after its first signal.
-"""
+LEFT = (
+    "Not everything could be taken back, as is told above. It is left to the clean-up after this job, to the machine, which ends itself, and to "
+    "`cml-runner reap`, which removes what is left."
+)
+TURN_SECONDS = 30.0
 
 
 class Launch:
@@ -61,6 +62,7 @@ class Launch:
         clock: Clock,
         began: float,
         note: Callable[[Sequence[str]], None] = lambda _: None,
+        signals: Signals | None = None,
     ) -> None:
         """`forge` and `provider` build their clients when called: loading the one's library takes as long as asking the other. `note` is
         told the names of the runners that are about to be made, and none when all was taken back."""
@@ -75,19 +77,26 @@ class Launch:
         self.turn: Future[list[Runner]] | None = None
         self.waited = 0.0
         """Seconds that passed until it was this launch's turn."""
-        self._stopping = False
+        self._signals, self._stopping = signals or Signals(clock), False
         self._threads = ThreadPoolExecutor(4 + request.count, "launch")
 
-    def launch(self) -> Report:
-        """The report of runners that are online. Raises what went wrong, after everything was taken back."""
+    def launch(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
+        """The report of runners that are online, when it was told. Raises what went wrong, or that it was stopped, after everything was taken back."""
         try:
-            report = self._launch()
-        except BaseException:
-            self._take_back()
-            self._end_turn()
+            try:
+                report = self._launch()
+                tell(report)
+            finally:
+                self._signals.shield()  # a signal that comes before is the last that interrupts
+        except BaseException as error:
+            turn = self._threads.submit(self._end_turn)
+            hint = self._take_back()
+            wait([turn], timeout=self._patience())
             self._threads.shutdown(wait=False, cancel_futures=True)
+            if self._signals.number:
+                raise Cancelled(self._signals.number, hint) from error
             raise
-        self._end_turn()
+        wait([self._threads.submit(self._end_turn)], timeout=self._patience())
         self._threads.shutdown(wait=False)
         return report
 
@@ -145,7 +154,11 @@ class Launch:
         if self.turn:
             wait([self.turn], timeout=SETTLE_SECONDS)
             if self.reusing.took_turn:
-                self._threads.submit(self.reusing.end_turn).result()
+                self.reusing.end_turn()
+
+    def _patience(self) -> float:
+        """Seconds for what is over by itself if it is not done."""
+        return max(min(self._signals.left(), TURN_SECONDS), 0)
 
     # --- steps
 
@@ -187,6 +200,8 @@ class Launch:
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=ours.identity.name).label(self.request.repository)
         request = replace(self.request, labels=(*labels_with(self.request.labels, self.run), mark))
         removal = self.forge.removal_token() if request.restart_token is None else None
+        if self._stopping:
+            return
         if token:
             ours.registration = Registration(token=token, removal_token=removal)
         else:
@@ -268,16 +283,17 @@ class Launch:
 
     # --- taking back
 
-    def _take_back(self) -> None:
-        """Ends what was made and clears the forge's list. Each step runs even if one before failed; what could not be done is told."""
+    def _take_back(self) -> str:
+        """Ends what was made and clears the forge's list, within what a signal leaves of time. Returns how that went, for people."""
         begun = [ours for ours in self.ours if ours.creating is not None]
         self._stopping = True
         if not begun:
-            return
+            return "Nothing had been made."
         log.info("Taking back what was made.")
-        wait([ours.creating for ours in begun if ours.creating], timeout=SETTLE_SECONDS)
-        if not take_back(begun, self.forge, self.provider, self.clock):
-            self.note([])
+        if take_back(begun, self.forge, self.provider, self.clock, left=self._signals.left):
+            return LEFT
+        self.note([])
+        return "What had been made was taken back."
 
     # --- time
 

@@ -6,8 +6,8 @@ A runner's instances are known by the marks of the run that made them, so that e
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from runner_action.errors import RunnerActionError
@@ -21,6 +21,10 @@ from runner_action.waiting import Clock
 log = logging.getLogger(__name__)
 FINDS = 3
 """Looks for an instance whose create call gave no answer: a new one may not show at once."""
+SETTLE_SECONDS, LATE_SECONDS = 4.0, 60.0
+"""How long create calls on their way are waited for, whose instances must be known to be ended; and again, when what there was has been ended."""
+LOOK_SECONDS = 0.2
+"""Between looks at the time that is left: a signal may shorten it."""
 
 
 @dataclass
@@ -42,6 +46,13 @@ class Ours:
     guessed: bool = False
     """Nobody noted that it was made: it is ours only if an instance with its marks is."""
 
+    ended: set[str] = field(default_factory=set)
+    """Ids of instances that were ended."""
+
+    def settled(self, seconds: float) -> bool:
+        """Whether it is known, within so many seconds, how the creation ended."""
+        return self.creating is None or not wait([self.creating], timeout=seconds).not_done
+
     @property
     def runners(self) -> dict[str, Instance]:
         """Instances by the names of their runners."""
@@ -57,35 +68,69 @@ def all_ours(request: LaunchRequest, run: Run, together: bool, reused: int = 0, 
     return [Ours(Identity(name=name, key=run.key)) for name in names(base, request.count, taken)[:count]]
 
 
-def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = ()) -> list[str]:
-    """All side by side, each step even if one before failed. Returns, and logs, what could not be done."""
-    with ThreadPoolExecutor(max(len(all_ours), 1), "back") as side_by_side:
-        return [problem for problems in side_by_side.map(lambda ours: _one(ours, forge, provider, clock, regions), all_ours) for problem in problems]
+def take_back(
+    all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = (), left: Callable[[], float] = lambda: float("inf")
+) -> list[str]:
+    """All side by side, each step even if one before failed, and no longer than seconds are `left`. Returns, and logs, what could not be done."""
+    side_by_side = ThreadPoolExecutor(2 * len(all_ours) or 1, "back")
+    steps: dict[Future[list[str]], str] = {}
+    for ours in all_ours:
+        ending = side_by_side.submit(_end_machines, ours, provider, clock, regions)
+        steps[ending] = f"the end of {ours.identity.name}'s machine"
+        steps[side_by_side.submit(_leave_list, ours, forge, ending)] = f"{ours.identity.name} off the forge's list"
+    while wait(steps, timeout=max(min(left(), LOOK_SECONDS), 0)).not_done and left() > 0:
+        continue
+    side_by_side.shutdown(wait=False, cancel_futures=True)
+    problems = [problem for step in steps if step.done() for problem in step.result()]
+    problems += [f"There was no time to see {what}: it is not known to be gone." for step, what in steps.items() if not step.done()]
+    for problem in problems:
+        log.error("%s", problem)
+    return problems
 
 
-def _one(ours: Ours, forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[str]:
+def _end_machines(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[str]:
+    """Once more, if one may have come into being meanwhile."""
+    settled = ours.settled(SETTLE_SECONDS)
+    problems = _end_known(ours, provider, clock, regions)
+    if not settled:
+        settled = ours.settled(LATE_SECONDS)
+        problems += _end_known(ours, provider, clock, regions)
+    if not settled:
+        problems.append(f"Whether {ours.identity.name} gets a machine is not known: the cloud has not answered. It would end itself after its start timeout.")
+    return problems
+
+
+def _end_known(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[str]:
     name, problems = ours.identity.name, []
     try:
-        found = ours.instances = _instances(ours, provider, clock, regions)
+        ours.instances = _instances(ours, provider, clock, regions)
     except Exception as error:  # what is known is ended, whatever happened here
-        found = ours.instances
         problems.append(f"Whether {name} has a machine that nobody knows of could not be asked: {error} It would end itself after its start timeout.")
-    for instance in found:
+    for instance in [one for one in ours.instances if one.id not in ours.ended]:
         try:
             provider.destroy(name, instance)
+            ours.ended.add(instance.id)
             log.info("Ended the machine %s of %s.", instance.id, name)
         except Exception as error:  # the others come next, and then the forge's list
             problems.append(f"The machine {instance.id} of {name} could not be ended: {error} It ends itself after its start timeout.")
+    return problems
+
+
+def _leave_list(ours: Ours, forge: Forge, ending: Future[list[str]]) -> list[str]:
+    """At once, if it is known which runner; one that its machine registers by itself, when the machine has ended."""
+    ours.settled(SETTLE_SECONDS)
+    runner_id = ours.registration.runner_id if ours.registration else None
+    if runner_id is None:
+        wait([ending])
     # Without a machine and without a registration of its own, a runner of that name would be another launch's.
-    mine = found or ours.alone or (ours.asked and not ours.guessed)
-    for runner in [name] if mine and not ours.suffixed else ours.runners if mine else ():
+    mine = ours.instances or ours.alone or (ours.asked and not ours.guessed)
+    problems = []
+    for runner in [ours.identity.name] if mine and not ours.suffixed else ours.runners if mine else ():
         try:
-            if forge.deregister(runner, ours.registration.runner_id if ours.registration else None):
+            if forge.deregister(runner, runner_id):
                 log.info("Took runner %s off the forge's list.", runner)
         except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
             problems.append(f"Runner {runner} is still on the forge's list: {error}")
-    for problem in problems:
-        log.error("%s", problem)
     return problems
 
 
@@ -101,7 +146,7 @@ def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[s
     return list(known.values())
 
 
-def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock) -> None:
+def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock, left: Callable[[], float]) -> None:
     """After a job that failed. `noted`: the names that its launch was about to give; None: it noted nothing, so that it may have made
     whatever it would. Raises RunnerActionError if something may be left."""
     assert request.cloud
@@ -112,6 +157,6 @@ def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge
         one.asked, one.alone, one.guessed = True, noted is not None, noted is None
     if request.reuse is Reuse.ANY:
         Reusing(request, run, forge, clock).end_turn()
-    problems = take_back(ours, forge, provider, clock, [place.region for place in provider.plan(request.cloud).places])
+    problems = take_back(ours, forge, provider, clock, [place.region for place in provider.plan(request.cloud).places], left)
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")

@@ -66,7 +66,10 @@ class Story:
         for due, name, labels in list(self.booting):
             if self.clock.at >= due:
                 self.booting.remove((due, name, labels))
-                self.forge.add(name, labels)
+                if name in self.forge.listed:  # it was registered before
+                    self.forge.listed[name] = replace(self.forge.listed[name], online=True)
+                else:
+                    self.forge.add(name, labels)
 
     def launch(self) -> Report:
         return Launch(self.request, self.run, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()

@@ -24,6 +24,7 @@ from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.jobs import Job
 from runner_action.sandbox.systemd import die_with_parent
 from runner_action.sandbox.world import World
+from runner_action.waiting import SystemClock
 
 LABEL = "cml-demo"
 IDLE_SECONDS = 3
@@ -161,7 +162,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--single", action="store_true", help="a runner for one job, that nothing interrupts")
     given = parser.parse_args(list(words))
     screen = Console(highlight=False)
-    with signals(), World(given.forge, given.cloud) as world:
+    with signals(SystemClock()), World(given.forge, given.cloud) as world:
         story, whole = Story(world, screen, given.single), False
         try:
             story.play()
