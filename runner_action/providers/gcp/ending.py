@@ -30,11 +30,14 @@ class Ending:
         self._compute, self._clock = compute, clock
 
     def delete(self, zone: str, name: str, with_rule: bool) -> bool:
-        """A deletion that was accepted cannot be taken back; a machine that is still being made is waited for. False: there was nothing."""
+        """The machine first, which costs, then its rule. A deletion that was accepted cannot be taken back; a machine that is still being made is
+        waited for. False: there was nothing."""
         with translated(f"deleting {name}"):
-            if with_rule:
-                self._close_ssh(zone, name)
-            return wait_for(lambda: self._delete_once(zone, name), f"{name} to be ready for its end", clock=self._clock, timeout=READY_SECONDS, most=3)
+            rule = self._rule_of(zone, name) if with_rule else ""
+            there = wait_for(lambda: self._delete_once(zone, name), f"{name} to be ready for its end", clock=self._clock, timeout=READY_SECONDS, most=3)
+            if rule:
+                self._close_ssh(rule)
+            return there
 
     def _delete_once(self, zone: str, name: str) -> bool | None:
         """None: not now."""
@@ -48,12 +51,21 @@ class Ending:
             raise
         return True
 
-    def _close_ssh(self, zone: str, name: str) -> None:
-        """The rule bears the machine's own name, which its id does not tell."""
+    def _rule_of(self, zone: str, name: str) -> str:
+        """It bears the machine's own name, which its id does not tell. Empty: nobody can say; `close_rules` finds it when the machine is gone."""
         try:
             if name.isdigit():
                 name = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE).name
-            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=f"{name}-ssh", **SAFE)
+        except NotFound:
+            return ""
+        except GoogleAPICallError as error:
+            log.debug("%s", codes_of(error))
+            return ""
+        return f"{name}-ssh"
+
+    def _close_ssh(self, rule: str) -> None:
+        try:
+            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule, **SAFE)
         except NotFound:
             return
         except GoogleAPICallError as error:
