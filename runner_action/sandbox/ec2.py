@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 from xml.sax.saxutils import escape
 
-# Without these moto takes any image, key and type. To be set before it is imported.
+# Without these moto takes any image, key and type, and reads a thousand old images for each region. To be set before it is imported.
 os.environ.update(MOTO_ENABLE_AMI_VALIDATION="1", MOTO_ENABLE_KEYPAIR_VALIDATION="1", MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="1")
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 from moto.backends import get_backend
 from moto.ec2.models.amis import Ami
@@ -29,6 +31,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from runner_action.sandbox import fleet
 from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.served import Between
 
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
@@ -69,22 +72,28 @@ class FakeEC2:
     """A fleet that is asked for again is the same, but its instances are not listed a second time."""
     decoded: str = "{}"
     """What the token service reads in an encoded reason."""
+    enabled: tuple[str, ...] = ()
+    """Regions of the account; all, if there are none."""
+    between: Between | None = None
 
     def __post_init__(self) -> None:
-        self._app = DomainDispatcherApplication(create_backend_app)
+        self._app = _moto()
         self._tokens: dict[str, tuple[Form, Answer]] = {}
         self._regions: dict[str, str] = {}
         """Of machines."""
         self._lock = threading.RLock()
         self._closed = threading.Event()
         get_backend("ec2").reset()
-        self._server: BaseWSGIServer = make_server(self.host, 0, self, threaded=True)
+        self._server: BaseWSGIServer = make_server(self.host, 0, self.serve, threaded=True)
         self.url = f"http://{self.host}:{self._server.server_port}"
         # Asked to end, a server looks up once in its interval.
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
     # --- the switchboard
+
+    def serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        return self.between(self, environ, start) if self.between else self(environ, start)
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -114,6 +123,9 @@ class FakeEC2:
             return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in REGIONS)}</regionInfo>")
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
             return _console(form["InstanceId"], self.machines.console(form["InstanceId"]))
+        if action == "DescribeRegions" and self.enabled:
+            items = "".join(f"<item><regionName>{name}</regionName></item>" for name in self.enabled)
+            return _xml(action, f"<regionInfo>{items}</regionInfo>")
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
             return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
         answer = self._ask_moto(environ, body)
@@ -252,6 +264,12 @@ class FakeEC2:
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+@cache
+def _moto() -> DomainDispatcherApplication:
+    """One for all: its memory is moto's own, and making it takes longer than asking it."""
+    return DomainDispatcherApplication(create_backend_app)
 
 
 def _region(environ: dict[str, Any]) -> str:

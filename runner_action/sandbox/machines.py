@@ -32,8 +32,11 @@ class Machines:
     trusted: bytes = b""
     """Certificates that the machines' image trusts, as PEM."""
     living: dict[str, Living] = field(default_factory=dict)
+    given: dict[str, bytes] = field(default_factory=dict)
+    """User data, by instance."""
 
     def boot(self, instance_id: str, user_data: bytes) -> None:
+        self.given[instance_id] = user_data
         if not self.boots:
             return
         place = self.folder / instance_id

@@ -7,12 +7,17 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.serving import make_server
+
+Start = Callable[..., Any]
+Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
+Between = Callable[[Application, dict[str, Any], Start], Iterable[bytes]]
+"""Stands between a caller and an application: may pass a request on, once or twice or not at all, and give the answer or lose it."""
 
 
 @dataclass
@@ -40,13 +45,17 @@ class Served:
     host: str = "127.0.0.1"
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    between: Between | None = None
 
     def __post_init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.app.after_request(self._record)
-        self._server = make_server(self.host, 0, self.app, threaded=True, ssl_context=self.tls)
+        self._server = make_server(self.host, 0, self.serve, threaded=True, ssl_context=self.tls)
         self.url = f"{'https' if self.tls else 'http'}://{self.host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def serve(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        return self.between(self.app, environ, start) if self.between else self.app(environ, start)
 
     def close(self) -> None:
         self._server.shutdown()

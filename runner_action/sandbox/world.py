@@ -23,6 +23,7 @@ from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.kubernetes_nodes import Node
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
+from runner_action.sandbox.served import Served
 from runner_action.sandbox.systemd import descendants
 
 TOKEN = "canary-admin-token"
@@ -66,7 +67,9 @@ class World:
         self.ec2 = FakeEC2(self.machines, host=host)
         self.gcp = FakeGcp(machines=self.machines, metadata=self.metadata, host=host)
         self.azure = self._azure(host) if self.provider is ProviderName.AZURE else None
-        self.kubernetes = FakeKubernetes(self.machines, host, 3 * timer_factor, nodes=nodes()) if self.provider is ProviderName.KUBERNETES else None
+        self.kubernetes = (
+            FakeKubernetes(self.machines if boots else None, host, 3 * timer_factor, nodes=nodes()) if self.provider is ProviderName.KUBERNETES else None
+        )
 
     @property
     def server(self) -> FakeGitHub | FakeGitLab:
@@ -134,6 +137,11 @@ class World:
             self.kubernetes.evict(name, int(seconds))
         else:
             self.metadata.notice(instance, seconds)
+
+    def services(self) -> dict[str, Served | FakeEC2]:
+        """Whatever a launch in this world asks, by name."""
+        others = {name: one.served for name, one in (("azure", self.azure), ("gcp", self.gcp), ("kubernetes", self.kubernetes)) if one}
+        return {self.kind.value: self.server, "aws": self.ec2, **others}
 
     def left(self) -> list[str]:
         """What must not be left at the end of a story: runners, instances, processes."""

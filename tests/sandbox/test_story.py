@@ -55,12 +55,13 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
             "DescribeSecurityGroups",
             "DescribeInstanceTypeOfferings",
             "DescribeInstances",
+            "DescribeInstances",
             "CreateSecurityGroup",
             "CreateLaunchTemplate",
             "CreateFleet",
             "CreateFleet",
         ]
-    ), "a launch asks EC2 for each thing once; the first of all makes group and template"
+    ), "a launch asks EC2 for each thing once, and its sweep for instances; the first of all makes group and template"
 
     job = world.github.forge.queue_job(["train"], seconds=0.5)
     world.github.forge.wait(lambda: job.status == "completed", "the job")
