@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test e2e boot lint generate benchmark benchmark-image benchmark-boot lock clean
+.PHONY: demo test e2e matrix boot lint generate benchmark benchmark-image benchmark-boot lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -18,8 +18,13 @@ test: lint tests/node_modules/.ready
 # What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
 e2e: $(READY) tests/node_modules/.ready
 	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
+	$(BIN)/python -m tests.matrix --sample=300
 	$(BIN)/python -m pytest tests/e2e
 	$(BIN)/python -m pytest -n 2 -m e2e tests/boot
+
+# Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. For a night.
+matrix: $(READY)
+	$(BIN)/python -m tests.matrix
 
 # Whole lives of virtual machines, each from the user data of a launch. QEMU is installed where it may be; elsewhere they are skipped, loudly.
 boot: $(READY)

@@ -1,0 +1,93 @@
+"""`python -m tests.matrix`: the kill matrix, all of it or a sample, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.matrix.nursery import Nursery
+from tests.matrix.points import CLOUDS, Call, Fate, Point, Story, points, sample, some_stories, stories
+from tests.matrix.trial import KILLED, Outcome, attempt, record
+
+NURSERY: list[Nursery] = []
+"""Of this worker."""
+LEAKS = ("after the sweep", "without a word", "it made", "though the fault")
+SLOW = (Fate.MUTE, Fate.REFUSED)
+
+
+def _prepare() -> None:
+    NURSERY.append(Nursery())
+
+
+def _record(story: Story) -> list[Call]:
+    return record(story, NURSERY[0])
+
+
+def _attempt(point: Point) -> Outcome:
+    return attempt(point, NURSERY[0])
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
+    parser.add_argument("--sample", type=int, help="so many points, spread over clouds, forges and fates")
+    parser.add_argument("--quick", action="store_true", help="one story of each cloud and forge, by chance")
+    parser.add_argument("--seed", type=int, default=None, help="of the sample; by default another one each time")
+    parser.add_argument("--workers", type=int, default=4 * (os.cpu_count() or 1))
+    parser.add_argument("--cloud", choices=CLOUDS, action="append")
+    parser.add_argument("--only", default="", help="points whose name this pattern finds")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--log", action="store_true", help="what a launcher said that has a problem")
+    given = parser.parse_args(argv)
+    seed = given.seed if given.seed is not None else int(time.time())
+    began = time.monotonic()
+    with ProcessPoolExecutor(given.workers, multiprocessing.get_context("fork"), _prepare) as workers:
+        told = [story for story in (some_stories(seed) if given.quick else stories()) if story.cloud in (given.cloud or CLOUDS)]
+        recorded = dict(zip(told, workers.map(_record, told), strict=True))
+        chosen = [point for point in points(recorded) if re.search(given.only, str(point))]
+        every = len(chosen)
+        if given.sample:
+            chosen = sample(chosen, given.sample, seed)
+        if given.list:
+            print(*chosen, sep="\n")
+            return 0
+        # The slow ones first, so that nobody waits for them at the end.
+        chosen.sort(key=lambda point: point.fate not in SLOW)
+        outcomes = []
+        for one in (future.result() for future in as_completed([workers.submit(_attempt, point) for point in chosen])):
+            outcomes.append(one)
+            if one.problems:
+                print(f"PROBLEM {one.point}: {'; '.join(one.problems)}", *([one.log] if given.log else []), sep="\n", flush=True)
+            if len(outcomes) % 50 == 0:
+                print(f"{len(outcomes)} of {len(chosen)} after {time.monotonic() - began:.0f} s", flush=True)
+    return report(outcomes, recorded, every, seed if given.sample else None, time.monotonic() - began)
+
+
+def report(outcomes: Sequence[Outcome], recorded: dict[Story, list[Call]], every: int, seed: int | None, seconds: float) -> int:
+    bad = [one for one in outcomes if one.problems]
+    missed = [one for one in outcomes if not one.came]
+    for one in missed:
+        print(f"did not come up: {one.point}")
+    calls = len({(story.cloud, story.forge, call.name) for story, calls in recorded.items() for call in calls})
+    heard = [one.seconds for one in outcomes if one.seconds is not None and one.point.fate not in KILLED]
+    dead = [one for one in outcomes if one.point.fate in KILLED]
+    print(f"{len(recorded)} stories, {calls} kinds of calls; exit codes {dict(Counter(one.code for one in outcomes).most_common())}")
+    print(f"{sum(bool(one.left) for one in dead)} of {len(dead)} killed launchers left something to the lease; the sweep removed it")
+    if heard:
+        print(f"from signal to exit: {sorted(heard)[len(heard) // 2]:.2f} s in the middle, {max(heard):.2f} s at worst, of {len(heard)}")
+    share = "" if seed is None else f" (of {every}, seed {seed})"
+    leaks = sum(
+        any("after the sweep" in text or "without a word" in text or "it made" in text or "though the fault" in text for text in one.problems) for one in bad
+    )
+    print(f"{len(outcomes)} points{share}, {leaks} leaks, {len(bad) - leaks} other problems, {len(missed)} did not come up, in {seconds:.0f} s")
+    return 1 if bad or len(missed) > len(outcomes) // 50 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

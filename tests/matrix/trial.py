@@ -1,0 +1,150 @@
+"""One point in a world of its own: a launch, what happens to it, and what is left, at once and after the sweep."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from runner_action import forges, inputs, providers
+from runner_action.model import ForgeName
+from runner_action.reap import reap
+from runner_action.sandbox.world import World
+from runner_action.waiting import SystemClock
+from tests.fakes import FakeClock
+from tests.matrix.gate import Gate, arrive, machines
+from tests.matrix.nursery import Nursery
+from tests.matrix.points import Call, Fate, Point, Story, numbered
+
+HUNG_SECONDS = 120.0
+GRACE_SECONDS = 10.0
+"""What GitHub gives a cancelled step: 7.5 s after SIGINT, 2.5 s more after SIGTERM."""
+REST_SECONDS = 3.0
+LIFETIME, START = 3600, 60
+KILLED = (Fate.KILL_BEFORE, Fate.KILL_AFTER)
+PASSING = (Fate.ERROR, Fate.CUT, Fate.LOST)
+CATALOGUE = (3, 4, 5, 6)
+TOLD = ("could not be ended", "is still on the forge's list", "is not known", "could not be asked")
+"""What a launcher says of what it leaves."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`problems`: none, if all is well. `left`: when the launcher had ended; the sweep has removed it."""
+
+    point: Point
+    came: bool
+    code: int
+    seconds: float | None
+    left: tuple[str, ...]
+    problems: tuple[str, ...]
+    log: str = ""
+
+
+@dataclass
+class Stage:
+    """A world with a launch in it that has ended. `seconds`: from its signal to its end."""
+
+    gate: Gate
+    code: int
+    seconds: float | None
+    log: str
+
+
+def record(story: Story, nursery: Nursery) -> list[Call]:
+    """The calls of a launch to which nothing happens."""
+    with World(story.forge, story.cloud, boots=False) as world:
+        stage = play(world, story, None, nursery)
+        assert stage.code == (143 if story.ends else 0), f"{story}: exit code {stage.code}\n{stage.log}"
+        assert len(machines(world)) == (0 if story.ends else 1), f"{story}: {world.left()}"
+        return numbered(stage.gate.names)
+
+
+def attempt(point: Point, nursery: Nursery) -> Outcome:
+    with World(point.story.forge, point.story.cloud, boots=False) as world:
+        stage = play(world, point.story, (point.call, point.fate), nursery)
+        at_once = tuple(rest(world))
+        problems = list(_problems(point, world, stage, at_once))
+        arrive(world)
+        sweep(world)
+        if left := rest(world):
+            problems.append(f"after the sweep there is {', '.join(left)}")
+        return Outcome(point, stage.gate.came, stage.code, stage.seconds, at_once, tuple(problems), stage.log if problems else "")
+
+
+def rest(world: World) -> list[str]:
+    """What is left when everything that is being deleted is gone: a deletion that was accepted takes its time."""
+    end = time.monotonic() + REST_SECONDS
+    while world.left() and time.monotonic() < end:
+        time.sleep(0.05)
+    return world.left()
+
+
+def play(world: World, story: Story, at: tuple[Call, Fate] | None, nursery: Nursery) -> Stage:
+    gate = Gate(world, at, cancelled=story.ends)
+    log = world.folder / "log"
+    gate.begin(nursery.launch(_argv(world, story), _environ(world), log))
+    assert gate.pid
+    hung = threading.Timer(HUNG_SECONDS, os.kill, (gate.pid, 9))
+    hung.start()
+    _, code, at_end = nursery.wait()
+    hung.cancel()
+    gate.end()
+    return Stage(gate, code, at_end - gate.signalled if gate.signalled else None, log.read_text("utf-8", "replace"))
+
+
+def _argv(world: World, story: Story) -> list[str]:
+    words = [f"--cloud={world.provider}", f"--max-lifetime={LIFETIME}", f"--start-timeout={START}"]
+    return [*words, *(word.format(key=_key(world.folder)) for word in story.flags)]
+
+
+def _key(folder: Path) -> str:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def _environ(world: World) -> dict[str, str]:
+    files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
+    return {**world.job_environ(), **{name: str(world.folder / file) for name, file in files.items()}, "HOME": str(world.folder)}
+
+
+def _problems(point: Point, world: World, stage: Stage, left: Sequence[str]) -> list[str]:
+    found, fate = [], point.fate
+    wanted = [-9] if fate in KILLED and stage.gate.came else [128 + stage.gate.first] if stage.gate.first else [0, *CATALOGUE]
+    if stage.code not in wanted:
+        found.append(f"exit code {stage.code} instead of {' or '.join(map(str, wanted))}")
+    if fate not in KILLED and stage.code and left and not any(words in stage.log for words in TOLD):
+        found.append(f"it left {', '.join(left)} without a word")
+    if fate in PASSING and stage.code and left:
+        found.append(f"it left {', '.join(left)} though the fault passed")
+    online = [seat.name for seat in world.forge.seats() if seat.online]
+    if stage.code == 0 and (len(machines(world)), len(online)) != (1, 1):
+        found.append(f"it made {len(machines(world))} machines and {len(online)} runners")
+    if stage.seconds is not None and fate not in KILLED and stage.seconds > GRACE_SECONDS:
+        found.append(f"it took {stage.seconds:.1f} s to end")
+    if any("canary" in line for line in stage.log.splitlines() if not line.startswith("::add-mask::")):
+        found.append("it told a secret")
+    return found
+
+
+# --- the sweep
+
+
+def sweep(world: World) -> None:
+    """Past the lease."""
+    clock = FakeClock(at=(SystemClock().now() - FakeClock(at=0).now() + timedelta(seconds=2 * (LIFETIME + START))).total_seconds())
+    environ = world.job_environ()
+    os.environ.update(environ)  # where boto3 looks
+    world.ec2.enabled = ("us-west-1", "us-east-1")
+    request = inputs.parse(inputs.Raw(flags={"cloud": [world.provider.value]}, environ=environ), lambda _: None)[0]
+    assert request.cloud
+    api = environ["GITHUB_API_URL" if world.kind is ForgeName.GITHUB else "CI_API_V4_URL"]
+    forge = forges.forge_for(request, api)
+    provider = providers.provider_for(request.cloud, environ, None, clock)
+    reap(request.repository, forge, provider, clock)
