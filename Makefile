@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
-.PHONY: demo test e2e matrix boot lint generate benchmark benchmark-image benchmark-boot lock clean
+.PHONY: demo test e2e e2e-containers e2e-boots matrix boot lint generate benchmark benchmark-image benchmark-boot lock clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -19,8 +19,13 @@ test: lint tests/node_modules/.ready
 e2e: $(READY) tests/node_modules/.ready
 	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
 	$(BIN)/python -m tests.matrix --sample=300
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target e2e-containers e2e-boots
+
+# Side by side: the one waits for Docker and downloads, the other has an emulated processor to itself.
+e2e-containers:
 	$(BIN)/python -m pytest tests/e2e
-	$(BIN)/python -m pytest -n 2 -m e2e tests/boot
+e2e-boots:
+	$(BIN)/python -m pytest -m e2e tests/boot
 
 # Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. For a night.
 matrix: $(READY)
