@@ -5,43 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.aws.table import ARCHITECTURES, DRIVEN, GPUS, REGIONS, TYPES, UBUNTU, UNDRIVEN, WITH_DRIVER
+from runner_action.providers.draft import Draft, Notes
 from runner_action.providers.gpus import choose
-from runner_action.request import CloudRequest, Spot
+from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 16 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html: 16 KB before Base64."""
 TAGS_OF_USER = 40
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 a resource, of which ten are for us."""
-SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
 
 
 def plan(request: CloudRequest) -> Plan:
     """The request in AWS's words, with notes on what the user should know. Raises InputError with all problems."""
-    problems: list[str] = []
-    notes: dict[str, None] = {}
-    places = [place for word in request.regions if (place := _place(word, problems))]
-    types = [found for size in request.sizes if (found := _instance_type(size, request, notes, problems))]
-    architectures = {architecture_of(found) for found in types}
-    if len(architectures) > 1:
-        arm = [found for found in types if architecture_of(found) == "arm64"]
-        problems.append(f"cloud-type lists types of two architectures; {', '.join(arm)} are arm64, the others x86-64; write those of one")
-    problems += _limits(request)
-    if problems:
-        raise InputError(problems)
-    architecture = architectures.pop()
-    return Plan(
-        places=tuple(dict.fromkeys(places)),
-        instance_types=tuple(dict.fromkeys(types)),
-        architecture=architecture,
-        image=request.image or _image(types, architecture, notes),
-        disk_gb=request.disk_gb,
-        spots=SPOTS[request.spot],
-        spot_price=request.spot_price,
-        notes=tuple(notes),
-    )
+    draft = Draft(request, _place, _instance_type, architecture_of)
+    draft.problems += _limits(request)
+    return draft.plan(lambda architecture: _image(draft, architecture), request.spot_price)
 
 
 def _place(word: str, problems: list[str]) -> Place | None:
@@ -53,7 +33,7 @@ def _place(word: str, problems: list[str]) -> Place | None:
     return Place(region=match[1], zone=native if match[2] else None)
 
 
-def _instance_type(word: str, request: CloudRequest, notes: dict[str, None], problems: list[str]) -> str | None:
+def _instance_type(word: str, request: CloudRequest, notes: Notes, problems: list[str]) -> str | None:
     size, _, gpu = word.partition("+")
     gpu = gpu or request.gpu or ""
     if not gpu:
@@ -61,10 +41,10 @@ def _instance_type(word: str, request: CloudRequest, notes: dict[str, None], pro
     return choose(size, gpu, GPUS, request.image is not None, notes, problems)
 
 
-def _image(types: list[str], architecture: str, notes: dict[str, None]) -> str:
-    families = {found.partition(".")[0] for found in types}
+def _image(draft: Draft, architecture: str) -> str:
+    families = {found.partition(".")[0] for found in draft.types}
     if driverless := families & UNDRIVEN:
-        notes[f"no image of AWS has a driver for the GPU of {', '.join(sorted(driverless))}; give `cloud-image` with one inside"] = None
+        draft.notes[f"no image of AWS has a driver for the GPU of {', '.join(sorted(driverless))}; give `cloud-image` with one inside"] = None
     return WITH_DRIVER[architecture] if families & DRIVEN else UBUNTU.format(ARCHITECTURES[architecture][0])
 
 

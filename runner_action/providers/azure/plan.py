@@ -4,47 +4,27 @@ from __future__ import annotations
 
 import re
 
-from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.azure.requests import identities_of, own_tags
 from runner_action.providers.azure.table import GPUS, REGIONS, TYPES, UBUNTU, WITH_DRIVER
+from runner_action.providers.draft import Draft, Notes
 from runner_action.providers.gpus import choose
-from runner_action.request import CloudRequest, Spot
+from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 65535
 """Bytes of custom data before Base64. https://learn.microsoft.com/azure/virtual-machines/custom-data"""
-SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
 IMAGE = re.compile(r"[^:/]+:[^:/]+:[^:/]+:[^:/]+|/subscriptions/.+/providers/Microsoft\.Compute/(images|galleries)/.+|/(Shared|Community)Galleries/.+")
 
 
 def plan(request: CloudRequest) -> Plan:
     """The request in Azure's words, with notes on what the user should know. Raises InputError with all problems."""
-    problems: list[str] = []
-    notes: dict[str, None] = {}
-    places = [place for word in request.regions if (place := _place(word, problems))]
-    types = [found for size in request.sizes if (found := _size(size, request, notes, problems))]
-    architectures = {architecture_of(found) for found in types}
-    if len(architectures) > 1:
-        arm = [found for found in types if architecture_of(found) == "arm64"]
-        problems.append(f"cloud-type lists sizes of two architectures; {', '.join(arm)} are arm64, the others x86-64; write those of one")
+    draft = Draft(request, _place, _size, architecture_of)
     if request.image and not IMAGE.fullmatch(request.image):
         wanted = f"write publisher:offer:sku:version, as in {UBUNTU['x64']}, or the id of an image of yours"
-        problems.append(f"cloud-image {request.image} is no image of Azure; {wanted}")
-    problems += own_tags(request.metadata)
-    problems += identities_of(request.permission_set)[1]
-    if problems:
-        raise InputError(problems)
-    architecture = architectures.pop()
-    return Plan(
-        places=tuple(dict.fromkeys(places)),
-        instance_types=tuple(dict.fromkeys(types)),
-        architecture=architecture,
-        image=request.image or (WITH_DRIVER if any(map(has_gpu, types)) else UBUNTU[architecture]),
-        disk_gb=request.disk_gb,
-        spots=SPOTS[request.spot],
-        spot_price=request.spot_price,
-        notes=tuple(notes),
-    )
+        draft.problems.append(f"cloud-image {request.image} is no image of Azure; {wanted}")
+    draft.problems += own_tags(request.metadata)
+    draft.problems += identities_of(request.permission_set)[1]
+    return draft.plan(lambda architecture: WITH_DRIVER if any(map(has_gpu, draft.types)) else UBUNTU[architecture], request.spot_price)
 
 
 def _place(word: str, problems: list[str]) -> Place | None:
@@ -56,7 +36,7 @@ def _place(word: str, problems: list[str]) -> Place | None:
     return Place(region=match[1], zone=match[2])
 
 
-def _size(word: str, request: CloudRequest, notes: dict[str, None], problems: list[str]) -> str | None:
+def _size(word: str, request: CloudRequest, notes: Notes, problems: list[str]) -> str | None:
     size, _, gpu = word.partition("+")
     gpu = gpu or request.gpu or ""
     return choose(size, gpu, GPUS, request.image is not None, notes, problems) if gpu else TYPES.get(size, size)

@@ -11,11 +11,11 @@ import yaml
 
 from runner_action.errors import InputError
 from runner_action.model import Place, Plan
+from runner_action.providers.draft import SPOTS
 from runner_action.providers.gpus import OLDER_WORDS
 from runner_action.providers.kubernetes.table import ARCHITECTURES, GENERIC_REGIONS, GPU_IMAGE, GPU_RESOURCE, GPU_SIZES, IMAGE, MODELS, SIZES
-from runner_action.request import CloudRequest, Spot
+from runner_action.request import CloudRequest
 
-SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
 NATIVE = re.compile(r"(\d+(?:\.\d+)?)-(\d+)(?:\+([A-Za-z0-9][A-Za-z0-9._/-]*)(?:\*(\d+))?)?")
 """CML's form: CPUs, MB, accelerator and number."""
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
