@@ -132,11 +132,13 @@ WHOSE = st.sampled_from(["ours", "ours", "ours", "repository", "cloud", "foreign
 @st.composite
 def worlds(draw: st.DrawFn) -> Generated:
     world, taken = Generated(), set[str]()
+    alone: dict[tuple[str, timedelta], bool] = {}
     for number in range(draw(st.integers(0, 6))):
         whose, name, ago = draw(WHOSE), draw(st.sampled_from(NAMES)), draw(AGES)
         where = THERE if whose == "repository" else HERE
         cloud = ProviderName.GCP if whose == "cloud" else ProviderName.AWS
-        launch = Launch(ago, name, where, cloud, draw(st.booleans()), number)
+        # What has one name and one time is of one launch, of one machine or of several.
+        launch = Launch(ago, name, where, cloud, alone.setdefault((name, ago), draw(st.booleans())), number)
         machine = launch.machine if draw(st.booleans()) and whose != "cloud" else None
         if machine and whose == "foreign":
             machine = replace(machine, tags={key: value for key, value in machine.tags.items() if key != "cml-runner"})

@@ -160,7 +160,7 @@ def test_a_name_in_use_is_refused_and_one_that_fits_is_reused(world: World, star
     assert "is in use by an online runner" in taken.told
     reused = start("--reuse", "--name=desk")
     assert reused.process.wait(20) == 0
-    assert "nothing to start" in reused.told
+    assert "Runner desk is online and fits." in reused.told
 
 
 def test_dry_run_does_nothing(world: World, start: Start) -> None:
