@@ -36,8 +36,6 @@ from runner_action.sandbox.served import Between
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
-REGIONS = ("us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "eu-north-1")
-"""Those that the account has enabled."""
 REGION = "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint><optInStatus>opt-in-not-required</optInStatus></item>"
 USER_DATA_LIMIT = 16384
 Form = dict[str, str]
@@ -72,8 +70,8 @@ class FakeEC2:
     """A fleet that is asked for again is the same, but its instances are not listed a second time."""
     decoded: str = "{}"
     """What the token service reads in an encoded reason."""
-    enabled: tuple[str, ...] = ()
-    """Regions of the account; all, if there are none."""
+    enabled: tuple[str, ...] = ("us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "eu-north-1")
+    """Regions of the account."""
     between: Between | None = None
 
     def __post_init__(self) -> None:
@@ -119,13 +117,10 @@ class FakeEC2:
             return self._create(environ, form, region)
         if action == "DecodeAuthorizationMessage":
             return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
-        if action == "DescribeRegions":
-            return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in REGIONS)}</regionInfo>")
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
             return _console(form["InstanceId"], self.machines.console(form["InstanceId"]))
-        if action == "DescribeRegions" and self.enabled:
-            items = "".join(f"<item><regionName>{name}</regionName></item>" for name in self.enabled)
-            return _xml(action, f"<regionInfo>{items}</regionInfo>")
+        if action == "DescribeRegions":
+            return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in self.enabled)}</regionInfo>")
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
             return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
         answer = self._ask_moto(environ, body)

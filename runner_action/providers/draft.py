@@ -1,0 +1,51 @@
+"""From the user's words to a plan, as far as all clouds of machines go alike. Pure: no network, no clock, no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runner_action.errors import InputError
+from runner_action.model import Place, Plan
+from runner_action.request import CloudRequest, Spot
+
+SPOTS = {Spot.NEVER: (False,), Spot.ONLY: (True,), Spot.PREFER: (True, False)}
+Notes = dict[str, None]
+"""What the user should know, each once, in order."""
+
+
+class Draft:
+    """A plan while a cloud reads its words: what is wrong is gathered in `problems`, so that all of it is told at once."""
+
+    def __init__(
+        self,
+        request: CloudRequest,
+        place: Callable[[str, list[str]], Place | None],
+        machine_type: Callable[[str, CloudRequest, Notes, list[str]], str | None],
+        architecture_of: Callable[[str], str],
+    ) -> None:
+        """The cloud's reading of a word of `cloud-region` and of `cloud-type`: None, and why in the list, where it has no such thing."""
+        self.request, self.architecture_of = request, architecture_of
+        self.problems: list[str] = []
+        self.notes: Notes = {}
+        self.places = [where for word in request.regions if (where := place(word, self.problems))]
+        self.types = [found for word in request.sizes if (found := machine_type(word, request, self.notes, self.problems))]
+        arm = [found for found in self.types if architecture_of(found) == "arm64"]
+        if 0 < len(arm) < len(self.types):
+            self.problems.append(f"cloud-type lists types of two architectures; {', '.join(arm)} are arm64, the others x86-64; write those of one")
+
+    def plan(self, image: Callable[[str], str], spot_price: float | None = None) -> Plan:
+        """`image`: that of the cloud's choice, for an architecture. Raises InputError with all problems."""
+        if self.problems:
+            raise InputError(self.problems)
+        architecture = self.architecture_of(self.types[0])
+        chosen = self.request.image or image(architecture)
+        return Plan(
+            places=tuple(dict.fromkeys(self.places)),
+            instance_types=tuple(dict.fromkeys(self.types)),
+            architecture=architecture,
+            image=chosen,
+            disk_gb=self.request.disk_gb,
+            spots=SPOTS[self.request.spot],
+            spot_price=spot_price,
+            notes=tuple(self.notes),
+        )
