@@ -123,10 +123,16 @@ class FakeEC2:
             return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in self.enabled)}</regionInfo>")
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
             return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
-        answer = self._ask_moto(environ, body)
-        if action == "TerminateInstances" and answer[0].startswith("200"):
-            for key in (key for key in form if key.startswith("InstanceId.")):
-                self.machines.end(form[key])
+        if action == "TerminateInstances":
+            return self._terminate(environ, body, form)
+        return self._ask_moto(environ, body)
+
+    def _terminate(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
+        with self._lock:  # moto lists an instance before we have started it
+            answer = self._ask_moto(environ, body)
+            if answer[0].startswith("200"):
+                for key in (key for key in form if key.startswith("InstanceId.")):
+                    self.machines.end(form[key])
         return answer
 
     def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
