@@ -37,10 +37,13 @@ class Weather:
     def __init__(self, world: World, share: float, chance: random.Random, happened: Counter[str]) -> None:
         self._world, self._share, self._chance, self._happened = world, share, chance, happened
         self._lock = threading.Lock()
+        self._registered: set[str] = set()
         for service, server in world.services().items():
             server.between = self._between(service)
 
     def end(self) -> None:
+        """Machines that no launcher has asked for come now."""
+        arrive(self._world, self._registered)
         for server in self._world.services().values():
             server.between = None
 
@@ -51,7 +54,7 @@ class Weather:
                 fate = self._chance.choice(FAULTS) if self._chance.random() < self._share else None
                 self._happened[str(fate or "well")] += 1
                 if service == self._world.kind and environ["REQUEST_METHOD"] == "GET":
-                    arrive(self._world)
+                    arrive(self._world, self._registered)
             return answered(service, fate, app, environ, body, start, lambda _: None)
 
         return between
@@ -91,7 +94,6 @@ def main(launches: int, share: float, seed: int) -> int:
 
 def _judge(world: World, started: dict[int, tuple[World, str, float]], ends: list[tuple[int, int, float]]) -> Iterable[str]:
     """All ended as the catalogue says; who said yes has a machine and a runner, who said no has left nothing without a word; and then the sweep."""
-    arrive(world)
     names = [one["name"] for one in machines(world).values() if one]
     for number, code in [(pid, code) for pid, code, _ in ends if started[pid][0] is world]:
         name = started[number][1]

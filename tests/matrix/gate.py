@@ -50,7 +50,8 @@ class Gate:
         self.pid: int | None = None
         self.open = True
         self._counts: Counter[str] = Counter()
-        self._lock, self._born = threading.Lock(), threading.Event()
+        self._lock, self._arriving, self._born = threading.Lock(), threading.Lock(), threading.Event()
+        self._registered: set[str] = set()
         for service, server in world.services().items():
             server.between = self._between(service)
 
@@ -74,10 +75,14 @@ class Gate:
                 self.cancelled = False
                 self._signal(signal.SIGTERM)
             if service == self.world.kind:
-                arrive(self.world)
+                self.arrive()
             return answered(service, fate, app, environ, body, start, self._signal)
 
         return between
+
+    def arrive(self) -> None:
+        with self._arriving:
+            arrive(self.world, self._registered)
 
     def _asks_for_runners(self, name: str) -> bool:
         return bool(machines(self.world)) and name.split(" ")[1] == "GET" and ("/runners" in name) and "downloads" not in name
@@ -191,12 +196,14 @@ def spec(user_data: bytes) -> dict[str, Any]:
     return dict(json.loads(unpacked(user_data)["var/lib/cml-runner/spec.json"]))
 
 
-def arrive(world: World) -> None:
-    """What the agents do at the forge once their machines are there: they register, unless they are registered, and go online. Without its
+def arrive(world: World, registered: set[str]) -> None:
+    """What the agents do at the forge once their machines are there: each registers once, unless it is registered, and goes online. Without its
     machine no runner is online."""
-    told = [one for one in machines(world).values() if one]
-    for one in told:
-        if "registration_token" in one and not world.forge.by_name(one["name"]):
+    there = {number: one for number, one in machines(world).items() if one}
+    told = list(there.values())
+    for number, one in there.items():
+        if "registration_token" in one and number not in registered and not world.forge.by_name(one["name"]):
+            registered.add(number)
             world.forge.seat(one["name"], [*DEFAULT_LABELS, *one["labels"]], ephemeral=False)
     newest = {seat.name: seat for seat in world.forge.seats()}
     names = {one["name"] for one in told}

@@ -16,7 +16,7 @@ from runner_action.reap import reap
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock
 from tests.fakes import FakeClock
-from tests.matrix.gate import Gate, arrive, machines
+from tests.matrix.gate import Gate, machines
 from tests.matrix.nursery import Nursery
 from tests.matrix.points import Call, Fate, Point, Story, numbered
 
@@ -69,7 +69,7 @@ def attempt(point: Point, nursery: Nursery) -> Outcome:
         stage = play(world, point.story, (point.call, point.fate), nursery)
         at_once = tuple(rest(world))
         problems = list(_problems(point, world, stage, at_once))
-        arrive(world)
+        stage.gate.arrive()
         sweep(world)
         if left := rest(world):
             problems.append(f"after the sweep there is {', '.join(left)}")
