@@ -86,7 +86,7 @@ def report(outcomes: Sequence[Outcome], recorded: dict[Story, list[Call]], every
         any("after the sweep" in text or "without a word" in text or "it made" in text or "though the fault" in text for text in one.problems) for one in bad
     )
     print(f"{len(outcomes)} points{share}, {leaks} leaks, {len(bad) - leaks} other problems, {len(missed)} did not come up, in {seconds:.0f} s")
-    return 1 if bad or len(missed) > len(outcomes) // 50 else 0
+    return 1 if bad or len(missed) > len(outcomes) // 20 else 0
 
 
 if __name__ == "__main__":
