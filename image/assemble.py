@@ -21,8 +21,10 @@ from pathlib import Path
 HOME = Path("usr/lib/cml-runner")
 SERVICES = ("ec2", "sts", "sso", "sso-oidc", "ssm")
 """Of botocore's 400 services: where machines are, and where credentials come from."""
-GOOGLES = ("firewalls", "global_operations", "images", "instances", "machine_types", "zone_operations", "zones")
-"""Of google-cloud-compute's 100 services: those of runner_action/providers/gcp/sdk.py and one they import; it passes by the package's list of all of them."""
+GOOGLES = re.compile(r"compute_v1\.services\.(\w+)")
+"""Of google-cloud-compute's 100 services those stay that runner_action/providers/gcp/sdk.py imports, which passes by the package's list of all of them."""
+IMPORTED_BY_THEM = "global_operations", "zone_operations"
+"""By those services themselves."""
 NOT_OF_KUBERNETES = ("aiohttp*", "aiohappyeyeballs*", "aiosignal*", "frozenlist*", "multidict*", "propcache*", "yarl*")
 """What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads (runner_action/providers/kubernetes/cluster.py)."""
 NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py curses dbm sqlite3 wsgiref xmlrpc
@@ -76,8 +78,9 @@ def prune(site: Path) -> None:
     for found in list((site / "runner_action").rglob("*")):
         if found.is_file() and found.suffix != ".py" and found.name != "inputs.schema.json":
             remove(found)  # whatever lay about where this is built
+    googles = {*GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")), *IMPORTED_BY_THEM}
     for service in (site / "google/cloud/compute_v1/services").iterdir():
-        if service.is_dir() and service.name not in GOOGLES:
+        if service.is_dir() and service.name not in googles:
             remove(service)
     for service in (site / "botocore/data").iterdir():
         if service.is_dir() and service.name not in SERVICES:
