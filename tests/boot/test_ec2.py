@@ -147,7 +147,8 @@ def test_an_agent_that_is_killed_is_started_again_for_a_job_and_ends_the_machine
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("KILL"))
     assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
-    busy = world.forge.queue_job(["cml"], 0, "sudo systemctl kill --signal=KILL --kill-who=main cml-runner.service; sleep 15")
+    # An agent that dies before it has heard of the job is taken for an idle one: the job runs to its end, and then the machine goes.
+    busy = world.forge.queue_job(["cml"], 0, "sleep 10; sudo systemctl kill --signal=KILL --kill-who=main cml-runner.service; sleep 15")
     until(lambda: busy.status == "completed", "the job", 90, lab.console)
     assert busy.conclusion == "success", lab.console()
     until(lambda: lab.console().count('"stage": "agent"') == 2, "the second agent", 30, lab.console)
