@@ -119,6 +119,9 @@ class FakeForge:
         self.listed[name] = runner
         return runner
 
+    def come_and_go(self, name: str) -> None:
+        self.listed[name] = replace(self.listed[name], contacted=True)
+
     def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         self._called("runners")
         return list(self.listed.values())
@@ -157,7 +160,7 @@ class FakeForge:
 
     def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
         self._called("register_one")
-        return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False).id)
+        return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False, contacted=False).id)
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
         self._called("claim")

@@ -288,10 +288,11 @@ def _shown(seat: Seat) -> dict[str, Any]:
     return {
         "id": seat.id,
         "name": seat.name,
-        "os": "linux",
+        "os": "linux" if seat.contacted else "unknown",
         "status": status,
         "busy": seat.job is not None,
         "ephemeral": seat.ephemeral,
+        "version": VERSION if seat.contacted else None,
         "runner_group_id": seat.group,
         "labels": _labels(seat)["labels"],
     }

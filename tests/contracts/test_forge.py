@@ -14,7 +14,7 @@ import pytest
 from runner_action import claim
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
-from runner_action.forges.github import GitHub
+from runner_action.forges.github import GitHub, runner_of
 from runner_action.forges.gitlab import GitLab
 from runner_action.forges.levels import root_of
 from runner_action.model import Repository, Runner, Secret
@@ -47,6 +47,17 @@ class Side:
         if busy:
             memory.queue_job(labels)
             assert memory.next_job(seat, wait=0)
+
+    def come_and_go(self, name: str) -> None:
+        """The runner is online once, and then no more."""
+        if self.server is None:
+            assert isinstance(self.forge, FakeForge)
+            self.forge.come_and_go(name)
+            return
+        seat = self.server.forge.by_name(name)
+        assert seat
+        self.server.forge.set_online(seat, True)
+        self.server.forge.set_online(seat, False)
 
 
 JUDGES = {"api.github.com": ("", "/octo"), "ghec": ("", "/octo", "/enterprises/acme"), "ghes-3.19": ("", "/octo", "/enterprises/acme")}
@@ -106,6 +117,19 @@ def test_an_offline_runner_shows_its_labels_when_they_are_asked_for(side: Side) 
     (found,) = side.forge.runners(offline=True)
     assert {"train", "cml-runner-aws-20261124140500-1a2b3c4d"} <= found.labels
     assert not found.online
+
+
+def test_a_runner_that_was_never_online_is_told_from_one_that_left(side: Side) -> None:
+    side.forge.register_one("cml-1", ["cml"], "x64")
+    (never,) = side.forge.runners(offline=True)
+    side.come_and_go("cml-1")
+    (gone,) = side.forge.runners(offline=True)
+    assert [(one.online, one.contacted) for one in (never, gone)] == [(False, False), (False, True)]
+
+
+def test_where_github_tells_no_version_a_runner_may_have_been_online() -> None:
+    told = {"id": 1, "name": "cml-1", "os": "unknown", "status": "offline", "busy": False, "labels": []}
+    assert [runner_of(one).contacted for one in (told, {**told, "version": None}, {**told, "version": VERSION})] == [True, False, True]
 
 
 def test_many_runners_are_all_listed(side: Side) -> None:

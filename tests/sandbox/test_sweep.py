@@ -115,6 +115,20 @@ def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
 
 
 @pytest.mark.parametrize("kind", CLOUDS[::3] + CLOUDS[4:5], indirect=True, ids="-".join)
+def test_a_broken_machine_whose_launcher_was_killed_goes_when_its_start_timeout_is_over(
+    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runner was registered just in time, and nobody ever came for it."""
+    killed(world, launch, "--single")
+    assert len(world.forge.seats()) == 1
+    code, text = ask(world, capsys, monkeypatch, "reap", hours=0.5)
+    assert code == 0, text
+    assert "its runner was never online, and its start timeout is over" in text
+    until(lambda: not world.cloud.alive(), "the machine to be gone", 60)
+    assert names(world) == []
+
+
+@pytest.mark.parametrize("kind", CLOUDS[::3] + CLOUDS[4:5], indirect=True, ids="-".join)
 def test_a_machine_whose_runner_is_gone_and_a_runner_whose_machine_is_gone(
     world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ class GitHub(Claims):
         listed = self._asking.pages(self._path, "runners")
         self._listed = len(listed)
         _ = self._group
-        return [_runner(one) for one in listed]
+        return [runner_of(one) for one in listed]
 
     @cached_property
     def _group(self) -> int:
@@ -198,11 +198,21 @@ class GitHub(Claims):
         return None
 
 
-def _runner(one: Mapping[str, Any]) -> Runner:
+def runner_of(one: Mapping[str, Any]) -> Runner:
+    """As the model has it, of what GitHub tells of one."""
     labels = {str(label["name"]) for label in one["labels"]}
     claims = frozenset(filter(CLAIM.fullmatch, labels))
-    online, ephemeral = one["status"] == "online", bool(one.get("ephemeral"))
-    return Runner(id=one["id"], name=one["name"], labels=frozenset(labels - claims), online=online, busy=one["busy"], claims=claims, ephemeral=ephemeral)
+    return Runner(
+        id=one["id"],
+        name=one["name"],
+        labels=frozenset(labels - claims),
+        online=one["status"] == "online",
+        busy=one["busy"],
+        # Its version is null until it has connected once; older servers do not say it at all.
+        contacted=one.get("version", "") is not None,
+        claims=claims,
+        ephemeral=bool(one.get("ephemeral")),
+    )
 
 
 def again(ask: Callable[[], Any], make_room: Callable[[], object]) -> Any:
