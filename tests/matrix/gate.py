@@ -15,21 +15,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from runner_action.model import ProviderName
+from runner_action.bootstrap import INSTANCE
+from runner_action.model import ProviderName, id_end
 from runner_action.sandbox.jobs import DEFAULT_LABELS
 from runner_action.sandbox.served import Application, Start
 from runner_action.sandbox.world import World
 from tests.fakes import unpacked
-from tests.matrix.points import Call, Fate, name_of
+from tests.matrix.points import KILLED, Call, Fate, name_of
 
 SIGNALS = {
     Fate.KILL_BEFORE: signal.SIGKILL,
     Fate.KILL_AFTER: signal.SIGKILL,
+    Fate.CLEANED: signal.SIGKILL,
     Fate.TERM_BEFORE: signal.SIGTERM,
     Fate.TERM_AFTER: signal.SIGTERM,
     Fate.INT_AFTER: signal.SIGINT,
+    Fate.HUP_AFTER: signal.SIGHUP,
 }
 BEFORE = (Fate.KILL_BEFORE, Fate.TERM_BEFORE)
 HEARD_SECONDS = 0.05
@@ -101,12 +105,23 @@ class Gate:
             return fate
 
     def _signal(self, number: int) -> None:
+        assert self.pid
+        if not lives(self.pid):
+            # A call of its sweep's, for which it has not waited: there is nobody to whom anything could happen.
+            self.came = False
+            return
         if self.signalled is None:
             self.signalled, self.first = time.monotonic(), number
-        assert self.pid
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        os.kill(self.pid, number)
         time.sleep(HEARD_SECONDS)
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs: one that has ended stays a zombie until somebody asks for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def answered(
@@ -131,9 +146,9 @@ def answered(
     if fate is Fate.TWICE:
         closed(answer)
         begin, answer = ask()
-    if fate in (Fate.KILL_AFTER, Fate.TERM_AFTER, Fate.INT_AFTER):
+    if fate in SIGNALS and fate not in BEFORE:
         send(SIGNALS[fate])
-    if fate in (Fate.LOST, Fate.MUTE, Fate.KILL_AFTER):
+    if fate in (Fate.LOST, Fate.MUTE, *KILLED):
         closed(answer)
         return hung_up(environ)
     begin()
@@ -178,22 +193,25 @@ def machines(world: World) -> dict[str, dict[str, Any]]:
         # A pod has read its Secret before that is deleted.
         given.update({one["metadata"]["name"]: base64.b64decode(one["data"]["agent.pyz"]) for one in world.kubernetes.shelf.peek("secrets")})
         pods = [one["metadata"] for one in world.kubernetes.shelf.peek("pods") if "deletionTimestamp" not in one["metadata"]]
-        return {one["name"]: spec(given.get(one["labels"]["batch.kubernetes.io/job-name"], b"")) for one in pods}
+        return {one["name"]: spec(one["name"], given.get(one["labels"]["batch.kubernetes.io/job-name"], b"")) for one in pods}
     if world.azure:
         numbers = [one["properties"]["vmId"] for path, one in list(world.azure.things.items()) if "/virtualmachines/" in path]
-        return {number: spec(given.get(number, b"")) for number in numbers}
+        return {number: spec(number, given.get(number, b"")) for number in numbers}
     if world.provider is ProviderName.GCP:
-        return {one["id"]: spec(given.get(one["id"], b"")) for one in list(world.gcp.instances.values())}
-    return {number: spec(given.get(number, b"")) for number in world.ec2.alive()}
+        return {one["id"]: spec(one["id"], given.get(one["id"], b"")) for one in list(world.gcp.instances.values())}
+    return {number: spec(number, given.get(number, b"")) for number in world.ec2.alive()}
+
+
+def spec(number: str, user_data: bytes) -> dict[str, Any]:
+    """What the machine of that id makes of it."""
+    return dict(json.loads(text_of(user_data).replace(INSTANCE, id_end(number)))) if user_data else {}
 
 
 @cache
-def spec(user_data: bytes) -> dict[str, Any]:
-    if not user_data:
-        return {}
+def text_of(user_data: bytes) -> str:
     if user_data.startswith(b"PK"):
-        return dict(json.loads(zipfile.ZipFile(io.BytesIO(user_data)).read("spec.json")))
-    return dict(json.loads(unpacked(user_data)["var/lib/cml-runner/spec.json"]))
+        return zipfile.ZipFile(io.BytesIO(user_data)).read("spec.json").decode()
+    return unpacked(user_data)["var/lib/cml-runner/spec.json"]
 
 
 def arrive(world: World, registered: set[str]) -> None:

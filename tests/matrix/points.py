@@ -28,9 +28,11 @@ class Fate(StrEnum):
 
     KILL_BEFORE = "killed before"
     KILL_AFTER = "killed after"
+    CLEANED = "killed after, cleaned up after the job"
     TERM_BEFORE = "SIGTERM before"
     TERM_AFTER = "SIGTERM after"
     INT_AFTER = "SIGINT after"
+    HUP_AFTER = "SIGHUP after"
     ERROR = "503 once"
     REFUSED = "403 from then on"
     CUT = "connection refused once"
@@ -39,6 +41,7 @@ class Fate(StrEnum):
     TWICE = "delivered twice"
 
 
+KILLED = (Fate.KILL_BEFORE, Fate.KILL_AFTER, Fate.CLEANED)
 CHANGING = (Fate.MUTE, Fate.TWICE)
 """What makes a difference only to calls that change something."""
 
@@ -52,8 +55,13 @@ class Story:
     flags: tuple[str, ...] = ()
     ends: bool = False
 
+    @property
+    def count(self) -> int:
+        """Of machines."""
+        return 2 if "--count=2" in self.flags else 1
+
     def __str__(self) -> str:
-        return " ".join([self.cloud, self.forge, *(word.partition("=")[0] for word in self.flags), *(["cancelled"] if self.ends else [])])
+        return " ".join([self.cloud, self.forge, *(word.partition("={")[0] for word in self.flags), *(["cancelled"] if self.ends else [])])
 
 
 @dataclass(frozen=True, order=True)
@@ -85,7 +93,7 @@ def stories() -> list[Story]:
         plain = Story(cloud, forge)
         found += [plain, Story(cloud, forge, ends=True)]
         if forge == "github":
-            found += [Story(cloud, forge, ("--single",)), Story(cloud, forge, ("--single",), ends=True)]
+            found += [Story(cloud, forge, (flag,), ends) for flag in ("--single", "--count=2") for ends in (False, True)]
         if cloud in ("aws", "gcp") and forge == "github":
             found += [Story(cloud, forge, (key,)), Story(cloud, forge, (key,), ends=True)]
     return found
