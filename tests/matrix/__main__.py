@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from tests.matrix.nursery import Nursery, warm
+from tests.matrix.nursery import Nursery
 from tests.matrix.points import CLOUDS, KILLED, Call, Fate, Point, Story, points, sample, some_stories, stories
 from tests.matrix.trial import Outcome, attempt, record
+from tests.matrix.warm import warm
 
 NURSERY: list[Nursery] = []
 """Of this worker."""

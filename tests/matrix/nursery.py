@@ -7,47 +7,22 @@ before its worker has any thread, has none itself, and speaks in lines of JSON.
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
-import boto3
-import botocore.session
-
 import runner_action.__main__ as command
-from runner_action import bootstrap
-from runner_action.model import ForgeName, ProviderName
-
-LOADED = """_strptime azure.core.pipeline.transport._requests_basic botocore.retries.standard gitlab.v4.objects google.oauth2.credentials jsonschema
-    rich.logging tenacity runner_action.cli runner_action.launch runner_action.takeback runner_action.forges.github runner_action.forges.gitlab"""
-"""All that a launch may load, besides the clouds' clients."""
-
-
-@cache
-def warm() -> None:
-    """Everything is loaded that launches load, so that those that are forked have it: modules, boto3's descriptions, the agent's files."""
-    for name in (*LOADED.split(), *(f"runner_action.providers.{cloud}.client" for cloud in ProviderName)):
-        importlib.import_module(name)
-    botocore.session.create_loader = cache(botocore.session.create_loader)  # one for all sessions; they only read
-    for service in ("ec2", "sts"):
-        boto3.session.Session().client(service, region_name="us-east-1", aws_access_key_id="nobody", aws_secret_access_key="nobody")
-    for cloud, forge, deletes in product(ProviderName, ForgeName, (False, True)):
-        bootstrap.agent_files(cloud, forge, deletes)
 
 
 class Nursery:
     """Begins launches, and waits for those that were begun."""
 
     def __init__(self) -> None:
-        warm()
         ours, theirs = socket.socketpair()
         gc.collect()
         gc.freeze()

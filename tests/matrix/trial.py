@@ -97,8 +97,8 @@ def clean_up(world: World, story: Story, nursery: Nursery) -> list[str]:
     log = world.folder / "after"
     state = world.folder / "state"
     told = dict(line.split("=", 1) for line in state.read_text().splitlines()) if state.exists() else {}
-    given = {**_environ(world), **{f"STATE_{name}": value for name, value in told.items()}, "CML_RUNNER_COMMAND": "cleanup", "CI_JOB_STATUS": "canceled"}
-    nursery.launch(_argv(world, story), given, log)
+    given = {**environ_of(world), **{f"STATE_{name}": value for name, value in told.items()}, "CML_RUNNER_COMMAND": "cleanup", "CI_JOB_STATUS": "canceled"}
+    nursery.launch(argv_of(world, story), given, log)
     code = nursery.wait()[1]
     problems = [f"exit code {code} of the clean-up: {log.read_text('utf-8', 'replace')}"] if code else []
     return [*problems, f"after the clean-up there is {', '.join(left)}"] if (left := rest(world)) else problems
@@ -115,7 +115,7 @@ def rest(world: World) -> list[str]:
 def play(world: World, story: Story, at: tuple[Call, Fate] | None, nursery: Nursery) -> Stage:
     gate = Gate(world, at, cancelled=story.ends)
     log = world.folder / "log"
-    gate.begin(nursery.launch(_argv(world, story), _environ(world), log))
+    gate.begin(nursery.launch(argv_of(world, story), environ_of(world), log))
     assert gate.pid
     hung = threading.Timer(HUNG_SECONDS, os.kill, (gate.pid, 9))
     hung.start()
@@ -125,7 +125,7 @@ def play(world: World, story: Story, at: tuple[Call, Fate] | None, nursery: Nurs
     return Stage(gate, code, at_end - gate.signalled if gate.signalled else None, log.read_text("utf-8", "replace"))
 
 
-def _argv(world: World, story: Story) -> list[str]:
+def argv_of(world: World, story: Story) -> list[str]:
     words = [f"--cloud={world.provider}", f"--max-lifetime={LIFETIME}", f"--start-timeout={START}"]
     return [*words, *(word.format(key=_key(world.folder)) for word in story.flags)]
 
@@ -137,7 +137,7 @@ def _key(folder: Path) -> str:
     return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
 
 
-def _environ(world: World) -> dict[str, str]:
+def environ_of(world: World) -> dict[str, str]:
     files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
     return {**world.job_environ(), **{name: str(world.folder / file) for name, file in files.items()}, "HOME": str(world.folder)}
 
