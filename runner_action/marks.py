@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner_action.model import EXPIRY_TAG, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, ProviderName, Repository, Runner, moment
+from runner_action.model import EXPIRY_TAG, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, Instance, ProviderName, Repository, Runner, moment
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -55,3 +55,13 @@ class Mark:
                 if found := next((mark for mark in marks if mark.label(repository) == label), None):
                     return found
         return None
+
+
+def marks_of(runners: Iterable[Runner], repository: Repository, provider: ProviderName) -> dict[int, Mark]:
+    """By a runner's id, of those whose machines this provider has."""
+    return {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
+
+
+def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
+    """Offline, and no machine could be its own. A forge may still show one that is busy as offline."""
+    return not runner.online and not runner.busy and not any(runner.name in one.runner_names for one in machines)

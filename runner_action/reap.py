@@ -16,7 +16,7 @@ from itertools import groupby
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.marks import Mark
+from runner_action.marks import Mark, is_alone, marks_of
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
@@ -71,19 +71,9 @@ def removals(
     return going
 
 
-def marks_of(runners: Iterable[Runner], repository: Repository, provider: ProviderName) -> dict[int, Mark]:
-    """By a runner's id, of those whose machines this provider has."""
-    return {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
-
-
 def belongs(runner: Runner, mark: Mark, machine: Instance) -> bool:
     """Of the very launch that made the machine: another of the same name has another time."""
     return runner.name in machine.runner_names and (mark.name, mark.online_by) == (machine.name, machine.online_by)
-
-
-def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
-    """Offline, and no machine could be its own. A forge may still show one that is busy as offline."""
-    return not runner.online and not runner.busy and not any(runner.name in one.runner_names for one in machines)
 
 
 def where_asked(cloud: CloudRequest, provider: Provider) -> list[str] | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import Identity, Instance, Registration, Run, names, runner_name
+from runner_action.marks import is_alone, marks_of
+from runner_action.model import NAME_TAG, REPOSITORY_TAG, Identity, Instance, Registration, Run, names, runner_name
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
 from runner_action.reuse import Reusing
@@ -146,6 +147,21 @@ def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[s
     return list(known.values())
 
 
+def _take_stranded(name: str, request: LaunchRequest, forge: Forge, provider: Provider, regions: Sequence[str]) -> list[str]:
+    """Runners of several whose machines the launch had ended before it was killed: their ids, and so their names, are known by nobody any
+    more. Ours by their marks; runners are listed before machines, so that none is taken whose machine is only just there."""
+    try:
+        listed = forge.runners(offline=True)
+        machines = provider.find({NAME_TAG: name, REPOSITORY_TAG: request.repository.url}, regions)
+        marks = marks_of(listed, request.repository, provider.name)
+        for runner in listed:
+            if runner.id in marks and marks[runner.id].name == name and is_alone(runner, machines) and forge.deregister(runner.name, runner.id):
+                log.info("Took runner %s off the forge's list.", runner.name)
+    except RunnerActionError as error:
+        return [f"Whether runners of {name} are still on the forge's list is not known: {error}"]
+    return []
+
+
 def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock, left: Callable[[], float]) -> None:
     """After a job that failed. `noted`: the names that its launch was about to give; None: it noted nothing, so that it may have made
     whatever it would. Raises RunnerActionError if something may be left."""
@@ -157,6 +173,9 @@ def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge
         one.asked, one.alone, one.guessed = True, noted is not None, noted is None
     if request.reuse is Reuse.ANY:
         Reusing(request, run, forge, clock).end_turn()
-    problems = take_back(ours, forge, provider, clock, [place.region for place in provider.plan(request.cloud).places], left)
+    regions = [place.region for place in provider.plan(request.cloud).places]
+    problems = take_back(ours, forge, provider, clock, regions, left)
+    if ours[0].suffixed and not ours[0].instances and noted and left() > 0:
+        problems += _take_stranded(ours[0].identity.name, request, forge, provider, regions)
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")
