@@ -25,9 +25,12 @@ from tests.matrix.gate import answered, arrive, machines
 from tests.matrix.nursery import Nursery
 from tests.matrix.points import CLOUDS, FORGES, Fate
 from tests.matrix.trial import TOLD, rest, sweep
+from tests.matrix.warm import warm
 
 ONE_MOTO = ("aws", "gitlab")
 """The embedded EC2 has one memory for all of a process: its worlds cannot live beside one another."""
+ARRIVAL_SECONDS = 0.5
+"""How often machines that were made meanwhile come to their forge."""
 FAULTS = (Fate.ERROR, Fate.CUT, Fate.LOST, Fate.TWICE)
 
 
@@ -38,6 +41,7 @@ class Weather:
         self._world, self._share, self._chance, self._happened = world, share, chance, happened
         self._lock = threading.Lock()
         self._registered: set[str] = set()
+        self._arrived = 0.0
         for service, server in world.services().items():
             server.between = self._between(service)
 
@@ -53,8 +57,9 @@ class Weather:
             with self._lock:
                 fate = self._chance.choice(FAULTS) if self._chance.random() < self._share else None
                 self._happened[str(fate or "well")] += 1
-                if service == self._world.kind and environ["REQUEST_METHOD"] == "GET":
+                if service == self._world.kind and time.monotonic() > self._arrived + ARRIVAL_SECONDS:
                     arrive(self._world, self._registered)
+                    self._arrived = time.monotonic()
             return answered(service, fate, app, environ, body, start, lambda _: None)
 
         return between
@@ -62,6 +67,7 @@ class Weather:
 
 def main(launches: int, share: float, seed: int) -> int:
     print(f"{launches} launches at once, {share:.0%} of all calls go wrong, seed {seed}")
+    warm()
     nursery, chance, happened = Nursery(), random.Random(seed), Counter[str]()
     began = time.monotonic()
     with ExitStack() as stack:

@@ -118,6 +118,7 @@ FILES = {"event.json": "{}", "./setup.sh": "echo\n"}
 
 @given(spelled())
 @example(Said(["--cloud=aws", "--repo=octo/train", f"--token={CANARY}"]))
+@example(Said(["--command=0"]))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_whatever_is_written_gives_a_plan_or_exit_2_and_no_secret(said: Said) -> None:
     outcome = verdict(said)

@@ -159,12 +159,13 @@ def test_an_agent_that_is_killed_is_started_again_for_a_job_and_ends_the_machine
     assert world.left() == []
 
 
-def test_a_machine_that_a_job_restarts_does_not_register_again(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["reboot --force --force", "sh -c 'echo c >/proc/sysrq-trigger'"], ids=["restarted", "kernel panic"])
+def test_a_machine_that_starts_again_does_not_register_again_and_ends(how: str, lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", "--no-retry")
     assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     world.forge.lost_after = 20  # a runner whose job the forge has not given up cannot be taken off the list
-    job = world.forge.queue_job(["cml"], 60, "sudo sync; sudo reboot --force --force")
+    job = world.forge.queue_job(["cml"], 60, f"sudo sync; sudo {how}")
     until(lambda: lab.console().count("Linux version") == 2, "the second start", 60, lab.console)
     until(lambda: world.forge.run(job.run_id) and not world.ec2.alive(), "the end", 240, lab.console)
     assert "the machine was restarted" in lab.console()

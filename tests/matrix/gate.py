@@ -202,6 +202,7 @@ def machines(world: World) -> dict[str, dict[str, Any]]:
     return {number: spec(number, given.get(number, b"")) for number in world.ec2.alive()}
 
 
+@cache
 def spec(number: str, user_data: bytes) -> dict[str, Any]:
     """What the machine of that id makes of it."""
     return dict(json.loads(text_of(user_data).replace(INSTANCE, id_end(number)))) if user_data else {}
