@@ -261,6 +261,7 @@ def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
     return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
 
 
+@cache
 def slim(source: str) -> str:
     """Python source without what only readers and tools need: comments, docstrings, annotations and their names, members that are only
     described, the width of indentation, spaces."""

@@ -267,7 +267,7 @@ class TerminalFront:
         return None
 
 
-BUG = "This is a bug in cml-runner. Everything that was made has been taken back. Please report it with the lines above."
+BUG = "This is a bug in cml-runner. What had been made was taken back, unless a line above says otherwise. Please report it with these lines."
 
 
 def front_for(environ: Mapping[str, str], *, as_json: bool) -> Front:

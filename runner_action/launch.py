@@ -110,6 +110,8 @@ class Launch:
         if len(reused) == request.count:
             return Report(launched=tuple(reused))
         plan = planning.result()
+        if not request.dry_run:
+            side_by_side(bootstrap.agent_files, self.cloud.provider, request.forge, True)  # a seventh of a second, while others answer
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         apart = request.single and request.count == 1
         joining = None if apart or request.dry_run else side_by_side(self.forge.registration_token)

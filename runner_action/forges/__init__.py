@@ -8,6 +8,7 @@ from runner_action.errors import InputError
 from runner_action.forges import levels
 from runner_action.forges.base import Forge, Rerunning
 from runner_action.forges.permissions import APPS_NOT_HERE, text
+from runner_action.loading import ALONE
 from runner_action.model import App, ForgeName, Repository, Secret
 from runner_action.request import LaunchRequest, RestartRequest
 
@@ -53,11 +54,13 @@ def forge_for(request: LaunchRequest, api_url: str | None = None, certificates: 
     """The forge of the request. `api_url`: where the CI job says its forge's API is; if None, the repository's address tells.
     `certificates`: authorities by which the CI job trusts its forge; `until`: when, by the system's clock, nobody waits any more."""
     if request.forge is ForgeName.GITHUB:
-        from runner_action.forges.github import GitHub, Joining, Patience
+        with ALONE:
+            from runner_action.forges.github import GitHub, Joining, Patience
 
         joining = Joining(request.runner_group, request.default_labels)
         return GitHub(request.repository, request.token, api_url, request.ca_certificates, joining, Patience(until=until))
-    from runner_action.forges.gitlab import DOWNLOADS, GitLab
+    with ALONE:
+        from runner_action.forges.gitlab import DOWNLOADS, GitLab
 
     assert isinstance(request.token, Secret)
     return GitLab(request.repository, request.token, api_url, request.ca_certificates or certificates, request.runner_downloads or DOWNLOADS)

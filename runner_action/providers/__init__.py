@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
@@ -33,21 +34,25 @@ def policy_for(request: CloudRequest, forge: ForgeName) -> str:
 def provider_for(request: CloudRequest, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Provider:
     """The request's provider, with the credentials of the request, or those that its SDK finds. `id_token`: gives the CI job's own for an audience."""
     if request.provider is ProviderName.KUBERNETES:
-        from runner_action.providers.kubernetes.client import KubernetesProvider
-        from runner_action.providers.kubernetes.cluster import Cluster
+        with ALONE:
+            from runner_action.providers.kubernetes.client import KubernetesProvider
+            from runner_action.providers.kubernetes.cluster import Cluster
 
         return KubernetesProvider(Cluster.from_environment(request.kubernetes, environ), clock)
     if request.provider is ProviderName.GCP:
-        from runner_action.providers.gcp.client import GcpProvider
-        from runner_action.providers.gcp.compute import Compute
+        with ALONE:
+            from runner_action.providers.gcp.client import GcpProvider
+            from runner_action.providers.gcp.compute import Compute
 
         return GcpProvider(Compute.from_environment(request.gcp, environ), clock)
     if request.provider is ProviderName.AZURE:
-        from runner_action.providers.azure.arm import Arm
-        from runner_action.providers.azure.client import AzureProvider
+        with ALONE:
+            from runner_action.providers.azure.arm import Arm
+            from runner_action.providers.azure.client import AzureProvider
 
         return AzureProvider(Arm.from_environment(request.azure.account, environ, id_token, clock), clock)
-    from runner_action.providers.aws.client import AwsProvider
+    with ALONE:
+        from runner_action.providers.aws.client import AwsProvider
 
     assert request.provider is ProviderName.AWS
     return AwsProvider.from_environment(clock)

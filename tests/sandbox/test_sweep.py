@@ -62,7 +62,7 @@ def killed(world: World, launch: Launch, *argv: str) -> Launcher:
     """After its machine was made, and before its runner was online."""
     launcher = launch(*argv)
     until(lambda: world.cloud.alive() or launcher.process.poll() is not None, "the instance", 120)
-    assert world.cloud.alive(), launcher.wait() or launcher.told
+    assert world.cloud.alive(), f"exit code {launcher.wait()}: {launcher.told}"
     launcher.kill(signal.SIGKILL)
     launcher.wait()
     return launcher
