@@ -175,7 +175,7 @@ def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge
         Reusing(request, run, forge, clock).end_turn()
     regions = [place.region for place in provider.plan(request.cloud).places]
     problems = take_back(ours, forge, provider, clock, regions, left)
-    if ours[0].suffixed and not ours[0].instances and noted and left() > 0:
+    if ours[0].suffixed and len(ours[0].instances) < ours[0].count and noted and left() > 0:
         problems += _take_stranded(ours[0].identity.name, request, forge, provider, regions)
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")
