@@ -63,12 +63,12 @@ def id_tokens(environ: Mapping[str, str]) -> Callable[[str], str] | None:
 
     def ask(audience: str) -> str:
         import requests  # which PyGithub brings; no other command needs it
-        from urllib3 import Retry
 
-        with requests.Session() as session:
-            session.mount(url, requests.adapters.HTTPAdapter(max_retries=Retry(3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))))
+        from runner_action import retrying
+
+        with retrying.session() as session:
             try:
-                answer = session.get(url, params={"audience": audience}, headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+                answer = session.get(url, params={"audience": audience}, headers={"Authorization": f"Bearer {secret}"}, timeout=retrying.SECONDS)
                 answer.raise_for_status()
                 return str(answer.json()["value"])
             except (requests.RequestException, KeyError) as error:

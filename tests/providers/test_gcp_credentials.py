@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from runner_action.errors import CredentialsError
+from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.gcp.credentials import account
 from runner_action.request import GcpOptions
@@ -103,6 +103,14 @@ def test_none_at_all(tokens: Tokens) -> None:
     with pytest.raises(CredentialsError, match="No Google Cloud credentials were found") as caught:
         account(GcpOptions(), None)
     assert "google-github-actions/auth" in caught.value.hint
+
+
+def test_a_token_service_that_does_not_answer_is_asked_again_and_told(tokens: Tokens) -> None:
+    text = json.dumps({**key(tokens), "token_uri": "http://127.0.0.1:9/token"})
+    with pytest.raises(ProviderError, match="token service did not answer: TransportError") as caught:
+        account(GcpOptions(credentials=Secret(text)), None)
+    assert not isinstance(caught.value, CredentialsError)
+    assert "BEGIN" not in str(caught.value)
 
 
 def test_credentials_that_google_does_not_accept(tokens: Tokens) -> None:

@@ -37,7 +37,7 @@ LOOKUPS = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_
 # EC2 says "no capacity" with status 500, which the SDK would try again: creations are repeated by us, where that helps.
 HOME = "us-east-1"
 """Who is asked for the regions: every account has it. https://docs.aws.amazon.com/general/latest/gr/rande-manage.html"""
-CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
+CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=40)
 
 
 class AwsProvider:

@@ -20,7 +20,7 @@ from azure.mgmt.core.exceptions import ARMErrorFormat
 
 from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
-from runner_action.providers.azure.credentials import credential, prove
+from runner_action.providers.azure.credentials import TIMEOUTS, credential, prove
 from runner_action.request import AzureAccount
 from runner_action.waiting import Clock, wait_for
 
@@ -80,7 +80,8 @@ class Arm:
         with self._lock:
             if self._client is None:
                 scopes = [f"{self.endpoint}/.default"]
-                self._client = ComputeManagementClient(self.account.credential, self.account.subscription, base_url=self.endpoint, credential_scopes=scopes)
+                where: dict[str, Any] = {"base_url": self.endpoint, "credential_scopes": scopes}
+                self._client = ComputeManagementClient(self.account.credential, self.account.subscription, **where, **TIMEOUTS)
             return self._client
 
     def group(self, name: str) -> str:

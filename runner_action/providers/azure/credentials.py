@@ -18,6 +18,8 @@ from runner_action.request import AzureAccount
 
 AUDIENCE = "api://AzureADTokenExchange"
 """https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust"""
+TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30}
+"""Seconds. Left to itself the SDK waits five minutes for an answer, and then asks again."""
 SCOPE = "https://management.azure.com/.default"
 HINT = (
     "On GitHub: `permissions: id-token: write`, inputs azure-client-id, azure-tenant-id and azure-subscription-id, and a federated credential of that app "
@@ -30,7 +32,7 @@ def credential(account: AzureAccount, id_token: Callable[[str], str] | None, sec
     """`id_token`: gives the CI job's id token for an audience, where the CI has such; `secret`: of a service principal, which comes first.
     `authority`: of the token service; None: as AZURE_AUTHORITY_HOST says. Asks nobody yet."""
     # No need to ask Microsoft whether that authority exists.
-    where: dict[str, Any] = {"disable_instance_discovery": True, **({"authority": authority} if authority else {})}
+    where: dict[str, Any] = {"disable_instance_discovery": True, **TIMEOUTS, **({"authority": authority} if authority else {})}
     if secret and account.client_id and account.tenant_id:
         return ClientSecretCredential(account.tenant_id, account.client_id, secret, **where)
     if id_token and account.client_id and account.tenant_id:

@@ -14,10 +14,10 @@ from runner_action.providers.gcp.errors import passes
 from runner_action.request import GcpOptions
 
 API = "https://compute.googleapis.com"
-CALL: dict[str, Any] = {"timeout": 30.0, "retry": None}
-"""For calls that are repeated here, if at all."""
-SAFE: dict[str, Any] = {"timeout": 30.0, "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=20.0)}
-"""For those that the SDK may repeat: questions, and deletions of what has a name."""
+CALL: dict[str, Any] = {"timeout": 20.0, "retry": None}
+"""For calls that are repeated here, if at all. Seconds without a word."""
+SAFE: dict[str, Any] = {"timeout": 20.0, "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=30.0)}
+"""For those that the SDK may repeat, also after a silence: questions, and deletions of what has a name."""
 
 
 class Compute:

@@ -6,15 +6,17 @@ import json
 import re
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import google.auth
 from google.auth.credentials import Credentials, with_scopes_if_required
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from runner_action.errors import CredentialsError
+from runner_action import retrying
+from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.gcp.errors import KEYS_HINT
 from runner_action.request import GcpOptions
@@ -30,12 +32,18 @@ class Quiet(Credentials):
         super().__init__()  # type: ignore[no-untyped-call]
         self._inner, self.token, self.expiry = inner, inner.token, inner.expiry
 
-    def refresh(self, request: Any) -> None:
-        self._inner.refresh(request)  # type: ignore[no-untyped-call]
+    def refresh(self, _request: Any) -> None:
+        self._inner.refresh(asking())  # type: ignore[no-untyped-call]
         self.token, self.expiry = self._inner.token, self._inner.expiry
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         self._inner.apply(headers, token)  # type: ignore[no-untyped-call]
+
+
+def asking() -> Any:
+    """What google-auth asks the token service with. Its own way waits for two minutes, and does not ask again; a token that nobody has seen
+    costs nothing."""
+    return partial(Request(retrying.session()), timeout=retrying.SECONDS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Account:
 
 def account(options: GcpOptions, file: str | None) -> Account:
     """Credentials that have proven themselves. `file`: what GOOGLE_APPLICATION_CREDENTIALS names. Raises CredentialsError, in one
-    sentence and without any of their text."""
+    sentence and without any of their text; ProviderError if nobody answers."""
     found, project, told = _find(options, file)
     project = options.project or project or _project_of(told) or ""
     if not project:
@@ -58,7 +66,9 @@ def account(options: GcpOptions, file: str | None) -> Account:
         )
     scoped: Credentials = with_scopes_if_required(found, [SCOPE])  # type: ignore[no-untyped-call]
     try:
-        scoped.refresh(Request())  # type: ignore[no-untyped-call]
+        scoped.refresh(asking())  # type: ignore[no-untyped-call]
+    except TransportError as error:
+        raise ProviderError(f"Google Cloud's token service did not answer: {_reason(error)}.", "Try again; is it to be reached from here?") from None
     except GoogleAuthError as error:
         # Its text may quote the token service's whole answer.
         raise CredentialsError(f"Google Cloud does not accept the credentials of {_who(scoped)}: {_reason(error)}.", KEYS_HINT) from None

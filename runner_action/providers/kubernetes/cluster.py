@@ -177,7 +177,7 @@ class Cluster:
     def watch(self, kind: str, seconds: int, **parameters: str) -> Iterator[Json]:
         """Events as they come, for so long. A stream that ends early, or history that is gone, is its end: list again."""
         told = {"watch": "true", "timeoutSeconds": str(seconds), **parameters}
-        answer = self._send("GET", kind, "", told, stream=True)
+        answer = self._send("GET", kind, "", told, streamed=seconds)
         rest = b""
         try:
             for piece in answer.stream(1 << 16):
@@ -188,8 +188,8 @@ class Cluster:
         finally:
             answer.close()
 
-    def _send(self, method: str, kind: str, name: str, parameters: Mapping[str, str], body: Json | None = None, *, stream: bool = False) -> Any:
-        """urllib3's answer. `kind`: `batch/jobs`, `pods`; with a name `pods/log` too. Raises Refused."""
+    def _send(self, method: str, kind: str, name: str, parameters: Mapping[str, str], body: Json | None = None, *, streamed: int = 0) -> Any:
+        """urllib3's answer. `kind`: `batch/jobs`, `pods`; with a name `pods/log` too. `streamed`: piece by piece, for so many seconds. Raises Refused."""
         group, _, rest = kind.rpartition("/") if kind.startswith("batch/") else ("", "", kind)
         resource, _, part = rest.partition("/")
         path = f"{f'/apis/{group}/v1' if group else '/api/v1'}/namespaces/{self.namespace}/{resource}"
@@ -198,7 +198,7 @@ class Cluster:
         client = self.access.client
         headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}  # of which the client says nothing
         asked = client.param_serialize(method, path, query_params=list(parameters.items()), header_params=headers, body=body, auth_settings=["BearerToken"])
-        answer = client.call_api(*asked, _request_timeout=(10, 600) if stream else TIMEOUT).response
+        answer = client.call_api(*asked, _request_timeout=(TIMEOUT[0], TIMEOUT[1] + streamed)).response
         if answer.status >= 400:
             raise Refused(answer.status, answer.data.decode("utf-8", "replace"))
         return answer
