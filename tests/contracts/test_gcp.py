@@ -283,6 +283,29 @@ def test_with_a_key_there_is_one_rule_for_this_machine_and_it_goes_with_it(side:
     assert side.gcp.firewalls == {}
 
 
+def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    from dataclasses import replace
+
+    cloud = replace(side.request(), ssh_public_key="ssh-rsa AAAA")
+    ladder = side.provider.resolve(side.provider.plan(cloud), cloud)
+    for missing, said in (("compute.firewalls.delete", "cml-1-ssh could not be deleted"), ("compute.instances.get", "could not be asked")):
+        (made,) = side.provider.create(ladder[0], machine()).instances
+        side.gcp.denied.add(missing)
+        side.provider.destroy("cml-1", made)
+        side.gcp.denied.clear()
+        assert (side.gcp.alive(), list(side.gcp.firewalls)) == ([], ["cml-1-ssh"])
+        assert said in caplog.text
+        side.gcp.firewalls.clear()
+
+
+def test_a_machine_without_a_key_has_no_rule_that_would_be_asked_for(side: Side) -> None:
+    side.provider.create(side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine())
+    side.gcp.denied.add("compute.firewalls.delete")
+    side.provider.destroy("cml-1")
+    assert side.gcp.alive() == []
+    assert "compute.firewalls.delete" not in side.gcp.asked
+
+
 def test_a_network_of_another_project_takes_no_rule_of_ours(side: Side) -> None:
     cloud = replace(side.request("--cloud-gcp-network=projects/host/global/networks/net"), ssh_public_key="ssh-rsa AAAA")
     side.provider.create(side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine())

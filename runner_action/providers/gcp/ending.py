@@ -12,7 +12,7 @@ from runner_action.errors import ProviderError, TimedOut
 from runner_action.model import OWNER_TAG
 from runner_action.providers.gcp import sdk
 from runner_action.providers.gcp.compute import SAFE, Compute
-from runner_action.providers.gcp.errors import CREDENTIALS, NOT_YET, codes_of, translated
+from runner_action.providers.gcp.errors import NOT_YET, codes_of, translated
 from runner_action.providers.gcp.requests import RULE
 from runner_action.waiting import Clock, wait_for
 
@@ -21,6 +21,7 @@ READY_SECONDS = 90.0
 """How long a machine may take until it can be deleted."""
 RULE_AGE = timedelta(hours=1)
 """A younger rule may be that of a machine that is being made."""
+LATER = "a later sweep deletes it, if the launcher may (docs/gcp.md)."
 
 
 class Ending:
@@ -52,16 +53,18 @@ class Ending:
         return True
 
     def _rule_of(self, zone: str, name: str) -> str:
-        """It bears the machine's own name, which its id does not tell. Empty: nobody can say; `close_rules` finds it when the machine is gone."""
+        """It bears the machine's own name, which its id does not tell, and the machine bears a tag for it. Empty: there is none, or nobody can
+        say; `close_rules` finds it when the machine is gone."""
+        if not name.isdigit():
+            return f"{name}-ssh"
         try:
-            if name.isdigit():
-                name = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE).name
+            machine = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE)
         except NotFound:
             return ""
         except GoogleAPICallError as error:
-            log.debug("%s", codes_of(error))
+            log.warning("Whether %s has a firewall rule could not be asked (%s). Without its machine it opens nothing; %s", name, _reason(error), LATER)
             return ""
-        return f"{name}-ssh"
+        return f"{machine.name}-ssh" if machine.name in machine.tags.items else ""
 
     def _close_ssh(self, rule: str) -> None:
         try:
@@ -69,9 +72,7 @@ class Ending:
         except NotFound:
             return
         except GoogleAPICallError as error:
-            # Without a key there was none, and older permissions may not ask.
-            if not CREDENTIALS & set(codes_of(error)):
-                raise
+            log.warning("The firewall rule %s could not be deleted (%s). Without its machine it opens nothing; %s", rule, _reason(error), LATER)
 
     def after_failure(self, zone: str, name: str, with_rule: bool) -> None:
         """What may be there of that name is deleted; what is not there is as good."""
@@ -97,3 +98,7 @@ class Ending:
     def _rules(self) -> list[Any]:
         request = sdk.types.ListFirewallsRequest(project=self._compute.project, filter=f'description = "{RULE}"')
         return list(self._compute.client(sdk.FirewallsClient).list(request=request, **SAFE))
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    return ", ".join(codes_of(error)) or type(error).__name__
