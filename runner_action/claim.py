@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-PREFIX = "cml-claim-"
+PREFIX, TURN = "cml-claim-", "cml-turn-"
 LEAVING = "leaving"
 """Holder of the claim that an agent makes; all others are launches."""
 CLAIM = re.compile(rf"{PREFIX}([0-9a-z]+)-(\d+)")
@@ -28,7 +28,12 @@ def claim(holder: str, until: datetime) -> str:
 
 def turn(labels: Iterable[str]) -> str:
     """Name of the turn of all launches with these labels."""
-    return f"cml-turn-{hashlib.sha256(','.join(sorted(labels)).encode()).hexdigest()[:10]}"
+    return f"{TURN}{hashlib.sha256(','.join(sorted(labels)).encode()).hexdigest()[:10]}"
+
+
+def is_turn(name: str) -> bool:
+    """It never has a machine."""
+    return name.startswith(TURN)
 
 
 def claims_in(text: str) -> list[str]:

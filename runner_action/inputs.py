@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -144,9 +145,9 @@ def _text(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
 def _infer(given: dict[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> None:
     """Repository, forge and the run that triggered this one from the CI job's variables, where the user did not say them."""
     if "run-id" not in given and environ.get("GITHUB_EVENT_NAME") == "workflow_run":
-        event = json.loads(read_file(environ.get("GITHUB_EVENT_PATH", "")) or "{}")
-        if run := event.get("workflow_run"):
-            given["run-id"] = Given(run["id"], "GITHUB_EVENT_PATH")
+        with suppress(ValueError, TypeError, KeyError):  # a broken file says nothing; `restart` then asks for `run-id`
+            event = json.loads(read_file(environ.get("GITHUB_EVENT_PATH", "")) or "{}")
+            given["run-id"] = Given(event["workflow_run"]["id"], "GITHUB_EVENT_PATH")
     servers = {ForgeName.GITHUB: environ.get("GITHUB_SERVER_URL", ""), ForgeName.GITLAB: environ.get("CI_SERVER_URL", "")}
     if "repo" not in given:
         if servers[ForgeName.GITHUB] and environ.get("GITHUB_REPOSITORY"):

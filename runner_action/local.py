@@ -135,7 +135,7 @@ def register(request: LaunchRequest, forge: Forge, identity: Identity, architect
 def forget(forge: Forge, name: str, joining: Registration) -> None:
     """The agent has done this in order; this is for when it could not."""
     try:
-        if forge.deregister(name, joining.runner_id):
+        if forge.deregister(name, joining.runner_id, twins=True):
             log.info("Took runner %s off the forge's list.", name)
     except ForgeError as error:
         log.error("Runner %s is still on the forge's list: %s", name, error)

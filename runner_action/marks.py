@@ -46,7 +46,7 @@ class Mark:
     @classmethod
     def of(cls, runner: Runner, repository: Repository) -> Mark | None:
         """None: the runner is not ours."""
-        parts = runner.name.split("-")
+        parts = runner.name.split(" ")[0].split("-")  # at GitLab a turn has its claim behind its name
         names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
         for label in runner.labels:
             if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from runner_action.claim import is_turn
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, is_alone, marks_of
@@ -66,6 +67,8 @@ def removals(
             continue
         if end := next((one.machine for one in going if one.machine and belongs(runner, mark, one.machine)), None):
             going.append(Removal(why=f"its machine {end.id} is removed", runner=runner))
+        elif is_turn(mark.name) and is_alone(runner, ()) and mark.online_by < late:
+            going.append(Removal(why="its launch is over", runner=runner))
         elif everywhere and is_alone(runner, mine) and mark.online_by < late:
             going.append(Removal(why="it is offline, and has no machine", runner=runner))
     return going

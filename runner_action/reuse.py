@@ -10,6 +10,7 @@ from datetime import timedelta
 from runner_action import claim
 from runner_action.errors import ForgeError, InputError, ProviderError
 from runner_action.forges.base import Forge
+from runner_action.marks import Mark
 from runner_action.model import ID_END, OWNER_TAG, Identity, Instance, Launched, Plan, Run, Runner, runner_name
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
@@ -123,16 +124,22 @@ class Reusing:
         return any(claim.holder_of(mark) != self._holder for mark in claim.alive(claims, self._clock.now()))
 
     def _take_turn(self) -> bool:
-        """A launch ends by its start timeout, in whatever way."""
+        """A launch ends by its start timeout, in whatever way; after that a sweep removes what is left of its turn."""
+        assert self._request.cloud
+        seconds = self._request.start_timeout + claim.HOLD_SECONDS
+        until = self._clock.now() + timedelta(seconds=seconds)
+        mark = Mark(provider=self._request.cloud.provider, online_by=until, name=self._turn).label(self._request.repository)
         self.took_turn = True  # it may be ours though its answer is lost
-        return self._forge.take_turn(self._turn, self._mark(self._request.start_timeout + claim.HOLD_SECONDS), self._clock)
+        return self._forge.take_turn(self._turn, self._mark(seconds), self._clock, labels=[mark])
 
     def end_turn(self) -> None:
         """However the launch ended. What cannot be removed is over by itself."""
         try:
             self._forge.end_turn(self._turn, self._holder)
         except ForgeError as error:
-            log.warning("%s Other launches with these labels may wait for this one until its start timeout.", error)
+            log.warning(
+                "%s is still on the forge's list, so that launches with these labels may wait for this one until its start timeout: %s", self._turn, error
+            )
 
 
 def instance_of(runner: Runner, plan: Plan, provider: Provider) -> Instance | None:

@@ -125,14 +125,8 @@ def _leave_list(ours: Ours, forge: Forge, ending: Future[list[str]]) -> list[str
         wait([ending])
     # Without a machine and without a registration of its own, a runner of that name would be another launch's.
     mine = ours.instances or ours.alone or (ours.asked and not ours.guessed)
-    problems = []
-    for runner in [ours.identity.name] if mine and not ours.suffixed else ours.runners if mine else ():
-        try:
-            if forge.deregister(runner, runner_id):
-                log.info("Took runner %s off the forge's list.", runner)
-        except Exception as error:  # told, so that the user can do it; the first failure is the one that is raised
-            problems.append(f"Runner {runner} is still on the forge's list: {error}")
-    return problems
+    runners = [] if not mine else ours.runners if ours.suffixed else [ours.identity.name]
+    return [problem for runner in runners if (problem := _take_off(forge, runner, runner_id))]
 
 
 def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[str]) -> list[Instance]:
@@ -153,13 +147,21 @@ def _take_stranded(name: str, request: LaunchRequest, forge: Forge, provider: Pr
     try:
         listed = forge.runners(offline=True)
         machines = provider.find({NAME_TAG: name, REPOSITORY_TAG: request.repository.url}, regions)
-        marks = marks_of(listed, request.repository, provider.name)
-        for runner in listed:
-            if runner.id in marks and marks[runner.id].name == name and is_alone(runner, machines) and forge.deregister(runner.name, runner.id):
-                log.info("Took runner %s off the forge's list.", runner.name)
     except RunnerActionError as error:
         return [f"Whether runners of {name} are still on the forge's list is not known: {error}"]
-    return []
+    marks = marks_of(listed, request.repository, provider.name)
+    alone = [runner for runner in listed if runner.id in marks and marks[runner.id].name == name and is_alone(runner, machines)]
+    return [problem for runner in alone if (problem := _take_off(forge, runner.name, runner.id))]
+
+
+def _take_off(forge: Forge, name: str, runner_id: int | None) -> str:
+    """What went wrong, if something did: so that the user can do it; the others come next."""
+    try:
+        if forge.deregister(name, runner_id, twins=True):
+            log.info("Took runner %s off the forge's list.", name)
+    except Exception as error:
+        return f"Runner {name} is still on the forge's list: {error}"
+    return ""
 
 
 def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge: Forge, provider: Provider, clock: Clock, left: Callable[[], float]) -> None:

@@ -171,13 +171,13 @@ class FakeForge:
                 self.listed[runner.name] = replace(there, claims=there.claims | {mark})
             return granted
 
-    def take_turn(self, turn: str, mark: str, clock: Clock) -> bool:
+    def take_turn(self, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
         self._called("take_turn")
         with self._lock:
             there = self.listed.get(turn)
             if there and {claim.holder_of(one) for one in claim.alive(there.claims, clock.now())} - {claim.holder_of(mark)}:
                 return False
-            self.listed[turn] = Runner(id=1000, name=turn, labels=frozenset(), online=False, busy=False, claims=frozenset([mark]))
+            self.listed[turn] = Runner(id=1000, name=turn, labels=frozenset(labels), online=False, busy=False, claims=frozenset([mark]))
             return True
 
     def end_turn(self, turn: str, holder: str) -> None:
@@ -186,7 +186,7 @@ class FakeForge:
             if turn in self.listed and holder in map(claim.holder_of, self.listed[turn].claims):
                 del self.listed[turn]
 
-    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
         self._called("deregister")
         there = self.listed.get(name)
         if there is None or runner_id not in (None, there.id):

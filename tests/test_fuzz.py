@@ -38,6 +38,8 @@ JOBS: tuple[Mapping[str, str], ...] = (
         "CI_PROJECT_DIR": "/nowhere",
     },
     {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": "event.json"},
+    {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": "broken.json"},
+    {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": "list.json"},
 )
 
 
@@ -113,7 +115,7 @@ def planned(said: Said) -> str:
     return "a plan" if plan else "no cloud"
 
 
-FILES = {"event.json": "{}", "./setup.sh": "echo\n"}
+FILES = {"event.json": "{}", "broken.json": "{", "list.json": "[7]", "./setup.sh": "echo\n"}
 
 
 @given(spelled())

@@ -56,8 +56,9 @@ class Forge(Protocol):
         of it may last, where the forge takes such a limit."""
         ...
 
-    def deregister(self, name: str, runner_id: int | None = None) -> bool:
-        """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy."""
+    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+        """Takes the runner off the list. Absent is success; returns whether it was there. Raises RunnerBusy. `twins`: also those that its
+        registration has left there if it was delivered twice."""
         ...
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
@@ -65,9 +66,9 @@ class Forge(Protocol):
         launch was first; never True for two that do not share it."""
         ...
 
-    def take_turn(self, turn: str, mark: str, clock: Clock) -> bool:
+    def take_turn(self, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
         """Whether this launch alone may go ahead, until `end_turn` or its claim's moment. Asked if the list shows no other's; what is left of one
-        that is over is removed. On the list it is a runner whose name begins with the turn's."""
+        that is over is removed. On the list it is a runner whose name begins with the turn's; `labels` are put to it, by which a sweep knows it."""
         ...
 
     def end_turn(self, turn: str, holder: str) -> None:

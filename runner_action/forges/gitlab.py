@@ -19,9 +19,10 @@ import gitlab
 import requests
 from gitlab.exceptions import GitlabError
 
+from runner_action import retrying
 from runner_action.claim import claims_in
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
-from runner_action.forges.gitlab_claims import NOTE, Claims, NotThere
+from runner_action.forges.gitlab_claims import NOTE, Claims, NotThere, Unanswered
 from runner_action.forges.trust import bundle
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
@@ -71,8 +72,13 @@ class GitLab(Claims):
     def _answers(self, base: str) -> bool:
         """Asked without the token: what stands there need not be GitLab."""
         with translated("looking for its API"):
-            answer = requests.get(f"{base}/api/v4/version", timeout=15, verify=self._bundle or True, allow_redirects=False)
+            answer = self._fetch(f"{base}/api/v4/version", allow_redirects=False)
         return answer.status_code in (200, 401, 403) and "json" in answer.headers.get("Content-Type", "")
+
+    def _fetch(self, url: str, **how: Any) -> requests.Response:
+        """What needs no token, where the library does not ask."""
+        with retrying.session() as session:
+            return session.get(url, timeout=retrying.SECONDS, verify=self._bundle or True, **how)
 
     @property
     def api_url(self) -> str:
@@ -85,7 +91,7 @@ class GitLab(Claims):
             self._base,
             private_token=self._token.reveal(),
             ssl_verify=self._bundle or True,
-            timeout=15,
+            timeout=retrying.SECONDS,
             per_page=100,
             retry_transient_errors=True,
             keep_base_url=True,
@@ -109,7 +115,7 @@ class GitLab(Claims):
             return self._client.http_get(path, query_data=query, max_retries=TRIES)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Once: a runner that was made while its answer was lost would stay for ever."""
+        """Once: a runner that was made while its answer was lost would stay."""
         with translated(f"POST {path}"):
             return self._client.http_post(path, post_data=dict(body), retry_transient_errors=False)
 
@@ -201,7 +207,13 @@ class GitLab(Claims):
         common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
         if longest:
             common["maximum_timeout"] = max(longest, SHORTEST_JOB)
-        made = self._make(common)
+        try:
+            made = self._make(common)
+        except Unanswered as error:
+            # One that was made has a token that nobody knows.
+            log.info("%s It is asked again.", error)
+            self.deregister(name)
+            made = self._make(common)
         if self._known is not None:
             self._known[name] = [made["id"]]
         return Registration(runner_token=Secret(made["token"]), runner_id=made["id"])
@@ -220,16 +232,28 @@ class GitLab(Claims):
         major, minor = self._get("/version")["version"].split(".")[:2]
         return int(major), int(minor)
 
-    def deregister(self, name: str, runner_id: int | None = None) -> bool:
-        """Also several of one name, which GitLab allows."""
+    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+        """Also several of one name, which GitLab allows. A twin is older, as the last answer counts, and nobody has its token."""
         there = False
         for one in [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]:
-            with suppress(NotThere):
-                # GitLab would delete it, and its job would fail without a reason.
-                if self._has_job(one):
-                    raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
-                there = self._remove(one) or there
+            there = self._leave(name, one) or there
+        if twins and runner_id:
+            try:
+                older = [twin for twin in self.runners(labels=False) if twin.name == name and twin.id < runner_id and not twin.contacted]
+            except ForgeError as error:
+                log.warning("Whether the registration of %s was delivered twice could not be asked: %s", name, error)
+                return there
+            for twin in older:
+                self._leave(name, twin.id)
         return there
+
+    def _leave(self, name: str, number: int) -> bool:
+        with suppress(NotThere):
+            # GitLab would delete it, and its job would fail without a reason.
+            if self._has_job(number):
+                raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
+            return self._remove(number)
+        return False
 
     def _remove(self, number: int) -> bool:
         """Whether it was there."""
@@ -246,7 +270,7 @@ class GitLab(Claims):
         place = f"{self._downloads}/{'latest' if version == 'latest' else 'v' + version.removeprefix('v')}"
         program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
         with translated("the list of checksums"):
-            answer = requests.get(f"{place}/release.sha256", timeout=15, verify=self._bundle or True)
+            answer = self._fetch(f"{place}/release.sha256")
         sums = {words[1].lstrip("*./"): words[0] for words in map(str.split, answer.text.splitlines() if answer.ok else ()) if len(words) == 2}
         if not (digest := sums.get(program)):
             said = f"{place}/release.sha256 has no checksum of {program} (status {answer.status_code})."
@@ -275,7 +299,7 @@ def translated(doing: str) -> Iterator[None]:
         raise _translate(error, doing) from None
     except requests.RequestException as error:
         hint = "Check the network, the proxy, `ca-certificates` and `repo`."
-        raise ForgeError(f"GitLab could not be reached for {doing}: {type(error).__name__}.", hint) from None
+        raise Unanswered(f"GitLab could not be reached for {doing}: {type(error).__name__}.", hint) from None
 
 
 def _translate(error: GitlabError, doing: str) -> ForgeError:
@@ -286,4 +310,5 @@ def _translate(error: GitlabError, doing: str) -> ForgeError:
         return AuthError(f"{said} The token lacks a scope, or its owner a role.", HINT)
     if error.response_code == 404:
         return NotThere(said, HINT)
-    return ForgeError(said, "If this repeats, look at your instance's health, for gitlab.com at https://status.gitlab.com.")
+    kind = Unanswered if (error.response_code or 0) >= 500 else ForgeError
+    return kind(said, "If this repeats, look at your instance's health, for gitlab.com at https://status.gitlab.com.")

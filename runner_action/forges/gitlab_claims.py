@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from runner_action import claim
@@ -25,6 +25,10 @@ NOTE = "maintenance_note"
 
 class NotThere(ForgeError):
     """404: what was asked for does not exist, or the token may not see it."""
+
+
+class Unanswered(ForgeError):
+    """No answer, or one that does not say whether it was done."""
 
 
 class _GitLab(Protocol):
@@ -57,9 +61,9 @@ class Claims:
             return True
         return claim.allows(standing, mark, clock.now(), shared=True) if shared else mark in standing and not late
 
-    def take_turn(self: _GitLab, turn: str, mark: str, clock: Clock) -> bool:
+    def take_turn(self: _GitLab, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
         ours = claim.holder_of(mark)
-        mine = int(self._make({"description": f"{turn} {mark}", "tag_list": [turn], "run_untagged": False})["id"])
+        mine = int(self._make({"description": f"{turn} {mark}", "tag_list": [turn, *labels], "run_untagged": False})["id"])
         for number, other in _turns(self, turn):
             if number >= mine:
                 continue

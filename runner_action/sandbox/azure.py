@@ -114,6 +114,10 @@ class FakeAzure:
         """Groups: whatever is in them."""
         return sorted(self.groups)
 
+    def deleting(self) -> list[str]:
+        """Those whose deletion has been accepted, and is not done."""
+        return sorted(set(self.groups) & self._to_delete)
+
     def actions(self) -> list[str]:
         """What it was asked: kind and verb."""
         return list(self.calls)

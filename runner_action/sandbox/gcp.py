@@ -115,6 +115,10 @@ class FakeGcp:
         """Instances that still cost money: a stopped one has its disk."""
         return sorted(name for _, name in self.instances)
 
+    def deleting(self) -> list[str]:
+        """Those whose deletion has been accepted, and is not done."""
+        return sorted(key[1] for key, one in list(self.instances.items()) if one["id"] in self._to_delete)
+
     @property
     def key(self) -> dict[str, str]:
         """Of the launcher's account."""

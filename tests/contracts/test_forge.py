@@ -17,7 +17,9 @@ from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub, runner_of
 from runner_action.forges.gitlab import GitLab
 from runner_action.forges.levels import root_of
-from runner_action.model import Repository, Runner, Secret
+from runner_action.marks import Mark
+from runner_action.model import ProviderName, Repository, Runner, Secret
+from runner_action.reap import removals
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.standin import VERSION
@@ -265,6 +267,18 @@ def test_a_turn_that_is_over_is_removed_by_who_wants_it(side: Side) -> None:
     assert side.forge.take_turn(turn, OVER, FakeClock(1000.0 - 60))
     assert side.forge.take_turn(turn, MINE, clock) or side.forge.take_turn(turn, MINE, clock)
     assert {mark for runner in side.forge.runners() for mark in runner.claims} == {MINE}
+
+
+def test_a_turn_bears_the_mark_by_which_a_sweep_knows_it(side: Side) -> None:
+    repository, turn = Repository(url="https://forge.test/octo/train"), claim.turn(["cml"])
+    mark = Mark(provider=ProviderName.AWS, online_by=HERE, name=turn)
+    assert side.forge.take_turn(turn, MINE, FakeClock(), labels=[mark.label(repository)])
+    (runner,) = side.forge.runners(offline=True)
+    assert Mark.of(runner, repository) == mark
+    assert removals([], [runner], repository, ProviderName.AWS, HERE) == []
+    # In whatever regions machines were looked for: a turn has none.
+    over = removals([], [runner], repository, ProviderName.AWS, HERE + timedelta(minutes=3), everywhere=False)
+    assert [(one.runner, one.why) for one in over] == [(runner, "its launch is over")]
 
 
 def test_many_want_the_turn_at_once(side: Side) -> None:

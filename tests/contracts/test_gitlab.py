@@ -124,16 +124,33 @@ def test_the_old_registration_token_is_used_where_there_is_nothing_newer(version
 
 
 def test_a_lost_answer_leaves_no_ghost(server: FakeGitLab) -> None:
-    """The runner was made, its id and token were lost on the way."""
+    """The runner was made, its id and token were lost on the way: it goes before another is made. Once; then it is left to who takes back."""
     server.fail("POST", "/user/runners$", 502, late=True)
     forge = gitlab(server)
     forge.runners()
+    made = forge.register_one("cml-1", ["cml"], "x64")
+    assert [seat.id for seat in server.forge.seats()] == [made.runner_id] == [2]
+    for _ in range(2):
+        server.fail("POST", "/user/runners$", 502, late=True)
     with pytest.raises(ForgeError, match="502"):
         forge.register_one("cml-1", ["cml"], "x64")
-    assert asked(server, "POST") == ["/user/runners"], "asked again, it would be made again"
-    assert len(server.forge.seats()) == 1
+    assert [seat.id for seat in server.forge.seats()] == [4]
     assert forge.deregister("cml-1")
     assert server.forge.seats() == []
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refused_runner_is_not_asked_for_again(status: int, server: FakeGitLab) -> None:
+    server.fail("POST", "/user/runners$", status)
+    forge = gitlab(server)
+    with pytest.raises(ForgeError, match=str(status)):
+        forge.register_one("cml-1", ["cml"], "x64")
+    assert asked(server, "POST") == ["/user/runners"]
+
+
+def test_checksums_are_asked_for_again(server: FakeGitLab) -> None:
+    server.fail("GET", "release.sha256$", 503)
+    assert gitlab(server).download("x64", "latest").sha256
 
 
 def test_all_of_one_name_are_deleted_though_one_goes_meanwhile(server: FakeGitLab) -> None:
@@ -142,6 +159,26 @@ def test_all_of_one_name_are_deleted_though_one_goes_meanwhile(server: FakeGitLa
     server.fail("GET", r"/runners/2/jobs$", 404)
     assert gitlab(server).deregister("cml-1")
     assert [seat.id for seat in server.forge.seats()] == [2]
+
+
+def test_a_registration_delivered_twice_leaves_no_twin_and_takes_nobody_elses(server: FakeGitLab) -> None:
+    """Its token was lost on the way to a proxy that asked again; what came later, or has been online, is another launch's."""
+    for _ in range(2):
+        server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    server.forge.set_online(server.forge.seats()[0], online=True)
+    server.forge.seat("cml-2", ["cml"], ephemeral=False)
+    mine = server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    assert gitlab(server).deregister("cml-1", mine.id, twins=True)
+    assert [seat.id for seat in server.forge.seats()] == [1, 3, 5]
+
+
+def test_a_list_that_is_refused_is_told_when_twins_are_looked_for(server: FakeGitLab, caplog: pytest.LogCaptureFixture) -> None:
+    mine = server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    server.fail("GET", r"/projects/5/runners$", 403)
+    assert gitlab(server).deregister("cml-1", mine.id, twins=True)
+    assert server.forge.seats() == []
+    assert "could not be asked" in caplog.text
 
 
 # --- the list

@@ -6,9 +6,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from runner_action.sandbox.world import World
+from tests.matrix.gate import arrive
 from tests.sandbox.conftest import Launch, Launcher, all_gone, until
 
 pytestmark = pytest.mark.sandbox
@@ -80,6 +82,28 @@ def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> N
     assert done.process.returncode == 1
     assert "Not everything could be taken back: The machine i-" in done.told
     assert world.forge.seats() == [], "the forge's list is cleared though the machine could not be ended"
+
+
+@pytest.mark.parametrize("world", ["github"], indirect=True)
+def test_a_stranded_runner_that_cannot_go_does_not_keep_the_others(world: World, launch: Launch) -> None:
+    """The launch had ended its machines before it was killed: nobody knows their ids any more."""
+    launcher, arrived = launch("--count=3"), set[str]()
+    until(lambda: len(world.ec2.alive()) == 3, "the instances")
+    launcher.kill(signal.SIGKILL)
+    launcher.wait()
+    arrive(world, arrived)
+    client = boto3.client("ec2", region_name="us-west-1", endpoint_url=world.ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    client.terminate_instances(InstanceIds=world.ec2.alive())
+    until(lambda: not world.ec2.alive(), "their end")
+    arrive(world, arrived)
+    first, *_ = world.forge.seats()
+    world.server.fail("DELETE", f"/runners/{first.id}$", 403)
+    done = after(launch, launcher, "--count=3")
+    assert done.process.returncode == 1
+    assert f"Runner {first.name} is still on the forge's list: GitHub answered 403" in done.told
+    assert world.forge.seats() == [first]
+    assert after(launch, launcher, "--count=3").process.returncode == 0
+    all_gone(world)
 
 
 def test_a_runner_that_was_only_reused_stays(launch: Launch, tmp_path: Path, world: World) -> None:

@@ -166,7 +166,8 @@ class GitHub(Claims):
             return Registration(token=token)
         return Registration(jit_config=Secret(answer["encoded_jit_config"]), runner_id=answer["runner"]["id"])
 
-    def deregister(self, name: str, runner_id: int | None = None) -> bool:
+    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+        """No two have the same name here: there are no `twins`."""
         known = [runner_id] if runner_id else [one["id"] for one in self._named(name)]
         try:
             for one in known:

@@ -45,8 +45,8 @@ class Claims:
                 self._ask("DELETE", f"{path}/{over}")
         return granted
 
-    def take_turn(self: _GitHub, turn: str, mark: str, clock: Clock) -> bool:
-        body = {"name": turn, "runner_group_id": self._group, "labels": [mark], "work_folder": "_work"}
+    def take_turn(self: _GitHub, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
+        body = {"name": turn, "runner_group_id": self._group, "labels": [mark, *labels], "work_folder": "_work"}
         try:
             self._ask("POST", f"{self._path}/generate-jitconfig", body)
         except Taken:
