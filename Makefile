@@ -27,7 +27,7 @@ e2e-containers:
 e2e-boots:
 	$(BIN)/python -m pytest -m e2e tests/boot
 
-# Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. Some seven minutes.
+# Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. Some ten minutes.
 matrix: $(READY)
 	$(BIN)/python -m tests.matrix
 

@@ -38,6 +38,8 @@ SIGNALS = {
 BEFORE = (Fate.KILL_BEFORE, Fate.TERM_BEFORE)
 HEARD_SECONDS = 0.05
 """What a signal gets to be heard before the call goes on."""
+SILENT_SECONDS = 120.0
+"""Longer than any client waits for an answer."""
 Told = tuple[str, list[tuple[str, str]], bytes]
 
 
@@ -49,8 +51,8 @@ class Gate:
         self.names: list[str] = []
         self.came = False
         self.signalled: float | None = None
-        self.first = 0
-        """The first signal's number; by it the launcher ends."""
+        self.sent: list[int] = []
+        """Numbers of signals: by the one that it heard first the launcher ends."""
         self.pid: int | None = None
         self.open = True
         self._counts: Counter[str] = Counter()
@@ -80,7 +82,7 @@ class Gate:
                 self._signal(signal.SIGTERM)
             if service == self.world.kind:
                 self.arrive()
-            return answered(service, fate, app, environ, body, start, self._signal)
+            return answered(service, fate, app, environ, body, start, self._send, self._silence)
 
         return between
 
@@ -104,16 +106,27 @@ class Gate:
             self.came = True
             return fate
 
-    def _signal(self, number: int) -> None:
+    def _send(self, number: int) -> None:
+        """A call of its sweep's, for which it has not waited, has nobody to whom anything could happen."""
+        self.came = self._signal(number)
+
+    def _signal(self, number: int) -> bool:
+        """Whether there was anybody to hear it."""
         assert self.pid
         if not lives(self.pid):
-            # A call of its sweep's, for which it has not waited: there is nobody to whom anything could happen.
-            self.came = False
-            return
-        if self.signalled is None:
-            self.signalled, self.first = time.monotonic(), number
-        os.kill(self.pid, number)
+            return False
+        self.signalled = self.signalled or time.monotonic()
+        self.sent.append(number)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
         time.sleep(HEARD_SECONDS)
+        return True
+
+    def _silence(self) -> None:
+        """Until the caller has ended, or every client would have given up."""
+        end = time.monotonic() + SILENT_SECONDS
+        while self.open and time.monotonic() < end:
+            time.sleep(0.2)
 
 
 def lives(pid: int) -> bool:
@@ -125,9 +138,16 @@ def lives(pid: int) -> bool:
 
 
 def answered(
-    service: str, fate: Fate | None, app: Application, environ: dict[str, Any], body: bytes, start: Start, send: Callable[[int], None]
+    service: str,
+    fate: Fate | None,
+    app: Application,
+    environ: dict[str, Any],
+    body: bytes,
+    start: Start,
+    send: Callable[[int], None],
+    silence: Callable[[], None] = lambda: None,
 ) -> Iterable[bytes]:
-    """The answer to a call with that fate; `send`: a signal to who calls."""
+    """The answer to a call with that fate; `send`: a signal to who calls; `silence`: lasts until nobody waits any more."""
 
     def ask() -> tuple[Callable[[], Any], Iterable[bytes]]:
         heads: list[Any] = []
@@ -148,8 +168,10 @@ def answered(
         begin, answer = ask()
     if fate in SIGNALS and fate not in BEFORE:
         send(SIGNALS[fate])
-    if fate in (Fate.LOST, Fate.MUTE, *KILLED):
+    if fate in (Fate.LOST, Fate.MUTE, Fate.SILENT, *KILLED):
         closed(answer)
+        if fate is Fate.SILENT:
+            silence()
         return hung_up(environ)
     begin()
     return answer
@@ -224,9 +246,9 @@ def arrive(world: World, registered: set[str]) -> None:
         if "registration_token" in one and number not in registered and not world.forge.by_name(one["name"]):
             registered.add(number)
             world.forge.seat(one["name"], [*DEFAULT_LABELS, *one["labels"]], ephemeral=False)
-    newest = {seat.name: seat for seat in world.forge.seats()}
-    names = {one["name"] for one in told}
+    newest = {seat.name: seat.id for seat in world.forge.seats()}
+    theirs = {one.get("runner_id") or newest.get(one["name"]) for one in told}
     for seat in world.forge.seats():
-        online = seat.name in names and newest[seat.name] is seat
+        online = seat.id in theirs
         if seat.online is not online:
             world.forge.set_online(seat, online=online)

@@ -38,6 +38,7 @@ class Fate(StrEnum):
     CUT = "connection refused once"
     LOST = "done, answer lost"
     MUTE = "done, answers lost from then on"
+    SILENT = "done, no answer until the caller gives up"
     TWICE = "delivered twice"
 
 
@@ -94,6 +95,8 @@ def stories() -> list[Story]:
         found += [plain, Story(cloud, forge, ends=True)]
         if forge == "github":
             found += [Story(cloud, forge, (flag,), ends) for flag in ("--single", "--count=2") for ends in (False, True)]
+        if cloud == "kubernetes":  # turns are the forge's, whatever the cloud
+            found += [Story(cloud, forge, ("--reuse",), ends) for ends in (False, True)]
         if cloud in ("aws", "gcp") and forge == "github":
             found += [Story(cloud, forge, (key,)), Story(cloud, forge, (key,), ends=True)]
     return found
@@ -132,14 +135,16 @@ def changes(call: Call) -> bool:
     return not word.startswith(("Describe", "Get")) if service == "aws" else word != "GET"
 
 
-def points(recorded: Mapping[Story, Sequence[Call]]) -> list[Point]:
-    """Every fate at every call; of a story that is not the plain one, at the calls that the stories before it on this cloud and forge had not."""
+def points(recorded: Mapping[Story, Sequence[Call]], *, every: bool = False) -> list[Point]:
+    """Every fate at every call; of a story that is not the plain one, unless it is `every`, at the calls that the stories before it on this
+    cloud and forge had not."""
     found, had = list[Point](), dict[tuple[str, str], set[Call]]()
     for story, calls in recorded.items():
         known = had.setdefault((story.cloud, story.forge), set())
         for call in calls:
-            if call not in known:
-                found += [Point(story, call, fate) for fate in Fate if changes(call) or fate not in CHANGING]
+            fates = [fate for fate in Fate if changes(call) or fate not in CHANGING]
+            # What was made twice shows at the end of a launch that takes back what it made.
+            found += [Point(story, call, fate) for fate in fates if every or call not in known or (story.ends and fate is Fate.TWICE)]
         known |= set(calls)
     return found
 

@@ -39,8 +39,10 @@ def test_a_new_call_has_points_by_itself_and_a_known_one_of_another_story_has_no
     calls = numbered(["aws DescribeImages", "aws CreateFleet", "aws CreateFleet", "aws CreateFleet"])
     assert calls == [Call("aws DescribeImages"), Call("aws CreateFleet"), Call("aws CreateFleet", 2)]
     found = points({plain: calls, ends: [*calls, Call("aws TerminateInstances")]})
-    assert len(found) == 3 * len(Fate) + len(Fate) - 2, "what changes nothing cannot do it twice"
-    assert {point.call.name for point in found if point.story == ends} == {"aws TerminateInstances"}
+    again = {point for point in found if point.story == ends and point.call.name != "aws TerminateInstances"}
+    assert {point.fate for point in again} == {Fate.TWICE}, "what was made twice shows at the end of a launch that is cancelled"
+    assert {point.call for point in again} == set(calls[1:])
+    assert len(found) == 3 * len(Fate) + len(Fate) - 2 + len(again), "what changes nothing cannot do it twice"
 
 
 def test_a_sample_is_spread_and_the_same_for_the_same_seed() -> None:
