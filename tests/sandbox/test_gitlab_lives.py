@@ -155,10 +155,16 @@ def test_a_cancelled_launch_leaves_nothing(argv: list[str], world: World, launch
 
 
 def test_a_lost_answer_leaves_no_ghost(world: World, launch: Launch) -> None:
+    """Once it is asked again; a GitLab that goes on losing answers ends the launch."""
     world.gitlab.fail("POST", "/user/runners$", 502, late=True)
+    launcher = launch("--idle-timeout=4")
+    assert launcher.wait() == 0, launcher.told
+    assert (len(world.forge.ever), len(world.forge.seats())) == (2, 1)
+    all_gone(world)
+    world.gitlab.fail("POST", "/user/runners$", 502, times=2, late=True)
     launcher = launch()
     assert launcher.wait() == 3, launcher.told
-    assert len(world.forge.ever) == 1
+    assert len(world.forge.ever) == 4
     all_gone(world)
 
 
