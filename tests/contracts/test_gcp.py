@@ -298,6 +298,14 @@ def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(side: Side,
         side.gcp.firewalls.clear()
 
 
+def test_a_question_about_the_rule_that_is_never_answered_keeps_no_machine(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    (made,) = side.provider.create(side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine()).instances
+    side.gcp.served.fail("GET", f"/instances/{made.id}$", 503, times=1000)
+    side.provider.destroy("cml-1", made)
+    assert side.gcp.alive() == []
+    assert "could not be asked" in caplog.text
+
+
 def test_a_machine_without_a_key_has_no_rule_that_would_be_asked_for(side: Side) -> None:
     side.provider.create(side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine())
     side.gcp.denied.add("compute.firewalls.delete")

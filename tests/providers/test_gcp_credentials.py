@@ -105,7 +105,7 @@ def test_none_at_all(tokens: Tokens) -> None:
     assert "google-github-actions/auth" in caught.value.hint
 
 
-def test_a_token_service_that_does_not_answer_is_asked_again_and_told(tokens: Tokens) -> None:
+def test_a_token_service_that_does_not_answer_is_told_as_that(tokens: Tokens) -> None:
     text = json.dumps({**key(tokens), "token_uri": "http://127.0.0.1:9/token"})
     with pytest.raises(ProviderError, match="token service did not answer: TransportError") as caught:
         account(GcpOptions(credentials=Secret(text)), None)

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
 
 from runner_action.errors import ProviderError, TimedOut
 from runner_action.model import OWNER_TAG
@@ -61,7 +61,7 @@ class Ending:
             machine = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE)
         except NotFound:
             return ""
-        except GoogleAPICallError as error:
+        except (GoogleAPICallError, RetryError) as error:
             log.warning("Whether %s has a firewall rule could not be asked (%s). Without its machine it opens nothing; %s", name, _reason(error), LATER)
             return ""
         return f"{machine.name}-ssh" if machine.name in machine.tags.items else ""
@@ -71,7 +71,7 @@ class Ending:
             self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule, **SAFE)
         except NotFound:
             return
-        except GoogleAPICallError as error:
+        except (GoogleAPICallError, RetryError) as error:
             log.warning("The firewall rule %s could not be deleted (%s). Without its machine it opens nothing; %s", rule, _reason(error), LATER)
 
     def after_failure(self, zone: str, name: str, with_rule: bool) -> None:
@@ -100,5 +100,5 @@ class Ending:
         return list(self._compute.client(sdk.FirewallsClient).list(request=request, **SAFE))
 
 
-def _reason(error: GoogleAPICallError) -> str:
-    return ", ".join(codes_of(error)) or type(error).__name__
+def _reason(error: GoogleAPICallError | RetryError) -> str:
+    return ", ".join(codes_of(error) if isinstance(error, GoogleAPICallError) else ()) or type(error).__name__
