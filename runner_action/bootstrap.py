@@ -7,15 +7,11 @@ a timer that looks at the agent's heartbeat. Nothing is installed or pulled befo
 
 from __future__ import annotations
 
-import ast
 import base64
 import bz2
 import gzip
 import io
 import json
-import re
-import tokenize
-import typing
 import zipfile
 from dataclasses import replace
 from functools import cache
@@ -27,6 +23,7 @@ from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
 from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.slim import slim
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 15 * 1024
@@ -259,63 +256,3 @@ def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
     }
     found = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
-
-
-@cache
-def slim(source: str) -> str:
-    """Python source without what only readers and tools need: comments, docstrings, annotations and their names, members that are only
-    described, the width of indentation, spaces."""
-    tree = _Slim().visit(ast.parse(source))
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            node.names = [name for name in node.names if (name.asname or name.name) in used]  # with annotations, what is imported for them is gone too
-    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
-    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), tight(ast.unparse(ast.fix_missing_locations(tree))), flags=re.M) + "\n"
-
-
-def tight(source: str) -> str:
-    """Without the spaces that part no two words. The agent has no f-strings, whose inside Python 3.12 would tell as words too."""
-    lines, ends = source.splitlines(keepends=True), (1, 0)
-    found: list[str] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
-            continue
-        between = lines[ends[0] - 1][ends[1] : token.start[1]] if ends[0] == token.start[0] else lines[token.start[0] - 1][: token.start[1]]
-        words = ends[0] != token.start[0] or (found and re.match(r"\w", found[-1][-1:]) and re.match(r"\w", token.string))
-        found += [between if words else "", token.string]
-        ends = token.end
-    return "".join(found)
-
-
-class _Slim(ast.NodeTransformer):
-    """Keeps the annotations of classes, which dataclasses read."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        kept = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-        for part in kept:
-            part.annotation = ast.Constant(0)
-        node.body = [new for part in node.body if (new := part if part in kept else self.visit(part)) is not None] or [ast.Pass()]
-        return node
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """`Ref = Optional[…]` is only there for annotations."""
-        value = node.value
-        return None if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and hasattr(typing, value.value.id) else node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        self.generic_visit(node)
-        if [ast.unparse(part) for part in node.body] == ["raise NotImplementedError"]:
-            return None
-        node.returns = None
-        for argument in (*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg):
-            if argument:
-                argument.annotation = None
-        node.body = node.body or [ast.Pass()]
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        return ast.Assign([node.target], node.value, lineno=node.lineno) if node.value else None

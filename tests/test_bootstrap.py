@@ -208,23 +208,6 @@ def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["keep.me"]
 
 
-def test_slim_keeps_the_meaning() -> None:
-    source = (
-        '"""Doc."""\nfrom __future__ import annotations\nimport dataclasses\nfrom typing import Callable, List\n\nAlias = Callable[[], int]\n\n'
-        'def f(a: int, *b: str, c: List[int] = [], **d: int) -> str:  # why\n    """Doc."""\n    x: int = a\n    y: str\n    return "# kept %s" % x\n\n'
-        '@dataclasses.dataclass\nclass C:\n    """Doc."""\n    a: int\n    b: List[int] = dataclasses.field(default_factory=list)\n'
-        '    """Doc."""\n\nclass E(Exception):\n    """Only a doc."""\n'
-    )
-    slimmed = bootstrap.slim(source)
-    for word in ("Doc", "why", "List", "int = a", "str"):
-        assert word not in slimmed.replace("a + str", "")
-    made: dict[str, Any] = {}
-    exec(compile(slimmed, "slimmed", "exec"), made)
-    assert made["f"](1) == "# kept 1"
-    assert made["C"](2).b == []
-    assert issubclass(made["E"], Exception)
-
-
 def test_a_machine_gets_the_module_of_its_own_cloud_only() -> None:
     assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws", "github", deletes=False))
     assert {"gcp.py", "azure.py", "guard.py", "gitlab.py", "ending.py"}.isdisjoint(bootstrap.agent_files("aws", "github", deletes=False))

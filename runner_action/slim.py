@@ -1,0 +1,105 @@
+"""Python source without what only readers and tools need, as small as it gets while a traceback still names functions and lines. Pure."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import re
+import string
+import symtable
+import tokenize
+import typing
+from collections.abc import Iterator, Set
+from functools import cache
+
+
+@cache
+def slim(source: str) -> str:
+    """Without comments, docstrings, annotations and their names, members that are only described, the width of indentation, spaces; and
+    with short names for what is local to a function."""
+    tree = _Slim().visit(ast.parse(source))
+    shared = {*dir(builtins), *symtable.symtable(source, "agent", "exec").get_identifiers()}
+    for function in outermost(tree):
+        shorten(function, shared)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            node.names = [name for name in node.names if (name.asname or name.name) in used]  # with annotations, what is imported for them is gone too
+    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
+    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), tight(ast.unparse(ast.fix_missing_locations(tree))), flags=re.M) + "\n"
+
+
+def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """The functions and methods that stand in no other function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+        else:
+            yield from outermost(node)
+
+
+def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
+    """Letters for the variables of a function and of those inside it. Parameters keep their names, as callers may write
+    them; so do names that are `shared` with the module or Python, which a function inside may mean."""
+    nodes = list(ast.walk(function))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    kept = {*shared, *(node.arg for node in nodes if isinstance(node, ast.arg))}
+    kept |= {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
+    kept |= {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    kept |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    stored = dict.fromkeys(node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in kept)
+    free = iter(letter for letter in string.ascii_letters if letter not in {node.id for node in names} | kept)
+    short = {name: next(free, name) for name in stored if len(name) > 1}
+    for name in names:
+        name.id = short.get(name.id, name.id)
+    for node in nodes:
+        if isinstance(node, ast.ExceptHandler) and node.name:
+            node.name = short.get(node.name, node.name)
+
+
+def tight(source: str) -> str:
+    """Without the spaces that part no two words. The agent has no f-strings, whose inside Python 3.12 would tell as words too."""
+    lines, ends = source.splitlines(keepends=True), (1, 0)
+    found: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
+            continue
+        between = lines[ends[0] - 1][ends[1] : token.start[1]] if ends[0] == token.start[0] else lines[token.start[0] - 1][: token.start[1]]
+        words = ends[0] != token.start[0] or (found and re.match(r"\w", found[-1][-1:]) and re.match(r"\w", token.string))
+        found += [between if words else "", token.string]
+        ends = token.end
+    return "".join(found)
+
+
+class _Slim(ast.NodeTransformer):
+    """Keeps the annotations of classes, which dataclasses read."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        kept = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+        for part in kept:
+            part.annotation = ast.Constant(0)
+        node.body = [new for part in node.body if (new := part if part in kept else self.visit(part)) is not None] or [ast.Pass()]
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """`Ref = Optional[…]` is only there for annotations."""
+        value = node.value
+        return None if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and hasattr(typing, value.value.id) else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        self.generic_visit(node)
+        if [ast.unparse(part) for part in node.body] == ["raise NotImplementedError"]:
+            return None
+        node.returns = None
+        for argument in (*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg):
+            if argument:
+                argument.annotation = None
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return ast.Assign([node.target], node.value, lineno=node.lineno) if node.value else None
