@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -20,15 +21,16 @@ from typing import Any
 
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
-from runner_action.errors import InputError
+from runner_action.bundle import bundle
+from runner_action.jit import packed as packed_jit
 from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
-from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.request import LaunchRequest
 from runner_action.slim import slim
 
 HOME = "/var/lib/cml-runner"
-AGENT_BUDGET = 15 * 1024
-"""Bytes that agent, spec and frame may take of the user data; a test holds us to it. AWS takes 16 KiB, so 1 remains for the
-user's scripts: some 3 KiB of shell, as they are compressed with all else."""
+AGENT_BUDGET = 16 * 1024 - 256
+"""Bytes that agent, spec and frame may take of a user data on AWS, which takes 16 KiB: a plain launch needs nothing else.
+A test holds us to it. What does not fit beside them has its agent fetched (`fitting`)."""
 
 SERVICE = f"""[Unit]
 Description=cml-runner agent
@@ -175,23 +177,6 @@ def joining_options(request: LaunchRequest, download: Download) -> tuple[str, ..
     return (*group, *labels, *fixed)
 
 
-def user_data(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None) -> bytes:
-    """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a compressed cloud-config. Raises InputError if the
-    user's scripts do not fit."""
-    assert request.cloud
-    packed = program(spec, request) if request.cloud.provider is ProviderName.KUBERNETES else cloud_config(spec, request, request.cloud, deletion)
-    if len(packed) > limit:
-        given = {
-            "cloud-startup-script": request.cloud.startup_script,
-            "checkpoint-script": request.checkpoint_script,
-            "ca-certificates": request.ca_certificates,
-        }
-        longest = max(given, key=lambda name: len(given[name] or ""))
-        over = f"the user data would be {len(packed)} bytes, {len(packed) - limit} more than the cloud takes"
-        raise InputError([f"{longest} is too long: {over}; let the script download what it needs"])
-    return packed
-
-
 def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for the guard of a pod."""
     assert request.cloud
@@ -208,26 +193,32 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     return packed.getvalue()
 
 
-def cloud_config(spec: AgentSpec, request: LaunchRequest, cloud: CloudRequest, deletion: Deletion | None) -> bytes:
+def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None = None, stage: str | None = None) -> bytes:
+    """A compressed cloud-config. `stage`: the address from which the machine fetches the agent; None: the agent is in it."""
+    assert request.cloud
     sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
+    user = {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}
+    packed = base64.b64encode(packed_files(spec, request, deletion, stage)).decode()
     config: dict[str, Any] = {
-        "users": ["default", {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}],
-        "bootcmd": [BEGIN % (base64.b64encode(packed_files(spec, request, deletion)).decode(), NAMED if INSTANCE in spec.name else "")],
+        "users": ["default", user],
+        "bootcmd": [BEGIN % (packed, NAMED if INSTANCE in spec.name else "")],
     }
-    if cloud.ssh_public_key:
-        config["ssh_authorized_keys"] = [cloud.ssh_public_key]
+    if request.cloud.ssh_public_key:
+        config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
     if request.ca_certificates:
         config["ca_certs"] = {"trusted": [request.ca_certificates]}
     # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
     return gzip.compress(f"#cloud-config\n{json.dumps(config)}\n".encode(), 9, mtime=0)
 
 
-def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None) -> bytes:
+def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None) -> bytes:
     """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's alone."""
     assert request.cloud
-    units, scripts = "etc/systemd/system/cml-runner", {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
-    home = HOME[1:]
-    found = {f"{home}/agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge, deletion is not None).items()}
+    units, home = "etc/systemd/system/cml-runner", HOME[1:]
+    scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
+    jit = packed_jit(spec.jit_config) if spec.jit_config else None
+    agent = first_stage(stage) if stage else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
+    found = {f"{home}/{name}": text for name, text in agent.items()}
     entry = "agent.ending" if deletion else "agent"
     # A script may install packages, for which cloud-init says where from.
     after = " cloud-config.service" if request.cloud.startup_script else ""
@@ -235,10 +226,27 @@ def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
     found[f"{units}-end.service"] = END_SERVICE
     found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE % entry, f"{units}-watchdog.timer": WATCHDOG_TIMER}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
-    found[f"{home}/spec.json"] = spec.to_json()
+    found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
     if deletion:
         found[f"{home}/deletion.json"] = json.dumps({**deletion.facts, **({"key": json.loads(deletion.key.reveal())} if deletion.key else {})})
     return bz2.compress("\0".join(part for pair in found.items() for part in pair).encode(), 9)  # JSON would escape line ends
+
+
+def with_jit(spec: AgentSpec, parts: Mapping[str, Any]) -> str:
+    """The spec as JSON with its just-in-time configuration in parts, which `AgentSpec.from_json` puts together."""
+    told = json.loads(replace(spec, jit_config=None).to_json())
+    return json.dumps({**told, "jit": parts}, separators=(",", ":"))
+
+
+def first_stage(url: str) -> dict[str, str]:
+    """What fetches the agent, and what it believes."""
+    source = files("runner_action.agent").joinpath("stage.py").read_text("utf-8")
+    return {"agent.py": slim(source), "stage.json": json.dumps({"url": url, "sha256": bundle().sha256})}
+
+
+def whole_agent(spec: AgentSpec, *, deletes: bool, jit: bool) -> dict[str, str]:
+    found = agent_files(spec.cloud, spec.forge, deletes)
+    return {f"agent/{name}": text for name, text in found.items() if jit or name != "jit.py"}
 
 
 def runnable(script: str) -> str:
@@ -250,6 +258,7 @@ def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
     """The agent's modules; of those for clouds and forges only the ones it needs, and none that only a local machine uses."""
     left_out = {
         "guard.py",
+        "stage.py",
         *([] if deletes else ["ending.py"]),
         *([] if cloud == ProviderName.KUBERNETES else ["pod.py"]),
         *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge)),

@@ -32,6 +32,7 @@ def was_online(text: str) -> bool:
 
 
 STEPS = {
+    "agent-fetch": "while it fetched its agent",
     "agent": "after its agent had started",
     "startup-script": "in the startup script",
     "downloaded": "after the runner program was unpacked",

@@ -281,6 +281,7 @@ def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
 def _warnings(raw: Raw) -> list[str]:
     retired: Mapping[str, str] = schema()["x-retired"]
     known = {f"CML_RUNNER_{name.upper().replace('-', '_')}" for name in schema()["properties"]}
+    known |= {variable for prop in schema()["properties"].values() for variable in prop.get("x-env", ())}
     said = [f"--{flag} no longer does anything: {retired[flag]}" for flag in raw.flags if flag in retired]
     said += [f"{key} is not a variable of cml-runner and was passed over" for key in raw.environ if key.startswith("CML_RUNNER_") and key not in known]
     return said

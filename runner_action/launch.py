@@ -12,9 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 
-from runner_action import bootstrap, console
+from runner_action import bootstrap, console, published
 from runner_action.arrival import Arrival
+from runner_action.bundle import bundle
 from runner_action.errors import AuthError, Cancelled, CapacityError, ForgeError, ProviderError, QuotaError
+from runner_action.fitting import Foreseen, foreseen, user_data
 from runner_action.forges.base import Forge
 from runner_action.forges.levels import holds
 from runner_action.marks import Mark, tags
@@ -110,18 +112,16 @@ class Launch:
         if len(reused) == request.count:
             return Report(launched=tuple(reused))
         plan = planning.result()
-        if not request.dry_run:
-            side_by_side(bootstrap.agent_files, self.cloud.provider, request.forge, True)  # a seventh of a second, while others answer
+        foreseeing = side_by_side(self._foresee, plan)
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
-        apart = request.single and request.count == 1
-        joining = None if apart or request.dry_run else side_by_side(self.forge.registration_token)
+        joining = None if request.dry_run else side_by_side(self._token, foreseeing)
         if request.restart_limit and self.run.job and holds(request.repository, self.run.job.repository_url):
             self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
         online = {runner.name for runner in listed if runner.online} if request.reuse is not Reuse.NEVER else ()
         self.ours = all_ours(request, self.run, self.forge.together, len(reused), online)
         refuse_taken(listed, {ours.identity.name for ours in self.ours if not ours.suffixed})
-        ladder, download, deletion = resolving.result(), downloading.result(), self.provider.deletion(self.cloud)
+        ladder, download, (deletion, _) = resolving.result(), downloading.result(), foreseeing.result()
         self._stage("prepared")
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
@@ -171,6 +171,20 @@ class Launch:
             log.warning("%s.", note[0].upper() + note[1:])
         return plan
 
+    def _foresee(self, plan: Plan) -> tuple[Deletion | None, Foreseen]:
+        """Raises InputError before anything is made, if the user data will not fit or the machine would not find its agent."""
+        deletion = self.provider.deletion(self.cloud)
+        found = foreseen(self.request, self.provider.user_data_limit, plan.architecture, deletion)
+        if found.stage:
+            log.info("The user data has no room for the agent: the machine fetches it from %s.", found.stage)
+            published.check(found.stage, bundle().sha256)
+        return deletion, found
+
+    def _token(self, foreseeing: Future[tuple[Deletion | None, Foreseen]]) -> Secret | None:
+        """None: each runner is registered by itself."""
+        _, found = foreseeing.result()
+        return None if found.jit else self.forge.registration_token()
+
     def _find_job(self, job: CiJob) -> LaunchJob | None:
         """Which job of the run this is, so that a restart begins with it. Not known is no reason to fail."""
         try:
@@ -212,7 +226,7 @@ class Launch:
             ours.registration = replace(made, removal_token=removal)
         name = ours.identity.name if not ours.suffixed else f"{ours.identity.name}-{bootstrap.INSTANCE}"
         spec = bootstrap.spec_of(request, name, ours.registration, download, self.forge.api_url, self.job.result() if self.job else None)
-        data = bootstrap.user_data(spec, request, self.provider.user_data_limit, deletion)
+        data = user_data(spec, request, self.provider.user_data_limit, deletion)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
         expiry = self.clock.now() + timedelta(seconds=lifetime)
         marks = tags(ours.identity, request.repository, self.run.title, online_by, expiry, self.cloud.metadata)

@@ -151,6 +151,8 @@ class LaunchRequest:
     default_labels: bool
     runner_version: str
     runner_downloads: str | None
+    agent_downloads: str | None
+    """Where the agent is, for a machine that has to fetch it; None: nowhere."""
     docker_volumes: tuple[str, ...]
     dry_run: bool
     log: str

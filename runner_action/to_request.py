@@ -69,6 +69,7 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         default_labels=not value["no-default-labels"],
         runner_version=value["runner-version"],
         runner_downloads=value["runner-downloads"],
+        agent_downloads=value["agent-downloads"],
         docker_volumes=tuple(value["docker-volumes"]),
         dry_run=value["dry-run"],
         log=value["log"],

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner_action import bootstrap, inputs, to_request
+from runner_action import bootstrap, fitting, inputs, to_request
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import Deletion, Secret
@@ -58,7 +58,7 @@ def data(script: str | None = None, spec: AgentSpec = SPEC, deletion: Deletion |
     given = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": ["t"], **{name.replace("_", "-"): [text] for name, text in flags.items()}}
     request = inputs.parse(inputs.Raw(flags=given, environ={}), lambda path: None)[0]
     assert request.cloud
-    return bootstrap.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), 16384 if deletion is None else 65536, deletion)
+    return fitting.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), 16384 if deletion is None else 65536, deletion)
 
 
 def config(packed: bytes) -> dict[str, Any]:
@@ -111,9 +111,9 @@ def test_agent_spec_and_frame_keep_to_their_budget(cloud: str, forge: str) -> No
 def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> None:
     noise = hashlib.sha512
     script = "".join(noise(bytes([number])).hexdigest() for number in range(250))
-    with pytest.raises(InputError, match=r"cloud-startup-script is too long.*more than the cloud takes"):
+    with pytest.raises(InputError, match=r"more than there is room for.*: cloud-startup-script [0-9]+; .*shorten cloud-startup-script, or"):
         data(script)
-    with pytest.raises(InputError, match=r"checkpoint-script is too long"):
+    with pytest.raises(InputError, match=r"shorten checkpoint-script, or"):
         data("short", checkpoint_script=base64.b64encode(script.encode()).decode())
 
 

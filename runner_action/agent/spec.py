@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -61,8 +62,11 @@ class AgentSpec:
 
     @classmethod
     def from_json(cls, text: str) -> AgentSpec:
-        """The way back. An unknown or missing field is an error: agent and launcher are one version."""
+        """The way back. An unknown or missing field is an error: agent and launcher are one version. `jit` is `jit_config`
+        made small."""
         fields: Dict[str, Any] = json.loads(text)
+        if "jit" in fields:
+            fields["jit_config"] = importlib.import_module(".jit", __package__).whole(fields.pop("jit"))
         for name in ("labels", "docker_volumes"):
             fields[name] = tuple(fields.get(name, ()))
         never = {"idle_timeout": None, "first_job_timeout": None, "max_lifetime": None, "single": False}

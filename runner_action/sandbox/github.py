@@ -6,17 +6,16 @@ What the real service and its runner say to each other is private; `/_runner` an
 
 from __future__ import annotations
 
-import base64
-import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, redirect, request
 
-from runner_action.sandbox import runs
+from runner_action.bundle import bundle
+from runner_action.sandbox import github_jit, runs
 from runner_action.sandbox.github_app import FakeApp
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
 from runner_action.sandbox.served import Served
@@ -52,10 +51,13 @@ class FakeGitHub(Served):
         self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
         """When versions of the runner program were. They are all the same program."""
         self._archive = tarball()
+        self.assets = {bundle().name: bundle().content}
+        """Of the release of cml-runner at `agent_downloads`, by name."""
         app = Flask("github")
         self._routes(app)
         super().__init__(app, "/api/v3", tls, host)
         self.repo_url = f"{self.url}/{self.repository}"
+        self.agent_downloads = f"{self.url}/org/cml-runner/releases/download/v1.2.3"
         self.organisation_url, self.enterprise_url = f"{self.url}/{self.organisation}", f"{self.url}/enterprises/{self.enterprise}"
 
     # --- routes
@@ -84,6 +86,8 @@ class FakeGitHub(Served):
             app.add_url_rule(f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method])
         app.add_url_rule("/id-token", "id-token", self._id_token)
         app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
+        app.add_url_rule("/org/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
+        app.add_url_rule("/release-assets/<name>", "asset", self._faulty(lambda name: Response(self.assets[name])))
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
         for method, path, view in runs.routes(self.forge):
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
@@ -174,8 +178,9 @@ class FakeGitHub(Served):
         if asked["runner_group_id"] not in self.groups.values():
             return _refused(404, "Not Found")
         seat = self.forge.seat(asked["name"], asked["labels"], ephemeral=True, owner=self._root, group=asked["runner_group_id"])
-        told = {"agentId": seat.id, "agentName": seat.name, "server": self.url, "secret": seat.secret, "work": asked.get("work_folder", "_work")}
-        return {"runner": _shown(seat), "encoded_jit_config": base64.b64encode(json.dumps(told).encode()).decode()}, 201
+        where = f"{self.url}/{self._root.removeprefix('repos/').removeprefix('orgs/')}"
+        whole, seat.secret = github_jit.encoded(seat.id, seat.name, self.url, where, asked.get("work_folder", "_work"))
+        return {"runner": _shown(seat), "encoded_jit_config": whole}, 201
 
     def _seat(self, runner_id: int) -> Seat | None:
         """If it is one of those that the request is about."""
@@ -234,6 +239,10 @@ class FakeGitHub(Served):
 
     def _download(self, version: str, name: str) -> Any:
         return Response(self._archive.content, content_type="application/octet-stream") if version in self.released else ("", 404)
+
+    def _agent(self, tag: str, name: str) -> Any:
+        """Assets of our own release, which GitHub keeps elsewhere and sends everybody there."""
+        return redirect(f"{self.url}/release-assets/{name}") if tag == "v1.2.3" and name in self.assets else ("Not Found", 404)
 
     def _registration(self) -> Any:
         """`config.sh` registers and removes with a token that was made for it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -80,6 +81,33 @@ def configure(given: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def unpack(jitconfig: str) -> None:
+    """Each file as it was given, byte for byte. Raises ValueError, as the real one does for what is no Base64 or no JSON."""
+    for name, content in json.loads(base64.b64decode(jitconfig, validate=True)).items():
+        Path(name).write_bytes(base64.b64decode(content, validate=True))
+
+
+def settings() -> dict[str, Any]:
+    """Whatever the case of the names, as Newtonsoft's Json.NET reads them."""
+    told = {key.lower(): value for key, value in json.loads(Path(".runner").read_text("utf-8-sig")).items()}
+    return {**told, "agentid": int(told["agentid"]), "ephemeral": str(told.get("ephemeral", "")).lower() == "true"}
+
+
+def secret() -> str:
+    """What the server knows this runner by: of a just-in-time one all of its key, whose eight numbers must belong together."""
+    told = json.loads(Path(".credentials").read_text("utf-8"))
+    if "data" in told:
+        return str(told["data"])
+    key = Path(".credentials_rsaparams").read_bytes()
+    n = {name: int.from_bytes(base64.b64decode(text), "big") for name, text in json.loads(key).items()}
+    if n["p"] * n["q"] != n["modulus"] or n["inverseQ"] * n["q"] % n["p"] != 1:
+        raise ValueError("The parameters of the RSA key do not belong together.")
+    for prime, exponent in (("p", "dp"), ("q", "dq")):
+        if n["d"] % (n[prime] - 1) != n[exponent] or n["d"] * n["exponent"] % (n[prime] - 1) != 1:
+            raise ValueError("The parameters of the RSA key do not belong together.")
+    return hashlib.sha256(told["Data"]["ClientId"].encode() + key).hexdigest()
+
+
 def remember(told: dict[str, Any]) -> None:
     """The real one's two files, the first with its byte order mark."""
     settings = {"agentId": told["agentId"], "agentName": told["agentName"], "serverUrl": told["server"], "ephemeral": told.get("ephemeral", True)}
@@ -92,15 +120,19 @@ def remove(given: argparse.Namespace) -> int:
     if not Path(".runner").exists():
         print("Cannot connect to server, because config files are missing. Skipping removing runner from the server.")
         return SUCCESS
-    told = json.loads(Path(".runner").read_text("utf-8-sig"))
-    call(told["serverUrl"], "/api/v3/actions/runner-registration", {"runner_event": "remove", "name": told["agentName"]}, "RemoteAuth " + given.token)
+    told = settings()
+    if "data" not in json.loads(Path(".credentials").read_text("utf-8")):
+        # ConfigurationManager.cs: a just-in-time runner was never configured with an address to ask. actions/runner#2920
+        print("Failed: Removing runner from the server")
+        return TERMINATED
+    call(told["serverurl"], "/api/v3/actions/runner-registration", {"runner_event": "remove", "name": told["agentname"]}, "RemoteAuth " + given.token)
     forget()
     print("√ Runner removed successfully")
     return SUCCESS
 
 
 def forget() -> None:
-    for name in (".runner", ".credentials"):
+    for name in (".runner", ".credentials", ".credentials_rsaparams"):
         if Path(name).exists():
             Path(name).unlink()
 
@@ -109,8 +141,7 @@ class Listener:
     """Listens for jobs and has them run by a worker, one at a time."""
 
     def __init__(self) -> None:
-        self.settings = json.loads(Path(".runner").read_text("utf-8-sig"))
-        self.secret = json.loads(Path(".credentials").read_text("utf-8"))["data"]
+        self.settings, self.secret = settings(), secret()
         self.stopping = False
         signal.signal(signal.SIGINT, self.stop)
         signal.signal(signal.SIGTERM, self.stop)
@@ -119,7 +150,7 @@ class Listener:
         self.stopping = True
 
     def say(self, verb: str, **more: Any) -> dict[str, Any]:
-        return call(self.settings["serverUrl"], "/_runner/" + verb, {"id": self.settings["agentId"], "secret": self.secret, **more})
+        return call("/".join(self.settings["serverurl"].split("/")[:3]), "/_runner/" + verb, {"id": self.settings["agentid"], "secret": self.secret, **more})
 
     def listen(self) -> int:
         self.say("open")
@@ -151,7 +182,7 @@ class Listener:
     def work(self, job: dict[str, Any]) -> None:
         """Asks meanwhile whether the job was cancelled. The worker hears signals by itself: it is of the same group."""
         log("Running job: %s" % job["name"])
-        told = json.dumps({**job, "runner": self.settings["agentName"]}).encode()
+        told = json.dumps({**job, "runner": self.settings["agentname"]}).encode()
         worker = subprocess.Popen(["./bin/Runner.Worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -268,12 +299,12 @@ def main(argv: list[str]) -> int:
         if command == "remove":
             return remove(given)
         if given.jitconfig:
-            remember(json.loads(base64.b64decode(given.jitconfig)))
+            unpack(given.jitconfig)
         if not Path(".runner").exists():
             print("Runner is not configured.")
             return TERMINATED
         return Listener().listen()
-    except (NoRunner, OSError) as error:
+    except (NoRunner, OSError, ValueError) as error:
         print("An error occurred: %s" % error)
         return TERMINATED
 

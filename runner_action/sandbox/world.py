@@ -119,6 +119,10 @@ class World:
         return {**asking, **dict.fromkeys(("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_SECRET"), "")}
 
     def _secrets(self) -> dict[str, str]:
+        """What a launch must not tell; and where the release is that this launcher is of, as its image has it."""
+        return {**self._credentials(), "CML_RUNNER_RELEASE": self.github.agent_downloads}
+
+    def _credentials(self) -> dict[str, str]:
         if self.provider is ProviderName.GCP:
             key = json.dumps(self.gcp.key)
             return {"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": self.gcp.url, "GOOGLE_APPLICATION_CREDENTIALS_DATA": key, "REPO_TOKEN": TOKEN}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import bootstrap
+from runner_action import fitting
 from runner_action.model import LaunchJob
 from runner_action.sandbox.jobs import Job
 from tests.boot.clouds import Guest
@@ -23,7 +23,7 @@ class Machine:
 
     def __init__(self, lab: Lab, folder: Path, launch_job: LaunchJob) -> None:
         spec = replace(spec_of(lab.world, "machine", launch_job=launch_job, flags={"idle-timeout": "300"}), cloud="kubernetes")
-        user_data = bootstrap.user_data(spec, request(lab.world), 65536)
+        user_data = fitting.user_data(spec, request(lab.world), 65536)
         lab.service.guest = Guest("machine", user_data)
         options = disc(folder, "cidata", {"user-data": user_data, "meta-data": b"instance-id: i-of-nobody\n"})
         self._log = folder / "console"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import bootstrap
+from runner_action import fitting
 from runner_action.model import Identity, Machine
 from runner_action.providers.kubernetes import ladder, plan, requests
 from runner_action.sandbox.standin import tarball
@@ -167,7 +167,7 @@ def test_a_pod_of_two_containers_keeps_its_secrets_from_the_job(engine: Engine, 
         runner_token=seat.secret,
         api_token="canary-api-token",
     )
-    machine = Machine(identity=Identity(name="cml-two", key="k"), user_data=bootstrap.user_data(spec, asked, 1_000_000), tags={})
+    machine = Machine(identity=Identity(name="cml-two", key="k"), user_data=fitting.user_data(spec, asked, 1_000_000), tags={})
     pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
     for name in ("home", "agent"):
         (tmp_path / name).mkdir()
@@ -211,7 +211,7 @@ def test_the_guard_takes_the_runner_off_the_list_when_all_of_its_container_was_k
         runner_url="http://127.0.0.1:9/gitlab-runner-linux-amd64",
         runner_sha256=world.gitlab.sha256,
     )
-    machine = Machine(identity=Identity(name="cml-oom", key="k"), user_data=bootstrap.user_data(spec, asked, 1_000_000), tags={})
+    machine = Machine(identity=Identity(name="cml-oom", key="k"), user_data=fitting.user_data(spec, asked, 1_000_000), tags={})
     pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
     for name in ("home", "agent"):
         (tmp_path / name).mkdir()

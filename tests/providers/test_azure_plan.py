@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import bootstrap
+from runner_action import bootstrap, fitting
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
@@ -139,7 +139,7 @@ def told(argv: list[str]) -> dict[str, Any]:
     spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
     identities, _ = requests.identities_of(asked.cloud.permission_set)
     deletion = Deletion({"api": "https://management.azure.com", "identities": list(identities)}, None if identities else KEY)
-    data = bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
+    data = fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
     machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata})
     described = IMAGES.get(tuple(planned.image.split(":")[:3]))  # type: ignore[arg-type]
     image = {"properties": max(described.items())[1]} if described else None

@@ -14,7 +14,7 @@ from google.api_core.exceptions import Forbidden, RetryError
 from google.auth.exceptions import RefreshError, TransportError
 from requests.exceptions import ConnectTimeout
 
-from runner_action import bootstrap
+from runner_action import bootstrap, fitting
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import CredentialsError, InputError, ProviderError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
@@ -234,7 +234,7 @@ def told(argv: list[str]) -> dict[str, Any]:
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
     spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
     deletion = Deletion({"api": "https://compute.googleapis.com", "rule": False}, None if requests.may_delete(asked.cloud.permission_set) else KEY)
-    data = bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
+    data = fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
     lifetime = (asked.max_lifetime or 0) + asked.start_timeout
     machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata}, lifetime=lifetime)
     features = [SimpleNamespace(type_="UEFI_COMPATIBLE")]
@@ -264,7 +264,7 @@ def test_the_units_delete_the_machine_where_it_can(argv: list[str], entry: str) 
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
     spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
     deletion = Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if entry == "agent.ending" else None
-    files = unpacked(bootstrap.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion))
+    files = unpacked(fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion))
     units = {path.rpartition("/")[2]: text for path, text in files.items() if "systemd" in path}
     assert f"ExecStart=/usr/bin/python3 -m {entry} watchdog" in units["cml-runner-watchdog.service"]
     assert f"ExecStopPost=-/usr/bin/python3 -m {entry} cleanup" in units["cml-runner.service"]

@@ -14,7 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from runner_action import bootstrap
+from runner_action import bootstrap, fitting
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
@@ -243,7 +243,7 @@ def made(argv: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any], dict[st
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
     spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
-    data = bootstrap.user_data(spec, asked, 1_000_000)
+    data = fitting.user_data(spec, asked, 1_000_000)
     lifetime = (asked.max_lifetime or 0) + asked.start_timeout
     machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the agent", tags={**asked.cloud.metadata, **TAGS}, lifetime=lifetime)
     jobs = [requests.job(one, machine, asked.count) for one in ladder.placements(plan.plan(asked.cloud), asked.cloud)]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import bootstrap, console, inputs
+from runner_action import bootstrap, console, fitting, inputs
 from runner_action.agent.events import JOB_LIMIT
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB
 from runner_action.agent.run import Agent
@@ -62,7 +62,7 @@ class Booted:
         spec = replace(spec_of(world, name, launch_job=launch_job), cloud=cloud)
         place = world.folder / name
         place.mkdir()
-        (place / "user-data").write_bytes(bootstrap.user_data(spec, request(world), 65536))
+        (place / "user-data").write_bytes(fitting.user_data(spec, request(world), 65536))
         argv = [sys.executable, "-m", "runner_action.sandbox.machine", str(place / "root"), str(place / "user-data"), sys.executable, "0.02"]
         (place / "root").mkdir()
         self.log = place / "console"

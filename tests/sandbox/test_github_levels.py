@@ -49,7 +49,7 @@ def test_a_single_one_is_made_just_in_time(level: str, world: World, launch: Lau
     (seat,) = world.forge.seats()
     assert (seat.owner, seat.group, seat.ephemeral) == ("orgs/octo" if level == "organisation" else "enterprises/acme", 7, True)
     spec = spec_of(world, only_machine(world))
-    assert ("jit_config" in spec, "registration_token" in spec) == (True, False)
+    assert ("jit" in spec, "registration_token" in spec) == (True, False)
     job = world.forge.queue_job(["cml"])
     world.forge.wait(lambda: job.status == "completed", "the job")
     all_gone(world)
