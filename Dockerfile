@@ -22,5 +22,7 @@ RUN python3 image/assemble.py site /image
 
 FROM scratch AS launcher
 COPY --from=build /image /
-ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+# Where the release is that this image is of; none for one that is built from source.
+ARG RELEASE=
+ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 CML_RUNNER_RELEASE=${RELEASE}
 ENTRYPOINT ["/usr/local/bin/cml-runner"]

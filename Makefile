@@ -56,6 +56,7 @@ benchmark: $(READY)
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.count .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.agent
+	$(BIN)/python -m benchmarks.sizes
 
 benchmark-boot: $(READY)
 	$(BIN)/python -m benchmarks.boot

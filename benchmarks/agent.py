@@ -72,7 +72,7 @@ def main(seconds: float) -> None:
     print(f"  resident memory            {memory:7.1f} MiB   (aim 25)")
     print(f"  processor time, agent      {per_hour:7.1f} s per idle hour (aim 5)")
     print(f"  processor time, watchdog   {looks:7.1f} s per hour, a look every {every[1]} s")
-    print(f"  user data                  {data / 1024:7.1f} KiB   (aim 12)")
+    print(f"  user data                  {data / 1024:7.1f} KiB   (of 16; more in the table below)")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 python3 image/release.py tags VERSION IMAGE [SUFFIX [BASE]]     lines for GITHUB_OUTPUT: `tags=` with commas between them
 python3 image/release.py git-tags VERSION                       v1.2.3 v1.2 v1
 python3 image/release.py pin IMAGE@DIGEST                       action.yml and the component start that image
+python3 image/release.py agent FOLDER                           puts the agent there, for machines that have to fetch it
+python3 image/release.py component FOLDER PROJECT VERSION       the component's project: the agent, and where it will be
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 ROOT = Path(__file__).parents[1]
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -51,6 +54,30 @@ def pinned_component(text: str, reference: str) -> str:
     return _once(r"^      default: ghcr\.io/\S+$", f"      default: {_checked(reference)}", text)
 
 
+def package_registry(project: str, version: str) -> str:
+    """Where the component's own pipeline puts the agent: `gitlab.com/org/cml-runner.git` has a registry of generic packages.
+    https://docs.gitlab.com/user/packages/generic_packages/#download-a-single-file"""
+    host, _, path = project.removesuffix(".git").partition("/")
+    where = f"https://{host}/api/v4/projects/{quote(path, '')}/packages/generic"
+    return f"{where}/cml-runner-agent/{versions(version)[0]}"
+
+
+def component_of_release(text: str, downloads: str) -> str:
+    """The template whose launches have the agent fetched from there, unless they say otherwise."""
+    lines = r"^(    agent-downloads:\n      description: .*\n)      default: \"\"$"
+    return _once(lines, rf'\g<1>      default: "{downloads}"', text)
+
+
+def put_agent(folder: Path) -> str:
+    """Its file, as machines ask for it. Returns the name."""
+    sys.path.insert(0, str(ROOT))
+    from runner_action.bundle import bundle
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / bundle().name).write_bytes(bundle().content)
+    return bundle().name
+
+
 def _checked(reference: str) -> str:
     image, _, digest = reference.partition("@")
     lower = f"{image.lower()}@{digest}"
@@ -75,6 +102,13 @@ def main(words: list[str]) -> int:
         for name, change in (("action.yml", pinned_action), ("gitlab-component/templates/launch-runner.yml", pinned_component)):
             file = ROOT / name
             file.write_text(change(file.read_text("utf-8"), words[1]), "utf-8")
+    elif words[:1] == ["agent"]:
+        print(put_agent(Path(words[1])))
+    elif words[:1] == ["component"]:
+        file = Path(words[1], "templates/launch-runner.yml")
+        downloads = package_registry(words[2], words[3])
+        file.write_text(component_of_release(file.read_text("utf-8"), downloads), "utf-8")
+        print(put_agent(Path(words[1], "agent")))
     else:
         print(__doc__, file=sys.stderr)
         return 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from image import release
 from runner_action import inputs
+from runner_action.bundle import bundle
 from tests.test_generated import ROOT, judge
 
 MODULES = ROOT / "tests" / "node_modules"
@@ -144,6 +147,32 @@ def test_a_released_component_starts_it_too() -> None:
 def test_an_image_without_a_digest_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="no image with a digest"):
         release.pinned_action((ROOT / "action.yml").read_text("utf-8"), word)
+
+
+def test_a_release_publishes_the_agent_by_its_digest(tmp_path: Path) -> None:
+    """As the workflow calls it: without anything installed."""
+    argv = [sys.executable, "-I", "-S", str(ROOT / "image/release.py"), "agent", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    (file,) = tmp_path.iterdir()
+    assert done.stdout.strip() == file.name == bundle().name
+    assert file.read_bytes() == bundle().content
+    text = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+    assert 'image/release.py agent "$RUNNER_TEMP/agent"' in text
+    assert '--generate-notes "$RUNNER_TEMP"/agent/*' in text
+    assert "RELEASE={0}/{1}/releases/download/v{2}" in text
+    assert "CML_RUNNER_RELEASE=${RELEASE}" in (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def test_a_released_component_has_the_agent_in_its_own_registry(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gitlab-component", tmp_path / "component")
+    assert release.main(["component", str(tmp_path / "component"), "gitlab.com/org/cml-runner.git", "1.2.3"]) == 0
+    assert (tmp_path / "component/agent" / bundle().name).read_bytes() == bundle().content
+    spec = next(yaml.safe_load_all((tmp_path / "component/templates/launch-runner.yml").read_text("utf-8")))
+    where = "https://gitlab.com/api/v4/projects/org%2Fcml-runner/packages/generic/cml-runner-agent/1.2.3"
+    assert spec["spec"]["inputs"]["agent-downloads"]["default"] == where
+    (upload,) = [line for line in load(ROOT / "gitlab-component/.gitlab-ci.yml")["publish-agent"]["script"] if "upload-file" in line]
+    assert "/packages/generic/cml-runner-agent/$CI_COMMIT_TAG" in (ROOT / "gitlab-component/.gitlab-ci.yml").read_text("utf-8")
+    assert "CI_JOB_TOKEN" not in upload, "not in an argument list"
 
 
 def test_the_components_own_pipeline_fits_gitlabs_schema() -> None:

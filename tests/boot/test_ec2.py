@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
+from runner_action.providers.aws.plan import USER_DATA_LIMIT
 from runner_action.sandbox.jobs import Job
-from tests.boot.lab import ONLINE, Lab, stages, until
+from tests import large
+from tests.boot.lab import ADDRESS, ONLINE, Lab, stages, until
 from tests.fakes import brought
 from tests.sandbox.conftest import Launcher
 
@@ -72,6 +75,47 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
     assert all(re.search(r'"t": \d{10}\.', line) for line in console.splitlines() if "cml-runner: {" in line), "every line carries its time"
     assert "canary-" not in console
     assert "canary-admin" not in launcher.told.replace("::add-mask::canary-admin-token", "")
+
+
+SCRIPT = large.SCRIPT.replace("\n", "\necho started; exit 0\n", 1)
+"""What it would install is not to be had in the lab; that each byte of it arrives is what is asked."""
+
+
+@pytest.mark.parametrize("release", ["trixie", "bullseye"], indirect=True)
+def test_all_that_users_may_ask_for_in_one_launch(lab: Lab, tmp_path: Path) -> None:
+    """Single, real-sized configuration and token, proxy, two certificates of RSA-4096, an SSH key, 20 labels, the longest
+    name and 8 KiB of shell: a user data whose agent the machine fetches."""
+    world = lab.world
+    world.github.tokens = {**world.github.tokens, large.TOKEN: "admin"}
+    asked = {**large.EVERYTHING, "cloud_startup_script": SCRIPT, "no_proxy": ADDRESS}
+    words = [f"--{name.replace('_', '-')}={text}" for name, text in asked.items() if name != "repo"]
+    launcher = Launcher(world, tmp_path, *words, f"--restart-token={large.TOKEN}", "--first-job-timeout=300")
+    assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
+    assert len(lab.service.guest.user_data) <= USER_DATA_LIMIT
+    looks = {
+        "script": "sudo sha256sum /var/lib/cml-runner/startup.sh | cut -d' ' -f1",
+        "trusted": "grep -cFf /usr/local/share/ca-certificates/*cloud-init* /etc/ssl/certs/ca-certificates.crt",
+        "key": "sudo cat /home/debian/.ssh/authorized_keys",
+        "proxy": "echo $https_proxy",
+        "agent": "sudo stat -c '%U %a' /var/lib/cml-runner/agent",
+        "hidden": "cat /var/lib/cml-runner/spec.json 2>&1",
+        "copies": "sudo find /var/lib/cloud /run/cloud-init -type f -name 'user-data.txt*'",
+    }
+    job = world.forge.queue_job(large.LABELS.split(","), 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**looks)}")
+    until(lambda: job.status == "completed", "the job", 240, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 180, lab.console)
+    told = found(job)
+    assert job.conclusion == "success", lab.console()
+    assert told.pop("script") == hashlib.sha256(SCRIPT.encode()).hexdigest()
+    assert int(told.pop("trusted")) >= len(large.CERTIFICATES.splitlines())
+    assert told.pop("key").startswith("ssh-rsa AAAA")
+    assert told.pop("proxy") == large.EVERYTHING["https_proxy"]
+    assert told.pop("agent") == "root 700"
+    assert "Permission denied" in told.pop("hidden")
+    assert told == {"copies": ""}
+    said = list(stages(lab.console()))
+    assert said.index("agent-fetch") < said.index("agent") < said.index("startup-script") < said.index("online")
+    assert world.left() == []
 
 
 @pytest.mark.parametrize(("release", "forge"), [("bullseye", "gitlab")], indirect=True)
