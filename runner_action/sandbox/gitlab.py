@@ -17,6 +17,7 @@ from typing import Any
 from flask import Flask, Response, request
 
 from runner_action.sandbox import pipelines
+from runner_action.sandbox.gitlab_variables import Project
 from runner_action.sandbox.jobs import Forge, Seat
 from runner_action.sandbox.served import Served
 
@@ -24,6 +25,9 @@ VERSION = "19.4.0"
 GROUP, PROJECT = "octo", "octo/train"
 PLACES = {("groups", GROUP): 8, ("groups", "8"): 8, ("projects", PROJECT): 5, ("projects", "5"): 5}
 SHORTEST_JOB = 600
+TAG_LIST_MAX_LENGTH = 50
+"""Tags of a runner. app/models/ci/runner.rb"""
+TOO_MANY_TAGS = f"Too many tags specified. Please limit the number of tags to {TAG_LIST_MAX_LENGTH}"
 READ_RUNNERS = ("api", "read_api", "manage_runner")
 NEVER_A_USER = {"error": "insufficient_scope", "error_description": "The request requires higher privileges than provided by the access token."}
 
@@ -45,15 +49,16 @@ class FakeGitLab(Served):
         self.program = b"#!/usr/bin/env python3\n" + files("runner_action.sandbox").joinpath("gitlab_standin.py").read_bytes()
         self.sha256 = hashlib.sha256(self.program).hexdigest()
         app = Flask("gitlab")
-        self.jobs = pipelines.Jobs(self.forge, PLACES, self._base)
+        self.jobs = pipelines.Jobs(self.forge, PLACES, lambda: self.project)
         self._routes(app)
         super().__init__(app, f"{prefix}/api/v4", tls, host)
         self.server_url = f"{self.url}{prefix}"
         self.repo_url, self.group_url = f"{self.server_url}/{PROJECT}", f"{self.server_url}/{GROUP}"
         self.downloads = f"{self.url}/runner-downloads"
 
-    def _base(self) -> str:
-        return self.server_url
+    @property
+    def project(self) -> Project:
+        return Project(self.server_url, PLACES["projects", PROJECT], PROJECT)
 
     # --- routes
 
@@ -142,6 +147,8 @@ class FakeGitLab(Served):
         refused: Any = None
         if not untagged and not labels:
             refused = {"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}}, 400
+        elif len(labels) > TAG_LIST_MAX_LENGTH:
+            refused = {"message": {"tags_list": [TOO_MANY_TAGS]}}, 400
         elif longest is not None and longest < SHORTEST_JOB:
             refused = {"message": {"maximum_timeout": ["needs to be at least 10 minutes"]}}, 400
         if refused:

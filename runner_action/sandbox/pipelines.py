@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Response, request
 
+from runner_action.sandbox.gitlab_variables import Project, iid_of
 from runner_action.sandbox.jobs import Forge, Job, Refusal
 
 STATUS = {"waiting": "created", "queued": "pending", "in_progress": "running"}
@@ -24,10 +25,15 @@ Route = tuple[str, str, Callable[..., Any], tuple[str, ...]]
 
 
 class Jobs:
-    """The views. `base` tells the instance's address, which is known only once it is served."""
+    """The views. `project`: whose jobs they are; its address is known only once it is served."""
 
-    def __init__(self, forge: Forge, places: Mapping[tuple[str, str], int], base: Callable[[], str]) -> None:
-        self._forge, self._places, self._base = forge, places, base
+    def __init__(
+        self,
+        forge: Forge,
+        places: Mapping[tuple[str, str], int],
+        project: Callable[[], Project],
+    ) -> None:
+        self._forge, self._places, self._project = forge, places, project
         self._tokens: dict[str, Job] = {}
         self.traces: dict[int, str] = {}
 
@@ -96,21 +102,19 @@ class Jobs:
 
     def _given(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
         """What a runner needs for a job; its variables are the predefined ones that the stand-in and our tests read."""
-        told = {
-            "CI": "true",
-            "GITLAB_CI": "true",
-            "CI_JOB_ID": job.id,
-            "CI_JOB_NAME": job.name,
-            "CI_PIPELINE_ID": job.run_id,
-            "CI_PROJECT_PATH": "octo/train",
-            "CI_SERVER_URL": self._base(),
-            "CI_RUNNER_DESCRIPTION": runner,
-        }
+        project = self._project()
+        told = project.at_creation(iid_of(job.run_id), job.name)
+        told |= {**project.persisted(job.run_id, job.id), "CI_RUNNER_DESCRIPTION": runner}
         return {
             "id": job.id,
             "token": token,
-            "job_info": {"name": job.name, "stage": "test", "project_id": 5, "project_name": "train"},
-            "git_info": {"repo_url": f"{self._base()}/octo/train.git"},
+            "job_info": {
+                "name": job.name,
+                "stage": "test",
+                "project_id": project.id,
+                "project_name": "train",
+            },
+            "git_info": {"repo_url": f"{project.server}/{project.path}.git"},
             "runner_info": {"timeout": timeout},
             "variables": [{"key": key, "value": str(value), "public": True} for key, value in told.items()],
             "steps": [{"name": "script", "script": [job.command, f"sleep {job.seconds}"], "timeout": timeout, "when": "on_success"}],

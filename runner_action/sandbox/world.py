@@ -18,6 +18,7 @@ from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.github import ASKING, FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
+from runner_action.sandbox.gitlab_variables import iid_of
 from runner_action.sandbox.jobs import Forge
 from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.kubernetes_nodes import Node
@@ -106,9 +107,9 @@ class World:
     def job_environ(self, run: int = 77, number: int = 1, name: str = "launch", attempt: int = 1, runner: str = "hosted") -> dict[str, str]:
         """The same as the forge's own CI tells it to a job; `run` is a pipeline on GitLab."""
         if self.kind is ForgeName.GITLAB:
-            job = {"GITLAB_CI": "true", "CI_JOB_ID": str(number), "CI_JOB_NAME": name, "CI_PIPELINE_ID": str(run), "CI_PROJECT_PATH": "octo/train"}
-            where = {"CI_SERVER_URL": self.gitlab.server_url, "CI_API_V4_URL": f"{self.gitlab.server_url}/api/v4", "CI_PROJECT_URL": self.gitlab.repo_url}
-            return {**self._secrets(), **job, **where, "CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
+            project = self.gitlab.project
+            told = {**project.at_creation(iid_of(run), name), **project.persisted(run, number)}
+            return {**self._secrets(), **told, "CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
         job = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": str(run), "GITHUB_RUN_ATTEMPT": str(attempt), "GITHUB_JOB": name, "GITHUB_ACTION": "__self"}
         where = {"GITHUB_SERVER_URL": self.github.url, "GITHUB_API_URL": f"{self.github.url}/api/v3", "GITHUB_REPOSITORY": "octo/train", "RUNNER_NAME": runner}
         return {**self._secrets(), **job, **where}

@@ -1,0 +1,102 @@
+"""The embedded GitLab makes pipelines as GitLab does: what is expanded when, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner_action.sandbox import gitlab_variables
+from runner_action.sandbox.gitlab_ci import ConfigError, Pipelines
+from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project
+from runner_action.sandbox.jobs import Forge
+
+ROOT = Path(__file__).parents[2]
+COMPONENT = ROOT / "gitlab-component"
+TEMPLATE = (COMPONENT / "templates/launch-runner.yml").read_text("utf-8")
+PROJECT = Project("https://gitlab.example:8443/git", 5, "octo/train")
+
+
+# --- how GitLab does it
+
+
+def in_tags(tag: str, **given: str) -> str:
+    return gitlab_variables.in_tags(tag, {**PROJECT.at_creation(3, "train"), **given})
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("x-$CI_PIPELINE_IID", "x-3"),
+        ("$CI_PROJECT_ID-$CI_PIPELINE_IID", "5-3"),
+        ("${OURS}b-%OURS%-$OURS", "ab-a-a"),
+        ("$NESTED", "$OURS"),
+        ("$UNKNOWN ${UNKNOWN} $1 $$", "$UNKNOWN ${UNKNOWN} $1 $$"),
+    ],
+)
+def test_a_tag_is_expanded_once_with_what_is_there_by_then(written: str, made: str) -> None:
+    assert in_tags(written, OURS="a", NESTED="$OURS") == made
+
+
+@pytest.mark.parametrize("form", ["${}", "${{{}}}", "%{}%"])
+@pytest.mark.parametrize("name", NEVER_IN_TAGS)
+def test_what_is_not_there_yet_stays_as_it_is_written(name: str, form: str) -> None:
+    assert in_tags(form.format(name)) == form.format(name)
+
+
+def test_an_included_address_has_only_what_the_project_has() -> None:
+    found = gitlab_variables.in_include("$CI_SERVER_FQDN/a/$CI_PIPELINE_IID", PROJECT.variables)
+    assert found == "gitlab.example:8443/a/"
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("$OTHER-$CI_PIPELINE_ID", "3-73"),
+        ("x$SELF", "x"),
+        ("a$NOBODY-%OTHER%", "a-%OTHER%"),
+        ("$CI_JOB_ID", "9"),
+    ],
+)
+def test_a_running_job_has_all_variables(written: str, made: str) -> None:
+    known = {**PROJECT.at_creation(3, "launch"), **PROJECT.persisted(73, 9)}
+    given = {"SELF": written, "OTHER": "${CI_PIPELINE_IID}"}
+    assert gitlab_variables.at_run_time(given, known)["SELF"] == made
+
+
+def including(address: str = "$CI_SERVER_FQDN/org/one@1", **inputs: object) -> dict[str, Any]:
+    return {"include": [{"component": address, "inputs": inputs}]}
+
+
+def job(**words: object) -> dict[str, Any]:
+    return {"train": {"script": ["x"], **words}}
+
+
+REFUSED = {
+    "an input that the component lacks": (including(cluod="aws"), "unknown .* cluod"),
+    "a value that is no text": (including(count=4), "`count` .* not a string"),
+    "a value that is no option": (including(single="yes"), "not in the list of allowed"),
+    "no version": (including("$CI_SERVER_FQDN/org/one"), "content not found"),
+    "nothing yet": (including("$CI_PIPELINE_IID$CI_SERVER_FQDN/org/one@$CI_JOB_ID"), "not found"),
+    "a job that is not there": (job(needs=["launch"]), "needs `launch`"),
+    "a word that is no keyword": (job(tag=["a"]), "unknown keywords: tag"),
+    "too many tags": (job(tags=list(map(str, range(50)))), "less than the limit of 50"),
+}
+
+
+def pipelines() -> Pipelines:
+    return Pipelines(Forge(), PROJECT, {"gitlab.example:8443/org/one": TEMPLATE})
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_definition_that_gitlab_refuses_makes_no_pipeline(case: str) -> None:
+    definition, why = REFUSED[case]
+    with pytest.raises(ConfigError, match=why):
+        pipelines().plan(definition, 1)
+
+
+def test_a_job_without_needs_waits_for_the_stages_before() -> None:
+    two = {"b": {"script": ["x"], "stage": "test"}, "a": {"script": ["x"], "stage": "build"}}
+    planned = pipelines().plan({**two, "c": {"script": ["x"], "needs": []}}, 1)
+    assert [(one.name, one.needs) for one in planned] == [("a", ()), ("b", ("a",)), ("c", ())]
