@@ -18,6 +18,7 @@ import yaml
 
 from runner_action import cli, inputs
 from runner_action.request import AwsOptions, AzureAccount, AzureOptions, CloudRequest, GcpOptions, KubernetesOptions, LaunchRequest
+from runner_action.sandbox.gitlab_variables import Project, in_tags
 from schema import generate
 
 ROOT = Path(__file__).parents[1]
@@ -119,12 +120,10 @@ def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
 
 EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
 COMPONENT_URL = "$CI_SERVER_FQDN/org/cml-runner/launch-runner@1"
+PROJECT = Project("https://gitlab.com", 5, "octo/train")
 GITLAB_JOB = {
-    "GITLAB_CI": "true",
-    "CI_PROJECT_URL": "https://gitlab.com/octo/train",
-    "CI_SERVER_URL": "https://gitlab.com",
-    "CI_PROJECT_ROOT_NAMESPACE": "octo",
-    "CI_PIPELINE_ID": "1234",
+    **PROJECT.at_creation(12, "launch-runner"),
+    **PROJECT.persisted(1234, 99),
     "REPO_TOKEN": "t",
 }
 
@@ -154,7 +153,8 @@ def check_pipeline(pipeline: dict[str, Any]) -> None:
         jobs = [job for name, job in pipeline.items() if name != "include" and include["inputs"].get("job", "launch-runner") in job.get("needs", [])]
         assert jobs, "some job uses the machine"
         for job in jobs:
-            assert {Template(tag).substitute(GITLAB_JOB) for tag in job["tags"]} <= set(request.labels)
+            tags = {in_tags(tag, PROJECT.at_creation(12, "train")) for tag in job["tags"]}
+            assert tags <= set(request.labels)
 
 
 def test_the_scheduled_example_looks_and_sweeps() -> None:

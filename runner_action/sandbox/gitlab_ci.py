@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -74,11 +74,16 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Pipelines:
-    """Of one project. `components`: text of their templates, by their address without a version."""
+    """Of one project. `components`: text of their templates, by their address without a version.
+
+    `settings`: variables of the project's settings, which are stronger than those of a definition:
+    https://docs.gitlab.com/ci/variables/#cicd-variable-precedence.
+    """
 
     forge: Forge
     project: Project
     components: Mapping[str, str]
+    settings: Values = field(default_factory=dict)
 
     def create(self, definition: Definition, hosted: Hosted) -> Run:
         """Makes a pipeline and begins it. Raises ConfigError."""
@@ -94,7 +99,7 @@ class Pipelines:
             known = self.project.at_creation(iid_of(run.id), planned.name, planned.stage)
             known |= self.project.persisted(run.id, job.id)
             variables = gitlab_variables.at_run_time(planned.variables, known)
-            return hosted(job, {**variables, **planned.raw})
+            return hosted(job, {**variables, **planned.raw, **self.settings})
 
         return begin
 
@@ -134,7 +139,7 @@ class Pipelines:
             words[detailed.get("expand", True)][key] = str(detailed["value"])
         values, raw = words[True], words[False]
         stage = job.get("stage", "test")
-        known = {**self.project.at_creation(iid, name, stage), **values, **raw}
+        known = {**self.project.at_creation(iid, name, stage), **values, **raw, **self.settings}
         needs = (one["job"] if isinstance(one, dict) else one for one in job.get("needs", ()))
         return PlannedJob(
             name=name,

@@ -9,8 +9,8 @@ import pytest
 
 from runner_action.sandbox import gitlab_variables
 from runner_action.sandbox.gitlab_ci import ConfigError, Pipelines
-from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project
-from runner_action.sandbox.jobs import Forge
+from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project, Values
+from runner_action.sandbox.jobs import Forge, Job
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "gitlab-component"
@@ -100,3 +100,20 @@ def test_a_job_without_needs_waits_for_the_stages_before() -> None:
     two = {"b": {"script": ["x"], "stage": "test"}, "a": {"script": ["x"], "stage": "build"}}
     planned = pipelines().plan({**two, "c": {"script": ["x"], "needs": []}}, 1)
     assert [(one.name, one.needs) for one in planned] == [("a", ()), ("b", ("a",)), ("c", ())]
+
+
+def test_a_job_gets_its_variables_by_their_strength() -> None:
+    """Settings before the job's own, those before all jobs'; some are not expanded."""
+    given = {"JOB": "$ALL", "RAW": {"value": "$ALL", "expand": False}, "STRONG": "job"}
+    definition = {"variables": {"ALL": "a", "JOB": "all"}, "launch": {"variables": given}}
+    forge, settings = Forge(), {"STRONG": "settings"}
+    told: dict[str, str] = {}
+
+    def hosted(_: Job, variables: Values) -> str:
+        told.update(variables)
+        return "success"
+
+    run = Pipelines(forge, PROJECT, {}, settings).create(definition, hosted)
+    forge.wait(lambda: run.done, "the job")
+    assert [told[name] for name in ("JOB", "RAW", "STRONG")] == ["a", "$ALL", "settings"]
+    assert (told["CI_PIPELINE_ID"], told["CI_PIPELINE_IID"]) == (str(run.id), str(run.id - 70))

@@ -13,9 +13,12 @@ import pytest
 import trustme
 
 from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.jobs import Run
+from runner_action.sandbox.gitlab_ci import Pipelines, stuck
+from runner_action.sandbox.gitlab_variables import Values, iid_of
+from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.world import KEY, TOKEN, World
-from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until
+from tests import shipped
+from tests.sandbox.conftest import Launch, Launcher, all_gone, busy, job_of, training, until
 from tests.sandbox.test_lives import only_machine, said
 from tests.sandbox.test_story import agent_of, stages
 
@@ -42,6 +45,34 @@ def retried(world: World, run: Run) -> None:
     assert first.runner_name != second.runner_name
     assert (len(world.machines.living), len(run.all_jobs)) == (2, 4)
     assert len(calls(world, "POST", "/retry")) == 2
+
+
+def test_the_pipeline_of_the_readme_runs_its_job_on_its_machine(
+    world: World,
+    launch: Launch,
+) -> None:
+    definition = shipped.pipelines()["README.md 2"]
+    definition["include"][0]["inputs"]["idle-timeout"] = "4"
+    definition["train"]["script"] = ["true"]
+    template = (shipped.ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")
+    project = world.gitlab.project
+    address = f"{project.variables['CI_SERVER_FQDN']}/org/cml-runner/launch-runner"
+    started: list[Launcher] = []
+
+    def launching(_: Job, variables: Values) -> str:
+        started.append(launch(**variables))
+        return "failure" if started[0].wait() else "success"
+
+    pipelines = Pipelines(world.forge, project, {address: template}, world.environ())
+    run = pipelines.create(definition, launching)
+    job = job_of(run, "train", 1)
+    assert job
+    world.forge.wait(lambda: job.status == "completed" or stuck(world.forge, job), "the job", 60)
+    assert stuck(world.forge, job) == ""
+    assert started[0].process.returncode == 0, started[0].told
+    assert (job.conclusion, job.runner_name) == ("success", started[0].outputs["RUNNER_NAME"])
+    assert started[0].outputs["RUNNER_LABELS"] == f"train-{iid_of(run.id)}"
+    all_gone(world)
 
 
 def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None:

@@ -1,0 +1,73 @@
+"""What we ship for GitLab, played: the pipeline is made as GitLab makes it, and the runner of its
+launch takes the jobs that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runner_action import forges, inputs
+from runner_action.sandbox import gitlab_ci
+from runner_action.sandbox.gitlab import FakeGitLab
+from runner_action.sandbox.gitlab_variables import Values
+from runner_action.sandbox.jobs import Job, Seat
+from tests.shipped import ROOT, Definition, pipelines
+
+TEMPLATE = (ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")
+TOKEN = "canary-admin"
+LAUNCHING = {name: one for name, one in pipelines().items() if "include" in one}
+
+
+@pytest.fixture
+def gitlab() -> Iterator[FakeGitLab]:
+    fake = FakeGitLab({TOKEN: ["api"]}, prefix="/git")
+    yield fake
+    fake.close()
+
+
+class Played:
+    """A pipeline whose launch jobs have read their inputs and made their runners, by `seats`."""
+
+    def __init__(self, gitlab: FakeGitLab, definition: Definition) -> None:
+        self.gitlab = gitlab
+        self.seats: dict[str, Seat] = {}
+        self.warned: list[str] = []
+        address = f"{gitlab.project.variables['CI_SERVER_FQDN']}/org/cml-runner/launch-runner"
+        made = gitlab_ci.Pipelines(gitlab.forge, gitlab.project, {address: TEMPLATE})
+        self.run = made.create(definition, self.launch)
+        gitlab.forge.wait(self.launched, "the launches")
+        assert {job.conclusion for job in self.run.jobs if job.hosted} == {"success"}
+
+    def launched(self) -> bool:
+        return all(job.status == "completed" for job in self.run.jobs if job.hosted)
+
+    def launch(self, job: Job, variables: Values) -> str:
+        raw = inputs.Raw(flags={}, environ={**variables, "REPO_TOKEN": TOKEN})
+        request, self.warned = inputs.parse(raw, lambda _: None)
+        forge = forges.forge_for(request, variables["CI_API_V4_URL"])
+        made = forge.register_one(job.name, request.labels, "x64")
+        seat = self.gitlab.forge.by_id(made.runner_id or 0)
+        assert seat
+        self.seats[job.name] = seat
+        self.gitlab.forge.set_online(seat, online=True)
+        return "success"
+
+
+def test_all_pipelines_are_found() -> None:
+    assert {"README.md 2", "gitlab-component/README.md 1"} <= set(LAUNCHING)
+    assert len(LAUNCHING) == 2 + len(list((ROOT / "gitlab-component/examples").glob("*.yml"))) - 1
+
+
+@pytest.mark.parametrize("name", LAUNCHING)
+def test_the_runner_of_a_launch_takes_its_jobs(name: str, gitlab: FakeGitLab) -> None:
+    played = Played(gitlab, LAUNCHING[name])
+    waiting = [job for job in played.run.jobs if job.labels]
+    assert waiting
+    for job in waiting:
+        assert gitlab_ci.stuck(gitlab.forge, job) == ""
+        (launch,) = job.needs
+        assert gitlab.forge.next_job(played.seats[launch], wait=0) is job
+        gitlab.forge.complete(played.seats[launch], "success")
+    assert played.run.done
+    assert played.warned == []
