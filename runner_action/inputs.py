@@ -72,7 +72,8 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
     makes_none = values.get("command") in EVERYWHERE
     whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else {}), **values}
-    return to_request.launch_request(whole), [*_warnings(raw), *([] if makes_none else _short_lived(whole))]
+    made = [] if makes_none else [*_short_lived(whole), *_never_asked_for(whole, raw.environ)]
+    return to_request.launch_request(whole), [*_warnings(raw), *made]
 
 
 def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[RestartRequest, list[str]]:
@@ -295,6 +296,28 @@ def _short_lived(value: Mapping[str, Any]) -> Iterator[str]:
         leave = [] if value["single"] or not value["cloud"] else ["take its runner off the list during its first hour only (later GitHub does, after 14 days)"]
         if restart or leave:
             yield f"{what}: the machine will {' and '.join([*restart, *leave])}; give `restart-token` to change that"
+
+
+LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
+"""GitLab has them only when a job exists, so that its `tags:` cannot hold them.
+https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
+
+
+def _never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Labels in a GitLab job that hold such an id: the jobs they are for would wait for ever."""
+    if value["driver"] != ForgeName.GITLAB:
+        return
+    own = value["repo"] == environ.get("CI_PROJECT_URL")
+    instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
+    early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]
+    for name in LATE_IDS:
+        number = environ.get(name, "")
+        if not number.isdigit() or number in early:
+            continue
+        whole = re.compile(rf"(?<![A-Za-z0-9]){number}(?![A-Za-z0-9])")
+        for label in filter(whole.search, value["labels"]):
+            told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
+            yield f"{told} waits for ever: write `{whole.sub(instead, label)}` in both places"
 
 
 def _defaults() -> dict[str, Any]:

@@ -3,6 +3,7 @@ launch takes the jobs that ask for it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +72,67 @@ def test_the_runner_of_a_launch_takes_its_jobs(name: str, gitlab: FakeGitLab) ->
         gitlab.forge.complete(played.seats[launch], "success")
     assert played.run.done
     assert played.warned == []
+
+
+# --- who copied what stood in the README once
+
+
+def binding(label: str, repo: str = "") -> Definition:
+    """A pipeline whose job asks for the runner of its launch by that label."""
+    component = "$CI_SERVER_FQDN/org/cml-runner/launch-runner@1"
+    given = {"cloud": "aws", "labels": f"gpu,{label}", **({"repo": repo} if repo else {})}
+    train = {"needs": ["launch-runner"], "tags": [label], "script": ["true"]}
+    return {"include": [{"component": component, "inputs": given}], "train": train}
+
+
+@pytest.mark.parametrize("form", ["train-${}", "${{{}}}", "x-${}-y"])
+@pytest.mark.parametrize("repo", ["", "$CI_SERVER_URL/$CI_PROJECT_ROOT_NAMESPACE"])
+@pytest.mark.parametrize("name", inputs.LATE_IDS)
+def test_a_tag_that_gitlab_does_not_expand_is_told_and_the_advice_works(
+    name: str,
+    repo: str,
+    form: str,
+    gitlab: FakeGitLab,
+) -> None:
+    before = Played(gitlab, binding(form.format(name), repo))
+    assert gitlab_ci.stuck(gitlab.forge, before.run.jobs[1])
+    (warned,) = before.warned
+    assert f"GitLab does not expand {name} in `tags:`" in warned
+    (advice,) = re.findall(r"write `([^`]+)`", warned)
+    after = Played(gitlab, binding(advice, repo))
+    assert gitlab_ci.stuck(gitlab.forge, after.run.jobs[1]) == ""
+    assert after.warned == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ("train-123456", True),
+        ("gpu,123456", True),
+        ("train-12", False),
+        ("train-5-12", False),
+        ("a1234567,v123456,123456x", False),
+        ("cml", False),
+    ],
+)
+def test_only_an_id_of_this_pipeline_is_told(labels: str, told: bool) -> None:
+    """A number that is also the pipeline's in its project, or the project's, proves nothing."""
+    job = {
+        "CI_PIPELINE_ID": "123456",
+        "CI_PIPELINE_IID": "12",
+        "CI_PROJECT_ID": "5",
+        "CI_JOB_ID": "5",
+        "CI_PROJECT_URL": "https://gitlab.com/octo/train",
+        "CI_SERVER_URL": "https://gitlab.com",
+        "REPO_TOKEN": "t",
+        "CML_RUNNER_LABELS": labels,
+    }
+
+    def warned(**more: str) -> list[str]:
+        raw = inputs.Raw({}, {**job, "CML_RUNNER_CLOUD": "aws", **more})
+        return inputs.parse(raw, lambda _: "")[1]
+
+    assert len(warned()) == int(told)
+    assert warned(CI_PIPELINE_IID="123456") == []
+    assert warned(CML_RUNNER_REPO="https://github.com/octo/train") == []
+    assert warned(CML_RUNNER_COMMAND="status") == []
