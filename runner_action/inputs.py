@@ -304,7 +304,7 @@ https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-vari
 
 
 def _never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Labels in a GitLab job that hold such an id: the jobs they are for would wait for ever."""
+    """Labels in a GitLab job that hold such an id: the jobs they are for would find no runner."""
     if value["driver"] != ForgeName.GITLAB:
         return
     own = value["repo"] == environ.get("CI_PROJECT_URL")
@@ -317,7 +317,7 @@ def _never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> It
         whole = re.compile(rf"(?<![A-Za-z0-9]){number}(?![A-Za-z0-9])")
         for label in filter(whole.search, value["labels"]):
             told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
-            yield f"{told} waits for ever: write `{whole.sub(instead, label)}` in both places"
+            yield f"{told} finds no runner: write `{whole.sub(instead, label)}` in both places"
 
 
 def _defaults() -> dict[str, Any]:
