@@ -15,15 +15,16 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
+from runner_action.sandbox.systemctl import Systemctl
 from runner_action.sandbox.systemd import Systemd, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
-STOP_SECONDS = 5.0
-"""How long the services may take to leave when the machine powers off; real ones have 90."""
+STOP_SECONDS = 10.0
+"""How long the services may take to leave when the machine powers off; real ones have 90, and Google's machines 30 in all."""
 
 
 class Machine:
@@ -43,7 +44,7 @@ class Machine:
         parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._off.set())
+            signal.signal(number, lambda *_: self._off.set())  # the power button
         self._first_boot(user_data)
         while not self._off.wait(0.1):
             if os.getppid() != parent:
@@ -75,17 +76,7 @@ class Machine:
         (folder / "python3").symlink_to(self._python)
         self._write(folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755)
         self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
-        for name in ("poweroff", "shutdown"):
-            self._write(folder / name, f"#!/bin/sh\nkill -TERM {os.getpid()}\n".encode(), 0o755)
-        wire = self._root / "systemctl"
-        os.mkfifo(wire, 0o622)
-        self._write(folder / "systemctl", f'#!/bin/sh\necho "$@" > {wire}\n'.encode(), 0o755)
-        threading.Thread(target=self._hear, args=(os.fdopen(os.open(wire, os.O_RDWR)),), daemon=True).start()
-
-    def _hear(self, wire: TextIO) -> None:
-        """What any process of the machine tells systemctl."""
-        for line in wire:
-            self._systemd.command(line.split())
+        Systemctl(self._systemd, self._root, folder)
 
     @staticmethod
     def _write(path: Path, content: bytes, mode: int) -> None:

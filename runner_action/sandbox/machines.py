@@ -82,3 +82,4 @@ class Machines:
                 living.process.wait(15)
             except subprocess.TimeoutExpired:
                 living.process.kill()
+                living.process.wait()

@@ -70,6 +70,12 @@ class Unit:
     def get(self, key: str, default: str = "") -> str:
         return self.all(key)[-1] if self.all(key) else default
 
+    def ends_well(self, code: int) -> bool:
+        """As systemd takes an exit code, or a signal less than zero: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus="""
+        clean = [] if self.get("Type") == "oneshot" else CLEAN_SIGNALS
+        also = [signal.Signals[word] for word in self.get("SuccessExitStatus").split() if word.startswith("SIG")]
+        return code == 0 or -code in (*clean, *also)
+
 
 class _Repeated(dict):  # type: ignore[type-arg]
     """Lets a key be written more than once; configparser joins a list of values with line ends."""
@@ -83,50 +89,88 @@ class _Repeated(dict):  # type: ignore[type-arg]
 
 @dataclass
 class Service:
-    """A running service: its process now, and whether it was told to stop."""
+    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or nothing)."""
 
     unit: Unit
     process: subprocess.Popen[bytes] | None = None
-    stopping: threading.Event = field(default_factory=threading.Event)
+    job: str = ""
     over: threading.Event = field(default_factory=threading.Event)
 
 
 class Systemd:
-    """The units of one machine. `power_off(why)` is called when a unit's action asks for it."""
+    """The units of one machine. `power_off(why)` is called when a unit's action asks for it, or a person; `off` is set when the machine begins to."""
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str, power_off: Callable[[str], None]) -> None:
-        self._root, self._python, self._factor, self._power_off = root, python, timer_factor, power_off
+        self._root, self._python, self._factor, self.power_off = root, python, timer_factor, power_off
         self._services: dict[str, Service] = {}
         self._metadata = metadata
+        self.off = threading.Event()
 
-    def command(self, argv: list[str]) -> None:
-        """What stands behind `systemctl`."""
-        verb, names = argv[0], [word for word in argv[1:] if not word.startswith("--")]
-        if verb == "poweroff":
-            self._power_off("systemctl poweroff")
-        if verb == "start" or (verb == "enable" and "--now" in argv):
-            for name in names:
-                self.start(name)
-        if verb == "stop":
-            for name in names:
-                self.stop(name, 5)
+    def _path(self, name: str) -> Path | None:
+        """The first of systemd's folders that has the unit, be it masked there or not; /run is before /usr/lib, and after /etc."""
+        places = (self._root / place / "systemd/system" / name for place in ("etc", "run", "usr/lib"))
+        return next((place for place in places if place.exists() or place.is_symlink()), None)
+
+    def unit(self, name: str) -> Unit | None:
+        path = self._path(name)
+        return Unit(path) if path and not path.is_symlink() else None
+
+    def masked(self, name: str) -> bool:
+        path = self._path(name)
+        return bool(path and path.is_symlink())
+
+    def mask(self, name: str, *, runtime: bool) -> None:
+        """Also a unit that there is not. Raises FileExistsError."""
+        link = self._root / ("run" if runtime else "etc") / "systemd/system" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to("/dev/null")
+
+    def jobs(self) -> list[tuple[str, str]]:
+        """What systemd is about to do or does: units, and `start`, `stop` or `restart`."""
+        going_off = [("shutdown.target", "start"), ("poweroff.target", "start")] if self.off.is_set() else []
+        return going_off + [(name, service.job) for name, service in list(self._services.items()) if service.job]
+
+    def facts(self, name: str) -> dict[str, str]:
+        """Properties of a unit, as `systemctl show` names them."""
+        service, unit = self._services.get(name), self.unit(name)
+        runs = service is not None and not service.over.is_set()
+        process = service.process if service and runs else None
+        return {
+            "ActiveState": ("deactivating" if service and service.job else "active") if runs else "inactive",
+            "MainPID": str(process.pid) if process and process.poll() is None else "0",
+            "RefuseManualStop": unit.get("RefuseManualStop", "no") if unit else "no",
+        }
+
+    def processes(self, name: str, *, main: bool) -> list[int]:
+        """Of a service: its main one, or all that are left of its control group."""
+        service = self._services.get(name)
+        if service is None or service.process is None or service.over.is_set():
+            return []
+        return [service.process.pid] if main else list(self._group(service))
 
     def start(self, name: str) -> None:
-        unit = Unit(self._root / "etc/systemd/system" / name)
+        unit = self.unit(name)
+        if unit is None:
+            return
         target = self._run_timer if name.endswith(".timer") else self._run_service
         threading.Thread(target=target, args=(unit,), daemon=True).start()
 
-    def stop(self, name: str, bound: float) -> None:
-        """SIGTERM to the main process, time to leave, then whatever is left of the service is killed."""
+    def stop(self, name: str, bound: float | None = None, job: str = "stop") -> bool:
+        """SIGTERM to the main process and time to leave (TimeoutStopSec), then it is killed; whether it ran."""
         service = self._services.get(name)
-        if service is None:
-            return
-        service.stopping.set()
+        if service is None or service.over.is_set():
+            return False
+        service.job = job
         if service.process and service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
-        service.over.wait(bound)
+        if not service.over.wait(seconds(service.unit.get("TimeoutStopSec", "90")) if bound is None else bound) and service.process:
+            service.process.kill()
+        return True
 
     def stop_all(self, bound: float) -> None:
+        """The machine shuts down."""
+        self.off.set()
         threads = [threading.Thread(target=self.stop, args=(name, bound)) for name in list(self._services)]
         for thread in threads:
             thread.start()
@@ -139,7 +183,9 @@ class Systemd:
         again = unit.get("OnUnitInactiveSec") or unit.get("OnUnitActiveSec")
         time.sleep(seconds(first) * self._factor)
         while True:
-            self._run_service(Unit(self._root / "etc/systemd/system" / unit.name.replace(".timer", ".service")))
+            started = self.unit(unit.name.replace(".timer", ".service"))
+            if started:
+                self._run_service(started)
             if not again:
                 return
             time.sleep(seconds(again) * self._factor)
@@ -149,37 +195,44 @@ class Systemd:
         starts = 0
         while True:
             code, starts = self._exec(service, unit.get("ExecStart")), starts + 1
-            abnormal = code < 0 and -code not in CLEAN_SIGNALS
+            well = unit.ends_well(code)
+            abnormal = code < 0 and not well
             if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
-                self._kill_rest()
-            results = {"SERVICE_RESULT": "signal" if abnormal else "success" if code <= 0 else "exit-code", "EXIT_STATUS": str(code)}
+                self._kill_rest(service)
+            results = {"SERVICE_RESULT": "signal" if abnormal else "success" if well else "exit-code", "EXIT_STATUS": str(code)}
             for line in unit.all("ExecStopPost"):
                 self._exec(service, line, results)
-            if code:
+            if not well:
                 self._act(service, "FailureAction", f"{unit.name} ended with {code}")  # also when it is started again
-            if service.stopping.is_set() or not (abnormal and unit.get("Restart") == "on-abnormal"):
+            if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
                 break
             if starts >= int(unit.get("StartLimitBurst", "5")):
                 self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
                 break
             print(f"machine: {unit.name} is started again", flush=True)
-        service.over.set()
-        if code == 0:
+        # Both also when it was told to stop: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
+        if well:
             self._act(service, "SuccessAction", f"{unit.name} ended")
-        elif not service.stopping.is_set():
+        elif not self.off.is_set():
             for name in unit.all("OnFailure"):
                 self.start(name)
+        service.job = ""
+        service.over.set()
 
     def _act(self, service: Service, key: str, why: str) -> None:
-        if service.unit.get(key) in POWER_OFF and not service.stopping.is_set():
-            self._power_off(why)
+        if service.unit.get(key) in POWER_OFF and not self.off.is_set():
+            self.power_off(why)
 
-    def _kill_rest(self) -> None:
-        """What a service leaves behind dies with it, as its control group would: all of the machine but the other services."""
+    def _group(self, service: Service) -> set[int]:
+        """The control group of a service: all of the machine but the other services."""
         everybody = list(descendants(os.getpid()))  # before the others are counted: who is born meanwhile is theirs
-        others = [one.process.pid for one in self._services.values() if one.process and one.process.poll() is None]
-        kept = {*others, *(below for one in others for below in descendants(one))}
-        for pid in set(everybody) - kept:
+        running = (one.process.pid for one in self._services.values() if one is not service and one.process and one.process.poll() is None)
+        others = [*running]
+        return set(everybody) - {*others, *(below for one in others for below in descendants(one))}
+
+    def _kill_rest(self, service: Service) -> None:
+        """What a service leaves behind dies with it."""
+        for pid in self._group(service):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
