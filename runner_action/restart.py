@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from runner_action import ci
 from runner_action.agent import restart as policy
+from runner_action.agent.lifecycle import ONCE, Reason
 from runner_action.agent.restart import Job, Run
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
@@ -21,6 +22,8 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 Notes = Mapping[int, Sequence[tuple[str, str]]]
+MARK = "interrupted: "
+"""How the agent's own warning begins; the text of its reason follows (`agent/leave.py`)."""
 SIGNS = ("lost communication with the server", "The runner has received a shutdown signal", "Operating system is shutting down")
 """GitHub's own words when a runner falls silent, and the runner's (JobRunner.cs) when it is shut down."""
 
@@ -31,6 +34,11 @@ class Finding:
 
     interrupted: tuple[tuple[Job, str], ...]
     launch: policy.Launch
+
+    @property
+    def restarts(self) -> int:
+        """How often what has ended so is restarted: of several jobs, as often as the most deserving."""
+        return max((restarts_of(why) for _, why in self.interrupted), default=0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,14 @@ def find(run: Run, notes: Notes, online: frozenset[str]) -> Finding:
 
 
 def _interruption(notes: Sequence[tuple[str, str]]) -> str:
-    ours = [text for title, text in notes if title == ci.MARK_TITLE and text.startswith("interrupted: ")]
+    ours = [text for title, text in notes if title == ci.MARK_TITLE and text.startswith(MARK)]
     return next(iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), "")
+
+
+def restarts_of(why: str) -> int:
+    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one may have been ended by its job."""
+    marked = [reason.restarts for reason in Reason if why.startswith(MARK + reason.text)]
+    return marked[0] if marked else ONCE
 
 
 def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
@@ -77,7 +91,7 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     if not finding.interrupted:
         return Outcome("", f"Run {run.id} was not interrupted by the end of a machine of ours: not restarted.\n")
     told = "".join(f"- `{job.name}` on `{job.runner}`: {why}\n" for job, why in finding.interrupted)
-    verdict = policy.decide(run, run.attempt, request.restart_limit, finding.launch, others_lost=False)
+    verdict = policy.decide(run, run.attempt, request.restart_limit, finding.launch, others_lost=False, restarts=finding.restarts)
     if not verdict.order:
         return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{told}")
     if request.dry_run:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner_action import ci
+from runner_action.agent.lifecycle import Reason
 from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run
 from runner_action.errors import AuthError, ForgeError
 from runner_action.model import ForgeName, Repository, Secret
@@ -127,6 +128,27 @@ def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
     assert (outcome.restarted, forge.reruns) == ("", [])
     assert why in outcome.text
     assert "`train` on `cml-1`" in outcome.text
+
+
+SIGNED = [*((ci.MARK_TITLE, f"interrupted: {reason.text} (runner cml-1, attempt 2)") for reason in Reason if reason.restarts), ("", LOST), ("", SHUT)]
+
+
+@pytest.mark.parametrize("sign", SIGNED, ids=[text[:50] for _, text in SIGNED])
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_a_job_may_have_brought_about_is_restarted_once(sign: tuple[str, str], attempt: int) -> None:
+    """As the agent would: the cloud's word and the limits of time as often as the user allows, all else after a first attempt only."""
+    often = any(reason.text in sign[1] for reason in (Reason.TAKEN, Reason.JOB_LIMIT, Reason.LIFETIME))
+    _, outcome = story(replace(RUN, attempt=attempt), [sign])
+    assert bool(outcome.restarted) is (often or attempt == 1)
+    assert outcome.restarted or "what ends so is restarted only once" in outcome.text
+
+
+def test_the_most_deserving_of_several_jobs_decides() -> None:
+    forge = FakeForge()
+    second = replace(LOST_JOB, id=3, name="evaluate", runner="cml-2")
+    forge.runs[7] = replace(RUN, attempt=2, jobs=(*RUN.jobs, second))
+    forge.notes = {1: [MARK], 2: [("", LOST)], 3: [(ci.MARK_TITLE, OURS)]}
+    assert told(forge).restarted == LAUNCH_JOB
 
 
 def test_a_dry_run_only_tells() -> None:

@@ -13,6 +13,9 @@ Ref = Optional[Tuple[str, int, Optional[int]]]
 """Repository, run and attempt (None: the latest) on GitHub; project, job and nothing on GitLab."""
 
 
+SYSTEM, UNIT = "system", "unit"
+
+
 @dataclasses.dataclass(frozen=True)
 class Event:
     at: float
@@ -61,7 +64,10 @@ class Failed(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Asked(Event):
-    """A signal came; the second one is urgent."""
+    """A signal came; the second one is urgent. `stops`: what systemd is about to stop, by its own word: SYSTEM,
+    UNIT (the agent's), or "" for nothing; None where a signal needs no other word."""
+
+    stops: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)

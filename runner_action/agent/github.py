@@ -156,7 +156,7 @@ class Forge(Member):
         spec, (repository, run_id, attempt) = self._spec, job
         self._repository = repository or self._repository
         launch = policy.Launch(spec.launch_job, spec.launch_job_name)
-        return policy.restart(self, run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart)
+        return policy.restart(self, run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart, restarts=plan.restarts)
 
     def run(self, run_id: int) -> policy.Run:
         path = self._path("runs/%d", run_id)

@@ -144,7 +144,7 @@ class Forge(Member):
             try:
                 told = self.get("%s/jobs/%d" % (_project(project), number))
                 jobs = self._jobs(project, told["pipeline"]["id"])
-                verdict = policy.tried(number, [one["id"] for one in jobs if one["name"] == told["name"]], self._spec.restart_limit)
+                verdict = policy.tried(number, [one["id"] for one in jobs if one["name"] == told["name"]], self._spec.restart_limit, plan.restarts)
                 if verdict:
                     return "not restarted: " + verdict
                 if told["status"] in ("failed", "canceled") or number == self._spec.launch_job:

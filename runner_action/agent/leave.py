@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import room
+from . import restart, room
 from .events import Ref
 from .forge import Member
 from .lifecycle import Leaving, Reason, State
@@ -48,7 +48,8 @@ class Leave:
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
             limit = self.spec.restart_limit
-            last = ", not restarted: restart-limit %d is reached" % limit if limit and attempt and attempt > limit else ""
+            last = restart.over(attempt, limit, reason.restarts) if limit and attempt else ""
+            last = last and ", not restarted: " + last
             mark = "interrupted: %s (runner %s, attempt %s%s)" % (reason.text, self.spec.name, attempt or "?", last)
             self.say("job-warned", done=room.tell_job(child.pid, mark))
             self.checkpoint(reason.name, plan.checkpoint)
@@ -82,8 +83,9 @@ def to_restart(state: State, job: Ref, spec: AgentSpec, forge: Member) -> Ref:
     """What this machine's end interrupts: its job; without one, what launched it, if a job there still waits for it."""
     assert state.reason is not None
     if state.job:
-        return job if state.reason.restart else None
+        return job if state.reason.restarts else None
     try:
-        return forge.waiting() if state.reason is Reason.TAKEN and spec.restart_limit else None
+        taken = state.reason in (Reason.TAKEN, Reason.SHUT_DOWN, Reason.STOPPED)
+        return forge.waiting() if taken and spec.restart_limit else None
     except Exception:  # unknown is not known to wait
         return None

@@ -5,10 +5,12 @@
     NO_JOB         no first job for first-job-timeout                      no             yes         45       0
     SINGLE         its one job is done and the runner has ended            no             no          80       0
     ASKED          SIGTERM or SIGINT on a machine that is not ours         no             no          45       0
-    TAKEN          notice of the cloud; SIGTERM on a machine that is ours  yes            no          30       0
+    TAKEN          notice of the cloud; SIGTERM in a pod                   yes            no          30       0
+    SHUT_DOWN      the system shuts down, and the cloud gave no notice     once           no          25       0
+    STOPPED        systemd stops the agent's unit, and not the system      once           no          45       0
     JOB_LIMIT      the forge's limit of a job or a run is near             yes            no          300      0
     LIFETIME       max-lifetime is near (busy) or over                     yes            no          300      0
-    CRASHED        the runner process ended by itself                      yes            no          45       1
+    CRASHED        the runner process ended by itself                      once           no          45       1
     HUNG           the runner does not come back after its job             no             no          45       1
     DISK_FULL      no room for a minute                                    no             no          45       1
     AGENT_CRASHED  the agent was restarted, and no job ran                 no             no          45       1
@@ -17,8 +19,11 @@
     START_FAILED   it cannot become a runner                               no             no          45       6
     NEVER_ONLINE   not online within start-timeout                         no             no          45       6
 
-`may refuse`: the forge may say that a job has just been given to the runner, or a launch that it counts on it, and the machine goes on. `seconds`: within which
-it leaves; a notice that says otherwise overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
+`job restarted`: as often as the user allows; `once`: what the job itself or the system's upkeep may have brought about, and
+would bring about again, is restarted after a first attempt only. A signal that systemd knows nothing of is no reason at all: any
+job with sudo can send one. `may refuse`: the forge may say that a job has just been given to the runner, or a launch that it
+counts on it, and the machine goes on. `seconds`: within which it leaves; a notice that says otherwise overrides it. The order of
+leaving is in `leave.py`. On a second signal it leaves now.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ import dataclasses
 import enum
 from typing import Optional
 
-from .events import Asked, Event, Failed, Interrupted, JobFinished, JobStarted, Online, Refused, RunnerExited, Settled, Tick
+from .events import SYSTEM, UNIT, Asked, Event, Failed, Interrupted, JobFinished, JobStarted, Online, Refused, RunnerExited, Settled, Tick
 from .spec import AgentSpec
 
 SINGLE_GRACE = 60.0
@@ -48,6 +53,13 @@ RELAUNCHES = 10
 """How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new settings, 2 and 5 may pass by themselves."""
 
 
+NOTICE_PATIENCE = 2.0
+"""Seconds in which a cloud that makes the system shut down will have said so: Google does both at once, and EC2's and Azure's
+notices come long before."""
+ONCE, ALWAYS = 1, 10**6
+"""How often a run that ended so is restarted, by its attempts; never more often than the user allows."""
+
+
 GONE, REFUSED = "gone", "busy"
 """What a forge answers to a runner that leaves: it is off the list, a job holds it there; anything else is what went wrong."""
 
@@ -55,24 +67,26 @@ GONE, REFUSED = "gone", "busy"
 class Reason(enum.Enum):
     """Why a machine leaves; the columns of the table above."""
 
-    IDLE = ("idle for too long", False, True, 45, 0)
-    NO_JOB = ("no job came", False, True, 45, 0)
-    SINGLE = ("its single job is done", False, False, 80, 0)
-    ASKED = ("asked to stop", False, False, 45, 0)
-    TAKEN = ("the machine is being taken away", True, False, 30, 0)
-    JOB_LIMIT = ("the forge's time limit is near", True, False, 300, 0)
-    LIFETIME = ("maximum lifetime reached", True, False, 300, 0)
-    CRASHED = ("the runner ended by itself", True, False, 45, 1)
-    HUNG = ("the runner hangs after its job", False, False, 45, 1)
-    DISK_FULL = ("the disk is full", False, False, 45, 1)
-    AGENT_CRASHED = ("the agent crashed", False, False, 45, 1)
-    VERSION = ("the forge refuses this runner version", False, False, 45, 3)
-    REMOVED = ("the forge no longer knows the runner", False, False, 45, 3)
-    START_FAILED = ("start-up failed", False, False, 45, 6)
-    NEVER_ONLINE = ("not online in time", False, False, 45, 6)
+    IDLE = ("idle for too long", 0, True, 45, 0)
+    NO_JOB = ("no job came", 0, True, 45, 0)
+    SINGLE = ("its single job is done", 0, False, 80, 0)
+    ASKED = ("asked to stop", 0, False, 45, 0)
+    TAKEN = ("the machine is being taken away", ALWAYS, False, 30, 0)
+    SHUT_DOWN = ("the machine was shut down without notice", ONCE, False, 25, 0)
+    STOPPED = ("the system stopped the runner's service", ONCE, False, 45, 0)
+    JOB_LIMIT = ("the forge's time limit is near", ALWAYS, False, 300, 0)
+    LIFETIME = ("maximum lifetime reached", ALWAYS, False, 300, 0)
+    CRASHED = ("the runner ended by itself", ONCE, False, 45, 1)
+    HUNG = ("the runner hangs after its job", 0, False, 45, 1)
+    DISK_FULL = ("the disk is full", 0, False, 45, 1)
+    AGENT_CRASHED = ("the agent crashed", 0, False, 45, 1)
+    VERSION = ("the forge refuses this runner version", 0, False, 45, 3)
+    REMOVED = ("the forge no longer knows the runner", 0, False, 45, 3)
+    START_FAILED = ("start-up failed", 0, False, 45, 6)
+    NEVER_ONLINE = ("not online in time", 0, False, 45, 6)
 
-    def __init__(self, text: str, restart: bool, may_refuse: bool, seconds: int, exit_code: int) -> None:
-        self.text, self.restart, self.may_refuse, self.seconds, self.exit_code = text, restart, may_refuse, seconds, exit_code
+    def __init__(self, text: str, restarts: int, may_refuse: bool, seconds: int, exit_code: int) -> None:
+        self.text, self.restarts, self.may_refuse, self.seconds, self.exit_code = text, restarts, may_refuse, seconds, exit_code
 
 
 class Phase(enum.Enum):
@@ -85,7 +99,7 @@ class Phase(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Seconds, None for never. `ours`: the machine was made for this runner, so that a signal means its end."""
+    """Seconds, None for never. `ours`: the machine was made for this runner."""
 
     idle_timeout: Optional[float]
     first_job_timeout: Optional[float]
@@ -122,6 +136,8 @@ class State:
     """Since when the forge calls it busy without a job."""
     full: Optional[float] = None
     """Since when the disk is full."""
+    off: Optional[float] = None
+    """Since when it is known that the system shuts down."""
 
 
 def born(at: float) -> State:
@@ -144,7 +160,7 @@ def advance(state: State, event: Event, policy: Policy) -> State:
     if isinstance(event, Interrupted):
         return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
     if isinstance(event, Asked):
-        return _leave(state, event.at, Reason.TAKEN if policy.ours else Reason.ASKED)
+        return _asked(state, event, policy)
     if isinstance(event, Failed):
         return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
@@ -167,8 +183,24 @@ def margin(limit: float) -> float:
     return min(LIMIT_MARGIN, limit / 10)
 
 
+def stops(jobs: str) -> str:
+    """What systemd is about to stop, from `systemctl list-jobs`. `is-system-running` tells less: a system whose boot has not
+    ended, as long as cloud-init runs, was `starting` for older ones though it shut down."""
+    return SYSTEM if "shutdown.target" in jobs else UNIT if "cml-runner.service" in jobs else ""
+
+
+def _asked(state: State, event: Asked, policy: Policy) -> State:
+    if event.stops == SYSTEM:
+        return state if state.off else dataclasses.replace(state, off=event.at)
+    if event.stops == UNIT:
+        return _leave(state, event.at, Reason.STOPPED)
+    if event.stops is None:
+        return _leave(state, event.at, Reason.TAKEN if policy.ours else Reason.ASKED)
+    return state
+
+
 def _while_leaving(state: State, event: Event) -> State:
-    if isinstance(event, Asked):
+    if isinstance(event, Asked) and event.stops != "":
         return dataclasses.replace(state, urgent=True)
     if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
         # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
@@ -203,6 +235,8 @@ def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
     waited, busy = at - state.since, state.phase is Phase.BUSY
     if full != (state.full is not None):
         state = dataclasses.replace(state, full=at if full else None)
+    if state.off is not None and at - state.off >= NOTICE_PATIENCE:
+        return _leave(state, at, Reason.SHUT_DOWN)
     if policy.max_lifetime is not None and at - state.born >= policy.max_lifetime - (margin(policy.max_lifetime) if busy else 0):
         return _leave(state, at, Reason.LIFETIME)
     if busy and state.job_ends is not None and at >= state.job_ends:
@@ -238,13 +272,15 @@ def _leave(state: State, at: float, reason: Reason) -> State:
 @dataclasses.dataclass(frozen=True)
 class Leaving:
     """How many seconds each part of leaving may take: the user's checkpoint first; then, side by side, the runner's end and the
-    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`."""
+    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`. `restarts`: how often
+    what ended so is restarted."""
 
     checkpoint: float
     gentle: float
     stop: float
     restart: float
     total: float
+    restarts: int = ALWAYS
 
 
 def leaving(state: State, now: float) -> Leaving:
@@ -259,6 +295,7 @@ def leaving(state: State, now: float) -> Leaving:
         stop=min(20.0, rest * 0.8),
         restart=rest * 0.8,
         total=total,
+        restarts=state.reason.restarts,
     )
 
 

@@ -10,6 +10,8 @@ import dataclasses
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
+from .lifecycle import ALWAYS
+
 RERUNS = 50
 """GitHub re-runs a run 50 times at most, whole or in part. https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs"""
 DAYS = 30
@@ -62,13 +64,21 @@ class Verdict:
     why_not: str = ""
 
 
-def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool) -> Verdict:
-    """`attempt`: the one that was interrupted; `limit`: restarts the user allows; `others_lost`: jobs of other machines had to be
+def over(attempt: int, limit: int, restarts: int = ALWAYS) -> str:
+    """Why there must not be another attempt after this one; empty if there may. `limit`: restarts the user allows; `restarts`: of
+    what ended it (`lifecycle.Reason`)."""
+    if attempt > limit:
+        return "restart-limit %d is reached" % limit
+    return "what ends so is restarted only once" if attempt > restarts else ""
+
+
+def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool, restarts: int = ALWAYS) -> Verdict:
+    """`attempt`: the one that was interrupted; `limit`, `restarts`: as for `over`; `others_lost`: jobs of other machines had to be
     cancelled with the run, which only a whole re-run brings back."""
     if run.attempt > attempt:
         return Verdict(why_not="attempt %d is there already" % run.attempt)
-    if attempt > limit:
-        return Verdict(why_not="restart-limit %d is reached" % limit)
+    if over(attempt, limit, restarts):
+        return Verdict(why_not=over(attempt, limit, restarts))
     if attempt > RERUNS:
         return Verdict(why_not="GitHub re-runs a run %d times at most" % RERUNS)
     if run.age > DAYS * 86400:
@@ -78,11 +88,11 @@ def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool
     return Verdict((LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN))
 
 
-def tried(job: int, tries: List[int], limit: int) -> str:
+def tried(job: int, tries: List[int], limit: int, restarts: int = ALWAYS) -> str:
     """GitLab's way to count: ids of all tries of one job of a pipeline. Why there must not be another; empty if there may."""
     if any(other > job for other in tries):
         return "it was retried already"
-    return "restart-limit %d is reached" % limit if len(tries) > limit else ""
+    return over(len(tries), limit, restarts)
 
 
 def waits_for(run: Run, labels: Tuple[str, ...]) -> bool:
@@ -113,6 +123,7 @@ def restart(
     seconds: float,
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    restarts: int = ALWAYS,
 ) -> str:
     """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for granted, else why not.
 
@@ -128,7 +139,7 @@ def restart(
         try:
             run = calls.run(run_id)
             attempt = attempt or run.attempt
-            verdict = decide(run, attempt, limit, launch, others)
+            verdict = decide(run, attempt, limit, launch, others, restarts)
             if not verdict.order:
                 return "not restarted: " + verdict.why_not
             ours = [job for job in run.jobs if job.runner == runner]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import queue
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ class Agent:
         self._child: Optional[Child] = None
         self._jobs, self._log = Tail(home / "jobs"), Tail(home / "runner.log")
         self._job: events.Ref = None
-        self._beaten, self._asked = 0.0, 0
+        self._beaten, self._asked, self._passed, self._told = 0.0, 0, 0, ""
 
     def _notices(self) -> Optional[metadata.Notices]:
         if self.spec.cloud not in metadata.CLOUDS:
@@ -97,8 +98,7 @@ class Agent:
         self.say("agent", name=self.spec.name)
         if not self._resume():
             threading.Thread(target=self.start, daemon=True).start()
-        if self.notices:
-            threading.Thread(target=self._listen, args=(self.notices,), daemon=True).start()
+        self._hear()
         while True:
             for event in self._next():
                 self._advance(event)
@@ -113,7 +113,12 @@ class Agent:
         self.queue.put(events.Asked(self.now()))
 
     def _hurry(self) -> bool:
-        return self._asked > 1
+        return self._asked - self._passed > 1
+
+    def _hear(self) -> None:
+        """Has the cloud's notice looked for, if it gives any."""
+        if self.notices:
+            threading.Thread(target=self._listen, args=(self.notices,), daemon=True).start()
 
     def _resume(self) -> bool:
         """Takes up the life of an agent that was killed; its runner lives on. False: there was none."""
@@ -131,12 +136,12 @@ class Agent:
 
     def _listen(self, notices: metadata.Notices) -> None:
         """Looks for the cloud's notice until there is one that is final."""
-        said, told = "", ""
+        said = ""
         while True:
             try:
                 notice = notices.look()
-                if notice and notice.why != told:
-                    told = notice.why
+                if notice and notice.why != self._told:
+                    self._told = notice.why
                     self.queue.put(events.Interrupted(self.now(), notice.why, notice.seconds))
                     if notice.seconds is not None:
                         return
@@ -155,11 +160,31 @@ class Agent:
         jobs = [event for line in self._jobs.lines() for event in self.forge.hook(line.split("\t"), self.now(), self.state.born)]
         said = [event for line in self._log.lines() for event in self._line(line)]
         # Only now, with its last lines read, is it known how the runner ended.
-        told = [self._ended(event) if isinstance(event, events.RunnerExited) else event for event in waiting]
+        told = [self._explained(event) for event in waiting]
         return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
 
-    def _ended(self, event: events.RunnerExited) -> events.RunnerExited:
-        return events.RunnerExited(event.at, *self.forge.ended(event.code))
+    def _explained(self, event: events.Event) -> events.Event:
+        """With all that is known of it by now."""
+        if isinstance(event, events.RunnerExited):
+            return events.RunnerExited(event.at, *self.forge.ended(event.code))
+        return events.Asked(event.at, self._stops()) if isinstance(event, events.Asked) and self.notices else event
+
+    def _stops(self) -> str:
+        """What systemd stops, now that there is a signal. One that did not come from there is passed over."""
+        try:
+            told = subprocess.check_output(["systemctl", "list-jobs"], stderr=subprocess.DEVNULL, timeout=5)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.say("no-systemd", why=str(error))
+            threading.Timer(TICK, self.queue.put, (events.Asked(self.now()),)).start()  # asked again, until it answers
+            return ""
+        found = lifecycle.stops(told.decode("utf-8", "replace"))
+        if found == events.SYSTEM:
+            self.notices = self._notices()  # whose first look is answered at once, whatever became of the last one
+            self._hear()
+        elif not found:
+            self._passed += 1
+            self.say("signal-ignored", why="the machine is not shutting down")
+        return found
 
     def _line(self, text: str) -> List[events.Event]:
         """What a line of the runner means; all of them are shown."""

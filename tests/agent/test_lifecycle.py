@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from runner_action.agent import lifecycle
 from runner_action.agent.events import (
     JOB_LIMIT,
+    SYSTEM,
+    UNIT,
     Asked,
     Event,
     Failed,
@@ -24,6 +28,8 @@ from runner_action.agent.lifecycle import (
     HANG,
     LIMIT_MARGIN,
     MARGIN,
+    NOTICE_PATIENCE,
+    ONCE,
     RELAUNCHES,
     RUN_LIMIT,
     SILENCE,
@@ -36,6 +42,7 @@ from runner_action.agent.lifecycle import (
     born,
     leaving,
     resumed,
+    stops,
     watchdog,
 )
 
@@ -98,9 +105,14 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("registration gone", POLICY, [Online(30), RunnerExited(40, 1, True)], Phase.LEAVING, Reason.REMOVED),
     ("disk full for a moment", POLICY, [*WORKING, Tick(50, True), Tick(80, False), Tick(115, True)], Phase.BUSY, None),
     ("disk full", POLICY, [*WORKING, Tick(50, True), Tick(50 + DISK_PATIENCE, True)], Phase.LEAVING, Reason.DISK_FULL),
-    ("a signal means the machine's end: while idle", POLICY, [Online(30), Asked(40)], Phase.LEAVING, Reason.TAKEN),
+    ("a signal means the pod's end: while idle", POLICY, [Online(30), Asked(40)], Phase.LEAVING, Reason.TAKEN),
     ("while busy", POLICY, [*WORKING, Asked(50)], Phase.LEAVING, Reason.TAKEN),
     ("while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.TAKEN),
+    ("the system shuts down: did the cloud say so?", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(51)], Phase.BUSY, None),
+    ("it did not", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(52)], Phase.LEAVING, Reason.SHUT_DOWN),
+    ("it did", POLICY, [*WORKING, Asked(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)], Phase.LEAVING, Reason.TAKEN),
+    ("systemd stops the unit alone", POLICY, [*WORKING, Asked(50, UNIT)], Phase.LEAVING, Reason.STOPPED),
+    ("a job kills what it does not know", POLICY, [*WORKING, Asked(50, ""), Asked(51, ""), Tick(60)], Phase.BUSY, None),
     ("on a machine that is not ours it is a wish", LOCAL, [*WORKING, Asked(50)], Phase.LEAVING, Reason.ASKED),
     ("notice: the cloud takes the machine", POLICY, [*WORKING, Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
     ("notice while idle", POLICY, [Online(30), Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
@@ -154,7 +166,8 @@ def test_every_reason_has_a_history_and_a_line_in_the_table() -> None:
     assert {line[4] for line in HISTORIES} | {Reason.AGENT_CRASHED, None} == {*Reason, None}
     table = {words[0]: words for line in (lifecycle.__doc__ or "").splitlines() if (words := line.split())}
     for reason in Reason:
-        told = ["yes" if reason.restart else "no", "yes" if reason.may_refuse else "no", str(reason.seconds), str(reason.exit_code)]
+        often = {0: "no", ONCE: "once"}.get(reason.restarts, "yes")
+        told = [often, "yes" if reason.may_refuse else "no", str(reason.seconds), str(reason.exit_code)]
         assert table[reason.name][-4:] == told, reason
 
 
@@ -168,6 +181,55 @@ def test_the_second_signal_is_urgent() -> None:
     once = live(POLICY, [Online(30), Asked(40)])
     assert not once.urgent
     assert advance(once, Asked(41), POLICY).urgent
+
+
+SOMEWHERE: list[list[Event]] = [[], [Online(30)], WORKING, [*WORKING, JobFinished(49)]]
+SIGNALS = ["", UNIT, SYSTEM]
+
+
+@pytest.mark.parametrize("before", SOMEWHERE, ids=["starting", "idle", "busy", "done"])
+@pytest.mark.parametrize("signals", [*itertools.product(SIGNALS, repeat=2)])
+@pytest.mark.parametrize("notice", [None, 0, 1, 2], ids=["no notice", "notice first", "between", "last"])
+def test_what_signals_mean_and_a_notice_beside_them(before: list[Event], signals: tuple[str, ...], notice: int | None) -> None:
+    """Whatever comes first decides, but for a shutdown, which waits for a notice; a signal of nobody decides nothing."""
+    events: list[Event] = [Asked(50, one) for one in signals]
+    if notice is not None:
+        events.insert(notice, Interrupted(50, "spot", 120))
+    state = live(POLICY, [*before, *events, Tick(50 + NOTICE_PATIENCE)])
+    heard = [one.stops if isinstance(one, Asked) else "notice" for one in events]
+    deciding = [{"notice": Reason.TAKEN, UNIT: Reason.STOPPED}[one] for one in heard if one in ("notice", UNIT)]
+    expected = [*deciding, *([Reason.SHUT_DOWN] if SYSTEM in heard else []), None][0]
+    assert state.reason is expected
+    assert (state.phase is Phase.LEAVING) is (expected is not None)
+
+
+def test_a_signal_of_nobody_is_no_second_signal() -> None:
+    leaves = live(POLICY, [*WORKING, Interrupted(50, "spot", 120), Asked(51, "")])
+    assert not leaves.urgent
+    assert advance(leaves, Asked(52, SYSTEM), POLICY).urgent
+
+
+@pytest.mark.parametrize(
+    ("jobs", "found"),
+    [
+        ("No jobs running.\n", ""),
+        ("68 cloud-init.target start waiting\n69 cloud-config.service start running", ""),
+        ("307 cml-runner.service stop running\n", UNIT),
+        ("308 cml-runner.service restart running\n", UNIT),
+        ("300 cml-runner-watchdog.service start running\n", ""),
+        ("462 shutdown.target start waiting\n457 cml-runner.service stop running\n", SYSTEM),
+        ("457 cml-runner.service stop running\n462 shutdown.target start waiting\n", SYSTEM),
+    ],
+)
+def test_what_systemd_is_about_to_stop(jobs: str, found: str) -> None:
+    """Lines of systemd 247 and 257."""
+    assert stops(jobs) == found
+
+
+def test_no_reason_begins_like_another() -> None:
+    """By its words in the job's log `cml-runner restart` knows it."""
+    texts = [reason.text for reason in Reason]
+    assert [one for one in texts for other in texts if one != other and other.startswith(one)] == []
 
 
 def test_a_notice_moves_the_end_nearer_even_while_leaving() -> None:

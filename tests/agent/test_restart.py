@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from runner_action.agent import restart
-from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run, decide, waits_for
+from runner_action.agent.lifecycle import ALWAYS, ONCE
+from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run, decide, over, tried, waits_for
 
 LAUNCHER = Job(1, "launch", "completed", "success", "GitHub Actions 1")
 TRAIN = Job(2, "train", "completed", "failure", "cml-1", ("cml",))
@@ -49,6 +50,17 @@ def run(**changes: object) -> Run:
 def test_decide(one: Run, attempt: int, limit: int, launch: Launch, others: bool, order: tuple[str, ...], why_not: str) -> None:
     verdict = decide(one, attempt, limit, launch, others)
     assert (verdict.order, verdict.why_not) == (order, why_not)
+
+
+@pytest.mark.parametrize(("attempt", "limit"), [(1, 5), (2, 5), (1, 0), (2, 1), (5, 5), (6, 5)])
+@pytest.mark.parametrize("restarts", [ONCE, ALWAYS])
+def test_how_often(attempt: int, limit: int, restarts: int) -> None:
+    """The user's limit is the upper bound; both ways to count, GitHub's by attempts and GitLab's by tries, and the mark agree."""
+    why = over(attempt, limit, restarts)
+    assert bool(why) is (attempt > min(limit, restarts))
+    assert decide(run(attempt=attempt), attempt, limit, KNOWN, others_lost=False, restarts=restarts).why_not == why
+    assert tried(attempt, [*range(1, attempt + 1)], limit, restarts) == why
+    assert ("restart-limit" in why) is (attempt > limit)
 
 
 def test_a_job_waits_for_a_machine_by_its_labels() -> None:

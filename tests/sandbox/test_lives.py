@@ -246,10 +246,9 @@ def test_the_forge_is_down_for_the_whole_idle_time_and_longer(world: World, laun
 def test_two_signals_mean_now(world: World, launch: Launch) -> None:
     assert launch().wait() == 0
     world.github.fail("DELETE", "/runners/", 503, times=10**6)
-    agent = agent_of(world)
-    os.kill(agent, signal.SIGTERM)
+    world.machines.end(only_machine(world))  # the power button
     until(lambda: "leaving" in stages(world), "the agent to leave")
-    os.kill(agent, signal.SIGTERM)
+    os.kill(agent_of(world), signal.SIGTERM)
     began = time.monotonic()
     until(lambda: "end" in stages(world), "the agent to end")
     assert time.monotonic() - began < 5

@@ -150,7 +150,7 @@ def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Laun
     client.terminate_instances(InstanceIds=[instance])
     all_gone(world)
     assert stages(world)[-3:] == ["leaving", "deregistered", "end"]
-    assert "the machine is being taken away" in world.machines.console(instance)
+    assert "the machine was shut down without notice" in world.machines.console(instance)
 
 
 def agent_of(world: World) -> int:
