@@ -58,7 +58,8 @@ def data(script: str | None = None, spec: AgentSpec = SPEC, deletion: Deletion |
     given = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": ["t"], **{name.replace("_", "-"): [text] for name, text in flags.items()}}
     request = inputs.parse(inputs.Raw(flags=given, environ={}), lambda path: None)[0]
     assert request.cloud
-    return fitting.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), 16384 if deletion is None else 65536, deletion)
+    limit = 16384 if spec.cloud == "aws" else 65536
+    return fitting.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), limit, deletion)
 
 
 def config(packed: bytes) -> dict[str, Any]:
@@ -160,15 +161,43 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
     assert parsed[service["Unit"]["OnFailure"]]["Unit"]["SuccessAction"] == "poweroff-force"
     assert (service["Service"]["Restart"], service["Service"]["KillMode"], service["Unit"]["StartLimitBurst"]) == ("on-abnormal", "process", "2")
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
-    told = (tmp_path / "root-tools" / "told").read_text().splitlines()
+    lines = (tmp_path / "root-tools" / "told").read_text().splitlines()
+    told = [line for line in lines if not line.startswith("mask")]
     assert {word for line in told for word in line.split() if word.endswith((".service", ".timer"))} == set(units) - {
         "cml-runner-watchdog.service",
         "cml-runner-end.service",
     }
     # Whoever waits for a unit here waits for ever: all units wait for cloud-init.
-    assert all("--no-block" in line for line in told if line.startswith("start"))
+    assert all("--no-block" in line for line in lines if line.startswith("start") or "--now" in line)
     assert [line for line in told if "cml-runner.service" in line] == ["start --no-block cml-runner.service cml-runner-watchdog.timer"], "at first boot only"
     assert told.count("start --no-block cml-runner-wipe.service") == 2, "a second boot gets the user data again"
+
+
+def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> None:
+    """needrestart asks for RefuseManualStop; whatever it sends to a look that lasts a moment must not end the machine."""
+    units = {Path(path).name: text for path, (_, text) in written(data(), tmp_path / "root").items() if path.endswith(".service")}
+    assert "\nRefuseManualStop=yes\n" in units["cml-runner.service"].partition("[Service]")[0]
+    acting = [name for name, text in units.items() if re.search(r"^FailureAction=", text, re.M)]
+    assert acting == ["cml-runner-watchdog.service"]
+    assert "\nSuccessExitStatus=SIGTERM\n" in units[acting[0]]
+
+
+def test_the_machines_own_upkeep_is_over_before_anything_of_ours_begins(tmp_path: Path) -> None:
+    written(data(), tmp_path / "root")
+    told = (tmp_path / "root-tools" / "told").read_text().splitlines()
+    assert told[0] == f"mask --runtime --now --no-block {bootstrap.UPKEEP}"
+    assert told.count(told[0]) == 2, "at each boot: /run is empty then"
+
+
+def test_apt_waits_where_there_is_apt_and_everybody_may_read_so(tmp_path: Path) -> None:
+    (tmp_path / "debian/etc/apt/apt.conf.d").mkdir(parents=True)
+    found = written(data(), tmp_path / "debian")
+    assert found["etc/apt/apt.conf.d/99cml-runner"] == (0o644, "DPkg::Lock::Timeout 300;\n")
+    assert not [path for path in written(data(), tmp_path / "fedora") if "apt" in path]
+    if not shutil.which("apt-config"):
+        pytest.skip("SKIPPED LOUDLY: apt is not on this machine")
+    asked = ["apt-config", "-c", str(tmp_path / "debian/etc/apt/apt.conf.d/99cml-runner"), "dump", "DPkg::Lock::Timeout"]
+    assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == 'DPkg::Lock::Timeout "300";\n'
 
 
 def test_only_a_startup_script_waits_for_package_sources(tmp_path: Path) -> None:
