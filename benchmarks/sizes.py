@@ -62,8 +62,10 @@ def told(release: str, repo: str, values: dict[str, str]) -> str:
         way = fitting.foreseen(asked, USER_DATA_LIMIT, "x64", None)
     except InputError:
         return "refused"
-    packed = fitting.user_data(spec_of(asked, way.jit), asked, USER_DATA_LIMIT)
-    notes = [*(["fetched"] if way.stage else []), *(["by token"] if asked.single and asked.forge == "github" and not way.jit else [])]
+    spec = spec_of(asked, way.jit)
+    packed = fitting.user_data(spec, asked, USER_DATA_LIMIT)
+    fetched = len(bootstrap.cloud_config(spec, asked)) > USER_DATA_LIMIT
+    notes = [*(["fetched"] if fetched else []), *(["by token"] if asked.single and asked.forge == "github" and not way.jit else [])]
     return f"{len(packed):6d} {', '.join(notes)}"
 
 

@@ -50,8 +50,8 @@ STUCK = (
     "This job is stuck because of one of the following problems. There are no active runners "
     "online, no runners for the protected branch, or no runners that match all of the job's tags: "
 )
-"""On the page of a job that waits so; the API says `pending`, as of all that wait. It fails after an
-hour. app/services/ci/stuck_builds/drop_pending_service.rb"""
+"""On the page of a job that waits so; the API says `pending`, as of all that wait. It fails after
+an hour. app/services/ci/stuck_builds/drop_pending_service.rb"""
 
 
 class ConfigError(Exception):
