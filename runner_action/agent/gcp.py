@@ -25,21 +25,19 @@ SPAN = 600
 
 
 class Notices(metadata.Notices):
-    """A hanging question that is answered as soon as the value changes. https://cloud.google.com/compute/docs/metadata/querying-metadata"""
+    """A hanging question that is answered as soon as the value is another than the one that was told last, so that no change between two
+    questions is missed. https://cloud.google.com/compute/docs/metadata/querying-metadata"""
 
     every = 0.5
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or HOST)
-        self._wait = ""
 
     def look(self) -> Optional[metadata.Notice]:
-        path = "/computeMetadata/v1/instance/preempted" + self._wait
-        status, text = self._service.ask("GET", path, FLAVOR, timeout=WAIT + 10)
+        path = "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=%d&last_etag=" % WAIT
+        status, text = self._service.ask("GET", path + self._service.etag, FLAVOR, timeout=WAIT + 10)
         if status != 200:
             raise OSError("HTTP %d" % status)
-        # The first question is answered at once: the change may have been before it.
-        self._wait = "?wait_for_change=true&timeout_sec=%d" % WAIT
         return metadata.Notice("preempted", SECONDS) if text.strip() == "TRUE" else None
 
 

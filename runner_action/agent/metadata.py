@@ -26,6 +26,8 @@ class Metadata:
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
         self._host, self._path = parts.netloc, parts.path.rstrip("/")
+        self.etag = "0"
+        """Of the last answer: by it Google's service knows what it told. `0` is no value's, so that the first question does not wait."""
 
     def ask(self, method: str, path: str, headers: Dict[str, str], body: Optional[str] = None, timeout: float = 5) -> Tuple[int, str]:
         """Status and text."""
@@ -33,6 +35,7 @@ class Metadata:
         try:
             connection.request(method, self._path + path, body, headers)
             answer = connection.getresponse()
+            self.etag = answer.getheader("ETag") or "0"
             return answer.status, answer.read().decode("utf-8", "replace")
         except http.client.HTTPException as error:
             raise OSError(str(error)) from None

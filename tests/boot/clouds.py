@@ -128,7 +128,7 @@ class MetadataService:
     # --- EC2
 
     def _with_token(self) -> bool:
-        return request.headers.get("X-aws-ec2-metadata-token") in self.notices.tokens
+        return self.notices.knows(self.guest.id, request.headers.get("X-aws-ec2-metadata-token"))
 
     def _ec2(self, version: str, path: str) -> Any:
         """A folder is answered with its list, folders in it with a slash."""
@@ -155,7 +155,7 @@ class MetadataService:
 
     def _gce(self, path: str) -> Any:
         """https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys; binary user data is given in Base64."""
-        if request.headers.get("Metadata-Flavor") != "Google":
+        if request.headers.get("Metadata-Flavor") != "Google" or request.headers.get("X-Forwarded-For"):
             return "", 403
         given = {"user-data": base64.b64encode(self.guest.user_data).decode(), "user-data-encoding": "base64"}
         about = self.notices.fate(self.guest.id).about
@@ -173,7 +173,7 @@ class MetadataService:
 
     def _azure(self) -> Any:
         """https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service"""
-        if request.headers.get("Metadata") != "true":
+        if request.headers.get("Metadata") != "true" or request.headers.get("X-Forwarded-For") or not request.args.get("api-version"):
             return "", 400
         person = {"adminUsername": "azureuser", "computerName": "train", "disablePasswordAuthentication": "true"}
         place = {"location": "westeurope", "resourceGroupName": "train", "subscriptionId": AZURE_VM, "zone": "", "vmSize": "Standard_D8s_v5"}
