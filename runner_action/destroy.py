@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runner_action.errors import RunnerActionError, RunnerBusy, TimedOut
 from runner_action.forges.base import Forge
-from runner_action.marks import Mark
+from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, Repository, Runner
 from runner_action.providers.base import Provider
 from runner_action.reap import Removal, ours
@@ -39,7 +39,7 @@ def destroy(
     log.info("Looking for %s%s.", name, f" in {', '.join(where)}" if provider.regional else "")
 
     def look() -> list[Removal]:
-        return named(name, provider.find({REPOSITORY_TAG: repository.url}, where), listed(), repository)
+        return named(name, provider.find({REPOSITORY_TAG: address_tag(repository)}, where), listed(), repository)
 
     def listed() -> Sequence[Runner]:
         return forge.runners(offline=True)

@@ -11,6 +11,16 @@ from datetime import datetime
 from runner_action.model import EXPIRY_TAG, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, Instance, ProviderName, Repository, Runner, moment
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+TAG_VALUE = 256
+"""Characters that AWS and Azure take as a tag's value. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html and
+https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
+
+
+def address_tag(repository: Repository) -> str:
+    """A repository's address as a tag's value: of one that is too long for that, as with GitLab's groups it may be, the beginning and a digest."""
+    if len(repository.url) <= TAG_VALUE:
+        return repository.url
+    return f"{repository.url[: TAG_VALUE - 65]}-{hashlib.sha256(repository.url.encode()).hexdigest()}"
 
 
 def tags(identity: Identity, repository: Repository, run: str, online_by: datetime, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -19,8 +29,8 @@ def tags(identity: Identity, repository: Repository, run: str, online_by: dateti
         "Name": identity.name,
         OWNER_TAG: "runner",
         **identity.marks,
-        REPOSITORY_TAG: repository.url,
-        RUN_TAG: run,
+        REPOSITORY_TAG: address_tag(repository),
+        RUN_TAG: run[:TAG_VALUE],
         ONLINE_BY_TAG: online_by.strftime(MOMENT),
         EXPIRY_TAG: expiry.strftime(MOMENT),
     }

@@ -17,7 +17,7 @@ from itertools import groupby
 from runner_action.claim import is_turn
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.marks import Mark, is_alone, marks_of
+from runner_action.marks import Mark, address_tag, is_alone, marks_of
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
@@ -45,7 +45,7 @@ class Removal:
 
 def ours(machines: Iterable[Instance], repository: Repository) -> list[Instance]:
     """Of this repository, by their tags."""
-    return [one for one in machines if one.tags.get(OWNER_TAG) == "runner" and one.tags.get(REPOSITORY_TAG) == repository.url]
+    return [one for one in machines if one.tags.get(OWNER_TAG) == "runner" and one.tags.get(REPOSITORY_TAG) == address_tag(repository)]
 
 
 def removals(
@@ -125,7 +125,7 @@ def reap(
     Raises RunnerActionError if something could not be removed, after all else was.
     """
     everywhere = regions is None or not provider.regional
-    machines = provider.find({REPOSITORY_TAG: repository.url}, provider.regions() if regions is None else regions)
+    machines = provider.find({REPOSITORY_TAG: address_tag(repository)}, provider.regions() if regions is None else regions)
     runners = forge.runners(offline=True) if go_on() else []
     found = removals(machines, runners, repository, provider.name, clock.now(), everywhere=everywhere) if go_on() else []
     problems = [] if dry_run else [problem for one in found if go_on() and (problem := _remove(one, forge, provider))]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from runner_action.errors import ProviderError
 from runner_action.forges.base import Forge
-from runner_action.marks import Mark
+from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.providers.base import Provider
 from runner_action.reap import ours, removals
@@ -137,7 +137,7 @@ def _told(row: Row) -> dict[str, object]:
 def status(repository: Repository, forge: Forge, provider: Provider | None, clock: Clock, regions: Sequence[str] | None = None) -> tuple[dict[str, str], str]:
     """Outputs, and the story in Markdown. Asks only. `provider`: None, if no cloud was named; `regions` as in `reap`."""
     where = provider.regions() if provider and regions is None else regions or ()
-    machines = ours(provider.find({REPOSITORY_TAG: repository.url}, where), repository) if provider else []
+    machines = ours(provider.find({REPOSITORY_TAG: address_tag(repository)}, where), repository) if provider else []
     runners = forge.runners(offline=True)
     now, costs = clock.now(), _costs(provider, machines, clock.now())
     everywhere = provider is not None and (regions is None or not provider.regional)

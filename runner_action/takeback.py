@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.marks import is_alone, marks_of
+from runner_action.marks import address_tag, is_alone, marks_of
 from runner_action.model import NAME_TAG, REPOSITORY_TAG, Identity, Instance, Registration, Run, names, runner_name
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
@@ -146,7 +146,7 @@ def _take_stranded(name: str, request: LaunchRequest, forge: Forge, provider: Pr
     more. Ours by their marks; runners are listed before machines, so that none is taken whose machine is only just there."""
     try:
         listed = forge.runners(offline=True)
-        machines = provider.find({NAME_TAG: name, REPOSITORY_TAG: request.repository.url}, regions)
+        machines = provider.find({NAME_TAG: name, REPOSITORY_TAG: address_tag(request.repository)}, regions)
     except RunnerActionError as error:
         return [f"Whether runners of {name} are still on the forge's list is not known: {error}"]
     marks = marks_of(listed, request.repository, provider.name)

@@ -29,7 +29,7 @@ from moto.ec2.models.amis import Ami
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from runner_action.sandbox import fleet
+from runner_action.sandbox import ec2_rules, fleet
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.served import Between
 
@@ -37,7 +37,7 @@ ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
 REGION = "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint><optInStatus>opt-in-not-required</optInStatus></item>"
-USER_DATA_LIMIT = 16384
+SPOT_PRICE = b"0.084100"
 Form = dict[str, str]
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
@@ -113,6 +113,8 @@ class FakeEC2:
         time.sleep(self.delays.get(action, 0))
         if refused := self._refused({**form, "region": region}):
             return refused
+        if problem := ec2_rules.problem(form):
+            return _error(problem[0], 400, problem[1])
         if action in ("RunInstances", "CreateFleet"):
             return self._create(environ, form, region)
         if action == "DecodeAuthorizationMessage":
@@ -125,7 +127,8 @@ class FakeEC2:
             return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
         if action == "TerminateInstances":
             return self._terminate(environ, body, form)
-        return self._ask_moto(environ, body)
+        answer = self._ask_moto(environ, body)
+        return _priced(answer) if action == "DescribeSpotPriceHistory" else answer
 
     def _terminate(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
         with self._lock:  # moto lists an instance before we have started it
@@ -163,9 +166,9 @@ class FakeEC2:
         return answer
 
     def _run_instances(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
-        """It also refuses large user data, has no more machines than there are, and starts them."""
-        if len(base64.b64decode(form.get("UserData", ""))) > USER_DATA_LIMIT:
-            return _error("InvalidParameterValue", 400, "User data is limited to 16384 bytes")
+        """It also refuses what does not fit together, has no more machines than there are, and starts them."""
+        if problem := ec2_rules.misfit(form, get_backend("ec2")[ACCOUNT][region]):
+            return _error(problem[0], 400, problem[1])
         kind, spot = form["InstanceType"], "spot" if form.get("InstanceMarketOptions.MarketType") == "spot" else "on-demand"
         pool = next((pool for pool in ((kind, form.get("SubnetId", ""), spot), (kind, spot), (kind,)) if pool in self.stock), None)
         wanted = int(form["MaxCount"]) if pool is None else min(int(form["MaxCount"]), self.stock[pool])
@@ -179,12 +182,17 @@ class FakeEC2:
             if spot == "spot":
                 self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
             self._boot(instance, region)
-        return answer
+        born = re.sub(rb"(<instanceState>\s*<code>)16(</code>\s*<name>)running", rb"\g<1>0\g<2>pending", answer[2])
+        return answer[0], [("Content-Type", "text/xml"), ("Content-Length", str(len(born)))], born
 
     def _create_fleet(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
         backend, name = get_backend("ec2")[ACCOUNT][region], fleet.template_name(form)
         if name not in backend.launch_template_name_to_ids:
             return _error("InvalidLaunchTemplateName.NotFoundException", 400, f"The specified launch template, with template name {name}, does not exist.")
+        zones = {pool["SubnetId"]: backend.get_subnet(pool["SubnetId"]).availability_zone for pool in fleet.overrides(form)}
+        asked = [(pool["InstanceType"], zones[pool["SubnetId"]]) for pool in fleet.overrides(form)]
+        if len(set(asked)) < len(asked):
+            return _error("InvalidFleetConfiguration", 400, "The fleet configuration contains duplicate instance pools")
         template = backend.get_launch_template_by_name(name).get_version(1).data
         content = fleet.fill(form, template, lambda pool: self._refused({**pool, "region": region}) or self._run_instances(environ, pool, region))
         return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
@@ -281,6 +289,12 @@ def _region(environ: dict[str, Any]) -> str:
 def _error(code: str, status: int, message: str) -> Answer:
     text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>".encode()
     return f"{status} refused", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text
+
+
+def _priced(answer: Answer) -> Answer:
+    """moto's spot prices are below the least that EC2 takes."""
+    content = re.sub(rb"(<spotPrice>)[^<]*", rb"\g<1>" + SPOT_PRICE, answer[2])
+    return answer[0], [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
 
 
 def _console(instance_id: str, text: str) -> Answer:

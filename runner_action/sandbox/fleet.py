@@ -18,6 +18,12 @@ def template_name(form: Form) -> str:
     return form[f"{SPEC}LaunchTemplateName"]
 
 
+def overrides(form: Form) -> list[Form]:
+    """One for each pool that is asked for, in the order of the request."""
+    numbers = sorted({int(match[1]) for key in form if (match := re.match(rf"{re.escape(CONFIG)}Overrides\.(\d+)\.", key))})
+    return [_below(form, f"{CONFIG}Overrides.{number}.") for number in numbers]
+
+
 def pools(form: Form, template: Mapping[str, Any]) -> Iterator[Form]:
     """A RunInstances form for each override. What a fleet gives nowhere else comes from the launch template."""
     spot = form["TargetCapacitySpecification.DefaultTargetCapacityType"] == "spot"
@@ -34,13 +40,7 @@ def pools(form: Form, template: Mapping[str, Any]) -> Iterator[Form]:
         **{f"MetadataOptions.{key}": str(value) for key, value in template.get("MetadataOptions", {}).items()},
         **_renumbered(tags),
     }
-    numbers = sorted({int(match[1]) for key in form if (match := re.match(rf"{re.escape(CONFIG)}Overrides\.(\d+)\.", key))})
-    overrides = [_below(form, f"{CONFIG}Overrides.{number}.") for number in numbers]
-    seen = set()
-    for override in sorted(overrides, key=lambda one: float(one.pop("Priority", "0"))):
-        pool = (override["InstanceType"], override["SubnetId"])
-        assert pool not in seen, "EC2 refuses a fleet with duplicate instance pools"
-        seen.add(pool)
+    for override in sorted(overrides(form), key=lambda one: float(one.pop("Priority", "0"))):
         price = override.pop("MaxPrice", None)
         market = {"InstanceMarketOptions.MarketType": "spot"} if spot else {}
         if spot and price:

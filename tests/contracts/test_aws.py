@@ -108,7 +108,7 @@ def test_older_policies_need_not_allow_what_only_helps_to_choose(ec2: FakeEC2, s
 
 def test_the_spot_price_is_told_before_the_launch(side: Side, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    side.ladder("--cloud-spot", "--cloud-spot-price=0.000001")
+    side.ladder("--cloud-spot", "--cloud-spot-price=0.01")
     assert "Spot price in us-east-1 now, USD an hour: m6i.2xlarge 0." in caplog.text
     assert "(above `cloud-spot-price`)" in caplog.text
 

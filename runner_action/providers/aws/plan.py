@@ -13,6 +13,8 @@ from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 16 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html: 16 KB before Base64."""
+LEAST_PRICE = 0.001
+"""USD an hour. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotMarketOptions.html"""
 TAGS_OF_USER = 40
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 a resource, of which ten are for us."""
 
@@ -51,6 +53,8 @@ def _image(draft: Draft, architecture: str) -> str:
 def _limits(request: CloudRequest) -> Iterator[str]:
     if len(request.metadata) > TAGS_OF_USER:
         yield f"cloud-metadata has {len(request.metadata)} pairs; AWS takes {TAGS_OF_USER} beside ours"
+    if request.spot_price and request.spot_price < LEAST_PRICE:
+        yield f"cloud-spot-price {request.spot_price:g} is below what EC2 takes; write at least {LEAST_PRICE}, or leave it out"
     aws = request.aws
     if aws.hdd_iops and aws.hdd_iops > max(3000, 500 * request.disk_gb):
         yield f"cloud-aws-hdd-iops {aws.hdd_iops} is more than 500 a GB; write at most {500 * request.disk_gb}, or a larger `cloud-hdd-size`"
