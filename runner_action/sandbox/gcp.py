@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from typing import Any
 
 from flask import Flask, request
 
-from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, ZONES, error, listed, missing_in_zone
+from runner_action.sandbox import gcp_rules
+from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, ZONES, aggregated, error, listed, missing_in_zone, paged
 from runner_action.sandbox.gcp_iam import Tokens, implied
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
@@ -47,6 +47,8 @@ class FakeGcp:
     """`steps`: how often an operation is looked at before it is done. With `machines` its instances live, and every call has to say whose it is."""
 
     steps: int = 1
+    page: int = 500
+    """Things that one answer lists at most."""
     machines: Machines | None = None
     metadata: FakeMetadata | None = None
     host: str = "127.0.0.1"
@@ -74,8 +76,8 @@ class FakeGcp:
             ("/global/images/family/<family>", "GET", "compute.images.getFromFamily", self._family),
             ("/global/images/<image>", "GET", "compute.images.get", self._image),
             ("/zones", "GET", "compute.zones.list", self._zones),
-            ("/aggregated/machineTypes", "GET", "compute.machineTypes.list", lambda: listed("machineType")),
-            ("/aggregated/acceleratorTypes", "GET", "compute.acceleratorTypes.list", lambda: listed("acceleratorType")),
+            ("/aggregated/machineTypes", "GET", "compute.machineTypes.list", lambda: listed("machineType", self.page)),
+            ("/aggregated/acceleratorTypes", "GET", "compute.acceleratorTypes.list", lambda: listed("acceleratorType", self.page)),
             ("/aggregated/instances", "GET", "compute.instances.list", self._list),
             ("/zones/<zone>/instances", "POST", "compute.instances.create", self._insert),
             ("/zones/<zone>/instances/<name>", "GET", "compute.instances.get", self._get),
@@ -106,7 +108,7 @@ class FakeGcp:
         asked = (self.denied, self.asked, self.calls, self.refusals, self.served.faults)
         for held in (self.instances, self.firewalls, self.operations, self._left, self._by_request, *asked):
             held.clear()
-        self.steps = 1
+        self.steps, self.page = 1, 500
 
     def refuse(self, code: str, status: int = 0, applies: Callable[[Json, str], bool] = lambda _body, _zone: True, **more: Any) -> None:
         self.refusals.append(Refusal(applies, code, status, **more))
@@ -155,33 +157,40 @@ class FakeGcp:
         return self._image_of(project, *IMAGES[project, family])
 
     def _image(self, project: str, image: str) -> Any:
-        found = next((entry for (owner, _), entry in IMAGES.items() if owner == project and entry[0] == image), None)
-        return self._image_of(project, *found) if found else error(404, "notFound", f"The resource 'projects/{project}/global/images/{image}' was not found")
+        found = self._known_image(f"projects/{project}/global/images/{image}")
+        return found or error(404, "notFound", f"The resource 'projects/{project}/global/images/{image}' was not found")
 
     def _image_of(self, project: str, name: str, architecture: str, size: str) -> Json:
         told = {"kind": "compute#image", "id": "1", "name": name, "status": "READY", "diskSizeGb": size, "architecture": architecture}
         features = [] if name.startswith("bios") else [{"type": "UEFI_COMPATIBLE"}]
         return {**told, "guestOsFeatures": features, "selfLink": self._url(f"global/images/{name}", project)}
 
+    def _known_image(self, path: str) -> Json | None:
+        project, _, name = path.partition("projects/")[2].partition("/global/images/")
+        found = next((entry for (owner, _), entry in IMAGES.items() if owner == project and entry[0] == name), None)
+        return self._image_of(project, *found) if found else None
+
     def _zones(self) -> Json:
         items = [{"kind": "compute#zone", "id": str(number), "name": name, "status": "UP"} for number, name in enumerate(ZONES, 1)]
-        return {"kind": "compute#zoneList", "id": "zones", "items": items, "selfLink": self._url("zones")}
+        here, more = paged(items, self.page)
+        return {"kind": "compute#zoneList", "id": "zones", "items": here, "selfLink": self._url("zones"), **more}
 
     # --- instances
 
-    def _list(self) -> Json:
-        wanted = dict(re.findall(r'labels\.([a-z0-9_-]+) = "([^"]*)"', request.args.get("filter", "")))
-        items: dict[str, Json] = {f"zones/{zone}": {"instances": []} for zone in ZONES}
-        for (zone, _), one in self.instances.items():
-            if wanted.items() <= one.get("labels", {}).items():
-                items[f"zones/{zone}"]["instances"].append(one)
-        return {"kind": "compute#instanceAggregatedList", "id": "instances", "items": items, "selfLink": self._url("aggregated/instances")}
+    def _list(self) -> Any:
+        wanted = gcp_rules.asked(r'labels\.([a-z0-9_-]+) = "([^"]*)"', "AND", request.args.get("filter", ""))
+        if wanted is None:
+            return error(400, "invalid", "Invalid value for field 'filter'. Invalid list filter expression.")
+        found = [(zone, one) for (zone, _), one in sorted(self.instances.items()) if set(wanted) <= set(one.get("labels", {}).items())]
+        return aggregated("instance", found, self.page)
 
     def _insert(self, zone: str) -> Any:
         body: Json = request.get_json()
         token = request.args.get("requestId", "")
         if token and token in self._by_request:
             return self.operations[self._by_request[token]]
+        if wrong := gcp_rules.problem(body, token, self._known_image(body["disks"][0]["initializeParams"]["sourceImage"])):
+            return error(400, "invalid", wrong)
         if (zone, body["name"]) in self.instances:
             return error(409, "alreadyExists", f"The resource 'projects/{PROJECT}/zones/{zone}/instances/{body['name']}' already exists")
         if missing := missing_in_zone(body, zone):
@@ -310,6 +319,8 @@ class FakeGcp:
 
     def _open(self) -> Any:
         body: Json = request.get_json()
+        if not gcp_rules.NAME.fullmatch(body["name"]):
+            return error(400, "invalid", f"Invalid value for field 'resource.name': '{body['name']}'.")
         if body["name"] in self.firewalls:
             return error(409, "alreadyExists", f"The resource '{body['name']}' already exists")
         self.firewalls[body["name"]] = {
@@ -320,10 +331,13 @@ class FakeGcp:
         }
         return {"kind": "compute#operation", "id": "1", "name": "operation-1", "operationType": "insert", "status": "RUNNING"}
 
-    def _rules(self) -> Json:
-        wanted = re.findall(r'description = "([^"]+)"', request.args.get("filter", ""))
-        items = [one for one in self.firewalls.values() if not wanted or one["description"] in wanted]
-        return {"kind": "compute#firewallList", "id": "rules", "items": items, "selfLink": self._url("global/firewalls")}
+    def _rules(self) -> Any:
+        wanted = gcp_rules.asked(r'description = "([^"]+)"', "AND", request.args.get("filter", ""))
+        if wanted is None:
+            return error(400, "invalid", "Invalid value for field 'filter'. Invalid list filter expression.")
+        items = [one for one in self.firewalls.values() if all(one["description"] == text for (text,) in wanted)]
+        here, more = paged(items, self.page)
+        return {"kind": "compute#firewallList", "id": "rules", "items": here, "selfLink": self._url("global/firewalls"), **more}
 
     def _close(self, name: str) -> Any:
         if not self.firewalls.pop(name, None):

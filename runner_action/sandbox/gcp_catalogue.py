@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import request
 
+from runner_action.sandbox.gcp_rules import asked
+
+T = TypeVar("T")
 Json = dict[str, Any]
 PROJECT = "octo-train"
 ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
@@ -37,11 +40,30 @@ def zones_of(name: str) -> tuple[str, ...]:
     return NOT_EVERYWHERE.get(name, ZONES) if re.fullmatch(r"(e2|n1|n2|n4|g2|a2|a3|t2a|c4a)-[a-z]+(-\d+g?)?", name) else ()
 
 
-def listed(kind: str) -> Json:
+def listed(kind: str, size: int) -> Any:
     """An aggregated list of `machineType`s or `acceleratorType`s, by the names in the request's filter."""
-    wanted = re.findall(r'name = "([^"]+)"', request.args.get("filter", ""))
-    items = {f"zones/{zone}": {f"{kind}s": [_entry(kind, name, zone) for name in wanted if zone in zones_of(name)]} for zone in ZONES}
-    return {"kind": f"compute#{kind}AggregatedList", "id": "types", "items": items, "selfLink": f"https://www.googleapis.com/compute/v1/aggregated/{kind}s"}
+    wanted = asked(r'name = "([^"]+)"', "OR", request.args.get("filter", ""))
+    if wanted is None:
+        return error(400, "invalid", f"Invalid value for field 'filter': '{request.args['filter']}'. Invalid list filter expression.")
+    return aggregated(kind, [(zone, _entry(kind, name, zone)) for zone in ZONES for (name,) in wanted if zone in zones_of(name)], size)
+
+
+def paged(things: list[T], size: int) -> tuple[list[T], dict[str, str]]:
+    """One page of at most `size`, or as few as the request wants, and where the next begins."""
+    start, most = int(request.args.get("pageToken") or 0), min(size, int(request.args.get("maxResults") or size))
+    return things[start : start + most], ({"nextPageToken": str(start + most)} if start + most < len(things) else {})
+
+
+def aggregated(kind: str, found: list[tuple[str, Json]], size: int) -> Json:
+    """A page of things by zone: every zone is in it, and one without any says so. https://cloud.google.com/compute/docs/reference/rest/v1/instances/aggregatedList"""
+    here, more = paged(found, size)
+    items: Json = {}
+    for zone in ZONES:
+        nothing = {"code": "NO_RESULTS_ON_PAGE", "message": f"There are no results for scope 'zones/{zone}' on this page."}
+        inside = [one for where, one in here if where == zone]
+        items[f"zones/{zone}"] = {f"{kind}s": inside} if inside else {"warning": {**nothing, "data": [{"key": "scope", "value": f"zones/{zone}"}]}}
+    link = f"https://www.googleapis.com/compute/v1/aggregated/{kind}s"
+    return {"kind": f"compute#{kind}AggregatedList", "id": f"{kind}s", "items": items, "selfLink": link, **more}
 
 
 def _entry(kind: str, name: str, zone: str) -> Json:
@@ -50,9 +72,9 @@ def _entry(kind: str, name: str, zone: str) -> Json:
 
 def missing_in_zone(body: Json, zone: str) -> tuple[Mapping[str, Any], int] | None:
     """The refusal of a machine whose type or accelerator its zone does not have."""
-    for asked in body.get("guestAccelerators", ()):
-        if zone not in zones_of(asked["acceleratorType"].rpartition("/")[2]):
-            return error(404, "notFound", f"The resource 'projects/{PROJECT}/{asked['acceleratorType']}' was not found")
+    for card in body.get("guestAccelerators", ()):
+        if zone not in zones_of(card["acceleratorType"].rpartition("/")[2]):
+            return error(404, "notFound", f"The resource 'projects/{PROJECT}/{card['acceleratorType']}' was not found")
     kind = body["machineType"].rpartition("/")[2]
     if zone in NOT_EVERYWHERE.get(kind, ZONES):
         return None
