@@ -78,7 +78,8 @@ def _scheduling(body: Json) -> Iterator[str]:
     if longest and not RUN_SECONDS[0] <= int(longest) <= RUN_SECONDS[1]:
         yield f"Invalid value for field 'resource.scheduling.maxRunDuration.seconds': '{longest}'"
     if told.get("instanceTerminationAction") and not (spot or longest):
-        yield "instanceTerminationAction needs SPOT, or an end of the run"
+        field = "Invalid value for field 'resource.scheduling.instanceTerminationAction'"
+        yield f"{field}: You cannot specify a termination action for a VM instance that has the standard provisioning model (default)."
 
 
 def _disk(body: Json, image: Json | None) -> Iterator[str]:

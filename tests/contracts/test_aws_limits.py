@@ -8,15 +8,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runner_action.errors import InputError
-from runner_action.marks import address_tag, tags
-from runner_action.model import REPOSITORY_TAG, Identity, Machine, Repository
-from runner_action.reap import ours
 from runner_action.sandbox.ec2 import FakeEC2
 from tests.contracts.test_aws import WAYS, client
-from tests.contracts.test_provider import EXPIRY, ONLINE_BY, Side, aws, ec2, machine
+from tests.contracts.test_provider import Side, aws, ec2, machine
 
 __all__ = ["ec2"]
-URL = "https://gitlab.example.com/" + "/".join(f"group-{number}" + "x" * 40 for number in range(8))
 
 
 @pytest.fixture
@@ -94,18 +90,6 @@ def test_a_price_that_ec2_refuses_is_refused_before_anything_is_asked(ec2: FakeE
     with pytest.raises(InputError, match=r"cloud-spot-price 0.0001 is below"):
         side.ladder("--cloud-spot", "--cloud-spot-price=0.0001")
     assert ec2.calls == []
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(way: str, ec2: FakeEC2, side: Side) -> None:
-    """GitLab's groups may be twenty deep."""
-    repository = Repository(url=URL)
-    identity = Identity(name="cml-1", key="key")
-    long = Machine(identity=identity, user_data=b"x", tags=tags(identity, repository, f"{URL} job 1", ONLINE_BY, EXPIRY, {}))
-    made = side.create(side.ladder(WAYS[way])[0], long)
-    assert len(URL) > 256
-    assert [one.id for one in ours(side.provider.find({REPOSITORY_TAG: address_tag(repository)}), repository)] == [made.id]
-    assert ours(side.provider.find({}), Repository(url=f"{URL}x")) == []
 
 
 def test_user_data_up_to_the_limit_is_taken(ec2: FakeEC2, side: Side) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,14 @@ import boto3
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from runner_action.marks import tags
-from runner_action.model import Identity, Instance, Machine, Placement, Repository
+from runner_action.marks import address_tag, tags
+from runner_action.model import REPOSITORY_TAG, Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.base import Provider
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
+from runner_action.reap import ours
 from runner_action.request import CloudRequest
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
@@ -144,6 +145,17 @@ def test_what_a_machine_was_tagged_with_can_be_read_again(side: Side) -> None:
     assert datetime.fromisoformat(found.launched or "1970-01-01T00:00:00Z").tzinfo
     assert side.provider.find({"cml-runner:repository": "https://github.com/octo/tra"}) == []
     assert side.provider.cost(found, EXPIRY) is None
+
+
+@pytest.mark.parametrize("more", [1, 12], ids=["short", "long"])
+def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(more: int, side: Side) -> None:
+    """GitLab's groups may be twenty deep, and a tag has 256 characters."""
+    repository = Repository(url="https://gitlab.example.com/" + "/".join(f"group-{number}" + "x" * 40 for number in range(more)))
+    told = tags(Identity(name="cml-1", key="key"), repository, f"{repository.url} job 1", ONLINE_BY, EXPIRY, {})
+    made = side.create(of=replace(machine(), tags=told))
+    found = side.provider.find({REPOSITORY_TAG: address_tag(repository)}, side.provider.regions())
+    assert [one.id for one in ours(found, repository)] == [made.id]
+    assert ours(side.provider.find({}), Repository(url=f"{repository.url}x")) == []
 
 
 def test_creating_again_gives_the_same_instance(side: Side) -> None:

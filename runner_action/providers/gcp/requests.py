@@ -174,9 +174,10 @@ def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
     fixed = spot or has_gpu(machine_type) or machine_type.startswith(FIXED) or machine_type.endswith("-metal")
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
-        "instance_termination_action": "DELETE",
         "on_host_maintenance": "TERMINATE" if fixed else "MIGRATE",
         "automatic_restart": False,
+        # Refused for a standard machine whose run has no end. https://github.com/cloudpilot-ai/karpenter-provider-gcp/issues/155
+        **({"instance_termination_action": "DELETE"} if spot or lifetime else {}),
         **({"max_run_duration": {"seconds": min(lifetime, LONGEST_RUN)}} if lifetime else {}),
     }
 
