@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response, redirect, request
@@ -21,7 +22,8 @@ from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
 from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
 
-EXPIRES = "2026-11-23T12:00:00.000Z"
+JOINING_SECONDS = 3600.0
+"""How long a token to register or remove runners is good. https://docs.github.com/en/rest/actions/self-hosted-runners"""
 ASKING = "canary-request-token"
 """By which a job with `permissions: id-token: write` asks for id tokens."""
 SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
@@ -46,6 +48,7 @@ class FakeGitHub(Served):
         """Names and ids of the runner groups of organisation and enterprise."""
         self.github_app = FakeApp()
         self.forge, self._labelling = Forge(), threading.Lock()
+        self.joining_lasts = JOINING_SECONDS
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
         self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
@@ -66,8 +69,8 @@ class FakeGitHub(Served):
         public: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", "", self._list),
             ("GET", "/downloads", self._downloads),
-            ("POST", "/registration-token", lambda: ({"token": self.forge.new_token("register"), "expires_at": EXPIRES}, 201)),
-            ("POST", "/remove-token", lambda: ({"token": self.forge.new_token("remove"), "expires_at": EXPIRES}, 201)),
+            ("POST", "/registration-token", lambda: self._joining("register")),
+            ("POST", "/remove-token", lambda: self._joining("remove")),
             ("POST", "/generate-jitconfig", self._jit),
             ("GET", "/<int:runner_id>", self._one),
             ("DELETE", "/<int:runner_id>", self._delete),
@@ -151,7 +154,15 @@ class FakeGitHub(Served):
         return runs.paged("runners", [_shown(seat) for seat in seats])
 
     def _owns(self, seat: Seat) -> bool:
-        return (seat.owner or f"repos/{self.repository}") == self._root
+        return self._owner(seat.owner) == self._root
+
+    def _owner(self, owner: str) -> str:
+        """In full."""
+        return owner or f"repos/{self.repository}"
+
+    def _joining(self, kind: str) -> Any:
+        expires = datetime.fromtimestamp(time.time() + self.joining_lasts, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return {"token": self.forge.new_token(kind, self._root, self.joining_lasts), "expires_at": expires}, 201
 
     def _groups(self) -> Any:
         own = {"visibility": "all", "inherited": False, "allows_public_repositories": False, "runners_url": f"{request.base_url}/1/runners"}
@@ -245,11 +256,13 @@ class FakeGitHub(Served):
         return redirect(f"{self.url}/release-assets/{name}") if tag == "v1.2.3" and name in self.assets else ("Not Found", 404)
 
     def _registration(self) -> Any:
-        """`config.sh` registers and removes with a token that was made for it."""
-        asked, kind = request.get_json(), self.forge.token_kind(request.headers.get("Authorization", "").partition(" ")[2])
-        if kind != asked["runner_event"]:
+        """`config.sh` registers and removes with a token that was made for that, at the address that it is told."""
+        asked, token = request.get_json(), request.headers.get("Authorization", "").partition(" ")[2]
+        given = self.forge.owner_of(token, asked["runner_event"])
+        if given is None or ("url" in asked and root_of(asked["url"]) != self._owner(given)):
             return _refused(404, "Not Found")
-        old = self.forge.by_name(asked["name"])
+        owner = self._owner(given)
+        old = next((seat for seat in self.forge.seats() if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)), None)
         try:
             if asked["runner_event"] == "remove":
                 return {"removed": bool(old and self.forge.remove(old.id))}
@@ -262,8 +275,6 @@ class FakeGitHub(Served):
         except Refusal as refusal:
             return _refused(422, str(refusal))
         labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
-        path = asked["url"].removeprefix(f"{self.url}/")
-        owner = path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
         seat = self.forge.seat(asked["name"], labels, ephemeral=asked["ephemeral"], owner=owner, group=self.groups[asked["group"]])
         return {"agentId": seat.id, "secret": seat.secret}
 
@@ -283,6 +294,12 @@ class FakeGitHub(Served):
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}
+
+
+def root_of(address: str) -> str:
+    """Of an address as people write it, such as `orgs/octo`."""
+    path = address.partition("://")[2].partition("/")[2]
+    return path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
 
 
 def _labels(seat: Seat) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -105,7 +106,7 @@ class Forge:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._seats: dict[int, Seat] = {}
-        self._tokens: dict[str, str] = {}
+        self._tokens: dict[str, tuple[str, str, float]] = {}
         self._jobs: list[Job] = []
         self._runs: dict[int, Run] = {}
         self.lost_after = 8.0
@@ -170,13 +171,16 @@ class Forge:
     def by_name(self, name: str) -> Seat | None:
         return next((seat for seat in self.seats() if seat.name == name), None)
 
-    def new_token(self, kind: str) -> str:
+    def new_token(self, kind: str, owner: str = "", lasts: float = math.inf) -> str:
+        """Good for one kind of thing, at one owner's (as in `Seat`), for so many seconds."""
         token = f"canary-{kind}-{secrets.token_hex(8)}"
-        self._tokens[token] = kind
+        self._tokens[token] = kind, owner, time.time() + lasts
         return token
 
-    def token_kind(self, token: str) -> str | None:
-        return self._tokens.get(token)
+    def owner_of(self, token: str, kind: str) -> str | None:
+        """For whose runners a token of this kind is good now; None if it is not."""
+        known, owner, until = self._tokens.get(token, ("", "", 0.0))
+        return owner if known == kind and time.time() < until else None
 
     def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool, untagged: bool = False, owner: str = "", group: int = 1) -> Seat:
         with self._changed:

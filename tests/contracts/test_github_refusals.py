@@ -1,0 +1,70 @@
+"""What the fake GitHub must refuse because GitHub does: joining tokens of another kind, place or hour; bodies and pages past their limits; Apps elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from runner_action.sandbox.github import FakeGitHub
+
+LEVELS = {"repos/octo/train": "octo/train", "orgs/octo": "octo", "enterprises/acme": "enterprises/acme"}
+"""Where runners are, in the API's paths and in the addresses that `config.sh` is told."""
+
+
+@pytest.fixture
+def server() -> Iterator[FakeGitHub]:
+    fake = FakeGitHub(tokens={"canary-admin": "admin", "canary-fine": "readonly"})
+    yield fake
+    fake.close()
+
+
+def ask(server: FakeGitHub, method: str, path: str, body: object = None, token: str = "canary-admin") -> requests.Response:
+    return requests.request(method, f"{server.url}/api/v3/{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+
+
+def joining(server: FakeGitHub, kind: str, level: str = "repos/octo/train") -> dict[str, str]:
+    told = ask(server, "POST", f"{level}/actions/runners/{kind}-token").json()
+    return {"token": told["token"], "expires_at": told["expires_at"]}
+
+
+def config(server: FakeGitHub, event: str, token: str, where: str = "octo/train", **more: Any) -> requests.Response:
+    """What the stand-in's `config.sh` sends."""
+    asked = {"runner_event": event, "url": f"{server.url}/{where}", "name": "cml-1", "labels": ["cml"], "ephemeral": False, "replace": True}
+    whole = {**asked, "group": "Default", "default_labels": True, **more}
+    return requests.post(f"{server.url}/api/v3/actions/runner-registration", json=whole, headers={"Authorization": f"RemoteAuth {token}"}, timeout=10)
+
+
+# --- tokens by which runners join and leave
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_joining_token_is_of_one_kind_and_one_place(level: str, server: FakeGitHub) -> None:
+    token = {kind: joining(server, kind, level)["token"] for kind in ("registration", "remove")}
+    for other, where in LEVELS.items():
+        assert config(server, "register", token["registration"], where).status_code == (200 if other == level else 404)
+        assert config(server, "register", token["remove"], where).status_code == 404
+    assert [seat.owner for seat in server.forge.seats()] == [level]
+    for other, where in LEVELS.items():
+        assert config(server, "remove", token["registration"], where).status_code == 404
+        if other != level:
+            assert config(server, "remove", token["remove"], where).status_code == 404
+    assert len(server.forge.seats()) == 1
+    assert config(server, "remove", token["remove"], LEVELS[level]).json() == {"removed": True}
+
+
+def test_a_removal_token_takes_off_no_runner_of_another_place(server: FakeGitHub) -> None:
+    assert config(server, "register", joining(server, "registration", "orgs/octo")["token"], "octo").status_code == 200
+    assert config(server, "remove", joining(server, "remove")["token"]).json() == {"removed": False}
+    assert len(server.forge.seats()) == 1
+
+
+@pytest.mark.parametrize(("kind", "event"), [("registration", "register"), ("remove", "remove")])
+def test_a_joining_token_is_good_for_an_hour(kind: str, event: str, server: FakeGitHub) -> None:
+    left = datetime.fromisoformat(joining(server, kind)["expires_at"]) - datetime.now(UTC)
+    assert timedelta(minutes=59) < left <= timedelta(hours=1)
+    server.joining_lasts = 0.0
+    assert config(server, event, joining(server, kind)["token"]).status_code == 404
