@@ -18,6 +18,7 @@ from flask import Flask, Response, redirect, request
 from runner_action.bundle import bundle
 from runner_action.sandbox import github_jit, runs
 from runner_action.sandbox.github_app import FakeApp
+from runner_action.sandbox.github_rules import JIT, LABELS, checked, past_limits
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
 from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
@@ -71,10 +72,10 @@ class FakeGitHub(Served):
             ("GET", "/downloads", self._downloads),
             ("POST", "/registration-token", lambda: self._joining("register")),
             ("POST", "/remove-token", lambda: self._joining("remove")),
-            ("POST", "/generate-jitconfig", self._jit),
+            ("POST", "/generate-jitconfig", checked(self._jit, JIT)),
             ("GET", "/<int:runner_id>", self._one),
             ("DELETE", "/<int:runner_id>", self._delete),
-            ("POST", "/<int:runner_id>/labels", self._add_labels),
+            ("POST", "/<int:runner_id>/labels", checked(self._add_labels, LABELS)),
             ("DELETE", "/<int:runner_id>/labels/<label>", self._remove_label),
         ]
         for root in ("repos/<owner>/<name>", "orgs/<owner>", "enterprises/<owner>"):
@@ -266,6 +267,9 @@ class FakeGitHub(Served):
         try:
             if asked["runner_event"] == "remove":
                 return {"removed": bool(old and self.forge.remove(old.id))}
+            labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
+            if problems := list(past_limits({"name": asked["name"], "labels": labels})):
+                return _refused(422, problems[0])
             if old and not asked["replace"]:
                 return _refused(409, "A runner exists with the same name")
             if asked["group"] not in self.groups:
@@ -274,7 +278,6 @@ class FakeGitHub(Served):
                 self.forge.remove(old.id)
         except Refusal as refusal:
             return _refused(422, str(refusal))
-        labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
         seat = self.forge.seat(asked["name"], labels, ephemeral=asked["ephemeral"], owner=owner, group=self.groups[asked["group"]])
         return {"agentId": seat.id, "secret": seat.secret}
 

@@ -25,9 +25,11 @@ VERSION = "19.4.0"
 GROUP, PROJECT = "octo", "octo/train"
 PLACES = {("groups", GROUP): 8, ("groups", "8"): 8, ("projects", PROJECT): 5, ("projects", "5"): 5}
 SHORTEST_JOB = 600
-TAG_LIST_MAX_LENGTH = 50
-"""Tags of a runner. app/models/ci/runner.rb"""
-TOO_MANY_TAGS = f"Too many tags specified. Please limit the number of tags to {TAG_LIST_MAX_LENGTH}"
+MOST_TAGS, TAG_LENGTH, TEXT_LENGTH = 50, 255, 1024
+"""Of a runner, of a tag, of its description and its note.
+https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.rb beside it"""
+MOST_OF_A_PAGE = 100
+"""https://docs.gitlab.com/api/rest/#pagination"""
 READ_RUNNERS = ("api", "read_api", "manage_runner")
 NEVER_A_USER = {"error": "insufficient_scope", "error_description": "The request requires higher privileges than provided by the access token."}
 
@@ -144,15 +146,8 @@ class FakeGitLab(Served):
 
     def _seated(self, asked: Mapping[str, Any], place: tuple[str, int]) -> tuple[Seat, Any]:
         labels, untagged, longest = asked.get("tag_list", []), asked.get("run_untagged", True), asked.get("maximum_timeout")
-        refused: Any = None
-        if not untagged and not labels:
-            refused = {"message": {"tags_list": ["can not be empty when runner is not allowed to pick untagged jobs"]}}, 400
-        elif len(labels) > TAG_LIST_MAX_LENGTH:
-            refused = {"message": {"tags_list": [TOO_MANY_TAGS]}}, 400
-        elif longest is not None and longest < SHORTEST_JOB:
-            refused = {"message": {"maximum_timeout": ["needs to be at least 10 minutes"]}}, 400
-        if refused:
-            return Seat(0, "", (), ephemeral=False), refused
+        if problems := invalid(asked):
+            return Seat(0, "", (), ephemeral=False), ({"message": problems}, 400)
         seat = self.forge.seat(asked.get("description", ""), labels, ephemeral=False, untagged=untagged)
         seat.secret = f"glrt-canary-{seat.secret}"
         self.places[seat.id] = place
@@ -171,6 +166,8 @@ class FakeGitLab(Served):
 
     def _change(self, number: int) -> Any:
         seat, asked = self.forge.by_id(number), request.get_json()
+        if problems := invalid({"run_untagged": True, **asked}):
+            return {"message": problems}, 400
         if seat and number not in self.shared:
             seat.note, seat.paused = asked.get("maintenance_note", seat.note), asked.get("paused", seat.paused)
         return self._one(number)
@@ -227,9 +224,27 @@ class FakeGitLab(Served):
         }
 
 
+def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What GitLab's model of a runner would refuse, by attribute."""
+    tags, found = asked.get("tag_list", []), dict[str, list[str]]()
+    if not asked.get("run_untagged", True) and not tags:
+        found["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
+    if len(tags) > MOST_TAGS:
+        found["tags_list"] = [f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"]
+    if any(len(tag) > TAG_LENGTH for tag in tags):
+        found["tags"] = [f"is too long (maximum is {TAG_LENGTH} characters)"]
+    for text in ("description", "maintenance_note"):
+        if len(asked.get(text) or "") > TEXT_LENGTH:
+            found[text] = [f"is too long (maximum is {TEXT_LENGTH} characters)"]
+    longest = asked.get("maximum_timeout")
+    if longest is not None and longest < SHORTEST_JOB:
+        found["maximum_timeout"] = ["needs to be at least 10 minutes"]
+    return found
+
+
 def paged(items: Sequence[object]) -> Response:
     """The page that was asked for. The link's host is GitLab's own idea of itself, which may be another than the one that was asked."""
-    size, page = int(request.args.get("per_page", 20)), int(request.args.get("page", 1))
+    size, page = min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE), int(request.args.get("page", 1))
     answer = Response(json.dumps(items[(page - 1) * size : page * size]), content_type="application/json")
     answer.headers["X-Per-Page"], answer.headers["X-Page"] = str(size), str(page)
     if page * size < len(items):

@@ -37,10 +37,15 @@ def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
     ]
 
 
+MOST_OF_A_PAGE = 100
+"""https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api"""
+
+
 def paged(key: str, items: Sequence[object]) -> Response:
-    """The page that was asked for, with a link to the next one."""
-    size, page = int(request.args.get("per_page", 30)), int(request.args.get("page", 1))
-    answer = Response(json.dumps({"total_count": len(items), key: items[(page - 1) * size : page * size]}), content_type="application/json")
+    """The page that was asked for, with a link to the next one. Without a key it is a bare list."""
+    size, page = min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE), int(request.args.get("page", 1))
+    shown = items[(page - 1) * size : page * size]
+    answer = Response(json.dumps({"total_count": len(items), key: shown} if key else shown), content_type="application/json")
     if page * size < len(items):
         answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
     return answer
@@ -106,7 +111,7 @@ class Rest:
             }
             for title, text in job.notes
         ]
-        return Response(json.dumps(noted), content_type="application/json")
+        return paged("", noted)
 
 
 def _at(seconds: float) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from runner_action import claim
-from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
+from runner_action import claim, inputs
+from runner_action.errors import AuthError, ForgeError, InputError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub, runner_of
 from runner_action.forges.gitlab import GitLab
 from runner_action.forges.levels import root_of
 from runner_action.marks import Mark
-from runner_action.model import ProviderName, Repository, Runner, Secret
+from runner_action.model import ID_END, ProviderName, Repository, Runner, Secret
 from runner_action.reap import removals
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
@@ -145,6 +145,34 @@ def test_a_single_runner_is_registered_at_once_and_only_once(side: Side) -> None
     assert made.jit_config or made.runner_token
     assert made.token is None
     assert [(runner.name, runner.id, runner.online) for runner in side.forge.runners()] == [("cml-1", made.runner_id, False)]
+
+
+def accepted(driver: str, labels: list[str], name: str = "cml-1") -> bool:
+    """Whether the inputs take them."""
+    given = {"repo": "https://forge.test/octo/train", "driver": driver, "token": "canary", "cloud": "aws", "labels": ",".join(labels), "name": name}
+    try:
+        inputs.parse(inputs.Raw(flags={key: [text] for key, text in given.items()}, environ={}), lambda _: None)
+    except InputError:
+        return False
+    return True
+
+
+def test_what_the_inputs_take_the_forge_takes(side: Side) -> None:
+    """The most labels, the longest ones and the longest name, with those that a launch adds."""
+    if side.server is None:
+        pytest.skip("the fake in memory takes everything")
+    driver = "gitlab" if isinstance(side.server, FakeGitLab) else "github"
+    most = max(number for number in range(1, 200) if accepted(driver, [f"label-{one}" for one in range(number)]))
+    length = max(number for number in range(1, 500) if accepted(driver, ["l" * number]))
+    name = "n" * max(number for number in range(1, 100) if accepted(driver, ["cml"], "n" * number))
+    ours = [
+        "cml-0123456789",
+        Mark(provider=ProviderName.KUBERNETES, online_by=HERE, name=name).label(Repository(url="https://forge.test/octo/train")),
+    ]
+    labels = [f"{number:03}".ljust(length, "l") for number in range(most)]
+    side.forge.register_one(f"{name}-{'i' * ID_END}", [*labels, *ours], "x64")
+    (found,) = side.forge.runners(offline=True)
+    assert found.labels >= set(labels)
 
 
 def test_registering_again_replaces_the_runner_that_was_left_behind(side: Side) -> None:

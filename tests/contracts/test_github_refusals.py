@@ -68,3 +68,47 @@ def test_a_joining_token_is_good_for_an_hour(kind: str, event: str, server: Fake
     assert timedelta(minutes=59) < left <= timedelta(hours=1)
     server.joining_lasts = 0.0
     assert config(server, event, joining(server, kind)["token"]).status_code == 404
+
+
+# --- what a request may say
+
+
+JIT = {"name": "cml-1", "runner_group_id": 1, "labels": ["cml"]}
+BODIES: list[tuple[str, dict[str, Any], str]] = [
+    ("generate-jitconfig", {**JIT, "name": "r" * 65}, "name"),
+    ("generate-jitconfig", {**JIT, "name": ""}, "name"),
+    ("generate-jitconfig", {**JIT, "labels": []}, "labels"),
+    ("generate-jitconfig", {**JIT, "labels": [f"label-{number}" for number in range(101)]}, "labels"),
+    ("generate-jitconfig", {**JIT, "labels": ["l" * 257]}, "labels"),
+    ("generate-jitconfig", {"name": "cml-1", "labels": ["cml"]}, '"runner_group_id" wasn\'t supplied.'),
+    ("generate-jitconfig", {**JIT, "ephemeral": True}, '"ephemeral" is not a permitted key.'),
+    ("{id}/labels", {"labels": []}, "labels"),
+    ("{id}/labels", {"labels": [f"label-{number}" for number in range(101)]}, "labels"),
+    ("{id}/labels", {"label": "gpu"}, '"label" is not a permitted key.'),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "told"), BODIES, ids=range(len(BODIES)))
+def test_a_body_past_its_limits_is_refused(path: str, body: dict[str, Any], told: str, server: FakeGitHub) -> None:
+    seat = server.forge.seat("there", ["cml"], ephemeral=False)
+    answer = ask(server, "POST", f"repos/octo/train/actions/runners/{path.format(id=seat.id)}", body)
+    assert answer.status_code == 422
+    assert told in answer.json()["message"]
+    assert [(one.name, one.labels) for one in server.forge.seats()] == [("there", ("cml",))]
+
+
+@pytest.mark.parametrize("bad", [{"name": "r" * 65}, {"labels": ["l" * 257]}])
+def test_config_registers_nothing_past_the_limits(bad: dict[str, Any], server: FakeGitHub) -> None:
+    assert config(server, "register", joining(server, "registration")["token"], **bad).status_code == 422
+    assert server.forge.seats() == []
+
+
+def test_no_page_is_longer_than_100(server: FakeGitHub) -> None:
+    for number in range(150):
+        server.forge.seat(f"runner-{number}", ["cml"], ephemeral=False)
+    job = server.forge.queue_job(["cml"])
+    job.notes += [("", str(number)) for number in range(150)]
+    for path, key in (("actions/runners", "runners"), (f"check-runs/{job.id}/annotations", "")):
+        for asked, told in (("", 30), ("?per_page=100", 100), ("?per_page=1000", 100), ("?per_page=100&page=2", 50), ("?page=9", 0)):
+            found = ask(server, "GET", f"repos/octo/train/{path}{asked}").json()
+            assert len(found[key] if key else found) == told

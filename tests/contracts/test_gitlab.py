@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import trustme
 
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
@@ -181,7 +182,38 @@ def test_a_list_that_is_refused_is_told_when_twins_are_looked_for(server: FakeGi
     assert "could not be asked" in caplog.text
 
 
+LIMITS: list[tuple[dict[str, Any], str]] = [
+    ({"tag_list": [f"tag-{number}" for number in range(51)]}, "Too many tags specified. Please limit the number of tags to 50"),
+    ({"tag_list": ["t" * 256]}, "is too long (maximum is 255 characters)"),
+    ({"description": "d" * 1025}, "is too long (maximum is 1024 characters)"),
+    ({"maintenance_note": "n" * 1025}, "is too long (maximum is 1024 characters)"),
+]
+
+
+@pytest.mark.parametrize(("bad", "told"), LIMITS, ids=range(len(LIMITS)))
+def test_a_runner_past_gitlabs_limits_is_refused(bad: dict[str, Any], told: str, server: FakeGitLab) -> None:
+    body = {"runner_type": "project_type", "project_id": 5, "tag_list": ["cml"], "description": "cml-1", **bad}
+    answer = requests.post(f"{server.server_url}/api/v4/user/runners", json=body, headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+    assert (answer.status_code, server.forge.seats()) == (400, [])
+    assert told in answer.text
+
+
+def test_a_note_past_gitlabs_limit_is_refused(server: FakeGitLab) -> None:
+    seat = server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    note = {"maintenance_note": "n" * 1025}
+    answer = requests.put(f"{server.server_url}/api/v4/runners/{seat.id}", json=note, headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+    assert (answer.status_code, seat.note) == (400, "")
+
+
 # --- the list
+
+
+def test_no_page_is_longer_than_100(server: FakeGitLab) -> None:
+    for number in range(150):
+        server.forge.seat(f"runner-{number}", ["cml"], ephemeral=False)
+    for asked, told in (("", 20), ("?per_page=1000", 100), ("?per_page=1000&page=2", 50)):
+        answer = requests.get(f"{server.server_url}/api/v4/projects/5/runners{asked}", headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+        assert len(answer.json()) == told
 
 
 def test_150_runners_are_listed_though_the_links_lead_elsewhere(server: FakeGitLab) -> None:
