@@ -47,7 +47,7 @@ class FakeGitHub(Served):
         self.organisation, self.enterprise = repository.partition("/")[0], "acme"
         self.groups = {"Default": 1, "gpu": 7}
         """Names and ids of the runner groups of organisation and enterprise."""
-        self.github_app = FakeApp()
+        self.github_app = FakeApp({f"repos/{repository}", f"orgs/{self.organisation}"})
         self.forge, self._labelling = Forge(), threading.Lock()
         self.joining_lasts = JOINING_SECONDS
         self.id_tokens: dict[str, str] = {}
@@ -136,6 +136,10 @@ class FakeGitHub(Served):
         return request.path.removeprefix("/api/v3/").partition("/actions")[0].partition("/check-runs")[0]
 
     def _refusal(self, kind: str) -> Any:
+        if kind in ("readonly", "app") and self._root.startswith("enterprises/"):  # these calls take classic tokens only, says their page
+            return _refused(403, f"Resource not accessible by {'integration' if kind == 'app' else 'personal access token'}")
+        if kind == "app" and self.github_app.suspended:
+            return _refused(403, "This installation has been suspended")
         if kind == "readonly" and request.method != "GET":
             return _refused(403, "Resource not accessible by personal access token", {"X-Accepted-GitHub-Permissions": "administration=write"})
         if kind == "app" and (lacking := self.github_app.lacking()):

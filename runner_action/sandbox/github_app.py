@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,22 @@ from runner_action.sandbox import runs
 
 ROOTS = ("/repos/<owner>/<name>", "/orgs/<owner>")
 STAMP = "2026-11-01T00:00:00Z"
+DOCUMENT_SECONDS = 600
+"""The longest that an App's own document may be good for.
+https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app"""
+TOKEN_BYTES = 400
+"""Of an installation's token, in Base64: since 2026 it holds a signed document, and is no longer 40 characters.
+https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app"""
+SUSPENDED = ({"message": "This installation has been suspended", "status": "403"}, 403)
+NUMBER = 1
+"""Of its one installation."""
 
 
 class FakeApp:
-    """`permissions`: what its installation was granted; `lasts`: seconds that its tokens are good for."""
+    """`places`: where it is installed, such as `orgs/octo`; `permissions`: what was granted there; `lasts`: seconds that its tokens are good for."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Collection[str]) -> None:
+        self.places = places
         self.id, self.lasts = 4711, 3600.0
         self.permissions = {"administration": "write", "organization_self_hosted_runners": "write", "actions": "write"}
         self.installed, self.suspended = True, False
@@ -59,18 +69,23 @@ class FakeApp:
         """The App proves itself by a short-lived document that it signed."""
         import jwt
 
+        said = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            jwt.decode(request.headers.get("Authorization", "").removeprefix("Bearer "), self._key.public_key(), algorithms=["RS256"], issuer=str(self.id))
+            told = jwt.decode(said, self._key.public_key(), algorithms=["RS256"], issuer=str(self.id), options={"require": ["exp", "iat"]})
         except jwt.InvalidTokenError:
             return {"message": "A JSON web token could not be decoded"}, 401
+        if told["exp"] - time.time() > DOCUMENT_SECONDS:
+            return {"message": "'Expiration time' claim ('exp') is too far in the future"}, 401
         return None if self.installed else ({"message": "Not Found"}, 404)
 
     def _installation(self, **_: Any) -> Any:
         if refused := self._refusal():
             return refused
+        if request.path.removeprefix("/api/v3/").removesuffix("/installation") not in self.places:
+            return {"message": "Not Found"}, 404
         page = "https://github.test/organizations/octo/settings/installations/1"
         return {
-            "id": 1,
+            "id": NUMBER,
             "account": runs.account(),
             "app_id": self.id,
             "app_slug": "cml-runner",
@@ -92,7 +107,11 @@ class FakeApp:
     def _token(self, number: int) -> Any:
         if refused := self._refusal():
             return refused
-        token, end = f"ghs_canary{secrets.token_hex(8)}", time.time() + self.lasts
+        if number != NUMBER:
+            return {"message": "Not Found"}, 404
+        if self.suspended:
+            return SUSPENDED
+        token, end = f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}", time.time() + self.lasts
         self.tokens[token] = end
         shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"token": token, "expires_at": shown, "permissions": self.permissions, "repository_selection": "all"}, 201

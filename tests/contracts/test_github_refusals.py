@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import jwt
 import pytest
 import requests
 
@@ -112,3 +114,43 @@ def test_no_page_is_longer_than_100(server: FakeGitHub) -> None:
         for asked, told in (("", 30), ("?per_page=100", 100), ("?per_page=1000", 100), ("?per_page=100&page=2", 50), ("?page=9", 0)):
             found = ask(server, "GET", f"repos/octo/train/{path}{asked}").json()
             assert len(found[key] if key else found) == told
+
+
+# --- Apps
+
+
+def signed(server: FakeGitHub, **claims: Any) -> str:
+    now = int(time.time())
+    return jwt.encode({"iss": str(server.github_app.id), "iat": now - 60, "exp": now + 300, **claims}, server.github_app.key, algorithm="RS256")
+
+
+def test_an_app_is_installed_where_it_is_and_nowhere_else(server: FakeGitHub) -> None:
+    token = signed(server)
+    for path, status in (("repos/octo/train", 200), ("orgs/octo", 200), ("repos/octo/other", 404), ("orgs/other", 404)):
+        assert ask(server, "GET", f"{path}/installation", token=token).status_code == status
+    for number, status in ((1, 201), (2, 404)):
+        assert ask(server, "POST", f"app/installations/{number}/access_tokens", token=token).status_code == status
+
+
+@pytest.mark.parametrize(
+    "claims", [{"exp": None}, {"exp": int(time.time()) + 3600}, {"iat": int(time.time()) + 3600}, {"exp": int(time.time()) - 10}, {"iss": "1"}]
+)
+def test_an_apps_own_document_is_good_for_ten_minutes(claims: dict[str, Any], server: FakeGitHub) -> None:
+    kept = {key: value for key, value in claims.items() if value is not None}
+    token = signed(server, **kept) if kept else jwt.encode({"iss": str(server.github_app.id)}, server.github_app.key, algorithm="RS256")
+    assert ask(server, "GET", "repos/octo/train/installation", token=token).status_code == 401
+
+
+def test_a_suspended_installation_has_no_tokens(server: FakeGitHub) -> None:
+    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()["token"]
+    assert len(token) > 40, "https://docs.github.com says that they are no longer 40 characters"
+    server.github_app.suspended = True
+    assert ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).status_code == 403
+    assert ask(server, "GET", "repos/octo/train/actions/runners", token=token).status_code == 403
+
+
+def test_runners_of_an_enterprise_are_for_classic_tokens_alone(server: FakeGitHub) -> None:
+    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()["token"]
+    for weak in (token, "canary-fine"):
+        assert ask(server, "GET", "enterprises/acme/actions/runners", token=weak).status_code == 403
+    assert ask(server, "GET", "enterprises/acme/actions/runners").status_code == 200
