@@ -6,7 +6,6 @@ What happens to the objects is done by `kubernetes_control`. Held to Kubernetes'
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from runner_action.sandbox.kubernetes_control import Control
+from runner_action.sandbox.kubernetes_control import Control, generated
 from runner_action.sandbox.kubernetes_nodes import OVER, Node, containers
-from runner_action.sandbox.kubernetes_rules import KINDS, Failed, about, choice, full, invalid, merged, settled
+from runner_action.sandbox.kubernetes_pods import unreadable
+from runner_action.sandbox.kubernetes_rules import KINDS, MOST_BYTES, Failed, about, choice, full, invalid, merged, settled
 from runner_action.sandbox.kubernetes_shelf import Choice, Json, Shelf
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.served import Served
@@ -49,6 +49,8 @@ class FakeKubernetes:
     """What was asked so far, in the same words."""
     calls: list[str] = field(default_factory=list)
     """The same with the object's namespace and name."""
+    said: str = "Booting\n"
+    """What is in the log of a pod that is no process."""
     token: str = TOKEN
     tls: tuple[str, str] | None = None
     """Files of certificate and key."""
@@ -172,8 +174,12 @@ class FakeKubernetes:
             return Response(self._stream(resource, chosen, request.args.get("resourceVersion", "")), content_type="application/json")
         found = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in self.shelf.of(resource) if chosen(one)]
         group, kind = KINDS[resource]
-        head = {"kind": f"{kind}List", "apiVersion": f"{group}/v1" if group else "v1", "metadata": {"resourceVersion": str(self.shelf.version)}}
-        return {**head, "items": found}
+        # In pieces, if that is asked for: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+        begun, limit = int(request.args.get("continue") or 0), request.args.get("limit", 0, type=int) or len(found)
+        left = max(0, len(found) - begun - limit)
+        more = {"continue": str(begun + limit), "remainingItemCount": left} if left else {}
+        head = {"kind": f"{kind}List", "apiVersion": f"{group}/v1" if group else "v1", "metadata": {"resourceVersion": str(self.shelf.version), **more}}
+        return {**head, "items": found[begun : begun + limit]}
 
     def _stream(self, resource: str, chosen: Choice, since: str) -> Iterator[bytes]:
         """Without a version what is there is told first. The first, empty piece sends the head: a client waits for that."""
@@ -206,14 +212,18 @@ class FakeKubernetes:
     def _create(self, resource: str, space: str) -> Any:
         if space not in self.namespaces:
             raise Failed(404, "NotFound", f'namespaces "{space}" not found', name=space, kind="namespaces")
+        if len(request.data) > MOST_BYTES:
+            raise Failed(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST_BYTES}")
         body, (group, kind) = request.get_json(force=True, silent=True), KINDS[resource]
+        if why := unreadable(body):
+            raise Failed(400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {why}')
         if not isinstance(body, dict) or body.get("kind", kind) != kind:
             raise Failed(400, "BadRequest", f"the object provided is unrecognized (must be of type {kind})")
         meta = body.setdefault("metadata", {})
         if meta.setdefault("namespace", space) != space:
             raise Failed(400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request")
         if "name" not in meta and "generateName" in meta:
-            meta["name"] = meta["generateName"] + "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
+            meta["name"] = generated(meta["generateName"])
         name = meta.get("name", "")
         if causes := list(invalid(resource, body)):
             label = f"{kind}{'.' if group else ''}{group}"
@@ -271,10 +281,12 @@ class FakeKubernetes:
         if waits:
             text = "trying and failing to pull image" if waits in ("ErrImagePull", "ImagePullBackOff") else f"waiting to start: {waits}"
             raise Failed(400, "BadRequest", f'container "{wanted}" in pod "{name}" is {text}')
-        told = ("Booting\n" if not self.machines else self.machines.console(number) if number in self.machines.living else "") if statuses else ""
+        told = (self.said if not self.machines else self.machines.console(number) if number in self.machines.living else "") if statuses else ""
         lines = told.splitlines(keepends=True)
         tail = request.args.get("tailLines", len(lines), type=int)
-        return Response("".join(lines[max(0, len(lines) - tail) :]), content_type="text/plain")
+        text = "".join(lines[max(0, len(lines) - tail) :])
+        # From where it begins to be told, not up to the end of it.
+        return Response(text.encode()[: request.args.get("limitBytes", None, type=int)], content_type="text/plain")
 
 
 def ended(kind: str, one: Json) -> bool:

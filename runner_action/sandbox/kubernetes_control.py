@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TICK = 0.02
 BATCH = "batch.kubernetes.io"
+LONGEST_BEGIN = 58
+"""Of a generated name, before its five letters."""
 
 
 @dataclass
@@ -267,12 +269,17 @@ def ranges(indexes: Iterable[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
+def generated(begin: str) -> str:
+    """No longer than the name of a host. https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/names/generate.go"""
+    return begin[:LONGEST_BEGIN] + "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=63 - LONGEST_BEGIN))
+
+
 def pod_of(job: Json, index: int) -> Json:
     """From the Job's template; `index`: -1 for none."""
     template, name = json.loads(json.dumps(job["spec"]["template"])), job["metadata"]["name"]
-    tail = "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
-    meta = {**template.get("metadata", {}), "namespace": job["metadata"]["namespace"], "generateName": f"{name}-" if index < 0 else f"{name}-{index}-"}
-    meta["name"] = meta["generateName"] + tail
+    end = "-" if index < 0 else f"-{index}-"
+    meta = {**template.get("metadata", {}), "namespace": job["metadata"]["namespace"], "generateName": name[: LONGEST_BEGIN - len(end)] + end}
+    meta["name"] = generated(meta["generateName"])
     meta["ownerReferences"] = [
         {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True}
     ]

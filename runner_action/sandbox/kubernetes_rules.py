@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import request
 
+from runner_action.sandbox import kubernetes_pods as pods
 from runner_action.sandbox.kubernetes_nodes import holds
 from runner_action.sandbox.kubernetes_shelf import Choice, Json
 
@@ -22,16 +23,9 @@ FIELDS = {
     "events": {"involvedObject.uid", "involvedObject.name", "involvedObject.kind", "involvedObject.namespace", "reason", "type"},
 }
 """By what each may be chosen besides its name: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
-DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-LABEL = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
-DOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
-    f"character (e.g. 'example.com', regex used for validation is '{DOMAIN}')"
-)
-LABEL_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    f"character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{LABEL}')"
-)
+MOST_BYTES = 3 << 20
+"""Of a request: `MaxRequestBodyBytes` of
+https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/server/config.go"""
 
 
 class Failed(Exception):
@@ -96,35 +90,37 @@ def invalid(resource: str, body: Json) -> Iterable[str]:
     meta, name = body["metadata"], body["metadata"].get("name", "")
     if not name:
         yield "metadata.name: Required value: name or generateName is required"
-    elif not re.fullmatch(DOMAIN, name) or len(name) > 253:
-        yield f"metadata.name: Invalid value: {json.dumps(name)}: {DOMAIN_RULE}"
-    for where, labels in (
-        ("metadata", meta.get("labels", {})),
-        ("spec.template", body.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})),
-    ):
-        for value in labels.values():
-            if not re.fullmatch(LABEL, value):
-                yield f"{where}.labels: Invalid value: {json.dumps(value)}: {LABEL_RULE}"
-            if len(value) > 63:
-                yield f"{where}.labels: Invalid value: {json.dumps(value)}: must be no more than 63 bytes"
+    else:
+        yield from pods.named("metadata.name", name, pods.DOMAIN, pods.DOMAIN_RULE, 253)
+    yield from pods.metadata("metadata", meta)
     if resource == "jobs":
         yield from invalid_job(name, body.get("spec", {}))
-    if resource == "secrets" and sum(len(value) for value in body.get("data", {}).values()) > 1048576 * 4 / 3:
-        yield "data: Too long: may not be more than 1048576 bytes"
+    if resource == "pods":
+        yield from pods.template("", {"spec": body.get("spec", {})})
+    if resource == "secrets":
+        yield from pods.secret(body)
 
 
 def invalid_job(name: str, spec: Json) -> Iterable[str]:
     indexed, policy = spec.get("completionMode") == "Indexed", spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always")
     if indexed and spec.get("completions") is None:
         yield "spec.completions: Required value: when completion mode is Indexed"
+    elif indexed and spec["completions"]:
+        host = f"{name}-{spec['completions'] - 1}"
+        if list(pods.named("", host, pods.HOST, "")):
+            yield f"metadata.name: Invalid value: {json.dumps(name)}: will not able to create pod with invalid DNS label: {host}"
     if not indexed and "backoffLimitPerIndex" in spec:
         yield f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires indexed completion mode"
+    for number in ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"):
+        if (spec.get(number) or 0) < 0:
+            yield f"spec.{number}: Invalid value: {spec[number]}: must be greater than or equal to 0"
     if not spec.get("template", {}).get("spec", {}).get("containers"):
         yield "spec.template.spec.containers: Required value"
     if len(name) > 63:
         yield f"spec.template.labels: Invalid value: {json.dumps(name)}: must be no more than 63 bytes"
     if policy not in ("Never", "OnFailure"):
         yield 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
+    yield from pods.template("spec.template", spec.get("template", {}))
 
 
 def settled(resource: str, body: Json) -> Json:

@@ -132,6 +132,16 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
     assert side.cluster.shelf.get("jobs", "ci", name)
 
 
+def test_of_a_long_log_the_end_is_read(side: Side) -> None:
+    """Where the machine says why it gave up. What `limitBytes` cuts off is the end."""
+    side.cluster.said = "".join(f"a line that says little, number {number}\n" for number in range(20_000)) + "the end\n"
+    made = side.create()
+    until(lambda: side.provider.console(made), "its log")
+    told = side.provider.console(made)
+    assert told.endswith("the end\n")
+    assert len(told) < 1 << 20, "nor all of it"
+
+
 # --- what is made
 
 

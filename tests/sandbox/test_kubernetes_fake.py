@@ -258,6 +258,88 @@ def test_refusals_in_the_servers_words(cluster: Cluster) -> None:
     refused(401, "Unauthorized", cluster.job)
 
 
+GPU = {"nvidia.com/gpu": "1"}
+REFUSED: list[tuple[Json, str]] = [
+    ({"meta": {"labels": {"a b": "c"}}}, 'metadata.labels: Invalid value: "a b": name part must consist of'),
+    ({"meta": {"annotations": {"team:x": "c"}}}, 'metadata.annotations: Invalid value: "team:x": name part must consist of'),
+    ({"meta": {"annotations": {"a": "x" * 262144}}}, "metadata.annotations: Too long: may not be more than 262144 bytes"),
+    ({"name": "a" * 60, "spec": {"completionMode": "Indexed", "completions": 101, "parallelism": 101}}, "will not able to create pod with invalid DNS label"),
+    ({"container": {"name": "Runner"}}, 'containers[0].name: Invalid value: "Runner"'),
+    ({"container": {"name": "r" * 64}}, "must be no more than 63 bytes"),
+    ({"container": {"image": ""}}, "containers[0].image: Required value"),
+    ({"pod": {"initContainers": [{"name": "runner", "image": "x"}]}}, 'containers[0].name: Duplicate value: "runner"'),
+    ({"container": {"volumeMounts": [{"name": "home", "mountPath": "/x"}]}}, 'volumeMounts[0].name: Not found: "home"'),
+    ({"pod": {"volumes": [{"name": "a_b", "emptyDir": {}}]}}, 'volumes[0].name: Invalid value: "a_b"'),
+    ({"pod": {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]}}, 'volumes[1].name: Duplicate value: "a"'),
+    ({"container": {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}}, "must be less than or equal to cpu limit of 1"),
+    ({"container": {"resources": {"requests": GPU}}}, "Limit must be set for non overcommitable resources"),
+    ({"pod": {"nodeSelector": {"pool": "a b"}}}, 'nodeSelector: Invalid value: "a b"'),
+    ({"pod": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}}, "value must be empty when `operator` is 'Exists'"),
+    ({"pod": {"tolerations": [{"key": "a", "operator": "Exists", "effect": "NoShedule"}]}}, 'tolerations[0].effect: Unsupported value: "NoShedule"'),
+    ({"pod": {"tolerations": [{"key": "a b", "operator": "Exists"}]}}, 'tolerations[0].key: Invalid value: "a b"'),
+    ({"spec": {"activeDeadlineSeconds": -1}}, "spec.activeDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(("parts", "told"), REFUSED, ids=range(len(REFUSED)))
+def test_what_a_real_one_refuses_of_a_job(parts: Json, told: str, cluster: Cluster) -> None:
+    body = job(parts.get("name", "train"), parts.get("pod"), parts.get("container"), **parts.get("spec", {}))
+    body["metadata"].update(parts.get("meta", {}))
+    assert told in refused(422, "Invalid", cluster.create, body)
+    assert cluster.fake.alive() == []
+
+
+def test_what_cannot_be_read_is_no_request(cluster: Cluster) -> None:
+    body = job(container={"resources": {"requests": {"cpu": "a lot"}}})
+    assert "quantities must match the regular expression" in refused(400, "BadRequest", cluster.create, body)
+
+
+def test_what_a_real_one_refuses_of_a_secret(cluster: Cluster) -> None:
+    def made(**data: str) -> Any:
+        return cluster.core.create_namespaced_secret("ci", {"metadata": {"name": "spec"}, "data": data})
+
+    def packed(size: int) -> str:
+        return base64.b64encode(b"x" * size).decode()
+
+    assert "data[a b]: Invalid value" in refused(422, "Invalid", made, **{"a b": ""})
+    assert "data: Too long: may not be more than 1048576 bytes" in refused(422, "Invalid", made, spec=packed(1048577))
+    assert "illegal base64 data" in refused(400, "BadRequest", made, spec="?")
+    assert refused(413, "RequestEntityTooLarge", made, spec=packed(3 << 20))
+    assert made(spec=packed(1048576))
+    text = {"metadata": {"name": "text"}, "stringData": {"spec": "x" * 1048577}}
+    assert "data: Too long" in refused(422, "Invalid", cluster.core.create_namespaced_secret, "ci", text)
+
+
+def test_a_long_list_comes_in_pieces_to_who_asks_for_pieces(cluster: Cluster) -> None:
+    for number in range(5):
+        cluster.core.create_namespaced_secret("ci", secret(f"spec-{number}"))
+    seen: list[str] = []
+    more: str | None = ""
+    for size in (2, 2, 1):
+        told = cluster.core.list_namespaced_secret("ci", limit=2, _continue=more)
+        assert len(told.items) == size
+        seen += [one.metadata.name for one in told.items]
+        more = told.metadata._continue
+    assert sorted(seen) == [f"spec-{number}" for number in range(5)]
+    assert more is None
+
+
+def test_a_log_is_read_from_its_beginning_as_far_as_asked(cluster: Cluster) -> None:
+    cluster.fake.said = "".join(f"line {number}\n" for number in range(100))
+    cluster.create(job())
+    pod = until(lambda: next((one for one in cluster.pods() if one.status.phase == "Running"), None))
+    assert cluster.core.read_namespaced_pod_log(pod.metadata.name, "ci", limit_bytes=14) == "line 0\nline 1\n"
+    assert cluster.core.read_namespaced_pod_log(pod.metadata.name, "ci", tail_lines=1) == "line 99\n"
+    assert cluster.core.read_namespaced_pod_log(pod.metadata.name, "ci", tail_lines=2, limit_bytes=8) == "line 98\n"
+
+
+def test_names_of_pods_are_cut_to_what_a_host_may_be_called(cluster: Cluster) -> None:
+    cluster.create(job("n" * 60, completionMode="Indexed", completions=12, parallelism=12))
+    names = until(lambda: [found for found in [[one.metadata.name for one in cluster.pods()]] if len(found) == 12])[0]
+    assert {len(name) for name in names} == {63}
+    assert {name.rsplit("-", 2)[1] for name in names} == {str(number) for number in range(12)}
+
+
 def test_a_pods_process_its_end_and_its_log(living: Cluster) -> None:
     living.core.create_namespaced_secret("ci", secret())
     living.create(job(pod={"volumes": [{"name": "spec", "secret": {"secretName": "spec"}}], "terminationGracePeriodSeconds": 5}))

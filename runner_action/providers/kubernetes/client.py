@@ -27,7 +27,9 @@ SECRET_LIMIT = 1_000_000
 """Bytes: a Secret takes 1 MiB, its Base64 not counted. https://kubernetes.io/docs/concepts/configuration/secret/"""
 FRESH_SECONDS = 1.0
 """How long a list of a Job's pods serves all who look at one of them."""
-LOG_BYTES = 262144
+LOG_LINES = 2000
+"""How much of a log's end is read. (`limitBytes` would count from its beginning.)
+https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#get-read-log-of-the-specified-pod"""
 MANAGED = f"app.kubernetes.io/managed-by={OWNER_TAG}"
 
 
@@ -121,7 +123,7 @@ class KubernetesProvider:
                 events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={instance.id}")["items"]
             waits = "".join(f"{line}\n" for line in explanation(pod, events)) if pod else ""
             try:
-                return waits + self._cluster.text("pods/log", instance.id, container="runner", limitBytes=str(LOG_BYTES))
+                return waits + self._cluster.text("pods/log", instance.id, container="runner", tailLines=str(LOG_LINES))
             except Refused as error:
                 if error.status not in (400, 404):  # not started, or gone
                     raise
