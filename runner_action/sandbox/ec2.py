@@ -37,6 +37,8 @@ ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
 REGION = "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint><optInStatus>opt-in-not-required</optInStatus></item>"
+CONSOLE_BYTES = 64 * 1024
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html"""
 SPOT_PRICE = b"0.084100"
 Form = dict[str, str]
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -120,7 +122,7 @@ class FakeEC2:
         if action == "DecodeAuthorizationMessage":
             return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
-            return _console(form["InstanceId"], self.machines.console(form["InstanceId"]))
+            return _console(form["InstanceId"], self.machines.console(form["InstanceId"], CONSOLE_BYTES))
         if action == "DescribeRegions":
             return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in self.enabled)}</regionInfo>")
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):

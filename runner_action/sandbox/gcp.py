@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask, request
 
 from runner_action.sandbox import gcp_rules
-from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, ZONES, aggregated, error, listed, missing_in_zone, paged
+from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, SERIAL_BYTES, ZONES, aggregated, error, listed, missing_in_zone, paged
 from runner_action.sandbox.gcp_iam import Tokens, implied
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
@@ -167,8 +167,7 @@ class FakeGcp:
 
     def _known_image(self, path: str) -> Json | None:
         project, _, name = path.partition("projects/")[2].partition("/global/images/")
-        found = next((entry for (owner, _), entry in IMAGES.items() if owner == project and entry[0] == name), None)
-        return self._image_of(project, *found) if found else None
+        return next((self._image_of(project, *entry) for (owner, _), entry in IMAGES.items() if owner == project and entry[0] == name), None)
 
     def _zones(self) -> Json:
         items = [{"kind": "compute#zone", "id": str(number), "name": name, "status": "UP"} for number, name in enumerate(ZONES, 1)]
@@ -275,7 +274,7 @@ class FakeGcp:
         lives = self.machines and number in self.machines.living
         return {
             "kind": "compute#serialPortOutput",
-            "contents": self.machines.console(number) if self.machines and lives else "Booting",
+            "contents": self.machines.console(number, SERIAL_BYTES) if self.machines and lives else "Booting",
             "start": "0",
             "next": "7",
             "selfLink": self._url(f"zones/{zone}/instances/{name}/serialPort"),
@@ -294,6 +293,12 @@ class FakeGcp:
         given = {item["key"]: item["value"] for item in body["metadata"]["items"]}
         self._born[number] = time.monotonic()
         self.machines.boot(number, base64.b64decode(given["user-data"]))
+
+    def preempt(self, number: str) -> None:
+        """A spot machine that is taken is deleted when it is off, if its termination action says so."""
+        with self._lock:
+            ends = [one["id"] for one in self.instances.values() if one["scheduling"].get("instanceTerminationAction") == "DELETE"]
+            self._to_delete |= {number} & set(ends)
 
     def _end(self, number: str) -> None:
         assert self.machines

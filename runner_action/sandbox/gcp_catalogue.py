@@ -13,6 +13,8 @@ from runner_action.sandbox.gcp_rules import asked
 T = TypeVar("T")
 Json = dict[str, Any]
 PROJECT = "octo-train"
+SERIAL_BYTES = 1024 * 1024
+"""What is kept of a serial port. https://cloud.google.com/compute/docs/reference/rest/v1/instances/getSerialPortOutput"""
 ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
 NOT_EVERYWHERE = {
     "a3-highgpu-8g": ("us-west1-a",),

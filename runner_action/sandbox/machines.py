@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from runner_action.sandbox.systemd import descendants
 
 
 @dataclass
@@ -67,8 +74,30 @@ class Machines:
     def running(self) -> set[str]:
         return {instance_id for instance_id in list(self.living) if self.runs(instance_id)}
 
-    def console(self, instance_id: str) -> str:
-        return self.living[instance_id].console.read_text("utf-8", "replace")
+    def take(self, instance_id: str, soft: float, hard: float) -> None:
+        """Its cloud wants the machine for somebody else: in `soft` seconds the power button, in `hard` seconds it is off, whatever it does."""
+        if instance_id in self.living:
+            for seconds, end in ((soft, self.end), (hard, self._cut)):
+                timer = threading.Timer(seconds, end, (instance_id,))
+                timer.daemon = True
+                timer.start()
+
+    def _cut(self, instance_id: str) -> None:
+        """Without a word to anything that runs on it."""
+        process = self.living[instance_id].process
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)  # or it would look after its processes
+            while left := list(descendants(process.pid)):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
+            process.kill()
+
+    def console(self, instance_id: str, last: int | None = None) -> str:
+        """What it said so far; no cloud keeps more than its `last` bytes."""
+        said = self.living[instance_id].console.read_bytes()
+        return (said if last is None else said[-last:]).decode("utf-8", "replace")
 
     def root(self, instance_id: str) -> Path:
         return self.folder / instance_id / "root"

@@ -17,6 +17,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -60,6 +61,8 @@ class FakeMetadata:
         self.tokens: dict[str, tuple[str, float]] = {}
         """Session tokens of EC2's service: of which machine, and until when by the monotonic clock."""
         self._changed = threading.Condition()
+        self.taken: Callable[[str, float], None] = lambda _machine, _seconds: None
+        """Takes the machine that was announced, when its seconds are over."""
         self.app = app = Flask("metadata")
         app.add_url_rule("/<machine>/latest/api/token", "token", self._token, methods=["PUT"])
         app.add_url_rule("/<machine>/latest/meta-data/<path:what>", "ec2", self._ec2)
@@ -86,6 +89,7 @@ class FakeMetadata:
         with self._changed:
             self.fate(machine).ends = datetime.now(timezone.utc) + timedelta(seconds=seconds)
             self._changed.notify_all()
+        self.taken(machine, seconds)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -149,6 +153,7 @@ class FakeMetadata:
         fate.asked += 1
         if request.method == "POST":
             fate.acknowledged += [one["EventId"] for one in request.get_json()["StartRequests"]]
+            self.taken(machine, 0.0)  # who says that it is ready is not waited for
             return {}
         event = {
             "EventId": f"event-{machine}",

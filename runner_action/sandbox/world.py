@@ -29,6 +29,8 @@ from runner_action.sandbox.systemd import descendants
 
 TOKEN = "canary-admin-token"
 KEY = "canary-secret-access-key"
+OFF_SECONDS = 10.0
+"""From the power button until a machine that is taken is off. Real clouds give a minute or more."""
 
 
 def pod_command(python: str, factor: float, _pod: str, place: Path) -> list[str]:
@@ -65,6 +67,7 @@ class World:
         self.provider = ProviderName(cloud)
         alive = partial(pod_command, python, timer_factor) if self.provider is ProviderName.KUBERNETES else None
         self.machines = Machines(self.folder / "machines", python, timer_factor, boots, machine or alive, self.metadata.url)
+        self.metadata.taken = self._taken
         self.ec2 = FakeEC2(self.machines, host=host)
         self.gcp = FakeGcp(machines=self.machines, metadata=self.metadata, host=host)
         self.azure = self._azure(host) if self.provider is ProviderName.AZURE else None
@@ -142,6 +145,14 @@ class World:
             self.kubernetes.evict(name, int(seconds))
         else:
             self.metadata.notice(instance, seconds)
+
+    def _taken(self, instance: str, seconds: float) -> None:
+        """What follows a notice. Google presses the power button with it, half a minute before a spot machine is off, and deletes it then:
+        https://cloud.google.com/compute/docs/instances/spot#preemption-process"""
+        google = self.provider is ProviderName.GCP
+        if google:
+            self.gcp.preempt(instance)
+        self.machines.take(instance, 0.0 if google else seconds, seconds if google else seconds + OFF_SECONDS)
 
     def services(self) -> dict[str, Served | FakeEC2]:
         """Whatever a launch in this world asks, by name."""

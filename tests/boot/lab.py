@@ -59,6 +59,7 @@ class Lab:
     def open(self, forge: str = ForgeName.GITHUB, cloud: str = ProviderName.AWS) -> Lab:
         self.world = World(forge, cloud, host=ADDRESS, machine=self.machine)
         self.world.forge.lost_after = 120  # an emulated processor is slow
+        self.world.metadata.taken = lambda _machine, _seconds: None  # so nobody takes it while it leaves
         self.service = MetadataService(self.world.metadata)
         return self
 
