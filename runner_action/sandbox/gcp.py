@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask, request
 
 from runner_action.sandbox import gcp_rules
-from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, SERIAL_BYTES, ZONES, aggregated, error, listed, missing_in_zone, paged
+from runner_action.sandbox.gcp_catalogue import IMAGES, PROJECT, SERIAL_BYTES, ZONES, Refusal, aggregated, error, listed, missing_in_zone, paged
 from runner_action.sandbox.gcp_iam import Tokens, implied
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
@@ -26,20 +26,6 @@ from runner_action.sandbox.served import Served
 
 NUMBER = "314159265358"
 Json = dict[str, Any]
-
-
-@dataclass
-class Refusal:
-    """Creations that `applies` chooses end with an error, `times` times (None: always): in the answer with `status`, else in their operation."""
-
-    applies: Callable[[Json, str], bool]
-    code: str
-    status: int = 0
-    message: str = "No."
-    times: int | None = None
-    leaves: bool = False
-    """The machine is there nevertheless."""
-    details: list[Json] = field(default_factory=list)
 
 
 @dataclass
@@ -261,7 +247,7 @@ class FakeGcp:
         if not key:
             return error(404, "notFound", f"The resource '{name}' was not found")
         if self.machines:
-            self._end(self.instances[key]["id"])
+            self._end(self.instances[key])
         else:
             del self.instances[key]
         return self._begin(zone, "delete", key[1])
@@ -300,10 +286,11 @@ class FakeGcp:
             ends = [one["id"] for one in self.instances.values() if one["scheduling"].get("instanceTerminationAction") == "DELETE"]
             self._to_delete |= {number} & set(ends)
 
-    def _end(self, number: str) -> None:
+    def _end(self, one: Json) -> None:
         assert self.machines
-        self._to_delete.add(number)
-        self.machines.end(number)
+        one["status"] = "STOPPING"
+        self._to_delete.add(one["id"])
+        self.machines.end(one["id"])
 
     def _watch(self) -> None:
         """A machine that powers itself off is stopped, and stays; Google deletes one that was told to, and one that has run for long enough."""
@@ -314,7 +301,7 @@ class FakeGcp:
                     number, longest = one["id"], one["scheduling"].get("maxRunDuration", {}).get("seconds")
                     if self.machines.runs(number):
                         if longest and time.monotonic() - self._born[number] > float(longest) * self.machines.timer_factor:
-                            self._end(number)
+                            self._end(one)
                     elif number in self._to_delete:
                         del self.instances[key]
                     elif number in self.machines.living:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flask import request
@@ -33,6 +34,20 @@ IMAGES = {
     (PROJECT, "ours"): ("ours-20261101", "X86_64", "20"),
     (PROJECT, "bios"): ("bios-20201101", "X86_64", "20"),
 }
+
+
+@dataclass
+class Refusal:
+    """Creations that `applies` chooses end with an error, `times` times (None: always): in the answer with `status`, else in their operation."""
+
+    applies: Callable[[Json, str], bool]
+    code: str
+    status: int = 0
+    message: str = "No."
+    times: int | None = None
+    leaves: bool = False
+    """The machine is there nevertheless."""
+    details: list[Json] = field(default_factory=list)
 
 
 def zones_of(name: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from runner_action.sandbox.gcp import FakeGcp
-from runner_action.sandbox.gcp_catalogue import PROJECT
+from runner_action.sandbox.gcp_catalogue import PROJECT, error
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider
 
@@ -128,3 +128,19 @@ def test_a_filter_of_another_form_is_refused(gcp: FakeGcp) -> None:
     for where in ("aggregated/instances", "aggregated/machineTypes", "global/firewalls"):
         with pytest.raises(urllib.error.HTTPError, match="400"):
             urllib.request.urlopen(f"{gcp.url}/compute/v1/projects/{PROJECT}/{where}?filter=name:cml*")
+
+
+THROTTLED = {429: "rateLimitExceeded", 403: "rateLimitExceeded", 503: "backendError"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/zones$"), ("GET", "family"), ("POST", "/instances$"), ("GET", "operations"), ("GET", "/instances/cml-1$")]
+)
+@pytest.mark.parametrize("status", THROTTLED)
+def test_a_call_that_is_throttled_is_made_again(status: int, method: str, path: str, side: Side) -> None:
+    """Google says it with 403 as well as with 429. https://cloud.google.com/compute/api-quota"""
+    body, _ = error(status, THROTTLED[status], "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.")
+    side.gcp.served.fail(method, path, status, times=2, body=body)
+    side.create()
+    assert side.gcp.alive() == ["cml-1"]
+    assert all(fault.times == 0 for fault in side.gcp.served.faults)
