@@ -89,9 +89,10 @@ class FakeGitHub(Served):
         for method, path, view in self.github_app.routes():
             app.add_url_rule(f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method])
         app.add_url_rule("/id-token", "id-token", self._id_token)
-        app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._download)
+        app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._elsewhere)
+        app.add_url_rule("/release-assets/<version>/<name>", "asset", self._download)
         app.add_url_rule("/org/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
-        app.add_url_rule("/release-assets/<name>", "asset", self._faulty(lambda name: Response(self.assets[name])))
+        app.add_url_rule("/release-assets/<name>", "agent-asset", self._faulty(lambda name: Response(self.assets[name])))
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
         for method, path, view in runs.routes(self.forge):
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
@@ -252,6 +253,10 @@ class FakeGitHub(Served):
         return {"count": len(token), "value": token}
 
     # --- for the stand-in
+
+    def _elsewhere(self, version: str, name: str) -> Any:
+        """What a release holds lies elsewhere (release-assets.githubusercontent.com), at an address that is good for a while. Here it is the same host."""
+        return redirect(f"/release-assets/{version}/{name}?se={time.time() + JOINING_SECONDS:.0f}")
 
     def _download(self, version: str, name: str) -> Any:
         return Response(self._archive.content, content_type="application/octet-stream") if version in self.released else ("", 404)

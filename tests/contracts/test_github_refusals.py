@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -154,3 +155,13 @@ def test_runners_of_an_enterprise_are_for_classic_tokens_alone(server: FakeGitHu
     for weak in (token, "canary-fine"):
         assert ask(server, "GET", "enterprises/acme/actions/runners", token=weak).status_code == 403
     assert ask(server, "GET", "enterprises/acme/actions/runners").status_code == 200
+
+
+# --- the runner program
+
+
+def test_the_program_lies_elsewhere(server: FakeGitHub) -> None:
+    offered = ask(server, "GET", "repos/octo/train/actions/runners/downloads").json()
+    answer = requests.get(offered[0]["download_url"], allow_redirects=False, timeout=10)
+    assert (answer.status_code, answer.content[:2]) != (200, b"\x1f\x8b")
+    assert hashlib.sha256(requests.get(offered[0]["download_url"], timeout=10).content).hexdigest() == offered[0]["sha256_checksum"]
