@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -149,7 +149,7 @@ class GitLab(Claims):
             asking = partial(self._details, offline=offline)
             details = list(side_by_side.map(asking, listed)) if labels else [(frozenset[str](), frozenset[str](), _is_busy(one)) for one in listed]
         self._known = {}
-        for one in listed:
+        for one in self._own(listed):
             self._known.setdefault(one["description"], []).append(one["id"])
         return [
             Runner(
@@ -168,6 +168,15 @@ class GitLab(Claims):
         kind, number, _ = self._place
         with translated("listing runners"):
             return [dict(one) for one in self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}, max_retries=TRIES)]
+
+    def _own(self, listed: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Without those of the groups above and of the instance, which may take jobs of this place too, and are not ours to delete.
+        https://docs.gitlab.com/api/runners/#list-projects-runners"""
+        kind = f"{self._place[0].removesuffix('s')}_type"
+        return [one for one in listed if one["runner_type"] == kind]
+
+    def _called(self, name: str) -> list[Mapping[str, Any]]:
+        return [one for one in self._own(self._listed()) if one["description"] == name]
 
     def _details(self, one: Mapping[str, Any], *, offline: bool) -> tuple[frozenset[str], frozenset[str], bool]:
         """Tags and claims, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
@@ -235,16 +244,16 @@ class GitLab(Claims):
     def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
         """Also several of one name, which GitLab allows. A twin is older, as the last answer counts, and nobody has its token."""
         there = False
-        for one in [runner_id] if runner_id else [one.id for one in self.runners(labels=False) if one.name == name]:
+        for one in [runner_id] if runner_id else [one["id"] for one in self._called(name)]:
             there = self._leave(name, one) or there
         if twins and runner_id:
             try:
-                older = [twin for twin in self.runners(labels=False) if twin.name == name and twin.id < runner_id and not twin.contacted]
+                older = [twin["id"] for twin in self._called(name) if twin["id"] < runner_id and twin.get("status") == NEVER]
             except ForgeError as error:
                 log.warning("Whether the registration of %s was delivered twice could not be asked: %s", name, error)
                 return there
             for twin in older:
-                self._leave(name, twin.id)
+                self._leave(name, twin)
         return there
 
     def _leave(self, name: str, number: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runner_action import claim
@@ -37,6 +37,8 @@ class _GitLab(Protocol):
     def _put(self, path: str, body: Mapping[str, Any]) -> Any: ...
 
     def _listed(self) -> list[dict[str, Any]]: ...
+
+    def _own(self, listed: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]: ...
 
     def _make(self, body: Mapping[str, Any]) -> Any: ...
 
@@ -81,5 +83,6 @@ class Claims:
 
 def _turns(forge: _GitLab, turn: str) -> Collection[tuple[int, str]]:
     """All that were taken, with their claims."""
-    found = ((one["id"], re.fullmatch(rf"{turn} ({claim.CLAIM.pattern})", one["description"] or "")) for one in forge._listed())  # noqa: SLF001
+    listed = forge._own(forge._listed())  # noqa: SLF001
+    found = ((one["id"], re.fullmatch(rf"{turn} ({claim.CLAIM.pattern})", one["description"] or "")) for one in listed)
     return [(number, match[1]) for number, match in found if match]

@@ -130,8 +130,9 @@ class FakeGitLab(Served):
         if (kind, place) not in PLACES:
             return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
         here = (kind, PLACES[kind, place])
-        # Newest first, as GitLab lists them.
-        seats = [seat for seat in reversed(self.forge.seats()) if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) == here]
+        # Newest first, as GitLab lists them; a project's list has those of its group too. https://docs.gitlab.com/api/runners/#list-projects-runners
+        listed = [here, ("groups", PLACES["groups", GROUP])]
+        seats = [seat for seat in reversed(self.forge.seats()) if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in listed]
         return paged([self._shown(seat) for seat in seats])
 
     def _create(self) -> Any:

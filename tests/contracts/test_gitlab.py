@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 import requests
 import trustme
 
+from runner_action import claim
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.gitlab import NEEDED, GitLab
 from runner_action.model import Repository, Secret
 from runner_action.sandbox.gitlab import VERSION, FakeGitLab
 from tests.contracts.openapi import GITLAB_MISSING, gitlab_description, gitlab_judge
+from tests.fakes import FakeClock
 
 TOKENS = {
     "canary-admin": ["api"],
@@ -84,9 +87,24 @@ def test_a_group_has_runners_of_its_own(server: FakeGitLab) -> None:
     project.register_one("of-project", ["cml"], "x64")
     made = group.register_one("of-group", ["cml"], "x64")
     assert [runner.name for runner in group.runners()] == ["of-group"]
-    assert [runner.name for runner in project.runners()] == ["of-project"]
+    assert [runner.name for runner in project.runners()] == ["of-group", "of-project"], "which may have jobs of the project"
     assert made.runner_id
     assert server.places[made.runner_id] == ("groups", 8)
+
+
+def test_what_a_groups_runners_are_called_is_nothing_to_a_project(server: FakeGitLab) -> None:
+    """They are on the project's list, and not its own: none is deleted for its name, and a turn there is none here."""
+    project, group, clock = gitlab(server), gitlab(server, url=server.group_url), FakeClock()
+    theirs = group.register_one("cml-1", ["cml"], "x64").runner_id
+    mark = claim.claim("0123456789", clock.now() + timedelta(seconds=60))
+    assert group.take_turn("cml-turn-1", mark, clock)
+    mine = project.register_one("cml-1", ["cml"], "x64").runner_id
+    assert mine
+    assert project.take_turn("cml-turn-1", claim.claim("abcdef0123", clock.now() + timedelta(seconds=60)), clock)
+    project.end_turn("cml-turn-1", "0123456789")
+    assert project.deregister("cml-1", mine, twins=True)
+    assert project.deregister("cml-1") is False
+    assert [(seat.id, seat.name) for seat in server.forge.seats()][:2] == [(theirs, "cml-1"), (2, f"cml-turn-1 {mark}")]
 
 
 def test_an_unknown_project_is_told(server: FakeGitLab) -> None:
