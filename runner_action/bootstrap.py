@@ -54,8 +54,9 @@ TimeoutStopSec=100
 OOMPolicy=continue
 StandardOutput=journal+console
 """
-"""RefuseManualStop: needrestart, which Ubuntu's servers run after each package that is installed, stops and starts what uses a library
-that was replaced, without a question, and passes over units that refuse it. A power-off still stops the unit: it comes by a dependency.
+"""RefuseManualStop: needrestart, which Ubuntu's servers run after each package that is installed,
+restarts what uses a library that was replaced, without a question, and passes over units that refuse
+it. A power-off still stops the unit: it comes by a dependency.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#RefuseManualStart=
 https://github.com/liske/needrestart/blob/v3.6/needrestart (`systemd_refuse_restart`)
 https://discourse.ubuntu.com/t/needrestart-changes-in-ubuntu-24-04-service-restarts/44671"""
@@ -81,7 +82,7 @@ ExecStart=/usr/bin/python3 -m %s watchdog
 TimeoutStartSec=120
 StandardOutput=journal+console
 """
-"""SuccessExitStatus: a look that was ended by somebody's SIGTERM has seen nothing; the next one is a minute away."""
+"""SuccessExitStatus: a look that somebody's SIGTERM ends has seen nothing, and the next one comes."""
 
 WATCHDOG_TIMER = """[Timer]
 OnActiveSec=60s
@@ -103,14 +104,27 @@ ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
 WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
 """What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning disc."""
 
-UPKEEP = "apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service unattended-upgrades.service"
-"""What upgrades packages on its own: it holds apt's locks in a machine's first minutes, and replaces libraries and drivers under a job.
-https://wiki.debian.org/UnattendedUpgrades; images of Fedora's kin have nothing of that kind switched on."""
+DAILY = "apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service"
+UPKEEP = f"{DAILY} unattended-upgrades.service"
+"""What upgrades packages on its own: it holds apt's locks in a machine's first minutes, and replaces
+libraries and drivers under a job. https://wiki.debian.org/UnattendedUpgrades; images of Fedora's kin
+have nothing of that kind switched on.
+
+Stopped first, as what is masked before it starts is told as failed. Masked in /run: an image made
+from this machine has it again. A unit file in /etc would be before that mask, but none can be made
+over it in /etc either. Where there is no such unit, systemctl complains to nobody."""
+
+APT_SECONDS = 300
+"""apt waits so long for dpkg's locks; by itself it does not (apt.conf(5)). Not for the lock of its
+lists: two `apt-get update` at once fail as before. The shell writes that setting, since apt wants
+everybody to be able to read it."""
 
 BEGIN = f"""cd /
 echo 9 >/proc/sys/kernel/panic
-{{ systemctl mask --runtime --now --no-block {UPKEEP}
-echo 'DPkg::Lock::Timeout 300;'>etc/apt/apt.conf.d/99cml-runner
+{{ units='{UPKEEP}'
+systemctl stop --no-block $units
+systemctl mask --runtime $units
+echo 'DPkg::Lock::Timeout {APT_SECONDS};'>etc/apt/apt.conf.d/99cml-runner
 }} 2>/dev/null
 if [ ! -e {HOME[1:]}/spec.json ]; then
 python3 - <<'END'
@@ -129,12 +143,7 @@ systemctl start --no-block cml-runner-wipe.service
 gzip is known to cloud-init (bzip2 saves 2 KiB of the 16 that AWS takes), and nothing of it is in an argument list; `enable` also
 makes systemd read the units. The agent's unit waits until cloud-init has made the job's user and trusts our certificates, which is
 when it lets the network be `online`; nothing here may wait for a unit, as they all wait for cloud-init. At later boots there is no
-agent any more: the timer, which is enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang.
-
-The machine holds still: its upkeep is masked, in /run, so that an image made from this machine has it again; where there is none,
-systemctl complains to nobody. A unit file in /etc is before a mask in /run, but no mask can be made over it in /etc either, and it is
-stopped all the same. apt waits for dpkg's locks, which it does not by itself (apt.conf(5)); two `apt-get update` at once fail as before,
-since the lock of the lists is not among them. The shell writes that file, as root's umask lets everybody read it: apt wants it so."""
+agent any more: the timer, which is enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang."""
 
 
 POD_ENTRY = "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"

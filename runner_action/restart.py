@@ -37,7 +37,7 @@ class Finding:
 
     @property
     def restarts(self) -> int:
-        """How often what has ended so is restarted: of several jobs, as often as the most deserving."""
+        """How often what has ended so is restarted: of several jobs, by the most deserving."""
         return max((restarts_of(why) for _, why in self.interrupted), default=0)
 
 
@@ -72,7 +72,8 @@ def _interruption(notes: Sequence[tuple[str, str]]) -> str:
 
 
 def restarts_of(why: str) -> int:
-    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one may have been ended by its job."""
+    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one may
+    have been ended by its job."""
     marked = [reason.restarts for reason in Reason if why.startswith(MARK + reason.text)]
     return marked[0] if marked else ONCE
 

@@ -64,8 +64,8 @@ class Failed(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Asked(Event):
-    """A signal came; the second one is urgent. `stops`: what systemd is about to stop, by its own word: SYSTEM,
-    UNIT (the agent's), or "" for nothing; None where a signal needs no other word."""
+    """A signal came; the second one is urgent. `stops`: what systemd is about to stop, by its own
+    word: SYSTEM, UNIT (the agent's), or "" for nothing; None where a signal needs no other word."""
 
     stops: Optional[str] = None
 

@@ -19,11 +19,12 @@
     START_FAILED   it cannot become a runner                               no             no          45       6
     NEVER_ONLINE   not online within start-timeout                         no             no          45       6
 
-`job restarted`: as often as the user allows; `once`: what the job itself or the system's upkeep may have brought about, and
-would bring about again, is restarted after a first attempt only. A signal that systemd knows nothing of is no reason at all: any
-job with sudo can send one. `may refuse`: the forge may say that a job has just been given to the runner, or a launch that it
-counts on it, and the machine goes on. `seconds`: within which it leaves; a notice that says otherwise overrides it. The order of
-leaving is in `leave.py`. On a second signal it leaves now.
+`job restarted`: as often as the user allows; `once`: what the job itself or the system's upkeep
+may have brought about, and would bring about again, is restarted after a first attempt only. A
+signal that systemd knows nothing of is no reason at all: any job with sudo can send one. `may
+refuse`: the forge may say that a job has just been given to the runner, or a launch that it counts
+on it, and the machine goes on. `seconds`: within which it leaves; a notice that says otherwise
+overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ RELAUNCHES = 10
 """How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new settings, 2 and 5 may pass by themselves."""
 
 
-NOTICE_PATIENCE = 2.0
-"""Seconds in which a cloud that makes the system shut down will have said so: Google does both at once, and EC2's and Azure's
-notices come long before."""
+NOTICE_PATIENCE = 3.0
+"""Seconds in which a cloud that makes the system shut down will have said so, and was asked: Google
+does both at once, EC2 is asked every two seconds, and its and Azure's notices come long before."""
 ONCE, ALWAYS = 1, 10**6
-"""How often a run that ended so is restarted, by its attempts; never more often than the user allows."""
+"""How often a run that ended so is restarted, by its attempts, if the user allows that many."""
 
 
 GONE, REFUSED = "gone", "busy"
@@ -184,8 +185,9 @@ def margin(limit: float) -> float:
 
 
 def stops(jobs: str) -> str:
-    """What systemd is about to stop, from `systemctl list-jobs`. `is-system-running` tells less: a system whose boot has not
-    ended, as long as cloud-init runs, was `starting` for older ones though it shut down."""
+    """What systemd is about to stop, from `systemctl list-jobs`. `is-system-running` tells less: to
+    older ones a system whose boot has not ended, while cloud-init runs, is `starting` though it
+    shuts down (`manager_state` in systemd 247's src/core/manager.c)."""
     return SYSTEM if "shutdown.target" in jobs else UNIT if "cml-runner.service" in jobs else ""
 
 
@@ -272,8 +274,8 @@ def _leave(state: State, at: float, reason: Reason) -> State:
 @dataclasses.dataclass(frozen=True)
 class Leaving:
     """How many seconds each part of leaving may take: the user's checkpoint first; then, side by side, the runner's end and the
-    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`. `restarts`: how often
-    what ended so is restarted."""
+    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`.
+    `restarts`: how often what ended so is restarted."""
 
     checkpoint: float
     gentle: float

@@ -65,8 +65,8 @@ class Verdict:
 
 
 def over(attempt: int, limit: int, restarts: int = ALWAYS) -> str:
-    """Why there must not be another attempt after this one; empty if there may. `limit`: restarts the user allows; `restarts`: of
-    what ended it (`lifecycle.Reason`)."""
+    """Why there must not be another attempt after this one; empty if there may. `limit`: restarts
+    the user allows; `restarts`: of what ended it (`lifecycle.Reason`)."""
     if attempt > limit:
         return "restart-limit %d is reached" % limit
     return "what ends so is restarted only once" if attempt > restarts else ""

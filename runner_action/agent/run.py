@@ -167,19 +167,23 @@ class Agent:
         """With all that is known of it by now."""
         if isinstance(event, events.RunnerExited):
             return events.RunnerExited(event.at, *self.forge.ended(event.code))
-        return events.Asked(event.at, self._stops()) if isinstance(event, events.Asked) and self.notices else event
+        if isinstance(event, events.Asked) and self.notices:
+            return events.Asked(event.at, self._stops())
+        return event
 
     def _stops(self) -> str:
-        """What systemd stops, now that there is a signal. One that did not come from there is passed over."""
+        """What systemd stops, now that there is a signal; one that is not from there is passed over."""
         try:
-            told = subprocess.check_output(["systemctl", "list-jobs"], stderr=subprocess.DEVNULL, timeout=5)
+            told = subprocess.check_output(["systemctl", "list-jobs"], timeout=5)
         except (OSError, subprocess.SubprocessError) as error:
             self.say("no-systemd", why=str(error))
-            threading.Timer(TICK, self.queue.put, (events.Asked(self.now()),)).start()  # asked again, until it answers
+            # Asked again, until it answers.
+            threading.Timer(TICK, self.queue.put, (events.Asked(self.now()),)).start()
             return ""
         found = lifecycle.stops(told.decode("utf-8", "replace"))
         if found == events.SYSTEM:
-            self.notices = self._notices()  # whose first look is answered at once, whatever became of the last one
+            # A first look is answered at once, whatever became of the last one.
+            self.notices = self._notices()
             self._hear()
         elif not found:
             self._passed += 1

@@ -23,8 +23,9 @@ from runner_action.sandbox.systemctl import Systemctl
 from runner_action.sandbox.systemd import Systemd, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
-STOP_SECONDS = 10.0
-"""How long the services may take to leave when the machine powers off; real ones have 90, and Google's machines 30 in all."""
+STOP_SECONDS = 15.0
+"""How long the services may take to leave when the machine powers off; real ones have 90, and
+Google's machines 30 in all."""
 
 
 class Machine:

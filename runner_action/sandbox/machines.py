@@ -108,7 +108,7 @@ class Machines:
             self.end(instance_id)
         for living in self.living.values():
             try:
-                living.process.wait(15)
+                living.process.wait(20)
             except subprocess.TimeoutExpired:
                 living.process.kill()
                 living.process.wait()

@@ -1,7 +1,8 @@
-"""`systemctl` of one machine: any of its processes asks by a pipe, and gets systemd's words and exit codes.
+"""`systemctl` of one machine: any of its processes asks by a pipe, and gets systemd's words and
+exit codes, as systemd 247 and 257 were seen to give them.
 
-What is said and which code goes with it: https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-start-unit.c and
-…/src/systemctl/systemctl-util.c (`translate_bus_error_to_exit_status`).
+https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-start-unit.c
+https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-util.c (translate_bus_error_to_exit_status)
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Systemctl:
         self._systemd, self._root = systemd, root
         wire = root / "systemctl"
         os.mkfifo(wire, 0o622)
-        for name, text in {"systemctl": SCRIPT.format(wire=wire), **{verb: f"#!/bin/sh\nexec {folder}/systemctl {verb}\n" for verb in OFF}}.items():
+        scripts = {verb: f"#!/bin/sh\nexec {folder}/systemctl {verb}\n" for verb in OFF}
+        for name, text in {**scripts, "systemctl": SCRIPT.format(wire=wire)}.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
-        threading.Thread(target=self._hear, args=(os.fdopen(os.open(wire, os.O_RDWR)),), daemon=True).start()
+        asked = os.fdopen(os.open(wire, os.O_RDWR))
+        threading.Thread(target=self._hear, args=(asked,), daemon=True).start()
 
     def _hear(self, wire: TextIO) -> None:
         for line in wire:
@@ -79,8 +82,9 @@ class Systemctl:
         """One unit; what systemd refuses, and what it does not know."""
         unit = self._systemd.unit(name)
         if unit is None:
-            masked = self._systemd.masked(name) and verb != "stop"
-            return (1, MASKED.format(verb=verb, unit=name)) if masked else (NOT_INSTALLED, NOT_LOADED.format(verb=verb, unit=name))
+            if self._systemd.masked(name) and verb != "stop":
+                return 1, MASKED.format(verb=verb, unit=name)
+            return NOT_INSTALLED, NOT_LOADED.format(verb=verb, unit=name)
         if verb != "start" and unit.get("RefuseManualStop") in ("yes", "true", "1", "on"):
             return NO_PERMISSION, REFUSED.format(verb=verb, unit=name)
         job = threading.Thread(target=CHANGES[verb], args=(self._systemd, name), daemon=True)
@@ -108,7 +112,9 @@ def _again(systemd: Systemd, name: str) -> None:
 
 
 def _list_jobs(systemd: Systemd, argv: list[str]) -> Answer:
-    lines = [f"{number} {name} {kind} {'waiting' if kind == 'start' else 'running'}" for number, (name, kind) in enumerate(systemd.jobs(), 100)]
+    states = {"start": "waiting"}
+    jobs = enumerate(systemd.jobs(), 100)
+    lines = [f"{number} {name} {kind} {states.get(kind, 'running')}" for number, (name, kind) in jobs]
     return 0, "\n".join(lines or ["No jobs running."] * ("--no-legend" not in argv))
 
 
@@ -121,7 +127,8 @@ def _show(systemd: Systemd, argv: list[str]) -> Answer:
     (name,) = (word for word in argv[1:] if not word.startswith("-"))
     facts = systemd.facts(name)
     wanted = [word.partition("=")[2] for word in argv if word.startswith("--property=")]
-    return 0, "\n".join(facts.get(key, "") if "--value" in argv else f"{key}={facts.get(key, '')}" for key in wanted)
+    form = "{1}" if "--value" in argv else "{0}={1}"
+    return 0, "\n".join(form.format(key, facts.get(key, "")) for key in wanted)
 
 
 OFF = ("poweroff", "reboot", "shutdown")

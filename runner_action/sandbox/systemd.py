@@ -71,7 +71,8 @@ class Unit:
         return self.all(key)[-1] if self.all(key) else default
 
     def ends_well(self, code: int) -> bool:
-        """As systemd takes an exit code, or a signal less than zero: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus="""
+        """As systemd takes an exit code, or a signal, which is less than zero.
+        https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus="""
         clean = [] if self.get("Type") == "oneshot" else CLEAN_SIGNALS
         also = [signal.Signals[word] for word in self.get("SuccessExitStatus").split() if word.startswith("SIG")]
         return code == 0 or -code in (*clean, *also)
@@ -89,7 +90,7 @@ class _Repeated(dict):  # type: ignore[type-arg]
 
 @dataclass
 class Service:
-    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or nothing)."""
+    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or "")."""
 
     unit: Unit
     process: subprocess.Popen[bytes] | None = None
@@ -98,7 +99,8 @@ class Service:
 
 
 class Systemd:
-    """The units of one machine. `power_off(why)` is called when a unit's action asks for it, or a person; `off` is set when the machine begins to."""
+    """The units of one machine. `power_off(why)` is called when a unit's action asks for it, or a
+    person; `off` is set when the machine begins to."""
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str, power_off: Callable[[str], None]) -> None:
         self._root, self._python, self._factor, self.power_off = root, python, timer_factor, power_off
@@ -107,9 +109,10 @@ class Systemd:
         self.off = threading.Event()
 
     def _path(self, name: str) -> Path | None:
-        """The first of systemd's folders that has the unit, be it masked there or not; /run is before /usr/lib, and after /etc."""
-        places = (self._root / place / "systemd/system" / name for place in ("etc", "run", "usr/lib"))
-        return next((place for place in places if place.exists() or place.is_symlink()), None)
+        """The first of systemd's folders that has the unit, be it masked there or not."""
+        folders = (self._root / place / "systemd/system" for place in ("etc", "run", "usr/lib"))
+        found = (folder / name for folder in folders)
+        return next((file for file in found if file.exists() or file.is_symlink()), None)
 
     def unit(self, name: str) -> Unit | None:
         path = self._path(name)
@@ -128,16 +131,15 @@ class Systemd:
 
     def jobs(self) -> list[tuple[str, str]]:
         """What systemd is about to do or does: units, and `start`, `stop` or `restart`."""
-        going_off = [("shutdown.target", "start"), ("poweroff.target", "start")] if self.off.is_set() else []
-        return going_off + [(name, service.job) for name, service in list(self._services.items()) if service.job]
+        going_off = [("shutdown.target", "start")] if self.off.is_set() else []
+        services = list(self._services.items())
+        return going_off + [(name, service.job) for name, service in services if service.job]
 
     def facts(self, name: str) -> dict[str, str]:
         """Properties of a unit, as `systemctl show` names them."""
         service, unit = self._services.get(name), self.unit(name)
-        runs = service is not None and not service.over.is_set()
-        process = service.process if service and runs else None
+        process = service.process if service and not service.over.is_set() else None
         return {
-            "ActiveState": ("deactivating" if service and service.job else "active") if runs else "inactive",
             "MainPID": str(process.pid) if process and process.poll() is None else "0",
             "RefuseManualStop": unit.get("RefuseManualStop", "no") if unit else "no",
         }
@@ -157,14 +159,17 @@ class Systemd:
         threading.Thread(target=target, args=(unit,), daemon=True).start()
 
     def stop(self, name: str, bound: float | None = None, job: str = "stop") -> bool:
-        """SIGTERM to the main process and time to leave (TimeoutStopSec), then it is killed; whether it ran."""
+        """SIGTERM to the main process and time to leave (TimeoutStopSec), then it is killed. Whether
+        it ran."""
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
         service.job = job
         if service.process and service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
-        if not service.over.wait(seconds(service.unit.get("TimeoutStopSec", "90")) if bound is None else bound) and service.process:
+        if bound is None:
+            bound = seconds(service.unit.get("TimeoutStopSec", "90"))
+        if not service.over.wait(bound) and service.process:
             service.process.kill()
         return True
 
@@ -199,7 +204,8 @@ class Systemd:
             abnormal = code < 0 and not well
             if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
                 self._kill_rest(service)
-            results = {"SERVICE_RESULT": "signal" if abnormal else "success" if well else "exit-code", "EXIT_STATUS": str(code)}
+            ended = "signal" if code < 0 else "exit-code"
+            results = {"SERVICE_RESULT": "success" if well else ended, "EXIT_STATUS": str(code)}
             for line in unit.all("ExecStopPost"):
                 self._exec(service, line, results)
             if not well:
@@ -210,7 +216,8 @@ class Systemd:
                 self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
                 break
             print(f"machine: {unit.name} is started again", flush=True)
-        # Both also when it was told to stop: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
+        # Both also when it was told to stop:
+        # https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
         if well:
             self._act(service, "SuccessAction", f"{unit.name} ended")
         elif not self.off.is_set():
@@ -226,8 +233,8 @@ class Systemd:
     def _group(self, service: Service) -> set[int]:
         """The control group of a service: all of the machine but the other services."""
         everybody = list(descendants(os.getpid()))  # before the others are counted: who is born meanwhile is theirs
-        running = (one.process.pid for one in self._services.values() if one is not service and one.process and one.process.poll() is None)
-        others = [*running]
+        rest = [one.process for one in self._services.values() if one is not service and one.process]
+        others = [process.pid for process in rest if process.poll() is None]
         return set(everybody) - {*others, *(below for one in others for below in descendants(one))}
 
     def _kill_rest(self, service: Service) -> None:

@@ -109,7 +109,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("while busy", POLICY, [*WORKING, Asked(50)], Phase.LEAVING, Reason.TAKEN),
     ("while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.TAKEN),
     ("the system shuts down: did the cloud say so?", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(51)], Phase.BUSY, None),
-    ("it did not", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(52)], Phase.LEAVING, Reason.SHUT_DOWN),
+    ("it did not", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(50 + NOTICE_PATIENCE)], Phase.LEAVING, Reason.SHUT_DOWN),
     ("it did", POLICY, [*WORKING, Asked(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)], Phase.LEAVING, Reason.TAKEN),
     ("systemd stops the unit alone", POLICY, [*WORKING, Asked(50, UNIT)], Phase.LEAVING, Reason.STOPPED),
     ("a job kills what it does not know", POLICY, [*WORKING, Asked(50, ""), Asked(51, ""), Tick(60)], Phase.BUSY, None),
