@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from jsonschema import Draft7Validator
 
 from runner_action.sandbox.azure import FakeAzure
 
+Json = dict[str, Any]
 FOLDER = Path(__file__).parents[3] / "shared" / "contracts"
 FILES = {"Microsoft.Compute": "azure-compute-2026-04-01.schema.json", "Microsoft.Network": "azure-network-2025-09-01.schema.json"}
 KINDS = {
@@ -52,6 +56,29 @@ def validator(kind: str, answer: bool) -> Draft7Validator:
     return Draft7Validator({"$ref": document["resources"][kind]["$ref"], "definitions": walk(document["definitions"])})
 
 
+TAGS, TAG_NAME, TAG_VALUE = 50, 512, 256
+"""https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
+CUSTOM_DATA = 65535
+"""Bytes before Base64. https://learn.microsoft.com/azure/virtual-machines/custom-data"""
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
+"""Of what a machine needs: 64 characters. https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules"""
+
+
+def beyond(path: str, body: Json) -> Iterator[str]:
+    """What the types do not say: what is longer, or more, than Azure takes."""
+    name, tags = path.rpartition("/")[2], body.get("tags", {})
+    if not NAME.fullmatch(name):
+        yield f"{name} is no name"
+    if len(tags) > TAGS:
+        yield f"{len(tags)} tags"
+    for key, value in tags.items():
+        if len(key) > TAG_NAME or re.search(r"[<>%&\\?/]", key) or len(value) > TAG_VALUE:
+            yield f"the tag {key} is {len(value)} long"
+    data = body["properties"].get("osProfile", {}).get("customData", "")
+    if len(base64.b64decode(data, validate=True)) > CUSTOM_DATA:
+        yield "customData is too long"
+
+
 class Judge:
     """Listens to a fake; `problems` must be empty in the end, `seen` not."""
 
@@ -67,6 +94,7 @@ class Judge:
             return response
         told = response.get_json()
         if request.method == "PUT":
+            self.problems += [f"PUT {request.path}: {problem}"[:300] for problem in beyond(request.path, request.get_json())]
             self._judge(validator(kind, answer=False), {**request.get_json(), "name": request.path.rpartition("/")[2]}, "sent")
         for one in told.get("value", [told]):
             self._judge(validator(kind, answer=True), one, "said")
