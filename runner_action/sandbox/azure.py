@@ -9,6 +9,7 @@ import base64
 import itertools
 import json
 import re
+import secrets
 import threading
 import uuid
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from runner_action.sandbox.azure_entra import SUBSCRIPTION, Entra, implied
-from runner_action.sandbox.azure_shelf import ADDRESS, IMAGES, SKUS
+from runner_action.sandbox import azure_shelf
+from runner_action.sandbox.azure_entra import SCOPE, SUBSCRIPTION, Entra
+from runner_action.sandbox.azure_rbac import Rights, Route, error, implied, refused
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.served import Served
@@ -43,7 +45,9 @@ class Refusal:
 
 @dataclass
 class FakeAzure:
-    """`steps`: how often an operation is looked at before it is done. With `machines` its instances live, and every call has to say whose it is."""
+    """`steps`: how often an operation is looked at before it is done. With `machines` its instances
+    live. Every call has to say whose it is, and is refused if `rights` do not grant that principal
+    what the address asks for."""
 
     tls: tuple[str, str]
     """Files of certificate and key: Azure's SDK gives its token to nobody else."""
@@ -55,8 +59,7 @@ class FakeAzure:
     things: dict[str, Json] = field(default_factory=dict)
     """What is in groups, by its path in lower case."""
     refusals: list[Refusal] = field(default_factory=list)
-    denied: set[str] = field(default_factory=set)
-    """Actions that the caller may not, such as `Microsoft.Compute/virtualMachines/write`."""
+    rights: Rights = field(default_factory=Rights)
     spoilt: set[str] = field(default_factory=set)
     """Kinds of things that are accepted and never become whole."""
     asked: list[str] = field(default_factory=list)
@@ -69,22 +72,25 @@ class FakeAzure:
         self._left: dict[str, int] = {}
         self._failed: dict[str, Json] = {}
         self._to_delete: set[str] = set()
+        self._signature = secrets.token_urlsafe()
         self.entra = Entra(self.app)
         self.app.add_url_rule(f"/subscriptions/{SUBSCRIPTION}/<path:rest>", "arm", self._arm, methods=["GET", "PUT", "POST", "DELETE"])
-        self.app.add_url_rule("/console/<number>", "console", lambda number: self.machines.console(number) if self.machines else "Booting")
+        self.app.add_url_rule("/console/<number>", "console", self._blob)
         resource = "Microsoft.Resources/subscriptions/resourceGroups"
         compute = "Microsoft.Compute"
-        self._routes: list[tuple[str, re.Pattern[str], str, Callable[..., Any]]] = [
-            (method, re.compile(pattern, re.I), action, view)
+        self._routes = [
+            Route(method, re.compile(pattern, re.I), action, view)
             for method, pattern, action, view in (
                 ("GET", "/resourcegroups", f"{resource}/read", self._list_groups),
                 ("PUT", GROUP, f"{resource}/write", self._put_group),
                 ("DELETE", GROUP, f"{resource}/delete", self._delete_group),
                 ("GET", GROUP, f"{resource}/read", lambda group: self.groups[group]),
-                ("GET", r"/providers/microsoft\.compute/skus", f"{compute}/skus/read", self._skus),
-                ("GET", VERSIONS, f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", self._versions),
-                ("GET", rf"{VERSIONS}/(.+)", f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", self._image),
-                ("GET", r"/providers/microsoft\.compute/locations/[^/]+/operations/(.+)", "", self._operation),
+                ("GET", r"/operationresults/(.+)", "Microsoft.Resources/subscriptions/operationresults/read", self._result),
+                ("GET", rf"{GROUP}/providers/microsoft\.authorization/permissions", "Microsoft.Authorization/permissions/read", self._permissions),
+                ("GET", r"/providers/microsoft\.compute/skus", f"{compute}/skus/read", azure_shelf.skus),
+                ("GET", VERSIONS, f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", azure_shelf.versions),
+                ("GET", rf"{VERSIONS}/(.+)", f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", azure_shelf.image),
+                ("GET", r"/providers/microsoft\.compute/locations/[^/]+/operations/(.+)", f"{compute}/locations/operations/read", self._operation),
                 ("GET", r"/providers/microsoft\.compute/virtualmachines", f"{compute}/virtualMachines/read", self._all_machines),
                 ("GET", VM, f"{compute}/virtualMachines/read", partial(self._listed, "virtualmachines")),
                 ("PUT", rf"{VM}/(?P<name>[^/]+)", f"{compute}/virtualMachines/write", self._put_machine),
@@ -127,27 +133,26 @@ class FakeAzure:
     def _arm(self, rest: str) -> Any:
         if fault := self.served.fault():
             return fault
-        if self.machines and not self.entra.knows(request.headers.get("Authorization", "")):
+        principal = self.entra.who(request.headers.get("Authorization", ""))
+        if principal is None:
             return error(401, "InvalidAuthenticationToken", "The access token is invalid.")
         if not request.args.get("api-version"):
             return error(400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
-        for method, pattern, action, view in self._routes:
-            match = pattern.fullmatch(f"/{rest}")
-            if match and method == request.method:
-                return self._answer(action, match, view)
+        for route in self._routes:
+            match = route.pattern.fullmatch(f"/{rest}")
+            if match and route.method == request.method:
+                return self._answer(principal, route, match)
         return error(404, "InvalidResourceType", f"The resource type could not be found for {request.method} {rest}.")
 
-    def _answer(self, action: str, match: re.Match[str], view: Callable[..., Any]) -> Any:
-        body = request.get_json(silent=True) or {}
-        needed = [*filter(None, [action]), *implied(action, body)]
-        self.asked += needed
-        if action:
-            self.calls.append(action.partition("/")[2].removeprefix("subscriptions/"))
-        if missing := next((one for one in needed if one in self.denied), None):
-            why = f"The client 'launcher' does not have authorization to perform action '{missing}' over scope '{request.path}'."
-            return error(403, "AuthorizationFailed", why)
+    def _answer(self, principal: str, route: Route, match: re.Match[str]) -> Any:
+        group, view = match.groupdict().get("group"), route.view
+        asked, where = (route.action, request.path), f"{SCOPE}/resourceGroups/{group}"
+        needed = [asked, *implied(route.action, request.get_json(silent=True) or {}, where)]
+        self.asked += [action for action, _ in needed]
+        self.calls.append(route.action.partition("/")[2].removeprefix("subscriptions/"))
+        if missing := next((one for one in needed if not self.rights.may(principal, *one)), None):
+            return refused(principal, asked, missing)
         with self._lock:
-            group = match.groupdict().get("group")
             known = next((name for name in self.groups if group and name.lower() == group.lower()), None)
             if group and known is None and not (request.method == "PUT" and view == self._put_group):
                 return error(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
@@ -176,8 +181,18 @@ class FakeAzure:
                 self.machines.end(one["properties"]["vmId"])
         else:
             self._remove(group)
-        where = f"{self.url}/subscriptions/{SUBSCRIPTION}/operationresults/1?api-version=2021-04-01"
+        where = f"{self.url}{SCOPE}/operationresults/{group}?api-version=2021-04-01"
         return Response(status=202, headers={"Location": where, "Retry-After": "0"})
+
+    def _result(self, group: str) -> Any:
+        """Of a deletion."""
+        return Response(status=202 if group in self._to_delete else 200)
+
+    def _permissions(self, group: str) -> Json:
+        """What the caller himself may in that group."""
+        principal = self.entra.who(request.headers["Authorization"])
+        assert principal
+        return {"value": self.rights.permissions(principal, f"{SCOPE}/resourceGroups/{group}")}
 
     def _remove(self, group: str) -> None:
         del self.groups[group]
@@ -212,22 +227,6 @@ class FakeAzure:
             self.things[path]["properties"]["provisioningState"] = "Failed" if path.split("/")[-2] in self.spoilt else "Succeeded"
         return self.things[path]
 
-    # --- images and sizes
-
-    def _skus(self) -> Json:
-        match = re.fullmatch(r"location eq '(.*)'", request.args.get("$filter", ""))
-        return {"value": [one for one in SKUS if not match or match[1] in one["locations"]]}
-
-    def _versions(self, publisher: str, offer: str, sku: str) -> Any:
-        found = [{"name": version, "location": "westus2", "id": f"{request.path}/{version}"} for version in IMAGES.get((publisher, offer, sku), {})]
-        return Response(json.dumps(sorted(found, key=lambda one: one["name"], reverse=True)), content_type="application/json")
-
-    def _image(self, publisher: str, offer: str, sku: str, version: str) -> Any:
-        found = IMAGES.get((publisher, offer, sku), {}).get(version)
-        if not found:
-            return error(404, "NotFound", "Artifact: VMImage was not found.")
-        return {"name": version, "id": request.path, "location": "westus2", "properties": found}
-
     # --- machines
 
     def _put_machine(self, group: str, name: str) -> Any:
@@ -261,7 +260,7 @@ class FakeAzure:
         for card in body["properties"]["networkProfile"]["networkInterfaceConfigurations"]:
             for ip in card["properties"]["ipConfigurations"]:
                 if public := ip["properties"].get("publicIPAddressConfiguration"):
-                    self._thing(f"{where}/publicIPAddresses/{public['name']}", body, {"ipAddress": ADDRESS})
+                    self._thing(f"{where}/publicIPAddresses/{public['name']}", body, {"ipAddress": azure_shelf.ADDRESS})
             inside = [{"name": "ip", "properties": {"privateIPAddress": "10.0.0.4", "primary": True}}]
             self._thing(f"{where}/networkInterfaces/{card['name']}", body, {"ipConfigurations": inside})
         if self.machines and not failed:
@@ -278,7 +277,8 @@ class FakeAzure:
         about = {"subscriptionId": SUBSCRIPTION, "resourceGroupName": group, "vmId": number, "location": body["location"]}
         self.metadata.fate(number).about["azure"] = json.dumps(about)
         for identity in body.get("identity", {}).get("userAssignedIdentities", {}):
-            self.metadata.fate(number).about[identity] = json.dumps({"access_token": self.entra.issue(), "token_type": "Bearer"})
+            token = {"access_token": self.entra.issue(identity), "token_type": "Bearer"}
+            self.metadata.fate(number).about[identity] = json.dumps(token)
         self.machines.boot(number, base64.b64decode(body["properties"]["osProfile"]["customData"]))
 
     def _machine(self, group: str, name: str) -> Any:
@@ -311,7 +311,14 @@ class FakeAzure:
         found = self.things.get(request.path.rpartition("/")[0].lower())
         if not found:
             return error(404, "ResourceNotFound", f"The Resource 'Microsoft.Compute/virtualMachines/{name}' was not found.")
-        return {"serialConsoleLogBlobUri": f"{self.url}/console/{found['properties']['vmId']}"}
+        where = f"{self.url}/console/{found['properties']['vmId']}"
+        return {"serialConsoleLogBlobUri": f"{where}?sig={self._signature}"}
+
+    def _blob(self, number: str) -> Any:
+        """Of a storage account: whoever has the signed address may read it."""
+        if request.args.get("sig") != self._signature:
+            return error(403, "AuthenticationFailed", "Server failed to authenticate the request.")
+        return self.machines.console(number) if self.machines else "Booting"
 
     def _watch(self) -> None:
         """A machine that powers itself off is stopped, and costs on; a group that is being deleted goes when its machines have."""
@@ -322,8 +329,3 @@ class FakeAzure:
                     if not any(self.machines.runs(one["properties"]["vmId"]) for one in self._of(group, "virtualmachines")):
                         self._to_delete.discard(group)
                         self._remove(group)
-
-
-def error(status: int, code: str, message: str) -> tuple[Json, int]:
-    """As Azure words it."""
-    return {"error": {"code": code, "message": message}}, status

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
+
+from flask import Response, request
+
+from runner_action.sandbox.azure_rbac import error
 
 ADDRESS = "203.0.113.7"
 REGIONS = ("eastus", "westus2", "northeurope", "westeurope")
@@ -66,3 +72,20 @@ SKUS: list[dict[str, Any]] = [
     *sku("Standard_NC24ads_A100_v4", ("westeurope",), ("2",)),
     *sku("Standard_NC40ads_H100_v5", ("eastus",), ("3",)),
 ]
+
+
+def skus() -> Any:
+    match = re.fullmatch(r"location eq '(.*)'", request.args.get("$filter", ""))
+    return {"value": [one for one in SKUS if not match or match[1] in one["locations"]]}
+
+
+def versions(publisher: str, offer: str, sku: str) -> Any:
+    found = [{"name": version, "location": "westus2", "id": f"{request.path}/{version}"} for version in IMAGES.get((publisher, offer, sku), {})]
+    return Response(json.dumps(sorted(found, key=lambda one: one["name"], reverse=True)), content_type="application/json")
+
+
+def image(publisher: str, offer: str, sku: str, version: str) -> Any:
+    found = IMAGES.get((publisher, offer, sku), {}).get(version)
+    if not found:
+        return error(404, "NotFound", "Artifact: VMImage was not found.")
+    return {"name": version, "id": request.path, "location": "westus2", "properties": found}

@@ -13,7 +13,8 @@ from types import TracebackType
 
 from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import CLIENT, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.azure_entra import CLIENT, HOST, LAUNCHER, SCOPE, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.github import ASKING, FakeGitHub
@@ -85,7 +86,8 @@ class World:
         return self.server.forge
 
     def _azure(self, host: str) -> FakeAzure:
-        """Over TLS, by an authority that the launcher is told of and the machines' image trusts."""
+        """Over TLS, by an authority that the launcher is told of and the machines' image trusts. The
+        launcher is Contributor; identities of machines may nothing until they are granted it."""
         import trustme
 
         authority = trustme.CA()
@@ -96,6 +98,8 @@ class World:
         self.machines.trusted = authority.cert_pem.bytes()
         made = FakeAzure((str(files[0]), str(files[1])), machines=self.machines, metadata=self.metadata, host=host)
         made.entra.trusted = self.github.id_tokens
+        for principal in (LAUNCHER, HOST):
+            made.rights.grant(principal, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
         return made
 
     @property

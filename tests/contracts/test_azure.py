@@ -4,6 +4,7 @@ that nothing is left."""
 from __future__ import annotations
 
 import json
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from runner_action.providers.azure.client import AzureProvider
 from runner_action.reap import reap
 from runner_action.request import CloudRequest
 from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import SUBSCRIPTION
+from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE, SUBSCRIPTION
+from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR, Rights, Route
 from tests.contracts.azure_types import Judge, there
 from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request
@@ -59,8 +61,10 @@ def azure(served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.Monke
     fake, judge, authority = served
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     fake.spoilt.clear()
-    for held in (fake.groups, fake.things, fake.refusals, fake.denied, fake.asked, fake.calls, fake.served.faults):
+    for held in (fake.groups, fake.things, fake.refusals, fake.rights.denied, fake.rights.assignments, fake.asked, fake.calls, fake.served.faults):
         held.clear()
+    fake.entra.given["canary-access"] = LAUNCHER
+    fake.rights.grant(LAUNCHER, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
     fake.steps = 1
     yield fake
     assert judge is None or judge.problems == []
@@ -180,11 +184,13 @@ def test_every_question_is_asked_once(side: Side) -> None:
     side.azure.steps = 0
     side.create()
     versions = "locations/publishers/artifacttypes/offers/skus/versions/read"
-    assert sorted(call for call in side.azure.calls if call not in ("resourceGroups/read", "virtualMachines/read")) == [
+    polled = ("resourceGroups/read", "virtualMachines/read", "locations/operations/read")
+    assert sorted(call for call in side.azure.calls if call not in polled) == [
         *(versions, versions, "networkSecurityGroups/write", "resourceGroups/write", "skus/read", "virtualMachines/write", "virtualNetworks/write"),
     ]
     assert "resourceGroups/read" not in side.azure.calls
     assert side.azure.calls.count("virtualMachines/read") <= 2
+    assert side.azure.calls.count("locations/operations/read") == 1
 
 
 def test_what_a_machine_is_made_of(side: Side) -> None:
@@ -269,7 +275,7 @@ def test_a_size_that_this_subscription_does_not_get(argv: list[str], side: Side)
 
 
 def test_credentials_that_may_not_list_sizes_try_the_region(side: Side) -> None:
-    side.azure.denied.add("Microsoft.Compute/skus/read")
+    side.azure.rights.denied.add("Microsoft.Compute/skus/read")
     assert [one.pools[0].zone for one in side.ladder()] == [""]
 
 
@@ -282,6 +288,38 @@ def test_an_image_that_is_not_there(image: str, side: Side) -> None:
 def test_an_image_of_the_wrong_architecture(side: Side) -> None:
     with pytest.raises(ConfigurationError, match="is for Arm64"):
         side.ladder("--cloud-image=Canonical:ubuntu-24_04-lts:server-arm64:latest")
+
+
+# --- the fake itself
+
+
+@pytest.mark.parametrize("action", ["", "read", "Microsoft.Compute", "Microsoft.Compute/*", "*/read"])
+def test_an_address_that_asks_for_nothing_cannot_be_made(action: str) -> None:
+    with pytest.raises(ValueError, match="the action that Azure documents"):
+        Route("GET", re.compile("/x"), action, dict)
+
+
+def test_nobody_may_anything_that_he_was_not_granted(azure: FakeAzure) -> None:
+    rights = Rights(now=iter(range(100)).__next__)
+    delete = "Microsoft.Resources/subscriptions/resourceGroups/delete"
+    ours, other = f"{SCOPE}/resourceGroups/ours", f"{SCOPE}/resourceGroups/ours-2"
+    assert not rights.may("a", delete, ours)
+    rights.grant("a", "Microsoft.Resources/*", scope=ours.upper())
+    assert rights.may("A", delete, ours)
+    assert rights.may("a", delete, f"{ours}/providers/Microsoft.Compute/virtualMachines/x")
+    assert not rights.may("a", delete, other)
+    assert not rights.may("b", delete, ours)
+    rights.grant("c", "*", scope=SCOPE, but=["Microsoft.Resources/subscriptions/*/delete"])
+    assert not rights.may("c", delete, ours)
+    assert rights.may("c", "Microsoft.Authorization/permissions/read", ours)
+    rights.grant("d", "*", scope=SCOPE, after=10)
+    assert [rights.may("d", delete, ours) for _ in range(12)].index(True) >= 8, "a while later"
+    rights.denied.add(delete)
+    assert not rights.may("a", delete, ours)
+    # And whoever is not known at all is not let in.
+    azure.entra.given.clear()
+    with pytest.raises(CredentialsError, match="InvalidAuthenticationToken"):
+        Side(azure, provider(azure)).create()
 
 
 # --- refusals
@@ -332,7 +370,7 @@ def test_a_refusal_is_told_by_what_to_do_and_leaves_nothing(code: str, message: 
 )
 def test_a_missing_action_is_named_and_nothing_stays(missing: str, side: Side) -> None:
     placement = side.ladder()[0]
-    side.azure.denied.add(missing)
+    side.azure.rights.denied.add(missing)
     with pytest.raises(CredentialsError, match=missing):
         side.provider.create(placement, machine())
     assert side.azure.alive() == []

@@ -20,6 +20,7 @@ from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.e2e.conftest import TAG
 from tests.e2e.engine import Engine, checkout
 from tests.sandbox.conftest import all_gone, example, until
+from tests.sandbox.test_azure import IDENTITY, granted
 
 OURS = {"cml-runner", "cml-runner-cleanup"}
 
@@ -82,8 +83,8 @@ def test_on_google_cloud(engine: Engine, image: str) -> None:
 def test_on_azure_without_any_secret(engine: Engine, image: str) -> None:
     """The inputs of examples/oidc-azure.yml, and the job's own id token, at the address that GitHub tells a container."""
     with World(cloud="azure", timer_factor=0.02) as world:
-        identity = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
-        given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=identity)
+        granted(world)
+        given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=IDENTITY)
         trusted = ("--volume", f"{world.folder}/authority.pem:/authority.pem:ro")
         variables = {**world.job_environ(), **given, **world.id_token_environ(), "INPUT_IDLE-TIMEOUT": "1", "REQUESTS_CA_BUNDLE": "/authority.pem"}
         container = Container(engine, options=trusted, variables=variables)

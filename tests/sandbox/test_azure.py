@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from runner_action import console
-from runner_action.sandbox.azure_entra import CLIENT, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.azure_entra import CLIENT, SCOPE, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
 
 IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+PAGE = (Path(__file__).parents[2] / "docs" / "azure.md").read_text("utf-8")
+
+
+def granted(world: World, identity: str = IDENTITY) -> World:
+    """A world in which that identity has the role that docs/azure.md makes for it."""
+    assert world.azure
+    (role,) = re.findall(r"az role definition create --role-definition '(\{.*?\})'", PAGE, re.S)
+    world.azure.rights.grant(identity, *json.loads(role)["Actions"], scope=SCOPE)
+    return world
 
 
 @pytest.fixture
@@ -46,6 +57,7 @@ def test_a_machine_deletes_its_group_with_the_launchers_secret(world: World, lau
 
 
 def test_a_machine_deletes_its_group_by_its_own_identity_and_has_no_secret(world: World, launch: Launch) -> None:
+    granted(world)
     launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", f"--cloud-permission-set={IDENTITY}")
     assert launcher.wait() == 0, launcher.told
     assert world.azure
@@ -59,6 +71,7 @@ def test_a_machine_deletes_its_group_by_its_own_identity_and_has_no_secret(world
 
 def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch) -> None:
     """The inputs of examples/oidc-azure.yml, and the job's own id token."""
+    granted(world)
     given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=IDENTITY)
     launcher = launch("--idle-timeout=1", "--first-job-timeout=60", **given, **world.id_token_environ())
     assert launcher.wait() == 0, launcher.told
@@ -74,15 +87,16 @@ def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch)
 
 
 def test_a_machine_whose_identity_may_not_stops_and_the_next_launch_deletes_it(world: World, launch: Launch) -> None:
+    granted(world)
     assert world.azure
     stops = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", f"--cloud-permission-set={IDENTITY}", "--name=stops")
     assert stops.wait() == 0, stops.told
-    world.azure.denied.add("Microsoft.Resources/subscriptions/resourceGroups/delete")
+    world.azure.rights.denied.add("Microsoft.Resources/subscriptions/resourceGroups/delete")
     world.forge.queue_job(["train"], 0.1)
     (number,) = world.machines.living
     until(lambda: not world.machines.runs(number), "the machine to stop", 60)
     assert any(line["stage"] == "not-deleted" and "AuthorizationFailed" in str(line) for line in console.said(world.machines.console(number)))
-    world.azure.denied.clear()
+    world.azure.rights.denied.clear()
     second = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second")
     assert second.wait() == 0, second.told
     assert "(stops): it has stopped, and nobody starts it again" in second.told
@@ -140,7 +154,7 @@ def test_a_wrong_secret_and_a_missing_action_in_one_sentence(world: World, launc
     assert other.wait() == 4, other.told
     assert "AADSTS7000215" in other.told
     assert world.azure
-    world.azure.denied.add("Microsoft.Compute/virtualMachines/write")
+    world.azure.rights.denied.add("Microsoft.Compute/virtualMachines/write")
     denied = launch()
     assert denied.wait() == 4, denied.told
     assert "Microsoft.Compute/virtualMachines/write" in denied.told
