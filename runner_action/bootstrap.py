@@ -1,8 +1,11 @@
-"""AgentSpec + agent + the user's scripts -> the user data that cloud-init turns into a runner. Pure: same input, same bytes.
+"""AgentSpec + agent + the user's scripts -> the user data that cloud-init turns into a runner.
+Pure: same input, same bytes.
 
-The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well (SuccessAction) or not
-(OnFailure); an agent that was killed is started again once, and finds its runner alive (KillMode=process). Beside it stands
-a timer that looks at the agent's heartbeat. Nothing is installed or pulled before the runner is online.
+The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well
+(SuccessAction) or not (OnFailure); an agent that was killed is started again once, and finds its
+runner alive (KillMode=process). Beside it stands a timer that looks at the agent's heartbeat. Where
+a machine that is off still costs, every power-off waits for its deletion (`orderly.py`). Nothing is
+installed or pulled before the runner is online.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
 from runner_action.jit import packed as packed_jit
 from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
+from runner_action.orderly import after_deletion
 from runner_action.request import LaunchRequest
 from runner_action.slim import slim
 
@@ -46,7 +50,7 @@ RefuseManualStop=yes
 [Service]
 WorkingDirectory={HOME}
 ExecStart=/usr/bin/python3 -m agent run
-ExecStopPost=-/usr/bin/python3 -m %s cleanup
+ExecStopPost=-/usr/bin/python3 -m agent cleanup
 Restart=on-abnormal
 RestartMode=direct
 KillMode=process
@@ -78,7 +82,7 @@ FailureAction=poweroff-force
 Type=oneshot
 SuccessExitStatus=SIGTERM
 WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 -m %s watchdog
+ExecStart=/usr/bin/python3 -m agent watchdog
 TimeoutStartSec=120
 StandardOutput=journal+console
 """
@@ -243,17 +247,25 @@ def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
 def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None) -> bytes:
     """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's alone."""
     assert request.cloud
-    units, home = "etc/systemd/system/cml-runner", HOME[1:]
+    home = HOME[1:]
     scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
     jit = packed_jit(spec.jit_config) if spec.jit_config else None
     agent = first_stage(stage) if stage else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
     found = {f"{home}/{name}": text for name, text in agent.items()}
-    entry = "agent.ending" if deletion else "agent"
     # A script may install packages, for which cloud-init says where from.
     after = " cloud-config.service" if request.cloud.startup_script else ""
-    found |= {f"{units}.service": SERVICE % (after, entry), f"{units}-wipe.service": WIPE_SERVICE + WIPED_TOO.get(spec.cloud, "")}
-    found[f"{units}-end.service"] = END_SERVICE
-    found |= {f"{units}-watchdog.service": WATCHDOG_SERVICE % entry, f"{units}-watchdog.timer": WATCHDOG_TIMER}
+    units = {
+        "": SERVICE % after,
+        "-wipe": WIPE_SERVICE + WIPED_TOO.get(spec.cloud, ""),
+        "-end": END_SERVICE,
+        "-watchdog": WATCHDOG_SERVICE,
+    }
+    units = {
+        **{f"cml-runner{name}.service": text for name, text in units.items()},
+        "cml-runner-watchdog.timer": WATCHDOG_TIMER,
+    }
+    units = after_deletion(units, spec.cloud, HOME) if deletion else units
+    found |= {f"etc/systemd/system/{name}": text for name, text in units.items()}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
     if deletion:

@@ -23,6 +23,7 @@ from runner_action import bootstrap, fitting, inputs, to_request
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import Deletion, Secret
+from runner_action.sandbox.systemd import Unit
 
 GOLDEN = Path(__file__).parent / "golden" / "user-data.json"
 SPEC = AgentSpec(
@@ -106,7 +107,15 @@ def test_same_input_same_bytes() -> None:
 def test_agent_spec_and_frame_keep_to_their_budget(cloud: str, forge: str) -> None:
     """AWS's is the narrowest by far: 256 KiB at Google, 64 at Azure."""
     budget = bootstrap.AGENT_BUDGET if cloud == "aws" else 20 * 1024
-    assert len(data(spec=replace(SPEC, cloud=cloud, forge=forge), deletion=DELETION if cloud == "gcp" else None)) <= budget
+    assert (
+        len(
+            data(
+                spec=replace(SPEC, cloud=cloud, forge=forge),
+                deletion=DELETION if cloud in ("azure", "gcp") else None,
+            )
+        )
+        <= budget
+    )
 
 
 def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> None:
@@ -198,6 +207,40 @@ def test_apt_waits_where_there_is_apt_and_everybody_may_read_so(tmp_path: Path) 
         pytest.skip("SKIPPED LOUDLY: apt is not on this machine")
     asked = ["apt-config", "-c", str(tmp_path / "debian/etc/apt/apt.conf.d/99cml-runner"), "dump", "DPkg::Lock::Timeout"]
     assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == 'DPkg::Lock::Timeout "300";\n'
+
+
+POWER = ("SuccessAction", "FailureAction", "StartLimitAction", "JobTimeoutAction")
+
+
+@pytest.mark.parametrize("cloud", ["azure", "gcp"])
+def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletion(cloud: str, tmp_path: Path) -> None:
+    files = written(data(spec=replace(SPEC, cloud=cloud), deletion=DELETION), tmp_path / "root")
+    units = {path.partition("system/")[2]: Unit(tmp_path / "root" / path) for path in files if "systemd/system/" in path}
+    actions = {(name, key): action for name, unit in units.items() for key in POWER for action in unit.all(key)}
+    assert set(actions.values()) == {"poweroff"}, "a forced one stops no unit before"
+    assert {name for name, _ in actions} == {
+        "cml-runner.service",
+        "cml-runner-end.service",
+        "cml-runner-watchdog.service",
+    }
+    # Of these the first and the last are started by others, and bring the deletion with them; each has stopped before it does.
+    deleting = units["cml-runner-delete.service"]
+    for name in ("cml-runner.service", "cml-runner-watchdog.service"):
+        assert "cml-runner-delete.service" in units[name].names("Wants")
+        assert name in deleting.names("Before")
+    assert "network.target" in deleting.names("After"), "which it needs as long as it lasts"
+    assert (deleting.get("Type"), deleting.get("RemainAfterExit")) == ("oneshot", "yes"), "or it would not be there to be stopped"
+    assert deleting.all("ExecStop") == ["/usr/bin/python3 -m agent.ending"]
+    assert deleting.bound("TimeoutStopSec", 90) is None
+    assert all("agent.ending" not in line for name, unit in units.items() for key in ("ExecStart", "ExecStopPost") for line in unit.all(key)), "bounded"
+    longer = units.get("poweroff.target.d/cml-runner.conf")
+    assert longer.bound("JobTimeoutSec", 1800) is None if longer else cloud == "gcp", "systemd forces it after half an hour"
+
+
+def test_elsewhere_a_power_off_waits_for_nothing(tmp_path: Path) -> None:
+    text = " ".join(text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path)
+    assert "delete" not in text
+    assert "JobTimeoutSec" not in text
 
 
 def test_only_a_startup_script_waits_for_package_sources(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ its whole resource group, as one that powers itself off goes on costing."""
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from urllib.parse import quote, urlencode
 
@@ -14,6 +16,11 @@ HOST = "http://169.254.169.254"
 SECONDS = 30.0
 ENDS = ("Preempt", "Terminate", "Reboot", "Redeploy")
 """Events that the machine does not survive as a runner; a `Freeze` it does."""
+
+CANNOT_DELETE = "A machine at Azure that powers itself off goes on costing, so it must be able to delete itself, and this one could not."
+DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
+"""All that the deletion of a group asks for, whatever is in it.
+https://learn.microsoft.com/azure/azure-resource-manager/management/delete-resource-group"""
 
 
 class Notices(metadata.Notices):
@@ -43,46 +50,94 @@ class Notices(metadata.Notices):
 
 
 class Deletion:
-    """`facts`: `api`, the address of Resource Manager; `identities`, ids of the machine's own; `key`, a service principal's, or none."""
+    """`facts`: `api`, the address of Resource Manager; `identities`, ids of the machine's own;
+    `key`, a service principal's, or none. All of them are tried. What is asked for is answered
+    None, or as it was refused."""
+
+    seconds: Optional[float] = None
+    """For ever: off, the machine costs as much as it does running. If Azure itself takes it, that
+    is the end of it anyway."""
+    must = CANNOT_DELETE
 
     def __init__(self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]) -> None:
         self._api, self._key, self._identities = facts["api"], facts.get("key"), facts.get("identities", ())
         self._service, self._ask = metadata.Metadata(base or HOST), ask
 
-    def try_once(self) -> Optional[str]:
-        """None: it is being deleted. Else why it never will be; raises OSError if it is worth another try."""
-        about, why = json.loads(self._about("/metadata/instance/compute?api-version=2021-02-01")), "it has no identity, and was given no secret"
-        group = "/subscriptions/%s/resourcegroups/%s" % (about["subscriptionId"], about["resourceGroupName"])
-        path = group + "?api-version=2021-04-01&forceDeletionTypes=Microsoft.Compute/virtualMachines"
-        for bearer in self._bearers():
-            status, text = self._ask("DELETE", self._api + path, {"Authorization": "Bearer " + bearer})
-            if status in (200, 202, 204, 404) or (status == 409 and "Locked" not in text):  # it is being deleted already
+    def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
+        for identity in self._identities:
+            yield identity.rsplit("/", 1)[-1], partial(self._own, identity)
+        if self._key:
+            yield "the service principal", partial(self._bought, self._key)
+
+    def delete(self, bearer: str) -> Optional[str]:
+        """Only what Azure has accepted counts. At a conflict (409) that may be a lock, or whatever
+        else holds the group: if it is being deleted, the machine goes with it, and if not, the next
+        try finds that out."""
+        query = "?api-version=2021-04-01&forceDeletionTypes=Microsoft.Compute/virtualMachines"
+        status, text = self._call("DELETE", self._group() + query, bearer)
+        gone = status == 404 and "ResourceGroupNotFound" in text
+        return None if gone or status in (200, 202, 204) else answer(status, text)
+
+    def may(self, bearer: str) -> Optional[str]:
+        """https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource-group"""
+        url = self._group() + "/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
+        while url:
+            status, text = self._call("GET", url, bearer)
+            if status != 200:
+                return answer(status, text)
+            page = json.loads(text)
+            if any(allows(role, DELETE) for role in page["value"]):
                 return None
-            why = "HTTP %d: %s" % (status, " ".join(text.split())[:300])
-            if status not in (401, 403):
-                raise OSError(why)
-        return why
+            url = page.get("nextLink")
+        return "it may not " + DELETE
+
+    def _group(self) -> str:
+        about = json.loads(self._about("/metadata/instance/compute?api-version=2021-02-01"))
+        return "%s/subscriptions/%s/resourcegroups/%s" % (
+            self._api,
+            about["subscriptionId"],
+            about["resourceGroupName"],
+        )
+
+    def _call(self, method: str, url: str, bearer: str) -> Tuple[int, str]:
+        return self._ask(method, url, {"Authorization": "Bearer " + bearer})
 
     def _about(self, path: str) -> str:
         status, text = self._service.ask("GET", path, {"Metadata": "true"})
         if status != 200:
-            raise OSError("HTTP %d" % status)
+            raise OSError(answer(status, text))
         return text
 
-    def _bearers(self) -> Iterator[str]:
-        """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token and …/v2-oauth2-client-creds-grant-flow"""
-        for identity in self._identities:
-            path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s" % (quote(self._api, ""), quote(identity, ""))
-            status, text = self._service.ask("GET", path, {"Metadata": "true"})
-            if status not in (200, 400):  # 400: there is no such identity any more
-                raise OSError("HTTP %d" % status)
-            if status == 200:
-                yield json.loads(text)["access_token"]
-        if self._key:
-            who = {"client_id": self._key["client"], "client_secret": self._key["secret"]}
-            form = {"grant_type": "client_credentials", "scope": self._api + "/.default", **who}
-            url = "%s/%s/oauth2/v2.0/token" % (self._key["authority"], self._key["tenant"])
-            status, text = self._ask("POST", url, {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(form).encode())
-            if status != 200:
-                raise OSError("HTTP %d of the token service" % status)
-            yield json.loads(text)["access_token"]
+    def _own(self, identity: str) -> str:
+        """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
+        asked = (quote(self._api, ""), quote(identity, ""))
+        path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s" % asked
+        return str(json.loads(self._about(path))["access_token"])
+
+    def _bought(self, key: Dict[str, str]) -> str:
+        """https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow"""
+        who = {"client_id": key["client"], "client_secret": key["secret"]}
+        form = {"grant_type": "client_credentials", "scope": self._api + "/.default", **who}
+        url = "%s/%s/oauth2/v2.0/token" % (key["authority"], key["tenant"])
+        status, text = self._ask(
+            "POST",
+            url,
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            urlencode(form).encode(),
+        )
+        if status != 200:  # its text may quote what was sent
+            raise OSError("HTTP %d of the token service" % status)
+        return str(json.loads(text)["access_token"])
+
+
+def allows(role: Dict[str, List[str]], action: str) -> bool:
+    """https://learn.microsoft.com/azure/role-based-access-control/role-definitions#actions-format"""
+
+    def named(kind: str) -> bool:
+        return any(fnmatchcase(action.lower(), one.lower()) for one in role.get(kind, ()))
+
+    return named("actions") and not named("notActions")
+
+
+def answer(status: int, text: str) -> str:
+    return "HTTP %d: %s" % (status, " ".join(text.split())[:600])

@@ -6,7 +6,7 @@ import os
 import pwd
 import threading
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from . import download, room
 from .forge import Member
@@ -35,10 +35,12 @@ class Start:
             path.mkdir(exist_ok=True) if path.name == "runner" else path.touch()
             if self.identity:
                 os.chown(str(path), self.user.pw_uid, self.user.pw_gid)
-        # The download and the rest do not need one another, so they run side by side.
+        # They do not need one another, nor the rest them, so all run side by side.
         problems: List[Exception] = []
-        fetching = threading.Thread(target=self._fetch, args=(problems,), daemon=True)
+        fetching = threading.Thread(target=self._try, args=(problems, self._fetch), daemon=True)
+        proving = threading.Thread(target=self._try, args=(problems, self._prove), daemon=True)
         fetching.start()
+        proving.start()
         self._script()
         unfit = room.gpu_problem(self.root_env, self.home, sysfs)
         if unfit:
@@ -47,9 +49,10 @@ class Start:
             still_open = room.close_metadata(self.root_env)
             if still_open:
                 self.say("metadata-open", why=still_open)
-        fetching.join()
-        if problems:
-            raise problems[0]
+        for thread in (fetching, proving):
+            thread.join()
+            if problems:
+                raise problems[0]
         self.joining = True
         failed = forge.join()
         self.joining = False
@@ -65,9 +68,19 @@ class Start:
             if failed:
                 raise StartUpError("startup script: " + failed)
 
-    def _fetch(self, problems: List[Exception]) -> None:
+    def _try(self, problems: List[Exception], work: Callable[[], None]) -> None:
         try:
-            download.fetch(self.spec, self.home / "runner", **self.identity)
-            self.say("downloaded")
+            work()
         except Exception as error:  # handed to the thread that waits
             problems.append(error)
+
+    def _fetch(self) -> None:
+        download.fetch(self.spec, self.home / "runner", **self.identity)
+        self.say("downloaded")
+
+    def _prove(self) -> None:
+        """That this machine may delete itself, where it has to."""
+        if (self.home / "deletion.json").exists():
+            from .ending import prove
+
+            prove(self.spec, self.home, self.environ, self.say)

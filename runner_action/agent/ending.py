@@ -1,51 +1,99 @@
-"""Entry of the agent on a cloud where a machine that powers itself off is still there and costs: `cleanup` and `watchdog` as in `__main__`,
-and then, if it is the end, the machine deletes itself. What it needs for that is in deletion.json."""
+"""On a cloud where a machine that powers itself off is still there and costs: it deletes itself, as
+the last thing before it powers off (`orderly.py`), and proves before it becomes a runner that it
+may. What it needs is in deletion.json.
+
+A cloud's module has a `Deletion`: `credentials()`, names and ways to a token; `delete(bearer)`, and
+`may(bearer)` where the right has to be proven, both None if that came through, else what was
+answered; `seconds` to try for, None for ever."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import __main__ as agent
+from .__main__ import say_on_console
 from .lifecycle import Phase
 from .spec import AgentSpec
-from .watchdog import read_beat
+from .watchdog import Say, read_beat
 
-SECONDS = 25.0
-"""For all tries. A cloud that takes the machine gives it thirty, and then deletes it itself."""
 HEARD = 30.0
-"""For the launcher to read the console: it looks every ten."""
+"""Seconds for the launcher to read the console: it looks every ten."""
+MOST, MOST_PROVING = 60.0, 10.0
+"""Seconds between two tries at most."""
+
+Sleep = Callable[[float], None]
+Now = Callable[[], float]
 
 
-def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
-    """The exit code that the agent has for it; whatever goes wrong in there, the machine ends, as the unit sees to that."""
-    ends = 1
-    try:
-        ends = agent.main(argv, environ, home)
-        return ends
-    finally:
-        if ends:
-            end(home, environ)
+class Unproven(Exception):
+    """Why this machine must not become a runner."""
 
 
-def end(home: Path, environ: Dict[str, str], seconds: float = SECONDS, heard: float = HEARD) -> None:
-    """Never raises: after this comes the power-off."""
+def end(
+    home: Path,
+    environ: Dict[str, str],
+    heard: float = HEARD,
+    now: Now = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> None:
+    """Returns when the cloud has accepted the deletion, or the cloud's `seconds` are over: after
+    this comes the power-off."""
     spec = AgentSpec.from_json((home / "spec.json").read_text())
-    say = agent.say_on_console(spec)
+    os.environ.update(spec.environment)
+    say, said, began = say_on_console(spec), "", now()
     if failed(home):
-        time.sleep(heard)
-    try:
-        why = _delete(json.loads((home / "deletion.json").read_text()), environ.get("CML_RUNNER_METADATA", ""), spec.cloud, time.monotonic() + seconds)
-    except Exception as error:  # no reason not to power off
-        why = "%s: %s" % (type(error).__name__, error)
-    say("deleting") if why is None else say("not-deleted", why=why)
+        sleep(heard)
+    for pause in pauses(MOST):
+        why = _outcome(spec, home, environ, "delete")
+        if why is None:
+            say("deleting")
+            return
+        if why != said:  # the same is told once, not every minute
+            said = why
+            say("not-deleted", why=why)
+        limit = _kind(spec).seconds
+        if limit is not None and now() + pause > began + limit:
+            return
+        sleep(pause)
+
+
+def prove(
+    spec: AgentSpec,
+    home: Path,
+    environ: Dict[str, str],
+    say: Say,
+    now: Now = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> None:
+    """Returns if this machine may delete itself, or need not prove it; raises Unproven. As a new
+    right takes minutes to work, it is asked for half of the start timeout: the launcher, which
+    began earlier, shall still hear the answer."""
+    kind, until = _kind(spec), now() + spec.start_timeout / 2
+    if not hasattr(kind, "may"):
+        return
+    for pause in pauses(MOST_PROVING):
+        why = _outcome(spec, home, environ, "may")
+        if why is None:
+            return
+        if now() + pause > until:
+            raise Unproven("%s %s" % (kind.must, why))
+        if pause == 1:
+            say("unproven", why=why)
+        sleep(pause)
+
+
+def pauses(most: float) -> Iterator[float]:
+    """Seconds between tries: they grow, and never end."""
+    pause = 1.0
+    while True:
+        yield pause
+        pause = min(2 * pause, most)
 
 
 def failed(home: Path) -> bool:
@@ -54,16 +102,35 @@ def failed(home: Path) -> bool:
     return beat is not None and (beat.state.phase is Phase.STARTING or bool(beat.state.reason and beat.state.reason.exit_code))
 
 
-def _delete(facts: Dict[str, str], base: str, cloud: str, until: float) -> Optional[str]:
-    deletion = importlib.import_module("." + cloud, __package__).Deletion(facts, base, ask)
-    while True:
+def _kind(spec: AgentSpec) -> Any:
+    return importlib.import_module("." + spec.cloud, __package__).Deletion
+
+
+def _outcome(spec: AgentSpec, home: Path, environ: Dict[str, str], what: str) -> Optional[str]:
+    try:
+        facts = json.loads((home / "deletion.json").read_text())
+        return each(_kind(spec)(facts, environ.get("CML_RUNNER_METADATA", ""), ask), what)
+    except Exception as error:  # whatever it is, it is tried again
+        return _text(error)
+
+
+def each(deletion: Any, what: str) -> Optional[str]:
+    """Tries the credentials in turn, each of them anew. None: one came through; else what each was
+    told."""
+    whys = []
+    for name, token in deletion.credentials():
         try:
-            why: Optional[str] = deletion.try_once()
-            return why
-        except OSError as error:
-            if time.monotonic() > until:
-                return str(error)
-        time.sleep(1)
+            why: Optional[str] = getattr(deletion, what)(token())
+        except Exception as error:  # no reason not to try the next
+            why = _text(error)
+        if why is None:
+            return None
+        whys.append("%s: %s" % (name, why))
+    return "; ".join(whys) or "it was given no credentials"
+
+
+def _text(error: Exception) -> str:
+    return "%s: %s" % (type(error).__name__, error)
 
 
 def ask(method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None) -> Tuple[int, str]:
@@ -77,4 +144,4 @@ def ask(method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = 
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], dict(os.environ), Path.cwd()))
+    end(Path.cwd(), dict(os.environ))

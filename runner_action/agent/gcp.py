@@ -44,37 +44,41 @@ class Notices(metadata.Notices):
 class Deletion:
     """`facts`: `api`, the address of Compute Engine; `key`, a service account's, or none; `rule`: whether a firewall rule bears this machine's name."""
 
+    seconds: Optional[float] = 300.0
+    """A machine that has stopped costs its disk alone, and the next launch deletes it; one that
+    runs on costs all. Rights that were given just now work within minutes.
+    https://cloud.google.com/iam/docs/access-change-propagation"""
+
     def __init__(self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]) -> None:
         self._ask = ask
         self._api, self._key, self._rule = facts["api"], facts.get("key"), facts.get("rule", False)
         self._service = metadata.Metadata(base or HOST)
 
-    def try_once(self) -> Optional[str]:
-        """None: it is being deleted. Else why it never will be; raises OSError if it is worth another try."""
-        zone, why = self._about("instance/zone"), "it has no service account, and was given no key"
-        for bearer in self._bearers():
-            if self._rule:
-                self._delete("%s/global/firewalls/%s-ssh" % (zone.partition("/zones/")[0], self._about("instance/name")), bearer)
-            status, text = self._delete("%s/instances/%s" % (zone, self._about("instance/id")), bearer)
-            if status in (200, 404):
-                return None
-            why = "HTTP %d: %s" % (status, " ".join(text.split())[:300])
-            if status not in (401, 403):
-                raise OSError(why)
-        return why
+    def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
+        yield (
+            "its service account",
+            lambda: str(json.loads(self._about("instance/service-accounts/default/token"))["access_token"]),
+        )
+        if self._key:
+            key = self._key
+            yield "the key", lambda: signed(key, int(time.time()))
+
+    def delete(self, bearer: str) -> Optional[str]:
+        """None: it is being deleted. Else what was answered."""
+        zone = self._about("instance/zone")
+        if self._rule:
+            self._delete(
+                "%s/global/firewalls/%s-ssh" % (zone.partition("/zones/")[0], self._about("instance/name")),
+                bearer,
+            )
+        status, text = self._delete("%s/instances/%s" % (zone, self._about("instance/id")), bearer)
+        return None if status in (200, 404) else "HTTP %d: %s" % (status, " ".join(text.split())[:300])
 
     def _about(self, path: str) -> str:
         status, text = self._service.ask("GET", "/computeMetadata/v1/" + path, FLAVOR)
-        if status not in (200, 404):
+        if status != 200:
             raise OSError("HTTP %d" % status)
-        return text if status == 200 else ""
-
-    def _bearers(self) -> Iterator[str]:
-        own = self._about("instance/service-accounts/default/token")
-        if own:
-            yield json.loads(own)["access_token"]
-        if self._key:
-            yield signed(self._key, int(time.time()))
+        return text
 
     def _delete(self, path: str, bearer: str) -> Tuple[int, str]:
         return self._ask("DELETE", "%s/compute/v1/%s" % (self._api, path), {"Authorization": "Bearer " + bearer})

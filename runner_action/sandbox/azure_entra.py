@@ -13,8 +13,8 @@ SCOPE = f"/subscriptions/{SUBSCRIPTION}"
 AUDIENCE = "api://AzureADTokenExchange"
 TENANT, CLIENT, SECRET = "99999999-aaaa-bbbb-cccc-000000000001", "99999999-aaaa-bbbb-cccc-000000000002", "canary-client-secret"
 LAUNCHER, HOST = CLIENT, "99999999-aaaa-bbbb-cccc-000000000003"
-"""Principals besides user-assigned identities, which go by their id: the launcher's service principal,
-and the identity of the machine it runs on."""
+"""Principals besides user-assigned identities, which go by their id: the launcher's service
+principal, and the identity of the machine it runs on."""
 
 
 class Entra:
@@ -24,6 +24,8 @@ class Entra:
         self.given: dict[str, str] = {}
         """Token -> principal."""
         self.logins = 0
+        self.down = False
+        """No token is given for a secret or an id token."""
         self.trusted: Mapping[str, str] = {}
         app.add_url_rule("/<tenant>/v2.0/.well-known/openid-configuration", "configuration", self._configuration)
         app.add_url_rule("/<tenant>/oauth2/v2.0/token", "token", self._token, methods=["POST"])
@@ -42,7 +44,12 @@ class Entra:
         """A managed identity, as App Service gives it to what runs there. https://learn.microsoft.com/azure/app-service/overview-managed-identity"""
         if not request.headers.get("X-IDENTITY-HEADER") or request.args.get("api-version") != "2019-08-01":
             return {"statusCode": 400}, 400
-        return {"access_token": self.issue(HOST), "expires_on": "4000000000", "resource": request.args["resource"], "token_type": "Bearer"}
+        return {
+            "access_token": self.issue(HOST),
+            "expires_on": "4000000000",
+            "resource": request.args["resource"],
+            "token_type": "Bearer",
+        }
 
     def _configuration(self, tenant: str) -> Any:
         base = f"{request.url_root.rstrip('/')}/{tenant}"
@@ -50,8 +57,17 @@ class Entra:
 
     def _token(self, tenant: str) -> Any:
         form = request.form
+        if self.down:
+            return {
+                "error": "temporarily_unavailable",
+                "error_description": "AADSTS90033: A transient error has occurred.",
+            }, 503
         if (tenant, form.get("client_id")) == (TENANT, CLIENT) and self.trusted.get(form.get("client_assertion", "")) == AUDIENCE:
-            return {"access_token": self.issue(LAUNCHER), "expires_in": 3600, "token_type": "Bearer"}
+            return {
+                "access_token": self.issue(LAUNCHER),
+                "expires_in": 3600,
+                "token_type": "Bearer",
+            }
         if (tenant, form.get("client_id"), form.get("client_secret")) != (TENANT, CLIENT, SECRET):
             return {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}, 401
         self.logins += 1

@@ -1,6 +1,8 @@
-"""Azure's role-based access control: who may do what, where and since when; and the addresses of Resource Manager, none of them without an action.
+"""Azure's role-based access control: who may do what, where and since when; and the addresses of
+Resource Manager, none of them without an action.
 
-Nobody may anything that was not granted to him. https://learn.microsoft.com/azure/role-based-access-control/overview
+Nobody may anything that was not granted to him.
+https://learn.microsoft.com/azure/role-based-access-control/overview
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ Json = dict[str, Any]
 ACTION = re.compile(r"Microsoft\.[A-Za-z]+(/[A-Za-z]+)*/(read|write|delete|action)")
 """https://learn.microsoft.com/azure/role-based-access-control/resource-provider-operations"""
 CONTRIBUTOR = ("*",)
-NOT_OF_CONTRIBUTOR = ("Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write", "Microsoft.Authorization/elevateAccess/Action")
-"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/privileged#contributor, as far as it matters here."""
+NOT_OF_CONTRIBUTOR = (
+    "Microsoft.Authorization/*/Delete",
+    "Microsoft.Authorization/*/Write",
+    "Microsoft.Authorization/elevateAccess/Action",
+)
+"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/privileged#contributor,
+as far as it matters here."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """An address of Resource Manager, and the action that Azure asks for there. Raises ValueError without one: an address that asks for nothing
-    lets a role pass that real launches fail with."""
+    """An address of Resource Manager, and the action that Azure asks for there. Raises ValueError
+    without one: an address that asks for nothing lets a role pass that real launches fail with."""
 
     method: str
     pattern: re.Pattern[str]
@@ -39,7 +46,8 @@ class Route:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One role of one principal. `begins`: when it takes effect, in seconds of the rights' clock."""
+    """One role of one principal. `begins`: when it takes effect, in seconds of the rights'
+    clock."""
 
     principal: str
     actions: tuple[str, ...]
@@ -97,21 +105,31 @@ def error(status: int, code: str, message: str) -> Answer:
 
 
 def refused(principal: str, asked: Needed, missing: Needed) -> Answer:
-    """`missing` may be another than what was asked for. https://learn.microsoft.com/azure/role-based-access-control/troubleshooting"""
+    """`missing` may be another than what was asked for.
+    https://learn.microsoft.com/azure/role-based-access-control/troubleshooting"""
     client = f"The client '{principal}' with object id '{uuid.uuid5(uuid.NAMESPACE_URL, principal)}'"
     if missing == asked:
         why = f"{client} does not have authorization to perform action '{asked[0]}' over scope '{asked[1]}' or the scope is invalid."
-        return error(403, "AuthorizationFailed", f"{why} If access was recently granted, please refresh your credentials.")
+        return error(
+            403,
+            "AuthorizationFailed",
+            f"{why} If access was recently granted, please refresh your credentials.",
+        )
     why = f"{client} has permission to perform action '{asked[0]}' on scope '{asked[1]}'; however, it does not have permission to perform action(s) "
     why += f"'{missing[0]}' on the linked scope(s) '{missing[1]}' (respectively) or the linked scope(s) are invalid."
     return error(403, "LinkedAuthorizationFailed", why)
 
 
 def implied(action: str, body: Json, group: str) -> Iterator[Needed]:
-    """What Azure asks for besides when a machine is made, and where: network card, address and disk that come with it, and what they are joined to."""
+    """What Azure asks for besides when a machine is made, and where: network card, address and disk
+    that come with it, and what they are joined to."""
     if action != "Microsoft.Compute/virtualMachines/write" or not body:
         return
-    for kind in ("Microsoft.Compute/disks/write", "Microsoft.Network/networkInterfaces/write", "Microsoft.Network/networkInterfaces/join/action"):
+    for kind in (
+        "Microsoft.Compute/disks/write",
+        "Microsoft.Network/networkInterfaces/write",
+        "Microsoft.Network/networkInterfaces/join/action",
+    ):
         yield kind, group
     yield "Microsoft.Network/networkSecurityGroups/join/action", group
     if "publicIPAddressConfiguration" in json.dumps(body):
@@ -119,11 +137,17 @@ def implied(action: str, body: Json, group: str) -> Iterator[Needed]:
         yield "Microsoft.Network/publicIPAddresses/join/action", group
     for card in body["properties"]["networkProfile"]["networkInterfaceConfigurations"]:
         for address in card["properties"]["ipConfigurations"]:
-            yield "Microsoft.Network/virtualNetworks/subnets/join/action", address["properties"]["subnet"]["id"]
+            yield (
+                "Microsoft.Network/virtualNetworks/subnets/join/action",
+                address["properties"]["subnet"]["id"],
+            )
     for identity in body.get("identity", {}).get("userAssignedIdentities", ()):
         yield "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", identity
     storage = body["properties"]["storageProfile"]
     if encryption := storage["osDisk"]["managedDisk"].get("diskEncryptionSet"):
         yield "Microsoft.Compute/diskEncryptionSets/read", encryption["id"]
     if image := storage["imageReference"].get("id"):
-        yield f"Microsoft.Compute/{'galleries/images/versions' if '/galleries/' in image.lower() else 'images'}/read", image
+        yield (
+            f"Microsoft.Compute/{'galleries/images/versions' if '/galleries/' in image.lower() else 'images'}/read",
+            image,
+        )

@@ -81,7 +81,10 @@ def skus() -> Any:
 
 def versions(publisher: str, offer: str, sku: str) -> Any:
     found = [{"name": version, "location": "westus2", "id": f"{request.path}/{version}"} for version in IMAGES.get((publisher, offer, sku), {})]
-    return Response(json.dumps(sorted(found, key=lambda one: one["name"], reverse=True)), content_type="application/json")
+    return Response(
+        json.dumps(sorted(found, key=lambda one: one["name"], reverse=True)),
+        content_type="application/json",
+    )
 
 
 def image(publisher: str, offer: str, sku: str, version: str) -> Any:

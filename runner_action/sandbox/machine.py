@@ -24,8 +24,8 @@ from runner_action.sandbox.systemd import Systemd, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
 STOP_SECONDS = 15.0
-"""How long the services may take to leave when the machine powers off; real ones have 90, and
-Google's machines 30 in all."""
+"""How long all may take when the cloud ends the machine, which then takes it; Google and Azure give
+30, EC2 some more."""
 
 
 class Machine:
@@ -33,11 +33,17 @@ class Machine:
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
         self._root, self._python = root, python
-        self._off = threading.Event()
+        self._off, self._forced, self._taken = threading.Event(), threading.Event(), threading.Event()
         self._systemd = Systemd(root, python, timer_factor, metadata, self.power_off)
 
-    def power_off(self, why: str) -> None:
+    def power_off(self, why: str, forced: bool) -> None:
         print(f"machine: power off: {why}", flush=True)
+        if forced:
+            self._forced.set()
+        self._off.set()
+
+    def _button(self, *_: object) -> None:
+        self._taken.set()
         self._off.set()
 
     def live(self, user_data: bytes) -> None:
@@ -45,13 +51,25 @@ class Machine:
         parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._off.set())  # the power button
+            signal.signal(number, self._button)
         self._first_boot(user_data)
         while not self._off.wait(0.1):
             if os.getppid() != parent:
                 break
-        self._systemd.stop_all(STOP_SECONDS)
+        self._shut_down(parent)
         kill_descendants(os.getpid())
+
+    def _shut_down(self, parent: int) -> None:
+        """Until all units have stopped, or nobody waits for that any more."""
+        stopping, end = threading.Thread(target=self._systemd.stop_all, daemon=True), float("inf")
+        if not self._forced.is_set():
+            stopping.start()
+        while stopping.is_alive() and not self._forced.is_set() and os.getppid() == parent:
+            stopping.join(0.05)
+            if self._taken.is_set():
+                end = min(end, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= end:
+                break
 
     # --- what cloud-init does
 

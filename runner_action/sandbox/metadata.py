@@ -43,6 +43,8 @@ class Fate:
     rebalance: bool = False
     acknowledged: list[str] = field(default_factory=list)
     asked: int = 0
+    without_tokens: bool = False
+    """Azure's service answers questions for a token with an error."""
     about: dict[str, str] = field(default_factory=dict)
     """What Google's service tells a machine of itself, by path; what Azure's does, by identity or `azure`."""
 
@@ -143,6 +145,11 @@ class FakeMetadata:
         identity = request.path.endswith("/token")
         if not _for_azure("identity" if identity else "instance") or (identity and not request.args.get("resource")):
             return {"error": "Bad request"}, 400
+        if self.fate(machine).without_tokens and "msi_res_id" in request.args:
+            return {
+                "error": "unknown",
+                "error_description": "Failed to retrieve token from the Active directory.",
+            }, 500
         found = self.fate(machine).about.get(request.args.get("msi_res_id", "azure"))
         return found or ({"error": "invalid_request", "error_description": "Identity not found"}, 400)
 

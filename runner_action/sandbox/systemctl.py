@@ -38,7 +38,7 @@ class Systemctl:
         self._systemd, self._root = systemd, root
         wire = root / "systemctl"
         os.mkfifo(wire, 0o622)
-        scripts = {verb: f"#!/bin/sh\nexec {folder}/systemctl {verb}\n" for verb in OFF}
+        scripts = {verb: f'#!/bin/sh\nexec {folder}/systemctl {verb} "$@"\n' for verb in OFF}
         for name, text in {**scripts, "systemctl": SCRIPT.format(wire=wire)}.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
@@ -58,7 +58,7 @@ class Systemctl:
         """Exit code, and what is said: on standard output with code 0, else on standard error."""
         verb, names = argv[0], [word for word in argv[1:] if not word.startswith("-")]
         if verb in OFF:
-            self._systemd.power_off(f"systemctl {verb}")
+            self._systemd.power_off(f"systemctl {verb}", "--force" in argv or "-f" in argv)
             return 0, ""
         if verb in SHOWS:
             return SHOWS[verb](self._systemd, argv)

@@ -21,14 +21,19 @@ from pathlib import Path
 
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
 SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-POWER_OFF = ("poweroff", "poweroff-force", "poweroff-immediate")
+ORDERLY, FORCED = "poweroff", ("poweroff-force", "poweroff-immediate")
+"""An orderly power-off stops the units first, each in its time; a forced one kills all there is,
+and no ExecStop is run.
+https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction="""
+STOP_SECONDS = 90.0
+"""systemd's DefaultTimeoutStopSec."""
 PR_SET_PDEATHSIG = 1
 CLEAN_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
 def seconds(text: str) -> float:
-    """systemd's time spans, such as `30s`, `1min 30s`, `90`."""
-    return sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
+    """systemd's time spans, such as `30s`, `1min 30s`, `90`, `infinity`."""
+    return float("inf") if text == "infinity" else sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
 
 
 def die_with_parent() -> None:
@@ -70,6 +75,14 @@ class Unit:
     def get(self, key: str, default: str = "") -> str:
         return self.all(key)[-1] if self.all(key) else default
 
+    def names(self, key: str) -> set[str]:
+        return {name for line in self.all(key) for name in line.split()}
+
+    def bound(self, key: str, default: float) -> float | None:
+        """Seconds that a command may take; None: for ever."""
+        found = seconds(self.get(key)) if self.get(key) else default
+        return None if found == float("inf") else found
+
     def ends_well(self, code: int) -> bool:
         """As systemd takes an exit code, or a signal, which is less than zero.
         https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus="""
@@ -99,10 +112,17 @@ class Service:
 
 
 class Systemd:
-    """The units of one machine. `power_off(why)` is called when a unit's action asks for it, or a
-    person; `off` is set when the machine begins to."""
+    """The units of one machine. `power_off(why, forced)` is called when a unit's action asks for it,
+    or a person; `off` is set when the machine begins to."""
 
-    def __init__(self, root: Path, python: str, timer_factor: float, metadata: str, power_off: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        python: str,
+        timer_factor: float,
+        metadata: str,
+        power_off: Callable[[str, bool], None],
+    ) -> None:
         self._root, self._python, self._factor, self.power_off = root, python, timer_factor, power_off
         self._services: dict[str, Service] = {}
         self._metadata = metadata
@@ -152,31 +172,46 @@ class Systemd:
         return [service.process.pid] if main else list(self._group(service))
 
     def start(self, name: str) -> None:
+        """With the units that it wants, unless they run."""
         unit = self.unit(name)
         if unit is None:
             return
+        for wanted in unit.names("Wants") - set(self._services):
+            self.start(wanted)
         target = self._run_timer if name.endswith(".timer") else self._run_service
         threading.Thread(target=target, args=(unit,), daemon=True).start()
 
-    def stop(self, name: str, bound: float | None = None, job: str = "stop") -> bool:
-        """SIGTERM to the main process and time to leave (TimeoutStopSec), then it is killed. Whether
-        it ran."""
+    def stop(self, name: str, job: str = "stop") -> bool:
+        """SIGTERM to the main process, or ExecStop, and time to leave (TimeoutStopSec), then SIGKILL.
+        Returns when it has stopped: whether it ran."""
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
-        service.job = job
-        if service.process and service.process.poll() is None:
+        service.job, unit = job, service.unit
+        if unit.get("RemainAfterExit") == "yes":
+            for line in unit.all("ExecStop"):
+                self._exec(service, line, bound=unit.bound("TimeoutStopSec", STOP_SECONDS))
+            service.over.set()
+        elif service.process and service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
-        if bound is None:
-            bound = seconds(service.unit.get("TimeoutStopSec", "90"))
-        if not service.over.wait(bound) and service.process:
-            service.process.kill()
+            service.process.send_signal(signal.SIGCONT)  # systemd.kill(5)
+            if not service.over.wait(unit.bound("TimeoutStopSec", STOP_SECONDS)):
+                service.process.kill()
+        service.over.wait()
         return True
 
-    def stop_all(self, bound: float) -> None:
-        """The machine shuts down."""
+    def stop_all(self) -> None:
+        """The machine shuts down: side by side; what was to start after another stops before it."""
         self.off.set()
-        threads = [threading.Thread(target=self.stop, args=(name, bound)) for name in list(self._services)]
+        services = dict(self._services)
+
+        def later(name: str) -> None:
+            for other, service in services.items():
+                if name in service.unit.names("After") or other in services[name].unit.names("Before"):
+                    service.over.wait()
+            self.stop(name)
+
+        threads = [threading.Thread(target=later, args=(name,), daemon=True) for name in services]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -190,6 +225,8 @@ class Systemd:
         while True:
             started = self.unit(unit.name.replace(".timer", ".service"))
             if started:
+                for wanted in started.names("Wants") - set(self._services):
+                    self.start(wanted)
                 self._run_service(started)
             if not again:
                 return
@@ -199,7 +236,10 @@ class Systemd:
         service = self._services[unit.name] = Service(unit)
         starts = 0
         while True:
-            code, starts = self._exec(service, unit.get("ExecStart")), starts + 1
+            bound = unit.bound("TimeoutStartSec", float("inf")) if unit.get("Type") == "oneshot" else None
+            code, starts = self._exec(service, unit.get("ExecStart"), bound=bound), starts + 1
+            if unit.get("RemainAfterExit") == "yes":
+                return
             well = unit.ends_well(code)
             abnormal = code < 0 and not well
             if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
@@ -207,7 +247,7 @@ class Systemd:
             ended = "signal" if code < 0 else "exit-code"
             results = {"SERVICE_RESULT": "success" if well else ended, "EXIT_STATUS": str(code)}
             for line in unit.all("ExecStopPost"):
-                self._exec(service, line, results)
+                self._exec(service, line, results, unit.bound("TimeoutStopSec", STOP_SECONDS))
             if not well:
                 self._act(service, "FailureAction", f"{unit.name} ended with {code}")  # also when it is started again
             if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
@@ -227,8 +267,9 @@ class Systemd:
         service.over.set()
 
     def _act(self, service: Service, key: str, why: str) -> None:
-        if service.unit.get(key) in POWER_OFF and not self.off.is_set():
-            self.power_off(why)
+        action = service.unit.get(key)
+        if action in (ORDERLY, *FORCED) and not self.off.is_set():
+            self.power_off(why, action in FORCED)
 
     def _group(self, service: Service) -> set[int]:
         """The control group of a service: all of the machine but the other services."""
@@ -245,7 +286,14 @@ class Systemd:
             except ProcessLookupError:
                 pass
 
-    def _exec(self, service: Service, line: str, extra: dict[str, str] | None = None) -> int:
+    def _exec(
+        self,
+        service: Service,
+        line: str,
+        extra: dict[str, str] | None = None,
+        bound: float | None = None,
+    ) -> int:
+        """Its exit code; a command that outlasts its `bound` of seconds is killed."""
         unit = service.unit
         argv = [word if index == 0 else self.below(word) for index, word in enumerate(shlex.split(line.lstrip("-")))]
         if Path(argv[0]).name == "python3":
@@ -253,7 +301,11 @@ class Systemd:
         folder = self.below(unit.get("WorkingDirectory", "/"))
         added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
         service.process = subprocess.Popen(argv, cwd=folder, env={**self.environment(), **added, **(extra or {})}, preexec_fn=die_with_parent)
-        return service.process.wait()
+        try:
+            return service.process.wait(bound)
+        except subprocess.TimeoutExpired:
+            service.process.kill()
+            return service.process.wait()
 
     def below(self, word: str) -> str:
         return str(self._root) + word if word.startswith("/") else word

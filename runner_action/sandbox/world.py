@@ -13,7 +13,15 @@ from types import TracebackType
 
 from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import CLIENT, HOST, LAUNCHER, SCOPE, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.azure_entra import (
+    CLIENT,
+    HOST,
+    LAUNCHER,
+    SCOPE,
+    SECRET,
+    SUBSCRIPTION,
+    TENANT,
+)
 from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR
 from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
@@ -86,8 +94,9 @@ class World:
         return self.server.forge
 
     def _azure(self, host: str) -> FakeAzure:
-        """Over TLS, by an authority that the launcher is told of and the machines' image trusts. The
-        launcher is Contributor; identities of machines may nothing until they are granted it."""
+        """Over TLS, by an authority that the launcher is told of and the machines' image trusts.
+        The launcher is Contributor; identities of machines may nothing until they are granted
+        it."""
         import trustme
 
         authority = trustme.CA()

@@ -3,6 +3,7 @@ machine's own deletion, which its power-off follows."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,51 @@ def test_a_machine_that_is_taken_restarts_its_job_and_deletes_itself(lab: Lab, t
         assert any("Ready" in one for one in lab.service.ready), lab.service.ready
         (machine,) = world.machines.living
         assert world.metadata.fate(machine).acknowledged == [f"event-{machine}"]
+
+
+REFUSED = 150.0
+"""Seconds: more than systemd gives a unit to stop, which is 90, and ours 100."""
+DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
+
+
+@pytest.mark.parametrize(
+    ("cloud", "release", "how"),
+    [("azure", "bullseye", "poweroff"), ("azure", "trixie", "idle"), ("azure", "trixie", "killed")],
+    indirect=["cloud", "release"],
+)
+def test_a_machine_at_azure_is_not_off_before_azure_has_accepted_its_deletion(how: str, lab: Lab, tmp_path: Path) -> None:
+    world, seconds = lab.world, 5 if how == "idle" else 300
+    trusting = f"--ca-certificates={(world.folder / 'authority.pem').read_text()}"
+    launcher = Launcher(
+        world,
+        tmp_path,
+        "--labels=cml",
+        f"--idle-timeout={seconds}",
+        "--first-job-timeout=300",
+        "--no-retry",
+        trusting,
+        **world.job_environ(),
+    )
+    assert launcher.wait(ONLINE) == 0, launcher.told
+    assert world.azure
+    world.azure.rights.denied.add(DELETE)
+    ends = {
+        "poweroff": "sudo poweroff",
+        "idle": "true",
+        "killed": "sudo pkill -KILL -f 'agent run'; sleep 5; sudo pkill -KILL -f 'agent run'; sleep 60",
+    }
+    world.forge.queue_job(["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{ends[how]}")
+    until(lambda: "not-deleted" in stages(lab.console()), "the first try", 500, lab.console)
+    assert world.forge.seats() == [], "off the list before"
+    (number,) = world.machines.living
+    end = time.monotonic() + REFUSED
+    while time.monotonic() < end:
+        assert world.machines.runs(number), lab.console()[-6000:]
+        time.sleep(1)
+    world.azure.rights.denied.clear()
+    until(lambda: not world.cloud.alive(), "the end", 180, lab.console)
+    assert "deleting" in stages(lab.console())
+    assert world.left() == []
 
 
 def signatures(lab: Lab) -> int:

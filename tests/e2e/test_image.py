@@ -84,7 +84,13 @@ def test_on_azure_without_any_secret(engine: Engine, image: str) -> None:
     """The inputs of examples/oidc-azure.yml, and the job's own id token, at the address that GitHub tells a container."""
     with World(cloud="azure", timer_factor=0.02) as world:
         granted(world)
-        given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=IDENTITY)
+        given = example(
+            "oidc-azure",
+            AZURE_CLIENT_ID=CLIENT,
+            AZURE_TENANT_ID=TENANT,
+            AZURE_SUBSCRIPTION_ID=SUBSCRIPTION,
+            MACHINE_IDENTITY=IDENTITY,
+        )
         trusted = ("--volume", f"{world.folder}/authority.pem:/authority.pem:ro")
         variables = {**world.job_environ(), **given, **world.id_token_environ(), "INPUT_IDLE-TIMEOUT": "1", "REQUESTS_CA_BUNDLE": "/authority.pem"}
         container = Container(engine, options=trusted, variables=variables)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runner_action import console
+from runner_action.agent.azure import CANNOT_DELETE
+from runner_action.bootstrap import HOME
 from runner_action.sandbox.azure_entra import CLIENT, SCOPE, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
+from tests.sandbox.test_story import OLDER, agent_of
 
 IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
 PAGE = (Path(__file__).parents[2] / "docs" / "azure.md").read_text("utf-8")
@@ -56,14 +64,12 @@ def test_a_machine_deletes_its_group_with_the_launchers_secret(world: World, lau
         assert SECRET not in place
 
 
-def test_a_machine_deletes_its_group_by_its_own_identity_and_has_no_secret(world: World, launch: Launch) -> None:
+def test_a_machine_deletes_its_group_by_its_own_identity_before_any_secret(world: World, launch: Launch) -> None:
     granted(world)
     launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", f"--cloud-permission-set={IDENTITY}")
     assert launcher.wait() == 0, launcher.told
     assert world.azure
     logins = world.azure.entra.logins
-    (number,) = world.machines.living
-    assert "key" not in json.loads((world.machines.root(number) / "var/lib/cml-runner/deletion.json").read_text())
     world.forge.queue_job(["train"], 0.1)
     gone(world)
     assert world.azure.entra.logins == logins
@@ -86,27 +92,157 @@ def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch)
         assert "canary" not in place
 
 
-def test_a_machine_whose_identity_may_not_stops_and_the_next_launch_deletes_it(world: World, launch: Launch) -> None:
-    granted(world)
-    assert world.azure
-    stops = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", f"--cloud-permission-set={IDENTITY}", "--name=stops")
-    assert stops.wait() == 0, stops.told
-    world.azure.rights.denied.add("Microsoft.Resources/subscriptions/resourceGroups/delete")
-    world.forge.queue_job(["train"], 0.1)
+# --- the right to delete itself: proven before it is a runner, and used until it is accepted
+
+STORAGE, DELETE = (
+    "Microsoft.Storage/storageAccounts/read",
+    "Microsoft.Resources/subscriptions/resourceGroups/delete",
+)
+PROOF = "Microsoft.Authorization/permissions/read"
+OTHERS = f"{SCOPE}/resourceGroups/ours"
+LIVES = ("--labels=train", "--idle-timeout=1", "--first-job-timeout=60")
+OUTAGE = 28.0
+"""Seconds: longer than it was once tried for."""
+
+
+def stages(world: World) -> list[str]:
     (number,) = world.machines.living
-    until(lambda: not world.machines.runs(number), "the machine to stop", 60)
-    assert any(line["stage"] == "not-deleted" and "AuthorizationFailed" in str(line) for line in console.said(world.machines.console(number)))
-    world.azure.rights.denied.clear()
-    second = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second")
-    assert second.wait() == 0, second.told
-    assert "(stops): it has stopped, and nobody starts it again" in second.told
+    return [line["stage"] for line in console.said(world.machines.console(number))]
+
+
+def test_an_identity_that_may_only_read_storage_and_a_secret(world: World, launch: Launch) -> None:
+    """As CML's users have it: an identity for what their jobs need, and AZURE_CLIENT_SECRET."""
+    assert world.azure
+    world.azure.rights.grant(IDENTITY, STORAGE, PROOF, scope=SCOPE)
+    launcher = launch(*LIVES, f"--cloud-permission-set={IDENTITY}")
+    assert launcher.wait() == 0, launcher.told
+    world.forge.queue_job(["train"], 0.1)
+    gone(world)
+    assert "not-deleted" not in stages(world), "the secret comes right behind the identity"
+
+
+@pytest.mark.parametrize(
+    ("actions", "scope"),
+    [((), SCOPE), ((STORAGE, PROOF), SCOPE), ((DELETE, PROOF), OTHERS), ((DELETE,), SCOPE)],
+    ids=["nothing", "storage", "elsewhere", "unproven"],
+)
+def test_a_machine_that_may_not_delete_itself_never_becomes_a_runner(actions: tuple[str, ...], scope: str, world: World, launch: Launch) -> None:
+    assert world.azure
+    world.azure.rights.grant(IDENTITY, *actions, scope=scope)
+    launcher = launch(
+        *LIVES,
+        "--start-timeout=30",
+        f"--cloud-permission-set={IDENTITY}",
+        AZURE_CLIENT_SECRET="",
+        **hosted(world),
+    )
+    assert launcher.wait(120) == 6, launcher.told
+    assert CANNOT_DELETE in launcher.told
+    assert (DELETE if STORAGE in actions else PROOF) in launcher.told, "what is missing"
+    assert CANNOT_DELETE in PAGE
+    assert "configured" not in stages(world), "it has not registered"
+    gone(world)
+
+
+def test_a_role_that_takes_a_while_to_work_is_waited_for(world: World, launch: Launch) -> None:
+    assert world.azure
+    world.azure.rights.grant(IDENTITY, DELETE, PROOF, scope=SCOPE, after=12)
+    launcher = launch(*LIVES, f"--cloud-permission-set={IDENTITY}", AZURE_CLIENT_SECRET="", **hosted(world))
+    assert launcher.wait(120) == 0, launcher.told
+    assert stages(world).index("unproven") < stages(world).index("configured")
     world.forge.queue_job(["train"], 0.1)
     gone(world)
 
 
+def hosted(world: World) -> dict[str, str]:
+    """A launcher without a secret: as the identity of the machine it runs on."""
+    return {"IDENTITY_ENDPOINT": f"{world.cloud.url}/identity", "IDENTITY_HEADER": "canary-header"}
+
+
+def begin(world: World, what: str, number: str) -> None:
+    assert world.azure
+    if what == "403":
+        world.azure.rights.denied.add(DELETE)
+    elif what == "token":
+        world.metadata.fate(number).without_tokens = world.azure.entra.down = True
+    else:
+        body = {
+            "error": {
+                "code": "ScopeLocked" if what == "409" else "ServerBusy",
+                "message": "Not now.",
+            }
+        }
+        world.azure.served.fail("DELETE", "resource[gG]roups", int(what), times=10_000, body=body)
+
+
+def over(world: World, number: str) -> None:
+    assert world.azure
+    world.azure.rights.denied.clear()
+    world.azure.served.faults.clear()
+    world.metadata.fate(number).without_tokens = world.azure.entra.down = False
+
+
+@pytest.mark.parametrize(
+    ("what", "lasting"),
+    [("403", 6), ("409", 6), ("0", 6), ("500", OUTAGE), ("token", OUTAGE)],
+    ids=["refused", "locked", "silent", "broken", "no-token"],
+)
+def test_a_machine_stays_up_until_its_deletion_was_accepted(what: str, lasting: float, world: World, launch: Launch) -> None:
+    granted(world)
+    assert launch(*LIVES, f"--cloud-permission-set={IDENTITY}").wait(120) == 0
+    (number,) = world.machines.living
+    begin(world, what, number)
+    world.forge.queue_job(["train"], 0.1)
+    until(lambda: "not-deleted" in stages(world), "the first try", 60)
+    assert world.forge.seats() == [], "it is off the list before"
+    end = time.monotonic() + lasting
+    while time.monotonic() < end:
+        assert world.machines.runs(number), "it has powered off, and costs on"
+        time.sleep(0.2)
+    over(world, number)
+    gone(world, 60)
+    assert stages(world)[-1] == "deleting"
+
+
+@pytest.mark.parametrize("how", ["a job powers it off", "the watchdog ends it", "the agent is killed"])
+def test_whoever_ends_it_the_deletion_comes_first(how: str, world: World, launch: Launch) -> None:
+    granted(world)
+    assert launch("--labels=train", "--idle-timeout=300", f"--cloud-permission-set={IDENTITY}").wait(120) == 0
+    (number,) = world.machines.living
+    begin(world, "403", number)
+    if how == "a job powers it off":
+        world.forge.queue_job(["train"], 0.1, f"{world.machines.root(number)}/usr/bin/poweroff; sleep 60")
+    elif how == "the agent is killed":
+        os.kill(agent_of(world), signal.SIGKILL)
+    else:
+        os.kill(agent_of(world), signal.SIGSTOP)
+        home = world.machines.root(number) / HOME[1:]
+        subprocess.run([sys.executable, "-c", OLDER], cwd=home, check=True)
+    until(lambda: "not-deleted" in stages(world), "the first try", 60)
+    time.sleep(2)
+    assert world.machines.runs(number), "it has powered off, and costs on"
+    over(world, number)
+    gone(world, 60)
+
+
+def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(world: World, launch: Launch) -> None:
+    """As `az vm stop` does it, after which the machine can do nothing more."""
+    granted(world)
+    stopped = launch(*LIVES, f"--cloud-permission-set={IDENTITY}", "--name=stops")
+    assert stopped.wait() == 0, stopped.told
+    (number,) = world.machines.living
+    world.machines.living[number].process.kill()
+    until(lambda: not world.machines.runs(number), "the machine to stop")
+    second = launch("--labels=other", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second")
+    assert second.wait() == 0, second.told
+    assert "(stops): it has stopped, and nobody starts it again" in second.told
+    world.forge.queue_job(["other"], 0.1)
+    until(lambda: not world.cloud.alive(), "both to be gone", 40)
+
+
 def test_a_launch_whose_machine_could_not_end_is_refused(world: World, launch: Launch) -> None:
     """As with a GitHub job's id token and no identity for the machine."""
-    refused = launch(AZURE_CLIENT_SECRET="", IDENTITY_ENDPOINT=f"{world.cloud.url}/identity", IDENTITY_HEADER="canary-header")
+    refused = launch(AZURE_CLIENT_SECRET="", **hosted(world))
     assert refused.wait() == 4, refused.told
     assert "goes on costing" in refused.told
     assert "cloud-permission-set" in refused.told

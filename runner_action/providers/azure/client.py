@@ -12,6 +12,7 @@ from typing import Any
 import requests as http
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
+from runner_action.agent.azure import CANNOT_DELETE
 from runner_action.errors import ConfigurationError, CredentialsError
 from runner_action.model import NAME_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.azure import plan as words
@@ -27,7 +28,6 @@ from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
-CANNOT_DELETE = "A machine at Azure that powers itself off goes on costing, so it must be able to delete itself, and this one could not."
 CANNOT_DELETE_HINT = (
     "Give it a user-assigned identity that may delete resource groups, as `cloud-permission-set` (docs/azure.md says how to make one), "
     "or the launcher a service principal (AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET)."
@@ -51,13 +51,14 @@ class AzureProvider:
         return words.plan(request)
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """By its identities, which try in turn; else as the launcher's service principal. A launch with neither is refused: a stopped machine costs
-        as one that runs."""
+        """By its identities, and as the launcher's service principal if it has its secret:
+        whichever may. That an identity is there says nothing about what it may, so the secret goes
+        along with it. A launch with neither is refused."""
         facts = {"api": self._arm.endpoint, "identities": [part.strip() for part in (request.permission_set or "").split(",") if part.strip()]}
         secret = self._arm.account.secret
         if not facts["identities"] and secret is None:
             raise CredentialsError(CANNOT_DELETE, CANNOT_DELETE_HINT)
-        return Deletion(facts, None if facts["identities"] else secret)
+        return Deletion(facts, secret)
 
     # --- looking things up
 
