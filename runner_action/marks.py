@@ -17,7 +17,8 @@ https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resource
 
 
 def address_tag(repository: Repository) -> str:
-    """A repository's address as a tag's value: of one that is too long for that, as with GitLab's groups it may be, the beginning and a digest."""
+    """A repository's address as a tag's value: of one that is too long for that, as with
+    GitLab's groups it may be, the beginning and a digest."""
     if len(repository.url) <= TAG_VALUE:
         return repository.url
     return f"{repository.url[: TAG_VALUE - 65]}-{hashlib.sha256(repository.url.encode()).hexdigest()}"

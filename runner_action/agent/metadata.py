@@ -27,7 +27,8 @@ class Metadata:
         parts = urlsplit(base)
         self._host, self._path = parts.netloc, parts.path.rstrip("/")
         self.etag = "0"
-        """Of the last answer: by it Google's service knows what it told. `0` is no value's, so that the first question does not wait."""
+        """Of the last answer: by it Google's service knows what it told. `0` is no value's,
+        so that the first question does not wait."""
 
     def ask(self, method: str, path: str, headers: Dict[str, str], body: Optional[str] = None, timeout: float = 5) -> Tuple[int, str]:
         """Status and text."""

@@ -168,7 +168,8 @@ class FakeEC2:
         return answer
 
     def _run_instances(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
-        """It also refuses what does not fit together, has no more machines than there are, and starts them."""
+        """It also refuses what does not fit together, has no more machines than there are,
+        and starts them."""
         if problem := ec2_rules.misfit(form, get_backend("ec2")[ACCOUNT][region]):
             return _error(problem[0], 400, problem[1])
         kind, spot = form["InstanceType"], "spot" if form.get("InstanceMarketOptions.MarketType") == "spot" else "on-demand"

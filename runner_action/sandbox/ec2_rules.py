@@ -1,7 +1,10 @@
-"""What EC2 refuses by the request, and moto takes: tags, names, tokens, user data, prices, options out of bounds, parts that do not fit. Pure.
+"""What EC2 refuses by the request, and moto takes: tags, names, tokens, user data, prices, options
+out of bounds, parts that do not fit. Pure.
 
-Bounds and words are those of EC2's API reference, https://docs.aws.amazon.com/AWSEC2/latest/APIReference/ with API_Tag.html,
-API_RunInstances.html, API_CreateFleet.html, API_CreateSecurityGroup.html, API_CreateLaunchTemplate.html and the types named there.
+Bounds and words are those of EC2's API reference,
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/ with API_Tag.html, API_RunInstances.html,
+API_CreateFleet.html, API_CreateSecurityGroup.html, API_CreateLaunchTemplate.html and the types
+named there.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ Form = dict[str, str]
 Problem = tuple[str, str]
 """Code and message."""
 USER_DATA_LIMIT = 16384
-"""Before Base64. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
+"""Before Base64.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
 TAGS, TAG_KEY, TAG_VALUE = 50, 127, 256
 """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html"""
 TAGGED = {
@@ -118,7 +122,8 @@ def _volumes(form: Form) -> Iterator[Problem]:
 
 
 def misfit(form: Form, backend: Any) -> Problem | None:
-    """Why the parts of a RunInstances do not go together, by what moto's backend of the region has."""
+    """Why the parts of a RunInstances do not go together, by what moto's backend of the region
+    has."""
     image, kind = backend.amis.get(form["ImageId"]), form["InstanceType"]
     known = INSTANCE_TYPES.get(kind, {}).get("ProcessorInfo", {}).get("SupportedArchitectures")
     if image and known and image.architecture not in known:

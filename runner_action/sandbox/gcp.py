@@ -281,7 +281,8 @@ class FakeGcp:
         self.machines.boot(number, base64.b64decode(given["user-data"]))
 
     def preempt(self, number: str) -> None:
-        """A spot machine that is taken is deleted when it is off, if its termination action says so."""
+        """A spot machine that is taken is deleted when it is off, if its termination action
+        says so."""
         with self._lock:
             ends = [one["id"] for one in self.instances.values() if one["scheduling"].get("instanceTerminationAction") == "DELETE"]
             self._to_delete |= {number} & set(ends)

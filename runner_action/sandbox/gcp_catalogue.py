@@ -15,7 +15,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 PROJECT = "octo-train"
 SERIAL_BYTES = 1024 * 1024
-"""What is kept of a serial port. https://cloud.google.com/compute/docs/reference/rest/v1/instances/getSerialPortOutput"""
+"""What is kept of a serial port.
+https://cloud.google.com/compute/docs/reference/rest/v1/instances/getSerialPortOutput"""
 ZONES = ("us-east1-b", "us-east1-c", "us-east1-d", "us-west1-a", "us-west1-b", "us-west1-c", "europe-west1-b", "europe-west1-d", "europe-north1-a")
 NOT_EVERYWHERE = {
     "a3-highgpu-8g": ("us-west1-a",),
@@ -38,7 +39,8 @@ IMAGES = {
 
 @dataclass
 class Refusal:
-    """Creations that `applies` chooses end with an error, `times` times (None: always): in the answer with `status`, else in their operation."""
+    """Creations that `applies` chooses end with an error, `times` times (None: always): in the
+    answer with `status`, else in their operation."""
 
     applies: Callable[[Json, str], bool]
     code: str
@@ -72,7 +74,8 @@ def paged(things: list[T], size: int) -> tuple[list[T], dict[str, str]]:
 
 
 def aggregated(kind: str, found: list[tuple[str, Json]], size: int) -> Json:
-    """A page of things by zone: every zone is in it, and one without any says so. https://cloud.google.com/compute/docs/reference/rest/v1/instances/aggregatedList"""
+    """A page of things by zone: every zone is in it, and one without any says so.
+    https://cloud.google.com/compute/docs/reference/rest/v1/instances/aggregatedList"""
     here, more = paged(found, size)
     items: Json = {}
     for zone in ZONES:

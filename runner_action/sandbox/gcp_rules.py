@@ -1,8 +1,10 @@
-"""What Compute Engine refuses by a request's size, syntax and sense, where its description of fields says nothing a schema could. Pure.
+"""What Compute Engine refuses by a request's size, syntax and sense, where its description of
+fields says nothing a schema could. Pure.
 
 Names, tags and metadata: https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert
 Labels: https://cloud.google.com/compute/docs/labeling-resources#requirements
-Scheduling: https://cloud.google.com/compute/docs/instances/setting-vm-host-options and …/limit-vm-runtime
+Scheduling: https://cloud.google.com/compute/docs/instances/setting-vm-host-options and
+https://cloud.google.com/compute/docs/instances/limit-vm-runtime
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ RUN_SECONDS = (30, 120 * 86400)
 
 
 def problem(body: Json, request_id: str, image: Json | None) -> str | None:
-    """What is wrong with instances.insert; None if nothing is. `image`: the one the disk is made from, if it is known."""
+    """What is wrong with instances.insert; None if nothing is. `image`: the one the disk is
+    made from, if it is known."""
     found = (*_names(body), *_labels(body), *_metadata(body.get("metadata", {}).get("items", ())), *_scheduling(body), *_disk(body, image))
     if request_id:
         try:
@@ -92,7 +95,8 @@ def _disk(body: Json, image: Json | None) -> Iterator[str]:
 
 
 def asked(pattern: str, joint: str, text: str) -> list[tuple[str, ...]] | None:
-    """What a filter of the form `PATTERN JOINT PATTERN…` asks for: the groups of each pattern. None: it is of another form."""
+    """What a filter of the form `PATTERN JOINT PATTERN…` asks for: the groups of each pattern.
+    None: it is of another form."""
     parts = text.split(f" {joint} ") if text else []
     found = [re.fullmatch(rf"\(?{pattern}\)?", part) for part in parts]
     return [match.groups() for match in found if match] if all(found) else None

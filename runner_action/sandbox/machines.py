@@ -75,7 +75,8 @@ class Machines:
         return {instance_id for instance_id in list(self.living) if self.runs(instance_id)}
 
     def take(self, instance_id: str, soft: float, hard: float) -> None:
-        """Its cloud wants the machine for somebody else: in `soft` seconds the power button, in `hard` seconds it is off, whatever it does."""
+        """Its cloud wants the machine for somebody else: in `soft` seconds the power
+        button, in `hard` seconds it is off, whatever it does."""
         if instance_id in self.living:
             for seconds, end in ((soft, self.end), (hard, self._cut)):
                 timer = threading.Timer(seconds, end, (instance_id,))

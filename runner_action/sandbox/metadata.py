@@ -61,7 +61,8 @@ class FakeMetadata:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._fates: dict[str, Fate] = {}
         self.tokens: dict[str, tuple[str, float]] = {}
-        """Session tokens of EC2's service: of which machine, and until when by the monotonic clock."""
+        """Session tokens of EC2's service: of which machine, and until when by the
+        monotonic clock."""
         self._changed = threading.Condition()
         self.taken: Callable[[str, float], None] = lambda _machine, _seconds: None
         """Takes the machine that was announced, when its seconds are over."""
@@ -77,7 +78,8 @@ class FakeMetadata:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def knows(self, machine: str, token: str | None) -> bool:
-        """Whether a session token of EC2's service is good: on the machine that asked for it, and for as long as it wanted."""
+        """Whether a session token of EC2's service is good: on the machine that asked for
+        it, and for as long as it wanted."""
         owner, until = self.tokens.get(token or "", ("", 0.0))
         return owner == machine and time.monotonic() < until
 
@@ -121,7 +123,8 @@ class FakeMetadata:
         return "", 404
 
     def _gcp(self, machine: str) -> Any:
-        """A question with `wait_for_change` is answered when the value is another than that of `last_etag`; without one, than that of the moment."""
+        """A question with `wait_for_change` is answered when the value is another than that
+        of `last_etag`; without one, than that of the moment."""
         if not _for_google():
             return "", 403
         fate = self.fate(machine)
@@ -182,6 +185,7 @@ def _for_google() -> bool:
 
 
 def _for_azure(category: str) -> bool:
-    """Whether a request is meant for Azure's service, came to it straight, and names a version that this category has."""
+    """Whether a request is meant for Azure's service, came to it straight, and names a version
+    that this category has."""
     straight = request.headers.get("Metadata") == "true" and not request.headers.get("X-Forwarded-For")
     return straight and request.args.get("api-version") in VERSIONS[category]

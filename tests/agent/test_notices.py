@@ -90,7 +90,9 @@ def test_a_token_that_is_no_longer_good_is_renewed(service: FakeMetadata) -> Non
 
 
 def test_a_token_is_good_for_its_time_and_on_its_machine(service: FakeMetadata) -> None:
-    """Of the fake: as https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html has it."""
+    """Of the fake: as
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html
+    has it."""
     one, other = Metadata(service.url("m1")), Metadata(service.url("m2"))
     ttl, path = "X-aws-ec2-metadata-token-ttl-seconds", "/latest/api/token"
     for wrong in ({}, {ttl: "0"}, {ttl: "21601"}, {ttl: "-1"}, {ttl: "60s"}):

@@ -61,7 +61,8 @@ TAGS, TAG_NAME, TAG_VALUE = 50, 512, 256
 CUSTOM_DATA = 65535
 """Bytes before Base64. https://learn.microsoft.com/azure/virtual-machines/custom-data"""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
-"""Of what a machine needs: 64 characters. https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules"""
+"""Of what a machine needs: 64 characters.
+https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules"""
 
 
 def beyond(path: str, body: Json) -> Iterator[str]:

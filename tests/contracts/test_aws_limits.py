@@ -1,4 +1,5 @@
-"""What EC2 takes and what not, by size and syntax: the embedded one refuses what EC2's reference refuses, and nothing of ours is refused by it."""
+"""What EC2 takes and what not, by size and syntax: the embedded one refuses what EC2's reference
+refuses, and nothing of ours is refused by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What Azure takes and its types do not say: names, tags, custom data. What ours sends is held to it in every test of `test_azure.py`."""
+"""What Azure takes and its types do not say: names, tags, custom data. What ours sends is held to
+it in every test of `test_azure.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What Compute Engine takes and what not, by size, syntax and sense: the embedded one refuses it, and nothing that ours sends."""
+"""What Compute Engine takes and what not, by size, syntax and sense: the embedded one refuses it,
+and nothing that ours sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A machine that its cloud takes is off when its time is over, whatever runs on it; and a console is kept as far as clouds keep one."""
+"""A machine that its cloud takes is off when its time is over, whatever runs on it; and a console
+is kept as far as clouds keep one."""
 
 from __future__ import annotations
 

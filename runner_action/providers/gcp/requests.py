@@ -176,7 +176,8 @@ def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
         "provisioning_model": "SPOT" if spot else "STANDARD",
         "on_host_maintenance": "TERMINATE" if fixed else "MIGRATE",
         "automatic_restart": False,
-        # Refused for a standard machine whose run has no end. https://github.com/cloudpilot-ai/karpenter-provider-gcp/issues/155
+        # Refused for a standard machine whose run has no end.
+        # https://github.com/cloudpilot-ai/karpenter-provider-gcp/issues/155
         **({"instance_termination_action": "DELETE"} if spot or lifetime else {}),
         **({"max_run_duration": {"seconds": min(lifetime, LONGEST_RUN)}} if lifetime else {}),
     }
