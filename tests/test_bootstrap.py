@@ -223,11 +223,11 @@ def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletio
         "cml-runner-end.service",
         "cml-runner-watchdog.service",
     }
-    # Of these the first and the last are started by others, and bring the deletion with them; each has stopped before it does.
+    # It is there before one of them can act, at every boot, and stops after the others have.
     deleting = units["cml-runner-delete.service"]
-    for name in ("cml-runner.service", "cml-runner-watchdog.service"):
+    for name in ("cml-runner.service", "cml-runner-watchdog.timer"):
         assert "cml-runner-delete.service" in units[name].names("Wants")
-        assert name in deleting.names("Before")
+    assert deleting.names("Before") == {"cml-runner.service", "cml-runner-watchdog.service"}
     assert "network.target" in deleting.names("After"), "which it needs as long as it lasts"
     assert (deleting.get("Type"), deleting.get("RemainAfterExit")) == ("oneshot", "yes"), "or it would not be there to be stopped"
     assert deleting.all("ExecStop") == ["/usr/bin/python3 -m agent.ending"]

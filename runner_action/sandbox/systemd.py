@@ -225,8 +225,6 @@ class Systemd:
         while True:
             started = self.unit(unit.name.replace(".timer", ".service"))
             if started:
-                for wanted in started.names("Wants") - set(self._services):
-                    self.start(wanted)
                 self._run_service(started)
             if not again:
                 return

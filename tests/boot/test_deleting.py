@@ -62,11 +62,8 @@ REFUSED = 150.0
 DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
 
 
-@pytest.mark.parametrize(
-    ("cloud", "release", "how"),
-    [("azure", "bullseye", "poweroff"), ("azure", "trixie", "idle"), ("azure", "trixie", "killed")],
-    indirect=["cloud", "release"],
-)
+@pytest.mark.parametrize("how", ["poweroff", "idle", "killed"])
+@pytest.mark.parametrize(("cloud", "release"), [("azure", "trixie")], indirect=True)
 def test_a_machine_at_azure_is_not_off_before_azure_has_accepted_its_deletion(how: str, lab: Lab, tmp_path: Path) -> None:
     world, seconds = lab.world, 5 if how == "idle" else 300
     trusting = f"--ca-certificates={(world.folder / 'authority.pem').read_text()}"
@@ -83,11 +80,8 @@ def test_a_machine_at_azure_is_not_off_before_azure_has_accepted_its_deletion(ho
     assert launcher.wait(ONLINE) == 0, launcher.told
     assert world.azure
     world.azure.rights.denied.add(DELETE)
-    ends = {
-        "poweroff": "sudo poweroff",
-        "idle": "true",
-        "killed": "sudo pkill -KILL -f 'agent run'; sleep 5; sudo pkill -KILL -f 'agent run'; sleep 60",
-    }
+    killing = "for _ in 1 2 3 4 5 6; do sudo pkill -KILL -f '[a]gent run'; sleep 20; done"
+    ends = {"poweroff": "sudo poweroff", "idle": "true", "killed": killing}
     world.forge.queue_job(["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{ends[how]}")
     until(lambda: "not-deleted" in stages(lab.console()), "the first try", 500, lab.console)
     assert world.forge.seats() == [], "off the list before"

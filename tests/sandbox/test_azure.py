@@ -17,7 +17,7 @@ import pytest
 from runner_action import console
 from runner_action.agent.azure import CANNOT_DELETE
 from runner_action.bootstrap import HOME
-from runner_action.sandbox.azure_entra import CLIENT, SCOPE, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.azure_entra import CLIENT, LAUNCHER, SCOPE, SECRET, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
 from tests.sandbox.test_story import OLDER, agent_of
@@ -73,6 +73,23 @@ def test_a_machine_deletes_its_group_by_its_own_identity_before_any_secret(world
     world.forge.queue_job(["train"], 0.1)
     gone(world)
     assert world.azure.entra.logins == logins
+
+
+@pytest.mark.parametrize("identity", [False, True], ids=["secret", "identity"])
+def test_a_whole_life_with_the_printed_role_alone(identity: bool, world: World, launch: Launch) -> None:
+    """The launcher's, which the machine with its secret has too; the identity's is the page's."""
+    assert world.azure
+    argv = [f"--cloud-permission-set={IDENTITY}"] if identity else []
+    command = [sys.executable, "-m", "runner_action", "permissions", "azure", *argv]
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    world.azure.rights.revoke(LAUNCHER)
+    world.azure.rights.grant(LAUNCHER, *printed["Actions"], scope=SCOPE)
+    if identity:
+        granted(world)
+    launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", *argv)
+    assert launcher.wait() == 0, launcher.told
+    world.forge.queue_job(["train"], 0.1)
+    gone(world)
 
 
 def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch) -> None:
