@@ -19,13 +19,15 @@ from tests.e2e.engine import need, run
 CACHE = Path("/var/cache/cml-runner-boot")
 RELEASES = ("trixie", "bullseye")
 PACKAGES = """systemd-sysv udev dbus linux-image-cloud-amd64 cloud-init isc-dhcp-client ifupdown iproute2 nftables sudo git python3 ca-certificates procps
-    e2fsprogs openssl"""
+    e2fsprogs openssl needrestart"""
 FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults,noatime 0 1\n",
     # As Google's own images have it: the name is asked of nobody.
     "etc/hosts": "127.0.0.1 localhost\n169.254.169.254 metadata.google.internal metadata\n",
     "etc/hostname": "debian\n",
     "etc/machine-id": "",
+    # As on Ubuntu's servers since 24.04: what uses a library that was replaced is restarted without a question.
+    "etc/needrestart/conf.d/automatic.conf": "$nrconf{restart} = 'a';\n",
     # What runs at every first boot, and again at none: made before, as in a cloud's image.
     "etc/.updated": "",
     "var/.updated": "",
