@@ -1,4 +1,4 @@
-"""What GitHub takes in the body of a request about runners, and in whose words it refuses the rest. Pure."""
+"""What GitHub takes in the body of a request about runners, and how it refuses the rest. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ LABEL_LENGTH = 256
 https://github.com/actions/runner/blob/main/src/Runner.Listener/Configuration/Validators.cs"""
 MOST_LABELS = 100
 """In one request; the least is one. https://docs.github.com/en/rest/actions/self-hosted-runners"""
-JIT = (("name", "runner_group_id", "labels"), ("work_folder",))
-LABELS: tuple[Sequence[str], Sequence[str]] = (("labels",), ())
-"""Keys that a body must have, and those that it may have."""
+Keys = tuple[Sequence[str], Sequence[str]]
+"""Those that a body must have, and those that it may have."""
+JIT: Keys = (("name", "runner_group_id", "labels"), ("work_folder",))
+LABELS: Keys = (("labels",), ())
 
 
-def invalid(body: Any, keys: tuple[Sequence[str], Sequence[str]]) -> str:
+def invalid(body: Any, keys: Keys) -> str:
     """What GitHub would say of it; empty if nothing."""
     given: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     required, optional = keys
-    problems = [f'"{key}" is not a permitted key.' for key in given if key not in (*required, *optional)]
+    strange = [key for key in given if key not in (*required, *optional)]
+    problems = [f'"{key}" is not a permitted key.' for key in strange]
     problems += [f'"{key}" wasn\'t supplied.' for key in required if key not in given]
     return _said([*problems, *past_limits(given)])
 
@@ -32,24 +34,28 @@ def past_limits(given: Mapping[str, Any]) -> Iterable[str]:
     """Of a runner's name and labels, as far as there are any."""
     name, labels = given.get("name", "runner"), given.get("labels", ["label"])
     if not name or len(name) > NAME_LENGTH:
-        yield f"For 'properties/name', {name!r} has {len(name)} characters; 1 to {NAME_LENGTH} are allowed."
+        yield f"For 'properties/name', 1 to {NAME_LENGTH} characters are allowed, not {len(name)}."
     if not 1 <= len(labels) <= MOST_LABELS:
-        yield f"For 'properties/labels', 1 to {MOST_LABELS} items are allowed; {len(labels)} were supplied."
+        yield f"For 'properties/labels', 1 to {MOST_LABELS} items are allowed, not {len(labels)}."
     for label in labels:
         if len(label) > LABEL_LENGTH:
-            yield f"For 'properties/labels', an item has {len(label)} characters; {LABEL_LENGTH} are allowed."
+            yield f"For 'properties/labels', {LABEL_LENGTH} characters are allowed, not {len(label)}."
 
 
 def _said(problems: Sequence[str]) -> str:
     return "Invalid request.\n\n" + "\n".join(problems) if problems else ""
 
 
-def checked(view: Callable[..., Any], keys: tuple[Sequence[str], Sequence[str]]) -> Callable[..., Any]:
+def checked(view: Callable[..., Any], keys: Keys) -> Callable[..., Any]:
     """A view that sees only bodies that are valid."""
 
     def checking(**given: Any) -> Any:
         if message := invalid(request.get_json(silent=True), keys):
-            return {"message": message, "documentation_url": "https://docs.github.com/rest", "status": "422"}, 422
+            return {
+                "message": message,
+                "documentation_url": "https://docs.github.com/rest",
+                "status": "422",
+            }, 422
         return view(**given)
 
     return checking

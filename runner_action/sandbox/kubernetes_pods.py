@@ -1,7 +1,8 @@
-"""What a Kubernetes API server refuses of metadata, of a pod's template, and of a Secret, in its words. Pure.
+"""What a Kubernetes API server refuses of metadata, pod templates and Secrets. Pure.
 
-https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/validation.go, and for metadata
-https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go
+Its words, in https://github.com/kubernetes/kubernetes/blob/master: for pods and Secrets
+pkg/apis/core/validation/validation.go, for metadata
+staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
 from runner_action.sandbox.kubernetes_nodes import UNITS, amount
@@ -23,26 +23,24 @@ LABEL = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 KEY = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 DATA_KEY = r"[-._a-zA-Z0-9]+"
 QUANTITY = re.compile(rf"\d+(\.\d+)?({'|'.join(filter(None, UNITS))})?")
+ENDS = "must start and end with an alphanumeric character"
+USED = "regex used for validation is"
 DOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
-    f"character (e.g. 'example.com', regex used for validation is '{DOMAIN}')"
+    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and {ENDS} (e.g. 'example.com', {USED} '{DOMAIN}')"
 )
-HOST_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character "
-    f"(e.g. 'my-name',  or '123-abc', regex used for validation is '{HOST}')"
-)
+HOST_RULE = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and {ENDS} (e.g. 'my-name',  or '123-abc', {USED} '{HOST}')"
 LABEL_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    f"character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{LABEL}')"
+    "a valid label must be an empty string or consist of alphanumeric characters, "
+    f"'-', '_' or '.', and {ENDS} (e.g. 'MyValue',  or 'my_value',  or '12345', {USED} '{LABEL}')"
 )
-KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{KEY}')"
-)
+KEY_RULE = f"name part must consist of alphanumeric characters, '-', '_' or '.', and {ENDS} (e.g. 'MyName',  or 'my.name',  or '123-abc', {USED} '{KEY}')"
+DATA_KEY_RULE = f"a valid config key must consist of alphanumeric characters, '-', '_' or '.' ({USED} '{DATA_KEY}')"
+QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 SHORT, LONG = "must be no more than 63 bytes", "must be no more than 253 bytes"
 ANNOTATION_BYTES = 256 << 10
 SECRET_BYTES = 1 << 20
 """https://kubernetes.io/docs/concepts/configuration/secret/"""
+OPERATORS = ("Equal", "Exists")
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -77,8 +75,11 @@ def metadata(where: str, meta: Json) -> Iterable[str]:
     yield from pairs(f"{where}.labels", meta.get("labels") or {})
     annotations = meta.get("annotations") or {}
     for name in annotations:
-        yield from key(f"{where}.annotations", name.lower() if re.fullmatch(KEY, name.rpartition("/")[2]) else name)
-    if sum(len(name.encode()) + len(value.encode()) for name, value in annotations.items()) > ANNOTATION_BYTES:
+        yield from key(
+            f"{where}.annotations",
+            name.lower() if re.fullmatch(KEY, name.rpartition("/")[2]) else name,
+        )
+    if sum(len(text.encode()) for pair in annotations.items() for text in pair) > ANNOTATION_BYTES:
         yield f"{where}.annotations: Too long: may not be more than {ANNOTATION_BYTES} bytes"
 
 
@@ -88,10 +89,10 @@ def template(where: str, pod: Json) -> Iterable[str]:
     spec, where = pod.get("spec") or {}, f"{where}.spec".lstrip(".")
     volumes = [one.get("name", "") for one in spec.get("volumes") or ()]
     yield from unique(f"{where}.volumes", volumes)
-    names = [(kind, number, one) for kind in ("initContainers", "containers") for number, one in enumerate(spec.get(kind) or ())]
     seen: set[str] = set()
-    for kind, number, one in names:
-        yield from container(f"{where}.{kind}[{number}]", one, volumes, seen)
+    for kind in ("initContainers", "containers"):
+        for number, one in enumerate(spec.get(kind) or ()):
+            yield from container(f"{where}.{kind}[{number}]", one, volumes, seen)
     yield from pairs(f"{where}.nodeSelector", spec.get("nodeSelector") or {})
     for number, one in enumerate(spec.get("tolerations") or ()):
         yield from toleration(f"{where}.tolerations[{number}]", one)
@@ -116,40 +117,51 @@ def container(where: str, one: Json, volumes: Iterable[str], seen: set[str]) -> 
     for number, mount in enumerate(one.get("volumeMounts") or ()):
         if mount["name"] not in volumes:
             yield f"{where}.volumeMounts[{number}].name: Not found: {json.dumps(mount['name'])}"
-    resources = one.get("resources") or {}
-    limits = resources.get("limits") or {}
-    for name, quantity in (resources.get("requests") or {}).items():
-        # What a vendor names cannot be given to two at once. https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/
-        whole = "/" in name
-        if whole and name not in limits:
-            yield f"{where}.resources.limits: Required value: Limit must be set for non overcommitable resources"
-        elif name in limits and (amount(quantity) != amount(limits[name]) if whole else amount(quantity) > amount(limits[name])):
-            rule = "equal to" if whole else "less than or equal to"
-            yield wrong(f"{where}.resources.requests", str(quantity), f"must be {rule} {name} limit of {limits[name]}")
+    yield from resources(f"{where}.resources", one.get("resources") or {})
+
+
+def resources(where: str, asked: Json) -> Iterable[str]:
+    """What a vendor names cannot be given to two at once.
+    https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/"""
+    limits = asked.get("limits") or {}
+    for name, quantity in (asked.get("requests") or {}).items():
+        whole, place = "/" in name, f"{where}.requests"
+        if name not in limits:
+            if whole:
+                rule = "Limit must be set for non overcommitable resources"
+                yield f"{where}.limits: Required value: {rule}"
+        elif whole and amount(quantity) != amount(limits[name]):
+            yield wrong(place, str(quantity), f"must be equal to {name} limit of {limits[name]}")
+        elif amount(quantity) > amount(limits[name]):
+            rule = f"must be less than or equal to {name} limit of {limits[name]}"
+            yield wrong(place, str(quantity), rule)
 
 
 def toleration(where: str, one: Json) -> Iterable[str]:
-    operator = one.get("operator", "Equal")
+    operator, effect = one.get("operator", "Equal"), one.get("effect", EFFECTS[0])
     if one.get("key"):
         yield from key(f"{where}.key", one["key"])
     elif operator != "Exists":
-        yield wrong(f"{where}.operator", operator, 'operator must be Exists when `key` is empty, which means "match all values and all keys"')
+        rule = "operator must be Exists when `key` is empty"
+        yield wrong(f"{where}.operator", operator, rule)
     if operator == "Exists" and one.get("value"):
-        yield wrong(f"{where}.operator", operator, "value must be empty when `operator` is 'Exists'")
-    if operator not in ("Equal", "Exists"):
-        yield f'{where}.operator: Unsupported value: {json.dumps(operator)}: supported values: "Equal", "Exists"'
-    if one.get("effect", EFFECTS[0]) not in EFFECTS:
-        supported = ", ".join(map(json.dumps, EFFECTS))
-        yield f"{where}.effect: Unsupported value: {json.dumps(one['effect'])}: supported values: {supported}"
+        rule = "value must be empty when `operator` is 'Exists'"
+        yield wrong(f"{where}.operator", operator, rule)
+    for part, value, known in (("operator", operator, OPERATORS), ("effect", effect, EFFECTS)):
+        if value not in known:
+            supported = ", ".join(map(json.dumps, known))
+            said = f"Unsupported value: {json.dumps(value)}: supported values: {supported}"
+            yield f"{where}.{part}: {said}"
 
 
 def secret(body: Json) -> Iterable[str]:
     """Of its data, read and unread."""
-    said = {**(body.get("data") or {}), **{name: base64.b64encode(text.encode()).decode() for name, text in (body.get("stringData") or {}).items()}}
+    said = {name: base64.b64decode(text) for name, text in (body.get("data") or {}).items()}
+    said |= {name: text.encode() for name, text in (body.get("stringData") or {}).items()}
     for name in said:
         if not re.fullmatch(DATA_KEY, name):
-            yield wrong(f"data[{name}]", name, f"a valid config key must consist of alphanumeric characters, '-', '_' or '.' (regex '{DATA_KEY}')")
-    if sum(len(base64.b64decode(value)) for value in said.values()) > SECRET_BYTES:
+            yield wrong(f"data[{name}]", name, DATA_KEY_RULE)
+    if sum(map(len, said.values())) > SECRET_BYTES:
         yield f"data: Too long: may not be more than {SECRET_BYTES} bytes"
 
 
@@ -160,8 +172,8 @@ def unreadable(body: Any, path: str = "") -> str:
     if not isinstance(body, dict):
         return ""
     for name, value in body.items():
-        if path.endswith((".requests", ".limits")) and not (isinstance(value, int | float | Decimal) or QUANTITY.fullmatch(str(value))):
-            return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        if path.endswith((".requests", ".limits")) and not QUANTITY.fullmatch(str(value)):
+            return QUANTITY_RULE
         if path == ".data" and not readable(value):
             return "illegal base64 data at input byte 0"
         if found := unreadable(value, f"{path}.{name}"):

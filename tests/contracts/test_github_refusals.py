@@ -1,4 +1,7 @@
-"""What the fake GitHub must refuse because GitHub does: joining tokens of another kind, place or hour; bodies and pages past their limits; Apps elsewhere."""
+"""What the fake GitHub must refuse because GitHub does.
+
+Joining tokens of another kind, place or hour; bodies and pages past their limits; Apps elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ import requests
 
 from runner_action.sandbox.github import FakeGitHub
 
-LEVELS = {"repos/octo/train": "octo/train", "orgs/octo": "octo", "enterprises/acme": "enterprises/acme"}
+LEVELS = {
+    "repos/octo/train": "octo/train",
+    "orgs/octo": "octo",
+    "enterprises/acme": "enterprises/acme",
+}
 """Where runners are, in the API's paths and in the addresses that `config.sh` is told."""
 
 
@@ -26,7 +33,13 @@ def server() -> Iterator[FakeGitHub]:
 
 
 def ask(server: FakeGitHub, method: str, path: str, body: object = None, token: str = "canary-admin") -> requests.Response:
-    return requests.request(method, f"{server.url}/api/v3/{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    return requests.request(
+        method,
+        f"{server.url}/api/v3/{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=10,
+    )
 
 
 def joining(server: FakeGitHub, kind: str, level: str = "repos/octo/train") -> dict[str, str]:
@@ -36,9 +49,21 @@ def joining(server: FakeGitHub, kind: str, level: str = "repos/octo/train") -> d
 
 def config(server: FakeGitHub, event: str, token: str, where: str = "octo/train", **more: Any) -> requests.Response:
     """What the stand-in's `config.sh` sends."""
-    asked = {"runner_event": event, "url": f"{server.url}/{where}", "name": "cml-1", "labels": ["cml"], "ephemeral": False, "replace": True}
+    asked = {
+        "runner_event": event,
+        "url": f"{server.url}/{where}",
+        "name": "cml-1",
+        "labels": ["cml"],
+        "ephemeral": False,
+        "replace": True,
+    }
     whole = {**asked, "group": "Default", "default_labels": True, **more}
-    return requests.post(f"{server.url}/api/v3/actions/runner-registration", json=whole, headers={"Authorization": f"RemoteAuth {token}"}, timeout=10)
+    return requests.post(
+        f"{server.url}/api/v3/actions/runner-registration",
+        json=whole,
+        headers={"Authorization": f"RemoteAuth {token}"},
+        timeout=10,
+    )
 
 
 # --- tokens by which runners join and leave
@@ -81,9 +106,17 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("generate-jitconfig", {**JIT, "name": "r" * 65}, "name"),
     ("generate-jitconfig", {**JIT, "name": ""}, "name"),
     ("generate-jitconfig", {**JIT, "labels": []}, "labels"),
-    ("generate-jitconfig", {**JIT, "labels": [f"label-{number}" for number in range(101)]}, "labels"),
+    (
+        "generate-jitconfig",
+        {**JIT, "labels": [f"label-{number}" for number in range(101)]},
+        "labels",
+    ),
     ("generate-jitconfig", {**JIT, "labels": ["l" * 257]}, "labels"),
-    ("generate-jitconfig", {"name": "cml-1", "labels": ["cml"]}, '"runner_group_id" wasn\'t supplied.'),
+    (
+        "generate-jitconfig",
+        {"name": "cml-1", "labels": ["cml"]},
+        '"runner_group_id" wasn\'t supplied.',
+    ),
     ("generate-jitconfig", {**JIT, "ephemeral": True}, '"ephemeral" is not a permitted key.'),
     ("{id}/labels", {"labels": []}, "labels"),
     ("{id}/labels", {"labels": [f"label-{number}" for number in range(101)]}, "labels"),
@@ -112,7 +145,13 @@ def test_no_page_is_longer_than_100(server: FakeGitHub) -> None:
     job = server.forge.queue_job(["cml"])
     job.notes += [("", str(number)) for number in range(150)]
     for path, key in (("actions/runners", "runners"), (f"check-runs/{job.id}/annotations", "")):
-        for asked, told in (("", 30), ("?per_page=100", 100), ("?per_page=1000", 100), ("?per_page=100&page=2", 50), ("?page=9", 0)):
+        for asked, told in (
+            ("", 30),
+            ("?per_page=100", 100),
+            ("?per_page=1000", 100),
+            ("?per_page=100&page=2", 50),
+            ("?page=9", 0),
+        ):
             found = ask(server, "GET", f"repos/octo/train/{path}{asked}").json()
             assert len(found[key] if key else found) == told
 
@@ -122,19 +161,35 @@ def test_no_page_is_longer_than_100(server: FakeGitHub) -> None:
 
 def signed(server: FakeGitHub, **claims: Any) -> str:
     now = int(time.time())
-    return jwt.encode({"iss": str(server.github_app.id), "iat": now - 60, "exp": now + 300, **claims}, server.github_app.key, algorithm="RS256")
+    return jwt.encode(
+        {"iss": str(server.github_app.id), "iat": now - 60, "exp": now + 300, **claims},
+        server.github_app.key,
+        algorithm="RS256",
+    )
 
 
 def test_an_app_is_installed_where_it_is_and_nowhere_else(server: FakeGitHub) -> None:
     token = signed(server)
-    for path, status in (("repos/octo/train", 200), ("orgs/octo", 200), ("repos/octo/other", 404), ("orgs/other", 404)):
+    for path, status in (
+        ("repos/octo/train", 200),
+        ("orgs/octo", 200),
+        ("repos/octo/other", 404),
+        ("orgs/other", 404),
+    ):
         assert ask(server, "GET", f"{path}/installation", token=token).status_code == status
     for number, status in ((1, 201), (2, 404)):
         assert ask(server, "POST", f"app/installations/{number}/access_tokens", token=token).status_code == status
 
 
 @pytest.mark.parametrize(
-    "claims", [{"exp": None}, {"exp": int(time.time()) + 3600}, {"iat": int(time.time()) + 3600}, {"exp": int(time.time()) - 10}, {"iss": "1"}]
+    "claims",
+    [
+        {"exp": None},
+        {"exp": int(time.time()) + 3600},
+        {"iat": int(time.time()) + 3600},
+        {"exp": int(time.time()) - 10},
+        {"iss": "1"},
+    ],
 )
 def test_an_apps_own_document_is_good_for_ten_minutes(claims: dict[str, Any], server: FakeGitHub) -> None:
     kept = {key: value for key, value in claims.items() if value is not None}
