@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import base64
 import bz2
-import gzip
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -29,7 +29,7 @@ from runner_action.jit import packed as packed_jit
 from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
 from runner_action.orderly import after_deletion
 from runner_action.request import LaunchRequest
-from runner_action.slim import slim
+from runner_action.slim import keywords, slim
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 16 * 1024 - 256
@@ -241,7 +241,14 @@ def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
     if request.ca_certificates:
         config["ca_certs"] = {"trusted": [request.ca_certificates]}
     # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
-    return gzip.compress(f"#cloud-config\n{json.dumps(config)}\n".encode(), 9, mtime=0)
+    return zipped(f"#cloud-config\n{json.dumps(config)}\n", packed)
+
+
+def zipped(text: str, packed: str) -> bytes:
+    """As gzip, with codes of its own for the part of the text that is packed already: 150 bytes less than in one go."""
+    made = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1)
+    parts = [made.compress(part.encode()) + made.flush(zlib.Z_BLOCK) for part in text.partition(packed)]
+    return b"".join(parts) + made.flush()
 
 
 def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None) -> bytes:
@@ -282,7 +289,7 @@ def with_jit(spec: AgentSpec, parts: Mapping[str, Any]) -> str:
 def first_stage(url: str) -> dict[str, str]:
     """What fetches the agent, and what it believes."""
     source = files("runner_action.agent").joinpath("stage.py").read_text("utf-8")
-    return {"agent.py": slim(source), "stage.json": json.dumps({"url": url, "sha256": bundle().sha256})}
+    return {"agent.py": slim(source, keywords([source])), "stage.json": json.dumps({"url": url, "sha256": bundle().sha256})}
 
 
 def whole_agent(spec: AgentSpec, *, deletes: bool, jit: bool) -> dict[str, str]:
@@ -304,5 +311,7 @@ def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
         *([] if cloud == ProviderName.KUBERNETES else ["pod.py"]),
         *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge)),
     }
-    found = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
-    return {file.name: slim(file.read_text("utf-8")) for file in found if file.name.endswith(".py") and file.name not in left_out}
+    modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
+    found = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}
+    written = keywords(found.values())
+    return {name: slim(text, written) for name, text in found.items() if name not in left_out}

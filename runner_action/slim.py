@@ -10,16 +10,25 @@ import string
 import symtable
 import tokenize
 import typing
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 
 
+def keywords(sources: Iterable[str]) -> frozenset[str]:
+    """What may be the name of an argument in a call somewhere in these sources: also the keys of mappings, which may be
+    unpacked into a call."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    written = {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
+    keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys]
+    return frozenset(written | {str(key.value) for key in keys if isinstance(key, ast.Constant)})
+
+
 @cache
-def slim(source: str) -> str:
+def slim(source: str, keywords: frozenset[str]) -> str:
     """Without comments, docstrings, annotations and their names, members that are only described, the width of indentation, spaces; and
-    with short names for what is local to a function."""
+    with short names for what is local to a function, but for parameters that `keywords` may name."""
     tree = _Slim().visit(ast.parse(source))
-    shared = {*dir(builtins), *symtable.symtable(source, "agent", "exec").get_identifiers()}
+    shared = {*keywords, *dir(builtins), *symtable.symtable(source, "agent", "exec").get_identifiers()}
     for function in outermost(tree):
         shorten(function, shared)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -40,19 +49,23 @@ def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
-    """Letters for the variables of a function and of those inside it. Parameters keep their names, as callers may write
-    them; so do names that are `shared` with the module or Python, which a function inside may mean."""
+    """Letters for parameters and variables of a function and of those inside it. Names that are `shared` stay: with
+    callers, or with the module or Python, which a function inside may mean."""
     nodes = list(ast.walk(function))
     names = [node for node in nodes if isinstance(node, ast.Name)]
-    kept = {*shared, *(node.arg for node in nodes if isinstance(node, ast.arg))}
+    parameters = [node for node in nodes if isinstance(node, ast.arg)]
+    kept = {*shared, "self", "cls"}
     kept |= {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
     kept |= {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
     kept |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    stored = dict.fromkeys(node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in kept)
-    free = iter(letter for letter in string.ascii_letters if letter not in {node.id for node in names} | kept)
-    short = {name: next(free, name) for name in stored if len(name) > 1}
+    own = [node.arg for node in parameters] + [node.id for node in names if isinstance(node.ctx, ast.Store)]
+    taken = {*kept, *own, *(node.id for node in names)}
+    free = iter(letter for letter in string.ascii_letters if letter not in taken)
+    short = {name: next(free, name) for name in dict.fromkeys(own) if len(name) > 1 and name not in kept}
     for name in names:
         name.id = short.get(name.id, name.id)
+    for parameter in parameters:
+        parameter.arg = short.get(parameter.arg, parameter.arg)
     for node in nodes:
         if isinstance(node, ast.ExceptHandler) and node.name:
             node.name = short.get(node.name, node.name)
