@@ -77,6 +77,7 @@ SENTENCES = {
 }
 WARNINGS = {
     "failed": "Failed: {why}.",
+    "left": "Left behind, and not to be removed: {why}.",
     "still-registered": "The runner is still on the forge's list: {why}.",
 }
 

@@ -10,7 +10,9 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,6 +21,7 @@ from pathlib import Path
 from runner_action import bootstrap, console
 from runner_action.agent import guard
 from runner_action.agent.download import open_archive
+from runner_action.agent.removal import remove_tree
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
@@ -51,9 +54,11 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
         log.info("This machine would become runner %s with %s; nothing was done.", identity.name, download.url.rsplit("/", 1)[-1])
         return 0
     archive, request = kept(download, folder), replace(request, labels=labels_with(request.labels, run))
-    joining = register(request, forge, identity, architecture, system)
     home = folder / identity.name
-    shutil.rmtree(home, ignore_errors=True)
+    if left := remove_home(home):
+        hint = "Unmount or remove it yourself, or give the runner another `name`."
+        raise MachineFailed(f"An earlier run left {left}", hint)
+    joining = register(request, forge, identity, architecture, system)
     try:
         spec = bootstrap.spec_of(request, identity.name, joining, replace(download, url=archive.as_uri(), token=None), forge.api_url, None)
         # On this machine the token need not be left anywhere: it is in this process only.
@@ -69,8 +74,31 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
             lambda: online(Launched(runner_name=identity.name, label=run.derived_name, labels=asked, reused=False, launch_seconds=0.0)),
         )
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        if left := remove_home(home):
+            log.warning("Not everything of the runner could be removed, there is left %s", left)
         forget(forge, identity.name, joining)
+
+
+def remove_home(home: Path) -> str:
+    """Removes what a runner wrote, and what its jobs left; says what could not be removed, if anything."""
+    unmount(home)
+    return "; ".join(remove_tree(home)[:3])
+
+
+def unmount(folder: Path) -> None:
+    """Takes off what jobs mounted in user space there and left, which nobody needs to be root for.
+
+    https://man7.org/linux/man-pages/man1/fusermount3.1.html
+    """
+    tool = shutil.which("fusermount3") or shutil.which("fusermount")
+    mounts = Path("/proc/self/mountinfo")
+    if tool is None or not mounts.exists():
+        return
+    # Fields are parted by blanks; blanks and backslashes of a name are told by their octal numbers.
+    for line in reversed(mounts.read_bytes().split(b"\n")[:-1]):
+        place = re.sub(rb"\\(\d{3})", lambda octal: bytes([int(octal[1], 8)]), line.split(b" ")[4])
+        if b" - fuse" in line and place.startswith(os.fsencode(folder.resolve()) + b"/"):
+            subprocess.run([tool, "-u", "-z", place], capture_output=True, check=False)
 
 
 def _agent(spec: AgentSpec, home: Path, environ: Mapping[str, str], hearing: Hearing, online: Callable[[], None]) -> int:

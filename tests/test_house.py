@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,40 @@ def test_every_error_has_an_exit_code_of_the_table_in_its_module() -> None:
 def test_nobody_patches_our_own_code() -> None:
     offenders = [file for file in (ROOT / "tests").rglob("*.py") if "mock." + "patch" in file.read_text("utf-8")]
     assert offenders == []
+
+
+SHELL = r"[\s\"']-delete\b|\brm\s+(-\S+\s+)*-\w*[rR]"
+REMOVES_TREES = re.compile(rf"\brmtree\b|\bremovedirs\b|topdown\s*=\s*False|{SHELL}")
+SHIPPED = ["runner_action", "gitlab-component", "examples"]
+
+
+def test_folders_are_removed_in_one_place_which_passes_no_mount() -> None:
+    """`shutil.rmtree`, `find -delete` and `rm -r` empty what a job has mounted in its workspace: `agent/removal.py` does not.
+    Stand-ins are as unkind as what they stand for."""
+    files = [file for place in SHIPPED for file in (ROOT / place).rglob("*")]
+    texts = [file for file in [*files, ROOT / "action.yml"] if file.suffix in (".py", ".yml", ".sh")]
+    offenders = {
+        f"{file.relative_to(ROOT)}: {found[0]}"
+        for file in texts
+        if not file.name.endswith("_standin.py")
+        for found in REMOVES_TREES.finditer(file.read_text("utf-8"))
+    }
+    assert offenders == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "removes"),
+    [
+        ("shutil.rmtree(x)", True),
+        ("find x -mindepth 1 -delete", True),
+        ('["find", x, "-delete"]', True),
+        ("rm -rf x", True),
+        ("rm -f -r x", True),
+        ("os.walk(x, topdown=False)", True),
+        ("rm -f x", False),
+        ('say("not-deleted")', False),
+        ("rsync --delete-after", False),
+    ],
+)
+def test_what_removes_a_tree_is_known_by_its_words(text: str, removes: bool) -> None:
+    assert bool(REMOVES_TREES.search(text)) is removes

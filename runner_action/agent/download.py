@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from .removal import remove_tree
 from .spec import AgentSpec
 
 TRIES = 3
@@ -30,12 +30,12 @@ def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
             digest = _unpack(spec, url, folder, **identity)
             break
         except (OSError, DownloadFailed) as error:
-            shutil.rmtree(str(folder / "bin"), ignore_errors=True)
+            remove_tree(folder / "bin")
             if not left:
                 raise DownloadFailed("%s: %s" % (spec.runner_url, error)) from None
             time.sleep(2)
     if digest != spec.runner_sha256:
-        shutil.rmtree(str(folder))
+        remove_tree(folder)
         raise DownloadFailed("%s has checksum %s, expected %s" % (spec.runner_url, digest, spec.runner_sha256))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import calendar
 import json
 import re
+import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import restart as policy
@@ -17,13 +19,25 @@ from .process import Child, run_to_end
 from .spec import AgentSpec
 
 HOOK = """#!/bin/sh
-printf '%s\\t%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> '{events}'
-{more}
+{more}printf '%s\\t%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> {events} || :
 """
-CLEAN = """case "$GITHUB_WORKSPACE" in '{work}'/*/*)
-find "$GITHUB_WORKSPACE" -mindepth 1 -delete 2>/dev/null || sudo -n find "$GITHUB_WORKSPACE" -mindepth 1 -delete 2>/dev/null || true;;
-esac"""
-"""At the end of the last step of a job: nothing of it stays for the next one. With sudo if there is, for what containers left as root."""
+SEE = """mount 2>/dev/null | grep -F " on $(pwd -P)/" > {work}/_cml-kept || :
+"""
+MOVE_AWAY = """case "$GITHUB_WORKSPACE" in {work}/*/*)
+if cd {work} && [ -s _cml-kept ]; then echo the workspace stays, for what was mounted in it before
+else {python} -ISc '
+import os,sys
+try:os.rename(sys.argv[1],"_cml-done-"+os.urandom(8).hex())
+except OSError as error:print("::warning title=cml-runner::the workspace stays:",error)' "$GITHUB_WORKSPACE" || :
+fi
+esac
+"""
+"""At the end of the last step of a job: nothing of it stays for the next one. The workspace is moved, which takes
+none of the job's time, and then removed by the agent (`removal.py`); actions/runner makes another one. What the job
+left mounted goes along: the next job must not find it, since actions/checkout empties a workspace that is no clone,
+through mounts. Not by `mv`, which copies what cannot be moved, and then removes it, through mounts as well.
+
+What was mounted in it before the job, as by a startup script or a pod's template, must not go along (`SEE`)."""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = ("The runner no longer exists on the server", "registration has been deleted from the server")
 """Lines of actions/runner: it has a session, its job is over, it is not known any more (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
@@ -83,8 +97,11 @@ class Forge(Member):
         hooks.mkdir(exist_ok=True)
         for event in ("started", "completed"):
             script = hooks / ("job-%s.sh" % event)
-            clean = CLEAN.format(work=self._folder / "_work") if event == "completed" else ""
-            script.write_text(HOOK.format(event=event, events=events, more=clean))
+            # A single job's workspace ends with its machine, or with all of the folder.
+            more = "" if self._spec.single else SEE if event == "started" else MOVE_AWAY
+            words = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
+            text = HOOK.replace("{more}", more)
+            script.write_text(text.format(event=event, events=quote(str(events)), **words))
             script.chmod(0o755)
             added["ACTIONS_RUNNER_HOOK_JOB_%s" % event.upper()] = str(script)
         return {**self._env, **added}

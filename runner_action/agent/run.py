@@ -19,6 +19,7 @@ from .become import Start
 from .leave import Leave, to_restart
 from .lifecycle import Phase
 from .process import Child, Tail, child_environment, identity, job_user
+from .removal import remove_tree
 from .spec import AgentSpec
 from .watchdog import Beat, Say, disk_full, read_beat, write_beat
 
@@ -98,6 +99,7 @@ class Agent:
         self.say("agent", name=self.spec.name)
         if not self._resume():
             threading.Thread(target=self.start, daemon=True).start()
+        threading.Thread(target=self._clear, daemon=True).start()
         self._hear()
         while True:
             for event in self._next():
@@ -133,6 +135,17 @@ class Agent:
             self.queue.put(events.RunnerExited(self.now(), -1))
         self.say("resumed", phase=self.state.phase.value)
         return True
+
+    def _clear(self) -> None:
+        """Removes what hooks have moved away of jobs that are over, beside all else: in no job's time."""
+        told = ""
+        while True:
+            for path in self.home.glob("runner/_work/_cml-done-*"):
+                left = remove_tree(path)
+                if left and left[0] != told:
+                    told = left[0]
+                    self.say("left", why=told)
+            time.sleep(BEAT)
 
     def _listen(self, notices: metadata.Notices) -> None:
         """Looks for the cloud's notice until there is one that is final."""

@@ -234,7 +234,7 @@ class Worker:
             self.step.kill()
 
     def work(self) -> dict[str, Any]:
-        job = self.job
+        job, work = self.job, Path("_work").absolute()
         env = {
             **os.environ,
             "GITHUB_ACTIONS": "true",
@@ -243,17 +243,29 @@ class Worker:
             "GITHUB_JOB": job["name"],
             "GITHUB_REPOSITORY": job["repository"],
             "GITHUB_SERVER_URL": job["server_url"],
-            "GITHUB_WORKSPACE": str(Path("_work/train/train").absolute()),
+            "GITHUB_WORKSPACE": str(work / "train/train"),
+            "RUNNER_WORKSPACE": str(work / "train"),
+            "RUNNER_TEMP": str(work / "_temp"),
             "RUNNER_NAME": job["runner"],
         }
+        # PipelineDirectoryManager.cs: a workspace is used as it is, and made if there is none; what is not a
+        # folder there fails the job. TempDirectoryManager.cs: the temporary folder is emptied before and
+        # after each job, through whatever is mounted in it.
         Path(env["GITHUB_WORKSPACE"]).mkdir(parents=True, exist_ok=True)
+        self.empty(work / "_temp")
         codes = [self.run(hook_of("STARTED"), env)]
         if not (self.shutdown or self.cancelled):
             codes.append(self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env))
         if not self.shutdown:  # a cancelled job still has its last steps; one whose runner shuts down has not
-            self.run(hook_of("COMPLETED"), env)
+            codes.append(self.run(hook_of("COMPLETED"), env))
+        self.empty(work / "_temp")
         conclusion = "failure" if self.shutdown else "cancelled" if self.cancelled else "failure" if any(codes) else "success"
         return {"conclusion": conclusion, "notes": self.notes}
+
+    @staticmethod
+    def empty(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["find", str(folder), "-mindepth", "1", "-delete"], capture_output=True, check=False)
 
     def run(self, argv: list[str], env: dict[str, str]) -> int:
         if not argv:
@@ -275,7 +287,7 @@ class Worker:
 
 def hook_of(event: str) -> list[str]:
     script = os.environ.get("ACTIONS_RUNNER_HOOK_JOB_" + event)
-    return ["sh", script] if script else []
+    return ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", script] if script else []
 
 
 def log(text: str) -> None:

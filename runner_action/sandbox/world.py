@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from runner_action.agent.removal import remove_tree
 from runner_action.model import ForgeName, ProviderName
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import (
@@ -199,4 +199,5 @@ class World:
         self.github.close()
         self.gitlab.close()
         self.metadata.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for left in remove_tree(self.folder):  # jobs worked there
+            print(f"left behind: {left}", file=sys.stderr)

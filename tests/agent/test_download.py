@@ -46,3 +46,20 @@ def test_with_a_wrong_checksum_nothing_stays(tmp_path: Path) -> None:
     with pytest.raises(download.DownloadFailed, match="expected 0000"):
         download.fetch(spec, folder)
     assert not folder.exists()
+
+
+def test_what_is_mounted_in_its_place_is_not_emptied_with_it(tmp_path: Path) -> None:
+    """As by a pod's template, or by a startup script that puts all work on another disk."""
+    folder, disk = tmp_path / "runner", tmp_path / "disk"
+    (folder / "_work").mkdir(parents=True)
+    disk.mkdir()
+    (disk / "cache").write_text("of earlier machines")
+    if subprocess.run(["mount", "--bind", str(disk), str(folder / "_work")], stderr=subprocess.PIPE, check=False).returncode:
+        pytest.skip("SKIPPED LOUDLY: nothing can be mounted here")
+    spec = dataclasses.replace(spec_of(tmp_path / "gitlab-runner-linux-amd64"), runner_sha256="0" * 64)
+    try:
+        with pytest.raises(download.DownloadFailed, match="expected 0000"):
+            download.fetch(spec, folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder / "_work")], stderr=subprocess.DEVNULL, check=False)
+    assert (disk / "cache").exists()

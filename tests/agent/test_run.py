@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from runner_action.agent.__main__ import main
 from runner_action.agent.github import Forge as GitHub
 from runner_action.agent.lifecycle import GONE, REFUSED, Phase
 from runner_action.agent.run import Agent
+from runner_action.agent.spec import AgentSpec
 from runner_action.agent.watchdog import Beat, clean_up, comes_back, first_look, read_beat, write_beat
 from tests.agent.test_spec import SPEC
 
@@ -91,28 +93,167 @@ def test_an_agent_killed_while_a_job_runs_comes_back_once(phase: Phase, result: 
     assert [comes_back(tmp_path, result), comes_back(tmp_path, result)] == comes
 
 
-def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(tmp_path: Path) -> None:
-    jobs = tmp_path / "jobs"
-    added = GitHub(SPEC, tmp_path, {}, {}).environment(tmp_path / "hooks", jobs)
-    scripts = [added["ACTIONS_RUNNER_HOOK_JOB_STARTED"], added["ACTIONS_RUNNER_HOOK_JOB_COMPLETED"]]
-    subprocess.run([str(Path(sys.executable).with_name("shellcheck")), *scripts], check=True)
-    for script in scripts:
-        workspace = tmp_path / "_work" / "train" / "train"
-        workspace.mkdir(parents=True, exist_ok=True)
-        (workspace / ".hidden").write_text("left by the job")
-        env = {"PATH": "/usr/bin:/bin", "GITHUB_REPOSITORY": "octo/train", "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "train"}
-        subprocess.run([script], env={**env, "GITHUB_WORKSPACE": str(workspace)}, check=True)
-    assert jobs.read_text() == "started\tocto/train\t7\t1\ttrain\ncompleted\tocto/train\t7\t1\ttrain\n"
-    assert list(workspace.iterdir()) == [], "nothing stays for the next job"
+AS_THE_RUNNER = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail"]
+"""ScriptHandlerHelpers.cs"""
+JOB = {
+    "PATH": "/usr/bin:/bin",
+    "GITHUB_REPOSITORY": "octo/train",
+    "GITHUB_RUN_ID": "7",
+    "GITHUB_RUN_ATTEMPT": "1",
+    "GITHUB_JOB": "train",
+}
+
+
+MANY = dataclasses.replace(SPEC, single=False, jit_config=None)
+
+
+def hooks(home: Path, spec: AgentSpec = MANY) -> dict[str, str]:
+    """As they are written before the first job."""
+    added = GitHub(spec, home, {}, {}).environment(home / "hooks", home / "jobs")
+    return {event: added["ACTIONS_RUNNER_HOOK_JOB_" + event.upper()] for event in ("started", "completed")}
+
+
+def run_hook(script: str, workspace: object) -> str:
+    """As actions/runner does; gives what it said in the job's log."""
+    home, place = Path(script).parents[1], str(workspace)
+    cwd, env = place if os.path.isdir(place) else str(home), {**JOB, "GITHUB_WORKSPACE": place}
+    argv = [*AS_THE_RUNNER, script]
+    return subprocess.run(argv, env=env, cwd=cwd, stdout=subprocess.PIPE, check=True).stdout.decode()
+
+
+@pytest.fixture(params=["home", "o'ne \"me"])
+def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Of a home that may be called anything."""
+    made = tmp_path / request.param / "_work/train/train"
+    made.mkdir(parents=True)
+    (made / ".hidden").write_text("left by the job")
+    yield made
+    assert left_mounted(tmp_path) == []
+
+
+def left_mounted(folder: Path) -> list[str]:
+    """Takes off what is mounted there, and tells what that was."""
+    told = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = [line for line in told if f" {folder}/" in line]
+    for line in lines:
+        subprocess.run(["umount", "-l", line.split(" ")[4].replace("\\040", " ")], check=True)
+    return lines
+
+
+@pytest.mark.parametrize("spec", [MANY, dataclasses.replace(MANY, single=True)], ids=["many", "single"])
+def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(spec: AgentSpec, workspace: Path) -> None:
+    home, scripts = workspace.parents[2], hooks(workspace.parents[2], spec)
+    assert run_hook(scripts["started"], workspace) == ""
+    assert [path.name for path in workspace.iterdir()] == [".hidden"]
+    assert run_hook(scripts["completed"], workspace) == ""
+    told = "octo/train\t7\t1\ttrain\n"
+    assert (home / "jobs").read_text() == f"started\t{told}completed\t{told}"
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+    subprocess.run([shellcheck, *scripts.values()], check=True)
+    away = list((home / "_work").glob("_cml-done-*"))
+    if spec.single:
+        assert (workspace / ".hidden").exists()
+        assert away == [], "its machine, or its folder, ends with it"
+    else:
+        assert not workspace.exists(), "nothing stays for the next job"
+        assert [path.name for one in away for path in one.iterdir()] == [".hidden"], "it is only moved"
 
 
 @pytest.mark.parametrize("workspace", ["", "/", "{home}", "{home}/_work", "{home}/_work/train"])
-def test_the_hook_cleans_nothing_but_a_workspace(workspace: str, tmp_path: Path) -> None:
-    added = GitHub(SPEC, tmp_path, {}, {}).environment(tmp_path / "hooks", tmp_path / "jobs")
+def test_the_hook_moves_nothing_but_a_workspace(workspace: str, tmp_path: Path) -> None:
     (tmp_path / "_work" / "train" / "train").mkdir(parents=True)
-    env = {"PATH": "/usr/bin:/bin", "GITHUB_WORKSPACE": workspace.format(home=tmp_path)}
-    subprocess.run([added["ACTIONS_RUNNER_HOOK_JOB_COMPLETED"]], env=env, check=True)
+    assert run_hook(hooks(tmp_path)["completed"], workspace.format(home=tmp_path)) == ""
     assert (tmp_path / "_work" / "train" / "train").exists()
+
+
+@pytest.mark.parametrize(
+    "job",
+    ["touch new", "chmod 0 ../train", "cd .. && rm -r train && ln -s /nowhere train"],
+)
+def test_whatever_a_job_did_to_its_workspace(job: str, workspace: Path) -> None:
+    script = hooks(workspace.parents[2])["completed"]
+    subprocess.run(["sh", "-c", job], cwd=str(workspace), check=True)
+    assert run_hook(script, workspace) == ""
+    assert not os.path.lexists(str(workspace))
+
+
+def test_a_disk_that_is_full_fails_no_job(workspace: Path) -> None:
+    """A hook that fails is a job that fails."""
+    script = hooks(workspace.parents[2])["completed"]
+    (workspace.parents[2] / "jobs").symlink_to("/dev/full")
+    env = {**JOB, "GITHUB_WORKSPACE": str(workspace)}
+    subprocess.run([*AS_THE_RUNNER, script], env=env, cwd=str(workspace), check=True)
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    made = tmp_path / "share"
+    made.mkdir()
+    (made / "model.bin").write_text("weights")
+    try:
+        subprocess.run(["mount", "--bind", str(made), str(made)], check=True, stderr=subprocess.PIPE)
+        subprocess.run(["umount", str(made)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED LOUDLY: nothing can be mounted here: {error}")
+    return made
+
+
+def mount(share: Path, place: Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--bind", str(share), str(place)], check=True)
+
+
+def test_what_a_job_left_mounted_moves_along(share: Path, workspace: Path, tmp_path: Path) -> None:
+    script = hooks(workspace.parents[2])["completed"]
+    mount(share, workspace / "data")
+    assert run_hook(script, workspace) == ""
+    assert not workspace.exists()
+    (away,) = workspace.parents[1].glob("_cml-done-*")
+    assert (away / "data/model.bin").exists()
+    assert len(left_mounted(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("what", ["the workspace", "what it is in"])
+def test_a_mount_that_cannot_be_moved_is_left_and_said_and_nothing_is_copied(
+    what: str,
+    share: Path,
+    workspace: Path,
+    tmp_path: Path,
+) -> None:
+    """In the second case a rename would go from one mount to another: there `mv` copies, and removes."""
+    script = hooks(workspace.parents[2])["completed"]
+    mount(share, workspace if what == "the workspace" else workspace.parent)
+    workspace.mkdir(exist_ok=True)
+    (workspace / "mine").write_text("x")
+    told = run_hook(script, workspace)
+    assert told.startswith("::warning title=cml-runner::the workspace stays: ")
+    assert ("busy" if what == "the workspace" else "cross-device") in told
+    assert (workspace / "mine").exists()
+    assert list(workspace.parents[1].glob("_cml-done-*")) == []
+    assert len(left_mounted(tmp_path)) == 1
+
+
+def test_what_was_mounted_before_the_job_stays_in_its_place(
+    share: Path,
+    workspace: Path,
+    tmp_path: Path,
+) -> None:
+    """As a pod's template or a startup script does it."""
+    scripts = hooks(workspace.parents[2])
+    mount(share, workspace / "a b/data")
+    run_hook(scripts["started"], workspace)
+    assert "for what was mounted in it before" in run_hook(scripts["completed"], workspace)
+    assert (workspace / "a b/data/model.bin").exists()
+    assert len(left_mounted(tmp_path)) == 1
+
+
+def test_a_disk_for_all_work_is_no_trouble(share: Path, workspace: Path, tmp_path: Path) -> None:
+    mount(share, workspace.parents[1])
+    workspace.mkdir(parents=True)
+    scripts = hooks(workspace.parents[2])
+    assert [run_hook(scripts[event], workspace) for event in ("started", "completed")] == ["", ""]
+    assert not workspace.exists()
+    assert len(left_mounted(tmp_path)) == 1
 
 
 class Member(GitHub):

@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from runner_action.agent.removal import remove_tree
+
 ROOT = Path(__file__).parents[2]
 PLACE = Path("/var/lib/cml-runner-e2e")
 """What outlives a run: the engine's images, so that the second run need not make the base anew."""
@@ -117,10 +119,7 @@ class Engine:
                 self.daemon.wait(30)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
-            for line in Path("/proc/mounts").read_text().splitlines():
-                if (place := line.split()[1]).startswith(str(self.folder)):  # its network's name space
-                    subprocess.run(["umount", place], check=False)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_tree(self.folder)  # and takes off what is mounted there, as its network's name space
 
 
 def checkout(folder: Path) -> Path:

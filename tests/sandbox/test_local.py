@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from runner_action.errors import InputError
-from runner_action.local import platform_of
+from runner_action.local import platform_of, unmount
 from runner_action.sandbox.systemd import descendants
 from runner_action.sandbox.world import TOKEN, World
+from tests.agent.test_removal import DEAD
 from tests.sandbox.conftest import until
 
 pytestmark = pytest.mark.sandbox
@@ -84,6 +85,86 @@ def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "its processes to end")
     assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [PROGRAMS[world.kind]]
     assert "asked to stop" in local.told
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Path]:
+    made = tmp_path / "share"
+    made.mkdir()
+    (made / "model.bin").write_text("weights")
+    if subprocess.run(["mount", "--bind", made, made], capture_output=True, check=False).returncode:
+        pytest.skip("SKIPPED LOUDLY: nothing can be mounted here")
+    subprocess.run(["umount", made], check=True)
+    yield made
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if str(tmp_path) in line:
+            subprocess.run(["umount", "-l", line.split(" ")[4]], check=True)
+
+
+@pytest.mark.parametrize("argv", [[], ["--single"]], ids=["many", "single"])
+def test_what_jobs_left_mounted_is_not_emptied_at_the_end(
+    argv: list[str],
+    share: Path,
+    world: World,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    local = start("--idle-timeout=4", "--first-job-timeout=30", *argv)
+    local.online()
+    command = f"mkdir data && mount --bind {share} data && mkdir closed && touch closed/x && chmod 0555 closed"
+    job = world.forge.queue_job(["local"], 0.2, command)
+    assert local.process.wait(60) == 0, local.told
+    assert job.conclusion == "success"
+    assert (share / "model.bin").exists()
+    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [PROGRAMS[world.kind]]
+    assert "Left behind" not in local.told
+
+
+def test_what_a_killed_run_left_mounted_is_not_emptied_at_the_next(
+    share: Path,
+    world: World,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / ".cache/cml-runner/desk/runner/_work/train/train/data"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(share), str(place)], check=True)
+    local = start("--idle-timeout=4", "--name=desk")
+    assert local.process.wait(60) == 0, local.told
+    assert (share / "model.bin").exists()
+    assert not place.exists()
+
+
+def test_what_cannot_be_removed_is_said_and_in_the_way_of_the_next(world: World, start: Start, tmp_path: Path) -> None:
+    place = tmp_path / ".cache/cml-runner/desk/runner/kept"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    argv = ["chattr", "+i", str(place)]
+    if not shutil.which("chattr") or subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip("SKIPPED LOUDLY: no file can be made immutable here")
+    try:
+        local = start("--idle-timeout=4", "--name=desk")
+        assert local.process.wait(30) == 6, local.told
+        assert "An earlier run left " in local.told
+        assert "kept: Operation not permitted" in local.told
+        assert world.forge.ever == []
+    finally:
+        subprocess.run(["chattr", "-R", "-i", tmp_path / ".cache"], check=True)
+
+
+def test_what_was_mounted_in_user_space_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool is a stand-in, the mount is real; its program has ended, as the runner ends what its jobs leave running."""
+    place, tool = tmp_path / "home/a b\\c", tmp_path / "bin/fusermount3"
+    place.mkdir(parents=True)
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nprintf "%s %s %s" "$@" >> {tmp_path}/asked\nexec umount -l "$3"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    if subprocess.run([sys.executable, "-c", DEAD], cwd=place, capture_output=True, check=False).returncode:
+        pytest.skip("SKIPPED LOUDLY: there is no FUSE here")
+    unmount(tmp_path / "home")
+    assert list(place.iterdir()) == []
+    assert (tmp_path / "asked").read_text() == f"-u -z {place}"
 
 
 def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tmp_path: Path) -> None:
