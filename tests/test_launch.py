@@ -130,7 +130,8 @@ def test_everything_is_tagged_and_expires() -> None:
 
 
 def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
-    restarting, lasting, single = Story(), Story("--no-retry"), Story("--single", "--no-retry")
+    restarting, lasting = Story(), Story("--no-retry")
+    single = Story("--single", "--no-retry", "--agent-downloads=http://127.0.0.1:1/nobody")
     for story in (restarting, lasting, single):
         story.launch()
     held = ("api_token", "registration_token", "removal_token", "jit_config")

@@ -258,16 +258,16 @@ def test_golden_plans_requests_and_user_data() -> None:
     assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("argv", "entry"), [([], "agent.ending"), ([f"{ACCOUNT},scopes=storage-rw"], "agent")])
-def test_the_units_delete_the_machine_where_it_can(argv: list[str], entry: str) -> None:
+@pytest.mark.parametrize(("argv", "deletes"), [([], True), ([f"{ACCOUNT},scopes=storage-rw"], False)])
+def test_the_units_delete_the_machine_where_it_can(argv: list[str], deletes: bool) -> None:
     asked = request("--cloud=gcp", *argv)
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
     spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
-    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if entry == "agent.ending" else None
+    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if deletes else None
     files = unpacked(fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion))
     units = {path.rpartition("/")[2]: text for path, text in files.items() if "systemd" in path}
-    assert f"ExecStart=/usr/bin/python3 -m {entry} watchdog" in units["cml-runner-watchdog.service"]
-    assert f"ExecStopPost=-/usr/bin/python3 -m {entry} cleanup" in units["cml-runner.service"]
+    assert ("cml-runner-delete.service" in units) is deletes
+    assert ("Wants=cml-runner-delete.service" in units["cml-runner.service"]) is deletes
     assert ("var/lib/cml-runner/deletion.json" in files) is ("var/lib/cml-runner/agent/ending.py" in files) is (deletion is not None)
     holding = [path for path, text in files.items() if "canary-private-key" in text]
     assert holding == (["var/lib/cml-runner/deletion.json"] if deletion else [])
