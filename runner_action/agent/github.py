@@ -18,11 +18,12 @@ from .lifecycle import GONE, REFUSED, RUN_LIMIT, Leaving
 from .process import Child, run_to_end
 from .spec import AgentSpec
 
-HOOK = """#!/bin/sh
-{more}printf '%s\\t%s\\t%s\\t%s\\t%s\\n' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> {events} || :
-"""
+HOOK = (
+    '#!/bin/sh\n{more}printf \'%s\\t%s\\t%s\\t%s\\t%s\\n\' {event} "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID" "$GITHUB_RUN_ATTEMPT" "$GITHUB_JOB" >> {events} || :\n'
+)
 SEE = """mount 2>/dev/null | grep -F " on $(pwd -P)/" > {work}/_cml-kept || :
 """
+"""What is mounted in the workspace before the job, as by a startup script or a pod's template."""
 MOVE_AWAY = """case "$GITHUB_WORKSPACE" in {work}/*/*)
 if cd {work} && [ -s _cml-kept ]; then echo the workspace stays, for what was mounted in it before
 else {python} -ISc '
@@ -35,9 +36,7 @@ esac
 """At the end of the last step of a job: nothing of it stays for the next one. The workspace is moved, which takes
 none of the job's time, and then removed by the agent (`removal.py`); actions/runner makes another one. What the job
 left mounted goes along: the next job must not find it, since actions/checkout empties a workspace that is no clone,
-through mounts. Not by `mv`, which copies what cannot be moved, and then removes it, through mounts as well.
-
-What was mounted in it before the job, as by a startup script or a pod's template, must not go along (`SEE`)."""
+through mounts. Not by `mv`, which copies what cannot be moved, and then removes it, through mounts as well."""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = ("The runner no longer exists on the server", "registration has been deleted from the server")
 """Lines of actions/runner: it has a session, its job is over, it is not known any more (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
@@ -95,12 +94,11 @@ class Forge(Member):
         if self._spec.jit_config:
             added["ACTIONS_RUNNER_INPUT_JITCONFIG"] = self._spec.jit_config
         hooks.mkdir(exist_ok=True)
-        for event in ("started", "completed"):
+        for event, more in (("started", SEE), ("completed", MOVE_AWAY)):
             script = hooks / ("job-%s.sh" % event)
             # A single job's workspace ends with its machine, or with all of the folder.
-            more = "" if self._spec.single else SEE if event == "started" else MOVE_AWAY
+            text = HOOK.replace("{more}", "" if self._spec.single else more)
             words = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
-            text = HOOK.replace("{more}", more)
             script.write_text(text.format(event=event, events=quote(str(events)), **words))
             script.chmod(0o755)
             added["ACTIONS_RUNNER_HOOK_JOB_%s" % event.upper()] = str(script)

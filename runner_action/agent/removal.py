@@ -95,6 +95,9 @@ class _Removal:
         os.rmdir(name, dir_fd=dir_fd)
 
     def up(self, name: str, dir_fd: int) -> None:
+        with contextlib.suppress(OSError):  # an empty one, be it another's
+            os.rmdir(name, dir_fd=dir_fd)
+            return
         os.close(self.enter(name, dir_fd))  # what is read-only cannot be moved
         os.rename(name, os.urandom(8).hex(), src_dir_fd=dir_fd, dst_dir_fd=self.top)
 

@@ -138,13 +138,13 @@ class Agent:
 
     def _clear(self) -> None:
         """Removes what hooks have moved away of jobs that are over, beside all else: in no job's time."""
-        told = ""
+        told: List[str] = []
         while True:
             for path in self.home.glob("runner/_work/_cml-done-*"):
                 left = remove_tree(path)
-                if left and left[0] != told:
-                    told = left[0]
-                    self.say("left", why=told)
+                if left and left[0] not in told:
+                    told.append(left[0])
+                    self.say("left", why=left[0])
             time.sleep(BEAT)
 
     def _listen(self, notices: metadata.Notices) -> None:

@@ -163,6 +163,11 @@ def test_what_a_container_left_as_root(room: Path) -> None:
     tree = filled(room / "tree")
     given(tree)
     os.chown(str(tree / "deep"), 0, 0)
+    for empty in ("empty", "below/empty"):  # as for `docker run -v`
+        (tree / empty).mkdir(parents=True)
+        os.chown(str(tree / empty), 0, 0)
+    given(tree / "below")
+    os.chown(str(tree / "below/empty"), 0, 0)
     room.chmod(0o777)
     left = as_nobody(lambda: remove_tree(tree))
     assert left[0] == f"{tree}/deep/log: Permission denied"
