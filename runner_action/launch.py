@@ -172,7 +172,7 @@ class Launch:
         return plan
 
     def _foresee(self, plan: Plan) -> tuple[Deletion | None, Foreseen]:
-        """Raises InputError before anything is made, if the user data will not fit or the machine would not find its agent."""
+        """Raises InputError if the user data will not fit, MachineFailed if the machine would not find its agent: before anything is made."""
         deletion = self.provider.deletion(self.cloud)
         found = foreseen(self.request, self.provider.user_data_limit, plan.architecture, deletion)
         if found.stage:

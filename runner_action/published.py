@@ -8,16 +8,16 @@ import logging
 
 import requests
 
-from runner_action.errors import InputError
+from runner_action.errors import MachineFailed
 
 log = logging.getLogger(__name__)
 SECONDS = 10.0
 """Of patience with an address that the machine may reach better than the launcher."""
-RULE = "the file of this very version must be there"
+HINT = "`agent-downloads` names the folder; the file of this very version must be there."
 
 
 def check(url: str, sha256: str) -> None:
-    """Raises InputError if something else is there, or nothing. No answer is only told: the machine's way is another."""
+    """Raises MachineFailed if something else is there, or nothing. No answer is only told: the machine's way is another."""
     try:
         answer = requests.get(url, timeout=SECONDS)
     except requests.RequestException as error:
@@ -26,6 +26,6 @@ def check(url: str, sha256: str) -> None:
     if answer.status_code >= 500:
         log.warning("Whether the machine finds its agent at %s is not known: HTTP %d.", url, answer.status_code)
     elif not answer.ok:
-        raise InputError([f"agent-downloads: {url} answers HTTP {answer.status_code}; {RULE}"])
+        raise MachineFailed(f"No machine would find its agent: {url} answers HTTP {answer.status_code}.", HINT)
     elif (found := hashlib.sha256(answer.content).hexdigest()) != sha256:
-        raise InputError([f"agent-downloads: {url} has the SHA-256 {found}, expected {sha256}; {RULE}"])
+        raise MachineFailed(f"No machine would take its agent: {url} has the SHA-256 {found}, expected {sha256}.", HINT)

@@ -84,7 +84,7 @@ def test_a_signal_after_the_end_comes_too_late() -> None:
 
 
 def test_a_cloud_that_does_not_answer_is_not_waited_for_beyond_the_grace_and_that_is_told() -> None:
-    story, answered = Stopped("--single"), threading.Event()
+    story, answered = Stopped("--single", "--agent-downloads=http://127.0.0.1:1/nobody"), threading.Event()
     story.signals = Signals(SystemClock(), 3)
 
     def destroy(name: str, instance: Instance | None = None) -> bool:

@@ -174,6 +174,10 @@ class Agent:
         said = [event for line in self._log.lines() for event in self._line(line)]
         # Only now, with its last lines read, is it known how the runner ended.
         told = [self._explained(event) for event in waiting]
+        over = 1 + max((at for at, event in enumerate(jobs) if isinstance(event, events.JobFinished)), default=-1)
+        if over or self.state.phase is Phase.DONE:
+            # What the runner says of a job that is over comes before the next one's beginning.
+            jobs, said = jobs[:over], said + jobs[over:]
         return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
 
     def _explained(self, event: events.Event) -> events.Event:

@@ -65,6 +65,26 @@ def test_what_the_runner_says_and_how_it_ends(lines: str, told: int, event: even
     assert one._next()[:-1] == [event]
 
 
+DONE = "2026-11-27 00:00:58Z: Job train completed with result: Succeeded"
+STARTED, COMPLETED = (word + "\tocto/train\t%d\t1\ttrain\n" for word in ("started", "completed"))
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(batches: int, tmp_path: Path) -> None:
+    """However few looks the agent had at what hooks and runner wrote meanwhile."""
+    one = agent(tmp_path)
+    one.state = dataclasses.replace(one.state, phase=Phase.IDLE)
+    written = [(STARTED % 7, ""), (COMPLETED % 7, ""), (STARTED % 8, DONE + "\n")]
+    for number, (hook, line) in enumerate(written, 1):
+        with (tmp_path / "jobs").open("a") as jobs, (tmp_path / "runner.log").open("a") as log:
+            jobs.write(hook)
+            log.write(line)
+        if number > len(written) - batches:
+            for event in one._next():
+                one._advance(event)
+    assert (one.state.phase, one.state.job) == (Phase.BUSY, "train of run 8, attempt 1")
+
+
 def test_the_heartbeat_comes_back_as_it_was_written(tmp_path: Path) -> None:
     beat = Beat(lifecycle.State(Phase.BUSY, 12.5, 3.0, job="train", worked=True), 99.0, ("octo/train", 7, 1), 40, 1234)
     write_beat(tmp_path, beat)

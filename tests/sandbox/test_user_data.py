@@ -78,7 +78,7 @@ def test_without_a_release_a_single_one_comes_up_all_the_same(world: World, laun
 def test_what_is_not_published_is_known_before_anything_is_made(content: bytes | None, said: str, world: World, launch: Launch) -> None:
     world.github.assets = {bundle().name: content} if content else {}
     launcher = launch(LONG)
-    assert launcher.wait() == 2
+    assert launcher.wait() == 6
     assert said in launcher.told
     assert (world.left(), world.forge.ever, world.machines.given) == ([], [], {})
 
