@@ -239,7 +239,9 @@ def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
     if request.ca_certificates:
-        config["ca_certs"] = {"trusted": [request.ca_certificates]}
+        # By both names: cloud-init before 22.3 knows only the second, later ones warn of it and take the first.
+        # https://docs.cloud-init.io/en/latest/reference/modules.html#ca-certificates
+        config["ca_certs"] = config["ca-certs"] = {"trusted": [request.ca_certificates]}
     # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
     return zipped(f"#cloud-config\n{json.dumps(config)}\n", packed)
 

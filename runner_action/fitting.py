@@ -23,7 +23,7 @@ addresses, and the module that puts it together (`make benchmark`)."""
 SPARE = 64
 """Bytes by which ids and addresses of a launch may differ from those of `Foreseen`."""
 SMALL = 100
-"""Bytes below which a part is not worth a word in a message."""
+"""Bytes below which a part is not worth a word in a message; nor is a tenth of the largest."""
 AGENT = "the agent and its frame"
 TOKEN_LENGTH = 29
 """Characters of GitHub's registration and removal tokens."""
@@ -108,7 +108,7 @@ def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Dele
 
     whole = size(spec, request)
     takes = sorted(((whole - size(*less), name) for name, less in without(spec, request)), reverse=True)
-    large = [(taken, name) for taken, name in takes if taken >= SMALL]
+    large = [(taken, name) for taken, name in takes if taken >= max(SMALL, takes[0][0] // 10)]
     parts = [f"{name} {taken}" for taken, name in large]
     told = "; ".join([*parts, f"{AGENT} {whole - sum(taken for taken, _ in large)}"])
     over = f"the user data would be {whole} bytes, {whole - limit} more than there is room for; of these, in bytes: {told}"

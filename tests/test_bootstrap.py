@@ -148,7 +148,8 @@ def test_jobs_become_root_only_if_they_may() -> None:
 
 
 def test_certificates_are_trusted_by_the_system_and_named_to_programs() -> None:
-    assert config(data(ca_certificates=PEM))["ca_certs"] == {"trusted": [PEM]}
+    told = config(data(ca_certificates=PEM))
+    assert told["ca_certs"] == told["ca-certs"] == {"trusted": [PEM]}, "by the names that old and new cloud-inits have for it"
     given = {"cloud": ["aws"], "repo": ["https://github.com/o/t"], "token": ["t"], "ca-certificates": [PEM], "https-proxy": ["http://me:pw@proxy:3128"]}
     request = inputs.parse(inputs.Raw(flags=given, environ={"NO_PROXY": "git.example"}), lambda path: None)[0]
     assert request.environment["SSL_CERT_FILE"] == request.environment["NODE_EXTRA_CA_CERTS"] == to_request.CA_BUNDLE
