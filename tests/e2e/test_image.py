@@ -92,7 +92,14 @@ def test_on_azure_without_any_secret(engine: Engine, image: str) -> None:
             MACHINE_IDENTITY=IDENTITY,
         )
         trusted = ("--volume", f"{world.folder}/authority.pem:/authority.pem:ro")
-        variables = {**world.job_environ(), **given, **world.id_token_environ(), "INPUT_IDLE-TIMEOUT": "1", "REQUESTS_CA_BUNDLE": "/authority.pem"}
+        variables = {
+            **world.job_environ(),
+            **given,
+            **world.id_token_environ(),
+            "INPUT_IDLE-TIMEOUT": "1",
+            "INPUT_FIRST-JOB-TIMEOUT": "15",
+            "REQUESTS_CA_BUNDLE": "/authority.pem",
+        }
         container = Container(engine, options=trusted, variables=variables)
         assert container.wait() == 0, container.told
         assert world.azure
