@@ -5,7 +5,8 @@ The unit, not the agent, ends the machine: systemd powers off when the service e
 (SuccessAction) or not (OnFailure); an agent that was killed is started again once, and finds its
 runner alive (KillMode=process). Beside it stands a timer that looks at the agent's heartbeat. Where
 a machine that is off still costs, every power-off waits for its deletion (`orderly.py`). Nothing is
-installed or pulled before the runner is online.
+installed before the runner is online, and nothing fetched before its agent runs but that agent,
+where the user data has no room for it (`fitting.py`).
 """
 
 from __future__ import annotations
