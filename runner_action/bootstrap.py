@@ -23,6 +23,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
@@ -186,6 +187,7 @@ def spec_of(request: LaunchRequest, name: str, joining: Registration, download: 
         launch_job_name=launch_job.name if launch_job else "",
         launch_project=launch_job.project if launch_job else "",
         close_metadata=request.cloud is not None and not request.cloud.permission_set,
+        confined=request.cloud is not None and not request.job_sudo and request.cloud.provider is not ProviderName.KUBERNETES,
         environment=dict(request.environment),
         download_token=plain(download.token),
         jit_config=plain(joining.jit_config),
@@ -216,7 +218,7 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     assert request.cloud
     trusting = {**spec.environment, **({name: f"{HOME}/ca.pem" for name in CERTIFICATES if name in spec.environment} if request.ca_certificates else {})}
     scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
-    found = {f"agent/{name}": text for name, text in agent_files(spec.cloud, spec.forge, deletes=False).items()}
+    found = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
     found |= {"__main__.py": POD_ENTRY, "spec.json": replace(spec, environment=trusting).to_json()}
     found |= {name: runnable(script) for name, script in scripts.items() if script}
     found |= {"ca.pem": request.ca_certificates} if request.ca_certificates else {}
@@ -230,8 +232,9 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
 def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None = None, stage: str | None = None) -> bytes:
     """A compressed cloud-config. `stage`: the address from which the machine fetches the agent; None: the agent is in it."""
     assert request.cloud
-    sudo = {"sudo": "ALL=(ALL) NOPASSWD:ALL"} if request.job_sudo else {}
-    user = {"name": spec.job_user, "groups": ["docker"], "shell": "/bin/bash", "lock_passwd": True, **sudo}
+    # Who may use Docker can make themselves root by it.
+    root = {"sudo": "ALL=(ALL) NOPASSWD:ALL", "groups": ["docker"]} if request.job_sudo else {}
+    user = {"name": spec.job_user, "shell": "/bin/bash", "lock_passwd": True, **root}
     packed = base64.b64encode(packed_files(spec, request, deletion, stage)).decode()
     config: dict[str, Any] = {
         "users": ["default", user],
@@ -296,7 +299,7 @@ def first_stage(url: str) -> dict[str, str]:
 
 
 def whole_agent(spec: AgentSpec, *, deletes: bool, jit: bool) -> dict[str, str]:
-    found = agent_files(spec.cloud, spec.forge, deletes)
+    found = agent_files(spec, deletes)
     return {f"agent/{name}": text for name, text in found.items() if jit or name != "jit.py"}
 
 
@@ -304,15 +307,23 @@ def runnable(script: str) -> str:
     return script if script.startswith("#!") else f"#!/bin/sh\n{script}"
 
 
+def agent_files(spec: AgentSpec, deletes: bool) -> dict[str, str]:
+    """The agent's modules: of those for clouds, forges and tokens only what this machine needs, and none that only a local
+    machine uses."""
+    return _agent_files(spec.cloud, spec.forge, module_of(spec), deletes, spec.confined)
+
+
 @cache
-def agent_files(cloud: str, forge: str, deletes: bool) -> dict[str, str]:
-    """The agent's modules; of those for clouds and forges only the ones it needs, and none that only a local machine uses."""
+def _agent_files(cloud: str, forge: str, member: str, deletes: bool, confined: bool) -> dict[str, str]:
     left_out = {
         "guard.py",
         "stage.py",
         *([] if deletes else ["ending.py"]),
+        *([] if confined else ["wall.py"]),
+        *([] if member.endswith("_token") else ["restart.py"]),
         *([] if cloud == ProviderName.KUBERNETES else ["pod.py"]),
-        *(f"{name}.py" for name in (*CLOUDS, *ForgeName) if name not in (cloud, forge)),
+        *(f"{name}.py" for name in CLOUDS if name != cloud),
+        *({f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")} - {f"{forge}.py", f"{member}.py"}),
     }
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     found = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}

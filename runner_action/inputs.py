@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from runner_action import to_request
 from runner_action.conversion import check_rsa, convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import ForgeName, Repository
+from runner_action.model import ForgeName, ProviderName, Repository
 from runner_action.origin import fork_of
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
@@ -71,8 +71,8 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     values = _checked(raw, read_file, forks=False)
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
     makes_none = values.get("command") in EVERYWHERE
-    whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else {}), **values}
-    made = [] if makes_none else [*_short_lived(whole), *_never_asked_for(whole, raw.environ)]
+    whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else _least(values)), **values}
+    made = [] if makes_none else [*_tokenless(whole), *_exposed(whole), *_never_asked_for(whole, raw.environ)]
     return to_request.launch_request(whole), [*_warnings(raw), *made]
 
 
@@ -288,14 +288,32 @@ def _warnings(raw: Raw) -> list[str]:
     return said
 
 
-def _short_lived(value: Mapping[str, Any]) -> Iterator[str]:
-    """What a machine cannot do that has no token but such as last for an hour."""
-    if not value["restart-token"] and not to_request.lasting(value):
-        what = "an App's tokens last an hour, and its key stays here" if value["app-id"] else "this token lasts an hour at most (`ghs_`)"
-        restart = [] if value["no-retry"] or not value["restart-limit"] else ["restart no run (docs/restart.md shows how another workflow does)"]
-        leave = [] if value["single"] or not value["cloud"] else ["take its runner off the list during its first hour only (later GitHub does, after 14 days)"]
-        if restart or leave:
-            yield f"{what}: the machine will {' and '.join([*restart, *leave])}; give `restart-token` to change that"
+def _least(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own leads there: no other job
+    knows it. A runner that launches share needs labels that they share."""
+    shared = values.get("reuse") or values.get("reuse-idle")
+    alone = "cloud" in values and values.get("driver") == ForgeName.GITHUB and "labels" not in values and not shared
+    return {"labels": [], "no-default-labels": True} if alone else {}
+
+
+def _tokenless(value: Mapping[str, Any]) -> Iterator[str]:
+    """What a machine cannot do that has no token for the API."""
+    wanted = value["restart-limit"] and not value["no-retry"]
+    if value["restart-token"] or not value["cloud"]:
+        return
+    if wanted and value["cloud-spot"]:
+        told = "a spot machine may be taken away in the middle of a job, and this one has no token to restart it"
+        other = "" if value["driver"] == ForgeName.GITLAB else ", or add the workflow of docs/restart.md, which needs none on any machine"
+        yield f"{told}: give `restart-token`{other}; `no-retry` says that this is meant"
+
+
+def _exposed(value: Mapping[str, Any]) -> Iterator[str]:
+    """Who else gets what lies on a machine."""
+    kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
+    if not kept or not value["cloud"]:
+        return
+    if value["cloud"] != ProviderName.KUBERNETES and value["job-sudo"]:
+        yield "`restart-token` lies on the machine, and its jobs, which are root there, can read it: with `job-sudo: false` they cannot"
 
 
 LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")

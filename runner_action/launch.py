@@ -73,6 +73,8 @@ class Launch:
         assert request.cloud, "without a cloud it is local.py's story"
         self.cloud: CloudRequest = request.cloud
         self.job: Future[LaunchJob | None] | None = None
+        self.removal: Future[Secret | None] | None = None
+        """What machines without a token for the API leave the list with."""
         self.ours: list[Ours] = []
         self.tried: list[str] = []
         self.stages: dict[str, float] = {}
@@ -104,6 +106,8 @@ class Launch:
 
     def _launch(self) -> Report:
         request, side_by_side = self.request, self._threads.submit
+        if not request.labels:
+            log.info("No `labels` are given: only jobs that ask for the launch's own label, the output `label`, come to this machine.")
         planning = side_by_side(self._plan)
         resolving = side_by_side(self._resolve, planning)
         self.forge = self._build_forge()
@@ -115,6 +119,8 @@ class Launch:
         foreseeing = side_by_side(self._foresee, plan)
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         joining = None if request.dry_run else side_by_side(self._token, foreseeing)
+        if request.restart_token is None and not request.dry_run:
+            self.removal = side_by_side(self.forge.removal_token)
         if request.restart_limit and self.run.job and holds(request.repository, self.run.job.repository_url):
             self.job = side_by_side(self._find_job, self.run.job)
         listed = listing.result()
@@ -215,7 +221,7 @@ class Launch:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=ours.identity.name).label(self.request.repository)
         request = replace(self.request, labels=(*labels_with(self.request.labels, self.run), mark))
-        removal = self.forge.removal_token() if request.restart_token is None else None
+        removal = self.removal.result() if self.removal else None
         if self._stopping:
             return
         if token:

@@ -36,7 +36,9 @@ def slim(source: str, keywords: frozenset[str]) -> str:
         if isinstance(node, ast.ImportFrom):
             node.names = [name for name in node.names if (name.asname or name.name) in used]  # with annotations, what is imported for them is gone too
     tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
-    return re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), tight(ast.unparse(ast.fix_missing_locations(tree))), flags=re.M) + "\n"
+    text = tight(ast.unparse(ast.fix_missing_locations(tree)))
+    text = re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), text, flags=re.M)
+    return re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"  # a pair needs no parentheses there
 
 
 def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
@@ -54,7 +56,7 @@ def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
     nodes = list(ast.walk(function))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     parameters = [node for node in nodes if isinstance(node, ast.arg)]
-    kept = {*shared, "self", "cls"}
+    kept = set(shared)
     kept |= {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
     kept |= {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
     kept |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
@@ -87,6 +89,9 @@ def tight(source: str) -> str:
 
 class _Slim(ast.NodeTransformer):
     """Keeps the annotations of classes, which dataclasses read."""
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """They tell a type checker what it cannot see."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node

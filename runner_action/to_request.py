@@ -46,7 +46,8 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
 
 def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
-    kept = value["restart-token"] or lasting(value)
+    # Of this machine jobs could read a file as well as this process, in which the token is anyway.
+    kept = value["restart-token"] or (None if value["cloud"] else lasting(value))
     restart_limit = value["restart-limit"] if kept and not value["no-retry"] else 0
     first = value["first-job-timeout"] if value["first-job-timeout"] is not None else value["idle-timeout"]
     reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER

@@ -46,8 +46,10 @@ SPEC = AgentSpec(
     launch_job_name="launch",
     close_metadata=True,
     registration_token="AQ7KLMNOPWXYZ2345EFGHIJ6RSTUV",
-    api_token="ghp_" + base64.b64encode(bytes(range(60, 87))).decode(),
+    removal_token="AQ7KLMNOPWXYZ2345EFGHIJ6RSTUX",
 )
+TOKEN = "ghp_" + base64.b64encode(bytes(range(60, 87))).decode()
+"""For a machine that restarts what its end interrupts."""
 KEY = {"client_email": "launcher@octo-train.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": "canary-key " * 150}
 DELETION = Deletion({"api": "https://compute.googleapis.com", "rule": False}, Secret(json.dumps(KEY)))
 SCRIPT = "#!/bin/bash\necho \"it's $HOME\" 'and' `this`\nEOF\nexit 0\n"
@@ -281,11 +283,17 @@ def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["keep.me"]
 
 
-def test_a_machine_gets_the_module_of_its_own_cloud_only() -> None:
-    assert {"run.py", "lifecycle.py", "github.py", "aws.py"} <= set(bootstrap.agent_files("aws", "github", deletes=False))
-    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py", "ending.py"}.isdisjoint(bootstrap.agent_files("aws", "github", deletes=False))
-    assert {"gcp.py", "azure.py", "aws.py", "github.py"}.isdisjoint(bootstrap.agent_files("kubernetes", "gitlab", deletes=False))
-    assert {"gcp.py", "ending.py"} <= set(bootstrap.agent_files("gcp", "github", deletes=True))
+def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> None:
+    def modules(deletes: bool = False, **changed: Any) -> set[str]:
+        return set(bootstrap.agent_files(replace(SPEC, **changed), deletes=deletes))
+
+    plain = modules()
+    assert {"run.py", "lifecycle.py", "github.py", "github_removal.py", "aws.py"} <= plain
+    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py", "ending.py", "wall.py", "restart.py", "github_token.py"}.isdisjoint(plain)
+    assert modules(api_token=TOKEN) - plain == {"restart.py", "github_token.py"}
+    assert modules(confined=True) - plain == {"wall.py"}
+    assert {"gcp.py", "azure.py", "aws.py", "github.py", "gitlab_token.py"}.isdisjoint(modules(cloud="kubernetes", forge="gitlab"))
+    assert {"gcp.py", "ending.py"} <= modules(cloud="gcp", deletes=True)
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:

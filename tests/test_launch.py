@@ -47,6 +47,10 @@ def cloud_of(*argv: str) -> CloudRequest:
     return cloud
 
 
+RESTARTING = ("--restart-token=canary-other", "--agent-downloads=http://127.0.0.1:1/nobody")
+"""With the address of the agent, as the image of a release has it: AWS has no room for what restarts jobs on GitHub."""
+
+
 class Story:
     """A launch in a world where machines come online after `boot` seconds, unless told otherwise."""
 
@@ -94,7 +98,8 @@ def test_each_question_is_asked_once() -> None:
     story = Story(boot=0.5)
     story.launch()
     # The sweep, which is no part of the launch, asks each side once, or not at all if the launch is over before.
-    assert sorted([*story.forge.calls, "runners"])[:5] == ["download", "registration_token", "runners", "runners", "runners"]
+    asked = sorted([*story.forge.calls, "runners"])[:6]
+    assert asked == ["download", "registration_token", "removal_token", "runners", "runners", "runners"]
     assert story.forge.calls.count("runners") <= 4
     assert sorted(call for call in story.provider.calls if call not in ("find", "tidy")) == ["create", "look", "resolve", "settle"]
 
@@ -130,22 +135,32 @@ def test_everything_is_tagged_and_expires() -> None:
 
 
 def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
-    restarting, lasting = Story(), Story("--no-retry")
-    single = Story("--single", "--no-retry", "--agent-downloads=http://127.0.0.1:1/nobody")
-    for story in (restarting, lasting, single):
+    restarting, plain, never = Story(*RESTARTING), Story(), Story(*RESTARTING, "--no-retry")
+    single = Story("--single", "--agent-downloads=http://127.0.0.1:1/nobody")
+    for story in (restarting, plain, never, single):
         story.launch()
     held = ("api_token", "registration_token", "removal_token", "jit_config")
-    assert [restarting.spec().get(key) for key in held] == ["canary-token", "canary-registration", None, None]
-    assert [lasting.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
+    assert [restarting.spec().get(key) for key in held] == ["canary-other", "canary-registration", None, None]
+    assert [plain.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
+    assert [never.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
     assert [single.spec().get(key) for key in held] == [None, None, "canary-removal", "canary-jit"]
-    assert Story("--restart-token=canary-other").request.restart_token != Story().request.restart_token
+
+
+def test_only_who_asks_for_this_launch_comes_where_nobody_said_who_else() -> None:
+    plain, labelled = Story(), Story("--labels=gpu")
+    for story in (plain, labelled):
+        story.launch()
+    assert [label for label in plain.spec()["labels"] if not label.startswith("cml-")] == []
+    assert "--no-default-labels" in plain.spec()["options"]
+    assert [label for label in labelled.spec()["labels"] if not label.startswith("cml-")] == ["gpu"]
+    assert "options" not in labelled.spec()
 
 
 JOB = CiJob(repository_url="https://github.com/octo/train", run_id=77, attempt=1, runner_name="GitHub Actions 7")
 
 
 def test_the_machine_knows_which_job_launched_it() -> None:
-    story = Story()
+    story = Story(*RESTARTING)
     story.run = replace(RUN, job=JOB)
     story.launch()
     assert [story.spec()[key] for key in ("launch_run", "launch_job", "launch_job_name")] == [77, 4711, "launch"]
@@ -153,22 +168,23 @@ def test_the_machine_knows_which_job_launched_it() -> None:
 
 @pytest.mark.parametrize("job", [None, replace(JOB, repository_url="https://github.com/octo/other")], ids=["by hand", "of another repository"])
 def test_a_job_that_is_not_of_this_repository_is_not_asked_for(job: CiJob | None) -> None:
-    story = Story()
+    story = Story(*RESTARTING)
     story.run = replace(RUN, job=job)
     story.launch()
     assert "launch_job" not in story.forge.calls
     assert "launch_run" not in story.spec()
 
 
-def test_nor_without_a_restart() -> None:
-    story = Story("--no-retry")
+@pytest.mark.parametrize("argv", [(), (*RESTARTING, "--no-retry")])
+def test_nor_without_a_restart(argv: tuple[str, ...]) -> None:
+    story = Story(*argv)
     story.run = replace(RUN, job=JOB)
     story.launch()
     assert "launch_job" not in story.forge.calls
 
 
 def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
-    story = Story()
+    story = Story(*RESTARTING)
     story.run = replace(RUN, job=JOB)
     story.forge.trouble["launch_job"] = ForgeError("The forge has a bad day", "")
     assert story.launch().launched
@@ -177,7 +193,7 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
 
 def test_a_token_that_may_not_restart_is_told_at_the_launch(caplog: pytest.LogCaptureFixture) -> None:
     """Not in the night when the machine is taken."""
-    story = Story()
+    story = Story(*RESTARTING, "--restart-token=canary-token")
     story.run = replace(RUN, job=JOB)
     story.forge.trouble["launch_job"] = AuthError("The token lacks the permission actions=read.", "")
     assert story.launch().launched
@@ -185,7 +201,7 @@ def test_a_token_that_may_not_restart_is_told_at_the_launch(caplog: pytest.LogCa
 
 
 def test_an_organisations_runner_knows_the_job_of_one_of_its_repositories() -> None:
-    story = Story("--repo=https://github.com/octo")
+    story = Story("--repo=https://github.com/octo", *RESTARTING)
     story.run = replace(RUN, job=JOB)
     story.launch()
     assert story.spec()["launch_job"] == 4711
@@ -382,7 +398,7 @@ def test_the_label_is_that_of_the_launch_that_made_the_runner() -> None:
 def test_a_single_runner_has_the_label_too() -> None:
     story = Story("--single")
     story.launch()
-    assert story.forge.listed[RUN.derived_name].labels >= {"cml", RUN.derived_name}
+    assert story.forge.listed[RUN.derived_name].labels >= {RUN.derived_name}
 
 
 @pytest.mark.parametrize("argv", [("--name=train",), ("--count=2",)], ids=["by its name", "one of several"])

@@ -45,10 +45,7 @@ class Start:
         unfit = room.gpu_problem(self.root_env, self.home, sysfs)
         if unfit:
             raise StartUpError(unfit)
-        if self.spec.close_metadata and os.geteuid() == 0:
-            still_open = room.close_metadata(self.root_env)
-            if still_open:
-                self.say("metadata-open", why=still_open)
+        self._close()
         for thread in (fetching, proving):
             thread.join()
             if problems:
@@ -58,7 +55,23 @@ class Start:
         self.joining = False
         if failed:
             raise StartUpError("registration: " + failed)
+        if (self.home / "spec.json").exists():
+            fresh = self.home / "spec.new"
+            fresh.touch(0o600)
+            fresh.write_text(self.spec.joined().to_json())
+            fresh.replace(self.home / "spec.json")
         self.say("configured")
+
+    def _close(self) -> None:
+        """What is not for jobs. Where they are root anyway, a wall that cannot be built is only told."""
+        spec = self.spec
+        still_open = room.close_metadata(self.root_env) if spec.close_metadata and os.geteuid() == 0 else None
+        if spec.confined:
+            from .wall import check
+
+            check(still_open, self.user.pw_name, self.home, child_environment(self.user, self.environ), self.identity)
+        elif still_open:
+            self.say("metadata-open", why=still_open)
 
     def _script(self) -> None:
         script = self.home / "startup.sh"

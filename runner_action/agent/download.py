@@ -48,10 +48,11 @@ def source(spec: AgentSpec, kept: Path) -> str:
 
 
 def open_archive(url: str, token: Optional[str]) -> IO[bytes]:
-    headers = {"User-Agent": "cml-runner"}
+    asked = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
     if token:
-        headers["Authorization"] = "Bearer %s" % token
-    answer: IO[bytes] = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+        # Not to where a redirect leads.
+        asked.add_unredirected_header("Authorization", "Bearer %s" % token)
+    answer: IO[bytes] = urllib.request.urlopen(asked, timeout=60)
     return answer
 
 

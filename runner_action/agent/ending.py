@@ -134,9 +134,12 @@ def _text(error: Exception) -> str:
 
 
 def ask(method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None) -> Tuple[int, str]:
-    """One call of a cloud's API: status and text."""
+    """One call of a cloud's API: status and text. Nothing of `headers` goes to where a redirect leads."""
+    asked = urllib.request.Request(url, body, method=method)
+    for name, text in headers.items():
+        asked.add_unredirected_header(name, text)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from .events import Event
-from .lifecycle import Leaving
+from .lifecycle import Leaving, Reason
 from .process import Child
 from .spec import AgentSpec
 
@@ -51,7 +51,7 @@ class Member:
     def retire(self, child: Optional[Child]) -> bool:
         """No more jobs for an idle runner. False: it has just been given one, or a launch counts on it. Without `child`: the runner is busy and
         leaves all the same; only launches are told."""
-        raise NotImplementedError
+        return True
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
         """Whether the answer to this call holds a launch's claim that is still good (`runner_action/claim.py`). Without an answer: no."""
@@ -70,19 +70,26 @@ class Member:
         """What must be restarted if this machine ends before it had a job. May raise anything."""
         return None
 
+    def last(self, attempt: Optional[int], reason: Reason) -> str:
+        """Why what ends so is not restarted after this attempt; empty if it may be."""
+        return ""
+
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         """Restarts what a `JobStarted` event named, and says what was done or why not. Never raises."""
-        raise NotImplementedError
+        return "not restarted: restarting is switched off"
 
-    def ask(self, method: str, path: str, body: Optional[Dict[str, Any]] = None, timeout: float = 10) -> Tuple[int, str]:
-        """One call of the forge's API: status and text."""
+    def ask(self, method: str, path: str, body: Optional[Dict[str, Any]] = None, timeout: float = 10, login: str = "") -> Tuple[int, str]:
+        """One call of the forge's API, or of another address: status and text. `login` in place of the token."""
         name, value = self.credentials
         headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "cml-runner"}
         if self._spec.api_token:
-            headers[name] = value % self._spec.api_token
+            login = login or value % self._spec.api_token
+        url = path if "://" in path else self._spec.api_url + path
         data = None if body is None else json.dumps(body).encode()
         try:
-            asked = urllib.request.Request(self._spec.api_url + path, data, headers, method=method)
+            asked = urllib.request.Request(url, data, headers, method=method)
+            if login:  # which does not go to where a redirect leads
+                asked.add_unredirected_header(name, login)
             with urllib.request.urlopen(asked, timeout=timeout) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
@@ -102,8 +109,13 @@ class Member:
         return None if status in (201, 202) else "HTTP %d: %s" % (status, text[:200])
 
 
+def module_of(spec: AgentSpec) -> str:
+    """Of this package, by what the machine has to ask the forge with."""
+    return spec.forge + ("_token" if spec.api_token else "_removal" if spec.removal_token else "")
+
+
 def member(spec: AgentSpec, *rest: Any) -> Member:
-    """Of the forge of the spec; a machine gets only the module that it needs."""
-    module = importlib.import_module("." + spec.forge, __package__)
+    """Of the forge of the spec; a machine gets only the modules that it needs."""
+    module = importlib.import_module("." + module_of(spec), __package__)
     made: Member = module.Forge(spec, *rest)
     return made

@@ -1,21 +1,19 @@
-"""What a machine must do to be a GitHub runner: join with actions/runner, know its jobs, leave the list, restart a run."""
+"""What a machine must do to be a GitHub runner: join with actions/runner, know its jobs, leave the list. By which token
+it leaves, and what else it can do with that, is in `github_removal.py` and `github_token.py`."""
 
 from __future__ import annotations
 
-import calendar
 import json
 import re
 import sys
-import time
 from pathlib import Path
 from shlex import quote
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import restart as policy
 from .events import Event, JobFinished, JobStarted, Online, Settled
 from .forge import Member
-from .lifecycle import GONE, REFUSED, RUN_LIMIT, Leaving
-from .process import Child, run_to_end
+from .lifecycle import GONE, REFUSED, RUN_LIMIT
+from .process import run_to_end
 from .spec import AgentSpec
 
 HOOK = (
@@ -40,8 +38,6 @@ through mounts. Not by `mv`, which copies what cannot be moved, and then removes
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = ("The runner no longer exists on the server", "registration has been deleted from the server")
 """Lines of actions/runner: it has a session, its job is over, it is not known any more (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
-LEAVING = 120
-"""Seconds within which a runner has left, or stays."""
 CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
 """Words of run-helper.sh, which keeps the listener's exit code to itself."""
 
@@ -63,10 +59,10 @@ class Forge(Member):
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         super().__init__(spec, folder, env, identity)
-        path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
+        self._place = path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
         self._listed = "/%s/actions/runners/%%d" % (path if path.startswith("enterprises/") else ("repos/" if "/" in path else "orgs/") + path)
-        # An organisation's runner works for many repositories: the launch's, then the job's.
-        self._repository = spec.launch_project or path
+        self._mark = folder.parent / "registered"
+        self._told: Dict[str, int] = {}
         self._code: Optional[int] = None
         self._removed = False
 
@@ -82,7 +78,10 @@ class Forge(Member):
             return None
         argv = ["./config.sh", "--unattended", "--replace", "--url", spec.repository_url, "--name", spec.name]
         argv += ["--labels", ",".join(spec.labels), "--work", "_work", *spec.options]
-        return self._config(argv + (["--ephemeral"] if spec.single else []), spec.registration_token, 120)
+        env = {**self._env, "ACTIONS_RUNNER_INPUT_TOKEN": spec.registration_token or ""}
+        failed = run_to_end(argv + (["--ephemeral"] if spec.single else []), self._folder, env, 120, **self._identity)
+        self._known()
+        return failed
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
         """Of the listener: let run.sh pass signals on and tell when the version is refused; the just-in-time configuration,
@@ -113,7 +112,8 @@ class Forge(Member):
         job = "%s of run %s, attempt %s" % (name, run, attempt)
         if kind != "started":
             return [JobFinished(at, job)]
-        ref = (repository, int(run), int(attempt)) if run.isdigit() and attempt.isdigit() else None
+        number = re.compile("[0-9]{1,15}").fullmatch
+        ref = (repository, int(run), int(attempt)) if number(run) and number(attempt) else None
         # The launcher's own run began just before this machine.
         return [JobStarted(at, job, run_ends=born + RUN_LIMIT if run == str(self._spec.launch_run) else None, ref=ref)]
 
@@ -129,69 +129,36 @@ class Forge(Member):
 
     # --- leaving
 
-    def retire(self, child: Optional[Child]) -> bool:
-        """With a mark, so that no launch counts on it from now on: the answer has all labels."""
-        path = self._listed % (self._spec.runner_id or self._agent_id() or 0) + "/labels"
-        return not self.is_claimed("POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]})
-
     def leave(self, timeout: float = 10) -> str:
-        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises.
-
-        With a token for the API by one DELETE; without one by `config.sh remove`, whose token is good for an hour.
-        """
+        """Takes the runner off the list: GONE (absent is as good), REFUSED, or what went wrong. Never raises."""
         try:
-            runner = self._spec.runner_id or self._agent_id()
-            if runner is None:
+            runner = self._id()
+            if not runner:
                 return GONE
-            if self._spec.api_token:
-                status, _ = self.ask("DELETE", self._listed % runner, timeout=timeout)
-                return {204: GONE, 404: GONE, 422: REFUSED}.get(status, "HTTP %d" % status)
-            failed = self._config(["./config.sh", "remove"], self._spec.removal_token, timeout)
-            return REFUSED if failed and "running a job" in failed else failed or GONE
+            status, text = self._remove(runner, timeout)
+            if status == 422 or "running a job" in text:
+                return REFUSED
+            return GONE if status in (200, 204, 404) else "HTTP %d" % status
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
 
-    def _config(self, argv: List[str], token: Optional[str], timeout: float) -> Optional[str]:
-        return run_to_end(argv, self._folder, {**self._env, "ACTIONS_RUNNER_INPUT_TOKEN": token or ""}, timeout, **self._identity)
+    def _remove(self, runner: int, timeout: float) -> Tuple[int, str]:
+        """Status and text of the answer. Raises OSError."""
+        raise NotImplementedError
 
-    def _agent_id(self) -> Optional[int]:
-        """The runner's id from the file that `config.sh` leaves (written with a byte order mark); None before that."""
-        try:
-            return int(json.loads((self._folder / ".runner").read_text("utf-8-sig"))["agentId"])
-        except (OSError, ValueError, KeyError):
-            return None
+    def _id(self) -> int:
+        """Of the runner; 0 before it has one."""
+        return self._spec.runner_id or self._known().get("agentId", 0)
 
-    # --- restarting
-
-    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
-        run = self._spec.launch_run
-        return ("", run, None) if run and policy.waits_for(self.run(run), self._spec.labels) else None
-
-    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        spec, (repository, run_id, attempt) = self._spec, job
-        self._repository = repository or self._repository
-        launch = policy.Launch(spec.launch_job, spec.launch_job_name)
-        return policy.restart(self, run_id, attempt, spec.restart_limit, launch, spec.name, plan.gentle, plan.restart, restarts=plan.restarts)
-
-    def run(self, run_id: int) -> policy.Run:
-        path = self._path("runs/%d", run_id)
-        told, jobs, page = self.get(path), [], 1  # type: Any, List[policy.Job], int
-        while len(jobs) == (page - 1) * 100:
-            jobs += [
-                policy.Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"]))
-                for one in self.get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
-            ]
-            page += 1
-        created = calendar.timegm(time.strptime(told["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
-        return policy.Run(run_id, told["run_attempt"], told["status"] == "completed", time.time() - created, tuple(jobs))
-
-    def cancel(self, run_id: int, force: bool) -> Optional[str]:
-        return self.post(self._path("runs/%d/%s", run_id, "force-cancel" if force else "cancel"))
-
-    def rerun(self, what: str, run_id: int, job_id: Optional[int]) -> Optional[str]:
-        if what == policy.LAUNCH_JOB:
-            return self.post(self._path("jobs/%s/rerun", job_id))
-        return self.post(self._path("runs/%d/%s", run_id, "rerun-failed-jobs" if what == policy.FAILED_JOBS else "rerun"))
-
-    def _path(self, path: str, *parts: Any) -> str:
-        return "/repos/%s/actions/" % self._repository + path % parts
+    def _known(self) -> Dict[str, int]:
+        """The runner's id and pool; nothing before it has them. From the file that `config.sh` leaves (written with a byte
+        order mark), but only before the runner's first start: later it may be any job's."""
+        if not self._told:
+            try:
+                if not self._mark.exists() and not (self._mark.parent / "runner.pid").exists():
+                    told = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
+                    self._mark.write_text(json.dumps({name: told[name] for name in ("agentId", "poolId") if name in told}))
+                self._told = json.loads(self._mark.read_text())
+            except (OSError, ValueError):
+                pass
+        return self._told

@@ -1,19 +1,19 @@
-"""What a machine must do to be a GitLab runner: join with gitlab-runner, know its jobs, leave the list, retry jobs."""
+"""What a machine must do to be a GitLab runner: join with gitlab-runner, know its jobs, leave the list. With a token for
+the API also what is in `gitlab_token.py`."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from . import restart as policy
 from . import room
 from .events import Event, JobFinished, JobStarted, Online, RunnerExited, Settled
 from .forge import Member
-from .lifecycle import GONE, Leaving
+from .lifecycle import GONE
 from .process import Child, run_to_end
 
 IMAGE = "ubuntu:24.04"
@@ -21,7 +21,6 @@ IMAGE = "ubuntu:24.04"
 STARTED, RECEIVED, FORBIDDEN, ENDED = "Starting runner for", "Checking for jobs... received", "Checking for jobs... forbidden", ("Job succeeded", "Job failed")
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
 QUIT_SECONDS = 3.0
-FORCE = {"force": True}
 
 
 class Forge(Member):
@@ -42,11 +41,13 @@ class Forge(Member):
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
         docker = shutil.which("docker", path=self._env.get("PATH")) and run_to_end(["docker", "info"], self._folder, self._env, 20, **self._identity) is None
-        config = self._folder / "config.toml"
-        config.touch(0o600)
-        if self._identity:
-            shutil.chown(str(config), self._identity["user"], self._identity["group"])
-        config.write_text(toml(self.config(bool(docker))), "utf-8")
+        # The folder is the job user's, and there may have been jobs: made anew, and then put in place of whatever is there.
+        fresh = self._folder / ("config-" + os.urandom(8).hex())
+        with open(os.open(str(fresh), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            if self._identity:
+                os.fchown(file.fileno(), self._identity["user"], self._identity["group"])
+            file.write(toml(self.config(bool(docker))))
+        fresh.replace(self._folder / "config.toml")
         return dict(self._env)
 
     def config(self, docker: bool, sysfs: Path = Path("/sys")) -> Dict[str, Any]:
@@ -124,66 +125,6 @@ class Forge(Member):
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
         return GONE if status in (204, 403, 404) else "HTTP %d" % status
-
-    # --- restarting
-
-    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
-        spec = self._spec
-        if not spec.launch_run or not spec.launch_job:
-            return None
-        pending = [one for one in self._jobs(spec.launch_project, spec.launch_run) if one["status"] == "pending"]
-        return (spec.launch_project, spec.launch_job, None) if any(set(one["tag_list"]).intersection(spec.labels) for one in pending) else None
-
-    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """The launch job first, so that there is a machine, then the job; never more."""
-        (project, number, _), began, why, asked = job, time.monotonic(), "no answer", 0
-        if not self._spec.restart_limit:
-            return "not restarted: restarting is switched off"
-        while time.monotonic() - began < plan.restart:
-            waited = time.monotonic() - began
-            try:
-                told = self.get("%s/jobs/%d" % (_project(project), number))
-                jobs = self._jobs(project, told["pipeline"]["id"])
-                verdict = policy.tried(number, [one["id"] for one in jobs if one["name"] == told["name"]], self._spec.restart_limit, plan.restarts)
-                if verdict:
-                    return "not restarted: " + verdict
-                if told["status"] in ("failed", "canceled") or number == self._spec.launch_job:
-                    return self._retry(project, told, jobs)
-                if told["status"] == "success":
-                    return "not restarted: the job ended well in time"
-                if asked < (waited >= plan.gentle) + (waited >= plan.restart / 2):
-                    asked += 1
-                    self.ask("POST", "%s/jobs/%d/cancel" % (_project(project), number), FORCE if asked == 2 else {})
-                why = "the job did not end"
-            except Exception as error:  # the forge may be back in a moment
-                why = "%s: %s" % (type(error).__name__, error)
-            time.sleep(policy.LOOK)
-        return "not restarted: " + why
-
-    def _retry(self, project: str, job: Dict[str, Any], jobs: List[Dict[str, Any]]) -> str:
-        spec = self._spec
-        done: List[str] = []
-        refused: List[str] = []
-        launches = [one for one in jobs if spec.launch_job and project == spec.launch_project and one["name"] == spec.launch_job_name]
-        latest = max(launches, key=lambda one: int(one["id"]), default=None)
-        again = [latest] if latest and latest["status"] in ("success", "failed", "canceled") else []
-        for one in [*again, *([job] if not latest or job["name"] != latest["name"] else [])]:
-            no = self.post("%s/jobs/%d/retry" % (_project(project), one["id"]))
-            (refused if no else done).append(one["name"] + (": " + no if no else ""))
-        return " and ".join(done) + (" (" + "; ".join(refused) + ")" if refused else "") if done else "not restarted: " + "; ".join(refused)
-
-    def _jobs(self, project: str, pipeline: int) -> List[Dict[str, Any]]:
-        """All tries of all jobs of a pipeline."""
-        found: List[Dict[str, Any]] = []
-        page = 1
-        while len(found) == (page - 1) * 100:
-            found += self.get("%s/pipelines/%d/jobs?include_retried=true&per_page=100&page=%d" % (_project(project), pipeline, page))
-            page += 1
-        return found
-
-
-def _project(path: str) -> str:
-    return "/projects/" + quote(path, "")
 
 
 def toml(runner: Dict[str, Any]) -> str:

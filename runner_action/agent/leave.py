@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from . import restart, room
+from . import room
 from .events import Ref
 from .forge import Member
 from .lifecycle import Leaving, Reason, State
@@ -47,8 +47,7 @@ class Leave:
         threading.Thread(target=self.forge.retire, args=(None,), daemon=True).start()
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
-            limit = self.spec.restart_limit
-            last = restart.over(attempt, limit, reason.restarts) if limit and attempt else ""
+            last = self.forge.last(attempt, reason)
             last = last and ", not restarted: " + last
             mark = "interrupted: %s (runner %s, attempt %s%s)" % (reason.text, self.spec.name, attempt or "?", last)
             self.say("job-warned", done=room.tell_job(child.pid, mark))

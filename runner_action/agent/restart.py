@@ -124,11 +124,13 @@ def restart(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     restarts: int = ALWAYS,
+    ours_only: bool = False,
 ) -> str:
     """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for granted, else why not.
 
     Ends the run in the gentlest way that ends it in time, and re-runs it: by itself within `gentle` seconds, then cancelled, at
-    half time by force. `attempt` None: the latest. Returns what was done, or "not restarted: " and why. Never raises.
+    half time by force. `attempt` None: the latest. `ours_only`: only if a job of the run is on
+    this runner. Returns what was done, or "not restarted: " and why. Never raises.
 
     Asked on until granted while `seconds` last: the forge may still hold for running what has just ended.
     """
@@ -143,6 +145,8 @@ def restart(
             if not verdict.order:
                 return "not restarted: " + verdict.why_not
             ours = [job for job in run.jobs if job.runner == runner]
+            if ours_only and not ours:
+                return "not restarted: no job of run %d is on this runner" % run_id
             if ours and all(job.conclusion == "success" for job in ours):
                 return "not restarted: the job ended well in time"
             if run.done:

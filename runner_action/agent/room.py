@@ -11,16 +11,26 @@ from typing import Dict, Optional
 
 from .process import run_to_end, session
 
-SERVICES = "169.254.169.254, 168.63.129.16"
-"""The metadata service of AWS, Azure and Google, and Azure's wire server."""
+SERVICES = "ip daddr { 169.254.169.254, 168.63.129.16 }", "ip6 daddr { fd00:ec2::254, fd20:ce::254 }"
+"""The metadata services of AWS, Azure and Google, and Azure's wire server; by IPv6 AWS' and Google's.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
+https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"""
+CLOSED = "meta l4proto { tcp, udp } th dport != { 53, 67, 123 } reject;"
+"""All but name service, DHCP and time, which are at the same addresses. Google's metadata are on port 443, too."""
+OWN, THROUGH = ("\n".join("%s %s%s" % (to, who, CLOSED) for to in SERVICES) for who in ("meta skuid != 0 ", ""))
 RULES = """table inet cml_runner
 flush table inet cml_runner
 table inet cml_runner {
-chain own { type filter hook output priority 0; ip daddr { %s } tcp dport { 80, 32526 } meta skuid != 0 reject; }
-chain through { type filter hook forward priority 0; ip daddr { %s } tcp dport { 80, 32526 } reject; }
+chain own { type filter hook output priority 0;
+%s
 }
-""" % (SERVICES, SERVICES)
-"""Only web ports: on Google the same address is the name server. The forward chain is for containers."""
+chain through { type filter hook forward priority 0;
+%s
+}
+}
+""" % (OWN, THROUGH)
+"""The second chain is for containers."""
 
 
 def close_metadata(env: Dict[str, str]) -> Optional[str]:
@@ -48,9 +58,9 @@ def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> O
     if not gpu(sysfs):
         return None
     if not shutil.which("nvidia-smi", path=env.get("PATH")):
-        return "an NVIDIA GPU is there, but no driver (nvidia-smi is missing): choose a `cloud-image` with one, or install it in `cloud-startup-script`"
+        return "the NVIDIA GPU has no driver (nvidia-smi is missing): take a `cloud-image` with one, or install it in `cloud-startup-script`"
     failed = run_to_end(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], cwd, env, 60)
-    return failed and "an NVIDIA GPU is there, but nvidia-smi fails: " + failed
+    return failed and "the NVIDIA GPU does not work, nvidia-smi fails: " + failed
 
 
 def tell_job(leader: int, text: str) -> bool:
@@ -63,12 +73,13 @@ def tell_job(leader: int, text: str) -> bool:
     for pid in session(leader):
         try:
             above = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[1]
-            out = "/proc/%d/fd/1" % pid
-            if b"Runner.Worker" not in Path("/proc/%s/cmdline" % above).read_bytes() or not stat.S_ISFIFO(os.stat(out).st_mode):
+            if b"Runner.Worker" not in Path("/proc/%s/cmdline" % above).read_bytes():
                 continue
-            with open(os.open(out, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
-                pipe.write(("\n::warning title=cml-runner::%s\n" % text).encode())
-            told = True
+            # Looked at once it is open: a job can put another file there at any moment.
+            with open(os.open("/proc/%d/fd/1" % pid, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
+                if stat.S_ISFIFO(os.fstat(pipe.fileno()).st_mode):
+                    pipe.write(("\n::warning title=cml-runner::%s\n" % text).encode())
+                    told = True
         except OSError:
             continue
     return told

@@ -35,6 +35,8 @@ class AgentSpec:
     """The run and the job in it that launched this machine; None if they are none of this forge's. Workflow run on GitHub, pipeline on GitLab;
     of `launch_project`, which on GitHub is told only if the runner is not that repository's alone."""
     close_metadata: bool = False
+    confined: bool = False
+    """Jobs must have no way to become root."""
     environment: Dict[str, str] = dataclasses.field(default_factory=dict)
     """Proxies and certificates, for agent, runner and jobs."""
     download_token: Optional[str] = None
@@ -54,6 +56,10 @@ class AgentSpec:
         held = (self.download_token, self.jit_config, self.registration_token, self.removal_token, self.api_token, self.runner_token)
         proxies = [text.rpartition("@")[0].rpartition("//")[2] for text in self.environment.values() if "@" in text]
         return [text for text in [*held, *proxies] if text]
+
+    def joined(self) -> AgentSpec:
+        """Without what is used up once the runner has joined."""
+        return dataclasses.replace(self, download_token=None, registration_token=None, jit_config=None)
 
     def to_json(self) -> str:
         """JSON without the fields that say nothing."""

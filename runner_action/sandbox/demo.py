@@ -111,6 +111,8 @@ class Story:
         words = [f"--cloud={self.world.provider}", f"--labels={LABEL}", f"--idle-timeout={IDLE_SECONDS}", "--first-job-timeout=60"]
         words += ["--single"] if self.single else ["--cloud-spot"]
         environ = {"PATH": os.environ["PATH"], **self.world.job_environ(job.run_id, job.id, job.name, job.attempt, job.runner_name)}
+        if not self.single:  # it restarts what its end interrupts
+            environ["CML_RUNNER_RESTART_TOKEN"] = environ["REPO_TOKEN"]
         command = [sys.executable, "-m", "runner_action", "launch", *words]
         # The child's last word is for whoever looks into a failure.
         done = subprocess.run(

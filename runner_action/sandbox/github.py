@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, abort, redirect, request
 
 from runner_action.bundle import bundle
 from runner_action.sandbox import github_jit, runs
@@ -50,6 +50,8 @@ class FakeGitHub(Served):
         self.github_app = FakeApp({f"repos/{repository}", f"orgs/{self.organisation}"})
         self.forge, self._labelling = Forge(), threading.Lock()
         self.joining_lasts = JOINING_SECONDS
+        self.admin_flow = True
+        """Whether runners are administered by GitHub's own API; else by the service behind it, which has pools."""
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
         self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
@@ -93,7 +95,9 @@ class FakeGitHub(Served):
         app.add_url_rule("/release-assets/<version>/<name>", "asset", self._download)
         app.add_url_rule("/org/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
         app.add_url_rule("/release-assets/<name>", "agent-asset", self._faulty(lambda name: Response(self.assets[name])))
-        app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._registration, methods=["POST"])
+        app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._faulty(self._registration), methods=["POST"])
+        whole = "/tenant/_apis/distributedtask/pools/<int:pool>/agents/<int:runner_id>"
+        app.add_url_rule(whole, "pool", self._faulty(self._delete_from_pool), methods=["DELETE"])
         for method, path, view in runs.routes(self.forge):
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         for verb in ("open", "poll", "watch", "completed", "close"):
@@ -103,7 +107,9 @@ class FakeGitHub(Served):
         """The token, the repository and the faults come before every answer."""
 
         def guarded(**given: Any) -> Any:
-            token = request.headers.get("Authorization", "").partition(" ")[2]
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme == "RemoteAuth":
+                return self.app.make_response(view(**self._by_removal_token(token, given)))
             kind = "app" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
                 return _refused(401, "Bad credentials")
@@ -121,6 +127,12 @@ class FakeGitHub(Served):
             return answer
 
         return self._faulty(guarded)
+
+    def _by_removal_token(self, token: str, given: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the address for a view: such a token takes runners of its own place off the list, and does nothing else."""
+        if not self.admin_flow or request.method != "DELETE" or "runner_id" not in given or self.forge.owner_of(token, "remove") != self._root:
+            abort(self.app.make_response(_refused(401, "Bad credentials")))
+        return {"runner_id": given["runner_id"]}
 
     def _faulty(self, view: Callable[..., Any]) -> Callable[..., Any]:
         def faulty(**given: Any) -> Any:
@@ -272,10 +284,12 @@ class FakeGitHub(Served):
         if given is None or ("url" in asked and root_of(asked["url"]) != self._owner(given)):
             return _refused(404, "Not Found")
         owner = self._owner(given)
+        if asked["runner_event"] == "remove":
+            # ConfigurationManager.cs of actions/runner: what follows is another call.
+            own = self.forge.new_token("pools", owner, 600.0)
+            return {"url": f"{self.url}/tenant/", "token_schema": "OAuthAccessToken", "token": own, "use_v2_flow": self.admin_flow}
         old = next((seat for seat in self.forge.seats() if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)), None)
         try:
-            if asked["runner_event"] == "remove":
-                return {"removed": bool(old and self.forge.remove(old.id))}
             labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
             if problems := list(past_limits({"name": asked["name"], "labels": labels})):
                 return _refused(422, problems[0])
@@ -288,7 +302,22 @@ class FakeGitHub(Served):
         except Refusal as refusal:
             return _refused(422, str(refusal))
         seat = self.forge.seat(asked["name"], labels, ephemeral=asked["ephemeral"], owner=owner, group=self.groups[asked["group"]])
-        return {"agentId": seat.id, "secret": seat.secret}
+        return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
+
+    def _delete_from_pool(self, pool: int, runner_id: int) -> Any:
+        """TaskAgentHttpClientBase.cs (DeleteAgentAsync); what is wrong is told in the words of Azure DevOps."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        owner = self.forge.owner_of(token, "pools") if scheme == "Bearer" and not self.admin_flow else None
+        if owner is None or "api-version" not in request.args:
+            return _refused(401, "TF400813: The user is not authorized to access this resource.")
+        seat = self.forge.by_id(runner_id)
+        if seat is None or self._owner(seat.owner) != owner or seat.group != pool:
+            return _refused(404, f"VS30063: Runner {runner_id} was not found in pool {pool}.")
+        try:
+            self.forge.remove(runner_id)
+        except Refusal:
+            return _refused(400, f'Runner "{seat.name}" is running a job and cannot be deleted.')
+        return ""
 
     def _runner_side(self, verb: str) -> Any:
         asked = request.get_json()

@@ -56,21 +56,21 @@ class Jobs:
 
     def _job(self, place: str, number: int) -> Any:
         job = self._found(place, number)
-        return shown(job) if job else NOT_THERE
+        return shown(job, self._forge) if job else NOT_THERE
 
     def _cancel(self, place: str, number: int) -> Any:
         job = self._found(place, number)
         if job is None:
             return NOT_THERE
         self._forge.cancel_job(job, force=bool((request.get_json(silent=True) or {}).get("force")))
-        return shown(job), 201
+        return shown(job, self._forge), 201
 
     def _retry(self, place: str, number: int) -> Any:
         job = self._found(place, number)
         if job is None:
             return NOT_THERE
         try:
-            return shown(self._forge.retry_job(job)), 201
+            return shown(self._forge.retry_job(job), self._forge), 201
         except Refusal as refusal:
             return {"message": str(refusal)}, 403
 
@@ -81,7 +81,7 @@ class Jobs:
         if run is None:
             return NOT_THERE
         jobs = run.all_jobs if request.args.get("include_retried") == "true" else run.jobs
-        return paged([shown(job) for job in reversed(jobs)])
+        return paged([shown(job, self._forge) for job in reversed(jobs)])
 
     # --- gitlab-runner
 
@@ -154,8 +154,9 @@ def status_of(job: Job) -> str:
     return CONCLUSION[job.conclusion] if job.status == "completed" else STATUS[job.status]
 
 
-def shown(job: Job) -> dict[str, Any]:
+def shown(job: Job, forge: Forge) -> dict[str, Any]:
     """A job in GitLab's words."""
+    seat = forge.by_name(job.runner_name)
     return {
         "id": job.id,
         "status": status_of(job),
@@ -168,4 +169,5 @@ def shown(job: Job) -> dict[str, Any]:
         "web_url": f"https://forge.test/octo/train/-/jobs/{job.id}",
         "pipeline": {"id": job.run_id, "project_id": 5, "ref": "main"},
         "tag_list": sorted(job.labels),
+        **({"runner": {"id": seat.id, "description": seat.name}} if seat else {}),
     }

@@ -30,12 +30,12 @@ class NoRunner(Exception):
     """The server does not know this runner (any more)."""
 
 
-def call(server: str, path: str, body: dict[str, Any], authorization: str = "") -> dict[str, Any]:
+def call(server: str, path: str, body: dict[str, Any], authorization: str = "", method: str = "POST") -> dict[str, Any]:
     headers = {"Content-Type": "application/json", "Authorization": authorization}
-    asked = urllib.request.Request(server + path, json.dumps(body).encode(), headers, method="POST")
+    asked = urllib.request.Request(server + path, json.dumps(body).encode(), headers, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=10) as answer:
-            found: dict[str, Any] = json.loads(answer.read())
+            found: dict[str, Any] = json.loads(answer.read() or "{}")
             return found
     except urllib.error.HTTPError as error:
         message = json.loads(error.read() or b"{}").get("message", "")
@@ -77,7 +77,7 @@ def configure(given: argparse.Namespace) -> int:
     }
     answer = call(server, "/api/v3/actions/runner-registration", asked, "RemoteAuth " + given.token)
     print("√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√ Settings Saved.")
-    remember({"agentId": answer["agentId"], "agentName": given.name, "server": server, "secret": answer["secret"], "ephemeral": given.ephemeral})
+    remember({**answer, "agentName": given.name, "server": server, "url": given.url, "ephemeral": given.ephemeral})
     return SUCCESS
 
 
@@ -110,7 +110,8 @@ def secret() -> str:
 
 def remember(told: dict[str, Any]) -> None:
     """The real one's two files, the first with its byte order mark."""
-    settings = {"agentId": told["agentId"], "agentName": told["agentName"], "serverUrl": told["server"], "ephemeral": told.get("ephemeral", True)}
+    settings = {name: told[name] for name in ("agentId", "poolId", "agentName", "ephemeral")}
+    settings.update({"serverUrl": told["server"], "gitHubUrl": told["url"]})
     Path(".runner").write_text(json.dumps(settings), "utf-8-sig")
     Path(".credentials").write_text(json.dumps({"scheme": "OAuth", "data": told["secret"]}), "utf-8")
     Path(".credentials").chmod(0o600)
@@ -125,7 +126,15 @@ def remove(given: argparse.Namespace) -> int:
         # ConfigurationManager.cs: a just-in-time runner was never configured with an address to ask. actions/runner#2920
         print("Failed: Removing runner from the server")
         return TERMINATED
-    call(told["serverurl"], "/api/v3/actions/runner-registration", {"runner_event": "remove", "name": told["agentname"]}, "RemoteAuth " + given.token)
+    login, asked = "RemoteAuth " + given.token, {"runner_event": "remove", "url": told["githuburl"]}
+    answer = call(told["serverurl"], "/api/v3/actions/runner-registration", asked, login)
+    if answer["use_v2_flow"]:
+        path = told["githuburl"].partition("://")[2].partition("/")[2]
+        root = path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
+        call(told["serverurl"], f"/api/v3/{root}/actions/runners/{told['agentid']}", {}, login, "DELETE")
+    else:
+        place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}?api-version=6.0-preview"
+        call(answer["url"], place, {}, "Bearer " + answer["token"], "DELETE")
     forget()
     print("√ Runner removed successfully")
     return SUCCESS

@@ -45,7 +45,7 @@ def test_a_gpu_must_answer(tmp_path: Path) -> None:
     assert told is not None
     assert "no driver" in told
     told = room.gpu_problem(tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path, tmp_path)
-    assert told == "an NVIDIA GPU is there, but nvidia-smi fails: exit code 18: NVRM: version mismatch"
+    assert told == "the NVIDIA GPU does not work, nvidia-smi fails: exit code 18: NVRM: version mismatch"
     assert room.gpu_problem(tool(tmp_path, "nvidia-smi", 'echo "Tesla T4, 550.54"'), tmp_path, tmp_path) is None
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner_action.agent.github import Forge as AgentForge
-from runner_action.agent.lifecycle import GONE
+from runner_action.agent.forge import member
+from runner_action.agent.lifecycle import GONE, REFUSED
 from runner_action.errors import AuthError, ForgeError, InputError
 from runner_action.forges.github import GitHub, Joining, Patience
 from runner_action.forges.levels import Level
@@ -179,14 +179,52 @@ def test_the_launch_job_is_found_whatever_the_runners_belong_to(where: str, serv
     assert (found.id, found.name, found.project) == (job.id, "launch", "" if where == "octo/train" else "octo/train")
 
 
+@pytest.mark.parametrize("by", ["token", "removal token", "removal token, pools"])
 @pytest.mark.parametrize("where", ["octo/train", "octo", "enterprises/acme"])
-def test_a_machine_takes_its_runner_off_the_list_of_its_level(where: str, server: FakeGitHub) -> None:
-    made = at(server, where).register_one("cml-1", ["cml"], "x64")
-    spec = agent_spec(repository_url=f"{server.url}/{where}", api_url=f"{server.url}/api/v3", api_token="canary-admin", runner_id=made.runner_id)
-    with Contract(description("ghec", "/actions/runners"), f"{server.url}/api/v3", undeclared=(404,)) as contract:
-        assert AgentForge(spec, Path("/nowhere"), {}, {}).leave() == GONE
-    assert contract.seen == ["DELETE 204"]
+def test_a_machine_takes_its_runner_off_the_list_of_its_level(where: str, by: str, server: FakeGitHub) -> None:
+    server.admin_flow = by != "removal token, pools"
+    forge = at(server, where)
+    made = forge.register_one("cml-1", ["cml"], "x64")
+    removal = forge.removal_token()
+    tokens = {"api_token": "canary-admin"} if by == "token" else {"removal_token": removal.reveal() if removal else None}
+    api = f"{server.url}/api/v3"
+    spec = agent_spec(repository_url=f"{server.url}/{where}", api_url=api, runner_id=made.runner_id, **tokens)
+    one = member(spec, Path("/nowhere/runner"), {}, {})
+    if by == "token":
+        with Contract(description("ghec", "/actions/runners"), api, undeclared=(404,)) as contract:
+            assert one.leave() == GONE
+        assert contract.seen == ["DELETE 204"]
+    else:  # what actions/runner itself asks is not in the description
+        assert one.leave() == GONE
     assert server.forge.seats() == []
+
+
+@pytest.mark.parametrize("admin_flow", [True, False])
+def test_a_runner_with_a_job_stays_and_one_that_is_not_there_is_gone(admin_flow: bool, server: FakeGitHub) -> None:
+    server.admin_flow = admin_flow
+    forge = at(server, "octo/train")
+    made, removal = forge.register_one("cml-1", ["cml"], "x64"), forge.removal_token()
+    seat = server.forge.by_name("cml-1")
+    assert seat
+    assert removal
+    spec = agent_spec(repository_url=f"{server.url}/octo/train", api_url=f"{server.url}/api/v3", runner_id=made.runner_id, removal_token=removal.reveal())
+    one = member(spec, Path("/nowhere/runner"), {}, {})
+    server.forge.set_online(seat, True)
+    server.forge.queue_job(["cml"])
+    assert server.forge.next_job(seat, wait=0)
+    assert one.leave() == REFUSED
+    server.forge.remove(seat.id, force=True)
+    assert one.leave() == GONE
+
+
+def test_a_removal_token_that_is_over_is_not_taken_for_a_runner_that_is_gone(server: FakeGitHub) -> None:
+    server.joining_lasts = 0.0
+    forge = at(server, "octo/train")
+    made, removal = forge.register_one("cml-1", ["cml"], "x64"), forge.removal_token()
+    assert removal
+    spec = agent_spec(repository_url=f"{server.url}/octo/train", api_url=f"{server.url}/api/v3", runner_id=made.runner_id, removal_token=removal.reveal())
+    assert "HTTP 404 to the removal token" in member(spec, Path("/nowhere/runner"), {}, {}).leave()
+    assert len(server.forge.seats()) == 1
 
 
 # --- versions

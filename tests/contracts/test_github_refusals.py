@@ -80,14 +80,47 @@ def test_a_joining_token_is_of_one_kind_and_one_place(level: str, server: FakeGi
         assert config(server, "remove", token["registration"], where).status_code == 404
         if other != level:
             assert config(server, "remove", token["remove"], where).status_code == 404
-    assert len(server.forge.seats()) == 1
-    assert config(server, "remove", token["remove"], LEVELS[level]).json() == {"removed": True}
+    told = config(server, "remove", token["remove"], LEVELS[level]).json()
+    assert (told["use_v2_flow"], told["token_schema"]) == (True, "OAuthAccessToken")
+    assert len(server.forge.seats()) == 1, "what follows is another call"
 
 
-def test_a_removal_token_takes_off_no_runner_of_another_place(server: FakeGitHub) -> None:
+def removal(server: FakeGitHub, token: str, root: str, number: int, method: str = "DELETE") -> int:
+    """The status of the answer."""
+    url = f"{server.url}/api/v3/{root}/actions/runners/{number}"
+    return requests.request(method, url, headers={"Authorization": f"RemoteAuth {token}"}, timeout=10).status_code
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_removal_token_takes_off_runners_of_its_own_place_and_does_nothing_else(level: str, server: FakeGitHub) -> None:
+    assert config(server, "register", joining(server, "registration", level)["token"], LEVELS[level]).status_code == 200
+    (seat,) = server.forge.seats()
+    other = next(one for one in LEVELS if one != level)
+    assert removal(server, joining(server, "remove", other)["token"], level, seat.id) == 401
+    assert removal(server, joining(server, "registration", level)["token"], level, seat.id) == 401
+    token = joining(server, "remove", level)["token"]
+    assert removal(server, token, level, seat.id, "GET") == 401
+    assert removal(server, token, level, seat.id) == 204
+    assert server.forge.seats() == []
+    assert removal(server, token, level, seat.id) == 404
+
+
+def test_where_runners_are_in_pools_it_is_good_for_the_token_of_the_pools(server: FakeGitHub) -> None:
+    server.admin_flow = False
     assert config(server, "register", joining(server, "registration", "orgs/octo")["token"], "octo").status_code == 200
-    assert config(server, "remove", joining(server, "remove")["token"]).json() == {"removed": False}
-    assert len(server.forge.seats()) == 1
+    (seat,) = server.forge.seats()
+    token = joining(server, "remove", "orgs/octo")["token"]
+    assert removal(server, token, "orgs/octo", seat.id) == 401
+    told = config(server, "remove", token, "octo").json()
+    assert told["use_v2_flow"] is False
+
+    def leave(pool: int, bearer: str) -> int:
+        place = f"{told['url']}_apis/distributedtask/pools/{pool}/agents/{seat.id}?api-version=6.0-preview"
+        return requests.delete(place, headers={"Authorization": f"Bearer {bearer}"}, timeout=10).status_code
+
+    assert (leave(1, token), leave(7, told["token"])) == (401, 404)
+    assert leave(1, told["token"]) == 200
+    assert server.forge.seats() == []
 
 
 @pytest.mark.parametrize(("kind", "event"), [("registration", "register"), ("remove", "remove")])

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner_action import claim
-from runner_action.agent import github as agent_github
-from runner_action.agent import gitlab as agent_gitlab
-from runner_action.agent.forge import Member
+from runner_action.agent.forge import Member, member
 from runner_action.agent.process import Child
 from runner_action.forges.base import Forge
 from runner_action.forges.github import GitHub
@@ -40,11 +38,11 @@ class Side:
         self.agent = self.member(TOKEN)
 
     def member(self, token: str | None) -> Member:
-        module, api = (agent_github, self.server.url + "/api/v3") if isinstance(self.server, FakeGitHub) else (agent_gitlab, self.server.server_url + "/api/v4")
-        spec = agent_spec(repository_url=self.where, api_url=api, api_token=token, runner_id=self.seat.id)
+        on_github = isinstance(self.server, FakeGitHub)
+        api = f"{self.server.url}/api/v3" if isinstance(self.server, FakeGitHub) else f"{self.server.server_url}/api/v4"
+        place = {"forge": "github" if on_github else "gitlab", "repository_url": self.where, "api_url": api}
         (self.folder / "runner").mkdir(exist_ok=True)
-        made: Member = module.Forge(spec, self.folder / "runner", {}, {})
-        return made
+        return member(agent_spec(**place, api_token=token, runner_id=self.seat.id), self.folder / "runner", {}, {})
 
     def runner(self) -> Runner:
         (found,) = self.forge.runners()

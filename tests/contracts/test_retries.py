@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner_action.agent.gitlab import Forge
+from runner_action.agent import gitlab
+from runner_action.agent.gitlab_token import Forge
 from runner_action.agent.lifecycle import GONE, Leaving
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.jobs import Job, Run
@@ -29,8 +30,12 @@ def server() -> Iterator[FakeGitLab]:
 
 
 def agent(server: FakeGitLab, launch: Job | None = None, **fields: Any) -> Forge:
-    known = {"launch_run": launch.run_id, "launch_job": launch.id, "launch_job_name": launch.name, "launch_project": "octo/train"} if launch else {}
-    spec = agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", **{"api_token": "canary-admin", "restart_limit": 5, **known, **fields})
+    known: dict[str, Any] = {}
+    if launch:
+        known = {"launch_run": launch.run_id, "launch_job": launch.id, "launch_job_name": launch.name, "launch_project": "octo/train"}
+    own = server.forge.by_name("cml-1")
+    known |= {"api_token": "canary-admin", "restart_limit": 5, "runner_id": own.id if own else None}
+    spec = agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", **{**known, **fields})
     return Forge(spec, Path("/nowhere"), {}, {})
 
 
@@ -43,6 +48,7 @@ def pipeline(server: FakeGitLab, *, status: str = "completed", conclusion: str =
     memory.begin(run)
     memory.wait(lambda: train.status == "queued", "the first job")
     train.status, train.conclusion = status, conclusion
+    train.runner_name = (memory.by_name("cml-1") or memory.seat("cml-1", ["cml"], ephemeral=False)).name
     return run, launch, train
 
 
@@ -52,7 +58,7 @@ def names(run: Run) -> list[str]:
 
 def test_it_leaves_with_its_own_token_which_is_never_in_an_address(server: FakeGitLab) -> None:
     seat = server.forge.seat("cml-1", ["cml"], ephemeral=False)
-    one = agent(server, runner_token=seat.secret, api_token=None)
+    one = gitlab.Forge(agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", runner_token=seat.secret), Path("/nowhere"), {}, {})
     assert one.leave() == GONE
     assert server.forge.seats() == []
     assert one.leave() == GONE, "absent is as good"
@@ -72,7 +78,7 @@ def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
     run, launch, train = pipeline(server)
     memory = server.forge
     other = memory.add_job(run, "eval", ["cml"], needs=["launch"])
-    other.status, other.conclusion = "completed", "failure"
+    other.status, other.conclusion, other.runner_name = "completed", "failure", "cml-1"
     launch.hosted = lambda _: time.sleep(5) or "success"  # type: ignore[func-returns-value]
     assert agent(server, launch).restart(("octo/train", train.id, None), PLAN) == "launch and train"
     assert agent(server, launch).restart(("octo/train", other.id, None), PLAN) == "eval"
@@ -82,7 +88,8 @@ def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
 
 def test_a_job_that_does_not_end_is_cancelled_and_then_retried(server: FakeGitLab) -> None:
     run, launch, train = pipeline(server, status="in_progress", conclusion="")
-    seat = server.forge.seat("cml-1", ["cml"], ephemeral=False)
+    seat = server.forge.by_name("cml-1")
+    assert seat
     seat.job, train.runner_name = train, seat.name
     done: list[str] = []
     thread = threading.Thread(target=lambda: done.append(agent(server, launch).restart(("octo/train", train.id, None), PLAN)))
@@ -98,6 +105,17 @@ def test_without_a_launch_job_of_this_project_only_the_job(server: FakeGitLab) -
     run, _, train = pipeline(server)
     assert agent(server).restart(("octo/train", train.id, None), PLAN) == "train"
     assert names(run) == ["launch", "train", "train"]
+
+
+@pytest.mark.parametrize("whose", ["another runner's", "nobody's"])
+def test_a_job_that_is_not_this_runners_is_left_alone_whoever_named_it(whose: str, server: FakeGitLab) -> None:
+    run, launch, train = pipeline(server)
+    other = server.forge.seat("theirs", ["cml"], ephemeral=False)
+    train.runner_name = other.name if whose == "another runner's" else ""
+    one = agent(server, launch)
+    assert one.restart(("octo/train", train.id, None), PLAN) == f"not restarted: job {train.id} of octo/train is not on this runner"
+    assert [method for method, _, _ in server.requests if method != "GET"] == []
+    assert names(run) == ["launch", "train"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.agent import github as agent_github
+from runner_action.agent import github_token as agent_github
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, WHOLE_RUN
 from runner_action.agent.restart import Job as SeenJob
 from runner_action.agent.restart import Run as SeenRun

@@ -22,6 +22,11 @@ from runner_action.sandbox.world import TOKEN, World
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+USUAL = {"CML_RUNNER_LABELS": "cml", "CML_RUNNER_RESTART_TOKEN": TOKEN}
+"""What most stories need, and flags override; those about a machine without them say `**LEAST`."""
+LEAST = dict.fromkeys(USUAL, "")
+
+
 class Launcher:
     """`cml-runner launch` as a user's CI job runs it: a process of its own, inputs and credentials from the environment."""
 
@@ -30,7 +35,7 @@ class Launcher:
         names = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
         self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        everything = {**base, **world.job_environ(), **self.files, **environ}
+        everything = {**base, **world.job_environ(), **USUAL, **self.files, **environ}
         words = [f"--cloud={world.provider}", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
         command = [sys.executable, "-m", "runner_action", *words]
         self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -42,7 +42,16 @@ def world() -> Iterator[World]:
 
 
 def request(world: World, **flags: str) -> LaunchRequest:
-    given = {"cloud": "aws", "repo": world.github.repo_url, "driver": "github", "token": TOKEN, "labels": "train", "idle-timeout": "4", **flags}
+    given = {
+        "cloud": "aws",
+        "repo": world.github.repo_url,
+        "driver": "github",
+        "token": TOKEN,
+        "labels": "train",
+        "idle-timeout": "4",
+        "restart-token": TOKEN,
+        **flags,
+    }
     return inputs.parse(inputs.Raw(flags={name: [text] for name, text in given.items()}, environ={}), lambda _: None)[0]
 
 
@@ -173,7 +182,7 @@ def test_a_gpu_that_fails_its_test_never_registers(world: World, tmp_path: Path)
     agent = Agent(spec_of(world, "cml-gpu"), tmp_path / "home", environ, lambda stage, **facts: said.append((stage, facts)), sysfs=tmp_path / "sys")
     assert agent.live() == 6
     why = next(facts["why"] for stage, facts in said if stage == "failed")
-    assert "an NVIDIA GPU is there, but no driver" in why
+    assert "the NVIDIA GPU has no driver" in why
     until(lambda: any(stage == "downloaded" for stage, _ in said), "the thread that downloads meanwhile")
     assert world.github.forge.ever == []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.sandbox.world import TOKEN, World
+from tests.fakes import unpacked
 from tests.sandbox.conftest import Launch, all_gone, busy, training, until
 from tests.sandbox.test_lives import only_machine, ran_again, said
 
@@ -48,8 +49,9 @@ def test_a_single_one_is_made_just_in_time(level: str, world: World, launch: Lau
     assert launcher.wait() == 0, launcher.told
     (seat,) = world.forge.seats()
     assert (seat.owner, seat.group, seat.ephemeral) == ("orgs/octo" if level == "organisation" else "enterprises/acme", 7, True)
-    spec = spec_of(world, only_machine(world))
-    assert ("jit" in spec, "registration_token" in spec) == (True, False)
+    given = json.loads(unpacked(world.machines.given[only_machine(world)])["var/lib/cml-runner/spec.json"])
+    assert ("jit" in given, "registration_token" in given) == (True, False)
+    assert "jit" not in spec_of(world, only_machine(world)), "used up"
     job = world.forge.queue_job(["cml"])
     world.forge.wait(lambda: job.status == "completed", "the job")
     all_gone(world)
@@ -130,10 +132,14 @@ def files_with(folder: Path, text: str) -> str:
 def test_an_apps_runner_holds_nothing_of_the_app(world: World, launch: Launch) -> None:
     key = world.github.github_app.key
     launcher = launch(
-        f"--repo={world.github.organisation_url}", "--idle-timeout=4", INPUT_TOKEN="", REPO_TOKEN="", **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key}
+        f"--repo={world.github.organisation_url}",
+        "--idle-timeout=4",
+        INPUT_TOKEN="",
+        REPO_TOKEN="",
+        CML_RUNNER_RESTART_TOKEN="",
+        **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key},
     )
     assert launcher.wait() == 0, launcher.told
-    assert "an App's tokens last an hour, and its key stays here: the machine will restart no run" in launcher.told
     spec = spec_of(world, only_machine(world))
     assert ("api_token" in spec, "restart_limit" in spec, "removal_token" in spec) == (False, False, True)
     job = world.forge.queue_job(["cml"])

@@ -13,6 +13,7 @@ from runner_action.model import ForgeName
 from runner_action.providers.aws.plan import USER_DATA_LIMIT
 from runner_action.sandbox.world import World
 from tests import large
+from tests.fakes import unpacked
 from tests.sandbox.conftest import Launch, all_gone, until
 from tests.sandbox.test_lives import only_machine
 from tests.sandbox.test_story import stages
@@ -40,8 +41,9 @@ def test_all_of_it_in_one_launch(world: World, launch: Launch) -> None:
     assert launcher.wait() == 0, launcher.told
     (given,) = world.machines.given.values()
     assert len(given) <= USER_DATA_LIMIT
-    spec = json.loads((home(world) / "spec.json").read_text())
-    assert "key" in spec["jit"]
+    assert "key" in json.loads(unpacked(given)["var/lib/cml-runner/spec.json"])["jit"]
+    left = json.loads((home(world) / "spec.json").read_text())
+    assert {"jit", "jit_config", "registration_token", "download_token"}.isdisjoint(left), "used up"
     job = world.forge.queue_job(large.LABELS.split(","), 0.1)
     until(lambda: job.status == "completed", "the job")
     assert job.conclusion == "success"
