@@ -14,7 +14,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY requirements/launcher.txt .
-RUN python3 -m pip install --no-cache-dir --no-deps --no-compile --only-binary :all: --target site -r launcher.txt
+RUN python3 -m pip install --no-cache-dir --no-deps --require-hashes --no-compile --only-binary :all: --target site -r launcher.txt
 COPY runner_action site/runner_action
 COPY schema/inputs.schema.json site/runner_action/
 COPY image image

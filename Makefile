@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-UV_VERSION := 0.13.9
 
 .PHONY: demo test e2e e2e-containers e2e-boots matrix boot lint generate benchmark benchmark-image benchmark-boot lock clean
 
@@ -52,7 +51,7 @@ generate: $(READY)
 
 benchmark: $(READY)
 	test -x .venv-launcher/bin/python || $(BIN)/python -m venv .venv-launcher
-	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python requirements/launcher.txt
+	$(BIN)/uv pip sync -q --python .venv-launcher/bin/python --require-hashes requirements/launcher.txt
 	$(BIN)/python -m benchmarks.launch .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.count .venv-launcher/bin/python
 	$(BIN)/python -m benchmarks.agent
@@ -64,19 +63,21 @@ benchmark-boot: $(READY)
 benchmark-image: $(READY)
 	$(BIN)/python -m benchmarks.image
 
+# With the SHA-256 of every file that a release consists of, for all platforms; no address of an index stands in them.
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-annotate
 lock: $(READY)
-	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
-	  -o requirements/launcher.txt pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra sandbox --group test --group lint --group build \
-	  --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt pyproject.toml
-	$(BIN)/uv pip compile --no-python-downloads --universal --python-version 3.9 --group agent --no-header --no-emit-index-url --no-annotate -o requirements/agent.txt
+	$(COMPILE) --python-version 3.11 -c requirements/dev.txt -o requirements/launcher.txt pyproject.toml
+	$(COMPILE) --python-version 3.11 --extra sandbox --group test --group lint --group build -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --python-version 3.9 --no-python-downloads --group agent -o requirements/agent.txt
+	$(COMPILE) --python-version 3.11 --group installer -o requirements/uv.txt
 
-# uv, since the resolver of older pips does not end on this set of SDKs; from the lock, so that nothing is resolved at all.
-$(READY): requirements/dev.txt pyproject.toml
+# uv, since the resolver of older pips does not end on this set of SDKs; from the lock, so that nothing is resolved at all, and only what the lock's
+# hashes name is installed.
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
-	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements/dev.txt
+	$(BIN)/python -m pip install -q --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 

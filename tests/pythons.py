@@ -35,7 +35,7 @@ def run(version: str, place: str) -> subprocess.CompletedProcess[str]:
     uv = [sys.executable, "-m", "uv"]
     if not Path(python).exists():
         subprocess.run([*uv, "venv", "-q", "--no-python-downloads", "--python", place, str(folder)], check=True)
-    subprocess.run([*uv, "pip", "sync", "-q", "--python", python, LOCK], check=True)
+    subprocess.run([*uv, "pip", "sync", "-q", "--require-hashes", "--python", python, LOCK], check=True)
     argv = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/agent"]
     # The project is on the path but not installed: its launcher would not even load on 3.9.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(Path.cwd())}
