@@ -1,9 +1,12 @@
-"""Programs for the image of jobs that are in no package: the forges' runners, kept as they come for the agent, GitHub's hooks for Kubernetes, and Node.
+"""Programs for the image of jobs that are in no package: the runners of GitHub and GitLab, kept as they come for the agent, GitHub's hooks for
+Kubernetes, and Node.
 
-    python3 image/programs.py ARCHITECTURE [ACTIONS_RUNNER GITLAB_RUNNER NODE HOOKS]     amd64 or arm64, and versions
+    python3 image/programs.py install ARCHITECTURE   amd64 or arm64, as a builder does it
+    python3 image/programs.py check                  whether each has its checksum in programs.sha256, and its project still publishes the same
+    python3 image/programs.py pin                    writes that file, as the projects publish it now: to be read before it is committed
 
-Each is believed only if it has the checksum that its own project publishes. Where they come from is said by the
-Dockerfile, and can be changed for networks with a mirror: GITHUB_API, GITLAB_RUNNER_DOWNLOADS, NODE_DIST.
+A program is what it was when its checksum was committed, or the build ends: neither where it comes from nor its project's list of checksums is believed then.
+Versions and addresses are the arguments of runner.Dockerfile; another version (`--build-arg NODE=…`) has to be pinned as well (`NODE=… … pin`).
 """
 
 from __future__ import annotations
@@ -12,88 +15,145 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+HERE = Path(__file__).parent
+PINS = "programs.sha256"
+DOCKERFILE = "runner.Dockerfile"
 KEPT = Path("/opt/cml-runner")
 """Where the agent looks before it downloads (agent/download.py)."""
 X64 = {"amd64": "x64", "arm64": "arm64"}
 Get = Callable[[str], bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Program:
+    name: str
+    """In the list of pins: it has the version in it."""
     url: str
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-
-def actions_runner(version: str, architecture: str, api: str, get: Get) -> Program:
-    return _released("actions/runner", version, f"actions-runner-linux-{X64[architecture]}-{version}.tar.gz", api, get)
+    sums: str
+    """Where its project publishes checksums: a release at GitHub, or a list."""
+    file: str
+    """Its name there."""
 
 
-def container_hooks(version: str, api: str, get: Get) -> Program:
+def actions_runner(given: Mapping[str, str], architecture: str) -> Program:
+    version = given["ACTIONS_RUNNER"]
+    return _released(given, "actions/runner", version, f"actions-runner-linux-{X64[architecture]}-{version}.tar.gz")
+
+
+def container_hooks(given: Mapping[str, str]) -> Program:
     """By which actions/runner makes pods of jobs with `container:`, without a volume that both see (0.8 and later)."""
-    return _released("actions/runner-container-hooks", version, f"actions-runner-hooks-k8s-{version}.zip", api, get)
+    return _released(given, "actions/runner-container-hooks", given["HOOKS"], f"actions-runner-hooks-k8s-{given['HOOKS']}.zip")
 
 
-def gitlab_runner(version: str, architecture: str, downloads: str, get: Get) -> Program:
-    place = f"{downloads}/v{version}"
-    return _listed(
-        get(f"{place}/release.sha256").decode(), f"{place}/binaries/gitlab-runner-linux-{architecture}", "binaries/gitlab-runner-linux-" + architecture
-    )
+def gitlab_runner(given: Mapping[str, str], architecture: str) -> Program:
+    version = given["GITLAB_RUNNER"]
+    place, file = f"{given['GITLAB_RUNNER_DOWNLOADS']}/v{version}", f"binaries/gitlab-runner-linux-{architecture}"
+    return Program(name=f"gitlab-runner-{version}-linux-{architecture}", url=f"{place}/{file}", sums=f"{place}/release.sha256", file=file)
 
 
-def node(version: str, architecture: str, dist: str, get: Get) -> Program:
-    name = f"node-v{version}-linux-{X64[architecture]}.tar.xz"
-    return _listed(get(f"{dist}/v{version}/SHASUMS256.txt").decode(), f"{dist}/v{version}/{name}", name)
+def node(given: Mapping[str, str], architecture: str) -> Program:
+    place = f"{given['NODE_DIST']}/v{given['NODE']}"
+    name = f"node-v{given['NODE']}-linux-{X64[architecture]}.tar.xz"
+    return Program(name=name, url=f"{place}/{name}", sums=f"{place}/SHASUMS256.txt", file=name)
 
 
-def _released(repository: str, version: str, name: str, api: str, get: Get) -> Program:
-    """GitHub computes the digest of every file of a release."""
-    release = json.loads(get(f"{api}/repos/{repository}/releases/tags/v{version}"))
-    asset = next(one for one in release["assets"] if one["name"] == name)
-    return Program(asset["browser_download_url"], asset["digest"].removeprefix("sha256:"))
+def _released(given: Mapping[str, str], repository: str, version: str, name: str) -> Program:
+    url = f"{given['GITHUB']}/{repository}/releases/download/v{version}/{name}"
+    return Program(name=name, url=url, sums=f"{given['GITHUB_API']}/repos/{repository}/releases/tags/v{version}", file=name)
 
 
-def _listed(sums: str, url: str, name: str) -> Program:
-    """Raises StopIteration if the list has no such file."""
-    return Program(url, next(words[0] for words in map(str.split, sums.splitlines()) if words[1].lstrip("*./") == name))
+def of_both(given: Mapping[str, str]) -> list[Program]:
+    """Those for amd64 and for arm64."""
+    each = [of(given, architecture) for of in (actions_runner, gitlab_runner, node) for architecture in X64]
+    return [*each, container_hooks(given)]
 
 
-def fetched(program: Program, get: Get) -> bytes:
+def published(program: Program, get: Get) -> str:
+    """The checksum, in hex, that its project gives now. GitHub computes one of every file of a release. Raises LookupError if there is none."""
+    told = get(program.sums).decode()
+    found = dict(_assets(json.loads(told)) if told.lstrip().startswith("{") else _lines(told))
+    if not re.fullmatch(r"[0-9a-f]{64}", found.get(program.file, "")):
+        raise LookupError(f"{program.sums} has no SHA-256 of {program.file}")
+    return found[program.file]
+
+
+def _assets(release: Mapping[str, list[Mapping[str, str]]]) -> Iterator[tuple[str, str]]:
+    for asset in release["assets"]:
+        yield asset["name"], (asset.get("digest") or "").removeprefix("sha256:")
+
+
+def _lines(listed: str) -> Iterator[tuple[str, str]]:
+    """As `sha256sum` writes them."""
+    for words in map(str.split, listed.splitlines()):
+        if len(words) == 2:
+            yield words[1].lstrip("*./"), words[0]
+
+
+def fetched(program: Program, pins: Mapping[str, str], get: Get) -> bytes:
+    """Raises SystemExit for another content, and for a program that nobody pinned."""
+    if program.name not in pins:
+        raise SystemExit(f"image/{PINS} has no checksum of {program.name}: `python3 image/programs.py pin` writes it; read the difference before you commit it")
     content = get(program.url)
-    if (digest := hashlib.sha256(content).hexdigest()) != program.sha256:
-        raise SystemExit(f"{program.url} has checksum {digest}, expected {program.sha256}")
+    if (digest := hashlib.sha256(content).hexdigest()) != pins[program.name]:
+        raise SystemExit(f"{program.url} has checksum {digest}, expected {pins[program.name]}")
     return content
 
 
-def http(url: str) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"User-Agent": "cml-runner"}), timeout=120) as answer:
-        found: bytes = answer.read()
-    return found
+def wrong(programs: list[Program], pins: Mapping[str, str], get: Get) -> Iterator[str]:
+    """What is not pinned, and what its project publishes otherwise."""
+    for program in programs:
+        now = published(program, get)
+        if program.name not in pins:
+            yield f"{program.name} has no checksum in image/{PINS}; its project publishes {now}"
+        elif now != pins[program.name]:
+            yield f"{program.name} has the checksum {pins[program.name]} in image/{PINS}, and {now} at its project"
 
 
-def main(words: list[str], environ: Mapping[str, str], get: Get = http) -> None:
-    architecture, actions, gitlab, node_version, hooks = words
-    api, downloads = environ["GITHUB_API"], environ["GITLAB_RUNNER_DOWNLOADS"]
+def install(given: Mapping[str, str], architecture: str, pins: Mapping[str, str], get: Get) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
-    for program in (actions_runner(actions, architecture, api, get), gitlab_runner(gitlab, architecture, downloads, get)):
-        (KEPT / program.name).write_bytes(fetched(program, get))
-    with zipfile.ZipFile(io.BytesIO(fetched(container_hooks(hooks, api, get), get))) as packed:
+    for program in (actions_runner(given, architecture), gitlab_runner(given, architecture)):
+        (KEPT / program.file.rpartition("/")[2]).write_bytes(fetched(program, pins, get))
+    with zipfile.ZipFile(io.BytesIO(fetched(container_hooks(given), pins, get))) as packed:
         packed.extractall(KEPT / "k8s-hooks")
-    javascript = fetched(node(node_version, architecture, environ["NODE_DIST"], get), get)
+    javascript = fetched(node(given, architecture), pins, get)
     left_out = ("--exclude=*/include", "--exclude=*/share", "--exclude=*.md", "--exclude=*/LICENSE")
     subprocess.run(["tar", "-xJ", "-C", "/usr/local", "--strip-components=1", *left_out], input=javascript, check=True)
 
 
+def http(url: str) -> bytes:
+    """`GH_TOKEN` is for GitHub's API, which answers 60 questions an hour without one."""
+    token = os.environ.get("GH_TOKEN") if url.startswith("https://api.github.com/") else None
+    headers = {"User-Agent": "cml-runner", **({"Authorization": f"Bearer {token}"} if token else {})}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as answer:
+        found: bytes = answer.read()
+    return found
+
+
+def main(words: list[str], environ: Mapping[str, str], get: Get = http, here: Path = HERE) -> int:
+    pins = dict(_lines((here / PINS).read_text("utf-8")))
+    if words[:1] == ["install"]:
+        install(environ, words[1], pins, get)
+        return 0
+    given = {**dict(re.findall(r"^ARG ([A-Z_]+)=(\S+)$", (here / DOCKERFILE).read_text("utf-8"), re.M)), **environ}
+    if words == ["pin"]:
+        (here / PINS).write_text("".join(f"{published(program, get)}  {program.name}\n" for program in of_both(given)), "utf-8")
+        return 0
+    if words == ["check"]:
+        found = list(wrong(of_both(given), pins, get))
+        print("\n".join(found))
+        return 1 if found else 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:], os.environ)
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,19 +1,21 @@
 # What jobs run in: Kubernetes pods, and `container:` of a job. Ubuntu LTS with the common tools, the forges' runners and the agent.
 #
 #   docker build -f image/runner.Dockerfile -t cml-runner:runner .
-#   docker build -f image/runner.Dockerfile -t cml-runner:runner-gpu --build-arg BASE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04 .
+#   docker build -f image/runner.Dockerfile -t cml-runner:runner-gpu --build-arg BASE=\
+#     nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04@sha256:ac55d124da4882b497f732d8dfd9a702d5447a5f29d08d56da6f64f0a1eb34bc .
 #
-# A file of its own: builders without BuildKit make every stage of a file, and `uses: org/cml-runner@main` builds the other one.
-ARG BASE=ubuntu:24.04
+# A file of its own: builders without BuildKit make every stage of a file, and `uses: <owner>/cml-runner@main` builds the other one.
+ARG BASE=ubuntu:24.04@sha256:008173c23f95b170204355c12626cb5a965d779a7e1283b09e9cffbb1bf33ca3
 FROM ${BASE}
 ARG ACTIONS_RUNNER=2.336.0
 ARG GITLAB_RUNNER=19.4.0
 ARG NODE=24.11.1
 ARG HOOKS=0.8.1
+ARG GITHUB=https://github.com
 ARG GITHUB_API=https://api.github.com
 ARG GITLAB_RUNNER_DOWNLOADS=https://gitlab-runner-downloads.s3.amazonaws.com
 ARG NODE_DIST=https://nodejs.org/dist
-COPY image/runner.sh image/programs.py /tmp/image/
+COPY image/runner.sh image/programs.py image/programs.sha256 /tmp/image/
 RUN sh /tmp/image/runner.sh
 COPY runner_action/agent /var/lib/cml-runner/agent
 WORKDIR /var/lib/cml-runner

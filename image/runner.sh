@@ -6,7 +6,7 @@ apt-get update
 apt-get install --yes --no-install-recommends \
   build-essential ca-certificates curl docker-buildx docker.io git git-lfs gnupg jq less libicu74 locales openssh-client pkg-config \
   python-is-python3 python3 python3-dev python3-pip python3-venv rsync sudo tini unzip wget xz-utils zip
-python3 /tmp/image/programs.py "$(dpkg --print-architecture)" "$ACTIONS_RUNNER" "$GITLAB_RUNNER" "$NODE" "$HOOKS"
+python3 /tmp/image/programs.py install "$(dpkg --print-architecture)"
 # A job's `pip install` is meant for this container, which is thrown away: Ubuntu would refuse it (PEP 668).
 printf '[global]\nbreak-system-packages = true\n' > /etc/pip.conf
 # Jobs are not root. The group is as good as that where Docker's socket is given to the container, and only there.

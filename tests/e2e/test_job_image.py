@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
-import json
 import os
 import tarfile
 import threading
@@ -21,7 +20,7 @@ from runner_action.model import Identity, Machine
 from runner_action.providers.kubernetes import ladder, plan, requests
 from runner_action.sandbox.standin import tarball
 from runner_action.sandbox.world import World
-from tests.e2e.engine import Engine, Missing
+from tests.e2e.engine import Engine, Missing, checkout
 from tests.fakes import agent_spec
 from tests.sandbox.conftest import until
 from tests.test_launch import request
@@ -31,14 +30,9 @@ DOCKERFILE = "image/runner.Dockerfile"
 VERSIONS = {"ACTIONS_RUNNER": "2.336.0", "GITLAB_RUNNER": "19.4.0", "NODE": "24.11.1", "HOOKS": "0.8.1"}
 
 
-def served(world: World, base: str) -> dict[str, bytes]:
+def served(world: World) -> dict[str, bytes]:
     """What the three projects publish, as far as the build asks: path -> content."""
-
-    def sum_of(content: bytes) -> str:
-        return hashlib.sha256(content).hexdigest()
-
     runner, name = tarball().content, f"actions-runner-linux-x64-{VERSIONS['ACTIONS_RUNNER']}.tar.gz"
-    asset = {"name": name, "digest": f"sha256:{sum_of(runner)}", "browser_download_url": f"{base}/{name}"}
     packed, script = io.BytesIO(), b"#!/bin/sh\necho v24.11.1\n"
     with tarfile.open(fileobj=packed, mode="w:xz") as archive:
         entry = tarfile.TarInfo("node/bin/node")
@@ -47,17 +41,18 @@ def served(world: World, base: str) -> dict[str, bytes]:
     node, zipped, hooks = packed.getvalue(), io.BytesIO(), f"actions-runner-hooks-k8s-{VERSIONS['HOOKS']}.zip"
     with zipfile.ZipFile(zipped, "w") as archive_of_hooks:
         archive_of_hooks.writestr("index.js", "// stands in")
-    kept = {"name": hooks, "digest": f"sha256:{sum_of(zipped.getvalue())}", "browser_download_url": f"{base}/{hooks}"}
     return {
-        f"/repos/actions/runner-container-hooks/releases/tags/v{VERSIONS['HOOKS']}": json.dumps({"assets": [kept]}).encode(),
-        f"/{hooks}": zipped.getvalue(),
-        f"/repos/actions/runner/releases/tags/v{VERSIONS['ACTIONS_RUNNER']}": json.dumps({"assets": [asset]}).encode(),
-        f"/{name}": runner,
-        "/v19.4.0/release.sha256": f"{world.gitlab.sha256}  binaries/gitlab-runner-linux-amd64\n".encode(),
+        f"/actions/runner-container-hooks/releases/download/v{VERSIONS['HOOKS']}/{hooks}": zipped.getvalue(),
+        f"/actions/runner/releases/download/v{VERSIONS['ACTIONS_RUNNER']}/{name}": runner,
         "/v19.4.0/binaries/gitlab-runner-linux-amd64": world.gitlab.program,
-        "/v24.11.1/SHASUMS256.txt": f"{sum_of(node)}  node-v24.11.1-linux-x64.tar.xz\n".encode(),
         "/v24.11.1/node-v24.11.1-linux-x64.tar.xz": node,
     }
+
+
+def pins(files: dict[str, bytes]) -> str:
+    """As image/programs.sha256 is written, of the stand-ins."""
+    names = {path: path.rpartition("/")[2] for path in files} | {"/v19.4.0/binaries/gitlab-runner-linux-amd64": "gitlab-runner-19.4.0-linux-amd64"}
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {names[path]}\n" for path, content in files.items())
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,7 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def jobs_image(engine: Engine, world: World) -> str:
+def jobs_image(engine: Engine, world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
     files: dict[str, bytes] = {}
 
     class Mirror(http.server.BaseHTTPRequestHandler):
@@ -82,15 +77,19 @@ def jobs_image(engine: Engine, world: World) -> str:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     base = f"http://127.0.0.1:{server.server_port}"
-    files.update(served(world, base))
+    files.update(served(world))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         engine.base(DOCKERFILE)
     except Missing as missing:
         pytest.skip(f"SKIPPED LOUDLY: this machine has not {missing}")
-    given = {**VERSIONS, "GITHUB_API": base, "GITLAB_RUNNER_DOWNLOADS": base, "NODE_DIST": base}
+    context = checkout(tmp_path_factory.mktemp("context"))
+    (context / "image/programs.sha256").write_text(pins(files))
+    given = {**VERSIONS, "GITHUB": base, "GITLAB_RUNNER_DOWNLOADS": base, "NODE_DIST": base}
     try:
-        return engine.build(TAG, *(word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")), dockerfile=DOCKERFILE)
+        return engine.build(
+            TAG, *(word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")), dockerfile=DOCKERFILE, context=context
+        )
     finally:
         server.shutdown()
         server.server_close()
