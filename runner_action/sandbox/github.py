@@ -63,7 +63,7 @@ class FakeGitHub(Served):
         self._routes(app)
         super().__init__(app, "/api/v3", tls, host)
         self.repo_url = f"{self.url}/{self.repository}"
-        self.agent_downloads = f"{self.url}/org/cml-runner/releases/download/v1.2.3"
+        self.agent_downloads = f"{self.url}/octo/cml-runner/releases/download/v1.2.3"
         self.organisation_url, self.enterprise_url = f"{self.url}/{self.organisation}", f"{self.url}/enterprises/{self.enterprise}"
 
     # --- routes
@@ -93,7 +93,7 @@ class FakeGitHub(Served):
         app.add_url_rule("/id-token", "id-token", self._id_token)
         app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._elsewhere)
         app.add_url_rule("/release-assets/<version>/<name>", "asset", self._download)
-        app.add_url_rule("/org/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
+        app.add_url_rule("/octo/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
         app.add_url_rule("/release-assets/<name>", "agent-asset", self._faulty(lambda name: Response(self.assets[name])))
         app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._faulty(self._registration), methods=["POST"])
         whole = "/tenant/_apis/distributedtask/pools/<int:pool>/agents/<int:runner_id>"

@@ -38,6 +38,8 @@ from runner_action.sandbox.systemd import descendants
 
 TOKEN = "canary-admin-token"
 KEY = "canary-secret-access-key"
+POD_IMAGE = "registry.example/cml-runner:runner"
+"""Nobody fetches it: a pod of this world is a process."""
 OFF_SECONDS = 10.0
 """From the power button until a machine that is taken is off. Real clouds give a minute or more."""
 
@@ -136,8 +138,10 @@ class World:
         return {**asking, **dict.fromkeys(("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_SECRET"), "")}
 
     def _secrets(self) -> dict[str, str]:
-        """What a launch must not tell; and where the release is that this launcher is of, as its image has it."""
-        return {**self._credentials(), "CML_RUNNER_RELEASE": self.github.agent_downloads}
+        """What a launch must not tell; where the release is that this launcher is of, as its image has it; and what pods start, as no
+        release has written it into this launcher."""
+        image = {"CML_RUNNER_CLOUD_IMAGE": POD_IMAGE} if self.kubernetes else {}
+        return {**self._credentials(), **image, "CML_RUNNER_RELEASE": self.github.agent_downloads}
 
     def _credentials(self) -> dict[str, str]:
         if self.provider is ProviderName.GCP:

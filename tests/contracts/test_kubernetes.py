@@ -19,7 +19,7 @@ import pytest
 import trustme
 import yaml
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, InputError, ProviderError, QuotaError
 from runner_action.model import Identity, Instance, Machine, Placement, ProviderName, Secret
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes.client import KubernetesProvider
@@ -27,6 +27,7 @@ from runner_action.providers.kubernetes.cluster import Cluster, access
 from runner_action.request import CloudRequest, KubernetesOptions
 from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.kubernetes_nodes import Node
+from runner_action.sandbox.world import POD_IMAGE
 from runner_action.waiting import SystemClock
 from tests.contracts.kubernetes_types import Judge, there
 from tests.test_launch import request
@@ -64,7 +65,7 @@ class Side:
     def request(self, *argv: str, patience: int = 1) -> CloudRequest:
         cloud = request("--cloud=kubernetes", *argv).cloud
         assert cloud
-        return replace(cloud, kubernetes=replace(cloud.kubernetes, schedule_timeout=patience))
+        return replace(cloud, image=cloud.image or POD_IMAGE, kubernetes=replace(cloud.kubernetes, schedule_timeout=patience))
 
     def ladder(self, *argv: str, patience: int = 1) -> list[Placement]:
         cloud = self.request(*argv, patience=patience)
@@ -105,6 +106,16 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert side.provider.find({}) == []
     assert side.provider.destroy("cml-1") is False
     assert side.cluster.alive() == []
+
+
+def test_without_a_release_a_launch_says_what_to_start_before_anything_is_asked(side: Side) -> None:
+    """What is looked for or removed needs none."""
+    cloud = replace(side.request(), image=None)
+    plan = side.provider.plan(cloud)
+    assert plan.image == ""
+    with pytest.raises(InputError, match=r"cloud-image is needed here: .*image/runner\.Dockerfile"):
+        side.provider.resolve(plan, cloud)
+    assert side.cluster.actions() == []
 
 
 def test_creating_again_gives_the_same_instance(side: Side) -> None:

@@ -26,6 +26,7 @@ from runner_action.sandbox.ec2 import FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.gcp_catalogue import PROJECT
 from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.world import POD_IMAGE
 from tests.contracts.test_azure import azure, served
 from tests.contracts.test_azure import provider as azure_provider
 from tests.contracts.test_kubernetes import cluster
@@ -99,7 +100,8 @@ def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "azure":
         return Side(azure_provider(request.getfixturevalue("azure")), None)
     if request.param == "kubernetes":
-        return Side(kubernetes_provider(request.getfixturevalue("cluster")), None, ("--cloud=kubernetes", "--cloud-region=zone-a,zone-b"))
+        where = ("--cloud=kubernetes", "--cloud-region=zone-a,zone-b", f"--cloud-image={POD_IMAGE}")
+        return Side(kubernetes_provider(request.getfixturevalue("cluster")), None, where)
     if request.param == "gcp":
         return Side(gcp(request.getfixturevalue("compute")), None)
     ec2: FakeEC2 = request.getfixturevalue("ec2")

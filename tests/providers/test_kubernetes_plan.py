@@ -19,7 +19,8 @@ from runner_action.agent.spec import AgentSpec
 from runner_action.errors import InputError
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.kubernetes import ladder, merge, plan, requests
-from runner_action.request import CloudRequest
+from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.sandbox.world import POD_IMAGE
 from tests.contracts.kubectl import MISSING as KUBECTL_MISSING
 from tests.contracts.kubectl import Kubectl
 from tests.contracts.kubectl import there as kubectl_is_there
@@ -40,9 +41,14 @@ TAGS = {
 
 
 def cloud_of(*argv: str) -> CloudRequest:
-    cloud = request("--cloud=kubernetes", *argv).cloud
+    cloud = asked_for(*argv).cloud
     assert cloud
     return cloud
+
+
+def asked_for(*argv: str) -> LaunchRequest:
+    image = [] if any(word.startswith("--cloud-image=") for word in argv) else [f"--cloud-image={POD_IMAGE}"]
+    return request("--cloud=kubernetes", *image, *argv)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ REQUESTS: dict[str, list[str]] = {
 
 def made(argv: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
     """Jobs, the Secret, and what is in it."""
-    asked = request("--cloud=kubernetes", *argv)
+    asked = asked_for(*argv)
     assert asked.cloud
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")

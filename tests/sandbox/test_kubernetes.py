@@ -179,6 +179,16 @@ def test_an_image_that_is_not_there_ends_the_launch_at_once(world: World, launch
     gone(world)
 
 
+def test_a_checkout_starts_nobodys_image(world: World, launch: Launch) -> None:
+    """In a job of this world `cloud-image` is a variable; empty is not given."""
+    launcher = launch(CML_RUNNER_CLOUD_IMAGE="")
+    assert launcher.wait() == 2, launcher.told
+    assert "cloud-image is needed here" in launcher.told
+    assert world.kubernetes
+    assert [one for one in world.kubernetes.actions() if one.startswith("create")] == []
+    gone(world)
+
+
 def test_a_startup_script_that_fails_is_told_in_its_own_words(world: World, launch: Launch) -> None:
     launcher = launch("--cloud-startup-script=#!/bin/sh\necho no such package >&2\nexit 3\n")
     assert launcher.wait() == 6, launcher.told

@@ -111,7 +111,7 @@ def test_a_machine_runs_nothing_else_and_everything_is_taken_back(content: bytes
 
 def test_the_way_to_the_agent_may_be_bad_for_a_while(world: World, launch: Launch) -> None:
     """The launcher's one question is answered by 503, which it only tells; the machine asks on."""
-    world.github.fail("GET", "org/cml-runner/releases", 503, times=3)
+    world.github.fail("GET", "octo/cml-runner/releases", 503, times=3)
     launcher = launch("--idle-timeout=3", LONG)
     assert launcher.wait() == 0, launcher.told
     assert "is not known: HTTP 503" in launcher.told

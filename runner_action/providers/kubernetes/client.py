@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from runner_action.errors import InputError
 from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes import plan as words
@@ -55,7 +56,10 @@ class KubernetesProvider:
         return None
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """A rung for each market, place and size. Asks whether the namespace can be read: a launch that may not is over before it has begun."""
+        """A rung for each market, place and size. Asks whether the namespace can be read: a launch that may not is over before it has begun.
+        Raises InputError if there is no image to start, before anything is asked."""
+        if not plan.image:
+            raise InputError([words.NO_IMAGE])
         with translated("looking into the namespace"):
             self._cluster.get("batch/jobs", labelSelector=MANAGED, limit="1")
         return placements(plan, request)

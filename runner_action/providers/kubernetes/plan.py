@@ -18,6 +18,10 @@ from runner_action.request import CloudRequest
 
 NATIVE = re.compile(r"(\d+(?:\.\d+)?)-(\d+)(?:\+([A-Za-z0-9][A-Za-z0-9._/-]*)(?:\*(\d+))?)?")
 """CML's form: CPUs, MB, accelerator and number."""
+NO_IMAGE = (  # only a launch needs one: what is looked for or removed has its own
+    "cloud-image is needed here: this cml-runner is of no release, so it names no image for pods; "
+    "write one that was built from image/runner.Dockerfile, such as `registry.example/cml-runner:runner`"
+)
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
 KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")

@@ -71,7 +71,9 @@ ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
 """Ours -> Go's."""
 GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")
 """Words for clouds; a cluster is where it is."""
-REPOSITORY = "ghcr.io/org/cml-runner"
-IMAGE, GPU_IMAGE = f"{REPOSITORY}:v1-runner", f"{REPOSITORY}:v1-runner-gpu"
-"""Ours (image/runner.Dockerfile)."""
-DOCKER_IMAGE = "docker:28-dind"
+IMAGE = ""
+GPU_IMAGE = ""
+"""Ours (image/runner.Dockerfile), by its digest. The release writes them (image/release.py): a checkout is of none, and a name in
+their place would be a stranger's, whose image would get the token."""
+DOCKER_IMAGE = "docker:28-dind@sha256:2a232a42256f70d78e3cc5d2b5d6b3276710a0de0596c145f627ecfae90282ac"
+"""Privileged in its pod. image/images.Dockerfile has it too, for those who keep such digests new."""
