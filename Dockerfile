@@ -1,4 +1,4 @@
-# What `uses: org/cml-runner@v1`, the GitLab component and `docker run` start.
+# What `uses: <owner>/cml-runner@v1`, the GitLab component and `docker run` start.
 #
 #   docker build -t cml-runner .
 #
@@ -6,7 +6,7 @@
 #
 # The final image is made from nothing: only what image/assemble.py has chosen is in it. It starts as root, because GitHub hands an action files
 # that only root can write, and works as any other user (`docker run --user 65532`).
-ARG DEBIAN=debian:trixie-slim
+ARG DEBIAN=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
 
 FROM ${DEBIAN} AS build
 RUN apt-get update \

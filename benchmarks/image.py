@@ -19,7 +19,7 @@ from runner_action.model import ProviderName
 from runner_action.sandbox.world import World
 from tests.e2e.engine import ROOT, Engine
 
-PLAIN = """FROM debian:trixie-slim
+PLAIN = """
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python3 python3-pip && rm -rf /var/lib/apt/lists/*
 COPY requirements/launcher.txt .
 RUN python3 -m pip install --break-system-packages --no-cache-dir --no-deps --require-hashes -r launcher.txt
@@ -85,7 +85,7 @@ def main() -> None:
     try:
         ours = engine.build("cml-runner:benchmark")
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "Dockerfile").write_text(PLAIN)
+            (Path(folder) / "Dockerfile").write_text(f"FROM {engine.base()}{PLAIN}")
             plain = "cml-runner:plain"
             engine.docker("build", "--network", "host", "-t", plain, "-f", f"{folder}/Dockerfile", str(ROOT), timeout=900)
         images = {"ours": ours, "the same packages as they come": plain}

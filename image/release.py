@@ -1,8 +1,11 @@
-"""What a release writes: the tags of its images, and files that name the image by its digest.
+"""What a release writes: the tags of its images, and files that name the images by their digests and the project by its own name.
 
-python3 image/release.py tags VERSION IMAGE [SUFFIX [BASE]]     lines for GITHUB_OUTPUT: `tags=` with commas between them
-python3 image/release.py git-tags VERSION                       v1.2.3 v1.2 v1
-python3 image/release.py pin IMAGE@DIGEST                       action.yml and the component start that image
+python3 image/release.py check VERSION [TAG…]                   refuses what is no version, and one whose tag is there already
+python3 image/release.py build SUFFIX VERSION REPOSITORY IMAGE  lines for GITHUB_OUTPUT: how that image is built, REPOSITORY being an address
+python3 image/release.py jobs-images JOBS JOBS_GPU              the launcher starts pods of these images, both with their digests
+python3 image/release.py pin LAUNCHER JOBS JOBS_GPU [GITLAB]    that, and action.yml and the component start the launcher; names are filled in
+python3 image/release.py image-tags VERSION IMAGE SUFFIX        options for `docker buildx imagetools create`
+python3 image/release.py moving-tags VERSION                    v1.2 v1; v1.2.3 is never moved
 python3 image/release.py agent FOLDER                           puts the agent there, for machines that have to fetch it
 python3 image/release.py component FOLDER PROJECT VERSION       the component's project: the agent, and where it will be
 """
@@ -11,10 +14,20 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "image/images.Dockerfile"
+TABLE = "runner_action/providers/kubernetes/table.py"
+COMPONENT = "gitlab-component/templates/launch-runner.yml"
+SUFFIXES = {"": ("Dockerfile", ""), "-runner": ("image/runner.Dockerfile", "ubuntu"), "-runner-gpu": ("image/runner.Dockerfile", "nvidia/cuda")}
+"""Of the three images: the file, and the image that it stands on."""
+PLACEHOLDER = re.compile(r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b(?P<component>(?=/launch-runner))?")
+"""Who publishes this is not known before somebody does. README.md says `org`, as users know it; all other files say what can be nobody's name."""
+NAMED = ("*.md", "docs/**/*.md", "examples/*.yml", "gitlab-component/**/*", "Dockerfile", "image/*.Dockerfile")
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 REFERENCE = re.compile(r"[a-z0-9.-]+(/[A-Za-z0-9._-]+)+@sha256:[0-9a-f]{64}")
 
@@ -32,15 +45,36 @@ def git_tags(version: str) -> list[str]:
     return [f"v{one}" for one in versions(version)]
 
 
-def image_tags(version: str, image: str, suffix: str = "", base: str = "") -> list[str]:
-    """`ghcr.io/org/cml-runner:v1.2.3-runner` and the like, and the same with the base in it: `:v1.2.3-runner-ubuntu24.04`. Names are lower case there."""
+def check(version: str, tags: Sequence[str]) -> None:
+    """`tags`: refs that begin as the version's own would. Raises ValueError."""
+    exact = git_tags(version)[0]
+    if f"refs/tags/{exact}" in tags:
+        raise ValueError(f"{exact} is released already, and a release is never made again: take the next number")
+
+
+def base_of(suffix: str) -> str:
+    """What that image stands on, by its digest; empty for the launcher's, whose file says it. From the list of all such images."""
+    _, name = SUFFIXES[suffix]
+    return re.findall(rf"^FROM ({re.escape(name)}:\S+)$", IMAGES.read_text("utf-8"), re.M)[0] if name else ""
+
+
+def building(suffix: str, version: str, repository: str, image: str) -> dict[str, str]:
+    """File, build argument, and the image's name, which is of lower case in registries."""
+    release = f"{repository}/releases/download/v{versions(version)[0]}"
+    argument = f"BASE={base_of(suffix)}" if suffix else f"RELEASE={release}"
+    return {"file": SUFFIXES[suffix][0], "build-args": argument, "image": image.lower()}
+
+
+def image_tags(version: str, image: str, suffix: str = "") -> list[str]:
+    """`IMAGE:v1.2.3-runner` and the like, and the same with the base in it: `:v1.2.3-runner-ubuntu24.04`."""
+    base = base_of(suffix)
     ends = [suffix, *([f"{suffix}-{base_name(base)}"] if base else [])]
     return [f"{image.lower()}:{tag}{end}" for end in ends for tag in git_tags(version)]
 
 
 def base_name(base: str) -> str:
     """What an image stands on, for its tag: `ubuntu:24.04` is `ubuntu24.04`, `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04` is `cuda12.8.1-ubuntu24.04`."""
-    name, _, tag = base.rpartition("/")[2].partition(":")
+    name, _, tag = base.partition("@")[0].rpartition("/")[2].partition(":")
     version, *words = tag.split("-")
     return "-".join([name + version, *(word for word in words if re.search(r"\d", word))])
 
@@ -51,11 +85,45 @@ def pinned_action(text: str, reference: str) -> str:
 
 
 def pinned_component(text: str, reference: str) -> str:
-    return _once(r"^      default: ghcr\.io/\S+$", f"      default: {_checked(reference)}", text)
+    """The template, which then need not be told its image."""
+    return _once(r"^(    image:\n      description: .*)$", rf"\g<1>\n      default: {_checked(reference)}", text)
+
+
+def pinned_jobs_images(text: str, image: str, gpu_image: str) -> str:
+    """The launcher's table, which names none in a checkout."""
+    for name, reference in (("IMAGE", image), ("GPU_IMAGE", gpu_image)):
+        text = _once(rf'^{name} = ""$', f'{name} = "{_checked(reference)}"', text)
+    return text
+
+
+def named(text: str, repository: str, project: str) -> str:
+    """Ours in place of every placeholder: the repository on GitHub, whose images have its name, and the component's project on GitLab."""
+
+    def ours(match: re.Match[str]) -> str:
+        if match["registry"]:
+            return match["registry"] + repository.lower()
+        return project if match["component"] is not None else repository
+
+    return PLACEHOLDER.sub(ours, text)
+
+
+def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = "") -> None:
+    """All of it, in a checkout. `project`: as `gitlab.com/GROUP/NAME.git`; without one, what the repository is called."""
+    changes = {
+        "action.yml": partial(pinned_action, reference=launcher),
+        COMPONENT: partial(pinned_component, reference=launcher),
+        TABLE: partial(pinned_jobs_images, image=image, gpu_image=gpu_image),
+    }
+    for name, change in changes.items():
+        _change(root / name, change)
+    repository = launcher.partition("@")[0].partition("/")[2]
+    path = project.removesuffix(".git").partition("/")[2] or repository
+    for file in sorted({file for pattern in NAMED for file in root.glob(pattern) if file.is_file()}):
+        _change(file, partial(named, repository=repository, project=path))
 
 
 def package_registry(project: str, version: str) -> str:
-    """Where the component's own pipeline puts the agent: `gitlab.com/org/cml-runner.git` has a registry of generic packages.
+    """Where the component's own pipeline puts the agent: `gitlab.com/GROUP/cml-runner.git` has a registry of generic packages.
     https://docs.gitlab.com/user/packages/generic_packages/#download-a-single-file"""
     host, _, path = project.removesuffix(".git").partition("/")
     where = f"https://{host}/api/v4/projects/{quote(path, '')}/packages/generic"
@@ -93,22 +161,29 @@ def _once(pattern: str, new: str, text: str) -> str:
     return made
 
 
-def main(words: list[str]) -> int:
-    if words[:1] == ["tags"]:
-        print("tags=" + ",".join(image_tags(*words[1:])))
-    elif words[:1] == ["git-tags"]:
-        print(" ".join(git_tags(words[1])))
-    elif words[:1] == ["pin"]:
-        for name, change in (("action.yml", pinned_action), ("gitlab-component/templates/launch-runner.yml", pinned_component)):
-            file = ROOT / name
-            file.write_text(change(file.read_text("utf-8"), words[1]), "utf-8")
-    elif words[:1] == ["agent"]:
-        print(put_agent(Path(words[1])))
-    elif words[:1] == ["component"]:
-        file = Path(words[1], "templates/launch-runner.yml")
-        downloads = package_registry(words[2], words[3])
-        file.write_text(component_of_release(file.read_text("utf-8"), downloads), "utf-8")
-        print(put_agent(Path(words[1], "agent")))
+def _change(file: Path, change: Callable[[str], str]) -> None:
+    file.write_text(change(file.read_text("utf-8")), "utf-8")
+
+
+def main(words: list[str], root: Path = ROOT) -> int:
+    command, *rest = words or [""]
+    if command == "check":
+        check(rest[0], rest[1:])
+    elif command == "build":
+        print("\n".join(f"{name}={value}" for name, value in building(*rest).items()))
+    elif command == "jobs-images":
+        _change(root / TABLE, partial(pinned_jobs_images, image=rest[0], gpu_image=rest[1]))
+    elif command == "pin":
+        pin(root, *rest)
+    elif command == "image-tags":
+        print(" ".join(f"--tag {tag}" for tag in image_tags(rest[0], rest[1].partition("@")[0], rest[2])))
+    elif command == "moving-tags":
+        print(" ".join(git_tags(rest[0])[1:]))
+    elif command == "agent":
+        print(put_agent(Path(rest[0])))
+    elif command == "component":
+        _change(Path(rest[0], "templates/launch-runner.yml"), partial(component_of_release, downloads=package_registry(rest[1], rest[2])))
+        print(put_agent(Path(rest[0], "agent")))
     else:
         print(__doc__, file=sys.stderr)
         return 2

@@ -8,16 +8,29 @@ from typing import Any
 
 import yaml
 
+from image import release
+
 ROOT = Path(__file__).parents[1]
+REPOSITORY = "octo/cml-runner"
+"""Who publishes it in the tests, on GitHub and on GitLab."""
+USES = f"{REPOSITORY}@"
+INCLUDED = f"$CI_SERVER_FQDN/{REPOSITORY}/launch-runner"
+IMAGE = f"ghcr.io/{REPOSITORY}@sha256:{'0123456789abcdef' * 4}"
 PAGES = ("README.md", "CHANGELOG.md", "gitlab-component/README.md", "docs/*.md")
 YAML = ("action.yml", "examples/*.yml", "gitlab-component/**/*.yml")
 BLOCK = re.compile(r"^```ya?ml\n(.*?)^```", re.M | re.S)
 Definition = dict[str, Any]
 
 
+def released(file: Path) -> str:
+    """Its text as a release publishes it, which is what users read and start."""
+    text = release.named(file.read_text("utf-8"), REPOSITORY, REPOSITORY)
+    return release.pinned_component(text, IMAGE) if file == ROOT / release.COMPONENT else text
+
+
 def _files(*patterns: str) -> dict[str, str]:
     found = {file for pattern in patterns for file in ROOT.glob(pattern)}
-    return {str(file.relative_to(ROOT)): file.read_text("utf-8") for file in sorted(found)}
+    return {str(file.relative_to(ROOT)): released(file) for file in sorted(found)}
 
 
 def texts() -> dict[str, str]:

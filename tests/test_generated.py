@@ -20,11 +20,12 @@ from runner_action import cli, inputs
 from runner_action.request import AwsOptions, AzureAccount, AzureOptions, CloudRequest, GcpOptions, KubernetesOptions, LaunchRequest
 from runner_action.sandbox.gitlab_variables import Project, in_tags
 from schema import generate
+from tests.shipped import INCLUDED, USES, released
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = inputs.schema()
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
-COMPONENT = list(yaml.safe_load_all((ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")))
+COMPONENT = list(yaml.safe_load_all(released(ROOT / "gitlab-component/templates/launch-runner.yml")))
 
 
 def judge(name: str) -> jsonschema.Draft7Validator:
@@ -82,7 +83,7 @@ def test_the_component_is_one_and_has_no_secret() -> None:
 
 
 def readme_blocks() -> list[str]:
-    return re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    return re.findall(r"```yaml\n(.*?)```", released(ROOT / "README.md"), re.S)
 
 
 def workflows() -> list[dict[str, Any]]:
@@ -106,7 +107,7 @@ def test_the_workflow_to_copy_is_short_and_one() -> None:
 
 def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
     steps = [step for workflow in workflows() for job in workflow["jobs"].values() for step in job["steps"]]
-    ours = [step for step in steps if step.get("uses", "").startswith("org/cml-runner@")]
+    ours = [step for step in steps if step.get("uses", "").startswith(USES)]
     assert ours
     for step in ours:
         given = {name: re.sub(r"\$\{\{.*?\}\}", "1", str(value)) for name, value in step["with"].items()}
@@ -119,7 +120,7 @@ def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
 
 
 EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
-COMPONENT_URL = "$CI_SERVER_FQDN/org/cml-runner/launch-runner@1"
+COMPONENT_URL = f"{INCLUDED}@1"
 PROJECT = Project("https://gitlab.com", 5, "octo/train")
 GITLAB_JOB = {
     **PROJECT.at_creation(12, "launch-runner"),
@@ -136,7 +137,7 @@ def test_the_pipeline_to_copy_is_short_and_one_of_the_examples() -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_every_example_is_a_pipeline_with_inputs_that_we_take(file: Path) -> None:
-    check_pipeline(yaml.safe_load(file.read_text("utf-8")))
+    check_pipeline(yaml.safe_load(released(file)))
 
 
 def check_pipeline(pipeline: dict[str, Any]) -> None:
@@ -158,8 +159,8 @@ def check_pipeline(pipeline: dict[str, Any]) -> None:
 
 
 def test_the_scheduled_example_looks_and_sweeps() -> None:
-    job = yaml.safe_load((ROOT / "gitlab-component/examples/reap.yml").read_text("utf-8"))["reap"]
-    assert job["image"]["name"] == COMPONENT[0]["spec"]["inputs"]["image"]["default"]
+    job = yaml.safe_load(released(ROOT / "gitlab-component/examples/reap.yml"))["reap"]
+    assert job["image"]["name"] == "ghcr.io/octo/cml-runner:v1"
     assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
     for line, command in zip(job["script"], ("status", "reap"), strict=True):
         flags, unknown = cli.flags_of(line.split()[1:])

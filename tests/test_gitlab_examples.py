@@ -13,9 +13,9 @@ from runner_action.sandbox import gitlab_ci
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.gitlab_variables import Values
 from runner_action.sandbox.jobs import Job, Seat
-from tests.shipped import ROOT, Definition, pipelines
+from tests.shipped import INCLUDED, REPOSITORY, ROOT, Definition, pipelines, released
 
-TEMPLATE = (ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")
+TEMPLATE = released(ROOT / "gitlab-component/templates/launch-runner.yml")
 TOKEN = "canary-admin"
 LAUNCHING = {name: one for name, one in pipelines().items() if "include" in one}
 
@@ -34,7 +34,7 @@ class Played:
         self.gitlab = gitlab
         self.seats: dict[str, Seat] = {}
         self.warned: list[str] = []
-        address = f"{gitlab.project.variables['CI_SERVER_FQDN']}/org/cml-runner/launch-runner"
+        address = f"{gitlab.project.variables['CI_SERVER_FQDN']}/{REPOSITORY}/launch-runner"
         made = gitlab_ci.Pipelines(gitlab.forge, gitlab.project, {address: TEMPLATE})
         self.run = made.create(definition, self.launch)
         gitlab.forge.wait(self.launched, "the launches")
@@ -79,7 +79,7 @@ def test_the_runner_of_a_launch_takes_its_jobs(name: str, gitlab: FakeGitLab) ->
 
 def binding(label: str, repo: str = "") -> Definition:
     """A pipeline whose job asks for the runner of its launch by that label."""
-    component = "$CI_SERVER_FQDN/org/cml-runner/launch-runner@1"
+    component = f"{INCLUDED}@1"
     given = {"cloud": "aws", "labels": f"gpu,{label}", **({"repo": repo} if repo else {})}
     train = {"needs": ["launch-runner"], "tags": [label], "script": ["true"]}
     return {"include": [{"component": component, "inputs": given}], "train": train}

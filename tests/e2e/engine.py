@@ -29,6 +29,10 @@ SUITES: dict[str, tuple[str, list[str]]] = {
 """Base image -> suite, and mmdebstrap's options for it. The mirror is mmdebstrap's own."""
 
 
+BASE = re.compile(r"^ARG (DEBIAN|BASE)=(\S+)", re.M)
+"""What a Dockerfile of ours begins with: the argument, and the image by its digest."""
+
+
 class Missing(Exception):
     """A part of the machine that these tests need."""
 
@@ -83,12 +87,15 @@ class Engine:
         return run("docker", *argv, timeout=timeout, check=check, DOCKER_HOST=self.host, DOCKER_BUILDKIT="0")
 
     def base(self, dockerfile: str = "Dockerfile") -> str:
-        """The image that a Dockerfile begins with: there, pulled, or made with mmdebstrap and given its name."""
-        name: str = re.findall(r"^ARG (?:DEBIAN|BASE)=(\S+)", (ROOT / dockerfile).read_text("utf-8"), re.M)[0]
-        if self.docker("image", "inspect", name, check=False).returncode == 0:
-            return name
-        if self.docker("pull", "-q", name, check=False, timeout=120).returncode == 0:
-            return name
+        """The image that a Dockerfile begins with: there, pulled, or made with mmdebstrap and given its name. An image
+        that is made has no digest by which a Dockerfile could ask for it."""
+        pinned: str = BASE.findall((ROOT / dockerfile).read_text("utf-8"))[0][1]
+        name = pinned.partition("@")[0]
+        for there in (pinned, name):
+            if self.docker("image", "inspect", there, check=False).returncode == 0:
+                return there
+        if self.docker("pull", "-q", pinned, check=False, timeout=120).returncode == 0:
+            return pinned
         need("mmdebstrap", "mmdebstrap")
         if os.geteuid() != 0:
             raise Missing("root, to make a base image with mmdebstrap: no registry can be reached from here")
@@ -108,9 +115,15 @@ class Engine:
         return name
 
     def build(self, tag: str, *options: str, dockerfile: str = "Dockerfile", context: Path = ROOT) -> str:
-        self.base(dockerfile)
-        self.docker("build", "--network", "host", "-t", tag, "-f", str(ROOT / dockerfile), *options, str(context), timeout=900)
+        argument = BASE.findall((ROOT / dockerfile).read_text("utf-8"))[0][0]
+        begins = ("--build-arg", f"{argument}={self.base(dockerfile)}")
+        self.docker("build", "--network", "host", "-t", tag, "-f", str(ROOT / dockerfile), *begins, *options, str(context), timeout=900)
         return tag
+
+    def unpin(self, folder: Path) -> None:
+        """For builds that somebody else starts there: the Dockerfile begins with the base that this machine has."""
+        file = folder / "Dockerfile"
+        file.write_text(BASE.sub(rf"ARG \1={self.base()}", file.read_text("utf-8"), count=1), "utf-8")
 
     def close(self) -> None:
         if self.daemon:

@@ -35,6 +35,7 @@ def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
 
     def start(world: World, jobs: dict[str, object]) -> subprocess.Popen[str]:
         folder = checkout(tmp_path / "repository")
+        engine.unpin(folder)
         workflow = folder / ".github/workflows/main.yml"
         shutil.rmtree(workflow.parent)  # our own would run too
         workflow.parent.mkdir()

@@ -18,6 +18,7 @@ import yaml
 from runner_action.model import ForgeName
 from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.world import TOKEN, World
+from tests.shipped import USES, released
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -70,9 +71,9 @@ def example(name: str, **values: str) -> dict[str, str]:
     """The variables by which GitHub gives the action the inputs of examples/NAME.yml, with the values of the variables that are named there."""
     (found,) = [
         step["with"]
-        for job in yaml.safe_load((EXAMPLES / f"{name}.yml").read_text("utf-8"))["jobs"].values()
+        for job in yaml.safe_load(released(EXAMPLES / f"{name}.yml"))["jobs"].values()
         for step in job["steps"]
-        if step.get("uses", "").startswith("org/cml-runner@")
+        if step.get("uses", "").startswith(USES)
     ]
     known = {f"vars.{key}": value for key, value in values.items()} | {"secrets.PERSONAL_ACCESS_TOKEN": TOKEN, "github.run_id": "77"}
     return {f"INPUT_{key.upper()}": re.sub(r"\$\{\{ (.*?) \}\}", lambda match: known[match[1]], str(value)) for key, value in found.items()}

@@ -54,9 +54,9 @@ def test_the_pipeline_of_the_readme_runs_its_job_on_its_machine(
     definition = shipped.pipelines()["README.md 2"]
     definition["include"][0]["inputs"]["idle-timeout"] = "4"
     definition["train"]["script"] = ["true"]
-    template = (shipped.ROOT / "gitlab-component/templates/launch-runner.yml").read_text("utf-8")
+    template = shipped.released(shipped.ROOT / "gitlab-component/templates/launch-runner.yml")
     project = world.gitlab.project
-    address = f"{project.variables['CI_SERVER_FQDN']}/org/cml-runner/launch-runner"
+    address = f"{project.variables['CI_SERVER_FQDN']}/{shipped.REPOSITORY}/launch-runner"
     started: list[Launcher] = []
 
     def launching(_: Job, variables: Values) -> str:
