@@ -98,7 +98,13 @@ def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = 
     """`forks`: whether a job for one is welcome though nobody said so."""
     given = dict(_collect(raw, read_file))
     _infer(given, raw.environ, read_file)
-    problems = [*_unknown(raw), *_broken(given, raw.environ), *_bad_key(given, raw.environ), *([] if forks else _fork(given, raw.environ, read_file))]
+    problems = [
+        *_unknown(raw),
+        *_broken(given, raw.environ),
+        *_bad_key(given, raw.environ),
+        *_plain(given, raw.environ),
+        *([] if forks else _fork(given, raw.environ, read_file)),
+    ]
     missing = list(_missing(given, raw.environ)) if forge else []
     if problems or missing:
         raise InputError(problems, besides=missing) if problems else InputError(missing)
@@ -229,6 +235,18 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
                 given,
                 environ,
             )
+
+
+def _plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """GitLab's checksums lie beside the programs, so a mirror decides what runs; over plain http,
+    whoever is on the way does. A GitLab that is reached so itself decides all the rest as well."""
+    mirror, repo = (urlsplit(str(given[name].value) if name in given else "") for name in ("runner-downloads", "repo"))
+    if mirror.scheme == "http" and mirror[:2] != repo[:2]:
+        yield _named(
+            "{runner-downloads} wants `https://`: what it serves is run, and is checked by nothing but the list beside it",
+            given,
+            environ,
+        )
 
 
 def _fork(given: Mapping[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> Iterator[str]:

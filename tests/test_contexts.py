@@ -58,6 +58,8 @@ AVAILABLE = {
     "jobs.steps.working-directory": {*RUNNING, "secrets"},
     "jobs.strategy": {*START, "needs"},
     "jobs.timeout-minutes": OF_JOB,
+    "jobs.with": OF_JOB,
+    "on.workflow_call.outputs": {*START, "jobs"},
 }
 """By the key of a workflow, ids of jobs and numbers of steps left out. Elsewhere: none."""
 NAMED = re.compile(rf"(?<![\w.-])({'|'.join(CONTEXTS)})(?=[.\[])")
@@ -109,9 +111,13 @@ def using(key: str, context: str) -> Definition:
         "services": {"a": {"image": text}},
         "strategy": {"matrix": {"a": [text]}},
     }.get(inner, text)
+    if key == "jobs.with":
+        return {"on": "push", "jobs": {"a": {"uses": "./.github/workflows/b.yml", "with": {"a": text}}}}
     step = {"uses": "a/b@v1"} if inner == "with" else {"run": "true"}
     job: dict[str, Any] = {"runs-on": "x", "steps": [step]}
     whole: Definition = {"on": "push", "jobs": {"a": job}}
+    if key == "on.workflow_call.outputs":
+        return {**whole, "on": {"workflow_call": {"outputs": {"a": {"value": text}}}}}
     place = step if key.startswith("jobs.steps.") else job if key.startswith("jobs.") else whole
     place[inner] = shape
     return whole

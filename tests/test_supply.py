@@ -184,6 +184,19 @@ def test_the_id_token_is_of_the_jobs_alone_that_log_in_somewhere(name: str) -> N
             assert {one for one in job.get("permissions", {}) if one == "id-token"} == needed(job)
 
 
+@pytest.mark.parametrize("name", [name for name in OURS_ALL if name.startswith("examples/")])
+def test_an_examples_role_is_of_one_environment(name: str) -> None:
+    """Which a trust policy can ask for, as the pages say: no other job, and no other branch, is in it."""
+    for job in OURS_ALL[name]["jobs"].values():
+        assert (job.get("environment") == "launch") == ("id-token" in job.get("permissions", {}))
+
+
+def test_the_pages_trust_that_environment() -> None:
+    for page in ("docs/aws.md", "docs/azure.md", "docs/gcp.md"):
+        subjects = set(re.findall(r"repo:[\w/*-]+:[^\s\"'`]+", (ROOT / page).read_text("utf-8")))
+        assert subjects == {"repo:OWNER/REPOSITORY:environment:launch"}
+
+
 @pytest.mark.parametrize("name", OURS_ALL)
 def test_no_checkout_leaves_its_token_behind(name: str) -> None:
     steps = [step for job in OURS_ALL[name]["jobs"].values() for step in job.get("steps", [])]
@@ -332,3 +345,10 @@ def test_its_pods_start_its_own_images_by_their_content(checkout: Path) -> None:
     code = "from runner_action.providers.kubernetes import table; print(table.IMAGE, table.GPU_IMAGE)"
     told = subprocess.run([sys.executable, "-c", code], cwd=checkout, env={"PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=True)
     assert told.stdout.split() == [one.replace("Octo/Runner", "octo/runner") for one in REFERENCES[1:]]
+
+
+def test_the_licence_is_the_one_that_is_named() -> None:
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert text.count("\n") > 190, "the whole of it"
