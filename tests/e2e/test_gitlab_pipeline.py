@@ -15,6 +15,7 @@ import yaml
 
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.sandbox.conftest import all_gone
+from tests.shipped import INCLUDED, REPOSITORY, released
 
 ROOT = Path(__file__).parents[2]
 READER = ROOT / "tests" / "node_modules" / ".bin" / "gitlab-ci-local"
@@ -37,7 +38,7 @@ def world() -> Iterator[World]:
 def repository(folder: Path, origin: str, pipeline: str) -> Path:
     """A clone of a project with that pipeline and our component, as gitlab-ci-local wants it."""
     (folder / TEMPLATE).parent.mkdir(parents=True)
-    shutil.copy(ROOT / TEMPLATE, folder / TEMPLATE)
+    (folder / TEMPLATE).write_text(released(ROOT / TEMPLATE), "utf-8")
     (folder / ".gitlab-ci.yml").write_text(pipeline, "utf-8")
     for words in (
         ["init", "-q", "-b", "main"],
@@ -99,7 +100,7 @@ def test_a_launch_job_that_fails_later_takes_its_machine_back(world: World, tmp_
 
 def test_the_example_without_keys_becomes_its_role(world: World, tmp_path: Path) -> None:
     """The job's id token is all there is; whoever plays AWS's token service gives credentials for it."""
-    pipeline = yaml.safe_load((ROOT / "gitlab-component/examples/aws.yml").read_text("utf-8"))
+    pipeline = yaml.safe_load(released(ROOT / "gitlab-component/examples/aws.yml"))
     pipeline["include"] = [{"local": TEMPLATE, "inputs": {**pipeline["include"][0]["inputs"], "idle-timeout": "5"}}]
     pipeline["train"]["script"] = TRAIN["script"]
     folder = repository(tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump(pipeline))
@@ -129,7 +130,7 @@ def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Pa
 @pytest.mark.parametrize("example", [file for file in EXAMPLES if file.stem != "reap"], ids=lambda file: file.stem)
 def test_every_example_is_read_with_the_component_in_it(example: Path, tmp_path: Path) -> None:
     """The component is put in from this checkout; what it is included as stays under test elsewhere."""
-    pipeline = yaml.safe_load(example.read_text("utf-8"))
+    pipeline = yaml.safe_load(released(example))
     pipeline["include"] = [{"local": TEMPLATE, "inputs": one["inputs"]} for one in pipeline["include"]]
     folder = repository(tmp_path / "clone", "http://forge.test/octo/train.git", yaml.safe_dump(pipeline))
     done = read(folder, "--list-json")
@@ -140,7 +141,7 @@ def test_every_example_is_read_with_the_component_in_it(example: Path, tmp_path:
 
 
 def test_the_example_of_a_sweep_is_a_job_of_scheduled_pipelines(tmp_path: Path) -> None:
-    text = next(file for file in EXAMPLES if file.stem == "reap").read_text("utf-8")
+    text = released(next(file for file in EXAMPLES if file.stem == "reap"))
     folder = repository(tmp_path / "clone", "http://forge.test/octo/train.git", text)
     for source, when in (("schedule", "on_success"), ("push", "never")):
         done = read(folder, "--list-json", CI_PIPELINE_SOURCE=source)
@@ -150,11 +151,12 @@ def test_the_example_of_a_sweep_is_a_job_of_scheduled_pipelines(tmp_path: Path) 
         assert (job["name"], job["when"]) == ("reap", when)
 
 
-@pytest.mark.parametrize("reference", ["component: $CI_SERVER_FQDN/org/cml-runner/launch-runner@1.0.0"])
+@pytest.mark.parametrize("reference", [f"component: {INCLUDED}@1.0.0"])
 def test_the_component_is_included_as_users_do_it(reference: str, tmp_path: Path) -> None:
     """From a released project: its repository stands in for the one on gitlab.com, by Git's own mapping of addresses."""
-    component = tmp_path / "remotes" / "org" / "cml-runner.git"
+    component = tmp_path / "remotes" / f"{REPOSITORY}.git"
     shutil.copytree(ROOT / "gitlab-component", component)
+    (component / "templates/launch-runner.yml").write_text(released(ROOT / TEMPLATE), "utf-8")
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "1.0.0"], ["tag", "1.0.0"]):
         subprocess.run(["git", *words], cwd=component, check=True)
     name, _, value = reference.partition(": ")
