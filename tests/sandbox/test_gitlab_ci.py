@@ -11,10 +11,11 @@ from runner_action.sandbox import gitlab_variables
 from runner_action.sandbox.gitlab_ci import ConfigError, Pipelines
 from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project, Values
 from runner_action.sandbox.jobs import Forge, Job
+from tests.shipped import released
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "gitlab-component"
-TEMPLATE = (COMPONENT / "templates/launch-runner.yml").read_text("utf-8")
+TEMPLATE = released(COMPONENT / "templates/launch-runner.yml")
 PROJECT = Project("https://gitlab.example:8443/git", 5, "octo/train")
 
 
