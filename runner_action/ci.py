@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 
 from runner_action.errors import CredentialsError, RunnerActionError
 from runner_action.model import CiJob, Run
+from runner_action.plain import is_plain, lines, plain
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
@@ -145,24 +146,27 @@ class GitHubFront:
         print(f"::error title=cml-runner::{_escaped(_full(error))}", file=self._out, flush=True)
 
     def crash(self, traceback: str) -> None:
-        print(f"::group::Traceback, for the report\n{traceback}\n::endgroup::", file=self._out)
+        shown = lines(traceback)
+        print(f"::group::Traceback, for the report\n{shown}\n::endgroup::", file=self._out)
         print(f"::error title=cml-runner::{_escaped(BUG)}", file=self._out, flush=True)
 
     def done(self, told: Mapping[str, str], report: str) -> None:
+        values = checked(told)
         made = [one["runner-name"] for one in json.loads(told.get("runners", "[]")) if one["reused"] != "true"]
         if made:
-            print(f"::notice title={MARK_TITLE}::{online_mark(made)}", file=self._out, flush=True)
+            mark = _escaped(plain(online_mark(made)))
+            print(f"::notice title={MARK_TITLE}::{mark}", file=self._out, flush=True)
         if path := self._environ.get("GITHUB_OUTPUT"):
             with Path(path).open("a", encoding="utf-8") as file:
-                file.writelines(f"{name}={value}\n" for name, value in told.items())
+                file.writelines(f"{name}={value}\n" for name, value in values.items())
         if path := self._environ.get("GITHUB_STEP_SUMMARY"):
             with Path(path).open("a", encoding="utf-8") as file:
-                file.write(report + "\n")
+                file.write(lines(report) + "\n")
 
     def remember(self, names: Sequence[str]) -> None:
         if path := self._environ.get("GITHUB_STATE"):
             with Path(path).open("a", encoding="utf-8") as file:
-                file.write(f"runners={','.join(names)}\n")
+                file.write(f"runners={checked({'runners': ','.join(names)})['runners']}\n")
 
     def remembered(self) -> list[str] | None:
         """None also under act, which gives a container no state."""
@@ -194,7 +198,7 @@ class GitLabFront:
 
     def handler(self) -> logging.Handler:
         handler = logging.StreamHandler(self._out)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Plain("%(message)s"))
         return handler
 
     def mask(self, secret: str) -> None:
@@ -204,16 +208,17 @@ class GitLabFront:
         print(f"\x1b[31;1m{_full(error)}\x1b[0m", file=self._out, flush=True)
 
     def crash(self, traceback: str) -> None:
-        print(f"{traceback}\n\x1b[31;1m{BUG}\x1b[0m", file=self._out, flush=True)
+        print(f"{lines(traceback)}\n\x1b[31;1m{BUG}\x1b[0m", file=self._out, flush=True)
 
     def done(self, told: Mapping[str, str], report: str) -> None:
-        lines = {name: f"{dotenv_name(name)}={value}\n" for name, value in told.items() if name != "instanceIp"}
-        if len("".join(lines.values()).encode()) > DOTENV_LIMIT:
-            for name in filter(lines.__contains__, LISTS):
+        values = checked(told)
+        found = {name: f"{dotenv_name(name)}={value}\n" for name, value in values.items() if name != "instanceIp"}
+        if len("".join(found.values()).encode()) > DOTENV_LIMIT:
+            for name in filter(found.__contains__, LISTS):
                 logging.getLogger(__name__).warning("%s is left out of the dotenv report, which GitLab limits to %d bytes.", dotenv_name(name), DOTENV_LIMIT)
-                del lines[name]
-        self._file.write_text("".join(lines.values()), encoding="utf-8")
-        print(report, file=self._out)
+                del found[name]
+        self._file.write_text("".join(found.values()), encoding="utf-8")
+        print(lines(report), file=self._out)
 
     def remember(self, names: Sequence[str]) -> None:
         """In the working tree, which is all that `after_script` shares with `script`."""
@@ -234,9 +239,11 @@ class TerminalFront:
             from rich.console import Console
             from rich.logging import RichHandler
 
-            return RichHandler(console=Console(file=self._err), show_path=False, log_time_format="%H:%M:%S")
+            rich = RichHandler(console=Console(file=self._err), show_path=False, log_time_format="%H:%M:%S")
+            rich.setFormatter(_Plain("%(message)s"))
+            return rich
         handler = logging.StreamHandler(self._err)
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        handler.setFormatter(_Plain("%(levelname)s: %(message)s"))
         return handler
 
     def mask(self, secret: str) -> None:
@@ -246,19 +253,20 @@ class TerminalFront:
         print(f"Error: {_full(error)}", file=self._err, flush=True)
 
     def crash(self, traceback: str) -> None:
-        print(f"{traceback}\n{BUG}", file=self._err, flush=True)
+        print(f"{lines(traceback)}\n{BUG}", file=self._err, flush=True)
 
     def done(self, told: Mapping[str, str], report: str) -> None:
         if self._as_json:
-            values: dict[str, Any] = {**told, **{name: json.loads(told[name]) for name in LISTS if name in told}}
+            lists = {name: json.loads(told[name]) for name in LISTS if name in told}
+            values: dict[str, Any] = {**checked(told), **lists}
             print(json.dumps(values, indent=2), file=self._out, flush=True)
         elif self._out.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
 
-            Console(file=self._out).print(Markdown(report))
+            Console(file=self._out).print(Markdown(lines(report)))
         else:
-            print(report, file=self._out, flush=True)  # a local runner goes on for hours
+            print(lines(report), file=self._out, flush=True)  # a local runner goes on for hours
 
     def remember(self, names: Sequence[str]) -> None:
         """A person sees what was made."""
@@ -278,23 +286,46 @@ def front_for(environ: Mapping[str, str], *, as_json: bool) -> Front:
     return TerminalFront(sys.stdout, sys.stderr, as_json=as_json)
 
 
+def checked(told: Mapping[str, str]) -> Mapping[str, str]:
+    """Outputs as they are. Raises RunnerActionError where one would be more than a value: a line
+    end would begin a second output, a second variable of later jobs."""
+    for name, value in told.items():
+        if not is_plain(value):
+            raise RunnerActionError(
+                f"Output {name} would be {plain(value)!r}, but for characters that no value may have.",
+                "Look for who gave a runner or a machine such a name, and give it another.",
+            )
+    return told
+
+
 def _full(error: RunnerActionError) -> str:
-    return f"{error}\n{error.hint}" if error.hint else str(error)
+    return lines(f"{error}\n{error.hint}" if error.hint else str(error))
 
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
+class _Plain(logging.Formatter):
+    """A record is a line; only an error may have more, as it may show a console."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _text_of(record, super().format(record))
+
+
 class _WorkflowCommands(logging.Formatter):
     """Log records as GitHub's workflow commands; several lines at once are folded."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.levelno >= logging.ERROR and "\n" in text:
+        text = _text_of(record, record.getMessage())
+        if "\n" in text:
             title, _, rest = text.partition("\n")
             # What a machine says must not be taken for a command to this job.
             word = secrets.token_hex(8)
-            return f"::group::{title}\n::stop-commands::{word}\n{rest}\n::{word}::\n::endgroup::"
+            return f"::group::{_escaped(title)}\n::stop-commands::{word}\n{rest}\n::{word}::\n::endgroup::"
         command = {logging.ERROR: "::error::", logging.WARNING: "::warning::", logging.DEBUG: "::debug::"}.get(record.levelno)
         return f"{command}{_escaped(text)}" if command else text
+
+
+def _text_of(record: logging.LogRecord, text: str) -> str:
+    return lines(text) if record.levelno >= logging.ERROR else plain(text)

@@ -20,6 +20,7 @@ from runner_action import __version__, ci, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
+from runner_action.plain import lines
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import Signals
 from runner_action.waiting import Clock, SystemClock
@@ -77,7 +78,7 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     flags, unknown = flags_of(argv[1:])
     if argv[0] == ForgeName.GITHUB:
         repository, restart = inputs.parse_place(inputs.Raw(flags=flags, environ=environ, unknown=unknown), _read_file)
-        sys.stdout.write(forges.policy_for(repository, restart))
+        sys.stdout.write(lines(forges.policy_for(repository, restart)))
         return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))

@@ -23,6 +23,7 @@ from runner_action.conversion import check_rsa, convert, public_half, repository
 from runner_action.errors import InputError
 from runner_action.model import ForgeName, ProviderName, Repository
 from runner_action.origin import fork_of
+from runner_action.plain import is_plain, plain
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
 Schema = Mapping[str, Any]
@@ -101,8 +102,9 @@ def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = 
     problems = [
         *_unknown(raw),
         *_broken(given, raw.environ),
+        *_not_plain(given, raw.environ),
         *_bad_key(given, raw.environ),
-        *_plain(given, raw.environ),
+        *_open_mirror(given, raw.environ),
         *([] if forks else _fork(given, raw.environ, read_file)),
     ]
     missing = list(_missing(given, raw.environ)) if forge else []
@@ -219,6 +221,17 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
             yield message
 
 
+def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """Texts that would be more than text where they are shown or written: a rule for all of them,
+    as the schema's patterns, one by one, let a line end pass at the end of a text."""
+    for name, entry in given.items():
+        prop = schema()["properties"][name]
+        values = entry.value if isinstance(entry.value, list) else [entry.value]
+        texts = (value for value in values if isinstance(value, str))
+        if not (prop.get("x-lines") or prop.get("writeOnly") or all(map(is_plain, texts))):
+            yield _named(schema()["x-plain"].replace("INPUT", name), given, environ)
+
+
 def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
     """What the schema cannot say: a key must be one that can be read without a passphrase."""
     if entry := given.get("app-private-key"):
@@ -237,7 +250,7 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
             )
 
 
-def _plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
     """GitLab's checksums lie beside the programs, so a mirror decides what runs; over plain http,
     whoever is on the way does. A GitLab that is reached so itself decides all the rest as well."""
     mirror, repo = (urlsplit(str(given[name].value) if name in given else "") for name in ("runner-downloads", "repo"))
@@ -286,7 +299,7 @@ def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str])
         if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
             return entry.source
         value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
-        value = re.sub(r"//[^/@\s]+@", "//***@", value)  # an address may hold credentials
+        value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may hold credentials
         return f"{entry.source}={value}" if entry.source.startswith("--") else f"{entry.source} ({value})"
 
     return re.sub(r"\{([a-z|-]+)\}", spelled, message)

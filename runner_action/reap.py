@@ -6,7 +6,6 @@ start timeout is over a machine may be without a runner, and a runner without a 
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +18,7 @@ from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, address_tag, is_alone, marks_of
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
+from runner_action.plain import dumps, markdown
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
@@ -88,7 +88,7 @@ def told(removed: Sequence[Removal], dry_run: bool) -> tuple[dict[str, str], str
     """Outputs and story of `reap` and `destroy`."""
     head = ("### Would be removed" if dry_run else "### Removed") if removed else "### Nothing to remove"
     each = [{"instance-id": one.machine.id if one.machine else None, "runner-name": one.runner.name if one.runner else None, "why": one.why} for one in removed]
-    return {"removed": json.dumps(each)}, "\n".join([head, "", *(f"- {one}" for one in removed)]) + "\n"
+    return {"removed": dumps(each)}, "\n".join([head, "", *(f"- {markdown(str(one))}" for one in removed)]) + "\n"
 
 
 def _unit(machine: Instance) -> tuple[str, str]:

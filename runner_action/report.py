@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from runner_action import __version__
 from runner_action.model import Launched, Report
+from runner_action.plain import code, dumps, markdown
 from runner_action.request import LaunchRequest
 
 
 def outputs(launched: Sequence[Launched]) -> dict[str, str]:
     """Outputs as in the schema: of the first runner, and of all of them as JSON."""
     each = [_output(one) for one in launched]
-    return {**(each[0] if each else {}), "runners": json.dumps(each)}
+    return {**(each[0] if each else {}), "runners": dumps(each)}
 
 
 def _output(one: Launched) -> dict[str, str]:
@@ -40,7 +40,7 @@ def _output(one: Launched) -> dict[str, str]:
 def cml_line(one: Launched, request: LaunchRequest) -> str:
     """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really taken."""
     instance, cloud = one.instance, request.cloud
-    return json.dumps(
+    return dumps(
         {
             "awsSecurityGroup": (cloud and cloud.aws.security_group) or "",
             "awsSubnetId": ",".join(cloud.aws.subnets) if cloud else "",
@@ -79,12 +79,12 @@ def summary(report: Report, request: LaunchRequest) -> str:
         told = _output(one)
         market = " (spot)" if told["spot"] == "true" else ""
         cells = (
-            f"`{one.runner_name}`",
-            told["labels"],
-            told["instance-id"] or ("reused" if one.reused else "this machine"),
-            told["instance-type"] + market,
-            told["zone"],
-            told["instance-ip"],
+            code(one.runner_name),
+            markdown(told["labels"]),
+            markdown(told["instance-id"]) or ("reused" if one.reused else "this machine"),
+            markdown(told["instance-type"] + market),
+            markdown(told["zone"]),
+            markdown(told["instance-ip"]),
             f"{one.launch_seconds:.0f} s",
         )
         rows.append("| " + " | ".join(cells) + " |")
@@ -92,7 +92,7 @@ def summary(report: Report, request: LaunchRequest) -> str:
     if report.stages:
         parts.append("Seconds until: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items()))
     if any(not line.endswith(": yes") for line in report.tried):
-        parts.append("Asked for:\n" + "\n".join(f"- {line}" for line in report.tried))
+        parts.append("Asked for:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
     idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
     ends = "after one job" if request.single else idle
     lifetime = f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
@@ -104,7 +104,7 @@ def plan_text(report: Report) -> str:
     """What a dry run found, in Markdown."""
     if not report.plan:
         return ""
-    rungs = "\n".join(f"{number}. {placement}" for number, placement in enumerate(report.ladder, 1))
+    rungs = "\n".join(f"{number}. {markdown(str(placement))}" for number, placement in enumerate(report.ladder, 1))
     plan = report.plan
-    found = f"Image `{plan.image}`, disk {plan.disk_gb} GB, architecture {plan.architecture}."
+    found = f"Image {code(plan.image)}, disk {plan.disk_gb} GB, architecture {plan.architecture}."
     return f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"

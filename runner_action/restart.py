@@ -17,6 +17,7 @@ from runner_action.agent.lifecycle import ONCE, Reason
 from runner_action.agent.restart import Job, Run
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
+from runner_action.plain import code, markdown
 from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
 
@@ -91,7 +92,7 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     finding = find(run, notes, _online(forge) if lost else frozenset())
     if not finding.interrupted:
         return Outcome("", f"Run {run.id} was not interrupted by the end of a machine of ours: not restarted.\n")
-    told = "".join(f"- `{job.name}` on `{job.runner}`: {why}\n" for job, why in finding.interrupted)
+    told = "".join(f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n" for job, why in finding.interrupted)
     verdict = policy.decide(run, run.attempt, request.restart_limit, finding.launch, others_lost=False, restarts=finding.restarts)
     if not verdict.order:
         return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{told}")
@@ -101,6 +102,11 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     if not granted:
         raise ForgeError(f"Run {run.id} could not be re-run: {'; '.join(refusals)}", "The token needs `actions: write`.")
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{told}")
+
+
+def story_of(finding: Finding) -> str:
+    """The jobs, their runners and what became of them, in Markdown. A run says all of it itself."""
+    return "".join(f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n" for job, why in finding.interrupted)
 
 
 def _online(forge: Rerunning) -> frozenset[str]:

@@ -12,6 +12,7 @@ from runner_action.errors import ForgeError, InputError, ProviderError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark
 from runner_action.model import ID_END, OWNER_TAG, Identity, Instance, Launched, Plan, Run, Runner, runner_name
+from runner_action.plain import is_plain
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
 from runner_action.waiting import Clock, wait_for
@@ -33,7 +34,8 @@ def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:
 def fitting(runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse) -> list[Runner]:
     """Runners that may serve instead of new ones, the best first: online, of that name or with all labels; with `reuse-idle` also idle.
 
-    Not those of a single job, which is another launch's.
+    Not those of a single job, which is another launch's, nor those with a name or a label that no
+    output may have: whoever made them so shall not make launches fail.
     """
     if reuse is Reuse.NEVER:
         return []
@@ -42,6 +44,7 @@ def fitting(runners: Sequence[Runner], name: str | None, labels: Sequence[str], 
         for runner in runners
         if runner.online
         and not runner.ephemeral
+        and all(map(is_plain, (runner.name, *runner.labels)))
         and (_is_named(runner, name) or runner.labels.issuperset(labels))
         and not (reuse is Reuse.IDLE and runner.busy)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from runner_action.errors import ProviderError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
+from runner_action.plain import code, dumps, markdown
 from runner_action.providers.base import Provider
 from runner_action.reap import ours, removals
 from runner_action.waiting import Clock
@@ -98,8 +98,11 @@ def table(found: Sequence[Row]) -> str:
         kind = f"{machine.instance_type}{' (spot)' if machine.spot else ''}" if machine else ""
         lease = "" if row.lease is None else f"{span(row.lease)} left" if row.lease > timedelta() else f"over for {span(-row.lease)}"
         cost = "" if machine is None else "unknown" if row.cost is None else f"${row.cost:.2f}"
-        cells = (f"`{row.name}`", row.state, machine.id if machine else "none", kind, machine.zone or machine.region if machine else "")
-        lines.append(f"| {' | '.join((*cells, span(row.age) if row.age else '', lease, cost, row.odd))} |")
+        where = machine.zone or machine.region if machine else ""
+        told = (row.state, machine.id if machine else "none", kind, where)
+        age = span(row.age) if row.age else ""
+        cells = (code(row.name), *map(markdown, told), age, lease, cost, markdown(row.odd))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -112,7 +115,7 @@ def span(time: timedelta) -> str:
 
 
 def as_json(found: Sequence[Row]) -> str:
-    return json.dumps([_told(row) for row in found])
+    return dumps([_told(row) for row in found])
 
 
 def _told(row: Row) -> dict[str, object]:
@@ -143,13 +146,13 @@ def status(repository: Repository, forge: Forge, provider: Provider | None, cloc
     everywhere = provider is not None and (regions is None or not provider.regional)
     found = rows(machines, runners, repository, provider.name if provider else None, now, costs, everywhere=everywhere)
     others = len(runners) - len({row.runner.id for row in found if row.runner})
-    parts = [f"### Runners and machines of {repository.url}", table(found) if found else "There are none of ours."]
+    parts = [f"### Runners and machines of {markdown(repository.url)}", table(found) if found else "There are none of ours."]
     if others:
         parts.append(f"{others} {'runner' if others == 1 else 'runners'} besides, which no launch of ours has made.")
     if provider is None:
         parts.append("Machines were not looked for: no `cloud` was named.")
     elif provider.regional:
-        parts.append(f"Looked for machines in {', '.join(where)}.")
+        parts.append(f"Looked for machines in {markdown(', '.join(where))}.")
     if any(row.odd for row in found):
         parts.append("`cml-runner reap --dry-run` says what a sweep would remove, `cml-runner destroy NAME` removes one.")
     return {"status": as_json(found)}, "\n\n".join(parts) + "\n"

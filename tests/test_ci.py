@@ -104,7 +104,7 @@ def test_github_commands_are_escaped_and_folded() -> None:
     assert "::add-mask::one\n::add-mask::two%25\n" in text
     assert "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was created." in text
     assert "::group::Traceback, for the report\nTraceback…\n::endgroup::" in text
-    assert "::warning::50%25 gone%0Areally\n" in text
+    assert "::warning::50%25 gone really\n" in text
     folded = re.search(r"::group::The console ends:\n::stop-commands::(\w+)\nline 1\nline 2\n::(\w+)::\n::endgroup::\nplain\n", text)
     assert folded
     assert folded[1] == folded[2]
