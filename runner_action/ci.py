@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from runner_action import files
 from runner_action.errors import CredentialsError, RunnerActionError
-from runner_action.model import CiJob, Run
+from runner_action.model import App, CiJob, Run, Secret
 from runner_action.plain import is_plain, lines, plain
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
@@ -21,15 +25,19 @@ LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO,
 # --- who launches
 
 
-def run_of(environ: Mapping[str, str]) -> Run:
+def run_of(environ: Mapping[str, str], asker: Secret | App) -> Run:
     """The run behind the environment of a CI job. Derived from what is the same when a step is repeated and different for all
-    other steps, jobs of a matrix and attempts, so that a repeated step finds its own machine. Outside CI: random.
+    other steps, jobs of a matrix and attempts, so that a repeated step, and the clean-up after the job, find their own machine. Outside CI: random.
+
+    Keyed by the credentials of `asker`: all else is public before the launch, and whoever knew its
+    label could wait for its machine, or have a runner there first that takes its jobs.
     """
     github = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB", "GITHUB_ACTION", "RUNNER_NAME")
     gitlab = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
     keys = github if environ.get("GITHUB_RUN_ID") else gitlab if environ.get("CI_JOB_ID") else ()
     known = "\0".join(environ.get(key, "") for key in keys) or secrets.token_hex(16)
-    key = hashlib.sha256(known.encode()).hexdigest()
+    secret = asker.key if isinstance(asker, App) else asker
+    key = hmac.new(secret.reveal().encode(), known.encode(), hashlib.sha256).hexdigest()
     title = "by hand"
     if keys == github:
         title = f"{environ.get('GITHUB_REPOSITORY')} run {environ['GITHUB_RUN_ID']} attempt {environ.get('GITHUB_RUN_ATTEMPT', '1')}"
@@ -101,6 +109,10 @@ class Front(Protocol):
         """Outputs for later jobs, and the summary."""
         ...
 
+    def forget(self) -> None:
+        """What is noted under this job's name before its launch begins is no note of it."""
+        ...
+
     def remember(self, names: Sequence[str]) -> None:
         """Runners that are about to be made, for `cleanup` after the job; none when all was taken back."""
         ...
@@ -163,6 +175,9 @@ class GitHubFront:
             with Path(path).open("a", encoding="utf-8") as file:
                 file.write(lines(report) + "\n")
 
+    def forget(self) -> None:
+        """GitHub's file is new for every step."""
+
     def remember(self, names: Sequence[str]) -> None:
         if path := self._environ.get("GITHUB_STATE"):
             with Path(path).open("a", encoding="utf-8") as file:
@@ -192,8 +207,10 @@ class GitLabFront:
     def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
         # gitlab-ci-local names a folder that is only in its containers.
         folder = Path(environ.get("CI_PROJECT_DIR", "."))
-        self._file = (folder if folder.is_dir() else Path()) / "cml-runner.env"
-        self._state = self._file.with_name(".cml-runner-state")
+        place = folder if folder.is_dir() else Path()
+        self._file = place / "cml-runner.env"
+        self._job = f"{environ.get('CI_SERVER_URL', '')} {environ.get('CI_JOB_ID', '')}"
+        self._note = Path(f"{place.absolute()}.tmp") / f"cml-runner-{environ.get('CI_JOB_ID', '0')}"
         self._out = out
 
     def handler(self) -> logging.Handler:
@@ -217,15 +234,35 @@ class GitLabFront:
             for name in filter(found.__contains__, LISTS):
                 logging.getLogger(__name__).warning("%s is left out of the dotenv report, which GitLab limits to %d bytes.", dotenv_name(name), DOTENV_LIMIT)
                 del found[name]
-        self._file.write_text("".join(found.values()), encoding="utf-8")
+        files.replace(self._file, "".join(found.values()))
         print(lines(report), file=self._out)
 
-    def remember(self, names: Sequence[str]) -> None:
-        """In the working tree, which is all that `after_script` shares with `script`."""
-        self._state.write_text("\n".join(names), encoding="utf-8")
+    def forget(self) -> None:
+        with suppress(OSError):
+            self._note.unlink(missing_ok=True)
 
-    def remembered(self) -> list[str]:
-        return self._state.read_text("utf-8").split() if self._state.exists() else []
+    def remember(self, names: Sequence[str]) -> None:
+        """Beside the checkout, where GitLab Runner keeps a job's own files: on the same volume, so
+        that `after_script` sees it, and out of reach of what a branch may bring. Where it cannot be
+        written, nobody knows, and `cleanup` looks for what bears this launch's marks.
+
+        https://docs.gitlab.com/ci/yaml/#after_script (changes outside of the working tree) and
+        https://gitlab.com/gitlab-org/gitlab-runner/-/blob/main/common/build.go (TmpProjectDir)
+        """
+        try:
+            files.write_own(self._note, json.dumps({"job": self._job, "runners": list(names)}))
+        except OSError as error:
+            logging.getLogger(__name__).debug("%s was not written: %s", self._note, error)
+
+    def remembered(self) -> list[str] | None:
+        """Empty if a note could have been written, and was not; None if it is not this job's."""
+        if not os.path.lexists(self._note):
+            return [] if os.access(self._note.parent, os.W_OK) else None
+        try:
+            note = json.loads(files.read_own(self._note) or "")
+            return list(map(str, note["runners"])) if note["job"] == self._job else None
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 class TerminalFront:
@@ -267,6 +304,9 @@ class TerminalFront:
             Console(file=self._out).print(Markdown(lines(report)))
         else:
             print(lines(report), file=self._out, flush=True)  # a local runner goes on for hours
+
+    def forget(self) -> None:
+        """Nothing is noted."""
 
     def remember(self, names: Sequence[str]) -> None:
         """A person sees what was made."""

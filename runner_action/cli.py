@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from runner_action import __version__, ci, inputs, report
+from runner_action import __version__, ci, files, inputs, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
@@ -77,24 +77,25 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise InputError([f"permissions wants one of the words {known}, with the inputs of the launch behind it, as in `cml-runner permissions aws`"])
     flags, unknown = flags_of(argv[1:])
     if argv[0] == ForgeName.GITHUB:
-        repository, restart = inputs.parse_place(inputs.Raw(flags=flags, environ=environ, unknown=unknown), _read_file)
+        repository, restart = inputs.parse_place(inputs.Raw(flags=flags, environ=environ, unknown=unknown), _reading(environ))
         sys.stdout.write(lines(forges.policy_for(repository, restart)))
         return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
-    sys.stdout.write(providers.policy_for(inputs.parse_cloud(raw, _read_file), ForgeName.GITLAB if gitlab else ForgeName.GITHUB))
+    sys.stdout.write(providers.policy_for(inputs.parse_cloud(raw, _reading(environ)), ForgeName.GITLAB if gitlab else ForgeName.GITHUB))
     return 0
 
 
 def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
     from runner_action import forges, providers
 
-    request, warnings = inputs.parse(raw, _read_file)
+    front.forget()
+    request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):
         problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
-        run = ci.run_of(environ)
+        run = ci.run_of(environ, request.token)
         forge = partial(_forge, request, environ, began + request.start_timeout)
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
@@ -122,12 +123,12 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     if noted == [] or environ.get("CI_JOB_STATUS") == "success":
         return _nothing(front, "this job succeeded, and its runner is wanted" if noted else "this job made no runner, or took it back")
     try:
-        request, warnings = inputs.parse(raw, _read_file)
+        request, warnings = inputs.parse(raw, _reading(environ))
     except InputError:  # which the launch has told
         return _nothing(front, "the launch had no inputs to make a runner with")
     if request.cloud is None:
         return _nothing(front, "no machine was asked for")
-    clock, run = SystemClock(), ci.run_of(environ)
+    clock, run = SystemClock(), ci.run_of(environ, request.token)
     with _logging(front, request.log, warnings), signals(clock) as heard:
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock)
@@ -160,7 +161,7 @@ def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str,
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
     from runner_action import forges, restart
 
-    request, warnings = inputs.parse_restart(raw, _read_file)
+    request, warnings = inputs.parse_restart(raw, _reading(environ))
     with _logging(front, request.log, warnings):
         problems = list(forges.refusals(request))
         if problems:
@@ -176,7 +177,7 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, cl
     """`status`, `destroy` and `reap`: of what launches of this repository have made."""
     from runner_action import destroy, forges, providers, reap, status
 
-    request, warnings = inputs.parse(raw, _read_file)
+    request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):
         problems = list(forges.refusals(request))
         if problems:
@@ -203,7 +204,7 @@ def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | No
     """The request's forge, where and by which authority the job itself knows it. `until`: when nobody waits for it any more."""
     from runner_action import forges
 
-    return forges.forge_for(request, _api_url(request, environ), _read_file(environ.get("CI_SERVER_TLS_CA_FILE", "")), until)
+    return forges.forge_for(request, _api_url(request, environ), _reading(environ)(environ.get("CI_SERVER_TLS_CA_FILE", "")), until)
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
@@ -262,11 +263,10 @@ def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidd
     group.add_argument(f"--{flag}", dest=flag, action="append", metavar="" if optional else "VALUE", help=text, **optional)  # type: ignore[arg-type]
 
 
-def _read_file(path: str) -> str | None:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, ValueError):
-        return None
+def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Reads files, those of the job's checkout with care."""
+    trees = [environ.get(name, "") for name in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")]
+    return partial(files.text_of, trees=trees)
 
 
 @contextmanager

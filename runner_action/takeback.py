@@ -6,14 +6,14 @@ A runner's instances are known by the marks of the run that made them, so that e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.marks import address_tag, is_alone, marks_of
-from runner_action.model import NAME_TAG, REPOSITORY_TAG, Identity, Instance, Registration, Run, names, runner_name
+from runner_action.marks import Mark
+from runner_action.model import Identity, Instance, Registration, Repository, Run, names, runner_name
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
 from runner_action.reuse import Reusing
@@ -44,9 +44,6 @@ class Ours:
     """A create call is under way, or ended without a word on whether there is an instance."""
     alone: bool = False
     """A registration of its own is under way, or done."""
-    guessed: bool = False
-    """Nobody noted that it was made: it is ours only if an instance with its marks is."""
-
     ended: set[str] = field(default_factory=set)
     """Ids of instances that were ended."""
 
@@ -69,16 +66,18 @@ def all_ours(request: LaunchRequest, run: Run, together: bool, reused: int = 0, 
     return [Ours(Identity(name=name, key=run.key)) for name in names(base, request.count, taken)[:count]]
 
 
-def take_back(
-    all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, regions: Sequence[str] = (), left: Callable[[], float] = lambda: float("inf")
-) -> list[str]:
+def take_back(all_ours: Sequence[Ours], forge: Forge, provider: Provider, clock: Clock, left: Callable[[], float] = lambda: float("inf")) -> list[str]:
     """All side by side, each step even if one before failed, and no longer than seconds are `left`. Returns, and logs, what could not be done."""
     side_by_side = ThreadPoolExecutor(2 * len(all_ours) or 1, "back")
     steps: dict[Future[list[str]], str] = {}
     for ours in all_ours:
-        ending = side_by_side.submit(_end_machines, ours, provider, clock, regions)
+        ending = side_by_side.submit(_end_machines, ours, provider, clock, ())
         steps[ending] = f"the end of {ours.identity.name}'s machine"
         steps[side_by_side.submit(_leave_list, ours, forge, ending)] = f"{ours.identity.name} off the forge's list"
+    return _done(side_by_side, steps, left)
+
+
+def _done(side_by_side: ThreadPoolExecutor, steps: Mapping[Future[list[str]], str], left: Callable[[], float]) -> list[str]:
     while wait(steps, timeout=max(min(left(), LOOK_SECONDS), 0)).not_done and left() > 0:
         continue
     side_by_side.shutdown(wait=False, cancel_futures=True)
@@ -124,7 +123,7 @@ def _leave_list(ours: Ours, forge: Forge, ending: Future[list[str]]) -> list[str
     if runner_id is None:
         wait([ending])
     # Without a machine and without a registration of its own, a runner of that name would be another launch's.
-    mine = ours.instances or ours.alone or (ours.asked and not ours.guessed)
+    mine = ours.instances or ours.alone or ours.asked
     runners = [] if not mine else ours.runners if ours.suffixed else [ours.identity.name]
     return [problem for runner in runners if (problem := _take_off(forge, runner, runner_id))]
 
@@ -141,23 +140,22 @@ def _instances(ours: Ours, provider: Provider, clock: Clock, regions: Sequence[s
     return list(known.values())
 
 
-def _take_stranded(name: str, request: LaunchRequest, forge: Forge, provider: Provider, regions: Sequence[str]) -> list[str]:
-    """Runners of several whose machines the launch had ended before it was killed: their ids, and so their names, are known by nobody any
-    more. Ours by their marks; runners are listed before machines, so that none is taken whose machine is only just there."""
+def _take_marked(run: Run, repository: Repository, forge: Forge, endings: Collection[Future[list[str]]]) -> list[str]:
+    """Runners of this very launch, when its machines have ended: those with its label, which nobody
+    else can know, and with our mark. Whatever a note, or a name, says of others, they stay."""
+    wait(endings)
     try:
         listed = forge.runners(offline=True)
-        machines = provider.find({NAME_TAG: name, REPOSITORY_TAG: address_tag(request.repository)}, regions)
     except RunnerActionError as error:
-        return [f"Whether runners of {name} are still on the forge's list is not known: {error}"]
-    marks = marks_of(listed, request.repository, provider.name)
-    alone = [runner for runner in listed if runner.id in marks and marks[runner.id].name == name and is_alone(runner, machines)]
-    return [problem for runner in alone if (problem := _take_off(forge, runner.name, runner.id))]
+        return [f"Whether runners of {run.derived_name} are still on the forge's list is not known: {error}"]
+    ours = [one for one in listed if run.derived_name in one.labels and Mark.of(one, repository)]
+    return [problem for one in ours if (problem := _take_off(forge, one.name, one.id, twins=False))]
 
 
-def _take_off(forge: Forge, name: str, runner_id: int | None) -> str:
+def _take_off(forge: Forge, name: str, runner_id: int | None, *, twins: bool = True) -> str:
     """What went wrong, if something did: so that the user can do it; the others come next."""
     try:
-        if forge.deregister(name, runner_id, twins=True):
+        if forge.deregister(name, runner_id, twins=twins):
             log.info("Took runner %s off the forge's list.", name)
     except Exception as error:
         return f"Runner {name} is still on the forge's list: {error}"
@@ -171,13 +169,17 @@ def cleanup(noted: Sequence[str] | None, request: LaunchRequest, run: Run, forge
     ours = all_ours(request, run, forge.together)
     if noted:
         ours = [Ours(Identity(name=name, key=run.key), ours[0].count, ours[0].suffixed) for name in noted]
-    for one in ours:
-        one.asked, one.alone, one.guessed = True, noted is not None, noted is None
     if request.reuse is Reuse.ANY:
         Reusing(request, run, forge, clock).end_turn()
     regions = [place.region for place in provider.plan(request.cloud).places]
-    problems = take_back(ours, forge, provider, clock, regions, left)
-    if ours[0].suffixed and len(ours[0].instances) < ours[0].count and noted and left() > 0:
-        problems += _take_stranded(ours[0].identity.name, request, forge, provider, regions)
+    side_by_side = ThreadPoolExecutor(len(ours) + 1, "back")
+    steps: dict[Future[list[str]], str] = {}
+    for one in ours:
+        one.asked = True
+        ending = side_by_side.submit(_end_machines, one, provider, clock, regions)
+        steps[ending] = f"the end of {one.identity.name}'s machine"
+    leaving = side_by_side.submit(_take_marked, run, request.repository, forge, list(steps))
+    steps[leaving] = "its runners off the forge's list"
+    problems = _done(side_by_side, steps, left)
     if problems:
         raise RunnerActionError("Not everything could be taken back: " + " ".join(problems), "Look for it in your cloud's console and at the forge.")

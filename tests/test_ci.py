@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runner_action import ci, inputs, report
+from runner_action import ci, files, inputs, report
 from runner_action.errors import ConfigurationError, InputError
-from runner_action.model import Instance, Launched, ProviderName, Report
+from runner_action.model import App, Instance, Launched, ProviderName, Report, Secret
 from tests.test_launch import request
 
 INSTANCE = Instance(
@@ -33,6 +34,7 @@ GITHUB_JOB = {
     "GITHUB_ACTION": "__run",
     "RUNNER_NAME": "GitHub Actions 7",
 }
+TOKEN = Secret("ghp_x")
 GITLAB_JOB = {"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.com", "CI_PROJECT_PATH": "octo/train", "CI_PIPELINE_ID": "2", "CI_JOB_ID": "3"}
 
 
@@ -46,16 +48,26 @@ def test_outputs_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("key", [key for key in GITHUB_JOB if key != "GITHUB_ACTIONS"])
 def test_the_name_is_the_same_for_the_same_step_and_another_for_any_other(key: str) -> None:
-    first = ci.run_of(GITHUB_JOB)
-    assert first == ci.run_of(dict(GITHUB_JOB))
-    assert ci.run_of({**GITHUB_JOB, key: "9"}).derived_name != first.derived_name
+    first = ci.run_of(GITHUB_JOB, TOKEN)
+    assert first == ci.run_of(dict(GITHUB_JOB), TOKEN)
+    assert ci.run_of({**GITHUB_JOB, key: "9"}, TOKEN).derived_name != first.derived_name
     assert first.title == "octo/train run 1 attempt 1"
 
 
+@pytest.mark.parametrize("job", [GITHUB_JOB, GITLAB_JOB], ids=["github", "gitlab"])
+def test_the_name_is_known_to_nobody_without_the_credentials(job: dict[str, str]) -> None:
+    """All that it is made from but these is public before the launch."""
+    askers: list[Secret | App] = [TOKEN, Secret("ghp_y")]
+    askers += [App(id="1", key=Secret("k")), App(id="1", key=Secret("l"))]
+    runs = [ci.run_of(job, asker) for asker in askers]
+    assert len({run.derived_name for run in runs}) == len({run.key for run in runs}) == len(askers)
+    assert not any(secret in str(runs) for secret in ("ghp_", "key=Secret"))
+
+
 def test_the_name_in_gitlab_and_outside_of_ci() -> None:
-    assert ci.run_of(GITLAB_JOB) == ci.run_of(GITLAB_JOB)
-    assert ci.run_of(GITLAB_JOB).title == "octo/train job 3"
-    by_hand = [ci.run_of({}) for _ in range(2)]
+    assert ci.run_of(GITLAB_JOB, TOKEN) == ci.run_of(GITLAB_JOB, TOKEN)
+    assert ci.run_of(GITLAB_JOB, TOKEN).title == "octo/train job 3"
+    by_hand = [ci.run_of({}, TOKEN) for _ in range(2)]
     assert by_hand[0].key != by_hand[1].key
     assert by_hand[0].derived_name.startswith("cml-")
 
@@ -156,3 +168,90 @@ def test_the_line_that_scripts_of_cml_search() -> None:
         instancePermissionSet labels cmlVersion metadata name region repo single spot spotPrice timeouts kubernetesNodeSelector"""
     assert list(line) == of_old.split()
     assert "canary" not in str(line)
+
+
+def noting(folder: Path, job: str = "3", **more: str) -> ci.GitLabFront:
+    folder.mkdir(exist_ok=True)
+    told = {**GITLAB_JOB, "CI_PROJECT_DIR": str(folder), "CI_JOB_ID": job, **more}
+    return ci.GitLabFront(told, io.StringIO())
+
+
+def test_what_gitlabs_launch_notes_is_out_of_the_tree_and_of_this_job(tmp_path: Path) -> None:
+    tree = tmp_path / "octo"
+    front = noting(tree)
+    assert front.remembered() is None, "nobody could have written it"
+    front.remember(["cml-1", "cml-2"])
+    assert noting(tree).remembered() == ["cml-1", "cml-2"]
+    assert list(tree.iterdir()) == []
+    assert noting(tree, job="4").remembered() == []
+    (tmp_path / "octo.tmp/cml-runner-3").rename(tmp_path / "octo.tmp/cml-runner-4")
+    assert noting(tree, job="4").remembered() is None, "of another job"
+    front.remember(["cml-1"])
+    noting(tree).forget()
+    assert noting(tree).remembered() == []
+
+
+def planted(tree: Path, note: Path, how: str) -> None:
+    """What somebody else put where the note will be."""
+    text = json.dumps({"job": "https://gitlab.com 3", "runners": ["prod-deploy"]})
+    elsewhere = tree / "elsewhere"
+    elsewhere.write_text(text)
+    elsewhere.chmod(0o600)
+    if how == "a link":
+        note.symlink_to(elsewhere)
+    elif how == "a second name of a file":
+        note.hardlink_to(elsewhere)
+    elif how == "a queue":
+        os.mkfifo(note, 0o600)
+    elif how == "another user's":
+        note.write_text(text)
+        note.chmod(0o600)
+        os.chown(note, 1001, 1001)
+    else:
+        note.write_text(text)
+        note.chmod(0o644)
+
+
+@pytest.mark.parametrize("how", ["a link", "a second name of a file", "a queue", "another user's", "for all to read"])
+def test_a_note_that_this_launch_cannot_have_written_says_nothing(how: str, tmp_path: Path) -> None:
+    if how == "another user's" and os.geteuid():
+        pytest.skip("SKIPPED LOUDLY: only root can give a file away")
+    tree, note = tmp_path / "octo", tmp_path / "octo.tmp/cml-runner-3"
+    front = noting(tree)
+    note.parent.mkdir()
+    planted(tree, note, how)
+    assert front.remembered() is None
+    front.remember(["cml-1"])
+    assert front.remembered() == ["cml-1"]
+    assert "prod-deploy" in (tree / "elsewhere").read_text(), "nothing was written through it"
+
+
+def test_outputs_are_written_to_no_place_that_a_branch_chose(tmp_path: Path) -> None:
+    tree, elsewhere = tmp_path / "octo", tmp_path / "profile"
+    front = noting(tree)
+    elsewhere.write_text("kept")
+    (tree / "cml-runner.env").symlink_to(elsewhere)
+    front.done(report.outputs([ONE]), "")
+    assert elsewhere.read_text() == "kept"
+    assert "RUNNER_NAME=cml-1\n" in (tree / "cml-runner.env").read_text()
+    assert (tree / "cml-runner.env").stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in tree.iterdir()] == ["cml-runner.env"]
+
+
+def test_a_file_of_the_checkout_leads_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link in it may lead to the job's own environment, which would then be a startup script."""
+    tree = tmp_path / "octo"
+    (tree / "scripts").mkdir(parents=True)
+    (tree / "scripts/setup.sh").write_text("true")
+    (tree / "setup.sh").symlink_to("scripts/setup.sh")
+    (tree / "environ.sh").symlink_to("/proc/self/environ")
+    (tmp_path / "mine.sh").symlink_to(tree / "environ.sh")
+    (tmp_path / "mine.pem").write_text("PEM")
+    monkeypatch.chdir(tree)
+    trees = ["", str(tree)]
+    assert files.text_of("setup.sh", trees) == files.text_of(f"{tree}/setup.sh", trees) == "true"
+    assert files.text_of("environ.sh", trees) is None
+    assert files.text_of("scripts/../../mine.pem", trees) is None
+    assert files.text_of(f"{tmp_path}/mine.pem", trees) == "PEM"
+    assert files.text_of("environ.sh", [""]) is not None, "a person's own shell"
+    assert files.text_of("", trees) is None

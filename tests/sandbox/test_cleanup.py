@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,8 @@ def test_without_a_note_only_what_bears_the_marks_of_this_very_run_is_ours(launc
     launcher.kill(signal.SIGKILL)
     done = launch("--name=trainer", CML_RUNNER_COMMAND="cleanup", GITHUB_JOB="other")
     assert done.wait() == 0, done.told
-    all_gone(world)
+    until(lambda: not world.ec2.alive(), "its end")
+    assert world.forge.seats() == [seat], "of that name, but without the label of any launch"
 
 
 def test_a_job_that_succeeded_keeps_its_runner() -> None:
@@ -143,3 +145,24 @@ def test_a_job_that_succeeded_keeps_its_runner() -> None:
         assert "its runner is wanted" in done.told
         assert world.forge.seats()
         all_gone(world)
+
+
+@pytest.mark.parametrize("world", ["gitlab"], indirect=True)
+@pytest.mark.parametrize("place", ["in the tree", "beside it"])
+def test_a_runner_of_others_stays_whatever_a_note_says(place: str, world: World, launch: Launch) -> None:
+    """A branch may bring a file, an earlier job on the same machine may leave one; and this job's
+    launch fails before it notes anything, as without `script` it is none."""
+    world.forge.set_online(world.forge.seat("prod-deploy", ["prod"], ephemeral=False), online=False)
+    failed = launch("--count=0")  # for its folder
+    failed.wait()
+    note = json.dumps({"job": f"{world.job_environ()['CI_SERVER_URL']} 1", "runners": ["prod-deploy"]})
+    old = {".cml-runner-state": "prod-deploy", "cml-runner-1": note}
+    folder = failed.folder if place == "in the tree" else failed.folder.with_name(f"{failed.folder.name}.tmp")
+    folder.mkdir(exist_ok=True)
+    for name, text in old.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    done = after(launch, failed, status="failed")
+    assert done.process.returncode == 0, done.told
+    assert [seat.name for seat in world.forge.seats()] == ["prod-deploy"]
+    assert "prod-deploy" not in done.told
