@@ -177,3 +177,4 @@ class RestartRequest:
     dry_run: bool
     log: str
     ca_certificates: str | None = None
+    allow_forks: bool = False

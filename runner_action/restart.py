@@ -84,6 +84,10 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     run = forge.run(request.run_id, clock.now())
     if not run.done:
         return Outcome("", f"Run {run.id} is still running: nothing to restart.\n")
+    if not request.allow_forks and (fork := forge.fork(run.id)):
+        # All that is gone by below, the run says itself.
+        why = f"it ran code of {code(fork)}, which decides itself what its annotations say"
+        return Outcome("", f"Run {run.id} is not restarted: {why} (`allow-forks` allows it).\n")
     lost = failed(run)
     # Annotations of what failed; only if there is something, those of what launched.
     notes = {job.id: forge.annotations(job.id) for job in lost}

@@ -41,6 +41,7 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
         dry_run=value["dry-run"],
         log=value["log"],
         ca_certificates=value["ca-certificates"],
+        allow_forks=value["allow-forks"],
     )
 
 

@@ -103,6 +103,7 @@ class FakeForge:
         self.trouble: dict[str, BaseException] = {}
         self.calls: list[str] = []
         self.runs: dict[int, ForgeRun] = {}
+        self.forks: dict[int, str] = {}
         self.notes: dict[int, list[tuple[str, str]]] = {}
         self.reruns: list[tuple[str, int, int | None]] = []
         self.refuses: tuple[str, ...] = ()
@@ -148,6 +149,9 @@ class FakeForge:
     def run(self, run_id: int, now: datetime) -> ForgeRun:
         self._called("run")
         return self.runs[run_id]
+
+    def fork(self, run_id: int) -> str | None:
+        return self.forks.get(run_id)
 
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
         self._called("annotations")

@@ -35,9 +35,9 @@ def story(
     return forge, told(forge, limit, dry_run=dry_run)
 
 
-def told(forge: FakeForge, limit: int = 5, *, dry_run: bool = False) -> Outcome:
+def told(forge: FakeForge, limit: int = 5, *, dry_run: bool = False, allow_forks: bool = False) -> Outcome:
     where: dict[str, Any] = {"forge": ForgeName.GITHUB, "repository": Repository(url="https://github.com/octo/train"), "token": Secret("t"), "log": "info"}
-    return restart(RestartRequest(**where, run_id=RUN.id, restart_limit=limit, dry_run=dry_run), forge, FakeClock())
+    return restart(RestartRequest(**where, run_id=RUN.id, restart_limit=limit, dry_run=dry_run, allow_forks=allow_forks), forge, FakeClock())
 
 
 def test_the_mark_goes_there_and_back() -> None:
@@ -71,6 +71,17 @@ def test_what_failed_by_itself_is_left_alone(noted: list[tuple[str, str]]) -> No
     forge, outcome = story(noted=noted)
     assert (outcome.restarted, forge.reruns) == ("", [])
     assert "was not interrupted" in outcome.text
+
+
+def test_a_forks_run_is_not_restarted_by_what_it_says() -> None:
+    """Its code writes annotations, names jobs and chooses labels."""
+    forge, _ = story()
+    forge.reruns.clear()
+    forge.forks[RUN.id] = "mallory/`train`, a fork of octo/train"
+    refused = told(forge)
+    assert (refused.restarted, forge.reruns) == ("", [])
+    assert "code of `mallory/'train', a fork of octo/train`" in refused.text
+    assert told(forge, allow_forks=True).restarted == LAUNCH_JOB
 
 
 def test_a_runner_that_still_lives_was_not_taken() -> None:

@@ -83,6 +83,10 @@ class Rerunning(Forge, Protocol):
         """A workflow run with the jobs of its latest attempt. Raises ForgeError."""
         ...
 
+    def fork(self, run_id: int) -> str | None:
+        """The fork whose code a run ran, in words; None: the repository's own."""
+        ...
+
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
         """What was noted about a job, by itself or by the forge: titles and messages."""
         ...

@@ -21,6 +21,7 @@ from runner_action.forges.github.asking import PAGE, Asking, Patience
 from runner_action.forges.github.claims import Claims
 from runner_action.forges.levels import api_url_of, in_the_cloud, root_of
 from runner_action.model import App, CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
+from runner_action.origin import fork_of_run
 
 log = logging.getLogger(__name__)
 DEFAULT_GROUP = 1
@@ -184,6 +185,9 @@ class GitHub(Claims):
         jobs = [Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"])) for one in listed]
         age = now - datetime.fromisoformat(told["created_at"])
         return Run(told["id"], told["run_attempt"], told["status"] == "completed", age.total_seconds(), tuple(jobs))
+
+    def fork(self, run_id: int) -> str | None:
+        return fork_of_run(self._ask("GET", f"{self._runs}/{run_id}"))
 
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
         """A job is a check run with the same id."""
