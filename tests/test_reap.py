@@ -42,7 +42,11 @@ class Launch:
         expiry = NOW - self.ago + START + LIFE
         identity = Identity(name=self.name, key=str(self.number))
         told = tags(identity, self.repository, "octo/train run 1", self.online_by, expiry, {"team": "a"})
-        return Instance(provider=self.provider, id=f"i-0000{self.number:08}", name=self.name, region="r1", tags=told)
+        made = Instance(provider=self.provider, id=f"i-0000{self.number:08}", name=self.name, region="r1", tags=told)
+        digest = f"{self.name}-{self.number:08x}"
+        if self.provider is ProviderName.AZURE:
+            return replace(made, group=digest)
+        return replace(made, id=digest) if self.provider is ProviderName.KUBERNETES else made
 
     def runner(self, *, online: bool = False, busy: bool = False, contacted: bool = True) -> Runner:
         name = runner_name(Identity(name=self.name, key=""), self.machine.id, self.alone)
@@ -295,3 +299,25 @@ def test_a_busy_runner_waits_for_the_next_sweep() -> None:
 
 def test_times_are_utc() -> None:
     assert YOUNG.machine.online_by == YOUNG.online_by.astimezone(UTC)
+
+
+AZURE, KUBERNETES = ProviderName.AZURE, ProviderName.KUBERNETES
+
+
+@pytest.mark.parametrize(
+    ("provider", "where", "ours_too"),
+    [
+        (AZURE, {"group": "cml-0123456789-0a1b2c3d"}, True),
+        (AZURE, {"group": "prod-database"}, False),
+        (AZURE, {"group": "cml-0123456789"}, False),
+        (AZURE, {"group": "x-cml-0123456789-0a1b2c3d"}, False),
+        (KUBERNETES, {"id": "cml-0123456789-0a1b2c3d-4-x7k2p"}, True),
+        (KUBERNETES, {"id": "cml-0123456789-0a1b2c3d"}, True),
+        (KUBERNETES, {"id": "database-0"}, False),
+    ],
+)
+def test_who_may_tag_does_not_make_a_machine_ours_where_its_name_stays(provider: ProviderName, where: dict[str, str], ours_too: bool) -> None:
+    made = replace(Launch(PAST.ago, provider=provider).machine, **where)  # type: ignore[arg-type]
+    assert [str(one) for one in removals([made], [], HERE, provider, NOW)] == (
+        [f"machine {made.id} (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"] if ours_too else []
+    )
