@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from itertools import product
 from typing import Any
 
-from runner_action import ci
+from runner_action import job
 from runner_action.model import Secret
 from runner_action.sandbox.served import Application, Start
 from runner_action.sandbox.world import World
@@ -83,7 +83,7 @@ def main(launches: int, share: float, seed: int) -> int:
             files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_STATE")}
             argv = [f"--cloud={world.provider}", "--max-lifetime=3600", "--start-timeout=600"]
             told = {**environ, **files, "CI_PROJECT_DIR": str(folder), "HOME": str(folder)}
-            started[nursery.launch(argv, told, folder / "log")] = world, ci.run_of(environ, Secret(environ["REPO_TOKEN"])).derived_name, time.monotonic()
+            started[nursery.launch(argv, told, folder / "log")] = world, job.run_of(environ, Secret(environ["REPO_TOKEN"])).derived_name, time.monotonic()
         print(f"all started after {time.monotonic() - began:.1f} s")
         ends = [nursery.wait() for _ in range(launches)]
         for weather in weathers:

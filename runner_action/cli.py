@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from runner_action import __version__, ci, files, inputs, report
+from runner_action import __version__, ci, files, inputs, job, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
@@ -28,6 +28,10 @@ from runner_action.waiting import Clock, SystemClock
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 log = logging.getLogger(__name__)
+EVERYBODYS = (
+    "Without `repo` this policy lets a launch end, and read the consoles of, the machines of all "
+    "repositories that launch in the account: add `--repo=https://github.com/owner/name`."
+)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = None) -> int:
@@ -82,7 +86,11 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
-    sys.stdout.write(providers.policy_for(inputs.parse_cloud(raw, _reading(environ)), ForgeName.GITLAB if gitlab else ForgeName.GITHUB))
+    cloud, repository = inputs.parse_cloud(raw, _reading(environ))
+    if repository is None and cloud.provider is ProviderName.AWS:
+        sys.stderr.write(EVERYBODYS + "\n")
+    forge = ForgeName.GITLAB if gitlab else ForgeName.GITHUB
+    sys.stdout.write(lines(providers.policy_for(cloud, forge, repository)))
     return 0
 
 
@@ -95,14 +103,14 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
-        run = ci.run_of(environ, request.token)
+        run = job.run_of(environ, request.token)
         forge = partial(_forge, request, environ, began + request.start_timeout)
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
         from runner_action.launch import Launch
 
         clock = SystemClock()
-        provider = partial(providers.provider_for, request.cloud, environ, ci.id_tokens(environ), clock)
+        provider = partial(providers.provider_for, request.cloud, environ, job.id_tokens(environ), clock)
 
         def tell(done: Report) -> None:
             for one in done.launched:
@@ -128,10 +136,10 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
         return _nothing(front, "the launch had no inputs to make a runner with")
     if request.cloud is None:
         return _nothing(front, "no machine was asked for")
-    clock, run = SystemClock(), ci.run_of(environ, request.token)
+    clock, run = SystemClock(), job.run_of(environ, request.token)
     with _logging(front, request.log, warnings), signals(clock) as heard:
         forge = _forge(request, environ)
-        provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock)
+        provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
         heard.shield()
         cleanup(noted, request, run, forge, provider, clock, heard.left)
         front.remember([])
@@ -184,7 +192,7 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, cl
             raise InputError(problems)
         with signals(clock):
             forge = _forge(request, environ)
-            provider = providers.provider_for(request.cloud, environ, ci.id_tokens(environ), clock) if request.cloud else None
+            provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock) if request.cloud else None
             regions = reap.where_asked(request.cloud, provider) if request.cloud and provider else None
             if provider is None or inputs.command_of(raw) == "status":
                 told, text = status.status(request.repository, forge, provider, clock, regions)
@@ -211,7 +219,11 @@ def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]
     """Where the job's own forge says its API is, if that is the forge of the repository."""
     server, api = ("GITHUB_SERVER_URL", "GITHUB_API_URL") if request.forge is ForgeName.GITHUB else ("CI_SERVER_URL", "CI_API_V4_URL")
     # A GitLab may live below its host.
-    return environ.get(api) if environ.get(server) and f"{request.repository.url}/".startswith(environ[server].rstrip("/") + "/") else None
+    told, own = environ.get(api), environ.get(server, "").rstrip("/")
+    if not (told and own and f"{request.repository.url}/".startswith(f"{own}/")):
+        return None
+    in_clear = request.repository.url.startswith("https://") and not told.startswith("https://")
+    return None if in_clear else told
 
 
 def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

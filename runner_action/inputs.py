@@ -14,14 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner_action import to_request
+from runner_action import advice, to_request
 from runner_action.conversion import check_rsa, convert, public_half, repository_url
 from runner_action.errors import InputError
-from runner_action.model import ForgeName, ProviderName, Repository
+from runner_action.model import ForgeName, Repository
 from runner_action.origin import fork_of
 from runner_action.plain import is_plain, plain
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
@@ -73,18 +74,22 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
     makes_none = values.get("command") in EVERYWHERE
     whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else _least(values)), **values}
-    made = [] if makes_none else [*_tokenless(whole), *_exposed(whole), *_never_asked_for(whole, raw.environ)]
-    return to_request.launch_request(whole), [*_warnings(raw), *made]
+    made = [] if makes_none else advice.launch(whole, raw.environ)
+    return to_request.launch_request(whole), [*_warnings(raw), *advice.to_another(whole, raw.environ, _source_of_token(raw)), *made]
 
 
 def parse_restart(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[RestartRequest, list[str]]:
     """The same for `restart`."""
-    return to_request.restart_request({**_defaults(), **_checked(raw, read_file)}), _warnings(raw)
+    whole = {**_defaults(), **_checked(raw, read_file)}
+    return to_request.restart_request(whole), [*_warnings(raw), *advice.to_another(whole, raw.environ, _source_of_token(raw))]
 
 
-def parse_cloud(raw: Raw, read_file: Callable[[str], str | None]) -> CloudRequest:
-    """Only what is asked of the cloud: for a question that no forge has a part in."""
-    return to_request.cloud_request({**_defaults(), **_checked(raw, read_file, forge=False)})
+def parse_cloud(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[CloudRequest, Repository | None]:
+    """Only what is asked of the cloud, and for which repository if that is said: for a question
+    that needs no token."""
+    value = {**_defaults(), **_checked(raw, read_file, forge=False)}
+    repository = Repository(url=value["repo"]) if value["repo"] else None
+    return to_request.cloud_request(value), repository
 
 
 def parse_place(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Repository | None, bool]:
@@ -105,6 +110,7 @@ def _checked(raw: Raw, read_file: Callable[[str], str | None], *, forge: bool = 
         *_not_plain(given, raw.environ),
         *_bad_key(given, raw.environ),
         *_open_mirror(given, raw.environ),
+        *_in_clear(given, raw.environ),
         *([] if forks else _fork(given, raw.environ, read_file)),
     ]
     missing = list(_missing(given, raw.environ)) if forge else []
@@ -232,6 +238,26 @@ def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterat
             yield _named(schema()["x-plain"].replace("INPUT", name), given, environ)
 
 
+def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """A token for a server that is asked without TLS."""
+    allowed = "allow-http" in given and given["allow-http"].value is True
+    parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
+    if parts.scheme == "http" and not allowed and not _is_here(parts.hostname or ""):
+        told = "{repo} begins with `http`: anybody on the way could read the token"
+        yield _named(f"{told}; write `https`, or, if that is meant, set {{allow-http}} to true", given, environ)
+
+
+def _is_here(host: str) -> bool:
+    """This very machine, by what nobody else can answer to.
+    https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
     """What the schema cannot say: a key must be one that can be read without a passphrase."""
     if entry := given.get("app-private-key"):
@@ -265,7 +291,7 @@ def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iter
 def _fork(given: Mapping[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> Iterator[str]:
     allowed = "allow-forks" in given and given["allow-forks"].value is True
     if not allowed and (fork := fork_of(environ, read_file)):
-        told = f"this job is for a request from {fork}: its code, which anybody may have written, would run on your machine, beside your secrets"
+        told = f"this job is for a request from {plain(fork)}: its code, which anybody may have written, would run on your machine, beside your secrets"
         yield _named(f"{told}; read it and push it to a branch of your own, or, if such code is welcome, set {{allow-forks}} to true", given, environ)
 
 
@@ -327,46 +353,11 @@ def _least(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"labels": [], "no-default-labels": True} if alone else {}
 
 
-def _tokenless(value: Mapping[str, Any]) -> Iterator[str]:
-    """What a machine cannot do that has no token for the API."""
-    wanted = value["restart-limit"] and not value["no-retry"]
-    if value["restart-token"] or not value["cloud"]:
-        return
-    if wanted and value["cloud-spot"]:
-        told = "a spot machine may be taken away in the middle of a job, and this one has no token to restart it"
-        other = "" if value["driver"] == ForgeName.GITLAB else ", or add the workflow of docs/restart.md, which needs none on any machine"
-        yield f"{told}: give `restart-token`{other}; `no-retry` says that this is meant"
-
-
-def _exposed(value: Mapping[str, Any]) -> Iterator[str]:
-    """Who else gets what lies on a machine."""
-    kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
-    if not kept or not value["cloud"]:
-        return
-    if value["cloud"] != ProviderName.KUBERNETES and value["job-sudo"]:
-        yield "`restart-token` lies on the machine, and its jobs, which are root there, can read it: with `job-sudo: false` they cannot"
-
-
-LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
-"""GitLab has them only when a job exists, so that its `tags:` cannot hold them.
-https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
-
-
-def _never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Labels in a GitLab job that hold such an id: the jobs they are for would find no runner."""
-    if value["driver"] != ForgeName.GITLAB:
-        return
-    own = value["repo"] == environ.get("CI_PROJECT_URL")
-    instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
-    early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]
-    for name in LATE_IDS:
-        number = environ.get(name, "")
-        if not number.isdigit() or number in early:
-            continue
-        whole = re.compile(rf"(?<![A-Za-z0-9]){number}(?![A-Za-z0-9])")
-        for label in filter(whole.search, value["labels"]):
-            told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
-            yield f"{told} finds no runner: write `{whole.sub(instead, label)}` in both places"
+def _source_of_token(raw: Raw) -> str:
+    """The variable that it comes from, if that is not ours alone; else empty."""
+    prop = schema()["properties"]["token"]
+    found = _text("token", prop, raw)
+    return found[1] if found and found[1] in prop["x-env"] else ""
 
 
 def _defaults() -> dict[str, Any]:

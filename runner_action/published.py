@@ -8,6 +8,7 @@ import logging
 
 import requests
 
+from runner_action import retrying
 from runner_action.errors import MachineFailed
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,11 @@ HINT = "`agent-downloads` names the folder; the file of this very version must b
 def check(url: str, sha256: str) -> None:
     """Raises MachineFailed if something else is there, or nothing. No answer is only told: the machine's way is another."""
     try:
-        answer = requests.get(url, timeout=SECONDS)
+        with retrying.Session(public=True) as session:
+            answer = session.get(url, timeout=SECONDS)
     except requests.RequestException as error:
-        log.warning("Whether the machine finds its agent at %s is not known: %s.", url, type(error).__name__)
+        why = retrying.reason(error)
+        log.warning("Whether the machine finds its agent at %s is not known: %s.", url, why)
         return
     if answer.status_code >= 500:
         log.warning("Whether the machine finds its agent at %s is not known: HTTP %d.", url, answer.status_code)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner_action import ci, files, inputs, report
+from runner_action import job as jobs
 from runner_action.errors import ConfigurationError, InputError
 from runner_action.model import App, Instance, Launched, ProviderName, Report, Secret
 from tests.test_launch import request
@@ -48,9 +49,9 @@ def test_outputs_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("key", [key for key in GITHUB_JOB if key != "GITHUB_ACTIONS"])
 def test_the_name_is_the_same_for_the_same_step_and_another_for_any_other(key: str) -> None:
-    first = ci.run_of(GITHUB_JOB, TOKEN)
-    assert first == ci.run_of(dict(GITHUB_JOB), TOKEN)
-    assert ci.run_of({**GITHUB_JOB, key: "9"}, TOKEN).derived_name != first.derived_name
+    first = jobs.run_of(GITHUB_JOB, TOKEN)
+    assert first == jobs.run_of(dict(GITHUB_JOB), TOKEN)
+    assert jobs.run_of({**GITHUB_JOB, key: "9"}, TOKEN).derived_name != first.derived_name
     assert first.title == "octo/train run 1 attempt 1"
 
 
@@ -59,15 +60,15 @@ def test_the_name_is_known_to_nobody_without_the_credentials(job: dict[str, str]
     """All that it is made from but these is public before the launch."""
     askers: list[Secret | App] = [TOKEN, Secret("ghp_y")]
     askers += [App(id="1", key=Secret("k")), App(id="1", key=Secret("l"))]
-    runs = [ci.run_of(job, asker) for asker in askers]
+    runs = [jobs.run_of(job, asker) for asker in askers]
     assert len({run.derived_name for run in runs}) == len({run.key for run in runs}) == len(askers)
     assert not any(secret in str(runs) for secret in ("ghp_", "key=Secret"))
 
 
 def test_the_name_in_gitlab_and_outside_of_ci() -> None:
-    assert ci.run_of(GITLAB_JOB, TOKEN) == ci.run_of(GITLAB_JOB, TOKEN)
-    assert ci.run_of(GITLAB_JOB, TOKEN).title == "octo/train job 3"
-    by_hand = [ci.run_of({}, TOKEN) for _ in range(2)]
+    assert jobs.run_of(GITLAB_JOB, TOKEN) == jobs.run_of(GITLAB_JOB, TOKEN)
+    assert jobs.run_of(GITLAB_JOB, TOKEN).title == "octo/train job 3"
+    by_hand = [jobs.run_of({}, TOKEN) for _ in range(2)]
     assert by_hand[0].key != by_hand[1].key
     assert by_hand[0].derived_name.startswith("cml-")
 

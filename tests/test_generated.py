@@ -189,7 +189,7 @@ def test_every_input_has_its_field() -> None:
     request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
     expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws", "gcp", "kubernetes"}, set(), set()
     gcp, azure, kubernetes = set(), {"account"}, set()
-    for name in SCHEMA["properties"].keys() - {"command", "run-id", "allow-forks"}:  # words of `restart`, and what is answered with the inputs
+    for name in SCHEMA["properties"].keys() - {"command", "run-id", "allow-forks", "allow-http"}:  # words of `restart`, and what is answered with the inputs
         if name.startswith(("cloud-gcp-", "gcp-")):
             gcp.add(name.removeprefix("cloud-").removeprefix("gcp-").replace("-", "_"))
         elif name.startswith(("cloud-kubernetes-", "kubernetes-")):

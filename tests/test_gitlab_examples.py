@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner_action import forges, inputs
+from runner_action.advice import LATE_IDS
 from runner_action.sandbox import gitlab_ci
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.gitlab_variables import Values
@@ -87,7 +88,7 @@ def binding(label: str, repo: str = "") -> Definition:
 
 @pytest.mark.parametrize("form", ["train-${}", "${{{}}}", "x-${}-y"])
 @pytest.mark.parametrize("repo", ["", "$CI_SERVER_URL/$CI_PROJECT_ROOT_NAMESPACE"])
-@pytest.mark.parametrize("name", inputs.LATE_IDS)
+@pytest.mark.parametrize("name", LATE_IDS)
 def test_a_tag_that_gitlab_does_not_expand_is_told_and_the_advice_works(
     name: str,
     repo: str,
@@ -134,5 +135,5 @@ def test_only_an_id_of_this_pipeline_is_told(labels: str, told: bool) -> None:
 
     assert len(warned()) == int(told)
     assert warned(CI_PIPELINE_IID="123456") == []
-    assert warned(CML_RUNNER_REPO="https://github.com/octo/train") == []
+    assert warned(CML_RUNNER_REPO="https://github.com/octo/train", CML_RUNNER_TOKEN="t") == []
     assert warned(CML_RUNNER_COMMAND="status") == []

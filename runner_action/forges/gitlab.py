@@ -77,7 +77,7 @@ class GitLab(Claims):
 
     def _fetch(self, url: str, **how: Any) -> requests.Response:
         """What needs no token, where the library does not ask."""
-        with retrying.session() as session:
+        with retrying.session(public=True) as session:
             return session.get(url, timeout=retrying.SECONDS, verify=self._bundle or True, **how)
 
     @property
@@ -96,6 +96,9 @@ class GitLab(Claims):
             retry_transient_errors=True,
             keep_base_url=True,
             user_agent="cml-runner",
+            # The library's own would take the token wherever a redirect says: only `Authorization`
+            # is taken off by requests, and GitLab's is PRIVATE-TOKEN.
+            session=retrying.Session(),
         )
 
     @cached_property
@@ -308,7 +311,7 @@ def translated(doing: str) -> Iterator[None]:
         raise _translate(error, doing) from None
     except requests.RequestException as error:
         hint = "Check the network, the proxy, `ca-certificates` and `repo`."
-        raise Unanswered(f"GitLab could not be reached for {doing}: {type(error).__name__}.", hint) from None
+        raise Unanswered(f"GitLab could not be reached for {doing}: {retrying.reason(error)}.", hint) from None
 
 
 def _translate(error: GitlabError, doing: str) -> ForgeError:

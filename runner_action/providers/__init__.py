@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from runner_action.loading import ALONE
-from runner_action.model import ForgeName, ProviderName
+from runner_action.model import ForgeName, ProviderName, Repository
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
 
-def policy_for(request: CloudRequest, forge: ForgeName) -> str:
-    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs may themselves need rights."""
+def policy_for(request: CloudRequest, forge: ForgeName, repository: Repository | None = None) -> str:
+    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs may themselves need rights; `repository`:
+    whose machines may be ended, where the cloud can tell them from others'."""
     if request.provider is ProviderName.KUBERNETES:
         from runner_action.providers.kubernetes import policy as kubernetes
 
@@ -28,7 +29,7 @@ def policy_for(request: CloudRequest, forge: ForgeName) -> str:
     from runner_action.providers.aws import policy as aws
 
     assert request.provider is ProviderName.AWS
-    return aws.text(request)
+    return aws.text(request, repository)
 
 
 def provider_for(request: CloudRequest, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Provider:

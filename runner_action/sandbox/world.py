@@ -139,9 +139,9 @@ class World:
 
     def _secrets(self) -> dict[str, str]:
         """What a launch must not tell; where the release is that this launcher is of, as its image has it; and what pods start, as no
-        release has written it into this launcher."""
+        release has written it into this launcher. All is served without TLS."""
         image = {"CML_RUNNER_CLOUD_IMAGE": POD_IMAGE} if self.kubernetes else {}
-        return {**self._credentials(), **image, "CML_RUNNER_RELEASE": self.github.agent_downloads}
+        return {**self._credentials(), **image, "CML_RUNNER_RELEASE": self.github.agent_downloads, "CML_RUNNER_ALLOW_HTTP": "true"}
 
     def _credentials(self) -> dict[str, str]:
         if self.provider is ProviderName.GCP:

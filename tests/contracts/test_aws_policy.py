@@ -98,3 +98,24 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(capsys: py
 def test_what_it_does_not_know_is_told(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(argv, {}) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_launch_may_end_the_machines_of_its_own_repository_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """And who does not say which, is told."""
+    assert cli.main(["permissions", "aws", "--repo=https://github.com/octo/train"], {}) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert ending(told.out) == {
+        "ec2:ResourceTag/cml-runner": "runner",
+        "ec2:ResourceTag/cml-runner:repository": "https://github.com/octo/train",
+    }
+    assert cli.main(["permissions", "aws"], {}) == 0
+    told = capsys.readouterr()
+    assert "the machines of all repositories" in told.err
+    assert ending(told.out) == {"ec2:ResourceTag/cml-runner": "runner"}
+
+
+def ending(text: str) -> dict[str, str]:
+    (found,) = [one for one in json.loads(text)["Statement"] if one["Sid"] == "EndWhatIsOurs"]
+    condition: dict[str, str] = found["Condition"]["StringEquals"]
+    return condition

@@ -12,7 +12,7 @@ import pytest
 import trustme
 from flask import Flask, request
 
-from runner_action import ci
+from runner_action import job
 from runner_action.errors import CredentialsError
 from runner_action.providers.azure.credentials import SCOPE, credential, prove
 from runner_action.request import AzureAccount
@@ -83,7 +83,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside
 
 def test_a_github_jobs_own_id_token_becomes_a_token_of_azure(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    found = credential(ACCOUNT, ci.id_tokens(outside.job()))
+    found = credential(ACCOUNT, job.id_tokens(outside.job()))
     assert outside.audiences == [], "nobody is asked before it is needed"
     prove(found, ACCOUNT)
     assert found.get_token(SCOPE).token == ACCESS
@@ -95,7 +95,7 @@ def test_a_github_jobs_own_id_token_becomes_a_token_of_azure(outside: Outside, c
 
 def test_a_token_service_that_stumbles_is_asked_again(outside: Outside) -> None:
     outside.server.fail("GET", "/oidc", 503, times=1)
-    prove(credential(ACCOUNT, ci.id_tokens(outside.job())), ACCOUNT)
+    prove(credential(ACCOUNT, job.id_tokens(outside.job())), ACCOUNT)
 
 
 def test_a_client_secret_is_taken_from_its_variables(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,14 +108,14 @@ def test_a_client_secret_is_taken_from_its_variables(outside: Outside, monkeypat
 def test_a_token_file_is_what_gitlab_leaves(outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "id-token").write_text(ID_TOKEN)
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "id-token"))
-    prove(credential(ACCOUNT, ci.id_tokens({})), ACCOUNT)
+    prove(credential(ACCOUNT, job.id_tokens({})), ACCOUNT)
     assert outside.forms[0]["client_assertion"] == ID_TOKEN
 
 
 def test_an_app_that_does_not_trust_this_repository_is_told_in_entras_words(outside: Outside) -> None:
     outside.trusts = False
     with pytest.raises(CredentialsError) as caught:
-        prove(credential(ACCOUNT, ci.id_tokens(outside.job())), ACCOUNT)
+        prove(credential(ACCOUNT, job.id_tokens(outside.job())), ACCOUNT)
     assert "AADSTS700213: No matching federated identity record" in str(caught.value)
     assert "repo:octo/train" in str(caught.value)
     assert "id-token: write" in caught.value.hint
@@ -124,7 +124,7 @@ def test_an_app_that_does_not_trust_this_repository_is_told_in_entras_words(outs
 
 def test_a_job_that_may_not_ask_is_told_so(outside: Outside) -> None:
     with pytest.raises(CredentialsError, match="GitHub gave no id token: HTTP 401") as caught:
-        prove(credential(ACCOUNT, ci.id_tokens({**outside.job(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "other"})), ACCOUNT)
+        prove(credential(ACCOUNT, job.id_tokens({**outside.job(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "other"})), ACCOUNT)
     assert "permissions: id-token: write" in caught.value.hint
 
 
@@ -137,4 +137,4 @@ def test_a_job_that_may_not_ask_is_told_so(outside: Outside) -> None:
 )
 def test_what_is_missing_is_told_by_name(outside: Outside, account: AzureAccount, words: str) -> None:
     with pytest.raises(CredentialsError, match=words):
-        prove(credential(account, ci.id_tokens({})), account)
+        prove(credential(account, job.id_tokens({})), account)

@@ -110,7 +110,7 @@ def test_a_command_of_the_page_plans_what_it_says(command: str, world: World, ca
 
 def test_the_policy_of_the_page_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.S)[0])
-    assert cli.main(["permissions", "aws"], {}) == 0
+    assert cli.main(["permissions", "aws", "--repo=https://github.com/octo/train"], {}) == 0
     assert json.loads(capsys.readouterr().out) == shown
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from runner_action.model import OWNER_TAG
+from runner_action.marks import address_tag
+from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Repository
 from runner_action.providers.aws import plan as words
 from runner_action.request import CloudRequest
 
@@ -17,14 +18,15 @@ IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:CreateServiceLinkedRole"}
 """Asked for by AWS itself when the others are called, so that no call of ours shows them."""
 
 
-def text(request: CloudRequest) -> str:
-    return json.dumps(policy(request), indent=2) + "\n"
+def text(request: CloudRequest, repository: Repository | None = None) -> str:
+    return json.dumps(policy(request, repository), indent=2) + "\n"
 
 
-def policy(request: CloudRequest) -> dict[str, Any]:
-    """The policy document, for `aws iam create-policy --policy-document`."""
+def policy(request: CloudRequest, repository: Repository | None = None) -> dict[str, Any]:
+    """The policy document, for `aws iam create-policy --policy-document`. `repository`: whose
+    machines may be ended; None: those of all repositories that launch in the account."""
     plan = words.plan(request)
-    statements = [_looking(plan.image, True in plan.spots), *_creating(True in plan.spots), _ending(), *_network(request)]
+    statements = [_looking(plan.image, True in plan.spots), *_creating(True in plan.spots), _ending(repository), *_network(request)]
     if request.permission_set:
         account = request.permission_set.split(":")[4]
         passing = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
@@ -60,10 +62,17 @@ def _creating(spot: bool) -> list[Statement]:
     return [*found, _allow("TagSpotRequests", ["ec2:CreateTags"], "arn:aws:ec2:*:*:spot-instances-request/*")] if spot else found
 
 
-def _ending() -> Statement:
-    """Only what carries our tag can be ended or listened to."""
-    ours = {"StringEquals": {f"ec2:ResourceTag/{OWNER_TAG}": "runner"}}
-    return _allow("EndWhatIsOurs", ["ec2:GetConsoleOutput", "ec2:TerminateInstances"], "arn:aws:ec2:*:*:instance/*", ours)
+def _ending(repository: Repository | None) -> Statement:
+    """Only what carries our tags can be ended or listened to.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html: in a value
+    `${` begins a variable, which no address of a repository has.
+    """
+    whose = {f"ec2:ResourceTag/{OWNER_TAG}": "runner"}
+    if repository:
+        whose[f"ec2:ResourceTag/{REPOSITORY_TAG}"] = address_tag(repository)
+    actions = ["ec2:GetConsoleOutput", "ec2:TerminateInstances"]
+    return _allow("EndWhatIsOurs", actions, "arn:aws:ec2:*:*:instance/*", {"StringEquals": whose})
 
 
 def _network(request: CloudRequest) -> list[Statement]:

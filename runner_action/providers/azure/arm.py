@@ -80,7 +80,8 @@ class Arm:
         with self._lock:
             if self._client is None:
                 scopes = [f"{self.endpoint}/.default"]
-                where: dict[str, Any] = {"base_url": self.endpoint, "credential_scopes": scopes}
+                # A redirect would take bodies, and so a machine's user data, wherever it says.
+                where: dict[str, Any] = {"base_url": self.endpoint, "credential_scopes": scopes, "permit_redirects": False}
                 self._client = ComputeManagementClient(self.account.credential, self.account.subscription, **where, **TIMEOUTS)
             return self._client
 
@@ -129,7 +130,7 @@ class Arm:
     def _read(answer: Any) -> Json:
         if answer.status_code == 404:
             raise ResourceNotFoundError(response=answer, error_format=ARMErrorFormat)
-        if answer.status_code >= 400:
+        if answer.status_code >= 300:
             raise HttpResponseError(response=answer, error_format=ARMErrorFormat)
         told: Json = answer.json() if answer.content else {}
         return told

@@ -1,0 +1,71 @@
+"""What a request is warned of though it can be served. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner_action.model import ForgeName, ProviderName
+
+
+def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:
+    """A token that this job has anyway, for a server that is not this job's. `source`: the
+    job's variable that it comes from, if any."""
+    servers = [environ.get(name, "") for name in ("GITHUB_SERVER_URL", "CI_SERVER_URL")]
+    known = {urlsplit(server).netloc for server in servers if server}
+    host = urlsplit(value["repo"]).netloc
+    if source and known and host not in known:
+        own = " and ".join(sorted(known))
+        told = f"repo is at {host}, but this job runs at {own}: the token in {source} is sent to {host}"
+        yield f"{told}; if it is a token of {own}, revoke it, and correct `repo`"
+
+
+def launch(value: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """All that is to be said of a launch's own inputs."""
+    return [*tokenless(value), *exposed(value), *never_asked_for(value, environ)]
+
+
+def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
+    """What a machine cannot do that has no token for the API."""
+    if value["restart-token"] or not value["cloud"]:
+        return
+    if value["restart-limit"] and not value["no-retry"] and value["cloud-spot"]:
+        told = "a spot machine may be taken away in the middle of a job, and this one has no token to restart it"
+        second = "" if value["driver"] == ForgeName.GITLAB else ", or add the workflow of docs/restart.md, which needs none on any machine"
+        yield f"{told}: give `restart-token`{second}; `no-retry` says that this is meant"
+    if value["reuse"] or value["reuse-idle"]:
+        told = "a machine without `restart-token` does not know which launches count on it"
+        yield f"{told}: it may end just when one begins to reuse it (docs/reuse.md)"
+
+
+def exposed(value: Mapping[str, Any]) -> Iterator[str]:
+    """Who else gets what lies on a machine. In a pod jobs are never root."""
+    kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
+    machine = value["cloud"] and value["cloud"] != ProviderName.KUBERNETES
+    if kept and machine and value["job-sudo"]:
+        told = "`restart-token` lies on the machine, and its jobs, which are root there, can read it"
+        yield f"{told}: with `job-sudo: false` they cannot"
+
+
+LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
+"""GitLab has them only when a job exists, so that its `tags:` cannot hold them.
+https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
+
+
+def never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Labels in a GitLab job that hold such an id: the jobs they are for would find no runner."""
+    if value["driver"] != ForgeName.GITLAB:
+        return
+    own = value["repo"] == environ.get("CI_PROJECT_URL")
+    instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
+    early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]
+    for name in LATE_IDS:
+        number = environ.get(name, "")
+        if not number.isdigit() or number in early:
+            continue
+        whole = re.compile(rf"(?<![A-Za-z0-9]){number}(?![A-Za-z0-9])")
+        for label in filter(whole.search, value["labels"]):
+            told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
+            yield f"{told} finds no runner: write `{whole.sub(instead, label)}` in both places"
