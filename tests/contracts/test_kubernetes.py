@@ -166,6 +166,48 @@ def test_the_secret_belongs_to_the_job_and_goes_when_the_runner_is_online(side: 
     side.provider.settle([made])  # twice is as good
 
 
+AGENT = base64.b64encode(b"the agent").decode()
+
+
+def made_before(side: Side, owner: str | None, data: dict[str, str]) -> None:
+    """In the moment between Job and Secret. It belongs to our Job (`ours`), to something else that is there, or to nobody."""
+    put = side.cluster.shelf.put
+    made: list[str] = []
+    with side.cluster.shelf.changed:
+        other = put("secrets", {"metadata": {"name": "other", "namespace": "ci"}, "kind": "Secret", "apiVersion": "v1", "type": "Opaque"})
+
+    def puts(resource: str, one: dict[str, Any]) -> dict[str, Any]:
+        done = put(resource, one)
+        if resource == "jobs" and not made:
+            made.append(done["metadata"]["uid"])
+            belongs = {"apiVersion": "batch/v1", "kind": "Job", "name": done["metadata"]["name"]}
+            owners = [{**belongs, "uid": made[0] if owner == "ours" else other["metadata"]["uid"]}] if owner else []
+            meta = {"name": done["metadata"]["name"], "namespace": "ci", "ownerReferences": owners}
+            put("secrets", {"kind": "Secret", "apiVersion": "v1", "type": "Opaque", "metadata": meta, "data": data})
+        return done
+
+    side.cluster.shelf.put = puts  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("owner", [None, "another"])
+@pytest.mark.parametrize("data", [{"agent.pyz": AGENT}, {"agent.pyz": base64.b64encode(b"another").decode()}, {}])
+def test_a_secret_that_is_there_already_is_not_taken_unseen(side: Side, owner: str | None, data: dict[str, str]) -> None:
+    """A pod would run its program."""
+    made_before(side, owner, data)
+    with pytest.raises(ConfigurationError, match=r"There is a Secret cml-1-[0-9a-f]+ that this launch has not made"):
+        side.create()
+    until(lambda: not side.cluster.shelf.of("jobs"), "its Job to be gone")
+
+
+@pytest.mark.parametrize("data", [{"agent.pyz": AGENT}, {"agent.pyz": base64.b64encode(b"with another token").decode()}, {"agent.pyz": AGENT, "more": ""}])
+def test_one_that_belongs_to_our_job_is_what_it_must_be(side: Side, data: dict[str, str]) -> None:
+    """Be it of an answer that got lost, or of an earlier try of this launch."""
+    made_before(side, "ours", data)
+    side.create()
+    assert [one.get("data") for one in side.cluster.shelf.of("secrets")] == [None, {"agent.pyz": AGENT}]
+    assert side.cluster.asked.count("get secrets") == 1
+
+
 def test_a_finished_job_is_deleted_by_the_cluster_with_its_secret(side: Side) -> None:
     side.create()
     (pod,) = side.cluster.shelf.of("pods")

@@ -68,11 +68,30 @@ class Creation:
         return there
 
     def _secret(self, made: Json, machine: Machine) -> None:
+        """One that is there already is of an answer that got lost, or of an earlier try of this launch, which knew another
+        token; or it is somebody else's, whose program a pod would run. Only what belongs to our Job is replaced."""
+        body = requests.secret(made, machine)
+        name = body["metadata"]["name"]
+        there = self._there(body)
+        if there is None:
+            return
+        owners = [one["uid"] for one in there["metadata"].get("ownerReferences") or ()]
+        if owners != [made["metadata"]["uid"]]:
+            why = f"There is a Secret {name} that this launch has not made."
+            raise ConfigurationError(why, "Choose another `name`, or look who made it.")
+        if there.get("data") != body["data"]:
+            self._cluster.delete("secrets", name)
+            self._cluster.create("secrets", body)
+
+    def _there(self, secret: Json) -> Json | None:
+        """The Secret that was there already; None if it has been made now."""
         try:
-            self._cluster.create("secrets", requests.secret(made, machine))
+            self._cluster.create("secrets", secret)
         except Refused as error:
             if error.status != 409:
                 raise
+            return self._cluster.get("secrets", secret["metadata"]["name"])
+        return None
 
     def _leave_it_at(self, name: str, pods: list[Json], count: int) -> None:
         """No pod of this Job may come later, when there is room again: those without a node go, and with them their index; the Job shrinks to the

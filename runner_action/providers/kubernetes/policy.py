@@ -12,7 +12,7 @@ from runner_action.request import CloudRequest, Containers
 
 LAUNCHER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("batch", "jobs"): ("create", "get", "list", "patch", "delete"),
-    ("", "secrets"): ("create", "delete"),
+    ("", "secrets"): ("create", "get", "delete"),
     ("", "pods"): ("list", "watch", "delete"),
     ("", "pods/log"): ("get",),
     ("", "events"): ("list",),
