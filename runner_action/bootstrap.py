@@ -153,6 +153,8 @@ agent any more: the timer, which is enabled, ends the machine. A kernel that pan
 
 
 POD_ENTRY = "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
+POD_PROGRAM = "/run/cml-runner/program"
+"""Where a pod has the agent, and the certificates that it trusts: nothing there can be written (`providers/kubernetes/requests.py`)."""
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 INSTANCE = "@instance@"
@@ -214,9 +216,11 @@ def joining_options(request: LaunchRequest, download: Download) -> tuple[str, ..
 
 
 def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
-    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for the guard of a pod."""
+    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for a pod's first container, which parts
+    them."""
     assert request.cloud
-    trusting = {**spec.environment, **({name: f"{HOME}/ca.pem" for name in CERTIFICATES if name in spec.environment} if request.ca_certificates else {})}
+    ours = CERTIFICATES if request.ca_certificates else ()
+    trusting = {**spec.environment, **{name: f"{POD_PROGRAM}/ca.pem" for name in ours if name in spec.environment}}
     scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
     found = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
     found |= {"__main__.py": POD_ENTRY, "spec.json": replace(spec, environment=trusting).to_json()}
@@ -321,7 +325,7 @@ def _agent_files(cloud: str, forge: str, member: str, deletes: bool, confined: b
         *([] if deletes else ["ending.py"]),
         *([] if confined else ["wall.py"]),
         *([] if member.endswith("_token") else ["restart.py"]),
-        *([] if cloud == ProviderName.KUBERNETES else ["pod.py"]),
+        *([] if cloud == ProviderName.KUBERNETES else ["pod.py", "pod_guard.py"]),
         *(f"{name}.py" for name in CLOUDS if name != cloud),
         *({f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")} - {f"{forge}.py", f"{member}.py"}),
     }

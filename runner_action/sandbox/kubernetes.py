@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from subprocess import CompletedProcess
 from typing import Any
 
 from flask import Flask, Response, request
@@ -20,6 +21,7 @@ from runner_action.sandbox.kubernetes_pods import unreadable
 from runner_action.sandbox.kubernetes_rules import KINDS, MOST_BYTES, Failed, about, choice, full, invalid, merged, settled
 from runner_action.sandbox.kubernetes_shelf import Choice, Json, Shelf
 from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.pod import execute
 from runner_action.sandbox.served import Served
 
 TOKEN = "canary-kubernetes-token"
@@ -103,6 +105,13 @@ class FakeKubernetes:
         with self.shelf.changed:
             pod = next(one for one in self.shelf.of("pods") if one["metadata"]["name"] == pod_name)
             self.control.disrupt(pod, seconds)
+
+    def execute(self, pod_name: str, container: str, argv: list[str]) -> CompletedProcess[bytes]:
+        """What `pods/exec` gives to whoever may: not by a request here, since that is a WebSocket."""
+        assert self.machines
+        with self.shelf.changed:
+            number = next(one["metadata"]["uid"] for one in self.shelf.of("pods") if one["metadata"]["name"] == pod_name)
+        return execute(self.machines.folder / number, container, argv)
 
     def cut_watches(self) -> None:
         """All streams end now."""

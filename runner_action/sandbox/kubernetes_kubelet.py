@@ -110,8 +110,13 @@ class Kubelets:
         code, leaving = code if code >= 0 else 128 - code, "deletionTimestamp" in pod["metadata"]
         reason = "Completed" if code == 0 else "OOMKilled" if code == 137 and not leaving else "Error"
         pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-        state = {"terminated": {"exitCode": code, "reason": reason, "startedAt": pod["status"]["startTime"], "finishedAt": now()}}
-        self._show(pod, lambda _: state)
+        times = {"startedAt": pod["status"]["startTime"], "finishedAt": now()}
+        state = {"terminated": {"exitCode": code, "reason": reason, **times}}
+        whole = {"terminated": {"exitCode": 0, "reason": "Completed", **times}}
+        assert self._fake.machines
+        mark = self._fake.machines.folder / pod["metadata"]["uid"] / "failed"
+        failed = mark.read_text() if mark.exists() else ""
+        self._show(pod, lambda one: state if lasting(one, pod["spec"]) or one["name"] == failed else whole)
         if leaving:
             self._control.gone(pod)
 

@@ -44,9 +44,9 @@ OFF_SECONDS = 10.0
 """From the power button until a machine that is taken is off. Real clouds give a minute or more."""
 
 
-def pod_command(python: str, factor: float, _pod: str, place: Path) -> list[str]:
+def pod_command(python: str, factor: float, _pod: str, place: Path, walls: bool = False) -> list[str]:
     """Whose process is a pod."""
-    return [sys.executable, "-m", "runner_action.sandbox.pod", str(place), python, str(factor)]
+    return [sys.executable, "-m", "runner_action.sandbox.pod", str(place), python, str(factor), *(["walls"] if walls else [])]
 
 
 def nodes() -> list[Node]:

@@ -1,25 +1,28 @@
-"""The agent in a pod: what the guard hands over, what the runner's container keeps, what the probe sees; and that jobs, the same user, cannot look into the
-agent."""
+"""The agent in a pod: what its first container parts, what its guard tells whom, what the probe sees; and that jobs, the
+same user, cannot look into the agent."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runner_action.agent import lifecycle, pod
+from runner_action.agent import lifecycle, pod, pod_guard
 from runner_action.agent.spec import AgentSpec
-from runner_action.agent.watchdog import Beat, write_beat
 from tests.agent.test_spec import SPEC
 
 AGENT = Path(pod.__file__).parent
@@ -42,30 +45,37 @@ def bundle(folder: Path, **more: str) -> Path:
     return file
 
 
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """The program's, and what was told."""
+    for name in ("program", "told"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "program", tmp_path / "told"
+
+
 @pytest.mark.parametrize(("name", "runner"), [("cml-1-0a1b2c3d-x7k2p", "cml-1-3d-x7k2p"), ("cml-1-0a1b2c3d-0-x7k2p", "cml-1-0-x7k2p")])
-def test_the_guard_hands_over_and_names_the_runner_by_its_pod(tmp_path: Path, name: str, runner: str) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    text = pod.hand_over(bundle(tmp_path, startup_sh="#!/bin/sh\n", ca_pem="a certificate\n"), home, {"INSTANCE_ID": name})
-    assert AgentSpec.from_json(text).name == runner
-    assert (home / "spec.json").read_text() == text
-    assert (home / "spec.json").stat().st_mode & 0o777 == 0o600
-    assert (home / "startup.sh").stat().st_mode & 0o777 == 0o700
-    assert (home / "ca.pem").read_text().endswith("a certificate\n")
-    assert (home / "agent" / "run.py").exists()
-    assert (home / "ready").exists()
-
-
-def test_a_guard_that_is_started_again_hands_nothing_over(tmp_path: Path) -> None:
-    """By now a job could read it."""
-    home = tmp_path / "home"
-    home.mkdir()
+def test_the_first_container_parts_what_jobs_may_see_and_names_the_runner(tmp_path: Path, places: tuple[Path, Path], name: str, runner: str) -> None:
+    program, told = places
     packed = bundle(tmp_path, startup_sh="#!/bin/sh\n", ca_pem="a certificate\n")
-    text = pod.hand_over(packed, home, {"INSTANCE_ID": "cml-1-x"})
-    for name in ("spec.json", "startup.sh", "ca.pem"):
-        (home / name).unlink()
-    assert pod.hand_over(packed, home, {"INSTANCE_ID": "cml-1-x"}) == text
-    assert not any((home / name).exists() for name in ("spec.json", "startup.sh", "ca.pem"))
+    for _ in range(2):  # a kubelet may do it again
+        assert pod.hand_over(packed, program, told, {"INSTANCE_ID": name}) == 0
+    assert AgentSpec.from_json((told / "spec.json").read_text()).name == runner
+    assert {path.name for path in told.iterdir()} == {"spec.json", "startup.sh"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in told.iterdir())
+    assert {path.name for path in program.iterdir()} == {"agent.pyz", "ca.pem"}
+    assert all(path.stat().st_mode & 0o777 == 0o444 for path in program.iterdir()), "whoever runs the jobs may read it"
+    assert (program / "ca.pem").read_text().endswith("a certificate\n")
+    with zipfile.ZipFile(program / "agent.pyz") as made:
+        assert {"__main__.py", "agent/run.py"} < set(made.namelist())
+        assert not any(b"canary" in made.read(name) for name in made.namelist())
+
+
+def test_the_guard_leaves_nothing_of_what_it_was_told(tmp_path: Path, places: tuple[Path, Path]) -> None:
+    program, told = places
+    pod.hand_over(bundle(tmp_path, startup_sh="#!/bin/sh\n"), program, told, {"INSTANCE_ID": "cml-1-x"})
+    assert set(pod_guard.take(told)) == {"spec.json", "startup.sh"}
+    assert list(told.iterdir()) == []
+    assert pod_guard.take(told) == {}, "started again, it has nothing"
 
 
 def test_a_user_that_the_image_does_not_know_has_a_home(tmp_path: Path) -> None:
@@ -85,30 +95,152 @@ def test_a_user_that_the_image_does_not_know_has_a_home(tmp_path: Path) -> None:
         shutil.rmtree(str(home))
 
 
-def test_what_stays_in_the_runners_container_has_no_secret(tmp_path: Path) -> None:
-    spec = dataclasses.replace(SPEC, cloud="kubernetes", **CANARIES)  # type: ignore[arg-type]
-    assert len(spec.secrets()) >= 3
-    kept = pod.without_secrets(spec)
-    assert "canary" not in kept
-    assert lifecycle.policy_of(AgentSpec.from_json(kept)) == lifecycle.policy_of(spec)
+# --- the guard
 
 
-def test_every_secret_of_a_spec_is_known_as_one() -> None:
+class Clock:
+    """That is moved by hand."""
+
+    at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+
+def guarding(clock: Clock | None = None, **more: Any) -> pod_guard.Guard:
+    spec = dataclasses.replace(SPEC, forge="github", cloud="kubernetes", **{**CANARIES, **more})
+    return pod_guard.Guard(spec, {"startup.sh": "canary-script"}, lambda *_, **__: None, (clock or Clock()).now)
+
+
+def beats(**more: Any) -> dict[str, Any]:
+    return {"call": "beat", "phase": "idle", "reason": None, "since": 1000.0, "born": 1000.0, **more}
+
+
+def test_the_agent_is_told_all_but_the_users_tokens_and_once() -> None:
+    guard = guarding(removal_token="canary-removal")
+    told = guard.answer({"call": "start"})
+    spec = AgentSpec.from_json(told["spec"])
+    assert (spec.api_token, spec.removal_token) == (None, None)
+    assert spec.registration_token == "canary-registration"
+    assert told["scripts"] == {"startup.sh": "canary-script"}
+    with pytest.raises(PermissionError):
+        guard.answer({"call": "start"})
+
+
+def test_every_secret_of_a_spec_is_known_to_the_agent_or_kept_by_its_guard() -> None:
+    """A new one has to be thought of."""
     tokens = {field.name for field in dataclasses.fields(AgentSpec) if "token" in field.name or "jit" in field.name}
-    assert tokens == set(pod.SECRETS)
+    told = AgentSpec.from_json(guarding(None, **dict.fromkeys(tokens, "canary")).answer({"call": "start"})["spec"])
+    kept = {name for name in tokens if getattr(told, name) is None}
+    assert kept == {"api_token", "removal_token"}
+    assert tokens - kept == {"download_token", "jit_config", "registration_token", "runner_token"}, "used up before there is a job, or gitlab-runner's own"
 
 
-def test_the_probe_ends_what_is_silent_and_only_that(tmp_path: Path) -> None:
-    assert pod.watchdog(tmp_path) == 0, "nothing was handed over yet"
-    (tmp_path / "first-look").write_text(str(time.monotonic() - 1000))
-    assert pod.watchdog(tmp_path) == 1, "and never was"
-    (tmp_path / pod.LIMITS).write_text(pod.without_secrets(SPEC))
-    now = time.monotonic()
-    state = lifecycle.State(lifecycle.Phase.IDLE, now - 10, now - 20)
-    write_beat(tmp_path, Beat(state, now))
-    assert pod.watchdog(tmp_path) == 0
-    write_beat(tmp_path, Beat(state, now - 1000))
-    assert pod.watchdog(tmp_path) == 1
+@pytest.mark.parametrize("key", ["", "0" * 32, None, 7, {}])
+@pytest.mark.parametrize("call", ["beat", "claimed", "joined", "leave", "restart", "waiting", "start", "__init__", "clean_up"])
+def test_who_has_no_key_gets_nothing(call: str, key: object) -> None:
+    guard = guarding()
+    guard.answer({"call": "start"})
+    with pytest.raises(PermissionError):
+        guard.answer({"call": call, "key": key})
+
+
+def test_nor_does_the_agent_get_what_is_not_a_call() -> None:
+    guard = guarding()
+    key = guard.answer({"call": "start"})["key"]
+    for call in ("ask", "clean_up", "_member", "answer"):
+        with pytest.raises(KeyError):
+            guard.answer({"call": call, "key": key})
+
+
+def test_the_runners_id_is_told_once() -> None:
+    guard = guarding()
+    key = guard.answer({"call": "start"})["key"]
+    for number in (41, 7):
+        guard.answer({"call": "joined", "key": key, "runner": number})
+    assert guard.spec.runner_id == 41
+
+
+def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
+    clock = Clock()
+    guard = guarding(clock, max_lifetime=7200, start_timeout=600)
+    look = {"call": "watch"}
+    assert guard.answer(dict(look)) is None
+    clock.at += lifecycle.SILENCE + 1
+    assert guard.answer(dict(look)) == "no agent came"
+    key = guard.answer({"call": "start"})["key"]
+    assert guard.answer(dict(look)) is None
+    guard.answer(beats(key=key))
+    clock.at += lifecycle.SILENCE - 1
+    assert guard.answer(dict(look)) is None
+    clock.at += 2
+    assert guard.answer(dict(look)) == "the agent is silent"
+    assert guard.answer({**look, "full": True}) == "the disk is full"
+    guard.answer(beats(key=key))
+    assert guard.answer(dict(look)) is None
+    guard.answer(beats(key=key, phase="leaving", reason="LIFETIME"))
+    clock.at += lifecycle.SILENCE + 200
+    assert guard.answer(dict(look)) is None, "leaving has its own bound"
+    clock.at += 7200
+    assert guard.answer(dict(look)) == "maximum lifetime is over"
+
+
+def test_the_probe_asks_the_guard_and_without_one_the_container_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link, clock = pod.Link(tmp_path), Clock()
+    assert pod.watchdog(link) == 1, "nobody there"
+    guard = guarding(clock)
+    with pod_guard.Server(tmp_path, guard.answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            assert pod.watchdog(link) == 0
+            link.start()
+            link.ask("beat", **{name: value for name, value in beats().items() if name != "call"})
+            assert pod.watchdog(link) == 0
+            clock.at += lifecycle.SILENCE + 1
+            assert pod.watchdog(link) == 1
+            assert "the agent is silent" in capsys.readouterr().out
+            with pytest.raises(OSError, match="only the agent"):
+                pod.Link(tmp_path).ask("leave")
+        finally:
+            server.shutdown()
+    assert pod.watchdog(link) == 1, "gone"
+
+
+def test_a_crowd_of_questions_is_turned_away_and_then_it_answers_again(tmp_path: Path) -> None:
+    guard = guarding()
+    with pod_guard.Server(tmp_path, guard.answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(3 * pod_guard.CROWD)]
+        try:
+            for one in crowd:
+                one.connect(str(tmp_path / pod_guard.SOCKET))
+            assert pod.watchdog(pod.Link(tmp_path)) == 1
+            assert threading.active_count() <= pod_guard.CROWD + 1
+            for one in crowd:
+                one.close()
+            end = time.monotonic() + 10
+            while pod.watchdog(pod.Link(tmp_path)):
+                assert time.monotonic() < end
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"null\n", b"[]\n", b'{"call": 1}\n', b"\x80\x04N.\n", b'{"call": "watch", "now": 1}\n', b"x" * (2 << 20)])
+def test_what_is_no_question_gets_no_answer_and_harms_nobody(tmp_path: Path, line: bytes) -> None:
+    with pod_guard.Server(tmp_path, guarding().answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(tmp_path / pod_guard.SOCKET))
+                with contextlib.suppress(BrokenPipeError):
+                    asking.sendall(line)
+                    asking.shutdown(socket.SHUT_WR)
+                with asking.makefile("rb") as reading, contextlib.suppress(ConnectionResetError):
+                    assert b"canary" not in (said := reading.readline())
+                    assert b'"error"' in said
+            assert pod.watchdog(pod.Link(tmp_path)) == 0
+        finally:
+            server.shutdown()
 
 
 def look_at(home: Path, code: str) -> subprocess.Popen[bytes]:
@@ -142,7 +274,7 @@ def test_process_one_passes_signals_on_takes_up_orphans_and_ends_with_the_agent(
 import os, signal, sys, time
 sys.path.insert(0, "ROOT")
 from runner_action.agent import pod
-def alive(home, environ):
+def alive(home, link, environ):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
     if os.fork() == 0:
         time.sleep(0.1); os._exit(3)   # an orphan's end is not the agent's
@@ -150,7 +282,7 @@ def alive(home, environ):
     while True:
         time.sleep(0.1)
 pod.alive = alive
-sys.exit(pod.run('.', {}))
+sys.exit(pod.run('.', None, {}))
 """
     process = subprocess.Popen([sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))], stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -163,12 +295,12 @@ sys.exit(pod.run('.', {}))
 
 
 def test_without_githubs_hooks_in_the_image_it_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "spec.json").write_text(dataclasses.replace(SPEC, forge="github", cloud="kubernetes").to_json())
     code = "import sys; sys.path.insert(0, 'ROOT')\nfrom pathlib import Path\nfrom runner_action.agent import pod\n"
-    code += "sys.exit(pod.alive(Path('.'), {pod.HOOKS: '/nowhere/index.js'}))"
+    told = {"spec": dataclasses.replace(SPEC, forge="github", cloud="kubernetes").to_json(), "scripts": {}}
+    code += f"class Link:\n    def start(self): return {told!r}\n"
+    code += "sys.exit(pod.alive(Path('.'), Link(), {pod.HOOKS: '/nowhere/index.js'}))"
     done = subprocess.run([sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))], cwd=str(tmp_path), stdout=subprocess.PIPE, check=False)
     assert done.returncode == lifecycle.Reason.START_FAILED.exit_code
     said = json.loads(done.stdout.decode().partition("cml-runner: ")[2])
     assert said["stage"] == "failed"
     assert "/nowhere/index.js" in said["why"]
-    assert not (tmp_path / "spec.json").exists()

@@ -168,22 +168,17 @@ def test_a_pod_of_two_containers_keeps_its_secrets_from_the_job(engine: Engine, 
     )
     machine = Machine(identity=Identity(name="cml-two", key="k"), user_data=fitting.user_data(spec, asked, 1_000_000), tags={})
     pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
-    for name in ("home", "agent"):
-        (tmp_path / name).mkdir()
-        os.chown(tmp_path / name, 0, requests.USER)
-        (tmp_path / name).chmod(0o770)
-    (tmp_path / "agent/agent.pyz").write_bytes(machine.user_data)
-    os.chown(tmp_path / "agent/agent.pyz", 0, requests.USER)
-    (tmp_path / "agent/agent.pyz").chmod(pod["volumes"][1]["secret"]["defaultMode"])
-    names = [start(engine, container, tmp_path) for container in (*pod["initContainers"], *pod["containers"])]
+    names = started(engine, pod, machine.user_data, tmp_path)
     try:
-        look = f"id -u; cat {requests.HOME}/spec.json {requests.BUNDLE}/agent.pyz 2>&1; "
+        look = f"id -u; cat {requests.HOME}/spec.json {requests.BUNDLE}/agent.pyz {requests.TOLD}/spec.json 2>&1; "
+        look += f"touch {requests.PROGRAM}/x {requests.GUARD}/x 2>&1; "
         look += "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a canary; true"
         job = world.forge.queue_job(["two"], 0.2, look)
         until(lambda: job.status == "completed", "the job", 60)
         trace = world.gitlab.jobs.traces[job.id]
         assert trace.startswith("1001\n")
-        assert "No such file" in trace
+        assert trace.count("No such file") == 3
+        assert trace.count("Read-only file system") == 2
         assert "canary" not in trace
         assert engine.docker("wait", names[1], timeout=60).stdout.strip() == "0"
         assert '"stage": "deregistered"' in engine.docker("logs", names[1]).stdout
@@ -212,11 +207,7 @@ def test_the_guard_takes_the_runner_off_the_list_when_all_of_its_container_was_k
     )
     machine = Machine(identity=Identity(name="cml-oom", key="k"), user_data=fitting.user_data(spec, asked, 1_000_000), tags={})
     pod = requests.job(ladder.placements(plan.plan(asked.cloud), asked.cloud)[0], machine, 1)["spec"]["template"]["spec"]
-    for name in ("home", "agent"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name).chmod(0o777)
-    (tmp_path / "agent/agent.pyz").write_bytes(machine.user_data)
-    names = [start(engine, container, tmp_path) for container in (*pod["initContainers"], *pod["containers"])]
+    names = started(engine, pod, machine.user_data, tmp_path)
     try:
         until(lambda: '"stage": "online"' in engine.docker("logs", names[1]).stdout, "the runner to be online", 60)
         engine.docker("kill", names[1])
@@ -228,10 +219,27 @@ def test_the_guard_takes_the_runner_off_the_list_when_all_of_its_container_was_k
             engine.docker("rm", "--force", name, check=False)
 
 
+def started(engine: Engine, pod: dict[str, Any], bundle: bytes, folder: Path) -> list[str]:
+    """Guard and runner, after the container that hands over: their names."""
+    for volume in pod["volumes"]:
+        (folder / volume["name"]).mkdir()
+        os.chown(folder / volume["name"], 0, requests.USER)
+        (folder / volume["name"]).chmod(0o2777)
+    (folder / "bundle/agent.pyz").write_bytes(bundle)
+    os.chown(folder / "bundle/agent.pyz", 0, requests.USER)
+    (folder / "bundle/agent.pyz").chmod(next(one["secret"]["defaultMode"] for one in pod["volumes"] if "secret" in one))
+    containers = [*pod["initContainers"], *pod["containers"]]
+    name = start(engine, containers[0], folder)
+    assert engine.docker("wait", name, timeout=60).stdout.strip() == "0", engine.docker("logs", name).stdout
+    engine.docker("rm", name)
+    return [start(engine, container, folder) for container in containers[1:]]
+
+
 def start(engine: Engine, container: dict[str, Any], folder: Path) -> str:
     """A container of a pod, as its manifest has it. Its name."""
     name = f"cml-runner-{folder.name}-{container['name']}"
-    closed = ["--user", f"{requests.USER}:{requests.USER}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "host"]
+    user = container["securityContext"].get("runAsUser", requests.USER)
+    closed = ["--user", f"{user}:{requests.USER}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "host"]
     mounts = [
         f"type=bind,source={folder}/{one['name']},target={one['mountPath']}{',readonly' if one.get('readOnly') else ''}" for one in container["volumeMounts"]
     ]

@@ -305,7 +305,8 @@ def test_a_pod_passes_the_restricted_standard() -> None:
             assert pod["securityContext"]["runAsUser"] > 0
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             for container in (*pod["initContainers"], *pod["containers"]):
-                assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+                assert {**container["securityContext"], "runAsUser": 1} == {**requests.RESTRICTED, "runAsUser": 1}
+                assert container["securityContext"].get("runAsUser", 1) > 0
             assert {kind for volume in pod["volumes"] for kind in volume} <= {"name", "emptyDir", "secret"}
 
 
@@ -315,9 +316,49 @@ def test_no_secret_is_in_a_job_and_ours_are_the_labels() -> None:
     assert "canary-registration" in files["spec.json"]
     labels = job["spec"]["template"]["metadata"]["labels"]
     assert (labels["team"], labels["cml-runner/launch"]) == ("vision", "0123456789abcdef")
-    (runner,) = [one for one in job["spec"]["template"]["spec"]["containers"] if one["name"] == "runner"]
-    assert "agent" not in [mount["name"] for mount in runner["volumeMounts"]], "the Secret is the guard's"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "u"
+
+
+MAY_WRITE = {
+    "hand-over": {"program", "told"},
+    "guard": {"told", "guard"},
+    "runner": {"home", "docker", "cache"},
+    "docker": {"home", "docker", "docker-data"},
+}
+"""`cache` is the user's own, of a template."""
+
+
+def test_what_runs_beside_a_job_has_no_secret_mounted_and_nothing_that_a_job_can_write() -> None:
+    """The kubelet keeps a Secret's mount for as long as the pod lives: so only what has ended by then may have it."""
+    for argv in REQUESTS.values():
+        for job in made(argv)[0]:
+            pod = job["spec"]["template"]["spec"]
+            secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+            containers = {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
+            mounts = {name: {mount["name"]: mount for mount in one.get("volumeMounts", ())} for name, one in containers.items()}
+            lasting = {name for name, one in containers.items() if one in pod["containers"] or one.get("restartPolicy") == "Always"}
+            assert secrets == {"bundle"}
+            assert set(containers) - lasting == {"hand-over"}
+            assert pod["initContainers"][0]["name"] == "hand-over", "it has ended before any other begins"
+            assert not any(secrets & set(mounts[name]) for name in lasting)
+            writes = {name: {volume for volume, one in has.items() if not one.get("readOnly") and volume not in secrets} for name, has in mounts.items()}
+            assert all(writes[name] <= MAY_WRITE.get(name, set()) for name in writes), writes
+            assert not writes["guard"] & set(mounts["runner"]) - {"guard"}
+            assert not set(mounts["guard"]) & (writes["runner"] | writes.get("docker", set())), "of the guard a job can write nothing"
+            assert pod["shareProcessNamespace"] is False
+            assert {one["securityContext"]["runAsUser"] for one in (containers["hand-over"], containers["guard"])} == {requests.GUARD_USER}
+            assert pod["securityContext"]["runAsUser"] != requests.GUARD_USER
+
+
+def test_the_program_runs_from_where_nothing_can_be_put_beside_it() -> None:
+    """`-I`: no folder of its own, no variable, no user's packages; `-S`: none of others."""
+    ((job,), _, _) = made([])
+    pod = job["spec"]["template"]["spec"]
+    (runner,) = pod["containers"]
+    commands = [one["command"] for one in (*pod["initContainers"], runner)] + [runner["livenessProbe"]["exec"]["command"]]
+    assert all(command[:2] == ["python3", "-IS"] for command in commands)
+    assert [command[2] for command in commands] == [f"{requests.BUNDLE}/agent.pyz", *[f"{requests.PROGRAM}/agent.pyz"] * 3]
+    assert requests.PROGRAM == bootstrap.POD_PROGRAM
 
 
 def test_the_longest_names_fit() -> None:

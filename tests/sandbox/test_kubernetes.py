@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,17 +67,17 @@ def test_a_job_finds_no_secret_of_the_launch(world: World, launch: Launch) -> No
     online(world, launch, "--cloud-startup-script=#!/bin/sh\necho canary-startup\n", "--single")
     look = f"""
     grep -rl canary {home(world)} --include=* 2>/dev/null | grep -v -e /_work/ -e /_temp/ -e runner.log | head -3 > {world.folder}/found
-    agent=$(pgrep -f 'agent[.]pod$' | tail -n 1)
+    agent=$(pgrep -f 'agent[.]pyz run' | tail -n 1)
+    [ -n "$agent" ] || echo no agent >> {world.folder}/found
     (cat /proc/$agent/environ | tr '\\0' '\\n' | grep canary) >> {world.folder}/found 2>&1 && echo environ >> {world.folder}/found
-    ls {home(world)}/spec.json {home(world)}/startup.sh >> {world.folder}/found 2>/dev/null
+    ls {home(world)}/spec.json {home(world)}/startup.sh {home(world)}/heartbeat >> {world.folder}/found 2>/dev/null
+    ls {home(world)}/../told/* >> {world.folder}/found 2>/dev/null
     env | grep canary >> {world.folder}/found
     true"""
     job = world.forge.queue_job(["train"], 0.1, look)
     until(lambda: job.status == "completed", "the job")
     assert job.conclusion == "success"
     assert (world.folder / "found").read_text() == ""
-    limits = json.loads((home(world) / "limits.json").read_text())
-    assert not {"registration_token", "api_token", "jit_config", "removal_token"} & set(limits)
     gone(world)
 
 
@@ -92,32 +92,68 @@ def test_a_pod_that_is_taken_restarts_its_job(world: World, launch: Launch, how:
     gone(world)
 
 
+def processes(world: World, machine: str, word: str) -> list[int]:
+    """Of a pod's container, by what its command says."""
+    supervisor = world.machines.living[machine].process.pid
+    return [pid for pid in descendants(supervisor) if f"agent.pyz\0{word}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_when_the_agent_is_killed_the_guard_takes_the_runner_off_the_list(world: World, launch: Launch) -> None:
     """As when the kernel ends all of a container that is over its memory."""
     online(world, launch)
     (machine,) = world.machines.living
     assert world.forge.seats()
-    supervisor = world.machines.living[machine].process.pid
-    first = [pid for pid in descendants(supervisor) if b"agent.pod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    for pid in first:
+    agents = processes(world, machine, "run")
+    assert len(agents) == 2, "process 1, and the agent"
+    for pid in agents:
         os.kill(pid, signal.SIGKILL)
     gone(world)
     log = (world.machines.folder / machine / "guard.log").read_text()
     assert "deregistered" in log
 
 
-def test_an_agent_that_hangs_is_ended_by_the_probe(world: World, launch: Launch) -> None:
+def test_without_its_guard_a_pod_ends(world: World, launch: Launch) -> None:
+    """Nobody else would see that the agent is silent. A guard that is started again knows nothing; who takes the runner off
+    the list then is a launch that sweeps."""
     online(world, launch)
     (machine,) = world.machines.living
-    (home(world) / "heartbeat").unlink()
-    supervisor = world.machines.living[machine].process.pid
-    agents = [pid for pid in descendants(supervisor) if b"agent.pod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    for pid in agents:
-        os.kill(pid, signal.SIGSTOP)
-    # As though it had been silent for long: the first look was, and there was no sign of life since.
-    (home(world) / "first-look").write_text("-100000")
-    until(lambda: "liveness probe failed" in world.machines.console(machine), "the probe", 30)
-    gone(world)
+    (guard,) = processes(world, machine, "guard")
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: "liveness probe failed" in world.machines.console(machine), "the probe", 60)
+    until(lambda: not world.machines.runs(machine), "the pod to end", 60)
+    assert [one for one in world.left() if "runner" not in one.split()[0]] == []
+    assert "the guard was started again" in (world.machines.folder / machine / "guard.log").read_text()
+
+
+LOADED = "import time:"
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab"])
+def test_nothing_is_loaded_once_there_was_a_job(forge: str, tmp_path: Path) -> None:
+    """What Python loads late is what somebody may have put there meanwhile. Told by Python itself, of a life with a lookup
+    of a host, a restart, and an end."""
+    telling = tmp_path / "python3"
+    telling.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime "$@"\n')
+    telling.chmod(0o755)
+    with World(forge, "kubernetes", python=str(telling), timer_factor=0.02) as world:
+        environ = {"PATH": os.environ["PATH"], **world.job_environ()}
+
+        def launch(*argv: str, **more: str) -> Launcher:
+            return Launcher(world, Path(world.folder), *argv, **{**environ, **more})
+
+        run = training(world, launch, "--idle-timeout=2", "--first-job-timeout=60")
+        busy(world, run)
+        machine = next(iter(world.machines.living))
+        logs = [world.machines.folder / machine / name for name in ("console.log", "guard.log")]
+        before = [log.read_text() for log in logs]
+        world.interrupt(machine, 60)
+        until(lambda: not world.machines.runs(machine), "the pod to end", 60)
+        for log, said in zip(logs, before, strict=True):
+            assert LOADED in said, "it is told at all"
+            late = [line for line in log.read_text()[len(said) :].splitlines() if line.startswith(LOADED)]
+            assert late == [], log.name
+        assert '"stage": "restart"' in logs[0].read_text()
+        until(lambda: not world.left(), "nothing to be left", 60)
 
 
 def test_several_runners_by_one_job(world: World, launch: Launch) -> None:

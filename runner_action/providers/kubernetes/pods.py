@@ -73,7 +73,7 @@ def trouble(pod: Json) -> str:
         if reason in HOPELESS or (reason in ("ErrImagePull", "ImagePullBackOff") and NO_SUCH_IMAGE.search(message)):
             return f"{reason} of container {container['name']}: {message or 'no more is told'}"
         # A sidecar that stumbles is started again; one that cannot be started never will be.
-        again = container["name"] != "runner" and container.get("restartCount", 0) < STUMBLES and ended.get("reason") not in NOT_STARTED
+        again = container["name"] not in ("runner", "hand-over") and container.get("restartCount", 0) < STUMBLES and ended.get("reason") not in NOT_STARTED
         if ended.get("exitCode") and not again and not state.get("running"):
             said = f": {ended['message'].strip()}" if ended.get("message") else ""
             return f"container {container['name']} ended with code {ended['exitCode']} ({ended.get('reason') or 'Error'}){said}"

@@ -1,7 +1,10 @@
-"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret that goes with it. Pure: judged by the API's own description.
+"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret that goes with it. Pure:
+judged by the API's own description.
 
-The pod has two containers of one image. `guard` holds the Secret: it hands agent and spec over, and when the other has ended, takes the runner off the
-forge's list if the agent did not. `runner` runs the agent and its jobs; it never sees the Secret, and the agent removes its spec before there is a job.
+The pod's containers are of one image. `hand-over` alone has the Secret, and has ended before another begins. `guard` gets
+from it, by memory that it empties at once, what the Secret told; it makes the calls that need a token, and when the other
+has ended, takes the runner off the list if that has not been done. `runner` runs the agent and its jobs. What it shares
+with the guard it cannot write: the program, and a socket.
 """
 
 from __future__ import annotations
@@ -20,17 +23,20 @@ from runner_action.request import Containers
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"
-BUNDLE = "/run/cml-runner"
-"""Where the guard finds the Secret."""
-USER = 1001
-"""`runner` in our image and in GitHub's; any other image works with it too."""
+BUNDLE, PROGRAM, TOLD, GUARD = (f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard"))
+"""The Secret; the agent, read-only but for the container that puts it there; what the Secret told, until the guard has
+read it; the guard's socket."""
+USER, GUARD_USER = 1001, 1002
+"""`runner` in our image and in GitHub's; any other image works with it too. The guard is nobody in particular, so that no
+job is the same user, whatever a template makes them share."""
 GRACE_SECONDS = 60
 """Agent (30 s at most when it is taken) and guard (20 s) one after the other."""
 TTL_SECONDS = 300
 """How long a pod that has ended stays to be read: it costs nothing."""
 LATE_SECONDS = 300
 """The agent ends at max-lifetime by itself; this much later the cluster does."""
-WAIT = "until [ -e ready ]; do sleep 0.1; done; exec python3 -m agent.pod"
+PYTHON = ("python3", "-IS")
+"""Which heeds no variable and no folder of others. https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
 RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """Of containers, for https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
 REGION_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
@@ -113,6 +119,7 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         "restartPolicy": "Never",
         "automountServiceAccountToken": placement.service_account is not None,
         "enableServiceLinks": False,
+        "shareProcessNamespace": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
@@ -123,11 +130,13 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         },
         "nodeSelector": node_selector(placement),
         "tolerations": tolerations(placement),
-        "initContainers": [_guard(placement), *([_docker()] if docker else [])],
+        "initContainers": [_hand_over(placement), _guard(placement), *([_docker()] if docker else [])],
         "containers": [_runner(placement)],
         "volumes": [
             {"name": "home", "emptyDir": {}},
-            {"name": "agent", "secret": {"secretName": name, "defaultMode": 0o440}},
+            {"name": "bundle", "secret": {"secretName": name, "defaultMode": 0o440}},
+            {"name": "program", "emptyDir": {}},
+            *({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}} for name in ("told", "guard")),
             *([{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")] if docker else []),
         ],
     }
@@ -145,13 +154,18 @@ def _runner(placement: PodPlacement) -> Body:
         "name": "runner",
         "image": placement.image,
         "workingDir": HOME,
-        "command": ["sh", "-c", WAIT],
+        "command": _agent("run", GUARD),
         "env": _environment(placement),
         "resources": resources(placement),
         "securityContext": RESTRICTED,
-        "volumeMounts": [{"name": "home", "mountPath": HOME}, *([{"name": "docker", "mountPath": "/run/docker"}] if docker else [])],
+        "volumeMounts": [
+            {"name": "home", "mountPath": HOME},
+            {"name": "program", "mountPath": PROGRAM, "readOnly": True},
+            {"name": "guard", "mountPath": GUARD, "readOnly": True},
+            *([{"name": "docker", "mountPath": "/run/docker"}] if docker else []),
+        ],
         "livenessProbe": {
-            "exec": {"command": ["python3", "-m", "agent.pod", "watchdog"]},
+            "exec": {"command": _agent("watchdog", GUARD)},
             "initialDelaySeconds": 60,
             "periodSeconds": 60,
             "timeoutSeconds": 30,
@@ -176,18 +190,50 @@ def _environment(placement: PodPlacement) -> list[Body]:
     return said
 
 
+def _agent(*words: str) -> list[str]:
+    return [*PYTHON, f"{PROGRAM}/agent.pyz", *words]
+
+
+def _hand_over(placement: PodPlacement) -> Body:
+    """The one container that has the Secret. The cluster keeps what is mounted for as long as the pod lives, whatever
+    becomes of the Secret itself, and has no way into a container that has ended.
+
+    https://kubernetes.io/docs/concepts/configuration/secret/#secret-immutable-create: "Existing Pods maintain a mount
+    point to the deleted Secret"; https://kubernetes.io/docs/concepts/workloads/pods/init-containers/
+    """
+    return {
+        **_small(placement, "hand-over"),
+        "command": [*PYTHON, f"{BUNDLE}/agent.pyz", "hand-over", PROGRAM, TOLD],
+        "volumeMounts": [
+            {"name": "bundle", "mountPath": BUNDLE, "readOnly": True},
+            {"name": "program", "mountPath": PROGRAM},
+            {"name": "told", "mountPath": TOLD},
+        ],
+    }
+
+
 def _guard(placement: PodPlacement) -> Body:
     """A native sidecar: it begins before the runner and ends after it."""
     return {
-        "name": "guard",
-        "image": placement.image,
+        **_small(placement, "guard"),
         "restartPolicy": "Always",
-        "workingDir": HOME,
-        "command": ["python3", f"{BUNDLE}/agent.pyz", "guard", HOME],
+        "command": _agent("guard", TOLD, GUARD),
+        "volumeMounts": [
+            {"name": "program", "mountPath": PROGRAM, "readOnly": True},
+            {"name": "told", "mountPath": TOLD},
+            {"name": "guard", "mountPath": GUARD},
+        ],
+    }
+
+
+def _small(placement: PodPlacement, name: str) -> Body:
+    return {
+        "name": name,
+        "image": placement.image,
+        "workingDir": "/",
         "env": [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
-        "securityContext": RESTRICTED,
-        "volumeMounts": [{"name": "home", "mountPath": HOME}, {"name": "agent", "mountPath": BUNDLE, "readOnly": True}],
+        "securityContext": {**RESTRICTED, "runAsUser": GUARD_USER},
     }
 
 
