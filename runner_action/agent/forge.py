@@ -27,6 +27,8 @@ class Member:
 
     def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
         self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
+        self.told: Dict[str, int] = {}
+        """What the forge told the runner when it joined: on GitHub `agentId` and `poolId`."""
 
     def join(self) -> Optional[str]:
         """Everything that has to be done before the runner starts. None if all went well, else what did not."""

@@ -62,7 +62,6 @@ class Forge(Member):
         self._place = path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
         self._listed = "/%s/actions/runners/%%d" % (path if path.startswith("enterprises/") else ("repos/" if "/" in path else "orgs/") + path)
         self._mark = folder.parent / "registered"
-        self._told: Dict[str, int] = {}
         self._code: Optional[int] = None
         self._removed = False
 
@@ -153,12 +152,12 @@ class Forge(Member):
     def _known(self) -> Dict[str, int]:
         """The runner's id and pool; nothing before it has them. From the file that `config.sh` leaves (written with a byte
         order mark), but only before the runner's first start: later it may be any job's."""
-        if not self._told:
+        if not self.told:
             try:
                 if not self._mark.exists() and not (self._mark.parent / "runner.pid").exists():
                     told = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
                     self._mark.write_text(json.dumps({name: told[name] for name in ("agentId", "poolId") if name in told}))
-                self._told = json.loads(self._mark.read_text())
+                self.told = json.loads(self._mark.read_text())
             except (OSError, ValueError):
                 pass
-        return self._told
+        return self.told

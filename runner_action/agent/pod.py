@@ -127,11 +127,8 @@ class Guarded(forge.Member):
 
     def join(self) -> Optional[str]:
         failed = super().join()
-        try:
-            told = json.loads((self._folder / ".runner").read_text("utf-8-sig"))["agentId"]
-        except (OSError, ValueError, KeyError):  # of GitHub's `config.sh` alone
-            return failed
-        self.link.ask("joined", runner=told)
+        if self.told:
+            self.link.ask("joined", told=self.told)
         return failed
 
     def retire(self, child: Optional[Child]) -> bool:
@@ -150,6 +147,12 @@ class Guarded(forge.Member):
             return str(self.link.ask("leave"))
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
+
+    def last(self, attempt: Optional[int], reason: Reason) -> str:
+        try:
+            return str(self.link.ask("last", attempt=attempt, reason=reason.name))
+        except Exception:  # for a mark only
+            return ""
 
     def waiting(self) -> Ref:
         job = self.link.ask("waiting")

@@ -68,6 +68,7 @@ class Guard:
             "beat": self.beat,
             "claimed": self.claimed,
             "joined": self.joined,
+            "last": self.last,
             "leave": self.leave,
             "restart": self.restart,
             "waiting": self.waiting,
@@ -83,12 +84,13 @@ class Guard:
         kept = dataclasses.replace(self.spec, api_token=None, removal_token=None)
         return {"spec": kept.to_json(), "scripts": self.scripts, "key": self._key}
 
-    def joined(self, runner: int) -> None:
-        """The runner's id, once: told before the runner first starts."""
+    def joined(self, told: Dict[str, int]) -> None:
+        """The runner's id, and its pool if it has one, once: told before the runner first starts."""
         with self._turn:
             if not self.spec.runner_id:
-                self.spec = dataclasses.replace(self.spec, runner_id=int(runner))
+                self.spec = dataclasses.replace(self.spec, runner_id=int(told["agentId"]))
                 self.forge = self._member()
+                self.forge.told = {name: int(number) for name, number in told.items()}
 
     def beat(self, phase: str, reason: Optional[str], since: float, born: float) -> None:
         why = Reason[reason] if reason else None
@@ -114,6 +116,9 @@ class Guard:
 
     def waiting(self) -> Ref:
         return self.forge.waiting()
+
+    def last(self, attempt: Optional[int], reason: str) -> str:
+        return self.forge.last(attempt, Reason[reason])
 
     def restart(self, job: List[Any], plan: Dict[str, Any]) -> str:
         repository, number, attempt = job

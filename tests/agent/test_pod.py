@@ -157,7 +157,7 @@ def test_the_runners_id_is_told_once() -> None:
     guard = guarding()
     key = guard.answer({"call": "start"})["key"]
     for number in (41, 7):
-        guard.answer({"call": "joined", "key": key, "runner": number})
+        guard.answer({"call": "joined", "key": key, "told": {"agentId": number, "poolId": 1}})
     assert guard.spec.runner_id == 41
 
 

@@ -58,6 +58,9 @@ def live(one: Machine, variant: str, end: str) -> None:
         agent.wait()
         one.start("watchdog", wait=True)
         one.stop_all()  # as the power-off does that follows
+    seat = seat_of(one)
+    if seat:  # GitHub keeps a runner on its list that vanished with its job, until it notices
+        one.server.forge.wait(lambda: seat.job is None, "the job to be given up", 20)
     one.start("cleanup", wait=True, SERVICE_RESULT="exit-code")
 
 

@@ -121,7 +121,7 @@ def test_without_its_guard_a_pod_ends(world: World, launch: Launch) -> None:
     os.kill(guard, signal.SIGKILL)
     until(lambda: "liveness probe failed" in world.machines.console(machine), "the probe", 60)
     until(lambda: not world.machines.runs(machine), "the pod to end", 60)
-    assert [one for one in world.left() if "runner" not in one.split()[0]] == []
+    until(lambda: not [one for one in world.left() if "runner" not in one.split()[0]], "all but the runner to be gone", 30)
     assert "the guard was started again" in (world.machines.folder / machine / "guard.log").read_text()
 
 
