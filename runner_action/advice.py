@@ -1,4 +1,4 @@
-"""What a request is warned of though it can be served. Pure."""
+"""What a request is warned of though it can be served, and what is taken for the least where nothing is said. Pure."""
 
 from __future__ import annotations
 
@@ -35,9 +35,6 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
         told = "a spot machine may be taken away in the middle of a job, and this one has no token to restart it"
         second = "" if value["driver"] == ForgeName.GITLAB else ", or add the workflow of docs/restart.md, which needs none on any machine"
         yield f"{told}: give `restart-token`{second}; `no-retry` says that this is meant"
-    if value["reuse"] or value["reuse-idle"]:
-        told = "a machine without `restart-token` does not know which launches count on it"
-        yield f"{told}: it may end just when one begins to reuse it (docs/reuse.md)"
 
 
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
@@ -69,3 +66,11 @@ def never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
         for label in filter(whole.search, value["labels"]):
             told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
             yield f"{told} finds no runner: write `{whole.sub(instead, label)}` in both places"
+
+
+def least(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own leads there: no other job
+    knows it. A runner that launches share needs labels that they share."""
+    shared = values.get("reuse") or values.get("reuse-idle")
+    alone = "cloud" in values and values.get("driver") == ForgeName.GITHUB and "labels" not in values and not shared
+    return {"labels": [], "no-default-labels": True} if alone else {}

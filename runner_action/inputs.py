@@ -14,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from runner_action import advice, to_request
-from runner_action.conversion import check_rsa, convert, public_half, repository_url
+from runner_action.conversion import check_rsa, convert, is_here, public_half, repository_url
 from runner_action.errors import InputError
 from runner_action.model import ForgeName, Repository
 from runner_action.origin import fork_of
@@ -73,7 +72,7 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
     values = _checked(raw, read_file, forks=False)
     other: dict[str, Any] = {} if "cloud" in values else {"max-lifetime": -1}  # a machine that is not ours to end costs nothing that we could save
     makes_none = values.get("command") in EVERYWHERE
-    whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else _least(values)), **values}
+    whole = {**_defaults(), **other, **({"cloud-region": []} if makes_none else advice.least(values)), **values}
     made = [] if makes_none else advice.launch(whole, raw.environ)
     return to_request.launch_request(whole), [*_warnings(raw), *advice.to_another(whole, raw.environ, _source_of_token(raw)), *made]
 
@@ -242,20 +241,9 @@ def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterato
     """A token for a server that is asked without TLS."""
     allowed = "allow-http" in given and given["allow-http"].value is True
     parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
-    if parts.scheme == "http" and not allowed and not _is_here(parts.hostname or ""):
+    if parts.scheme == "http" and not allowed and not is_here(parts.hostname or ""):
         told = "{repo} begins with `http`: anybody on the way could read the token"
         yield _named(f"{told}; write `https`, or, if that is meant, set {{allow-http}} to true", given, environ)
-
-
-def _is_here(host: str) -> bool:
-    """This very machine, by what nobody else can answer to.
-    https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
@@ -325,6 +313,7 @@ def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str])
         if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
             return entry.source
         value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
+        value = "false" if entry.value is False else value
         value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may hold credentials
         return f"{entry.source}={value}" if entry.source.startswith("--") else f"{entry.source} ({value})"
 
@@ -343,14 +332,6 @@ def _warnings(raw: Raw) -> list[str]:
     said = [f"--{flag} no longer does anything: {retired[flag]}" for flag in raw.flags if flag in retired]
     said += [f"{key} is not a variable of cml-runner and was passed over" for key in raw.environ if key.startswith("CML_RUNNER_") and key not in known]
     return said
-
-
-def _least(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own leads there: no other job
-    knows it. A runner that launches share needs labels that they share."""
-    shared = values.get("reuse") or values.get("reuse-idle")
-    alone = "cloud" in values and values.get("driver") == ForgeName.GITHUB and "labels" not in values and not shared
-    return {"labels": [], "no-default-labels": True} if alone else {}
 
 
 def _source_of_token(raw: Raw) -> str:

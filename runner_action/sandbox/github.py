@@ -16,7 +16,7 @@ from typing import Any
 from flask import Flask, Response, abort, redirect, request
 
 from runner_action.bundle import bundle
-from runner_action.sandbox import github_jit, runs
+from runner_action.sandbox import github_jit, github_pools, runs
 from runner_action.sandbox.github_app import FakeApp
 from runner_action.sandbox.github_rules import JIT, LABELS, checked, past_limits
 from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
@@ -50,8 +50,7 @@ class FakeGitHub(Served):
         self.github_app = FakeApp({f"repos/{repository}", f"orgs/{self.organisation}"})
         self.forge, self._labelling = Forge(), threading.Lock()
         self.joining_lasts = JOINING_SECONDS
-        self.admin_flow = True
-        """Whether runners are administered by GitHub's own API; else by the service behind it, which has pools."""
+        self.admin_flow = True  # runners are administered by GitHub's own API; else by the service behind it, which has pools
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
         self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
@@ -281,12 +280,11 @@ class FakeGitHub(Served):
         """`config.sh` registers and removes with a token that was made for that, at the address that it is told."""
         asked, token = request.get_json(), request.headers.get("Authorization", "").partition(" ")[2]
         given = self.forge.owner_of(token, asked["runner_event"])
-        if given is None or ("url" in asked and root_of(asked["url"]) != self._owner(given)):
+        if given is None or ("url" in asked and github_pools.root_of(asked["url"]) != self._owner(given)):
             return _refused(404, "Not Found")
         owner = self._owner(given)
         if asked["runner_event"] == "remove":
-            # ConfigurationManager.cs of actions/runner: what follows is another call.
-            own = self.forge.new_token("pools", owner, 600.0)
+            own = self.forge.new_token("nothing" if self.admin_flow else "pools", owner, 600.0)
             return {"url": f"{self.url}/tenant/", "token_schema": "OAuthAccessToken", "token": own, "use_v2_flow": self.admin_flow}
         old = next((seat for seat in self.forge.seats() if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)), None)
         try:
@@ -305,19 +303,8 @@ class FakeGitHub(Served):
         return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
 
     def _delete_from_pool(self, pool: int, runner_id: int) -> Any:
-        """TaskAgentHttpClientBase.cs (DeleteAgentAsync); what is wrong is told in the words of Azure DevOps."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        owner = self.forge.owner_of(token, "pools") if scheme == "Bearer" and not self.admin_flow else None
-        if owner is None or "api-version" not in request.args:
-            return _refused(401, "TF400813: The user is not authorized to access this resource.")
-        seat = self.forge.by_id(runner_id)
-        if seat is None or self._owner(seat.owner) != owner or seat.group != pool:
-            return _refused(404, f"VS30063: Runner {runner_id} was not found in pool {pool}.")
-        try:
-            self.forge.remove(runner_id)
-        except Refusal:
-            return _refused(400, f'Runner "{seat.name}" is running a job and cannot be deleted.')
-        return ""
+        found = github_pools.delete(request, self.forge, lambda seat: self._owner(seat.owner), pool, runner_id)
+        return _refused(*found) if found[1] else ""
 
     def _runner_side(self, verb: str) -> Any:
         asked = request.get_json()
@@ -335,12 +322,6 @@ class FakeGitHub(Served):
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}
-
-
-def root_of(address: str) -> str:
-    """Of an address as people write it, such as `orgs/octo`."""
-    path = address.partition("://")[2].partition("/")[2]
-    return path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
 
 
 def _labels(seat: Seat) -> dict[str, Any]:
