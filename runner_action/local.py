@@ -21,6 +21,7 @@ from pathlib import Path
 from runner_action import bootstrap, console
 from runner_action.agent import guard
 from runner_action.agent.download import open_archive
+from runner_action.agent.pod import close_memory
 from runner_action.agent.removal import remove_tree
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
@@ -41,6 +42,8 @@ def live(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, s
     """Until the runner has left; the agent's exit code. `folder` holds the cache and what is written meanwhile; `hearing` passes
     signals on to the agent; `online` is called as soon as the runner, or the one that serves instead, is there."""
     asked = request.labels
+    if platform.system() == "Linux":  # jobs are the same user, and could read the token from this process
+        close_memory()
     system, architecture = platform_of(platform.system(), platform.machine())
     refuse_root(environ)
     listed = forge.runners()

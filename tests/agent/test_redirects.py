@@ -1,0 +1,80 @@
+"""No credential of the agent's goes to where a redirect leads."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from runner_action.agent import download, ending
+from runner_action.agent.forge import member
+from tests.fakes import agent_spec
+
+TOKEN = "canary-token"
+Seen = list[tuple[str, str]]
+
+
+@contextmanager
+def server(seen: Seen, status: int, location: str = "") -> Iterator[str]:
+    """Answers everything in one way, and notes all that it was told."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            seen.append((self.command, str(self.headers)))
+            self.send_response(status)
+            if location:
+                self.send_header("Location", location)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+def github(url: str, method: str) -> None:
+    spec = agent_spec(api_url=url, api_token=TOKEN)
+    member(spec, Path("/nowhere/runner"), {}, {}).ask(method, "/x", None if method == "GET" else {})
+
+
+def removal(url: str, method: str) -> None:
+    spec = agent_spec(api_url=url, removal_token=TOKEN, runner_id=1)
+    member(spec, Path("/nowhere/runner"), {}, {}).leave()
+
+
+def gitlab(url: str, method: str) -> None:
+    spec = agent_spec(forge="gitlab", api_url=url, api_token=TOKEN)
+    member(spec, Path("/nowhere/runner"), {}, {}).ask(method, "/x", None if method == "GET" else {})
+
+
+def program(url: str, method: str) -> None:
+    with closing(download.open_archive(url, TOKEN)):
+        pass
+
+
+def cloud(url: str, method: str) -> None:
+    ending.ask(method, url, {"Authorization": f"Bearer {TOKEN}"}, None if method == "GET" else b"{}")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("client", [github, removal, gitlab, program, cloud])
+def test_credentials_stay_where_they_belong(client: Callable[[str, str], None], status: int, method: str) -> None:
+    asked: Seen = []
+    led: Seen = []
+    with server(led, 200) as elsewhere, server(asked, status, f"{elsewhere}/there") as first:
+        with suppress(OSError):
+            client(first, method)
+    assert TOKEN in "".join(headers for _, headers in asked)
+    assert TOKEN not in "".join(headers for _, headers in led)
