@@ -25,6 +25,7 @@ PLACES = {"GitHub": "https://github.com/octo-industries/train-large-models", "Gi
 GIVEN = {
     "plain": {},
     "`--single`": {"single": "true"},
+    "`--restart-token`": {"restart_token": large.TOKEN},
     "a root certificate (RSA-4096)": {"ca_certificates": large.certificate("Root")},
     "a root and an issuing certificate": {"ca_certificates": large.CERTIFICATES},
     "a startup script of 2 KiB": {"cloud_startup_script": large.script(2048)},
