@@ -55,12 +55,19 @@ class Start:
         self.joining = False
         if failed:
             raise StartUpError("registration: " + failed)
-        if (self.home / "spec.json").exists():
-            fresh = self.home / "spec.new"
-            fresh.touch(0o600)
-            fresh.write_text(self.spec.joined().to_json())
-            fresh.replace(self.home / "spec.json")
+        self._forget()
         self.say("configured")
+
+    def _forget(self) -> None:
+        """What is used up is not on the machine any more. In a pod, and here, it is in no file."""
+        spec, fresh = self.home / "spec.json", self.home / "spec.new"
+        if spec.exists():
+            try:
+                fresh.touch(0o600)
+                fresh.write_text(self.spec.joined().to_json())
+                fresh.replace(spec)
+            except OSError as error:  # a file that somebody mounted there is theirs
+                self.say("spec-stays", why=str(error))
 
     def _close(self) -> None:
         """What is not for jobs. Where they are root anyway, a wall that cannot be built is only told."""

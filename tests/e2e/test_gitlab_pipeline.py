@@ -123,7 +123,7 @@ def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Pa
     assert done.returncode != 0
     assert "2 problems with the inputs" in told
     assert "did you mean `us-west`" in told
-    assert "this job made no runner" in told
+    assert "Nothing to clean up: the launch had no inputs to make a runner with" in told
     assert (world.forge.ever, list(world.machines.living)) == ([], [])
 
 

@@ -178,7 +178,7 @@ def test_a_pod_of_two_containers_keeps_its_secrets_from_the_job(engine: Engine, 
         trace = world.gitlab.jobs.traces[job.id]
         assert trace.startswith("1001\n")
         assert trace.count("No such file") == 3
-        assert trace.count("Read-only file system") == 2
+        assert trace.count("Read-only file system") == 2, trace
         assert "canary" not in trace
         assert engine.docker("wait", names[1], timeout=60).stdout.strip() == "0"
         assert '"stage": "deregistered"' in engine.docker("logs", names[1]).stdout
