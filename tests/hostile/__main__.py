@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +21,7 @@ Life = tuple[ForgeName, bool, str, str]
 
 def lived(life: Life) -> tuple[Life, int, list[str]]:
     forge, restart, variant, end = life
-    with machine(forge, restart=restart) as one:
+    with machine(forge, restart=restart, number=int(threading.current_thread().name.rpartition("_")[2])) as one:
         try:
             live(one, variant, end)
         except Exception as error:  # noqa: BLE001  a life that does not end is a gain

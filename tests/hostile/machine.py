@@ -30,7 +30,8 @@ AGENT = Path(__file__).parents[2] / "runner_action/agent"
 ATTACKER = Path(__file__).parent / "attacker.py"
 SYSTEM = "/usr/bin/python3"
 """Everybody may run it, which is not so of a developer's own."""
-USER = "nobody"
+USERS = ("nobody", "games", "news", "backup", "uucp", "proxy")
+"""Whose jobs run at the same time must not be one another's: what belongs to one of them is closed to the others."""
 ADMIN = "canary-admin-token"
 CANARIES = ("canary-admin-token", "canary-download-token", "canary-register", "canary-remove", "canary-secret-of-root")
 """What stands in a spec and is not the runner's own, which its jobs have anyway."""
@@ -55,6 +56,7 @@ class Machine:
     restart: bool
     folder: Path
     server: FakeGitHub | FakeGitLab
+    user: str
 
     # --- the world around
 
@@ -104,7 +106,7 @@ class Machine:
             "name": "cml-1",
             "labels": ("train",),
             "cloud": "other",
-            "job_user": USER,
+            "job_user": self.user,
             "idle_timeout": 2,
             "max_lifetime": 20,
             "close_metadata": True,
@@ -226,12 +228,14 @@ def gitlab_program(server: FakeGitLab) -> tuple[str, str]:
 
 
 @contextmanager
-def machine(forge: ForgeName, *, restart: bool) -> Iterator[Machine]:
+def machine(forge: ForgeName, *, restart: bool, number: int | None = None) -> Iterator[Machine]:
+    """`number`: of the thread or process, of which each has a user of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) if number is None else number
     folder = Path(tempfile.mkdtemp(prefix="cml-hostile-"))
     folder.chmod(0o755)
     server: FakeGitHub | FakeGitLab
     server = FakeGitHub({ADMIN: "admin"}) if forge is ForgeName.GITHUB else FakeGitLab({ADMIN: ["api"]}, prefix="/git")
-    made = Machine(forge, restart, folder, server)
+    made = Machine(forge, restart, folder, server, USERS[worker % len(USERS)])
     try:
         yield made
     finally:

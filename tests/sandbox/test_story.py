@@ -38,7 +38,7 @@ def command_lines(pids: list[int]) -> str:
 
 
 def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None:
-    launcher = launch("--labels=train,gpu", "--idle-timeout=4")
+    launcher = launch("--labels=train,gpu", "--idle-timeout=4", CML_RUNNER_RESTART_TOKEN="")
     assert launcher.wait() == 0, launcher.told
     outputs = launcher.outputs
     assert outputs["runner-name"].startswith("cml-")
