@@ -6,13 +6,14 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runner_action.agent import download, ending
 from runner_action.agent.forge import member
-from tests.fakes import agent_spec
+from tests.agent.test_spec import SPEC
 
 TOKEN = "canary-token"
 Seen = list[tuple[str, str]]
@@ -44,17 +45,17 @@ def server(seen: Seen, status: int, location: str = "") -> Iterator[str]:
 
 
 def github(url: str, method: str) -> None:
-    spec = agent_spec(api_url=url, api_token=TOKEN)
+    spec = replace(SPEC, api_url=url, api_token=TOKEN)
     member(spec, Path("/nowhere/runner"), {}, {}).ask(method, "/x", None if method == "GET" else {})
 
 
 def removal(url: str, method: str) -> None:
-    spec = agent_spec(api_url=url, removal_token=TOKEN, runner_id=1)
+    spec = replace(SPEC, api_url=url, api_token=None, removal_token=TOKEN, runner_id=1)
     member(spec, Path("/nowhere/runner"), {}, {}).leave()
 
 
 def gitlab(url: str, method: str) -> None:
-    spec = agent_spec(forge="gitlab", api_url=url, api_token=TOKEN)
+    spec = replace(SPEC, forge="gitlab", api_url=url, api_token=TOKEN)
     member(spec, Path("/nowhere/runner"), {}, {}).ask(method, "/x", None if method == "GET" else {})
 
 

@@ -23,7 +23,6 @@ from runner_action.model import ForgeName
 from runner_action.sandbox.github import FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.jobs import Run, Seat
-from runner_action.sandbox.standin import tarball
 from tests.fakes import agent_spec
 
 AGENT = Path(__file__).parents[2] / "runner_action/agent"
@@ -123,7 +122,7 @@ class Machine:
                 "removal_token": None if self.restart else server.forge.new_token("remove", root),
                 "download_token": "canary-download-token",
                 "runner_url": f"{server.url}/actions/runner/releases/download/v2.336.0/actions-runner-linux-x64-2.336.0.tar.gz",
-                "runner_sha256": tarball().sha256,
+                "runner_sha256": server._archive.sha256,
             }
         else:
             seat = server.forge.seat("cml-1", ["train"], ephemeral=False)
