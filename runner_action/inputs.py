@@ -92,7 +92,7 @@ def parse_cloud(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Cloud
 
 
 def parse_place(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Repository | None, bool]:
-    """Where on GitHub runners shall be, if that is said, and whether runs shall be restarted."""
+    """Where on GitHub runners shall be, if that is said, and whether machines might restart runs."""
     value = {**_defaults(), **_checked(raw, read_file, forge=False)}
     if value["driver"] == ForgeName.GITLAB:
         raise InputError([f"permissions github: {value['repo'] or 'driver gitlab'} is not GitHub's; on GitLab a token needs the scope `api`"])

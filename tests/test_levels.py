@@ -86,7 +86,10 @@ def test_what_is_possible(argv: list[str]) -> None:
 def test_what_is_printed_is_documented(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["permissions", "github", f"--repo={url}"], {}) == 0
     printed = capsys.readouterr().out
-    assert printed == text(Repository(url=url), restart=True)
+    assert printed == "\n".join(text(Repository(url=url), restart) for restart in (False, True))
+    launching, _, restarting = printed.partition("`restart-token`")
+    assert "ctions: read and write" not in launching, "who launches restarts nothing"
+    assert "App, installed" not in restarting, "an App's token is good for an hour"
     assert printed in DOCS.read_text("utf-8")
 
 

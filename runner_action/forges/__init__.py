@@ -43,11 +43,12 @@ EXAMPLES = ("https://github.com/OWNER/NAME", "https://github.com/ORGANISATION", 
 
 
 def policy_for(repository: Repository | None, restart: bool) -> str:
-    """What a token needs at GitHub for runners there, or, if that is not said, at each level. Raises InputError for what is no place of GitHub's."""
+    """What `token` needs at GitHub for runners there, or, if that is not said, at each level; and, with `restart`, what
+    `restart-token` does. Raises InputError for what is no place of GitHub's."""
     places = [repository] if repository else [Repository(url=url) for url in EXAMPLES]
     if problems := [problem for place in places for problem in levels.misread(place)]:
         raise InputError(problems)
-    return "\n".join(text(place, restart) for place in places)
+    return "\n".join(text(place, kept) for place in places for kept in ((False, True) if restart else (False,)))
 
 
 def forge_for(request: LaunchRequest, api_url: str | None = None, certificates: str | None = None, until: float | None = None) -> Forge:

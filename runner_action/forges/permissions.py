@@ -45,23 +45,27 @@ def hint(level: Level) -> str:
 
 
 def text(repository: Repository, restart: bool) -> str:
-    """What to give to each kind of token, and where it is made; the forms of two kinds can be filled in by their address. Markdown.
+    """What to give to each kind of `token`, and where it is made; with `restart`, of `restart-token`, which an App's is too
+    short-lived for. The forms of two kinds can be filled in by their address. Markdown.
 
     https://docs.github.com/en/apps/sharing-github-apps/registering-a-github-app-using-url-parameters
     """
     level, server = level_of(repository), repository.server
-    wanted = "To launch runners and restart interrupted jobs" if restart else "To launch runners"
+    wanted = "`restart-token`, only if machines shall restart interrupted jobs" if restart else "`token`, to launch runners"
     scope = scopes(level, restart)
-    lines = [f"{wanted} for {'a' if level is Level.REPOSITORY else 'an'} {level}, one of:", ""]
+    lines = [f"{wanted}, for {'a' if level is Level.REPOSITORY else 'an'} {level}; one of:", ""]
     private = " (and repo, where repositories are private)" if level is Level.ORGANISATION and not restart else ""
     lines += [f"- personal access token (classic) of {OWNER[level]}: scope {' and '.join(scope)}{private}"]
     lines += [f"  {server}/settings/tokens/new?{urlencode({'description': 'cml-runner', 'scopes': ','.join(scope)}, safe=':,')}"]
     if level is Level.ENTERPRISE:
-        return "\n".join([*lines, f"- no fine-grained token and no App: {APPS_NOT_HERE}", ""])
+        others = "no fine-grained token" if restart else "no fine-grained token and no App"
+        return "\n".join([*lines, f"- {others}: {APPS_NOT_HERE}", ""])
     rights = permissions(level, restart)
     listed = ", ".join(f"{page}: read and write" for _, page in rights)
     lines += [f"- fine-grained personal access token of {OWNER[level]}: {listed}", f"  {server}/settings/personal-access-tokens/new"]
+    if restart:
+        return "\n".join([*lines, ""])
     account = f"{server}/organizations/{repository.path}" if level is Level.ORGANISATION else server
     form = urlencode({"webhook_active": "false", "url": server, **{word: "write" for word, _ in rights}}, safe=":/")
-    where = "on the repository" if level is Level.REPOSITORY else "in the organisation" + (", for the repositories whose jobs it restarts" if restart else "")
+    where = "on the repository" if level is Level.REPOSITORY else "in the organisation"
     return "\n".join([*lines, f"- GitHub App, installed {where}: {listed}", f"  {account}/settings/apps/new?{form}", ""])
