@@ -161,7 +161,7 @@ def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str,
         log.debug("%s", report.cml_line(told, request))
         front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
 
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner"
+    cache = (Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner").resolve()
     with signals(SystemClock()):
         return local.live(request, run, forge, environ, cache, _hearing, online)
 

@@ -27,7 +27,8 @@ def remove_tree(path: Path) -> List[str]:
     Returns what is left, `PATH: why` each, a folder after what is in it. Never raises OSError.
     """
     try:
-        parent = os.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
+        # Which a job may have made a link.
+        parent = os.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         return [str(error)] if os.path.lexists(path) else []
     removal = _Removal(_mount(parent))

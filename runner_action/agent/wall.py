@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import grp
+import os
+import pwd
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -27,7 +29,8 @@ def check(metadata: Optional[str], user: str, cwd: Path, env: Dict[str, str], id
 
 def way_to_root(user: str, cwd: Path, env: Dict[str, str], identity: Dict[str, Any]) -> Optional[str]:
     """How a job could become root on this machine, as far as can be seen by trying; None if it cannot."""
-    groups = ROOTS.intersection(group.gr_name for group in grp.getgrall() if user in group.gr_mem)
+    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)  # its own group too
+    groups = ROOTS.intersection(group.gr_name for group in grp.getgrall() if group.gr_gid in ids)
     if groups:
         return "user %s is in group %s" % (user, ", ".join(sorted(groups)))
     for command in (["sudo", "-n", "true"], ["docker", "info"]):

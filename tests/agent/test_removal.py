@@ -339,3 +339,11 @@ def test_whoever_swaps_at_whatever_step_leads_nowhere(
             assert number > 5
             return
     raise AssertionError("it has no end")
+
+
+def test_a_folder_that_became_a_link_leads_nowhere(tmp_path: Path) -> None:
+    """As a job can do with the folder of its workspaces, between two looks."""
+    (tmp_path / "theirs/done").mkdir(parents=True)
+    (tmp_path / "work").symlink_to(tmp_path / "theirs")
+    assert remove_tree(tmp_path / "work/done") != []
+    assert (tmp_path / "theirs/done").is_dir()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from runner_action.agent import wall
 
-ME = getpass.getuser()
+SOMEBODY = pwd.getpwuid(65534)
+"""In no group but its own."""
 
 
 def tools(folder: Path, **commands: str) -> dict[str, str]:
@@ -21,23 +23,27 @@ def tools(folder: Path, **commands: str) -> dict[str, str]:
 
 
 def test_a_machine_without_a_way_up_is_fit(tmp_path: Path) -> None:
-    wall.check(None, "somebody-else", tmp_path, tools(tmp_path, sudo="exit 1", docker="exit 1"), {})
-    wall.check(None, "somebody-else", tmp_path, {"PATH": "/nowhere"}, {})
+    wall.check(None, SOMEBODY.pw_name, tmp_path, tools(tmp_path, sudo="exit 1", docker="exit 1"), {})
+    wall.check(None, SOMEBODY.pw_name, tmp_path, {"PATH": "/nowhere"}, {})
 
 
 @pytest.mark.parametrize(("commands", "why"), [({"sudo": "exit 0"}, "`sudo -n true` works"), ({"docker": "exit 0"}, "`docker info` works")])
 def test_what_works_is_told(commands: dict[str, str], why: str, tmp_path: Path) -> None:
     with pytest.raises(wall.Open, match=why):
-        wall.check(None, "somebody-else", tmp_path, tools(tmp_path, **commands), {})
+        wall.check(None, SOMEBODY.pw_name, tmp_path, tools(tmp_path, **commands), {})
 
 
-def test_a_group_that_is_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = type("Group", (), {"gr_name": "docker", "gr_mem": [ME]})
+@pytest.mark.parametrize("how", ["as a member", "as its own group"])
+def test_a_group_that_is_root_is_told(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 4711 if how == "as a member" else SOMEBODY.pw_gid
+    group = type("Group", (), {"gr_name": "docker", "gr_gid": number, "gr_mem": [SOMEBODY.pw_name] if number == 4711 else []})
+    listed = [SOMEBODY.pw_gid, 4711] if number == 4711 else [SOMEBODY.pw_gid]
     monkeypatch.setattr("grp.getgrall", lambda: [group])
-    with pytest.raises(wall.Open, match=f"user {ME} is in group docker"):
-        wall.check(None, ME, tmp_path, {"PATH": "/nowhere"}, {})
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: listed)
+    with pytest.raises(wall.Open, match=f"user {SOMEBODY.pw_name} is in group docker"):
+        wall.check(None, SOMEBODY.pw_name, tmp_path, {"PATH": "/nowhere"}, {})
 
 
 def test_an_open_metadata_service_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(wall.Open, match="as `job-sudo: false` needs: nft: not found"):
-        wall.check("nft: not found", "somebody-else", tmp_path, {"PATH": "/nowhere"}, {})
+        wall.check("nft: not found", SOMEBODY.pw_name, tmp_path, {"PATH": "/nowhere"}, {})

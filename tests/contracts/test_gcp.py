@@ -200,7 +200,7 @@ def test_what_a_machine_is_made_of(side: Side) -> None:
     assert made["labels"]["cml-runner"] == disk["initializeParams"]["labels"]["cml-runner"] == "runner"
     assert (made["labels"]["team"], made["labels"]["cml-runner-expiry"]) == ("vision", "2026-11-23t01-26-40z")
     assert made["description"] == "cml-runner: octo/train run 1 of https://github.com/octo/train"
-    assert {item["key"] for item in made["metadata"]["items"]} == {"user-data", "user-data-encoding", "block-project-ssh-keys"}
+    assert {item["key"] for item in made["metadata"]["items"]} == {"user-data", "user-data-encoding", "block-project-ssh-keys", "disable-https-mds-setup"}
     assert made["shieldedInstanceConfig"] == {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True}
     assert "serviceAccounts" not in made
     assert side.gcp.firewalls == {}

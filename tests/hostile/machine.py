@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -29,7 +30,8 @@ AGENT = Path(__file__).parents[2] / "runner_action/agent"
 ATTACKER = Path(__file__).parent / "attacker.py"
 SYSTEM = "/usr/bin/python3"
 """Everybody may run it, which is not so of a developer's own."""
-USERS = ("nobody", "games", "news", "backup", "uucp", "proxy")
+KNOWN = {user.pw_name for user in pwd.getpwall()}
+USERS = [name for name in ("nobody", "games", "news", "backup", "uucp", "proxy") if name in KNOWN]
 """Whose jobs run at the same time must not be one another's: what belongs to one of them is closed to the others."""
 ADMIN = "canary-admin-token"
 CANARIES = ("canary-admin-token", "canary-download-token", "canary-register", "canary-remove", "canary-secret-of-root")

@@ -129,6 +129,9 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                 {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
                 {"key": "user-data-encoding", "value": "base64"},
                 {"key": "block-project-ssh-keys", "value": "true"},
+                # Else the guest agent writes a client certificate for port 443 of the metadata service that everybody may read.
+                # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
+                {"key": "disable-https-mds-setup", "value": "TRUE"},
             ]
         },
         "scheduling": scheduling(pool.instance_type, placement.spot, machine.lifetime),
