@@ -32,9 +32,10 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
     if value["restart-token"] or not value["cloud"]:
         return
     if value["restart-limit"] and not value["no-retry"] and value["cloud-spot"]:
-        told = "a spot machine may be taken away in the middle of a job, and this one has no token to restart it"
-        second = "" if value["driver"] == ForgeName.GITLAB else ", or add the workflow of docs/restart.md, which needs none on any machine"
-        yield f"{told}: give `restart-token`{second}; `no-retry` says that this is meant"
+        told = "a spot machine can be reclaimed in the middle of a job, and this one has no token to restart it"
+        workflow = ", or add the workflow from docs/restart.md, which needs no token on the machine"
+        second = "" if value["driver"] == ForgeName.GITLAB else workflow
+        yield f"{told}: set `restart-token`{second}; `no-retry` turns this warning off"
 
 
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
@@ -42,8 +43,8 @@ def exposed(value: Mapping[str, Any]) -> Iterator[str]:
     kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
     machine = value["cloud"] and value["cloud"] != ProviderName.KUBERNETES
     if kept and machine and value["job-sudo"]:
-        told = "`restart-token` lies on the machine, and its jobs, which are root there, can read it"
-        yield f"{told}: with `job-sudo: false` they cannot"
+        told = "`restart-token` is stored on the machine, where jobs are root and can read it"
+        yield f"{told}; with `job-sudo: false` they cannot"
 
 
 LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")

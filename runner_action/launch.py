@@ -107,7 +107,7 @@ class Launch:
     def _launch(self) -> Report:
         request, side_by_side = self.request, self._threads.submit
         if not request.labels:
-            log.info("No `labels` are given: only jobs that ask for the launch's own label, the output `label`, come to this machine.")
+            log.info("No `labels` given: only jobs whose `runs-on` is the output `label` run on this machine.")
         planning = side_by_side(self._plan)
         resolving = side_by_side(self._resolve, planning)
         self.forge = self._build_forge()
