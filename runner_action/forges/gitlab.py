@@ -219,18 +219,22 @@ class GitLab(Claims):
         common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
         if longest:
             common["maximum_timeout"] = max(longest, SHORTEST_JOB)
-        try:
-            made = self._make(common)
-        except Unanswered as error:
-            # One that was made has a token that nobody knows.
-            log.info("%s It is asked again.", error)
-            self.deregister(name)
-            made = self._make(common)
+        made = self._make(common)
         if self._known is not None:
             self._known[name] = [made["id"]]
         return Registration(runner_token=Secret(made["token"]), runner_id=made["id"])
 
     def _make(self, body: Mapping[str, Any]) -> Any:
+        """A runner, or a turn. Without an answer it is asked once more: the first may have been
+        made, with a token that nobody knows, and is removed by its description."""
+        try:
+            return self._make_once(body)
+        except Unanswered as error:
+            log.info("%s It is asked again.", error)
+            self.deregister(body["description"])
+            return self._make_once(body)
+
+    def _make_once(self, body: Mapping[str, Any]) -> Any:
         kind, number, told = self._place
         if self._version >= NEW_RUNNERS:
             whose = {"runner_type": "project_type", "project_id": number} if kind == "projects" else {"runner_type": "group_type", "group_id": number}

@@ -11,6 +11,8 @@ from enum import StrEnum
 from itertools import product
 from urllib.parse import parse_qs
 
+from runner_action.claim import TURN
+
 CLOUDS = ("aws", "azure", "gcp", "kubernetes")
 FORGES = ("github", "gitlab")
 TIMES = 2
@@ -109,14 +111,15 @@ def some_stories(seed: int) -> list[Story]:
 
 
 def name_of(service: str, method: str, path: str, query: str, body: bytes) -> str:
-    """A call's name: the same in every world."""
+    """A call's name: the same in every world. What makes another thing at the same address has another name."""
     asked, form = parse_qs(query), parse_qs(body.decode("latin1")) if service == "aws" else {}
     if service == "aws":
         return f"aws {form['Action'][0] if 'Action' in form else method}"
     for pattern, word in HIDDEN:
         path = re.sub(pattern, word, path)
     path = re.sub(r"^/(git/)?(api/v[34]|apis?|compute/v1/projects/[^/]+|subscriptions/[^/]+)", "", path)
-    return f"{service} {method} {path}{'?watch' if 'watch' in asked else ''}"
+    made = " (a turn)" if TURN.encode() in body else ""
+    return f"{service} {method} {path}{'?watch' if 'watch' in asked else ''}{made}"
 
 
 def numbered(names: Iterable[str]) -> list[Call]:

@@ -25,6 +25,8 @@ def test_a_sample_of_the_kill_matrix_leaves_nothing() -> None:
     [
         ("aws", "POST", "/", "", b"Action=CreateFleet&Version=2016-11-15", "aws CreateFleet"),
         ("github", "DELETE", "/api/v3/repos/octo/train/actions/runners/17", "", b"", "github DELETE /repos/octo/train/actions/runners/ID"),
+        ("gitlab", "POST", "/api/v4/user/runners", "", b'{"description": "cml-0123456789"}', "gitlab POST /user/runners"),
+        ("gitlab", "POST", "/api/v4/user/runners", "", b'{"description": "cml-turn-0123456789 x"}', "gitlab POST /user/runners (a turn)"),
         ("gitlab", "GET", "/git/api/v4/runners/3/jobs", "", b"", "gitlab GET /runners/ID/jobs"),
         ("kubernetes", "GET", "/api/v1/namespaces/ci/pods", "watch=true", b"", "kubernetes GET /v1/namespaces/ci/pods?watch"),
         ("azure", "PUT", "/subscriptions/x/resourceGroups/cml-0123456789-01234567", "", b"", "azure PUT /resourceGroups/NAME"),
