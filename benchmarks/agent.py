@@ -1,9 +1,11 @@
-"""What the agent costs the machine it runs on: memory, processor time per idle hour, bytes of user data.
+"""What the agent costs the machine it runs on: memory, processor time per idle hour, bytes of
+user data.
 
     make benchmark        or: python -m benchmarks.agent [SECONDS]
 
-A launch in the embedded world boots a machine whose agent waits for a job; after a while of idling /proc tells what it used,
-and the watchdog is run as its timer runs it. What the runner program of the forge uses is not ours and not counted.
+A launch in the embedded world boots a machine whose agent waits for a job; after a while of
+idling /proc tells what it used, and the watchdog is run as its timer runs it. What the runner
+program of the forge uses is not ours and not counted.
 """
 
 from __future__ import annotations
@@ -29,9 +31,19 @@ def launched(world: World) -> tuple[Path, int]:
     """Home and process of an agent that is online and idle."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     argv = [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", "--idle-timeout=never"]
-    subprocess.run(argv, env={**kept, **world.environ()}, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        argv,
+        env={**kept, **world.environ()},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     ((instance, living),) = world.machines.living.items()
-    agent = next(pid for pid in descendants(living.process.pid) if b"\0agent\0run" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    agent = next(
+        pid
+        for pid in descendants(living.process.pid)
+        if b"\0agent\0run" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
     return world.machines.root(instance) / bootstrap.HOME[1:], agent
 
 
@@ -51,7 +63,9 @@ def used(pid: int) -> float:
 def watchdog_run(home: Path) -> float:
     """Seconds of processor time of one look."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "agent", "watchdog"], cwd=home, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "agent", "watchdog"], cwd=home, check=True, stdout=subprocess.DEVNULL
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -61,7 +75,11 @@ def main(seconds: float) -> None:
     assert every
     with World() as world:
         home, agent = launched(world)
-        data = (world.machines.root(next(iter(world.machines.living))).parent / "user-data").stat().st_size
+        data = (
+            (world.machines.root(next(iter(world.machines.living))).parent / "user-data")
+            .stat()
+            .st_size
+        )
         time.sleep(5)  # the start is over
         before, began = used(agent), time.perf_counter()
         time.sleep(seconds)

@@ -1,8 +1,10 @@
-"""How long a real machine takes from its network to a runner that waits for jobs, by the way in which cloud-init starts us.
+"""How long a real machine takes from its network to a runner that waits for jobs, by the way in
+which cloud-init starts us.
 
     python -m benchmarks.boot [RELEASE…]
 
-A virtual machine with an emulated processor (tests/boot), some ten times slower than a cloud's: the differences count, not the seconds.
+A virtual machine with an emulated processor (tests/boot), some ten times slower than a cloud's:
+the differences count, not the seconds.
 """
 
 from __future__ import annotations
@@ -35,8 +37,14 @@ def in_bootcmd(config: Config, script: str) -> str:
 
 def in_boothook(config: Config, script: str) -> str:
     """Two parts: one that runs before all modules, one for them."""
-    parts = {"cloud-boothook": f"#cloud-boothook\n#!/bin/sh\n{script}", "cloud-config": cloud_config(config)}
-    body = "".join(f'--here\nContent-Type: text/{kind}; charset="utf-8"\nMIME-Version: 1.0\n\n{text}\n' for kind, text in parts.items())
+    parts = {
+        "cloud-boothook": f"#cloud-boothook\n#!/bin/sh\n{script}",
+        "cloud-config": cloud_config(config),
+    }
+    body = "".join(
+        f'--here\nContent-Type: text/{kind}; charset="utf-8"\nMIME-Version: 1.0\n\n{text}\n'
+        for kind, text in parts.items()
+    )
     return f'Content-Type: multipart/mixed; boundary="here"\nMIME-Version: 1.0\n\n{body}--here--\n'
 
 
@@ -77,11 +85,19 @@ def main(releases: Sequence[str]) -> int:
     except Missing as missing:
         print(f"no machine can be booted here; missing: {missing}")
         return 1
-    print(f"{'release':9} {'started from':36} {'network':>8} " + " ".join(f"{stage:>11}" for stage in STAGES) + "   seconds after the network stage began")
+    print(
+        f"{'release':9} {'started from':36} {'network':>8} "
+        + " ".join(f"{stage:>11}" for stage in STAGES)
+        + "   seconds after the network stage began"
+    )
     for release in releases:
         for way, change in WAYS.items():
             found = measure(release, change)
-            print(f"{release:9} {way:36} {found['init']:8.1f} " + " ".join(f"{found[stage] - found['init']:+11.1f}" for stage in STAGES), flush=True)
+            print(
+                f"{release:9} {way:36} {found['init']:8.1f} "
+                + " ".join(f"{found[stage] - found['init']:+11.1f}" for stage in STAGES),
+                flush=True,
+            )
     return 0
 
 

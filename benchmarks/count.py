@@ -1,8 +1,10 @@
-"""Seconds from process start until EC2 has all machines of a launch, and the calls for them, by `count`.
+"""Seconds from process start until EC2 has all machines of a launch, and the calls for them, by
+`count`.
 
     make benchmark        or: python -m benchmarks.count PYTHON [RUNS]
 
-Every call to EC2 is delayed by what it takes to ask a region that is near, so that calls one after the other would show.
+Every call to EC2 is delayed by what it takes to ask a region that is near, so that calls one
+after the other would show.
 """
 
 from __future__ import annotations
@@ -19,11 +21,17 @@ from runner_action.sandbox.world import World
 
 DELAY = 0.15
 CREATING = ("CreateFleet", "RunInstances")
-LOOKUPS = ("DescribeImages", "DescribeSubnets", "DescribeSecurityGroups", "DescribeInstanceTypeOfferings")
+LOOKUPS = (
+    "DescribeImages",
+    "DescribeSubnets",
+    "DescribeSecurityGroups",
+    "DescribeInstanceTypeOfferings",
+)
 
 
 def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Counter[str]]:
-    """A world of its own for each; a first machine makes group and template, as all later launches find them."""
+    """A world of its own for each; a first machine makes group and template, as all later
+    launches find them."""
     with World(boots=False) as world:
         environ = {**kept, **world.environ()}
         for name, wanted in (("first", 1), ("measured", count)):
@@ -31,8 +39,18 @@ def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Cou
             if name == "measured":
                 world.ec2.delays = dict.fromkeys((*CREATING, *LOOKUPS), DELAY)
             there, began = len(world.ec2.alive()), time.perf_counter()
-            argv = [python, "-m", "runner_action", "launch", "--cloud=aws", f"--name={name}", f"--count={wanted}"]
-            process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            argv = [
+                python,
+                "-m",
+                "runner_action",
+                "launch",
+                "--cloud=aws",
+                f"--name={name}",
+                f"--count={wanted}",
+            ]
+            process = subprocess.Popen(
+                argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
             while len(world.ec2.alive()) < there + wanted:
                 if process.poll() is not None:
                     raise RuntimeError(process.communicate()[0].decode())
@@ -51,7 +69,10 @@ def main(python: str, runs: int) -> None:
         medians[count] = statistics.median(took for took, _ in found)
         calls = found[-1][1]
         creating = sum(calls[name] for name in CREATING)
-        print(f"count {count:2}: {medians[count]:.2f} s until EC2 has them all, {creating} call(s) that create, {sum(calls.values())} in all; median of {runs}")
+        print(
+            f"count {count:2}: {medians[count]:.2f} s until EC2 has them all, {creating} call(s)"
+            f" that create, {sum(calls.values())} in all; median of {runs}"
+        )
     print(f"20 machines take {medians[20] / medians[1]:.2f} times as long as one")
 
 

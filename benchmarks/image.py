@@ -36,13 +36,17 @@ def compressed(engine: Engine, image: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         engine.docker("save", "-o", f"{folder}/image.tar", image)
         with tarfile.open(f"{folder}/image.tar") as archive:
-            layers = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
+            layers = [
+                archive.extractfile(member) for member in archive.getmembers() if member.isfile()
+            ]
             return sum(len(gzip.compress(layer.read(), 6)) for layer in layers if layer)
 
 
 def clock(engine: Engine, name: str, moment: str) -> float:
     """When the first process of a container was started or had ended, as the engine noted it."""
-    return datetime.fromisoformat(engine.docker("inspect", "--format", f"{{{{.State.{moment}}}}}", name).stdout.strip()).timestamp()
+    return datetime.fromisoformat(
+        engine.docker("inspect", "--format", f"{{{{.State.{moment}}}}}", name).stdout.strip()
+    ).timestamp()
 
 
 def to_help(engine: Engine, image: str) -> float:
@@ -54,14 +58,35 @@ def to_help(engine: Engine, image: str) -> float:
 
 
 def to_first_call(engine: Engine, image: str, world: World) -> tuple[float, float]:
-    """From the container's start to the first request that anybody sees, and to the first that the cloud sees."""
+    """From the container's start to the first request that anybody sees, and to the first that
+    the cloud sees."""
     world.cloud.calls.clear()
     world.github.requests.clear()
     authority = world.folder / "authority.pem"
     trusting = ["--volume", f"{authority}:{authority}:ro"] if authority.exists() else []
-    given = [word for name, value in world.environ().items() for word in ("--env", f"{name}={value}")]
-    command = ["docker", "run", "--name", NAME, "--network", "host", *trusting, *given, image, "launch", f"--cloud={world.provider}", "--dry-run"]
-    process = subprocess.Popen(command, env={"PATH": "/usr/bin:/usr/local/bin", "DOCKER_HOST": engine.host}, stdout=-3, stderr=-3)
+    given = [
+        word for name, value in world.environ().items() for word in ("--env", f"{name}={value}")
+    ]
+    command = [
+        "docker",
+        "run",
+        "--name",
+        NAME,
+        "--network",
+        "host",
+        *trusting,
+        *given,
+        image,
+        "launch",
+        f"--cloud={world.provider}",
+        "--dry-run",
+    ]
+    process = subprocess.Popen(
+        command,
+        env={"PATH": "/usr/bin:/usr/local/bin", "DOCKER_HOST": engine.host},
+        stdout=-3,
+        stderr=-3,
+    )
     seen: list[float] = []
     while len(seen) < 2 and process.poll() is None:
         if (world.cloud.calls or world.github.requests) if not seen else world.cloud.calls:
@@ -87,21 +112,39 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "Dockerfile").write_text(f"FROM {engine.base()}{PLAIN}")
             plain = "cml-runner:plain"
-            engine.docker("build", "--network", "host", "-t", plain, "-f", f"{folder}/Dockerfile", str(ROOT), timeout=900)
+            engine.docker(
+                "build",
+                "--network",
+                "host",
+                "-t",
+                plain,
+                "-f",
+                f"{folder}/Dockerfile",
+                str(ROOT),
+                timeout=900,
+            )
         images = {"ours": ours, "the same packages as they come": plain}
         print("| image | compressed | layers | `--help` |\n| --- | --- | --- | --- |")
         for name, image in images.items():
             layers = len(engine.docker("history", "-q", image).stdout.split())
             helps = told(to_help(engine, image) for _ in range(RUNS))
-            print(f"| {name} | {compressed(engine, image) / 1e6:.0f} MB | {layers} | {helps} |", flush=True)
-        print("\n| cloud | image | first call | first call to the cloud |\n| --- | --- | --- | --- |")
+            print(
+                f"| {name} | {compressed(engine, image) / 1e6:.0f} MB | {layers} | {helps} |",
+                flush=True,
+            )
+        print(
+            "\n| cloud | image | first call | first call to the cloud |\n| --- | --- | --- | --- |"
+        )
         for cloud in ProviderName:
             with World(cloud=cloud, boots=False) as world:
                 for name, image in images.items():
                     found = [to_first_call(engine, image, world) for _ in range(RUNS)]
                     first, clouds = (told(one) for one in zip(*found, strict=True))
                     print(f"| {cloud} | {name} | {first} | {clouds} |", flush=True)
-        print(f"\nMedian of {RUNS}, and the fastest, from the container's start, as the engine notes it.")
+        print(
+            f"\nMedian of {RUNS}, and the fastest, from the container's start, as the engine"
+            " notes it."
+        )
     finally:
         engine.docker("rm", "--force", NAME, check=False)
         engine.close()

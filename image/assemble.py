@@ -1,8 +1,10 @@
-"""Puts the image together from the build stage: Python, the SDKs pruned, a small shell, and the papers of all of it.
+"""Puts the image together from the build stage: Python, the SDKs pruned, a small shell, and the
+papers of all of it.
 
     python3 image/assemble.py SITE ROOT
 
-SITE holds the Python packages, ROOT becomes the file system of the image. Runs in the build stage of the Dockerfile, on Debian.
+SITE holds the Python packages, ROOT becomes the file system of the image. Runs in the build
+stage of the Dockerfile, on Debian.
 """
 
 from __future__ import annotations
@@ -22,17 +24,28 @@ HOME = Path("usr/lib/cml-runner")
 SERVICES = ("ec2", "sts", "sso", "sso-oidc", "ssm")
 """Of botocore's 400 services: where machines are, and where credentials come from."""
 GOOGLES = re.compile(r"compute_v1\.services\.(\w+)")
-"""Of google-cloud-compute's 100 services those stay that runner_action/providers/gcp/sdk.py imports, which passes by the package's list of all of them."""
+"""Of google-cloud-compute's 100 services those stay that runner_action/providers/gcp/sdk.py
+imports, which passes by the package's list of all of them."""
 IMPORTED_BY_THEM = "global_operations", "zone_operations"
 """By those services themselves."""
-NOT_OF_KUBERNETES = ("aiohttp*", "aiohappyeyeballs*", "aiosignal*", "frozenlist*", "multidict*", "propcache*", "yarl*")
-"""What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads (runner_action/providers/kubernetes/cluster.py)."""
+NOT_OF_KUBERNETES = (
+    "aiohttp*",
+    "aiohappyeyeballs*",
+    "aiosignal*",
+    "frozenlist*",
+    "multidict*",
+    "propcache*",
+    "yarl*",
+)
+"""What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads
+(runner_action/providers/kubernetes/cluster.py)."""
 NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py curses dbm sqlite3 wsgiref xmlrpc
     unittest test __phello__"""
 """Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
 TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir mktemp mv printf pwd readlink rm sed
     sh sleep sort tail tee test touch tr true uname xargs ["""
-"""Of busybox: what GitLab Runner's scripts and a `before_script` like ours in gitlab-component/examples use."""
+"""Of busybox: what GitLab Runner's scripts and a `before_script` like ours in
+gitlab-component/examples use."""
 COMMANDS = {"cml-runner": "", "cml-runner-cleanup": 'sys.argv[1:] = ["cleanup"]\n'}
 """A post-entrypoint cannot have arguments of its own: it gets those of the action."""
 SCRIPT = """#!/usr/bin/python3 -SE
@@ -65,20 +78,45 @@ def main(site: Path, root: Path) -> None:
     papers(root)
     # Bytes that do not look at the clock of their source: layers are the same for the same sources.
     for folder in (root / HOME, root / "usr/lib" / version):
-        compileall.compile_dir(str(folder), quiet=2, workers=0, stripdir=str(root), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        compileall.compile_dir(
+            str(folder),
+            quiet=2,
+            workers=0,
+            stripdir=str(root),
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
 
 
 def prune(site: Path) -> None:
     """Removes what no launch reads."""
     classes = "kubernetes/aio", "kubernetes/client/api/[!_]*", "kubernetes/client/models/[!_]*"
-    useless = "bin", "boto3/data", "boto3/examples", "azure/**/aio", "**/tests", "kubernetes/**/*_test.py", "**/__pycache__"
-    for pattern in (*useless, *classes, *NOT_OF_KUBERNETES, "*.dist-info/RECORD", "**/*.pyi", "**/*.h", "**/examples-1.json"):
+    useless = (
+        "bin",
+        "boto3/data",
+        "boto3/examples",
+        "azure/**/aio",
+        "**/tests",
+        "kubernetes/**/*_test.py",
+        "**/__pycache__",
+    )
+    for pattern in (
+        *useless,
+        *classes,
+        *NOT_OF_KUBERNETES,
+        "*.dist-info/RECORD",
+        "**/*.pyi",
+        "**/*.h",
+        "**/examples-1.json",
+    ):
         for found in list(site.glob(pattern)):
             remove(found)
     for found in list((site / "runner_action").rglob("*")):
         if found.is_file() and found.suffix != ".py" and found.name != "inputs.schema.json":
             remove(found)  # whatever lay about where this is built
-    googles = {*GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")), *IMPORTED_BY_THEM}
+    googles = {
+        *GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")),
+        *IMPORTED_BY_THEM,
+    }
     for service in (site / "google/cloud/compute_v1/services").iterdir():
         if service.is_dir() and service.name not in googles:
             remove(service)
@@ -92,14 +130,26 @@ def prune(site: Path) -> None:
 
 def python_of(library: Path, root: Path) -> None:
     left_out = shutil.ignore_patterns(
-        "__pycache__", "dist-packages", "*.a", "config-*", "_test*", "_tkinter*", "_curses*", "_dbm*", "_gdbm*", "_sqlite3*", *NOT_OF_PYTHON.split()
+        "__pycache__",
+        "dist-packages",
+        "*.a",
+        "config-*",
+        "_test*",
+        "_tkinter*",
+        "_curses*",
+        "_dbm*",
+        "_gdbm*",
+        "_sqlite3*",
+        *NOT_OF_PYTHON.split(),
     )
     shutil.copytree(library, root / library.relative_to("/"), symlinks=False, ignore=left_out)
 
 
 def shell(root: Path) -> None:
     put(Path("/bin/busybox"), root, "usr/bin/busybox")
-    known = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    known = subprocess.run(
+        ["busybox", "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
     if missing := set(TOOLS.split()) - set(known):
         raise SystemExit(f"busybox has no {', '.join(missing)}")
     for name in TOOLS.split():
@@ -114,7 +164,9 @@ def skeleton(root: Path) -> None:
             (root / "usr" / link).mkdir(parents=True, exist_ok=True)
             place.symlink_to(f"usr/{link}")
     (root / "etc").mkdir(exist_ok=True)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+    )
     (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
     (root / "etc/os-release").write_text(Path("/etc/os-release").read_text())
@@ -124,7 +176,8 @@ def skeleton(root: Path) -> None:
 
 
 def libraries(root: Path) -> Iterator[Path]:
-    """Shared libraries of the system that programs and modules in the image need, as the loader finds them here."""
+    """Shared libraries of the system that programs and modules in the image need, as the loader
+    finds them here."""
     for file in programs(root):
         done = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
         for found in re.findall(r"(?:=> )?(/\S+) \(0x", done.stdout):
@@ -136,7 +189,11 @@ def programs(root: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(root):
         for name in names:
             file = Path(folder) / name
-            if not file.is_symlink() and (name.endswith(".so") or ".so." in name or os.access(file, os.X_OK)) and file.read_bytes()[:4] == b"\x7fELF":
+            if (
+                not file.is_symlink()
+                and (name.endswith(".so") or ".so." in name or os.access(file, os.X_OK))
+                and file.read_bytes()[:4] == b"\x7fELF"
+            ):
                 yield file
 
 
@@ -166,7 +223,11 @@ def papers(root: Path) -> None:
     status = root / "var/lib/dpkg/status.d"
     status.mkdir(parents=True)
     for package in sorted(owners):
-        (status / package).write_text(subprocess.run(["dpkg", "-s", package], capture_output=True, text=True, check=True).stdout)
+        (status / package).write_text(
+            subprocess.run(
+                ["dpkg", "-s", package], capture_output=True, text=True, check=True
+            ).stdout
+        )
         licence = Path("/usr/share/doc") / package / "copyright"
         if licence.exists():
             (root / "usr/share/doc" / package).mkdir(parents=True, exist_ok=True)
@@ -174,8 +235,17 @@ def papers(root: Path) -> None:
 
 
 def owned(root: Path) -> Iterator[str]:
-    files = ["/" + str(Path(folder, name).relative_to(root)) for folder, _, names in os.walk(root) for name in names]
-    asked: Iterable[str] = [variant for file in files if not file.startswith(f"/{HOME}") for variant in (file, file.removeprefix("/usr"))]
+    files = [
+        "/" + str(Path(folder, name).relative_to(root))
+        for folder, _, names in os.walk(root)
+        for name in names
+    ]
+    asked: Iterable[str] = [
+        variant
+        for file in files
+        if not file.startswith(f"/{HOME}")
+        for variant in (file, file.removeprefix("/usr"))
+    ]
     done = subprocess.run(["dpkg", "-S", *asked], capture_output=True, text=True, check=False)
     yield from re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", done.stdout, re.M)
 

@@ -1,12 +1,14 @@
-"""Programs for the image of jobs that are in no package: the runners of GitHub and GitLab, kept as they come for the agent, GitHub's hooks for
-Kubernetes, and Node.
+"""Programs for the image of jobs that are in no package: the runners of GitHub and GitLab, kept
+as they come for the agent, GitHub's hooks for Kubernetes, and Node.
 
     python3 image/programs.py install ARCHITECTURE   amd64 or arm64, as a builder does it
     python3 image/programs.py check                  whether each has its checksum in programs.sha256, and its project still publishes the same
     python3 image/programs.py pin                    writes that file, as the projects publish it now: to be read before it is committed
 
-A program is what it was when its checksum was committed, or the build ends: neither where it comes from nor its project's list of checksums is believed then.
-Versions and addresses are the arguments of runner.Dockerfile; another version (`--build-arg NODE=…`) has to be pinned as well (`NODE=… … pin`).
+A program is what it was when its checksum was committed, or the build ends: neither where it
+comes from nor its project's list of checksums is believed then. Versions and addresses are the
+arguments of runner.Dockerfile; another version (`--build-arg NODE=…`) has to be pinned as well
+(`NODE=… … pin`).
 """
 
 from __future__ import annotations
@@ -46,18 +48,37 @@ class Program:
 
 def actions_runner(given: Mapping[str, str], architecture: str) -> Program:
     version = given["ACTIONS_RUNNER"]
-    return _released(given, "actions/runner", version, f"actions-runner-linux-{X64[architecture]}-{version}.tar.gz")
+    return _released(
+        given,
+        "actions/runner",
+        version,
+        f"actions-runner-linux-{X64[architecture]}-{version}.tar.gz",
+    )
 
 
 def container_hooks(given: Mapping[str, str]) -> Program:
-    """By which actions/runner makes pods of jobs with `container:`, without a volume that both see (0.8 and later)."""
-    return _released(given, "actions/runner-container-hooks", given["HOOKS"], f"actions-runner-hooks-k8s-{given['HOOKS']}.zip")
+    """By which actions/runner makes pods of jobs with `container:`, without a volume that both
+    see (0.8 and later)."""
+    return _released(
+        given,
+        "actions/runner-container-hooks",
+        given["HOOKS"],
+        f"actions-runner-hooks-k8s-{given['HOOKS']}.zip",
+    )
 
 
 def gitlab_runner(given: Mapping[str, str], architecture: str) -> Program:
     version = given["GITLAB_RUNNER"]
-    place, file = f"{given['GITLAB_RUNNER_DOWNLOADS']}/v{version}", f"binaries/gitlab-runner-linux-{architecture}"
-    return Program(name=f"gitlab-runner-{version}-linux-{architecture}", url=f"{place}/{file}", sums=f"{place}/release.sha256", file=file)
+    place, file = (
+        f"{given['GITLAB_RUNNER_DOWNLOADS']}/v{version}",
+        f"binaries/gitlab-runner-linux-{architecture}",
+    )
+    return Program(
+        name=f"gitlab-runner-{version}-linux-{architecture}",
+        url=f"{place}/{file}",
+        sums=f"{place}/release.sha256",
+        file=file,
+    )
 
 
 def node(given: Mapping[str, str], architecture: str) -> Program:
@@ -68,17 +89,27 @@ def node(given: Mapping[str, str], architecture: str) -> Program:
 
 def _released(given: Mapping[str, str], repository: str, version: str, name: str) -> Program:
     url = f"{given['GITHUB']}/{repository}/releases/download/v{version}/{name}"
-    return Program(name=name, url=url, sums=f"{given['GITHUB_API']}/repos/{repository}/releases/tags/v{version}", file=name)
+    return Program(
+        name=name,
+        url=url,
+        sums=f"{given['GITHUB_API']}/repos/{repository}/releases/tags/v{version}",
+        file=name,
+    )
 
 
 def of_both(given: Mapping[str, str]) -> list[Program]:
     """Those for amd64 and for arm64."""
-    each = [of(given, architecture) for of in (actions_runner, gitlab_runner, node) for architecture in X64]
+    each = [
+        of(given, architecture)
+        for of in (actions_runner, gitlab_runner, node)
+        for architecture in X64
+    ]
     return [*each, container_hooks(given)]
 
 
 def published(program: Program, get: Get) -> str:
-    """The checksum, in hex, that its project gives now. GitHub computes one of every file of a release. Raises LookupError if there is none."""
+    """The checksum, in hex, that its project gives now. GitHub computes one of every file of a
+    release. Raises LookupError if there is none."""
     told = get(program.sums).decode()
     found = dict(_assets(json.loads(told)) if told.lstrip().startswith("{") else _lines(told))
     if not re.fullmatch(r"[0-9a-f]{64}", found.get(program.file, "")):
@@ -101,7 +132,10 @@ def _lines(listed: str) -> Iterator[tuple[str, str]]:
 def fetched(program: Program, pins: Mapping[str, str], get: Get) -> bytes:
     """Raises SystemExit for another content, and for a program that nobody pinned."""
     if program.name not in pins:
-        raise SystemExit(f"image/{PINS} has no checksum of {program.name}: `python3 image/programs.py pin` writes it; read the difference before you commit it")
+        raise SystemExit(
+            f"image/{PINS} has no checksum of {program.name}: `python3 image/programs.py pin`"
+            " writes it; read the difference before you commit it"
+        )
     content = get(program.url)
     if (digest := hashlib.sha256(content).hexdigest()) != pins[program.name]:
         raise SystemExit(f"{program.url} has checksum {digest}, expected {pins[program.name]}")
@@ -115,7 +149,10 @@ def wrong(programs: list[Program], pins: Mapping[str, str], get: Get) -> Iterato
         if program.name not in pins:
             yield f"{program.name} has no checksum in image/{PINS}; its project publishes {now}"
         elif now != pins[program.name]:
-            yield f"{program.name} has the checksum {pins[program.name]} in image/{PINS}, and {now} at its project"
+            yield (
+                f"{program.name} has the checksum {pins[program.name]} in image/{PINS}, and {now}"
+                " at its project"
+            )
 
 
 def install(given: Mapping[str, str], architecture: str, pins: Mapping[str, str], get: Get) -> None:
@@ -126,14 +163,23 @@ def install(given: Mapping[str, str], architecture: str, pins: Mapping[str, str]
         packed.extractall(KEPT / "k8s-hooks")
     javascript = fetched(node(given, architecture), pins, get)
     left_out = ("--exclude=*/include", "--exclude=*/share", "--exclude=*.md", "--exclude=*/LICENSE")
-    subprocess.run(["tar", "-xJ", "-C", "/usr/local", "--strip-components=1", *left_out], input=javascript, check=True)
+    subprocess.run(
+        ["tar", "-xJ", "-C", "/usr/local", "--strip-components=1", *left_out],
+        input=javascript,
+        check=True,
+    )
 
 
 def http(url: str) -> bytes:
     """`GH_TOKEN` is for GitHub's API, which answers 60 questions an hour without one."""
     token = os.environ.get("GH_TOKEN") if url.startswith("https://api.github.com/") else None
-    headers = {"User-Agent": "cml-runner", **({"Authorization": f"Bearer {token}"} if token else {})}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as answer:
+    headers = {
+        "User-Agent": "cml-runner",
+        **({"Authorization": f"Bearer {token}"} if token else {}),
+    }
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=120
+    ) as answer:
         found: bytes = answer.read()
     return found
 
@@ -143,9 +189,15 @@ def main(words: list[str], environ: Mapping[str, str], get: Get = http, here: Pa
     if words[:1] == ["install"]:
         install(environ, words[1], pins, get)
         return 0
-    given = {**dict(re.findall(r"^ARG ([A-Z_]+)=(\S+)$", (here / DOCKERFILE).read_text("utf-8"), re.M)), **environ}
+    given = {
+        **dict(re.findall(r"^ARG ([A-Z_]+)=(\S+)$", (here / DOCKERFILE).read_text("utf-8"), re.M)),
+        **environ,
+    }
     if words == ["pin"]:
-        (here / PINS).write_text("".join(f"{published(program, get)}  {program.name}\n" for program in of_both(given)), "utf-8")
+        (here / PINS).write_text(
+            "".join(f"{published(program, get)}  {program.name}\n" for program in of_both(given)),
+            "utf-8",
+        )
         return 0
     if words == ["check"]:
         found = list(wrong(of_both(given), pins, get))

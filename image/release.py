@@ -1,4 +1,5 @@
-"""What a release writes: the tags of its images, and files that name the images by their digests and the project by its own name.
+"""What a release writes: the tags of its images, and files that name the images by their digests
+and the project by its own name.
 
 python3 image/release.py check VERSION [TAG…]                   refuses what is no version, and one whose tag is there already
 python3 image/release.py build SUFFIX VERSION REPOSITORY IMAGE  lines for GITHUB_OUTPUT: how that image is built, REPOSITORY being an address
@@ -23,11 +24,25 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "image/images.Dockerfile"
 TABLE = "runner_action/providers/kubernetes/table.py"
 COMPONENT = "gitlab-component/templates/launch-runner.yml"
-SUFFIXES = {"": ("Dockerfile", ""), "-runner": ("image/runner.Dockerfile", "ubuntu"), "-runner-gpu": ("image/runner.Dockerfile", "nvidia/cuda")}
+SUFFIXES = {
+    "": ("Dockerfile", ""),
+    "-runner": ("image/runner.Dockerfile", "ubuntu"),
+    "-runner-gpu": ("image/runner.Dockerfile", "nvidia/cuda"),
+}
 """Of the three images: the file, and the image that it stands on."""
-PLACEHOLDER = re.compile(r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b(?P<component>(?=/launch-runner))?")
-"""Who publishes this is not known before somebody does. README.md says `org`, as users know it; all other files say what can be nobody's name."""
-NAMED = ("*.md", "docs/**/*.md", "examples/*.yml", "gitlab-component/**/*", "Dockerfile", "image/*.Dockerfile")
+PLACEHOLDER = re.compile(
+    r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b(?P<component>(?=/launch-runner))?"
+)
+"""Who publishes this is not known before somebody does. README.md says `org`, as users know it;
+all other files say what can be nobody's name."""
+NAMED = (
+    "*.md",
+    "docs/**/*.md",
+    "examples/*.yml",
+    "gitlab-component/**/*",
+    "Dockerfile",
+    "image/*.Dockerfile",
+)
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 REFERENCE = re.compile(r"[a-z0-9.-]+(/[A-Za-z0-9._-]+)+@sha256:[0-9a-f]{64}")
 
@@ -49,13 +64,20 @@ def check(version: str, tags: Sequence[str]) -> None:
     """`tags`: refs that begin as the version's own would. Raises ValueError."""
     exact = git_tags(version)[0]
     if f"refs/tags/{exact}" in tags:
-        raise ValueError(f"{exact} is released already, and a release is never made again: take the next number")
+        raise ValueError(
+            f"{exact} is released already, and a release is never made again: take the next number"
+        )
 
 
 def base_of(suffix: str) -> str:
-    """What that image stands on, by its digest; empty for the launcher's, whose file says it. From the list of all such images."""
+    """What that image stands on, by its digest; empty for the launcher's, whose file says it.
+    From the list of all such images."""
     _, name = SUFFIXES[suffix]
-    return re.findall(rf"^FROM ({re.escape(name)}:\S+)$", IMAGES.read_text("utf-8"), re.M)[0] if name else ""
+    return (
+        re.findall(rf"^FROM ({re.escape(name)}:\S+)$", IMAGES.read_text("utf-8"), re.M)[0]
+        if name
+        else ""
+    )
 
 
 def building(suffix: str, version: str, repository: str, image: str) -> dict[str, str]:
@@ -66,27 +88,34 @@ def building(suffix: str, version: str, repository: str, image: str) -> dict[str
 
 
 def image_tags(version: str, image: str, suffix: str = "") -> list[str]:
-    """`IMAGE:v1.2.3-runner` and the like, and the same with the base in it: `:v1.2.3-runner-ubuntu24.04`."""
+    """`IMAGE:v1.2.3-runner` and the like, and the same with the base in it:
+    `:v1.2.3-runner-ubuntu24.04`."""
     base = base_of(suffix)
     ends = [suffix, *([f"{suffix}-{base_name(base)}"] if base else [])]
     return [f"{image.lower()}:{tag}{end}" for end in ends for tag in git_tags(version)]
 
 
 def base_name(base: str) -> str:
-    """What an image stands on, for its tag: `ubuntu:24.04` is `ubuntu24.04`, `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04` is `cuda12.8.1-ubuntu24.04`."""
+    """What an image stands on, for its tag: `ubuntu:24.04` is `ubuntu24.04`,
+    `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04` is `cuda12.8.1-ubuntu24.04`."""
     name, _, tag = base.partition("@")[0].rpartition("/")[2].partition(":")
     version, *words = tag.split("-")
     return "-".join([name + version, *(word for word in words if re.search(r"\d", word))])
 
 
 def pinned_action(text: str, reference: str) -> str:
-    """action.yml with the pushed image in place of the Dockerfile. Raises ValueError if it has none, or for a reference without digest."""
+    """action.yml with the pushed image in place of the Dockerfile. Raises ValueError if it has
+    none, or for a reference without digest."""
     return _once(r"^  image: Dockerfile$", f"  image: docker://{_checked(reference)}", text)
 
 
 def pinned_component(text: str, reference: str) -> str:
     """The template, which then need not be told its image."""
-    return _once(r"^(    image:\n      description: .*)$", rf"\g<1>\n      default: {_checked(reference)}", text)
+    return _once(
+        r"^(    image:\n      description: .*)$",
+        rf"\g<1>\n      default: {_checked(reference)}",
+        text,
+    )
 
 
 def pinned_jobs_images(text: str, image: str, gpu_image: str) -> str:
@@ -97,7 +126,8 @@ def pinned_jobs_images(text: str, image: str, gpu_image: str) -> str:
 
 
 def named(text: str, repository: str, project: str) -> str:
-    """Ours in place of every placeholder: the repository on GitHub, whose images have its name, and the component's project on GitLab."""
+    """Ours in place of every placeholder: the repository on GitHub, whose images have its name,
+    and the component's project on GitLab."""
 
     def ours(match: re.Match[str]) -> str:
         if match["registry"]:
@@ -108,7 +138,8 @@ def named(text: str, repository: str, project: str) -> str:
 
 
 def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = "") -> None:
-    """All of it, in a checkout. `project`: as `gitlab.com/GROUP/NAME.git`; without one, what the repository is called."""
+    """All of it, in a checkout. `project`: as `gitlab.com/GROUP/NAME.git`; without one, what the
+    repository is called."""
     changes = {
         "action.yml": partial(pinned_action, reference=launcher),
         COMPONENT: partial(pinned_component, reference=launcher),
@@ -118,12 +149,15 @@ def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = ""
         _change(root / name, change)
     repository = launcher.partition("@")[0].partition("/")[2]
     path = project.removesuffix(".git").partition("/")[2] or repository
-    for file in sorted({file for pattern in NAMED for file in root.glob(pattern) if file.is_file()}):
+    for file in sorted(
+        {file for pattern in NAMED for file in root.glob(pattern) if file.is_file()}
+    ):
         _change(file, partial(named, repository=repository, project=path))
 
 
 def package_registry(project: str, version: str) -> str:
-    """Where the component's own pipeline puts the agent: `gitlab.com/GROUP/cml-runner.git` has a registry of generic packages.
+    """Where the component's own pipeline puts the agent: `gitlab.com/GROUP/cml-runner.git` has a
+    registry of generic packages.
     https://docs.gitlab.com/user/packages/generic_packages/#download-a-single-file"""
     host, _, path = project.removesuffix(".git").partition("/")
     where = f"https://{host}/api/v4/projects/{quote(path, '')}/packages/generic"
@@ -176,13 +210,20 @@ def main(words: list[str], root: Path = ROOT) -> int:
     elif command == "pin":
         pin(root, *rest)
     elif command == "image-tags":
-        print(" ".join(f"--tag {tag}" for tag in image_tags(rest[0], rest[1].partition("@")[0], rest[2])))
+        print(
+            " ".join(
+                f"--tag {tag}" for tag in image_tags(rest[0], rest[1].partition("@")[0], rest[2])
+            )
+        )
     elif command == "moving-tags":
         print(" ".join(git_tags(rest[0])[1:]))
     elif command == "agent":
         print(put_agent(Path(rest[0])))
     elif command == "component":
-        _change(Path(rest[0], "templates/launch-runner.yml"), partial(component_of_release, downloads=package_registry(rest[1], rest[2])))
+        _change(
+            Path(rest[0], "templates/launch-runner.yml"),
+            partial(component_of_release, downloads=package_registry(rest[1], rest[2])),
+        )
         print(put_agent(Path(rest[0], "agent")))
     else:
         print(__doc__, file=sys.stderr)

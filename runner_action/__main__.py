@@ -9,12 +9,14 @@ import sys
 
 
 def run() -> None:
-    # The first process of a container hears no signal that it has no handler for. As long as nothing is made, this is how to end.
+    # The first process of a container hears no signal that it has no handler for. As long as
+    # nothing is made, this is how to end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda heard, _: os._exit(128 + heard))
     from runner_action import cli
 
-    # A process of some seconds: what it allocates while loading libraries is needed to its end, and looking for garbage is time lost.
+    # A process of some seconds: what it allocates while loading libraries is needed to its end, and
+    # looking for garbage is time lost.
     gc.disable()
     try:
         code: int | str | None = cli.run()

@@ -1,4 +1,5 @@
-"""What a request is warned of though it can be served, and what is taken for the least where nothing is said. Pure."""
+"""What a request is warned of though it can be served, and what is taken for the least where
+nothing is said. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str
     host = urlsplit(value["repo"]).netloc
     if source and known and host not in known:
         own = " and ".join(sorted(known))
-        told = f"repo is at {host}, but this job runs at {own}: the token in {source} is sent to {host}"
+        told = (
+            f"repo is at {host}, but this job runs at {own}: the token in {source} is sent to"
+            f" {host}"
+        )
         yield f"{told}; if it is a token of {own}, revoke it, and correct `repo`"
 
 
@@ -32,7 +36,10 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
     if value["restart-token"] or not value["cloud"]:
         return
     if value["restart-limit"] and not value["no-retry"] and value["cloud-spot"]:
-        told = "a spot machine can be reclaimed in the middle of a job, and this one has no token to restart it"
+        told = (
+            "a spot machine can be reclaimed in the middle of a job, and this one has no token to"
+            " restart it"
+        )
         workflow = ", or add the workflow from docs/restart.md, which needs no token on the machine"
         second = "" if value["driver"] == ForgeName.GITLAB else workflow
         yield f"{told}: set `restart-token`{second}; `no-retry` turns this warning off"
@@ -70,8 +77,14 @@ def never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
 
 
 def least(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own leads there: no other job
-    knows it. A runner that launches share needs labels that they share."""
+    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own
+    leads there: no other job knows it. A runner that launches share needs labels that they
+    share."""
     shared = values.get("reuse") or values.get("reuse-idle")
-    alone = "cloud" in values and values.get("driver") == ForgeName.GITHUB and "labels" not in values and not shared
+    alone = (
+        "cloud" in values
+        and values.get("driver") == ForgeName.GITHUB
+        and "labels" not in values
+        and not shared
+    )
     return {"labels": [], "no-default-labels": True} if alone else {}

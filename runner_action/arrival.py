@@ -1,4 +1,5 @@
-"""Waiting until machines are runners: the forge says when they are, their consoles say why they are not."""
+"""Waiting until machines are runners: the forge says when they are, their consoles say why they
+are not."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ class Arrival:
     """The runners of one launch, by name. `stopping` says that nobody waits any more."""
 
     def __init__(
-        self, wanted: Mapping[str, tuple[Instance, Registration]], forge: Forge, provider: Provider, clock: Clock, stopping: Callable[[], bool]
+        self,
+        wanted: Mapping[str, tuple[Instance, Registration]],
+        forge: Forge,
+        provider: Provider,
+        clock: Clock,
+        stopping: Callable[[], bool],
     ) -> None:
         self._instances = {name: instance for name, (instance, _) in wanted.items()}
         self._registrations = {name: registration for name, (_, registration) in wanted.items()}
@@ -31,8 +37,12 @@ class Arrival:
         self._told = ""
 
     def wait(self, timeout: float) -> None:
-        """Raises MachineFailed with a machine's own reason, or TimedOut with how far the machines had come."""
-        log.info("Waiting until %s online at the forge.", "the runner is" if len(self._instances) == 1 else f"{len(self._instances)} runners are")
+        """Raises MachineFailed with a machine's own reason, or TimedOut with how far the
+        machines had come."""
+        log.info(
+            "Waiting until %s online at the forge.",
+            "the runner is" if len(self._instances) == 1 else f"{len(self._instances)} runners are",
+        )
         try:
             wait_for(self._probe, "the runner to be online", clock=self._clock, timeout=timeout)
         except TimedOut as error:
@@ -46,23 +56,35 @@ class Arrival:
             online = self._forge.online({name: self._registrations[name] for name in self._missing})
         except AuthError:
             raise
-        except ForgeError as error:  # an outage of the forge is no reason to end machines that are paid for
+        except (
+            ForgeError
+        ) as error:  # an outage of the forge is no reason to end machines that are paid for
             if str(error) != self._told:
                 log.warning("%s Asking again.", error)
             self._told = str(error)
             return None
         self._told = ""
-        # One that was online is not asked about again: it may have a job already, or have done it and be gone.
-        self._missing = {name: instance for name, instance in self._missing.items() if name not in online}
-        # Meanwhile the machines' own word is heard, so that a failure need not wait for the timeout.
+        # One that was online is not asked about again: it may have a job already, or have done it
+        # and be gone.
+        self._missing = {
+            name: instance for name, instance in self._missing.items() if name not in online
+        }
+        # Meanwhile the machines' own word is heard, so that a failure need not wait for the
+        # timeout.
         if self._missing and self._clock.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = self._clock.monotonic()
-            self._missing = {name: instance for name, instance in self._missing.items() if not self._was_online(instance)}
+            self._missing = {
+                name: instance
+                for name, instance in self._missing.items()
+                if not self._was_online(instance)
+            }
         return None if self._missing else True
 
     def _was_online(self, instance: Instance) -> bool:
-        """By the machine's own word: one for a single short job may have had it between two looks, and be gone. Raises MachineFailed with
-        the machine's own reason, if it has one. A cloud that does not answer now is asked at the next look."""
+        """By the machine's own word: one for a single short job may have had it between two
+        looks, and be gone. Raises MachineFailed with the machine's own reason, if it has one. A
+        cloud that does not answer now is asked at the next look.
+        """
         try:
             text = self._provider.console(instance)
             if console.was_online(text):
@@ -70,15 +92,21 @@ class Arrival:
             why = console.failure(text)
             if why is None:
                 now = self._provider.look(instance)
-                why = now.trouble or (None if now.alive else "it was ended before its runner was online")
+                why = now.trouble or (
+                    None if now.alive else "it was ended before its runner was online"
+                )
         except ProviderError as error:
             log.debug("%s", error)
             return False
         if why is None:
             return False
         _show(instance, text)
-        hint = "The end of its console is shown above." if text else "It left nothing on its console."
-        raise MachineFailed(f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint)
+        hint = (
+            "The end of its console is shown above." if text else "It left nothing on its console."
+        )
+        raise MachineFailed(
+            f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint
+        )
 
     def _last_words(self, instance: Instance) -> str:
         try:

@@ -28,15 +28,25 @@ from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
 from runner_action.jit import packed as packed_jit
-from runner_action.model import ID_END, Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
+from runner_action.model import (
+    ID_END,
+    Deletion,
+    Download,
+    ForgeName,
+    LaunchJob,
+    ProviderName,
+    Registration,
+    Secret,
+)
 from runner_action.orderly import after_deletion
 from runner_action.request import LaunchRequest
 from runner_action.slim import keywords, slim
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 16 * 1024 - 256
-"""Bytes that agent, spec and frame may take of a user data on AWS, which takes 16 KiB: a plain launch needs nothing else.
-A test holds us to it. What does not fit beside them has its agent fetched (`fitting`)."""
+"""Bytes that agent, spec and frame may take of a user data on AWS, which takes 16 KiB: a plain
+launch needs nothing else. A test holds us to it. What does not fit beside them has its agent
+fetched (`fitting`)."""
 
 SERVICE = f"""[Unit]
 Description=cml-runner agent
@@ -60,9 +70,9 @@ TimeoutStopSec=100
 OOMPolicy=continue
 StandardOutput=journal+console
 """
-"""RefuseManualStop: needrestart, which Ubuntu's servers run after each package that is installed,
-restarts what uses a library that was replaced, without a question, and passes over units that refuse
-it. A power-off still stops the unit: it comes by a dependency.
+"""RefuseManualStop: needrestart, which Ubuntu's servers run after each package that is
+installed, restarts what uses a library that was replaced, without a question, and passes over
+units that refuse it. A power-off still stops the unit: it comes by a dependency.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#RefuseManualStart=
 https://github.com/liske/needrestart/blob/v3.6/needrestart (`systemd_refuse_restart`)
 https://discourse.ubuntu.com/t/needrestart-changes-in-ubuntu-24-04-service-restarts/44671"""
@@ -74,8 +84,9 @@ SuccessAction=poweroff-force
 Type=oneshot
 ExecStart=/bin/true
 """
-"""Not a FailureAction of the agent's own unit: systemd takes that at every failure, also at one after which it starts the agent again. So it
-does with OnFailure since 254, which knows RestartMode=direct against it; older ones pass over that word."""
+"""Not a FailureAction of the agent's own unit: systemd takes that at every failure, also at one
+after which it starts the agent again. So it does with OnFailure since 254, which knows
+RestartMode=direct against it; older ones pass over that word."""
 
 WATCHDOG_SERVICE = f"""[Unit]
 FailureAction=poweroff-force
@@ -88,7 +99,8 @@ ExecStart=/usr/bin/python3 -m agent watchdog
 TimeoutStartSec=120
 StandardOutput=journal+console
 """
-"""SuccessExitStatus: a look that somebody's SIGTERM ends has seen nothing, and the next one comes."""
+"""SuccessExitStatus: a look that somebody's SIGTERM ends has seen nothing, and the next one
+comes."""
 
 WATCHDOG_TIMER = """[Timer]
 OnActiveSec=60s
@@ -108,13 +120,14 @@ ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
 """
 
 WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
-"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning disc."""
+"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning
+disc."""
 
 DAILY = "apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service"
 UPKEEP = f"{DAILY} unattended-upgrades.service"
-"""What upgrades packages on its own: it holds apt's locks in a machine's first minutes, and replaces
-libraries and drivers under a job. https://wiki.debian.org/UnattendedUpgrades; images of Fedora's kin
-have nothing of that kind switched on.
+"""What upgrades packages on its own: it holds apt's locks in a machine's first minutes, and
+replaces libraries and drivers under a job. https://wiki.debian.org/UnattendedUpgrades; images of
+Fedora's kin have nothing of that kind switched on.
 
 Stopped first, as what is masked before it starts is told as failed. Masked in /run: an image made
 from this machine has it again. A unit file in /etc would be before that mask, but none can be made
@@ -145,26 +158,40 @@ systemctl start --no-block cml-runner.service cml-runner-watchdog.timer
 fi
 systemctl start --no-block cml-runner-wipe.service
 """
-"""What cloud-init runs as its first step with a network, at every boot. All that we bring is in it, since no better compression than
-gzip is known to cloud-init (bzip2 saves 2 KiB of the 16 that AWS takes), and nothing of it is in an argument list; `enable` also
-makes systemd read the units. The agent's unit waits until cloud-init has made the job's user and trusts our certificates, which is
-when it lets the network be `online`; nothing here may wait for a unit, as they all wait for cloud-init. At later boots there is no
-agent any more: the timer, which is enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang."""
+"""What cloud-init runs as its first step with a network, at every boot. All that we bring is in
+it, since no better compression than gzip is known to cloud-init (bzip2 saves 2 KiB of the 16
+that AWS takes), and nothing of it is in an argument list; `enable` also makes systemd read the
+units. The agent's unit waits until cloud-init has made the job's user and trusts our
+certificates, which is when it lets the network be `online`; nothing here may wait for a unit, as
+they all wait for cloud-init. At later boots there is no agent any more: the timer, which is
+enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang."""
 
 
-POD_ENTRY = "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
+POD_ENTRY = (
+    "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
+)
 POD_PROGRAM = "/run/cml-runner/program"
-"""Where a pod has the agent, and the certificates that it trusts: nothing there can be written (`providers/kubernetes/requests.py`)."""
+"""Where a pod has the agent, and the certificates that it trusts: nothing there can be written
+(`providers/kubernetes/requests.py`)."""
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 INSTANCE = "@instance@"
-"""Stands in a runner's name for the end of the instance's id, where several machines have the same user data."""
+"""Stands in a runner's name for the end of the instance's id, where several machines have the
+same user data."""
 NAMED = f".replace('{INSTANCE}',os.environ['INSTANCE_ID'][-{ID_END}:])"
 """cloud-init tells `bootcmd` the instance's id (cc_bootcmd)."""
 
 
-def spec_of(request: LaunchRequest, name: str, joining: Registration, download: Download, api_url: str, launch_job: LaunchJob | None) -> AgentSpec:
-    """What the machine gets to know. Of the user's tokens only the one for restarting, and only when that is on."""
+def spec_of(
+    request: LaunchRequest,
+    name: str,
+    joining: Registration,
+    download: Download,
+    api_url: str,
+    launch_job: LaunchJob | None,
+) -> AgentSpec:
+    """What the machine gets to know. Of the user's tokens only the one for restarting, and only
+    when that is on."""
 
     def plain(secret: Secret | None) -> str | None:
         return secret.reveal() if secret else None
@@ -189,7 +216,9 @@ def spec_of(request: LaunchRequest, name: str, joining: Registration, download: 
         launch_job_name=launch_job.name if launch_job else "",
         launch_project=launch_job.project if launch_job else "",
         close_metadata=request.cloud is not None and not request.cloud.permission_set,
-        confined=request.cloud is not None and not request.job_sudo and request.cloud.provider is not ProviderName.KUBERNETES,
+        confined=request.cloud is not None
+        and not request.job_sudo
+        and request.cloud.provider is not ProviderName.KUBERNETES,
         environment=dict(request.environment),
         download_token=plain(download.token),
         jit_config=plain(joining.jit_config),
@@ -210,18 +239,29 @@ def joining_options(request: LaunchRequest, download: Download) -> tuple[str, ..
     """What `config.sh` of actions/runner is told of a runner besides its name and labels."""
     group = ("--runnergroup", request.runner_group) if request.runner_group else ()
     labels = () if request.default_labels else ("--no-default-labels",)
-    # A runner of an exact version stays as it is, unless it may live until GitHub has no more jobs for it.
-    fixed = ("--disableupdate",) if download.fixed and (request.max_lifetime or MONTH + 1) <= MONTH else ()
+    # A runner of an exact version stays as it is, unless it may live until GitHub has no more jobs
+    # for it.
+    fixed = (
+        ("--disableupdate",)
+        if download.fixed and (request.max_lifetime or MONTH + 1) <= MONTH
+        else ()
+    )
     return (*group, *labels, *fixed)
 
 
 def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
-    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for a pod's first container, which parts
-    them."""
+    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for a pod's
+    first container, which parts them."""
     assert request.cloud
     ours = CERTIFICATES if request.ca_certificates else ()
-    trusting = {**spec.environment, **{name: f"{POD_PROGRAM}/ca.pem" for name in ours if name in spec.environment}}
-    scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
+    trusting = {
+        **spec.environment,
+        **{name: f"{POD_PROGRAM}/ca.pem" for name in ours if name in spec.environment},
+    }
+    scripts = {
+        "startup.sh": request.cloud.startup_script,
+        "checkpoint.sh": request.checkpoint_script,
+    }
     found = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
     found |= {"__main__.py": POD_ENTRY, "spec.json": replace(spec, environment=trusting).to_json()}
     found |= {name: runnable(script) for name, script in scripts.items() if script}
@@ -233,8 +273,14 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     return packed.getvalue()
 
 
-def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None = None, stage: str | None = None) -> bytes:
-    """A compressed cloud-config. `stage`: the address from which the machine fetches the agent; None: the agent is in it."""
+def cloud_config(
+    spec: AgentSpec,
+    request: LaunchRequest,
+    deletion: Deletion | None = None,
+    stage: str | None = None,
+) -> bytes:
+    """A compressed cloud-config. `stage`: the address from which the machine fetches the agent;
+    None: the agent is in it."""
     assert request.cloud
     # Who may use Docker can make themselves root by it.
     root = {"sudo": "ALL=(ALL) NOPASSWD:ALL", "groups": ["docker"]} if request.job_sudo else {}
@@ -247,7 +293,8 @@ def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
     if request.ca_certificates:
-        # By both names: cloud-init before 22.3 knows only the second, later ones warn of it and take the first.
+        # By both names: cloud-init before 22.3 knows only the second, later ones warn of it and
+        # take the first.
         # https://docs.cloud-init.io/en/latest/reference/modules.html#ca-certificates
         config["ca_certs"] = config["ca-certs"] = {"trusted": [request.ca_certificates]}
     # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
@@ -255,19 +302,32 @@ def cloud_config(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
 
 
 def zipped(text: str, packed: str) -> bytes:
-    """As gzip, with codes of its own for the part of the text that is packed already: 150 bytes less than in one go."""
+    """As gzip, with codes of its own for the part of the text that is packed already: 150 bytes
+    less than in one go."""
     made = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1)
-    parts = [made.compress(part.encode()) + made.flush(zlib.Z_BLOCK) for part in text.partition(packed)]
+    parts = [
+        made.compress(part.encode()) + made.flush(zlib.Z_BLOCK) for part in text.partition(packed)
+    ]
     return b"".join(parts) + made.flush()
 
 
-def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None) -> bytes:
-    """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's alone."""
+def packed_files(
+    spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None
+) -> bytes:
+    """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's
+    alone."""
     assert request.cloud
     home = HOME[1:]
-    scripts = {"startup.sh": request.cloud.startup_script, "checkpoint.sh": request.checkpoint_script}
+    scripts = {
+        "startup.sh": request.cloud.startup_script,
+        "checkpoint.sh": request.checkpoint_script,
+    }
     jit = packed_jit(spec.jit_config) if spec.jit_config else None
-    agent = first_stage(stage) if stage else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
+    agent = (
+        first_stage(stage)
+        if stage
+        else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
+    )
     found = {f"{home}/{name}": text for name, text in agent.items()}
     # A script may install packages, for which cloud-init says where from.
     after = " cloud-config.service" if request.cloud.startup_script else ""
@@ -286,12 +346,20 @@ def packed_files(spec: AgentSpec, request: LaunchRequest, deletion: Deletion | N
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
     if deletion:
-        found[f"{home}/deletion.json"] = json.dumps({**deletion.facts, **({"key": json.loads(deletion.key.reveal())} if deletion.key else {})})
-    return bz2.compress("\0".join(part for pair in found.items() for part in pair).encode(), 9)  # JSON would escape line ends
+        found[f"{home}/deletion.json"] = json.dumps(
+            {
+                **deletion.facts,
+                **({"key": json.loads(deletion.key.reveal())} if deletion.key else {}),
+            }
+        )
+    return bz2.compress(
+        "\0".join(part for pair in found.items() for part in pair).encode(), 9
+    )  # JSON would escape line ends
 
 
 def with_jit(spec: AgentSpec, parts: Mapping[str, Any]) -> str:
-    """The spec as JSON with its just-in-time configuration in parts, which `AgentSpec.from_json` puts together."""
+    """The spec as JSON with its just-in-time configuration in parts, which `AgentSpec.from_json`
+    puts together."""
     told = json.loads(replace(spec, jit_config=None).to_json())
     return json.dumps({**told, "jit": parts}, separators=(",", ":"))
 
@@ -299,7 +367,10 @@ def with_jit(spec: AgentSpec, parts: Mapping[str, Any]) -> str:
 def first_stage(url: str) -> dict[str, str]:
     """What fetches the agent, and what it believes."""
     source = files("runner_action.agent").joinpath("stage.py").read_text("utf-8")
-    return {"agent.py": slim(source, keywords([source])), "stage.json": json.dumps({"url": url, "sha256": bundle().sha256})}
+    return {
+        "agent.py": slim(source, keywords([source])),
+        "stage.json": json.dumps({"url": url, "sha256": bundle().sha256}),
+    }
 
 
 def whole_agent(spec: AgentSpec, *, deletes: bool, jit: bool) -> dict[str, str]:
@@ -312,13 +383,15 @@ def runnable(script: str) -> str:
 
 
 def agent_files(spec: AgentSpec, deletes: bool) -> dict[str, str]:
-    """The agent's modules: of those for clouds, forges and tokens only what this machine needs, and none that only a local
-    machine uses."""
+    """The agent's modules: of those for clouds, forges and tokens only what this machine needs,
+    and none that only a local machine uses."""
     return _agent_files(spec.cloud, spec.forge, module_of(spec), deletes, spec.confined)
 
 
 @cache
-def _agent_files(cloud: str, forge: str, member: str, deletes: bool, confined: bool) -> dict[str, str]:
+def _agent_files(
+    cloud: str, forge: str, member: str, deletes: bool, confined: bool
+) -> dict[str, str]:
     left_out = {
         "guard.py",
         "stage.py",
@@ -327,7 +400,10 @@ def _agent_files(cloud: str, forge: str, member: str, deletes: bool, confined: b
         *([] if member.endswith("_token") else ["restart.py"]),
         *([] if cloud == ProviderName.KUBERNETES else ["pod.py", "pod_guard.py"]),
         *(f"{name}.py" for name in CLOUDS if name != cloud),
-        *({f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")} - {f"{forge}.py", f"{member}.py"}),
+        *(
+            {f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")}
+            - {f"{forge}.py", f"{member}.py"}
+        ),
     }
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     found = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}

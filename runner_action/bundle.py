@@ -1,6 +1,8 @@
-"""The agent as a file of its own, for machines whose user data has no room for it: what a release publishes, and its digest.
+"""The agent as a file of its own, for machines whose user data has no room for it: what a
+release publishes, and its digest.
 
-The same bytes on every machine, whatever made them: plain source, in JSON, in the order of its names.
+The same bytes on every machine, whatever made them: plain source, in JSON, in the order of its
+names.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ AGENT = Path(__file__).parent / "agent"
 
 @dataclass(frozen=True)
 class Bundle:
-    """`sha256`: in hexadecimal, of the content; its name begins with it, so that no mirror can mix up two."""
+    """`sha256`: in hexadecimal, of the content; its name begins with it, so that no mirror can
+    mix up two."""
 
     content: bytes
     sha256: str

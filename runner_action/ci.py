@@ -1,4 +1,5 @@
-"""How GitHub, GitLab and a terminal want log lines, folded groups, errors, masks, outputs and summaries. The only place that prints."""
+"""How GitHub, GitLab and a terminal want log lines, folded groups, errors, masks, outputs and
+summaries. The only place that prints."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from runner_action import files
 from runner_action.errors import RunnerActionError
 from runner_action.plain import is_plain, lines, plain
 
-LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+LEVELS = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
 
 
 class Front(Protocol):
@@ -43,7 +49,8 @@ class Front(Protocol):
         ...
 
     def remember(self, names: Sequence[str]) -> None:
-        """Runners that are about to be made, for `cleanup` after the job; none when all was taken back."""
+        """Runners that are about to be made, for `cleanup` after the job; none when all was
+        taken back."""
         ...
 
     def remembered(self) -> list[str] | None:
@@ -93,7 +100,11 @@ class GitHubFront:
 
     def done(self, told: Mapping[str, str], report: str) -> None:
         values = checked(told)
-        made = [one["runner-name"] for one in json.loads(told.get("runners", "[]")) if one["reused"] != "true"]
+        made = [
+            one["runner-name"]
+            for one in json.loads(told.get("runners", "[]"))
+            if one["reused"] != "true"
+        ]
         if made:
             mark = _escaped(plain(online_mark(made)))
             print(f"::notice title={MARK_TITLE}::{mark}", file=self._out, flush=True)
@@ -125,7 +136,8 @@ DOTENV_LIMIT = 5120
 
 
 def dotenv_name(output: str) -> str:
-    """A variable of later jobs, there stronger than the job's own: all of ours begin with RUNNER or INSTANCE."""
+    """A variable of later jobs, there stronger than the job's own: all of ours begin with RUNNER
+    or INSTANCE."""
     name = output.upper().replace("-", "_")
     return name if name.startswith(("RUNNER", "INSTANCE")) else f"RUNNER_{name}"
 
@@ -158,10 +170,18 @@ class GitLabFront:
 
     def done(self, told: Mapping[str, str], report: str) -> None:
         values = checked(told)
-        found = {name: f"{dotenv_name(name)}={value}\n" for name, value in values.items() if name != "instanceIp"}
+        found = {
+            name: f"{dotenv_name(name)}={value}\n"
+            for name, value in values.items()
+            if name != "instanceIp"
+        }
         if len("".join(found.values()).encode()) > DOTENV_LIMIT:
             for name in filter(found.__contains__, LISTS):
-                logging.getLogger(__name__).warning("%s is left out of the dotenv report, which GitLab limits to %d bytes.", dotenv_name(name), DOTENV_LIMIT)
+                logging.getLogger(__name__).warning(
+                    "%s is left out of the dotenv report, which GitLab limits to %d bytes.",
+                    dotenv_name(name),
+                    DOTENV_LIMIT,
+                )
                 del found[name]
         files.replace(self._file, "".join(found.values()))
         print(lines(report), file=self._out)
@@ -195,7 +215,8 @@ class GitLabFront:
 
 
 class TerminalFront:
-    """For a person: log lines to standard error, the result to standard output, as JSON if asked."""
+    """For a person: log lines to standard error, the result to standard output, as JSON if
+    asked."""
 
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
         self._out, self._err, self._as_json = out, err, as_json
@@ -205,7 +226,9 @@ class TerminalFront:
             from rich.console import Console
             from rich.logging import RichHandler
 
-            rich = RichHandler(console=Console(file=self._err), show_path=False, log_time_format="%H:%M:%S")
+            rich = RichHandler(
+                console=Console(file=self._err), show_path=False, log_time_format="%H:%M:%S"
+            )
             rich.setFormatter(_Plain("%(message)s"))
             return rich
         handler = logging.StreamHandler(self._err)
@@ -244,7 +267,10 @@ class TerminalFront:
         return None
 
 
-BUG = "This is a bug in cml-runner. What had been made was taken back, unless a line above says otherwise. Please report it with these lines."
+BUG = (
+    "This is a bug in cml-runner. What had been made was taken back, unless a line above says"
+    " otherwise. Please report it with these lines."
+)
 
 
 def front_for(environ: Mapping[str, str], *, as_json: bool) -> Front:
@@ -261,7 +287,8 @@ def checked(told: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in told.items():
         if not is_plain(value):
             raise RunnerActionError(
-                f"Output {name} would be {plain(value)!r}, but for characters that no value may have.",
+                f"Output {name} would be {plain(value)!r}, but for characters that no value may"
+                " have.",
                 "Look for who gave a runner or a machine such a name, and give it another.",
             )
     return told
@@ -292,7 +319,11 @@ class _WorkflowCommands(logging.Formatter):
             # What a machine says must not be taken for a command to this job.
             word = secrets.token_hex(8)
             return f"::group::{_escaped(title)}\n::stop-commands::{word}\n{rest}\n::{word}::\n::endgroup::"
-        command = {logging.ERROR: "::error::", logging.WARNING: "::warning::", logging.DEBUG: "::debug::"}.get(record.levelno)
+        command = {
+            logging.ERROR: "::error::",
+            logging.WARNING: "::warning::",
+            logging.DEBUG: "::debug::",
+        }.get(record.levelno)
         return f"{command}{_escaped(text)}" if command else text
 
 

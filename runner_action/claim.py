@@ -1,7 +1,9 @@
-"""Claims: marks at the forge, good until a moment, by which launches that know nothing of each other, and agents, keep out of each other's way. Pure.
+"""Claims: marks at the forge, good until a moment, by which launches that know nothing of each
+other, and agents, keep out of each other's way. Pure.
 
-A claim on a runner says that a launch counts on it: no other takes it while it is idle, and its agent does not leave. A runner that leaves
-carries one of its own. A turn is a place on the forge's list that only one launch can hold: who has it may launch.
+A claim on a runner says that a launch counts on it: no other takes it while it is idle, and its
+agent does not leave. A runner that leaves carries one of its own. A turn is a place on the
+forge's list that only one launch can hold: who has it may launch.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def alive(marks: Iterable[str], now: datetime) -> set[str]:
 
 
 def allows(marks: Collection[str], mine: str, now: datetime, *, shared: bool) -> bool:
-    """Whether the maker of `mine` may count on a runner with these claims: not if it leaves; and, unless it may be `shared`, not if another does."""
+    """Whether the maker of `mine` may count on a runner with these claims: not if it leaves;
+    and, unless it may be `shared`, not if another does."""
     others = {holder_of(mark) for mark in alive(marks, now)} - {holder_of(mine)}
     return LEAVING not in others if shared else not others

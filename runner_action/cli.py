@@ -56,7 +56,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
         front.error(error)
         return error.exit_code
     except Cancelled as cancelled:
-        front.error(RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", cancelled.hint))
+        front.error(
+            RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", cancelled.hint)
+        )
         return cancelled.exit_code
     except Exception:  # noqa: BLE001  whatever it was, it is told in the same way and has an exit code
         front.crash(traceback.format_exc())
@@ -67,8 +69,12 @@ def _sandbox(argv: Sequence[str]) -> int:
     try:
         from runner_action.sandbox import demo
     except ImportError as error:
-        hint = "Install it with `pip install 'cml-runner[sandbox]'`, or use `make demo` in a checkout."
-        raise InputError([f"the sandbox is an optional extra, and {error.name} is missing"], hint) from None
+        hint = (
+            "Install it with `pip install 'cml-runner[sandbox]'`, or use `make demo` in a checkout."
+        )
+        raise InputError(
+            [f"the sandbox is an optional extra, and {error.name} is missing"], hint
+        ) from None
     return demo.main(argv)
 
 
@@ -78,10 +84,19 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
     if not argv or argv[0] not in (*ProviderName, ForgeName.GITHUB):
         known = ", ".join(f"`{name}`" for name in (*ProviderName, ForgeName.GITHUB))
-        raise InputError([f"permissions wants one of the words {known}, with the inputs of the launch behind it, as in `cml-runner permissions aws`"])
+        raise InputError(
+            [
+                (
+                    f"permissions wants one of the words {known}, with the inputs of the launch behind"
+                    " it, as in `cml-runner permissions aws`"
+                )
+            ]
+        )
     flags, unknown = flags_of(argv[1:])
     if argv[0] == ForgeName.GITHUB:
-        repository, restart = inputs.parse_place(inputs.Raw(flags=flags, environ=environ, unknown=unknown), _reading(environ))
+        repository, restart = inputs.parse_place(
+            inputs.Raw(flags=flags, environ=environ, unknown=unknown), _reading(environ)
+        )
         sys.stdout.write(lines(forges.policy_for(repository, restart)))
         return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
@@ -110,7 +125,9 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         from runner_action.launch import Launch
 
         clock = SystemClock()
-        provider = partial(providers.provider_for, request.cloud, environ, job.id_tokens(environ), clock)
+        provider = partial(
+            providers.provider_for, request.cloud, environ, job.id_tokens(environ), clock
+        )
 
         def tell(done: Report) -> None:
             for one in done.launched:
@@ -129,7 +146,14 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
 
     noted = front.remembered()
     if noted == [] or environ.get("CI_JOB_STATUS") == "success":
-        return _nothing(front, "this job succeeded, and its runner is wanted" if noted else "this job made no runner, or took it back")
+        return _nothing(
+            front,
+            (
+                "this job succeeded, and its runner is wanted"
+                if noted
+                else "this job made no runner, or took it back"
+            ),
+        )
     try:
         request, warnings = inputs.parse(raw, _reading(environ))
     except InputError:  # which the launch has told
@@ -152,7 +176,14 @@ def _nothing(front: ci.Front, why: str) -> int:
     return 0
 
 
-def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
+def _local(
+    request: LaunchRequest,
+    run: Run,
+    forge: Forge,
+    environ: Mapping[str, str],
+    front: ci.Front,
+    began: float,
+) -> int:
     """This machine as the runner; returns when it has left."""
     from runner_action import local
 
@@ -161,7 +192,12 @@ def _local(request: LaunchRequest, run: Run, forge: Forge, environ: Mapping[str,
         log.debug("%s", report.cml_line(told, request))
         front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
 
-    cache = (Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache") / "cml-runner").resolve()
+    cache = (
+        Path(
+            environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+        )
+        / "cml-runner"
+    ).resolve()
     with signals(SystemClock()):
         return local.live(request, run, forge, environ, cache, _hearing, online)
 
@@ -176,7 +212,9 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
             raise InputError(problems)
         clock = SystemClock()
         with signals(clock):
-            outcome = restart.restart(request, forges.rerunning_for(request, _api_url(request, environ)), clock)
+            outcome = restart.restart(
+                request, forges.rerunning_for(request, _api_url(request, environ)), clock
+            )
         front.done({"restarted": outcome.restarted}, outcome.text)
     return 0
 
@@ -192,15 +230,39 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, cl
             raise InputError(problems)
         with signals(clock):
             forge = _forge(request, environ)
-            provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock) if request.cloud else None
-            regions = reap.where_asked(request.cloud, provider) if request.cloud and provider else None
+            provider = (
+                providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
+                if request.cloud
+                else None
+            )
+            regions = (
+                reap.where_asked(request.cloud, provider) if request.cloud and provider else None
+            )
             if provider is None or inputs.command_of(raw) == "status":
                 told, text = status.status(request.repository, forge, provider, clock, regions)
             elif request.name and inputs.command_of(raw) == "destroy":
-                gone = destroy.destroy(request.name, request.repository, forge, provider, clock, dry_run=request.dry_run, regions=regions)
+                gone = destroy.destroy(
+                    request.name,
+                    request.repository,
+                    forge,
+                    provider,
+                    clock,
+                    dry_run=request.dry_run,
+                    regions=regions,
+                )
                 told, text = reap.told(gone, request.dry_run)
             else:
-                told, text = reap.told(reap.reap(request.repository, forge, provider, clock, dry_run=request.dry_run, regions=regions), request.dry_run)
+                told, text = reap.told(
+                    reap.reap(
+                        request.repository,
+                        forge,
+                        provider,
+                        clock,
+                        dry_run=request.dry_run,
+                        regions=regions,
+                    ),
+                    request.dry_run,
+                )
         front.done(told, text)
     return 0
 
@@ -209,15 +271,25 @@ _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 
 
 def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | None = None) -> Forge:
-    """The request's forge, where and by which authority the job itself knows it. `until`: when nobody waits for it any more."""
+    """The request's forge, where and by which authority the job itself knows it. `until`: when
+    nobody waits for it any more."""
     from runner_action import forges
 
-    return forges.forge_for(request, _api_url(request, environ), _reading(environ)(environ.get("CI_SERVER_TLS_CA_FILE", "")), until)
+    return forges.forge_for(
+        request,
+        _api_url(request, environ),
+        _reading(environ)(environ.get("CI_SERVER_TLS_CA_FILE", "")),
+        until,
+    )
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """Where the job's own forge says its API is, if that is the forge of the repository."""
-    server, api = ("GITHUB_SERVER_URL", "GITHUB_API_URL") if request.forge is ForgeName.GITHUB else ("CI_SERVER_URL", "CI_API_V4_URL")
+    server, api = (
+        ("GITHUB_SERVER_URL", "GITHUB_API_URL")
+        if request.forge is ForgeName.GITHUB
+        else ("CI_SERVER_URL", "CI_API_V4_URL")
+    )
     # A GitLab may live below its host.
     told, own = environ.get(api), environ.get(server, "").rstrip("/")
     if not (told and own and f"{request.repository.url}/".startswith(f"{own}/")):
@@ -241,15 +313,27 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     parser = _Parser(
         prog="cml-runner launch",
         description="Launches a self-hosted runner on your own cloud and waits until it is online.",
-        epilog="Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub action.",
+        epilog=(
+            "Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub"
+            " action."
+        ),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cml-runner {__version__}")
-    parser.add_argument("--json", action="store_true", help="print the outputs as JSON on standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="print the outputs as JSON on standard output"
+    )
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, prop in inputs.schema()["properties"].items():
-        group = groups.setdefault(prop["x-group"], parser.add_argument_group(prop["x-group"]) if prop["x-group"] not in groups else groups[prop["x-group"]])
+        group = groups.setdefault(
+            prop["x-group"],
+            (
+                parser.add_argument_group(prop["x-group"])
+                if prop["x-group"] not in groups
+                else groups[prop["x-group"]]
+            ),
+        )
         for flag in (name, *prop.get("x-aliases", ())):
             _add(group, flag, prop, hidden=flag != name)
     for flag in inputs.schema()["x-retired"]:
@@ -267,12 +351,27 @@ class _Parser(argparse.ArgumentParser):
 
 def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
     default = prop.get("default")
-    shown = "" if default in (None, False, []) else f" [default: {','.join(default) if isinstance(default, list) else default}]"
-    choices = f" ({', '.join(str(word).lower() for word in prop['enum'])})" if "enum" in prop else ""
-    text = argparse.SUPPRESS if hidden else (prop["description"] + choices + shown).replace("%", "%%")
+    shown = (
+        ""
+        if default in (None, False, [])
+        else f" [default: {','.join(default) if isinstance(default, list) else default}]"
+    )
+    choices = (
+        f" ({', '.join(str(word).lower() for word in prop['enum'])})" if "enum" in prop else ""
+    )
+    text = (
+        argparse.SUPPRESS if hidden else (prop["description"] + choices + shown).replace("%", "%%")
+    )
     # `--single` alone is true, `--single=false` is false.
     optional = {"nargs": "?", "const": "true"} if "boolean" in prop["type"] else {}
-    group.add_argument(f"--{flag}", dest=flag, action="append", metavar="" if optional else "VALUE", help=text, **optional)  # type: ignore[arg-type]
+    group.add_argument(
+        f"--{flag}",
+        dest=flag,
+        action="append",
+        metavar="" if optional else "VALUE",
+        help=text,
+        **optional,  # type: ignore[arg-type]
+    )
 
 
 def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -298,7 +397,10 @@ def _logging(front: ci.Front, level: str, warnings: Sequence[str]) -> Iterator[N
 def signals(clock: Clock) -> Iterator[Signals]:
     """They end what is done here, and tell how much time there is for that."""
     heard = Signals(clock)
-    before = {number: signal.signal(number, heard.hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, heard.hear)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield heard
     finally:
@@ -308,8 +410,12 @@ def signals(clock: Clock) -> Iterator[Signals]:
 
 @contextmanager
 def _hearing(ask: Callable[[], None]) -> Iterator[None]:
-    """Every signal is passed on to the agent: the first asks it to leave, the second to leave now."""
-    before = {number: signal.signal(number, lambda *_: ask()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """Every signal is passed on to the agent: the first asks it to leave, the second to leave
+    now."""
+    before = {
+        number: signal.signal(number, lambda *_: ask())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
-"""What a machine says on its console, read back: the agent's stages and the reason of a failure. Pure."""
+"""What a machine says on its console, read back: the agent's stages and the reason of a failure.
+Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +24,14 @@ def said(text: str) -> Iterator[Mapping[str, Any]]:
 
 def failure(text: str) -> str | None:
     """Why the machine will not become a runner, or None if it has not said so."""
-    return next((str(line.get("why", "")) for line in said(text) if line.get("stage") in ENDED_BEFORE_ONLINE), None)
+    return next(
+        (
+            str(line.get("why", ""))
+            for line in said(text)
+            if line.get("stage") in ENDED_BEFORE_ONLINE
+        ),
+        None,
+    )
 
 
 def was_online(text: str) -> bool:
@@ -50,7 +58,8 @@ def progress(text: str) -> str:
 
 
 def login(text: str) -> str | None:
-    """The user whom cloud-init let in by key, as it says on the console (cc_ssh_authkey_fingerprints); None if it has not said so."""
+    """The user whom cloud-init let in by key, as it says on the console
+    (cc_ssh_authkey_fingerprints); None if it has not said so."""
     match = re.search(r"ci-info: \++Authorized keys from \S+ for user (\S+?)\++", text)
     return match[1] if match else None
 

@@ -1,4 +1,5 @@
-"""From a text as a person writes it to a typed value. What cannot be read stays text, for the schema to refuse."""
+"""From a text as a person writes it to a typed value. What cannot be read stays text, for the
+schema to refuse."""
 
 from __future__ import annotations
 
@@ -12,19 +13,43 @@ from urllib.parse import urlsplit
 
 from runner_action.model import ForgeName
 
-UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400, "day": 86400}
+UNITS = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hr": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+}
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
 _TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
 
 
-def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[str], str | None]) -> Any:
-    """The texts given for one input, by its schema's type and format. `read_file` gives a file's text, or None if there is none."""
+def convert(
+    texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[str], str | None]
+) -> Any:
+    """The texts given for one input, by its schema's type and format. `read_file` gives a file's
+    text, or None if there is none."""
     text = texts[-1]
     match prop["type"], prop.get("format"):
         case "array", _:
-            return [item for text in texts for item in re.split(prop["x-split"], text.strip()) if item]
+            return [
+                item for text in texts for item in re.split(prop["x-split"], text.strip()) if item
+            ]
         case "boolean" | ["boolean", *_], _:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+            return {
+                "true": True,
+                "1": True,
+                "yes": True,
+                "false": False,
+                "0": False,
+                "no": False,
+            }.get(text.lower(), text)
         case "integer", "duration":
             return _seconds(text)
         case ("integer" | "number") as kind, _:
@@ -41,13 +66,17 @@ def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[
         case _, "document":
             return (None if "\n" in text else read_file(text)) or text
         case _, "certificates":
-            return "\n".join(_CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")) or text
+            return (
+                "\n".join(_CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or ""))
+                or text
+            )
         case _:
             return text
 
 
 def _seconds(text: str) -> int | str:
-    """`300`, `5m`, `1d 3h 25m 18s`, `never`: seconds, -1 for never; the text itself if it is no time."""
+    """`300`, `5m`, `1d 3h 25m 18s`, `never`: seconds, -1 for never; the text itself if it is no
+    time."""
     plain = text.strip().lower()
     if plain == "never":
         return -1
@@ -60,7 +89,8 @@ def _seconds(text: str) -> int | str:
 
 
 def _script(text: str, read_file: Callable[[str], str | None]) -> str:
-    """Script text from Base64 or from a file, or itself; empty if it is none of them, for the schema to refuse."""
+    """Script text from Base64 or from a file, or itself; empty if it is none of them, for the
+    schema to refuse."""
     if text.lstrip().startswith("#!"):
         return text.lstrip()
     try:
@@ -70,7 +100,8 @@ def _script(text: str, read_file: Callable[[str], str | None]) -> str:
 
 
 def _key(text: str) -> str:
-    """A key's PEM text from itself, with its line ends written out, or from Base64; the text itself if it is none of them."""
+    """A key's PEM text from itself, with its line ends written out, or from Base64; the text
+    itself if it is none of them."""
     plain = text.replace("\\n", "\n").strip()
     if not plain.startswith("-----BEGIN"):
         try:
@@ -81,11 +112,14 @@ def _key(text: str) -> str:
 
 
 def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
-    """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if it is none of them."""
+    """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if
+    it is none of them."""
     if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
         text = f"https://{match[1]}/{match[2]}"
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
-        server = servers.get(ForgeName.GITLAB if forge == "gitlab" else ForgeName.GITHUB) or next(filter(None, servers.values()), "")
+        server = servers.get(ForgeName.GITLAB if forge == "gitlab" else ForgeName.GITHUB) or next(
+            filter(None, servers.values()), ""
+        )
         text = f"{server or ('https://gitlab.com' if forge == 'gitlab' else 'https://github.com')}/{text}"
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
@@ -97,7 +131,8 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
 
 
 def check_rsa(private: str) -> None:
-    """Raises ValueError, without any of the key's text, unless it is a private RSA key in PEM, as GitHub makes them for Apps."""
+    """Raises ValueError, without any of the key's text, unless it is a private RSA key in PEM,
+    as GitHub makes them for Apps."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -110,11 +145,16 @@ def check_rsa(private: str) -> None:
 
 
 def public_half(private: str) -> str:
-    """The public half of a private SSH key, as one line for authorized_keys. Raises ValueError without any of the key's text."""
+    """The public half of a private SSH key, as one line for authorized_keys. Raises ValueError
+    without any of the key's text."""
     from cryptography.hazmat.primitives import serialization  # only for debugging sessions
 
     text = private.strip().encode() + b"\n"
-    load = serialization.load_ssh_private_key if b"OPENSSH" in text else serialization.load_pem_private_key
+    load = (
+        serialization.load_ssh_private_key
+        if b"OPENSSH" in text
+        else serialization.load_pem_private_key
+    )
     try:
         key = load(text, password=None).public_key()
         line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)

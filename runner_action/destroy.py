@@ -21,25 +21,48 @@ LET_GO_SECONDS = 30.0
 """How long a forge may hold a runner for the job that its machine was ended with."""
 
 
-def named(name: str, machines: Iterable[Instance], runners: Iterable[Runner], repository: Repository) -> list[Removal]:
-    """All of a launch by its name, or of one of several of its runners by that. Machines, then runners. Pure.
+def named(
+    name: str, machines: Iterable[Instance], runners: Iterable[Runner], repository: Repository
+) -> list[Removal]:
+    """All of a launch by its name, or of one of several of its runners by that. Machines, then
+    runners. Pure.
 
     A runner goes only if its mark says that it is ours, whatever it is called.
     """
     found = [one for one in ours(machines, repository) if name in one.runner_names]
-    marked = [(one, mark) for one in runners if (mark := Mark.of(one, repository)) and name in (one.name, mark.name)]
-    return [*(Removal(why=WHY, machine=one) for one in found), *(Removal(why=WHY, runner=one) for one, _ in marked)]
+    marked = [
+        (one, mark)
+        for one in runners
+        if (mark := Mark.of(one, repository)) and name in (one.name, mark.name)
+    ]
+    return [
+        *(Removal(why=WHY, machine=one) for one in found),
+        *(Removal(why=WHY, runner=one) for one, _ in marked),
+    ]
 
 
 def destroy(
-    name: str, repository: Repository, forge: Forge, provider: Provider, clock: Clock, *, dry_run: bool = False, regions: Sequence[str] | None = None
+    name: str,
+    repository: Repository,
+    forge: Forge,
+    provider: Provider,
+    clock: Clock,
+    *,
+    dry_run: bool = False,
+    regions: Sequence[str] | None = None,
 ) -> list[Removal]:
-    """Removes it and looks again. Absent is success. `regions` as in `reap`. Raises RunnerActionError if something is left."""
+    """Removes it and looks again. Absent is success. `regions` as in `reap`. Raises
+    RunnerActionError if something is left."""
     where = provider.regions() if regions is None else regions
     log.info("Looking for %s%s.", name, f" in {', '.join(where)}" if provider.regional else "")
 
     def look() -> list[Removal]:
-        return named(name, provider.find({REPOSITORY_TAG: address_tag(repository)}, where), listed(), repository)
+        return named(
+            name,
+            provider.find({REPOSITORY_TAG: address_tag(repository)}, where),
+            listed(),
+            repository,
+        )
 
     def listed() -> Sequence[Runner]:
         return forge.runners(offline=True)
@@ -54,16 +77,24 @@ def destroy(
     problems = [problem for one in found if (problem := _remove(one, forge, provider, clock))]
     problems = problems or _left(look, clock)
     if problems:
-        raise RunnerActionError("Not everything could be removed: " + " ".join(problems), f"Try `cml-runner destroy {name}` again in some minutes.")
+        raise RunnerActionError(
+            "Not everything could be removed: " + " ".join(problems),
+            f"Try `cml-runner destroy {name}` again in some minutes.",
+        )
     return found
 
 
 def _left(look: Callable[[], Sequence[Removal]], clock: Clock) -> list[str]:
-    """What is still there when there was time to go: a cloud may show for a while what it is deleting."""
+    """What is still there when there was time to go: a cloud may show for a while what it is
+    deleting."""
     seen: list[str] = []
 
     def probe() -> bool | None:
-        seen[:] = [f"{one}, and it is still there" for one in look() if one.machine is None or one.machine.alive]
+        seen[:] = [
+            f"{one}, and it is still there"
+            for one in look()
+            if one.machine is None or one.machine.alive
+        ]
         return None if seen else True
 
     try:

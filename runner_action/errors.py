@@ -1,4 +1,5 @@
-"""The catalogue of errors: a class says what the caller does next, its exit code says so to the CI, its hint says so to the person.
+"""The catalogue of errors: a class says what the caller does next, its exit code says so to the
+CI, its hint says so to the person.
 
     RunnerActionError            1
       InputError                 2   change an input; all problems are told at once
@@ -14,7 +15,8 @@
       MachineFailed              6   read what the machine said
       Cancelled              128+n   a signal ended the launch; everything was removed
 
-Vendor exceptions never leave their adapter: their texts may hold secrets and their classes say nothing to the caller.
+Vendor exceptions never leave their adapter: their texts may hold secrets and their classes say
+nothing to the caller.
 """
 
 from __future__ import annotations
@@ -33,15 +35,21 @@ class RunnerActionError(Exception):
 
 
 class InputError(RunnerActionError):
-    """Inputs that cannot be used. `problems`: one sentence each, naming the input as the user wrote it; `besides`: what is not given at all."""
+    """Inputs that cannot be used. `problems`: one sentence each, naming the input as the user
+    wrote it; `besides`: what is not given at all."""
 
     exit_code = 2
 
-    def __init__(self, problems: Sequence[str], hint: str = "", besides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, problems: Sequence[str], hint: str = "", besides: Sequence[str] = ()
+    ) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n".join(f"  {number}. {text}" for number, text in enumerate(problems, 1))
         lines += "".join(f"\n  Besides, {text}" for text in besides)
-        super().__init__(f"{count} with the inputs:\n{lines}", hint or "Nothing was created. `cml-runner launch --help` lists every input.")
+        super().__init__(
+            f"{count} with the inputs:\n{lines}",
+            hint or "Nothing was created. `cml-runner launch --help` lists every input.",
+        )
         self.problems, self.besides = tuple(problems), tuple(besides)
 
 
@@ -66,7 +74,8 @@ class ProviderError(RunnerActionError):
 
 
 class CredentialsError(ProviderError):
-    """Cloud credentials are missing, wrong, or lack a permission: another placement would not help."""
+    """Cloud credentials are missing, wrong, or lack a permission: another placement would not
+    help."""
 
 
 class QuotaError(ProviderError):
@@ -96,7 +105,8 @@ class MachineFailed(RunnerActionError):
 
 
 class Cancelled(BaseException):
-    """A signal asked the launcher to stop. Not an Exception, so that no recovery code takes it for a failure."""
+    """A signal asked the launcher to stop. Not an Exception, so that no recovery code takes it
+    for a failure."""
 
     def __init__(self, signal_number: int, hint: str = "") -> None:
         """`hint`: what became of what had been made."""

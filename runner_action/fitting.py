@@ -1,7 +1,9 @@
-"""Which way the agent goes to a machine: whole in the user data where that fits, else in two stages; and what to shorten if neither does. Pure.
+"""Which way the agent goes to a machine: whole in the user data where that fits, else in two
+stages; and what to shorten if neither does. Pure.
 
-docs/decisions/user-data.md has the figures. A machine needs nothing but its user data to become a runner as long as the
-agent is in it, so the second stage is for user data that would not fit otherwise.
+docs/decisions/user-data.md has the figures. A machine needs nothing but its user data to become
+a runner as long as the agent is in it, so the second stage is for user data that would not fit
+otherwise.
 """
 
 from __future__ import annotations
@@ -14,12 +16,20 @@ from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
 from runner_action.errors import InputError
-from runner_action.model import Deletion, Download, ForgeName, LaunchJob, ProviderName, Registration, Secret
+from runner_action.model import (
+    Deletion,
+    Download,
+    ForgeName,
+    LaunchJob,
+    ProviderName,
+    Registration,
+    Secret,
+)
 from runner_action.request import LaunchRequest
 
 JIT = 1_350
-"""Bytes of user data that a just-in-time configuration of GitHub's takes: 256 of them its primes, the rest ids,
-addresses, and the module that puts it together (`make benchmark`)."""
+"""Bytes of user data that a just-in-time configuration of GitHub's takes: 256 of them its
+primes, the rest ids, addresses, and the module that puts it together (`make benchmark`)."""
 SPARE = 64
 """Bytes by which ids and addresses of a launch may differ from those of `Foreseen`."""
 SMALL = 100
@@ -31,16 +41,18 @@ TOKEN_LENGTH = 29
 
 @dataclass(frozen=True)
 class Foreseen:
-    """How the user data of a launch will be, before anything is registered. `jit`: there is room for a just-in-time
-    configuration; `stage`: the address of the agent, if it has to be fetched."""
+    """How the user data of a launch will be, before anything is registered. `jit`: there is room
+    for a just-in-time configuration; `stage`: the address of the agent, if it has to be fetched."""
 
     jit: bool
     stage: str | None
 
 
-def user_data(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None) -> bytes:
-    """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a compressed cloud-config.
-    Raises InputError if it does not fit."""
+def user_data(
+    spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None
+) -> bytes:
+    """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a
+    compressed cloud-config. Raises InputError if it does not fit."""
     assert request.cloud
     if request.cloud.provider is ProviderName.KUBERNETES:
         packed = bootstrap.program(spec, request)
@@ -58,20 +70,30 @@ def user_data(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Del
 
 
 def second_stage(request: LaunchRequest, deletion: Deletion | None) -> str | None:
-    """The address of the agent, where this launch may have it fetched. Not on clouds whose machines delete themselves:
-    they take several times of what an agent needs, and could not delete themselves without one."""
-    return bundle().url(request.agent_downloads) if request.agent_downloads and deletion is None else None
+    """The address of the agent, where this launch may have it fetched. Not on clouds whose
+    machines delete themselves: they take several times of what an agent needs, and could not
+    delete themselves without one."""
+    return (
+        bundle().url(request.agent_downloads)
+        if request.agent_downloads and deletion is None
+        else None
+    )
 
 
-def foreseen(request: LaunchRequest, limit: int, architecture: str, deletion: Deletion | None) -> Foreseen:
-    """Raises InputError if it would not fit in any way. Nothing has been asked for yet: what GitHub, GitLab and the job
-    will tell is of its usual length."""
+def foreseen(
+    request: LaunchRequest, limit: int, architecture: str, deletion: Deletion | None
+) -> Foreseen:
+    """Raises InputError if it would not fit in any way. Nothing has been asked for yet: what
+    GitHub, GitLab and the job will tell is of its usual length."""
     spec = usual_spec(request, architecture)
     jit = request.single and request.count == 1 and request.forge is ForgeName.GITHUB
     if request.cloud and request.cloud.provider is ProviderName.KUBERNETES:
         user_data(spec, request, limit - SPARE, deletion)
         return Foreseen(jit=jit, stage=None)
-    size, stage = len(bootstrap.cloud_config(spec, request, deletion)) + SPARE, second_stage(request, deletion)
+    size, stage = (
+        len(bootstrap.cloud_config(spec, request, deletion)) + SPARE,
+        second_stage(request, deletion),
+    )
     if size + (JIT if jit else 0) <= limit:
         return Foreseen(jit=jit, stage=None)
     if stage is None and size <= limit:
@@ -87,53 +109,92 @@ def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
         return hashlib.sha512(seed.encode()).hexdigest()[:length]
 
     release = "https://github.com/actions/runner/releases/download/v2.336.0"
-    download = Download(url=f"{release}/actions-runner-linux-{architecture}-2.336.0.tar.gz", sha256=random(64, "sha256"), version="2.336.0")
+    download = Download(
+        url=f"{release}/actions-runner-linux-{architecture}-2.336.0.tar.gz",
+        sha256=random(64, "sha256"),
+        version="2.336.0",
+    )
     if request.forge is ForgeName.GITLAB:
-        joining = Registration(runner_token=Secret(f"glrt-{random(40, 'runner')}"), runner_id=123456789)
+        joining = Registration(
+            runner_token=Secret(f"glrt-{random(40, 'runner')}"), runner_id=123456789
+        )
     else:
         removal = None if request.restart_token else Secret(random(TOKEN_LENGTH, "removal"))
         joining = Registration(token=Secret(random(TOKEN_LENGTH, "token")), removal_token=removal)
-    job = LaunchJob(run_id=19376284899, id=55448733021, name="launch") if request.restart_limit else None
+    job = (
+        LaunchJob(run_id=19376284899, id=55448733021, name="launch")
+        if request.restart_limit
+        else None
+    )
     name = request.name or f"cml-{random(10, 'name')}"
-    return bootstrap.spec_of(request, name, joining, download, f"{request.repository.server}/api/v3", job)
+    return bootstrap.spec_of(
+        request, name, joining, download, f"{request.repository.server}/api/v3", job
+    )
 
 
 def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None) -> str:
-    """What to shorten, by the bytes that each thing given takes of the whole; never a thing that was not given."""
+    """What to shorten, by the bytes that each thing given takes of the whole; never a thing that
+    was not given."""
     assert request.cloud
     pod, stage = request.cloud.provider is ProviderName.KUBERNETES, second_stage(request, deletion)
 
     def size(spec: AgentSpec, request: LaunchRequest) -> int:
-        return len(bootstrap.program(spec, request) if pod else bootstrap.cloud_config(spec, request, deletion, stage))
+        return len(
+            bootstrap.program(spec, request)
+            if pod
+            else bootstrap.cloud_config(spec, request, deletion, stage)
+        )
 
     whole = size(spec, request)
-    takes = sorted(((whole - size(*less), name) for name, less in without(spec, request)), reverse=True)
+    takes = sorted(
+        ((whole - size(*less), name) for name, less in without(spec, request)), reverse=True
+    )
     large = [(taken, name) for taken, name in takes if taken >= max(SMALL, takes[0][0] // 10)]
     parts = [f"{name} {taken}" for taken, name in large]
     told = "; ".join([*parts, f"{AGENT} {whole - sum(taken for taken, _ in large)}"])
-    over = f"the user data would be {whole} bytes, {whole - limit} more than there is room for; of these, in bytes: {told}"
+    over = (
+        f"the user data would be {whole} bytes, {whole - limit} more than there is room for; of"
+        f" these, in bytes: {told}"
+    )
     names = " or ".join(name for _, name in large[:2] if name != JIT_NAME)
     advice = [f"shorten {names}, or let a script download what it needs"] if names else []
     if stage is None and not pod and deletion is None:
-        advice.append("use a release of cml-runner, or `agent-downloads`, so that the machine fetches the agent itself")
+        advice.append(
+            "use a release of cml-runner, or `agent-downloads`, so that the machine fetches the"
+            " agent itself"
+        )
     return f"{over}. What helps: {'; '.join(advice) or 'nothing that you gave can be shortened'}"
 
 
 JIT_NAME = "the just-in-time configuration of `single`"
 
 
-def without(spec: AgentSpec, request: LaunchRequest) -> Iterator[tuple[str, tuple[AgentSpec, LaunchRequest]]]:
+def without(
+    spec: AgentSpec, request: LaunchRequest
+) -> Iterator[tuple[str, tuple[AgentSpec, LaunchRequest]]]:
     """Each thing that was given, and the launch without it."""
     assert request.cloud
     cloud = request.cloud
     if cloud.startup_script:
-        yield "cloud-startup-script", (spec, replace(request, cloud=replace(cloud, startup_script=None)))
+        yield (
+            "cloud-startup-script",
+            (
+                spec,
+                replace(request, cloud=replace(cloud, startup_script=None)),
+            ),
+        )
     if request.checkpoint_script:
         yield "checkpoint-script", (spec, replace(request, checkpoint_script=None))
     if request.ca_certificates:
         yield "ca-certificates", (spec, replace(request, ca_certificates=None))
     if cloud.ssh_public_key:
-        yield "cloud-ssh-private", (spec, replace(request, cloud=replace(cloud, ssh_public_key=None)))
+        yield (
+            "cloud-ssh-private",
+            (
+                spec,
+                replace(request, cloud=replace(cloud, ssh_public_key=None)),
+            ),
+        )
     if spec.labels:
         yield "labels", (replace(spec, labels=()), request)
     if spec.docker_volumes:

@@ -1,5 +1,7 @@
-"""Libraries are loaded by one thread at a time. Forge and cloud load theirs side by side, and both bring `requests`, whose modules import one another
-in circles: of two threads that load such a library Python shows one a half loaded module, so that neither waits for ever."""
+"""Libraries are loaded by one thread at a time. Forge and cloud load theirs side by side, and
+both bring `requests`, whose modules import one another in circles: of two threads that load such
+a library Python shows one a half loaded module, so that neither waits for ever.
+"""
 
 from __future__ import annotations
 

@@ -8,11 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner_action.model import EXPIRY_TAG, ONLINE_BY_TAG, OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Identity, Instance, ProviderName, Repository, Runner, moment
+from runner_action.model import (
+    EXPIRY_TAG,
+    ONLINE_BY_TAG,
+    OWNER_TAG,
+    REPOSITORY_TAG,
+    RUN_TAG,
+    Identity,
+    Instance,
+    ProviderName,
+    Repository,
+    Runner,
+    moment,
+)
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 TAG_VALUE = 256
-"""Characters that AWS and Azure take as a tag's value. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html and
+"""Characters that AWS and Azure take as a tag's value.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html and
 https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 
 
@@ -21,11 +34,21 @@ def address_tag(repository: Repository) -> str:
     GitLab's groups it may be, the beginning and a digest."""
     if len(repository.url) <= TAG_VALUE:
         return repository.url
-    return f"{repository.url[: TAG_VALUE - 65]}-{hashlib.sha256(repository.url.encode()).hexdigest()}"
+    return (
+        f"{repository.url[: TAG_VALUE - 65]}-{hashlib.sha256(repository.url.encode()).hexdigest()}"
+    )
 
 
-def tags(identity: Identity, repository: Repository, run: str, online_by: datetime, expiry: datetime, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tags of everything made for a runner: ours last, so that metadata can never hide them. Times are in UTC."""
+def tags(
+    identity: Identity,
+    repository: Repository,
+    run: str,
+    online_by: datetime,
+    expiry: datetime,
+    metadata: Mapping[str, str],
+) -> dict[str, str]:
+    """Tags of everything made for a runner: ours last, so that metadata can never hide them.
+    Times are in UTC."""
     ours = {
         "Name": identity.name,
         OWNER_TAG: "runner",
@@ -40,10 +63,11 @@ def tags(identity: Identity, repository: Repository, run: str, online_by: dateti
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What a forge's runner says of the launch that made it, in a label of its own: a forge keeps nothing else for us.
+    """What a forge's runner says of the launch that made it, in a label of its own: a forge
+    keeps nothing else for us.
 
-    Its digest binds it to the launch's name, with which the names of all its runners begin, and to the repository: on another runner,
-    whoever put it there, it says nothing.
+    Its digest binds it to the launch's name, with which the names of all its runners begin, and
+    to the repository: on another runner, whoever put it there, it says nothing.
     """
 
     provider: ProviderName
@@ -57,22 +81,41 @@ class Mark:
     @classmethod
     def of(cls, runner: Runner, repository: Repository) -> Mark | None:
         """None: the runner is not ours."""
-        parts = runner.name.split(" ")[0].split("-")  # at GitLab a turn has its claim behind its name
+        parts = runner.name.split(" ")[0].split(
+            "-"
+        )  # at GitLab a turn has its claim behind its name
         names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
         for label in runner.labels:
-            if match := re.fullmatch(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label):
+            if match := re.fullmatch(
+                rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label
+            ):
                 when = moment(match[2])
-                marks = [cls(provider=ProviderName(match[1]), online_by=when, name=name) for name in names if when]
+                marks = [
+                    cls(provider=ProviderName(match[1]), online_by=when, name=name)
+                    for name in names
+                    if when
+                ]
                 if found := next((mark for mark in marks if mark.label(repository) == label), None):
                     return found
         return None
 
 
-def marks_of(runners: Iterable[Runner], repository: Repository, provider: ProviderName) -> dict[int, Mark]:
+def marks_of(
+    runners: Iterable[Runner], repository: Repository, provider: ProviderName
+) -> dict[int, Mark]:
     """By a runner's id, of those whose machines this provider has."""
-    return {one.id: mark for one in runners if (mark := Mark.of(one, repository)) and mark.provider is provider}
+    return {
+        one.id: mark
+        for one in runners
+        if (mark := Mark.of(one, repository)) and mark.provider is provider
+    }
 
 
 def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
-    """Offline, and no machine could be its own. A forge may still show one that is busy as offline."""
-    return not runner.online and not runner.busy and not any(runner.name in one.runner_names for one in machines)
+    """Offline, and no machine could be its own. A forge may still show one that is busy as
+    offline."""
+    return (
+        not runner.online
+        and not runner.busy
+        and not any(runner.name in one.runner_names for one in machines)
+    )

@@ -1,4 +1,5 @@
-"""The words: what a launch is made of. The same word stands in the schema, the README, the code and the logs.
+"""The words: what a launch is made of. The same word stands in the schema, the README, the code
+and the logs.
 
 All types are frozen and keyword-only: a value that was checked once stays as it was checked.
 """
@@ -19,13 +20,19 @@ ID_END = 8
 """How much of an instance's id goes into a runner's name."""
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
-NAME_TAG, LAUNCH_TAG, REPOSITORY_TAG, RUN_TAG = f"{OWNER_TAG}:name", f"{OWNER_TAG}:launch", f"{OWNER_TAG}:repository", f"{OWNER_TAG}:run"
+NAME_TAG, LAUNCH_TAG, REPOSITORY_TAG, RUN_TAG = (
+    f"{OWNER_TAG}:name",
+    f"{OWNER_TAG}:launch",
+    f"{OWNER_TAG}:repository",
+    f"{OWNER_TAG}:run",
+)
 ONLINE_BY_TAG, EXPIRY_TAG = f"{OWNER_TAG}:online-by", f"{OWNER_TAG}:expiry"
 """When its runner must be online, and when its lease ends."""
 
 
 class Secret:
-    """A text that shows itself to nobody: `str`, `repr` and formatting give `***`; only `reveal()` gives the text."""
+    """A text that shows itself to nobody: `str`, `repr` and formatting give `***`; only
+    `reveal()` gives the text."""
 
     __slots__ = ("_text",)
 
@@ -71,7 +78,8 @@ class ForgeName(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """Where jobs come from: the address a person sees in the browser, without credentials and `.git`."""
+    """Where jobs come from: the address a person sees in the browser, without credentials and
+    `.git`."""
 
     url: str
 
@@ -91,26 +99,30 @@ class Repository:
 class Identity:
     """Who a runner is, known before anything is paid for.
 
-    `name` is the runner at the forge and the instance at the cloud; `key` tells this run from any other
-    with the same name, so that a repeated request finds its own instance and nobody else's.
+    `name` is the runner at the forge and the instance at the cloud; `key` tells this run from
+    any other with the same name, so that a repeated request finds its own instance and nobody
+    else's.
     """
 
     name: str
     key: str
 
     def token(self, *parts: str) -> str:
-        """Client token for one request about this runner: 32 hexadecimal digits, the same for the same parts."""
+        """Client token for one request about this runner: 32 hexadecimal digits, the same for
+        the same parts."""
         return hashlib.sha256("\0".join((self.name, self.key, *parts)).encode()).hexdigest()[:32]
 
     @property
     def marks(self) -> dict[str, str]:
-        """Tags by which what this launch made is told from all else, even from another launch's of the same name."""
+        """Tags by which what this launch made is told from all else, even from another launch's
+        of the same name."""
         return {NAME_TAG: self.name, LAUNCH_TAG: self.token()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CiJob:
-    """The CI job that launches, as its environment tells: the id of the job itself is not among it on GitHub. `run_id`: workflow run or pipeline."""
+    """The CI job that launches, as its environment tells: the id of the job itself is not among
+    it on GitHub. `run_id`: workflow run or pipeline."""
 
     repository_url: str
     run_id: int
@@ -135,8 +147,8 @@ class LaunchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Who launches. `derived_name`: label of its runners, and their name unless the user gives one; `key`: tells this run from all others; `title`:
-    for people."""
+    """Who launches. `derived_name`: label of its runners, and their name unless the user gives
+    one; `key`: tells this run from all others; `title`: for people."""
 
     derived_name: str
     key: str
@@ -154,7 +166,8 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """One rung of the ladder: what one create call asks for, in the cloud's own words. Providers add what their call needs."""
+    """One rung of the ladder: what one create call asks for, in the cloud's own words. Providers
+    add what their call needs."""
 
     region: str
     spot: bool
@@ -164,7 +177,10 @@ class Placement:
     def __str__(self) -> str:
         types = dict.fromkeys(pool.instance_type for pool in self.pools)
         zones = dict.fromkeys(pool.zone for pool in self.pools)
-        return f"{', '.join(types)} {'spot' if self.spot else 'on demand'} in {', '.join(filter(None, zones)) or self.region}"
+        return (
+            f"{', '.join(types)} {'spot' if self.spot else 'on demand'} in"
+            f" {', '.join(filter(None, zones)) or self.region}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +222,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a machine has to know to delete itself, on a cloud where one that powers itself off is only stopped."""
+    """What a machine has to know to delete itself, on a cloud where one that powers itself off
+    is only stopped."""
 
     facts: Mapping[str, Any]
     key: Secret | None = None
@@ -215,7 +232,8 @@ class Deletion:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A machine at the cloud: enough to destroy it. Found again by name and tags if the id was lost."""
+    """A machine at the cloud: enough to destroy it. Found again by name and tags if the id was
+    lost."""
 
     provider: ProviderName
     id: str
@@ -233,7 +251,8 @@ class Instance:
     login: str = ""
     """The user of its image that a key lets in."""
     group: str = ""
-    """What holds all that was made for it, where there is such a thing: Azure's resource group, Kubernetes' Job."""
+    """What holds all that was made for it, where there is such a thing: Azure's resource group,
+    Kubernetes' Job."""
     trouble: str = ""
     """Why it will not be a runner, where the cloud says that before the machine can."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -241,7 +260,8 @@ class Instance:
 
     @property
     def online_by(self) -> datetime | None:
-        """When its runner must be online, and `expiry`, when its lease ends. None: it does not say."""
+        """When its runner must be online, and `expiry`, when its lease ends. None: it does not
+        say."""
         return moment(self.tags.get(ONLINE_BY_TAG, ""))
 
     @property
@@ -287,8 +307,9 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What one machine needs to join the forge, and nothing more. Exactly one of the first three is set: GitHub's configuration of
-    one runner, GitHub's token for any number, GitLab's token of one runner."""
+    """What one machine needs to join the forge, and nothing more. Exactly one of the first three
+    is set: GitHub's configuration of one runner, GitHub's token for any number, GitLab's token
+    of one runner."""
 
     jit_config: Secret | None = None
     token: Secret | None = None
@@ -313,7 +334,8 @@ class Launched:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How a launch went: the runners, the placements that were tried, and the seconds from the start of the launcher to each stage."""
+    """How a launch went: the runners, the placements that were tried, and the seconds from the
+    start of the launcher to each stage."""
 
     launched: tuple[Launched, ...]
     plan: Plan | None = None
@@ -323,7 +345,8 @@ class Report:
 
 
 def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
-    """The name at the forge: that of the launch, or, for one of several machines with the same user data, with the end of its instance's id.
+    """The name at the forge: that of the launch, or, for one of several machines with the same
+    user data, with the end of its instance's id.
 
     The machine makes it in the same way (`bootstrap.BEGIN`).
     """
@@ -335,16 +358,22 @@ def id_end(instance_id: str) -> str:
 
 
 def names(base: str, count: int, taken: Collection[str] = ()) -> tuple[str, ...]:
-    """Names of the runners of one launch: the asked or derived name, numbered if there is more than one or it is taken."""
+    """Names of the runners of one launch: the asked or derived name, numbered if there is more
+    than one or it is taken."""
     numbered = (f"{base}-{number}" for number in itertools.count(1))
     wanted = itertools.chain([base], numbered) if count == 1 else numbered
     return tuple(itertools.islice((name for name in wanted if name not in taken), count))
 
 
 def moment(text: str) -> datetime | None:
-    """A time as our tags and marks have it, in UTC; also where a cloud takes neither capitals nor colons. None: it is none."""
+    """A time as our tags and marks have it, in UTC; also where a cloud takes neither capitals
+    nor colons. None: it is none."""
     digits = re.sub(r"\D", "", text)
     try:
-        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC) if len(digits) == 14 else None
+        return (
+            datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            if len(digits) == 14
+            else None
+        )
     except ValueError:
         return None

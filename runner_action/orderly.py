@@ -33,8 +33,8 @@ that takes half an hour: https://github.com/systemd/systemd/blob/main/units/powe
 
 
 def after_deletion(units: Mapping[str, str], cloud: str, home: str) -> dict[str, str]:
-    """Units by their names, and drop-ins. The agent's, and the timer that every boot starts, bring the
-    deletion with them."""
+    """Units by their names, and drop-ins. The agent's, and the timer that every boot starts,
+    bring the deletion with them."""
     found = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
     for name in ("cml-runner.service", "cml-runner-watchdog.timer"):
         found[name] = f"[Unit]\nWants=cml-runner-delete.service\n\n{found[name]}"

@@ -1,4 +1,5 @@
-"""Whose code a CI job is about to run: that of the repository itself, or of somebody who may not write to it. Pure.
+"""Whose code a CI job is about to run: that of the repository itself, or of somebody who may not
+write to it. Pure.
 
 What GitHub's events are taken for
 (https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows):
@@ -24,7 +25,8 @@ https://docs.github.com/en/graphql/reference/enums#commentauthorassociation"""
 
 
 def fork_of(environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> str | None:
-    """Whose request this job is for, in words, if that is nobody who may write here; None for code of the repository itself.
+    """Whose request this job is for, in words, if that is nobody who may write here; None for
+    code of the repository itself.
 
     https://docs.github.com/en/webhooks/webhook-events-and-payloads and
     https://docs.gitlab.com/ci/variables/predefined_variables/#predefined-variables-for-merge-request-pipelines
@@ -32,16 +34,22 @@ def fork_of(environ: Mapping[str, str], read_file: Callable[[str], str | None]) 
     if environ.get("GITHUB_ACTIONS") or environ.get("GITHUB_EVENT_NAME"):
         name = environ.get("GITHUB_EVENT_NAME", "")
         return _stranger_on_github(name, _event(read_file(environ.get("GITHUB_EVENT_PATH", ""))))
-    source, target = environ.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID"), environ.get("CI_MERGE_REQUEST_PROJECT_ID")
+    source, target = (
+        environ.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID"),
+        environ.get("CI_MERGE_REQUEST_PROJECT_ID"),
+    )
     if not (source and target) or source == target:
         return None
-    fork, ours = (environ.get(f"CI_MERGE_REQUEST_{part}PROJECT_PATH", "another project") for part in ("SOURCE_", ""))
+    fork, ours = (
+        environ.get(f"CI_MERGE_REQUEST_{part}PROJECT_PATH", "another project")
+        for part in ("SOURCE_", "")
+    )
     return f"{fork}, a fork of {ours}"
 
 
 def fork_of_run(run: Mapping[str, Any]) -> str | None:
-    """The same for a workflow run, as the API or an event tells of it: its code is of `head_repository`.
-    https://docs.github.com/en/rest/actions/workflow-runs#get-a-workflow-run"""
+    """The same for a workflow run, as the API or an event tells of it: its code is of
+    `head_repository`. https://docs.github.com/en/rest/actions/workflow-runs#get-a-workflow-run"""
     return _between(run.get("head_repository"), run.get("repository"))
 
 
@@ -70,7 +78,9 @@ def _between(head: object, base: object) -> str | None:
     head, base = (one if isinstance(one, dict) else {} for one in (head, base))
     if head.get("id") is not None and head.get("id") == base.get("id"):
         return None
-    unknown = "a repository that was deleted" if base else "a repository that the event does not name"
+    unknown = (
+        "a repository that was deleted" if base else "a repository that the event does not name"
+    )
     whose = head.get("full_name") or unknown
     return f"{whose}, a fork of {base['full_name']}" if base.get("full_name") else str(whose)
 

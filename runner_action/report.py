@@ -1,4 +1,5 @@
-"""What is told of a launch, the same wherever it is told: outputs, CML's line, the summary. Pure."""
+"""What is told of a launch, the same wherever it is told: outputs, CML's line, the summary.
+Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def _output(one: Launched) -> dict[str, str]:
 
 
 def cml_line(one: Launched, request: LaunchRequest) -> str:
-    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really taken."""
+    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really
+    taken."""
     instance, cloud = one.instance, request.cloud
     return dumps(
         {
@@ -74,7 +76,10 @@ def summary(report: Report, request: LaunchRequest) -> str:
     """The job summary, in Markdown: what came online and where the seconds went."""
     if not report.launched:
         return plan_text(report)
-    rows = ["| runner | labels | instance | type | zone | address | online after |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    rows = [
+        "| runner | labels | instance | type | zone | address | online after |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for one in report.launched:
         told = _output(one)
         market = " (spot)" if told["spot"] == "true" else ""
@@ -88,15 +93,33 @@ def summary(report: Report, request: LaunchRequest) -> str:
             f"{one.launch_seconds:.0f} s",
         )
         rows.append("| " + " | ".join(cells) + " |")
-    parts = ["### Runner online" if len(report.launched) == 1 else f"### {len(report.launched)} runners online", "\n".join(rows)]
+    parts = [
+        (
+            "### Runner online"
+            if len(report.launched) == 1
+            else f"### {len(report.launched)} runners online"
+        ),
+        "\n".join(rows),
+    ]
     if report.stages:
-        parts.append("Seconds until: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items()))
+        parts.append(
+            "Seconds until: "
+            + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
+        )
     if any(not line.endswith(": yes") for line in report.tried):
         parts.append("Asked for:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
-    idle = "never, as `idle-timeout` says" if request.idle_timeout is None else f"after {request.idle_timeout} s without a job"
+    idle = (
+        "never, as `idle-timeout` says"
+        if request.idle_timeout is None
+        else f"after {request.idle_timeout} s without a job"
+    )
     ends = "after one job" if request.single else idle
-    lifetime = f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
-    parts.append(f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {ends}{lifetime}.")
+    lifetime = (
+        f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
+    )
+    parts.append(
+        f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {ends}{lifetime}."
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -104,7 +127,11 @@ def plan_text(report: Report) -> str:
     """What a dry run found, in Markdown."""
     if not report.plan:
         return ""
-    rungs = "\n".join(f"{number}. {markdown(str(placement))}" for number, placement in enumerate(report.ladder, 1))
+    rungs = "\n".join(
+        f"{number}. {markdown(str(placement))}" for number, placement in enumerate(report.ladder, 1)
+    )
     plan = report.plan
     found = f"Image {code(plan.image)}, disk {plan.disk_gb} GB, architecture {plan.architecture}."
-    return f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"
+    return (
+        f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"
+    )

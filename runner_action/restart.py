@@ -1,8 +1,10 @@
-"""Story 3, restart: a workflow run ended; was it because the machine of one of our runners went away? Then it is run again.
+"""Story 3, restart: a workflow run ended; was it because the machine of one of our runners went
+away? Then it is run again.
 
-For a workflow `on: workflow_run`, so that no token need lie on any machine. What the run itself shows is all there is to go
-by: the annotation of the launch job names the runners; the job's own says that it was interrupted (ours, left by the agent;
-the runner's, when it was shut down; or GitHub's, when it was heard of no more). The policy is the agent's.
+For a workflow `on: workflow_run`, so that no token need lie on any machine. What the run itself
+shows is all there is to go by: the annotation of the launch job names the runners; the job's own
+says that it was interrupted (ours, left by the agent; the runner's, when it was shut down; or
+GitHub's, when it was heard of no more). The policy is the agent's.
 """
 
 from __future__ import annotations
@@ -25,8 +27,13 @@ log = logging.getLogger(__name__)
 Notes = Mapping[int, Sequence[tuple[str, str]]]
 MARK = "interrupted: "
 """How the agent's own warning begins; the text of its reason follows (`agent/leave.py`)."""
-SIGNS = ("lost communication with the server", "The runner has received a shutdown signal", "Operating system is shutting down")
-"""GitHub's own words when a runner falls silent, and the runner's (JobRunner.cs) when it is shut down."""
+SIGNS = (
+    "lost communication with the server",
+    "The runner has received a shutdown signal",
+    "Operating system is shutting down",
+)
+"""GitHub's own words when a runner falls silent, and the runner's (JobRunner.cs) when it is shut
+down."""
 
 
 @dataclass(frozen=True)
@@ -52,29 +59,45 @@ class Outcome:
 
 def failed(run: Run) -> list[Job]:
     """Jobs that a runner took and that did not end well."""
-    return [job for job in run.jobs if job.runner and job.conclusion in ("failure", "cancelled", "timed_out")]
+    return [
+        job
+        for job in run.jobs
+        if job.runner and job.conclusion in ("failure", "cancelled", "timed_out")
+    ]
 
 
 def find(run: Run, notes: Notes, online: frozenset[str]) -> Finding:
-    """Pure. `notes`: annotations by job id; `online`: runners that still live, whose jobs were not interrupted by their end."""
-    launched = {name: job for job in run.jobs for title, text in notes.get(job.id, ()) if title == ci.MARK_TITLE for name in ci.runners_marked(text)}
+    """Pure. `notes`: annotations by job id; `online`: runners that still live, whose jobs were
+    not interrupted by their end."""
+    launched = {
+        name: job
+        for job in run.jobs
+        for title, text in notes.get(job.id, ())
+        if title == ci.MARK_TITLE
+        for name in ci.runners_marked(text)
+    }
     found = []
     for job in failed(run):
         ours = job.runner in launched or job.runner.startswith("cml-")
         if ours and job.runner not in online and (why := _interruption(notes.get(job.id, ()))):
             found.append((job, why))
     launchers = [launched[job.runner] for job, _ in found if job.runner in launched]
-    return Finding(tuple(found), policy.Launch(launchers[0].id, launchers[0].name) if launchers else policy.Launch())
+    return Finding(
+        tuple(found),
+        policy.Launch(launchers[0].id, launchers[0].name) if launchers else policy.Launch(),
+    )
 
 
 def _interruption(notes: Sequence[tuple[str, str]]) -> str:
     ours = [text for title, text in notes if title == ci.MARK_TITLE and text.startswith(MARK)]
-    return next(iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), "")
+    return next(
+        iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), ""
+    )
 
 
 def restarts_of(why: str) -> int:
-    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one may
-    have been ended by its job."""
+    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one
+    may have been ended by its job."""
     marked = [reason.restarts for reason in Reason if why.startswith(MARK + reason.text)]
     return marked[0] if marked else ONCE
 
@@ -92,25 +115,46 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     # Annotations of what failed; only if there is something, those of what launched.
     notes = {job.id: forge.annotations(job.id) for job in lost}
     if any(_interruption(noted) for noted in notes.values()):
-        notes |= {job.id: forge.annotations(job.id) for job in run.jobs if job.conclusion == "success"}
+        notes |= {
+            job.id: forge.annotations(job.id) for job in run.jobs if job.conclusion == "success"
+        }
     finding = find(run, notes, _online(forge) if lost else frozenset())
     if not finding.interrupted:
-        return Outcome("", f"Run {run.id} was not interrupted by the end of a machine of ours: not restarted.\n")
-    told = "".join(f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n" for job, why in finding.interrupted)
-    verdict = policy.decide(run, run.attempt, request.restart_limit, finding.launch, others_lost=False, restarts=finding.restarts)
+        return Outcome(
+            "",
+            f"Run {run.id} was not interrupted by the end of a machine of ours: not restarted.\n",
+        )
+    told = "".join(
+        f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n"
+        for job, why in finding.interrupted
+    )
+    verdict = policy.decide(
+        run,
+        run.attempt,
+        request.restart_limit,
+        finding.launch,
+        others_lost=False,
+        restarts=finding.restarts,
+    )
     if not verdict.order:
         return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{told}")
     if request.dry_run:
         return Outcome("", f"### Would re-run: {verdict.order[0]} of run {run.id}\n\n{told}")
     granted, refusals = policy.request(forge.rerun, run, verdict, finding.launch)
     if not granted:
-        raise ForgeError(f"Run {run.id} could not be re-run: {'; '.join(refusals)}", "The token needs `actions: write`.")
+        raise ForgeError(
+            f"Run {run.id} could not be re-run: {'; '.join(refusals)}",
+            "The token needs `actions: write`.",
+        )
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{told}")
 
 
 def story_of(finding: Finding) -> str:
     """The jobs, their runners and what became of them, in Markdown. A run says all of it itself."""
-    return "".join(f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n" for job, why in finding.interrupted)
+    return "".join(
+        f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n"
+        for job, why in finding.interrupted
+    )
 
 
 def _online(forge: Rerunning) -> frozenset[str]:

@@ -1,4 +1,5 @@
-"""Plain HTTP where no SDK asks, with the same patience: what is not answered, or not now, is asked again.
+"""Plain HTTP where no SDK asks, with the same patience: what is not answered, or not now, is
+asked again.
 
 A redirect takes what was asked, with its headers and its body, to where the answer says. Nobody
 but the one who was asked shall have a token, so a session goes to no other origin; and never from
@@ -30,13 +31,18 @@ class Session(requests.Session):
         super().__init__()
         self._public = public
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
         """Called before every redirect is followed.
         https://requests.readthedocs.io/en/latest/api/#requests.Session.rebuild_auth"""
         before, after = origin(response.request.url or ""), origin(prepared_request.url or "")
         downgraded = before[0] == "https" and after[0] != "https"
         if downgraded or (after != before and not self._public):
-            raise Elsewhere(f"redirected from {before[0]}://{before[1]} to {after[0]}://{after[1]}", response=response)
+            raise Elsewhere(
+                f"redirected from {before[0]}://{before[1]} to {after[0]}://{after[1]}",
+                response=response,
+            )
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
 
 
@@ -47,10 +53,22 @@ def origin(url: str) -> tuple[str, str, int | None]:
 
 
 def session(*, public: bool = False) -> Session:
-    """For questions, and for what does no harm when it is done twice; some 4 s in all, beside the service's own time."""
+    """For questions, and for what does no harm when it is done twice; some 4 s in all, beside
+    the service's own time."""
     made = Session(public=public)
     for scheme in PORTS:
-        made.mount(f"{scheme}://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.6, status_forcelist=PASSING, allowed_methods=None, raise_on_status=False)))
+        made.mount(
+            f"{scheme}://",
+            HTTPAdapter(
+                max_retries=Retry(
+                    3,
+                    backoff_factor=0.6,
+                    status_forcelist=PASSING,
+                    allowed_methods=None,
+                    raise_on_status=False,
+                )
+            ),
+        )
     return made
 
 

@@ -1,4 +1,5 @@
-"""Python source without what only readers and tools need, as small as it gets while a traceback still names functions and lines. Pure."""
+"""Python source without what only readers and tools need, as small as it gets while a traceback
+still names functions and lines. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from functools import cache
 
 
 def keywords(sources: Iterable[str]) -> frozenset[str]:
-    """What may be the name of an argument in a call somewhere in these sources: also the keys of mappings, which may be
-    unpacked into a call."""
+    """What may be the name of an argument in a call somewhere in these sources: also the keys of
+    mappings, which may be unpacked into a call."""
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     written = {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
     keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys]
@@ -25,20 +26,34 @@ def keywords(sources: Iterable[str]) -> frozenset[str]:
 
 @cache
 def slim(source: str, keywords: frozenset[str]) -> str:
-    """Without comments, docstrings, annotations and their names, members that are only described, the width of indentation, spaces; and
-    with short names for what is local to a function, but for parameters that `keywords` may name."""
+    """Without comments, docstrings, annotations and their names, members that are only
+    described, the width of indentation, spaces; and with short names for what is local to a
+    function, but for parameters that `keywords` may name.
+    """
     tree = _Slim().visit(ast.parse(source))
-    shared = {*keywords, *dir(builtins), *symtable.symtable(source, "agent", "exec").get_identifiers()}
+    shared = {
+        *keywords,
+        *dir(builtins),
+        *symtable.symtable(source, "agent", "exec").get_identifiers(),
+    }
     for function in outermost(tree):
         shorten(function, shared)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
-            node.names = [name for name in node.names if (name.asname or name.name) in used]  # with annotations, what is imported for them is gone too
-    tree.body = [node for node in tree.body if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")]
+            node.names = [
+                name for name in node.names if (name.asname or name.name) in used
+            ]  # with annotations, what is imported for them is gone too
+    tree.body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.ImportFrom) or (node.names and node.module != "__future__")
+    ]
     text = tight(ast.unparse(ast.fix_missing_locations(tree)))
     text = re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), text, flags=re.M)
-    return re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"  # a pair needs no parentheses there
+    return (
+        re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"
+    )  # a pair needs no parentheses there
 
 
 def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
@@ -51,19 +66,30 @@ def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
-    """Letters for parameters and variables of a function and of those inside it. Names that are `shared` stay: with
-    callers, or with the module or Python, which a function inside may mean."""
+    """Letters for parameters and variables of a function and of those inside it. Names that are
+    `shared` stay: with callers, or with the module or Python, which a function inside may mean."""
     nodes = list(ast.walk(function))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     parameters = [node for node in nodes if isinstance(node, ast.arg)]
     kept = set(shared)
-    kept |= {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
-    kept |= {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    kept |= {
+        name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names
+    }
+    kept |= {
+        alias.asname or alias.name
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     kept |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    own = [node.arg for node in parameters] + [node.id for node in names if isinstance(node.ctx, ast.Store)]
+    own = [node.arg for node in parameters] + [
+        node.id for node in names if isinstance(node.ctx, ast.Store)
+    ]
     taken = {*kept, *own, *(node.id for node in names)}
     free = iter(letter for letter in string.ascii_letters if letter not in taken)
-    short = {name: next(free, name) for name in dict.fromkeys(own) if len(name) > 1 and name not in kept}
+    short = {
+        name: next(free, name) for name in dict.fromkeys(own) if len(name) > 1 and name not in kept
+    }
     for name in names:
         name.id = short.get(name.id, name.id)
     for parameter in parameters:
@@ -74,14 +100,21 @@ def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
 
 
 def tight(source: str) -> str:
-    """Without the spaces that part no two words. The agent has no f-strings, whose inside Python 3.12 would tell as words too."""
+    """Without the spaces that part no two words. The agent has no f-strings, whose inside Python
+    3.12 would tell as words too."""
     lines, ends = source.splitlines(keepends=True), (1, 0)
     found: list[str] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
             continue
-        between = lines[ends[0] - 1][ends[1] : token.start[1]] if ends[0] == token.start[0] else lines[token.start[0] - 1][: token.start[1]]
-        words = ends[0] != token.start[0] or (found and re.match(r"\w", found[-1][-1:]) and re.match(r"\w", token.string))
+        between = (
+            lines[ends[0] - 1][ends[1] : token.start[1]]
+            if ends[0] == token.start[0]
+            else lines[token.start[0] - 1][: token.start[1]]
+        )
+        words = ends[0] != token.start[0] or (
+            found and re.match(r"\w", found[-1][-1:]) and re.match(r"\w", token.string)
+        )
         found += [between if words else "", token.string]
         ends = token.end
     return "".join(found)
@@ -94,19 +127,33 @@ class _Slim(ast.NodeTransformer):
         """They tell a type checker what it cannot see."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+        return (
+            None
+            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+            else node
+        )
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         kept = [part for part in node.body if isinstance(part, ast.AnnAssign)]
         for part in kept:
             part.annotation = ast.Constant(0)
-        node.body = [new for part in node.body if (new := part if part in kept else self.visit(part)) is not None] or [ast.Pass()]
+        node.body = [
+            new
+            for part in node.body
+            if (new := part if part in kept else self.visit(part)) is not None
+        ] or [ast.Pass()]
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         """`Ref = Optional[…]` is only there for annotations."""
         value = node.value
-        return None if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and hasattr(typing, value.value.id) else node
+        return (
+            None
+            if isinstance(value, ast.Subscript)
+            and isinstance(value.value, ast.Name)
+            and hasattr(typing, value.value.id)
+            else node
+        )
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
         self.generic_visit(node)

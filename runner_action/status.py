@@ -1,4 +1,5 @@
-"""Story 7, status: runners and machines of a repository, side by side, and what is odd about them."""
+"""Story 7, status: runners and machines of a repository, side by side, and what is odd about
+them."""
 
 from __future__ import annotations
 
@@ -44,19 +45,38 @@ def rows(
     *,
     everywhere: bool = True,
 ) -> list[Row]:
-    """What is ours, machines first. `provider`: whose machines were looked for; None: nobody's. Pure."""
+    """What is ours, machines first. `provider`: whose machines were looked for; None: nobody's.
+    Pure."""
     mine = ours(machines, repository)
-    gone = removals(mine, runners, repository, provider, now, everywhere=everywhere) if provider else []
-    whys = {one.machine.id if one.machine else one.runner.id: one.why for one in gone if one.machine or one.runner}  # type: ignore[union-attr]
+    gone = (
+        removals(mine, runners, repository, provider, now, everywhere=everywhere)
+        if provider
+        else []
+    )
+    whys = {
+        one.machine.id if one.machine else one.runner.id: one.why  # type: ignore[union-attr]
+        for one in gone
+        if one.machine or one.runner
+    }
     found, paired = [], set()
     for machine in sorted(mine, key=lambda one: (one.name, one.id)):
         runner = next((one for one in runners if one.name in machine.runner_names), None)
         paired |= {runner.id} if runner else set()
-        odd = whys.get(machine.id, "") or ("its runner is offline" if runner and not runner.online and not _starts(machine, now) else "")
+        odd = whys.get(machine.id, "") or (
+            "its runner is offline"
+            if runner and not runner.online and not _starts(machine, now)
+            else ""
+        )
         found.append(
             Row(
                 name=runner.name if runner else machine.name,
-                state=_state(runner) if runner and (runner.online or not _starts(machine, now)) else "starting" if _starts(machine, now) else "none",
+                state=(
+                    _state(runner)
+                    if runner and (runner.online or not _starts(machine, now))
+                    else "starting"
+                    if _starts(machine, now)
+                    else "none"
+                ),
                 machine=machine,
                 runner=runner,
                 age=now - since if (since := _since(machine)) else None,
@@ -69,9 +89,22 @@ def rows(
         if runner.id not in paired and (mark := Mark.of(runner, repository)):
             known = provider is mark.provider and everywhere
             odd = whys.get(runner.id, "") or (
-                "no machine of it was found" if known and runner.online else "" if known else f"its machine is at {mark.provider}"
+                "no machine of it was found"
+                if known and runner.online
+                else ""
+                if known
+                else f"its machine is at {mark.provider}"
             )
-            found.append(Row(name=runner.name, state="starting" if mark.online_by > now and not runner.online else _state(runner), runner=runner, odd=odd))
+            found.append(
+                Row(
+                    name=runner.name,
+                    state=(
+                        "starting" if mark.online_by > now and not runner.online else _state(runner)
+                    ),
+                    runner=runner,
+                    odd=odd,
+                )
+            )
     return found
 
 
@@ -96,7 +129,15 @@ def table(found: Sequence[Row]) -> str:
     for row in found:
         machine = row.machine
         kind = f"{machine.instance_type}{' (spot)' if machine.spot else ''}" if machine else ""
-        lease = "" if row.lease is None else f"{span(row.lease)} left" if row.lease > timedelta() else f"over for {span(-row.lease)}"
+        lease = (
+            ""
+            if row.lease is None
+            else (
+                f"{span(row.lease)} left"
+                if row.lease > timedelta()
+                else f"over for {span(-row.lease)}"
+            )
+        )
         cost = "" if machine is None else "unknown" if row.cost is None else f"${row.cost:.2f}"
         where = machine.zone or machine.region if machine else ""
         told = (row.state, machine.id if machine else "none", kind, where)
@@ -137,28 +178,58 @@ def _told(row: Row) -> dict[str, object]:
     }
 
 
-def status(repository: Repository, forge: Forge, provider: Provider | None, clock: Clock, regions: Sequence[str] | None = None) -> tuple[dict[str, str], str]:
-    """Outputs, and the story in Markdown. Asks only. `provider`: None, if no cloud was named; `regions` as in `reap`."""
+def status(
+    repository: Repository,
+    forge: Forge,
+    provider: Provider | None,
+    clock: Clock,
+    regions: Sequence[str] | None = None,
+) -> tuple[dict[str, str], str]:
+    """Outputs, and the story in Markdown. Asks only. `provider`: None, if no cloud was named;
+    `regions` as in `reap`."""
     where = provider.regions() if provider and regions is None else regions or ()
-    machines = ours(provider.find({REPOSITORY_TAG: address_tag(repository)}, where), repository) if provider else []
+    machines = (
+        ours(provider.find({REPOSITORY_TAG: address_tag(repository)}, where), repository)
+        if provider
+        else []
+    )
     runners = forge.runners(offline=True)
     now, costs = clock.now(), _costs(provider, machines, clock.now())
     everywhere = provider is not None and (regions is None or not provider.regional)
-    found = rows(machines, runners, repository, provider.name if provider else None, now, costs, everywhere=everywhere)
+    found = rows(
+        machines,
+        runners,
+        repository,
+        provider.name if provider else None,
+        now,
+        costs,
+        everywhere=everywhere,
+    )
     others = len(runners) - len({row.runner.id for row in found if row.runner})
-    parts = [f"### Runners and machines of {markdown(repository.url)}", table(found) if found else "There are none of ours."]
+    parts = [
+        f"### Runners and machines of {markdown(repository.url)}",
+        table(found) if found else "There are none of ours.",
+    ]
     if others:
-        parts.append(f"{others} {'runner' if others == 1 else 'runners'} besides, which no launch of ours has made.")
+        parts.append(
+            f"{others} {'runner' if others == 1 else 'runners'} besides, which no launch of ours"
+            " has made."
+        )
     if provider is None:
         parts.append("Machines were not looked for: no `cloud` was named.")
     elif provider.regional:
         parts.append(f"Looked for machines in {markdown(', '.join(where))}.")
     if any(row.odd for row in found):
-        parts.append("`cml-runner reap --dry-run` says what a sweep would remove, `cml-runner destroy NAME` removes one.")
+        parts.append(
+            "`cml-runner reap --dry-run` says what a sweep would remove, `cml-runner destroy NAME`"
+            " removes one."
+        )
     return {"status": as_json(found)}, "\n\n".join(parts) + "\n"
 
 
-def _costs(provider: Provider | None, machines: Sequence[Instance], now: datetime) -> dict[str, float | None]:
+def _costs(
+    provider: Provider | None, machines: Sequence[Instance], now: datetime
+) -> dict[str, float | None]:
     """By the machine's id, asked side by side. A price that may not be asked for is not known."""
 
     def ask(machine: Instance) -> float | None:

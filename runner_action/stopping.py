@@ -1,8 +1,10 @@
-"""Signals: the first one ends a launch, and what was made has to be taken back before whoever sent it kills.
+"""Signals: the first one ends a launch, and what was made has to be taken back before whoever
+sent it kills.
 
 A cancelled step of GitHub's gets SIGINT, 7.5 s later SIGTERM, and is killed after 2.5 s more
-(https://docs.github.com/en/actions/reference/workflow-cancellation-reference); for a container action that is `docker run`, which passes
-signals on. GitLab's Docker executor sends SIGTERM and removes the container after 10 s; its shell executor waits ten minutes.
+(https://docs.github.com/en/actions/reference/workflow-cancellation-reference); for a container
+action that is `docker run`, which passes signals on. GitLab's Docker executor sends SIGTERM and
+removes the container after 10 s; its shell executor waits ten minutes.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ GRACE_SECONDS = 8.0
 
 
 class Signals:
-    """What `signal.signal` is given is `hear`. The first signal raises Cancelled, unless the story is shielded by then: it is noted, and shortens
-    what is being done. Later ones change nothing."""
+    """What `signal.signal` is given is `hear`. The first signal raises Cancelled, unless the
+    story is shielded by then: it is noted, and shortens what is being done. Later ones change
+    nothing."""
 
     def __init__(self, clock: Clock, grace: float = GRACE_SECONDS) -> None:
         self._clock, self._grace, self._at, self._shielded = clock, grace, 0.0, False

@@ -24,7 +24,8 @@ from runner_action.request import (
 DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
 """Never reached through a proxy."""
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-"""The machine's own bundle, which holds our certificates too once cloud-init has put them there. Debian's and Ubuntu's path."""
+"""The machine's own bundle, which holds our certificates too once cloud-init has put them there.
+Debian's and Ubuntu's path."""
 
 
 def _pairs(items: Sequence[str]) -> dict[str, str]:
@@ -46,11 +47,16 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
 
 
 def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
-    """The one place where the user's words become ours: `no-retry` turns into `restart`, `driver` into `forge`, -1 into never."""
+    """The one place where the user's words become ours: `no-retry` turns into `restart`,
+    `driver` into `forge`, -1 into never."""
     # Of this machine jobs could read a file as well as this process, in which the token is anyway.
     kept = value["restart-token"] or (None if value["cloud"] else lasting(value))
     restart_limit = value["restart-limit"] if kept and not value["no-retry"] else 0
-    first = value["first-job-timeout"] if value["first-job-timeout"] is not None else value["idle-timeout"]
+    first = (
+        value["first-job-timeout"]
+        if value["first-job-timeout"] is not None
+        else value["idle-timeout"]
+    )
     reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
     return LaunchRequest(
         name=value["name"],
@@ -84,11 +90,16 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
 
 
 def _asker(value: Mapping[str, Any]) -> Secret | App:
-    return App(id=value["app-id"], key=Secret(value["app-private-key"])) if value["app-id"] else Secret(value["token"])
+    return (
+        App(id=value["app-id"], key=Secret(value["app-private-key"]))
+        if value["app-id"]
+        else Secret(value["token"])
+    )
 
 
 def lasting(value: Mapping[str, Any]) -> str | None:
-    """The token, if it is as good in days as it is now: those of an App, and a job's own, last for an hour at most.
+    """The token, if it is as good in days as it is now: those of an App, and a job's own, last
+    for an hour at most.
     https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
     """
     token: str | None = value["token"]
@@ -96,14 +107,21 @@ def lasting(value: Mapping[str, Any]) -> str | None:
 
 
 def _environment(value: Mapping[str, Any]) -> dict[str, str]:
-    """Proxies and certificates as programs look for them: in both cases of letters, and in the words of Node and Python."""
+    """Proxies and certificates as programs look for them: in both cases of letters, and in the
+    words of Node and Python."""
     found = {}
     if value["https-proxy"] not in (None, "none"):
         direct = ",".join(filter(None, [value["no-proxy"], *DIRECT]))
-        found = {"https_proxy": value["https-proxy"], "http_proxy": value["https-proxy"], "no_proxy": direct}
+        found = {
+            "https_proxy": value["https-proxy"],
+            "http_proxy": value["https-proxy"],
+            "no_proxy": direct,
+        }
         found |= {name.upper(): text for name, text in found.items()}
     if value["ca-certificates"]:
-        found |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), CA_BUNDLE)
+        found |= dict.fromkeys(
+            ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), CA_BUNDLE
+        )
     return found
 
 
@@ -114,13 +132,21 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
         sizes=tuple(value["cloud-type"]),
         gpu=None if value["cloud-gpu"] == "nogpu" else value["cloud-gpu"],
         disk_gb=value["cloud-hdd-size"],
-        spot=Spot.PREFER if value["cloud-spot"] == "prefer" else Spot.ONLY if value["cloud-spot"] else Spot.NEVER,
+        spot=(
+            Spot.PREFER
+            if value["cloud-spot"] == "prefer"
+            else Spot.ONLY
+            if value["cloud-spot"]
+            else Spot.NEVER
+        ),
         spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
         image=value["cloud-image"],
         permission_set=value["cloud-permission-set"],
         metadata=_pairs(value["cloud-metadata"]),
         startup_script=value["cloud-startup-script"],
-        ssh_public_key=public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None,
+        ssh_public_key=(
+            public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None
+        ),
         aws=AwsOptions(
             security_group=value["cloud-aws-security-group"],
             subnets=tuple(value["cloud-aws-subnet"]),
@@ -137,13 +163,21 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
             kms_key=value["cloud-gcp-kms-key"],
         ),
         azure=AzureOptions(
-            account=AzureAccount(client_id=value["azure-client-id"], tenant_id=value["azure-tenant-id"], subscription_id=value["azure-subscription-id"]),
+            account=AzureAccount(
+                client_id=value["azure-client-id"],
+                tenant_id=value["azure-tenant-id"],
+                subscription_id=value["azure-subscription-id"],
+            ),
             subnet=value["cloud-azure-subnet"],
             private=bool(value["cloud-azure-private"]),
             disk_encryption_set=value["cloud-azure-disk-encryption-set"],
         ),
         kubernetes=KubernetesOptions(
-            configuration=Secret(value["kubernetes-configuration"]) if value["kubernetes-configuration"] else None,
+            configuration=(
+                Secret(value["kubernetes-configuration"])
+                if value["kubernetes-configuration"]
+                else None
+            ),
             context=value["cloud-kubernetes-context"],
             namespace=value["cloud-kubernetes-namespace"],
             node_selector=_pairs(value["cloud-kubernetes-node-selector"]),

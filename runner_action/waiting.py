@@ -1,4 +1,5 @@
-"""The clock, and waiting for a state. The only importer of tenacity and the only place where the launcher sleeps."""
+"""The clock, and waiting for a state. The only importer of tenacity and the only place where the
+launcher sleeps."""
 
 from __future__ import annotations
 
@@ -39,11 +40,20 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def wait_for(probe: Callable[[], T | None], what: str, *, clock: Clock, timeout: float, first: float = 1.0, most: float = 5.0) -> T:
+def wait_for(
+    probe: Callable[[], T | None],
+    what: str,
+    *,
+    clock: Clock,
+    timeout: float,
+    first: float = 1.0,
+    most: float = 5.0,
+) -> T:
     """Calls `probe` until it gives something, and gives that.
 
-    The pauses grow from `first` to `most` seconds. Raises TimedOut after `timeout` seconds by `clock`
-    (tenacity's own `stop_after_delay` asks the real clock, so it is not used); what `probe` raises passes.
+    The pauses grow from `first` to `most` seconds. Raises TimedOut after `timeout` seconds by
+    `clock` (tenacity's own `stop_after_delay` asks the real clock, so it is not used); what
+    `probe` raises passes.
     """
     # Imported here: a launch spends its first second on requests, not on waiting.
     from tenacity import Retrying, retry_if_result, wait_exponential

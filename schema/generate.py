@@ -1,10 +1,11 @@
-"""Writes the parts of other files that follow from inputs.schema.json, between markers; `--check` fails if one is stale.
+"""Writes the parts of other files that follow from inputs.schema.json, between markers;
+`--check` fails if one is stale.
 
     python schema/generate.py            write
     python schema/generate.py --check    print the difference and exit 1 if there is one
 
-A block begins with a line that holds `generated from schema/inputs.schema.json: NAME` and ends with one that holds
-`end of NAME`; what it holds is made by the function of that name below.
+A block begins with a line that holds `generated from schema/inputs.schema.json: NAME` and ends
+with one that holds `end of NAME`; what it holds is made by the function of that name below.
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FILES = ("action.yml", "gitlab-component/templates/launch-runner.yml", "gitlab-component/README.md", "README.md")
+FILES = (
+    "action.yml",
+    "gitlab-component/templates/launch-runner.yml",
+    "gitlab-component/README.md",
+    "README.md",
+)
 Schema = Mapping[str, Any]
 BLOCK = re.compile(
-    r"(?P<begin>^[^\n]*generated from schema/inputs\.schema\.json: (?P<name>[a-z-]+)[^\n]*\n)(?P<body>.*?)(?P<end>^[^\n]*end of (?P=name)[^\n]*$)", re.M | re.S
+    r"(?P<begin>^[^\n]*generated from schema/inputs\.schema\.json:"
+    r" (?P<name>[a-z-]+)[^\n]*\n)(?P<body>.*?)(?P<end>^[^\n]*end of (?P=name)[^\n]*$)",
+    re.M | re.S,
 )
 
 
@@ -58,30 +66,47 @@ def described(prop: Schema) -> str:
 
 
 def action_inputs(schema: Schema) -> str:
-    """No `default:` keys: an input that was not given must not look as if it were, or it would hide a variable."""
+    """No `default:` keys: an input that was not given must not look as if it were, or it would
+    hide a variable."""
     lines = []
     for name, prop in schema["properties"].items():
-        lines += [f"  {name}:", f"    description: {json.dumps(described(prop), ensure_ascii=False)}", "    required: false"]
+        lines += [
+            f"  {name}:",
+            f"    description: {json.dumps(described(prop), ensure_ascii=False)}",
+            "    required: false",
+        ]
     return "\n".join(lines) + "\n"
 
 
 def action_outputs(schema: Schema) -> str:
     lines = []
     for name, prop in schema["$defs"]["outputs"]["properties"].items():
-        lines += [f"  {name}:", f"    description: {json.dumps(prop['description'], ensure_ascii=False)}"]
+        lines += [
+            f"  {name}:",
+            f"    description: {json.dumps(prop['description'], ensure_ascii=False)}",
+        ]
     return "\n".join(lines) + "\n"
 
 
 def component_properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """GitLab shows inputs in its logs, so secrets are none: they are masked variables. The template chooses the command itself."""
-    return ((name, prop) for name, prop in schema["properties"].items() if not prop.get("writeOnly") and prop["x-group"] != "Command")
+    """GitLab shows inputs in its logs, so secrets are none: they are masked variables. The
+    template chooses the command itself."""
+    return (
+        (name, prop)
+        for name, prop in schema["properties"].items()
+        if not prop.get("writeOnly") and prop["x-group"] != "Command"
+    )
 
 
 def component_inputs(schema: Schema) -> str:
-    """All are strings that may be empty, and empty means not given, as everywhere: a default here would hide a variable."""
+    """All are strings that may be empty, and empty means not given, as everywhere: a default
+    here would hide a variable."""
     lines = []
     for name, prop in component_properties(schema):
-        lines += [f"    {name}:", f"      description: {json.dumps(described(prop), ensure_ascii=False)}"]
+        lines += [
+            f"    {name}:",
+            f"      description: {json.dumps(described(prop), ensure_ascii=False)}",
+        ]
         if choices := choices_of(prop):
             lines.append(f"      options: {json.dumps(['', *choices])}")
         elif prop["type"] == "boolean":
@@ -92,7 +117,10 @@ def component_inputs(schema: Schema) -> str:
 
 def component_variables(schema: Schema) -> str:
     names = (name for name, _ in component_properties(schema))
-    return "".join(f'    CML_RUNNER_{name.upper().replace("-", "_")}: "$[[ inputs.{name} ]]"\n' for name in names)
+    return "".join(
+        f'    CML_RUNNER_{name.upper().replace("-", "_")}: "$[[ inputs.{name} ]]"\n'
+        for name in names
+    )
 
 
 def readme_inputs(schema: Schema) -> str:
@@ -107,16 +135,29 @@ def tables(properties: Iterable[tuple[str, Schema]]) -> str:
     """A table for each group of inputs."""
     groups: dict[str, list[str]] = {}
     for name, prop in properties:
-        choices = f" One of {', '.join(f'`{word}`' for word in choices_of(prop))}." if "enum" in prop else ""
+        choices = (
+            f" One of {', '.join(f'`{word}`' for word in choices_of(prop))}."
+            if "enum" in prop
+            else ""
+        )
         default = f"`{default_of(prop)}`" if default_of(prop) else ""
         row = f"| `{name}` | {default} | {_cell(prop['description'] + choices)} |"
         groups.setdefault(prop["x-group"], []).append(row)
     head = "| input | default | |\n| --- | --- | --- |\n"
-    return "\n" + "\n".join(f"**{group}**\n\n{head}" + "\n".join(rows) + "\n" for group, rows in groups.items()) + "\n"
+    return (
+        "\n"
+        + "\n".join(
+            f"**{group}**\n\n{head}" + "\n".join(rows) + "\n" for group, rows in groups.items()
+        )
+        + "\n"
+    )
 
 
 def readme_outputs(schema: Schema) -> str:
-    rows = (f"| `{name}` | {_cell(prop['description'])} |" for name, prop in schema["$defs"]["outputs"]["properties"].items())
+    rows = (
+        f"| `{name}` | {_cell(prop['description'])} |"
+        for name, prop in schema["$defs"]["outputs"]["properties"].items()
+    )
     return "\n| output | |\n| --- | --- |\n" + "\n".join(rows) + "\n\n"
 
 
@@ -146,7 +187,13 @@ def main(words: list[str]) -> int:
             continue
         if "--check" in words:
             stale += 1
-            print("".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (generated)")))
+            print(
+                "".join(
+                    difflib.unified_diff(
+                        before.splitlines(True), after.splitlines(True), name, f"{name} (generated)"
+                    )
+                )
+            )
             print(f"{name} is stale: run `make generate`")
         else:
             file.write_text(after, encoding="utf-8")

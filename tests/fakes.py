@@ -1,4 +1,5 @@
-"""A clock, a forge and a cloud in memory. They pass the same contract suites as the real ones (tests/contracts)."""
+"""A clock, a forge and a cloud in memory. They pass the same contract suites as the real ones
+(tests/contracts)."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def agent_spec(**fields: Any) -> AgentSpec:
 
 @dataclass
 class FakeClock:
-    """Time that passes only by sleeping; `each` is called after every sleep, as the world goes on meanwhile."""
+    """Time that passes only by sleeping; `each` is called after every sleep, as the world goes
+    on meanwhile."""
 
     at: float = 1000.0
     each: Callable[[], None] = lambda: None
@@ -115,8 +117,23 @@ class FakeForge:
         if method in self.trouble:
             raise self.trouble[method]
 
-    def add(self, name: str, labels: Sequence[str] = (), *, online: bool = True, busy: bool = False, contacted: bool = True) -> Runner:
-        runner = Runner(id=next(self._ids), name=name, labels=frozenset(labels), online=online, busy=busy, contacted=contacted)
+    def add(
+        self,
+        name: str,
+        labels: Sequence[str] = (),
+        *,
+        online: bool = True,
+        busy: bool = False,
+        contacted: bool = True,
+    ) -> Runner:
+        runner = Runner(
+            id=next(self._ids),
+            name=name,
+            labels=frozenset(labels),
+            online=online,
+            busy=busy,
+            contacted=contacted,
+        )
         self.listed[name] = runner
         return runner
 
@@ -128,11 +145,19 @@ class FakeForge:
         return list(self.listed.values())
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        return [runner.name for runner in self.runners() if runner.online and runner.name in registrations]
+        return [
+            runner.name
+            for runner in self.runners()
+            if runner.online and runner.name in registrations
+        ]
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
         self._called("download")
-        return Download(url=f"https://forge.test/{architecture}/{version}.tar.gz", sha256="0" * 64, version="2.336.0")
+        return Download(
+            url=f"https://forge.test/{architecture}/{version}.tar.gz",
+            sha256="0" * 64,
+            version="2.336.0",
+        )
 
     def registration_token(self) -> Secret:
         self._called("registration_token")
@@ -162,15 +187,27 @@ class FakeForge:
         self.reruns.append((what, run_id, job_id))
         return "refused" if what in self.refuses else None
 
-    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+    def register_one(
+        self,
+        name: str,
+        labels: Sequence[str],
+        architecture: str,
+        system: str = "linux",
+        longest: int | None = None,
+    ) -> Registration:
         self._called("register_one")
-        return Registration(jit_config=Secret("canary-jit"), runner_id=self.add(name, labels, online=False, contacted=False).id)
+        return Registration(
+            jit_config=Secret("canary-jit"),
+            runner_id=self.add(name, labels, online=False, contacted=False).id,
+        )
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
         self._called("claim")
         with self._lock:
             there = self.listed.get(runner.name)
-            granted = there is not None and claim.allows(there.claims, mark, clock.now(), shared=shared)
+            granted = there is not None and claim.allows(
+                there.claims, mark, clock.now(), shared=shared
+            )
             if there and granted:
                 self.listed[runner.name] = replace(there, claims=there.claims | {mark})
             return granted
@@ -179,9 +216,18 @@ class FakeForge:
         self._called("take_turn")
         with self._lock:
             there = self.listed.get(turn)
-            if there and {claim.holder_of(one) for one in claim.alive(there.claims, clock.now())} - {claim.holder_of(mark)}:
+            if there and {
+                claim.holder_of(one) for one in claim.alive(there.claims, clock.now())
+            } - {claim.holder_of(mark)}:
                 return False
-            self.listed[turn] = Runner(id=1000, name=turn, labels=frozenset(labels), online=False, busy=False, claims=frozenset([mark]))
+            self.listed[turn] = Runner(
+                id=1000,
+                name=turn,
+                labels=frozenset(labels),
+                online=False,
+                busy=False,
+                claims=frozenset([mark]),
+            )
             return True
 
     def end_turn(self, turn: str, holder: str) -> None:
@@ -202,12 +248,15 @@ class FakeForge:
 
 
 class FakeProvider:
-    """A cloud with two zones. `trouble[method or zone]` is raised instead of an answer; `born` is called for each new instance."""
+    """A cloud with two zones. `trouble[method or zone]` is raised instead of an answer; `born`
+    is called for each new instance."""
 
     name, regional = ProviderName.AWS, True
     user_data_limit = 16384
 
-    def __init__(self, born: Callable[[Instance, Machine], None] = lambda _instance, _machine: None) -> None:
+    def __init__(
+        self, born: Callable[[Instance, Machine], None] = lambda _instance, _machine: None
+    ) -> None:
         self.instances: dict[str, Instance] = {}
         self.machines: dict[str, Machine] = {}
         self.trouble: dict[str, BaseException] = {}
@@ -244,17 +293,25 @@ class FakeProvider:
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
         self._called("resolve")
-        return [Placement(region=zone[:2], spot=False, pools=(Pool(instance_type="small", zone=zone),)) for zone in ("r1a", "r1b", "r2a")]
+        return [
+            Placement(region=zone[:2], spot=False, pools=(Pool(instance_type="small", zone=zone),))
+            for zone in ("r1a", "r1b", "r2a")
+        ]
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
         self._called("create")
         zone = placement.pools[0].zone
         if zone in self.trouble:
             raise self.trouble[zone]
-        made = [self._one(placement, machine, machine.identity.token(zone, str(number))) for number in range(min(count, self.room.get(zone, count)))]
+        made = [
+            self._one(placement, machine, machine.identity.token(zone, str(number)))
+            for number in range(min(count, self.room.get(zone, count)))
+        ]
         if "after-create" in self.trouble:
             raise self.trouble["after-create"]
-        return Created(tuple(made), CapacityError(f"no more in {zone}") if len(made) < count else None)
+        return Created(
+            tuple(made), CapacityError(f"no more in {zone}") if len(made) < count else None
+        )
 
     def _one(self, placement: Placement, machine: Machine, token: str) -> Instance:
         with self._lock:
@@ -269,7 +326,11 @@ class FakeProvider:
                     zone=pool.zone,
                     instance_type=pool.instance_type,
                     login="ubuntu",
-                    tags={key: value for key, value in machine.tags.items() if key.startswith(OWNER_TAG)},
+                    tags={
+                        key: value
+                        for key, value in machine.tags.items()
+                        if key.startswith(OWNER_TAG)
+                    },
                 )
                 self.instances[token], self.machines[name] = instance, machine
                 self.born(instance, machine)
@@ -280,7 +341,11 @@ class FakeProvider:
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         self._called("destroy")
-        ended = [token for token, one in self.instances.items() if one.name == name and one.alive and (instance is None or one.id == instance.id)]
+        ended = [
+            token
+            for token, one in self.instances.items()
+            if one.name == name and one.alive and (instance is None or one.id == instance.id)
+        ]
         for token in ended:
             self.instances[token] = replace(self.instances[token], alive=False)
         return bool(ended)
@@ -288,7 +353,11 @@ class FakeProvider:
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
         self._called("find")
         marked = {**tags, OWNER_TAG: "runner"}
-        return [one for one in self.instances.values() if one.alive and marked.items() <= one.tags.items()]
+        return [
+            one
+            for one in self.instances.values()
+            if one.alive and marked.items() <= one.tags.items()
+        ]
 
     def tidy(self, now: datetime) -> None:
         self._called("tidy")

@@ -1,4 +1,5 @@
-"""The user data: the same bytes for the same input, small enough, and what cloud-init will write from it."""
+"""The user data: the same bytes for the same input, small enough, and what cloud-init will write
+from it."""
 
 from __future__ import annotations
 
@@ -50,19 +51,37 @@ SPEC = AgentSpec(
 )
 TOKEN = "ghp_" + base64.b64encode(bytes(range(60, 87))).decode()
 """For a machine that restarts what its end interrupts."""
-KEY = {"client_email": "launcher@octo-train.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": "canary-key " * 150}
-DELETION = Deletion({"api": "https://compute.googleapis.com", "rule": False}, Secret(json.dumps(KEY)))
+KEY = {
+    "client_email": "launcher@octo-train.iam.gserviceaccount.com",
+    "private_key_id": "k1",
+    "private_key": "canary-key " * 150,
+}
+DELETION = Deletion(
+    {"api": "https://compute.googleapis.com", "rule": False}, Secret(json.dumps(KEY))
+)
 SCRIPT = "#!/bin/bash\necho \"it's $HOME\" 'and' `this`\nEOF\nexit 0\n"
 HOME = bootstrap.HOME[1:]
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 
 
-def data(script: str | None = None, spec: AgentSpec = SPEC, deletion: Deletion | None = None, **flags: str) -> bytes:
-    given = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": ["t"], **{name.replace("_", "-"): [text] for name, text in flags.items()}}
+def data(
+    script: str | None = None,
+    spec: AgentSpec = SPEC,
+    deletion: Deletion | None = None,
+    **flags: str,
+) -> bytes:
+    given = {
+        "cloud": ["aws"],
+        "repo": ["https://github.com/octo/train"],
+        "token": ["t"],
+        **{name.replace("_", "-"): [text] for name, text in flags.items()},
+    }
     request = inputs.parse(inputs.Raw(flags=given, environ={}), lambda path: None)[0]
     assert request.cloud
     limit = 16384 if spec.cloud == "aws" else 65536
-    return fitting.user_data(spec, replace(request, cloud=replace(request.cloud, startup_script=script)), limit, deletion)
+    return fitting.user_data(
+        spec, replace(request, cloud=replace(request.cloud, startup_script=script)), limit, deletion
+    )
 
 
 def config(packed: bytes) -> dict[str, Any]:
@@ -73,7 +92,8 @@ def config(packed: bytes) -> dict[str, Any]:
 
 
 def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
-    """Path -> (permissions, text), after cloud-init has run our script at two boots; below a folder, with a systemctl that notes what it is told."""
+    """Path -> (permissions, text), after cloud-init has run our script at two boots; below a
+    folder, with a systemctl that notes what it is told."""
     (script,) = config(packed)["bootcmd"]
     tools = root.parent / f"{root.name}-tools"
     tools.mkdir()
@@ -82,18 +102,33 @@ def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
     root.mkdir(exist_ok=True)
     for _ in range(2):  # cloud-init runs it at every boot
         run = subprocess.run(
-            ["sh"], input=script.replace("cd /\n", f"cd {root}\n").encode(), env={"PATH": f"{tools}:/usr/bin:/bin"}, check=True, capture_output=True
+            ["sh"],
+            input=script.replace("cd /\n", f"cd {root}\n").encode(),
+            env={"PATH": f"{tools}:/usr/bin:/bin"},
+            check=True,
+            capture_output=True,
         )
         assert (run.stdout, run.stderr) == (b"", b"")
-    return {str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_text()) for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_text())
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_golden_user_data(tmp_path: Path) -> None:
-    """The whole frame, word for word. After a wanted change: delete the golden file, run once, read the difference."""
+    """The whole frame, word for word. After a wanted change: delete the golden file, run once,
+    read the difference."""
     packed = data(SCRIPT, checkpoint_script=base64.b64encode(b"save").decode(), ca_certificates=PEM)
     found = config(packed)
-    found["bootcmd"] = re.sub(r"b64decode\('[^']+'\)", "b64decode('…')", found["bootcmd"][0]).splitlines()
-    found["packed"] = {path: text for path, (_, text) in sorted(written(packed, tmp_path / "root").items()) if "/agent/" not in path}
+    found["bootcmd"] = re.sub(
+        r"b64decode\('[^']+'\)", "b64decode('…')", found["bootcmd"][0]
+    ).splitlines()
+    found["packed"] = {
+        path: text
+        for path, (_, text) in sorted(written(packed, tmp_path / "root").items())
+        if "/agent/" not in path
+    }
     if not GOLDEN.exists():
         GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         pytest.fail("the golden file was missing and has been written: read it, then run again")
@@ -123,22 +158,34 @@ def test_agent_spec_and_frame_keep_to_their_budget(cloud: str, forge: str) -> No
 def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> None:
     noise = hashlib.sha512
     script = "".join(noise(bytes([number])).hexdigest() for number in range(250))
-    with pytest.raises(InputError, match=r"more than there is room for.*: cloud-startup-script [0-9]+; .*shorten cloud-startup-script, or"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"more than there is room for.*: cloud-startup-script [0-9]+; .*shorten"
+            r" cloud-startup-script, or"
+        ),
+    ):
         data(script)
     with pytest.raises(InputError, match=r"shorten checkpoint-script, or"):
         data("short", checkpoint_script=base64.b64encode(script.encode()).decode())
 
 
 def test_scripts_arrive_byte_for_byte_and_keep_their_shell(tmp_path: Path) -> None:
-    files = written(data(SCRIPT, checkpoint_script=base64.b64encode(b"echo hello").decode()), tmp_path / "root")
+    files = written(
+        data(SCRIPT, checkpoint_script=base64.b64encode(b"echo hello").decode()), tmp_path / "root"
+    )
     assert files[f"{HOME}/startup.sh"] == (0o700, SCRIPT)
     assert files[f"{HOME}/checkpoint.sh"] == (0o700, "#!/bin/sh\necho hello")
 
 
-def test_only_root_can_read_what_we_bring_and_secrets_stand_in_the_spec_alone(tmp_path: Path) -> None:
+def test_only_root_can_read_what_we_bring_and_secrets_stand_in_the_spec_alone(
+    tmp_path: Path,
+) -> None:
     files = written(data(SCRIPT), tmp_path / "root")
     assert {mode for path, (mode, _) in files.items() if "/systemd/" not in path} == {0o700}
-    assert {mode for path, (mode, _) in files.items() if "/systemd/" in path} == {0o644}, "systemd complains of others"
+    assert {mode for path, (mode, _) in files.items() if "/systemd/" in path} == {0o644}, (
+        "systemd complains of others"
+    )
     assert AgentSpec.from_json(files[f"{HOME}/spec.json"][1]) == SPEC
     for path, (_, text) in files.items():
         assert any(secret in text for secret in SPEC.secrets()) is path.endswith("spec.json"), path
@@ -151,16 +198,41 @@ def test_jobs_become_root_only_if_they_may() -> None:
 
 def test_certificates_are_trusted_by_the_system_and_named_to_programs() -> None:
     told = config(data(ca_certificates=PEM))
-    assert told["ca_certs"] == told["ca-certs"] == {"trusted": [PEM]}, "by the names that old and new cloud-inits have for it"
-    given = {"cloud": ["aws"], "repo": ["https://github.com/o/t"], "token": ["t"], "ca-certificates": [PEM], "https-proxy": ["http://me:pw@proxy:3128"]}
-    request = inputs.parse(inputs.Raw(flags=given, environ={"NO_PROXY": "git.example"}), lambda path: None)[0]
-    assert request.environment["SSL_CERT_FILE"] == request.environment["NODE_EXTRA_CA_CERTS"] == to_request.CA_BUNDLE
-    assert request.environment["https_proxy"] == request.environment["HTTP_PROXY"] == "http://me:pw@proxy:3128"
-    assert request.environment["NO_PROXY"] == "git.example,localhost,127.0.0.1,169.254.169.254,metadata.google.internal"
+    assert told["ca_certs"] == told["ca-certs"] == {"trusted": [PEM]}, (
+        "by the names that old and new cloud-inits have for it"
+    )
+    given = {
+        "cloud": ["aws"],
+        "repo": ["https://github.com/o/t"],
+        "token": ["t"],
+        "ca-certificates": [PEM],
+        "https-proxy": ["http://me:pw@proxy:3128"],
+    }
+    request = inputs.parse(
+        inputs.Raw(flags=given, environ={"NO_PROXY": "git.example"}), lambda path: None
+    )[0]
+    assert (
+        request.environment["SSL_CERT_FILE"]
+        == request.environment["NODE_EXTRA_CA_CERTS"]
+        == to_request.CA_BUNDLE
+    )
+    assert (
+        request.environment["https_proxy"]
+        == request.environment["HTTP_PROXY"]
+        == "http://me:pw@proxy:3128"
+    )
+    assert (
+        request.environment["NO_PROXY"]
+        == "git.example,localhost,127.0.0.1,169.254.169.254,metadata.google.internal"
+    )
 
 
 def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path) -> None:
-    units = {Path(path).name: text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path}
+    units = {
+        Path(path).name: text
+        for path, (_, text) in written(data(), tmp_path / "root").items()
+        if "systemd" in path
+    }
     parsed = {}
     for name, text in units.items():
         parsed[name] = configparser.ConfigParser(interpolation=None)
@@ -168,26 +240,47 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
         parsed[name].read_string(text)
     service = parsed["cml-runner.service"]
     assert service["Unit"]["SuccessAction"] == "poweroff"
-    assert "FailureAction" not in service["Unit"], "which would also act when the agent is to be started again"
+    assert "FailureAction" not in service["Unit"], (
+        "which would also act when the agent is to be started again"
+    )
     assert service["Unit"]["StartLimitAction"] == "poweroff-force"
     assert parsed[service["Unit"]["OnFailure"]]["Unit"]["SuccessAction"] == "poweroff-force"
-    assert (service["Service"]["Restart"], service["Service"]["KillMode"], service["Unit"]["StartLimitBurst"]) == ("on-abnormal", "process", "2")
+    assert (
+        service["Service"]["Restart"],
+        service["Service"]["KillMode"],
+        service["Unit"]["StartLimitBurst"],
+    ) == ("on-abnormal", "process", "2")
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
     lines = (tmp_path / "root-tools" / "told").read_text().splitlines()
     told = [line for line in lines if bootstrap.UPKEEP not in line]
-    assert {word for line in told for word in line.split() if word.endswith((".service", ".timer"))} == set(units) - {
+    assert {
+        word for line in told for word in line.split() if word.endswith((".service", ".timer"))
+    } == set(units) - {
         "cml-runner-watchdog.service",
         "cml-runner-end.service",
     }
     # Whoever waits for a unit here waits for ever: all units wait for cloud-init.
-    assert all("--no-block" in line for line in lines if line.startswith(("start", "stop")) or "--now" in line)
-    assert [line for line in told if "cml-runner.service" in line] == ["start --no-block cml-runner.service cml-runner-watchdog.timer"], "at first boot only"
-    assert told.count("start --no-block cml-runner-wipe.service") == 2, "a second boot gets the user data again"
+    assert all(
+        "--no-block" in line
+        for line in lines
+        if line.startswith(("start", "stop")) or "--now" in line
+    )
+    assert [line for line in told if "cml-runner.service" in line] == [
+        "start --no-block cml-runner.service cml-runner-watchdog.timer"
+    ], "at first boot only"
+    assert told.count("start --no-block cml-runner-wipe.service") == 2, (
+        "a second boot gets the user data again"
+    )
 
 
 def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> None:
-    """needrestart asks for RefuseManualStop; whatever it sends to a look that lasts a moment must not end the machine."""
-    units = {Path(path).name: text for path, (_, text) in written(data(), tmp_path / "root").items() if path.endswith(".service")}
+    """needrestart asks for RefuseManualStop; whatever it sends to a look that lasts a moment
+    must not end the machine."""
+    units = {
+        Path(path).name: text
+        for path, (_, text) in written(data(), tmp_path / "root").items()
+        if path.endswith(".service")
+    }
     assert "\nRefuseManualStop=yes\n" in units["cml-runner.service"].partition("[Service]")[0]
     acting = [name for name, text in units.items() if re.search(r"^FailureAction=", text, re.M)]
     assert acting == ["cml-runner-watchdog.service"]
@@ -208,18 +301,38 @@ def test_apt_waits_where_there_is_apt_and_everybody_may_read_so(tmp_path: Path) 
     assert not [path for path in written(data(), tmp_path / "fedora") if "apt" in path]
     if not shutil.which("apt-config"):
         pytest.skip("SKIPPED LOUDLY: apt is not on this machine")
-    asked = ["apt-config", "-c", str(tmp_path / "debian/etc/apt/apt.conf.d/99cml-runner"), "dump", "DPkg::Lock::Timeout"]
-    assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == 'DPkg::Lock::Timeout "300";\n'
+    asked = [
+        "apt-config",
+        "-c",
+        str(tmp_path / "debian/etc/apt/apt.conf.d/99cml-runner"),
+        "dump",
+        "DPkg::Lock::Timeout",
+    ]
+    assert (
+        subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        == 'DPkg::Lock::Timeout "300";\n'
+    )
 
 
 POWER = ("SuccessAction", "FailureAction", "StartLimitAction", "JobTimeoutAction")
 
 
 @pytest.mark.parametrize("cloud", ["azure", "gcp"])
-def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletion(cloud: str, tmp_path: Path) -> None:
+def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletion(
+    cloud: str, tmp_path: Path
+) -> None:
     files = written(data(spec=replace(SPEC, cloud=cloud), deletion=DELETION), tmp_path / "root")
-    units = {path.partition("system/")[2]: Unit(tmp_path / "root" / path) for path in files if "systemd/system/" in path}
-    actions = {(name, key): action for name, unit in units.items() for key in POWER for action in unit.all(key)}
+    units = {
+        path.partition("system/")[2]: Unit(tmp_path / "root" / path)
+        for path in files
+        if "systemd/system/" in path
+    }
+    actions = {
+        (name, key): action
+        for name, unit in units.items()
+        for key in POWER
+        for action in unit.all(key)
+    }
     assert set(actions.values()) == {"poweroff"}, "a forced one stops no unit before"
     assert {name for name, _ in actions} == {
         "cml-runner.service",
@@ -232,16 +345,28 @@ def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletio
         assert "cml-runner-delete.service" in units[name].names("Wants")
     assert deleting.names("Before") == {"cml-runner.service", "cml-runner-watchdog.service"}
     assert "network.target" in deleting.names("After"), "which it needs as long as it lasts"
-    assert (deleting.get("Type"), deleting.get("RemainAfterExit")) == ("oneshot", "yes"), "or it would not be there to be stopped"
+    assert (deleting.get("Type"), deleting.get("RemainAfterExit")) == (
+        "oneshot",
+        "yes",
+    ), "or it would not be there to be stopped"
     assert deleting.all("ExecStop") == ["/usr/bin/python3 -m agent.ending"]
     assert deleting.bound("TimeoutStopSec", 90) is None
-    assert all("agent.ending" not in line for name, unit in units.items() for key in ("ExecStart", "ExecStopPost") for line in unit.all(key)), "bounded"
+    assert all(
+        "agent.ending" not in line
+        for name, unit in units.items()
+        for key in ("ExecStart", "ExecStopPost")
+        for line in unit.all(key)
+    ), "bounded"
     longer = units.get("poweroff.target.d/cml-runner.conf")
-    assert longer.bound("JobTimeoutSec", 1800) is None if longer else cloud == "gcp", "systemd forces it after half an hour"
+    assert longer.bound("JobTimeoutSec", 1800) is None if longer else cloud == "gcp", (
+        "systemd forces it after half an hour"
+    )
 
 
 def test_elsewhere_a_power_off_waits_for_nothing(tmp_path: Path) -> None:
-    text = " ".join(text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path)
+    text = " ".join(
+        text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path
+    )
     assert "delete" not in text
     assert "JobTimeoutSec" not in text
 
@@ -249,26 +374,45 @@ def test_elsewhere_a_power_off_waits_for_nothing(tmp_path: Path) -> None:
 def test_only_a_startup_script_waits_for_package_sources(tmp_path: Path) -> None:
     unit = "etc/systemd/system/cml-runner.service"
     assert "\nAfter=network-online.target\n" in written(data(), tmp_path / "a")[unit][1]
-    assert "\nAfter=network-online.target cloud-config.service\n" in written(data(SCRIPT), tmp_path / "b")[unit][1]
+    assert (
+        "\nAfter=network-online.target cloud-config.service\n"
+        in written(data(SCRIPT), tmp_path / "b")[unit][1]
+    )
 
 
 @pytest.mark.parametrize(
     ("tool", "argv"),
     [
         ("cloud-init", ["cloud-init", "schema", "--config-file", "config.yaml"]),
-        ("systemd-analyze", ["systemd-analyze", "verify", "./cml-runner.service", "./cml-runner-watchdog.timer", "./cml-runner-wipe.service"]),
+        (
+            "systemd-analyze",
+            [
+                "systemd-analyze",
+                "verify",
+                "./cml-runner.service",
+                "./cml-runner-watchdog.timer",
+                "./cml-runner-wipe.service",
+            ],
+        ),
     ],
 )
-def test_cloud_init_and_systemd_take_what_we_write(tool: str, argv: list[str], tmp_path: Path) -> None:
+def test_cloud_init_and_systemd_take_what_we_write(
+    tool: str, argv: list[str], tmp_path: Path
+) -> None:
     if shutil.which(tool) is None:
-        pytest.skip(f"SKIPPED LOUDLY: {tool} is not on this machine (Debian packages cloud-init and systemd)")
+        pytest.skip(
+            f"SKIPPED LOUDLY: {tool} is not on this machine (Debian packages cloud-init and"
+            " systemd)"
+        )
     packed = data(SCRIPT, ca_certificates=PEM)
     (tmp_path / "config.yaml").write_bytes(gzip.decompress(packed))
     for path, (_, text) in written(packed, tmp_path / "root").items():
         if "systemd" in path:
             (tmp_path / Path(path).name).write_text(text)
     environ = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
-    done = subprocess.run(argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -279,7 +423,11 @@ def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
     cache.mkdir(parents=True)
     (cache / "user-data.txt").write_text("secret")
     (cache / "keep.me").write_text("not ours")
-    subprocess.run([python, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=tmp_path / "root" / HOME, check=True)
+    subprocess.run(
+        [python, "-m", "agent", "wipe", str(tmp_path / "cloud")],
+        cwd=tmp_path / "root" / HOME,
+        check=True,
+    )
     assert [path.name for path in cache.iterdir()] == ["keep.me"]
 
 
@@ -289,10 +437,21 @@ def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> N
 
     plain = modules()
     assert {"run.py", "lifecycle.py", "github.py", "github_removal.py", "aws.py"} <= plain
-    assert {"gcp.py", "azure.py", "guard.py", "gitlab.py", "ending.py", "wall.py", "restart.py", "github_token.py"}.isdisjoint(plain)
+    assert {
+        "gcp.py",
+        "azure.py",
+        "guard.py",
+        "gitlab.py",
+        "ending.py",
+        "wall.py",
+        "restart.py",
+        "github_token.py",
+    }.isdisjoint(plain)
     assert modules(api_token=TOKEN) - plain == {"restart.py", "github_token.py"}
     assert modules(confined=True) - plain == {"wall.py"}
-    assert {"gcp.py", "azure.py", "aws.py", "github.py", "gitlab_token.py"}.isdisjoint(modules(cloud="kubernetes", forge="gitlab"))
+    assert {"gcp.py", "azure.py", "aws.py", "github.py", "gitlab_token.py"}.isdisjoint(
+        modules(cloud="kubernetes", forge="gitlab")
+    )
     assert {"gcp.py", "ending.py"} <= modules(cloud="gcp", deletes=True)
 
 

@@ -19,11 +19,27 @@ from runner_action.model import App, Instance, Launched, ProviderName, Report, S
 from tests.test_launch import request
 
 INSTANCE = Instance(
-    provider=ProviderName.AWS, id="i-1", name="cml-1", region="us-west-1", zone="us-west-1a", instance_type="m6i.2xlarge", spot=True, address="203.0.113.7"
+    provider=ProviderName.AWS,
+    id="i-1",
+    name="cml-1",
+    region="us-west-1",
+    zone="us-west-1a",
+    instance_type="m6i.2xlarge",
+    spot=True,
+    address="203.0.113.7",
 )
-ONE = Launched(runner_name="cml-1", label="cml-1", labels=("cml", "gpu"), reused=False, launch_seconds=31.25, instance=INSTANCE)
+ONE = Launched(
+    runner_name="cml-1",
+    label="cml-1",
+    labels=("cml", "gpu"),
+    reused=False,
+    launch_seconds=31.25,
+    instance=INSTANCE,
+)
 REPORT = Report(
-    launched=(ONE,), tried=("m6i.2xlarge spot in us-west-1b: full", "m6i.2xlarge spot in us-west-1a: yes"), stages={"created": 4.0, "online": 31.25}
+    launched=(ONE,),
+    tried=("m6i.2xlarge spot in us-west-1b: full", "m6i.2xlarge spot in us-west-1a: yes"),
+    stages={"created": 4.0, "online": 31.25},
 )
 GITHUB_JOB = {
     "GITHUB_ACTIONS": "true",
@@ -36,14 +52,29 @@ GITHUB_JOB = {
     "RUNNER_NAME": "GitHub Actions 7",
 }
 TOKEN = Secret("ghp_x")
-GITLAB_JOB = {"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.com", "CI_PROJECT_PATH": "octo/train", "CI_PIPELINE_ID": "2", "CI_JOB_ID": "3"}
+GITLAB_JOB = {
+    "GITLAB_CI": "true",
+    "CI_SERVER_URL": "https://gitlab.com",
+    "CI_PROJECT_PATH": "octo/train",
+    "CI_PIPELINE_ID": "2",
+    "CI_JOB_ID": "3",
+}
 
 
 def test_outputs_are_those_of_the_schema() -> None:
-    assert set(report.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {"restarted", "status", "removed"}
+    assert set(report.outputs([ONE])) == set(inputs.schema()["$defs"]["outputs"]["properties"]) - {
+        "restarted",
+        "status",
+        "removed",
+    }
     told = report.outputs([ONE])
     assert told["instance-ip"] == told["instanceIp"] == "203.0.113.7"
-    assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == ("cml,gpu", "true", "false", "31.25")
+    assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == (
+        "cml,gpu",
+        "true",
+        "false",
+        "31.25",
+    )
     assert json.loads(told["runners"])[0]["instance-id"] == "i-1"
 
 
@@ -74,19 +105,27 @@ def test_the_name_in_gitlab_and_outside_of_ci() -> None:
 
 
 def test_github_gets_its_files(tmp_path: Path) -> None:
-    environ = {**GITHUB_JOB, "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    environ = {
+        **GITHUB_JOB,
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
     front = ci.GitHubFront(environ, io.StringIO())
     front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     lines = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
     assert lines["runner-name"] == "cml-1"
     summary = (tmp_path / "summary").read_text()
-    assert "| `cml-1` | cml,gpu | i-1 | m6i.2xlarge (spot) | us-west-1a | 203.0.113.7 | 31 s |" in summary
+    assert (
+        "| `cml-1` | cml,gpu | i-1 | m6i.2xlarge (spot) | us-west-1a | 203.0.113.7 | 31 s |"
+        in summary
+    )
     assert "us-west-1b: full" in summary
     assert "online 31.2" in summary
 
 
 def test_the_log_of_a_launch_job_names_its_runners() -> None:
-    """As an annotation, which `cml-runner restart` finds later; a reused runner is another launch's."""
+    """As an annotation, which `cml-runner restart` finds later; a reused runner is another
+    launch's."""
     out = io.StringIO()
     ci.GitHubFront({}, out).done(report.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
     (title, message), *_ = re.findall(r"^::notice title=([^:]*)::(.*)$", out.getvalue(), re.M)
@@ -97,9 +136,16 @@ def test_the_log_of_a_launch_job_names_its_runners() -> None:
 
 
 def test_the_summary_says_when_the_machine_ends() -> None:
-    assert "The machine ends itself after 300 s without a job, and after 120 h in any case." in report.summary(REPORT, request())
-    assert "The machine ends itself after one job, and after 2 h in any case." in report.summary(REPORT, request("--single", "--max-lifetime=2h"))
-    assert "never, as `idle-timeout` says" in report.summary(REPORT, request("--idle-timeout=never"))
+    assert (
+        "The machine ends itself after 300 s without a job, and after 120 h in any case."
+        in report.summary(REPORT, request())
+    )
+    assert "The machine ends itself after one job, and after 2 h in any case." in report.summary(
+        REPORT, request("--single", "--max-lifetime=2h")
+    )
+    assert "never, as `idle-timeout` says" in report.summary(
+        REPORT, request("--idle-timeout=never")
+    )
 
 
 def test_github_commands_are_escaped_and_folded() -> None:
@@ -115,10 +161,17 @@ def test_github_commands_are_escaped_and_folded() -> None:
     logger.info("plain")
     text = out.getvalue()
     assert "::add-mask::one\n::add-mask::two%25\n" in text
-    assert "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was created." in text
+    assert (
+        "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was"
+        " created." in text
+    )
     assert "::group::Traceback, for the report\nTraceback…\n::endgroup::" in text
     assert "::warning::50%25 gone really\n" in text
-    folded = re.search(r"::group::The console ends:\n::stop-commands::(\w+)\nline 1\nline 2\n::(\w+)::\n::endgroup::\nplain\n", text)
+    folded = re.search(
+        r"::group::The console ends:\n::stop-commands::(\w+)\nline 1\nline"
+        r" 2\n::(\w+)::\n::endgroup::\nplain\n",
+        text,
+    )
     assert folded
     assert folded[1] == folded[2]
 
@@ -128,14 +181,26 @@ def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
     front = ci.GitLabFront({**GITLAB_JOB, "CI_PROJECT_DIR": str(tmp_path)}, out)
     front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     front.error(ConfigurationError("what", "do this"))
-    lines = dict(line.split("=", 1) for line in (tmp_path / "cml-runner.env").read_text().splitlines())
-    assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["RUNNER_LAUNCH_SECONDS"]) == ("cml-1", "203.0.113.7", "31.25")
-    assert all(re.fullmatch("(RUNNER|INSTANCE)[A-Z_]*", name) for name in lines), "a variable of a report is stronger than a job's own"
+    lines = dict(
+        line.split("=", 1) for line in (tmp_path / "cml-runner.env").read_text().splitlines()
+    )
+    assert (lines["RUNNER_NAME"], lines["INSTANCE_IP"], lines["RUNNER_LAUNCH_SECONDS"]) == (
+        "cml-1",
+        "203.0.113.7",
+        "31.25",
+    )
+    assert all(re.fullmatch("(RUNNER|INSTANCE)[A-Z_]*", name) for name in lines), (
+        "a variable of a report is stronger than a job's own"
+    )
     assert "what\ndo this" in out.getvalue()
 
 
-def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(report.outputs([ONE] * 20), "")
+def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(
+        report.outputs([ONE] * 20), ""
+    )
     text = (tmp_path / "cml-runner.env").read_text()
     assert len(text.encode()) < 5120
     assert "RUNNER_NAME=cml-1\n" in text
@@ -148,7 +213,9 @@ def test_a_terminal_gets_a_block_or_json() -> None:
     ci.TerminalFront(out, err, as_json=True).done(report.outputs([ONE]), "")
     assert json.loads(out.getvalue())["runners"][0]["runner-name"] == "cml-1"
     out.truncate(0)
-    ci.TerminalFront(out, err, as_json=False).done(report.outputs([ONE]), report.summary(REPORT, request()))
+    ci.TerminalFront(out, err, as_json=False).done(
+        report.outputs([ONE]), report.summary(REPORT, request())
+    )
     assert "Runner online" in out.getvalue()
     assert err.getvalue() == ""
 
@@ -164,7 +231,13 @@ def test_the_line_that_scripts_of_cml_search() -> None:
     """The keys of cml-behaviour.md 2.3, in its order."""
     line = json.loads(report.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
     assert line["instanceIp"] == "203.0.113.7"
-    assert (line["id"], line["region"], line["instanceType"], line["idleTimeout"], line["metadata"]) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
+    assert (
+        line["id"],
+        line["region"],
+        line["instanceType"],
+        line["idleTimeout"],
+        line["metadata"],
+    ) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
     of_old = """awsSecurityGroup awsSubnetId cloud driver id idleTimeout image instanceGpu instanceHddSize instanceIp instanceLaunchTime instanceType
         instancePermissionSet labels cmlVersion metadata name region repo single spot spotPrice timeouts kubernetesNodeSelector"""
     assert list(line) == of_old.split()
@@ -213,7 +286,9 @@ def planted(tree: Path, note: Path, how: str) -> None:
         note.chmod(0o644)
 
 
-@pytest.mark.parametrize("how", ["a link", "a second name of a file", "a queue", "another user's", "for all to read"])
+@pytest.mark.parametrize(
+    "how", ["a link", "a second name of a file", "a queue", "another user's", "for all to read"]
+)
 def test_a_note_that_this_launch_cannot_have_written_says_nothing(how: str, tmp_path: Path) -> None:
     if how == "another user's" and os.geteuid():
         pytest.skip("SKIPPED LOUDLY: only root can give a file away")
@@ -239,7 +314,9 @@ def test_outputs_are_written_to_no_place_that_a_branch_chose(tmp_path: Path) -> 
     assert [one.name for one in tree.iterdir()] == ["cml-runner.env"]
 
 
-def test_a_file_of_the_checkout_leads_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_checkout_leads_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A link in it may lead to the job's own environment, which would then be a startup script."""
     tree = tmp_path / "octo"
     (tree / "scripts").mkdir(parents=True)

@@ -36,26 +36,45 @@ def test_tail() -> None:
 @pytest.mark.parametrize(
     ("stage", "facts", "level", "text"),
     [
-        ("job-started", {"job": "train of run 7, attempt 1"}, logging.INFO, "Job train of run 7, attempt 1 begins."),
+        (
+            "job-started",
+            {"job": "train of run 7, attempt 1"},
+            logging.INFO,
+            "Job train of run 7, attempt 1 begins.",
+        ),
         ("leaving", {"why": "asked to stop", "job": None}, logging.INFO, "Leaving: asked to stop."),
         ("failed", {"why": "registration: 404"}, logging.ERROR, "Failed: registration: 404."),
         ("resumed", {"phase": "busy", "more": 1}, logging.DEBUG, "resumed: phase busy, more 1"),
     ],
 )
-def test_what_the_agent_says_as_a_sentence(stage: str, facts: dict[str, object], level: int, text: str) -> None:
+def test_what_the_agent_says_as_a_sentence(
+    stage: str, facts: dict[str, object], level: int, text: str
+) -> None:
     assert console.sentence(stage, facts) == (level, text)
 
 
 def test_every_sentence_fits_what_the_agent_says() -> None:
     """Each stage is said somewhere in the agent, with the facts that its sentence shows."""
     agent = Path(console.__file__).parent / "agent"
-    calls = [node for file in agent.glob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    calls = [
+        node
+        for file in agent.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+    ]
     said: dict[str, set[str]] = {}
     for call in calls:
-        stages = [word.value for argument in call.args[:1] for word in ast.walk(argument) if isinstance(word, ast.Constant)]
+        stages = [
+            word.value
+            for argument in call.args[:1]
+            for word in ast.walk(argument)
+            if isinstance(word, ast.Constant)
+        ]
         if getattr(call.func, "attr", getattr(call.func, "id", "")) == "say":
             for stage in stages:
-                said.setdefault(str(stage), set()).update(str(keyword.arg) for keyword in call.keywords)
+                said.setdefault(str(stage), set()).update(
+                    str(keyword.arg) for keyword in call.keywords
+                )
     for stage, text in {**console.SENTENCES, **console.WARNINGS}.items():
         assert stage in said, stage
         assert set(re.findall(r"{(\w+)}", text)) <= said[stage], stage

@@ -112,7 +112,10 @@ def using(key: str, context: str) -> Definition:
         "strategy": {"matrix": {"a": [text]}},
     }.get(inner, text)
     if key == "jobs.with":
-        return {"on": "push", "jobs": {"a": {"uses": "./.github/workflows/b.yml", "with": {"a": text}}}}
+        return {
+            "on": "push",
+            "jobs": {"a": {"uses": "./.github/workflows/b.yml", "with": {"a": text}}},
+        }
     step = {"uses": "a/b@v1"} if inner == "with" else {"run": "true"}
     job: dict[str, Any] = {"runs-on": "x", "steps": [step]}
     whole: Definition = {"on": "push", "jobs": {"a": job}}

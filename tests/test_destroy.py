@@ -14,31 +14,53 @@ from runner_action.model import Instance, Runner
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 from tests.test_reap import HERE, OLD, THERE, Generated, Launch, embodied
 
-ONE, OTHER = (Launch(timedelta(hours=1), "trainer", alone=False, number=number) for number in (1, 2))
+ONE, OTHER = (
+    Launch(timedelta(hours=1), "trainer", alone=False, number=number) for number in (1, 2)
+)
 ELSEWHERE = Launch(timedelta(hours=1), "trainer", THERE, number=3)
 BY_HAND = Runner(id=77, name="trainer", labels=frozenset({"cml"}), online=True, busy=False)
 
 
 def gone(name: str, machines: list[Instance], runners: list[Runner]) -> tuple[list[str], list[str]]:
     found = named(name, machines, runners, HERE)
-    return [one.machine.id for one in found if one.machine], [one.runner.name for one in found if one.runner]
+    return [one.machine.id for one in found if one.machine], [
+        one.runner.name for one in found if one.runner
+    ]
 
 
 def test_the_name_of_a_launch_means_all_of_it_and_a_runners_name_that_one() -> None:
-    machines, runners = [one.machine for one in (ONE, OTHER, OLD, ELSEWHERE)], [ONE.runner(), OTHER.runner(online=True), OLD.runner(), BY_HAND]
-    assert gone("trainer", machines, runners) == (["i-000000000001", "i-000000000002"], ["trainer-00000001", "trainer-00000002"])
+    machines, runners = (
+        [one.machine for one in (ONE, OTHER, OLD, ELSEWHERE)],
+        [
+            ONE.runner(),
+            OTHER.runner(online=True),
+            OLD.runner(),
+            BY_HAND,
+        ],
+    )
+    assert gone("trainer", machines, runners) == (
+        ["i-000000000001", "i-000000000002"],
+        ["trainer-00000001", "trainer-00000002"],
+    )
     assert gone("trainer-00000002", machines, runners) == (["i-000000000002"], ["trainer-00000002"])
     assert gone("train", machines, runners) == ([], [])
 
 
 def world(*launches: Launch) -> tuple[FakeForge, FakeProvider]:
-    return embodied(Generated(machines=[one.machine for one in launches], runners=[one.runner() for one in launches]))
+    return embodied(
+        Generated(
+            machines=[one.machine for one in launches], runners=[one.runner() for one in launches]
+        )
+    )
 
 
 def test_it_looks_removes_and_looks_again() -> None:
     forge, provider = world(ONE, OTHER, OLD)
     assert len(destroy("trainer", HERE, forge, provider, FakeClock())) == 4
-    assert ([one.id for one in provider.alive], list(forge.listed)) == ([OLD.machine.id], ["cml-0123456789"])
+    assert ([one.id for one in provider.alive], list(forge.listed)) == (
+        [OLD.machine.id],
+        ["cml-0123456789"],
+    )
     assert provider.calls.count("find") == 2
 
 
@@ -80,9 +102,15 @@ def test_absent_is_success_and_a_runner_by_hand_stays(caplog: pytest.LogCaptureF
 
 def test_a_forge_that_holds_a_runner_for_its_job_is_asked_again() -> None:
     forge, provider = world(OLD)
-    busy = forge.listed["cml-0123456789"] = replace(forge.listed["cml-0123456789"], online=True, busy=True)
+    busy = forge.listed["cml-0123456789"] = replace(
+        forge.listed["cml-0123456789"], online=True, busy=True
+    )
     clock = FakeClock()
-    clock.each = lambda: forge.listed.update({busy.name: replace(busy, busy=False)}) if clock.at > 1010 and forge.listed else None
+    clock.each = lambda: (
+        forge.listed.update({busy.name: replace(busy, busy=False)})
+        if clock.at > 1010 and forge.listed
+        else None
+    )
     destroy("cml-0123456789", HERE, forge, provider, clock)
     assert (provider.alive, forge.listed) == ([], {})
 
@@ -97,6 +125,9 @@ def test_what_could_not_be_removed_is_told_and_all_else_is_gone() -> None:
     assert clock.at - 1000 < 2 * LET_GO_SECONDS
     forge, provider = world(OLD)
     provider.trouble["destroy"] = ProviderError("No.")
-    with pytest.raises(RunnerActionError, match=r"machine i-000000000000 \(cml-0123456789\): its end was asked for: No"):
+    with pytest.raises(
+        RunnerActionError,
+        match=r"machine i-000000000000 \(cml-0123456789\): its end was asked for: No",
+    ):
         destroy("cml-0123456789", HERE, forge, provider, FakeClock())
     assert forge.listed == {}

@@ -1,4 +1,5 @@
-"""Which way the agent goes to a machine, how large all that users may ask for is, and what is said when it does not fit."""
+"""Which way the agent goes to a machine, how large all that users may ask for is, and what is
+said when it does not fit."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ RELEASE = "https://github.com/org/cml-runner/releases/download/v1.2.3"
 
 def request(*words: str, release: str | None = RELEASE, **values: str) -> LaunchRequest:
     flags = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": [large.TOKEN]}
-    flags |= {word: ["true"] for word in words} | {name.replace("_", "-"): [text] for name, text in values.items()}
+    flags |= {word: ["true"] for word in words} | {
+        name.replace("_", "-"): [text] for name, text in values.items()
+    }
     environ = {"CML_RUNNER_RELEASE": release} if release else {}
     return inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda path: None)[0]
 
@@ -40,9 +43,15 @@ def spec(asked: LaunchRequest) -> AgentSpec:
     name = asked.name or "cml-0123456789"
     jit = github_jit.encoded(12345678, name, large.PIPELINES, asked.repository.url, "_work")[0]
     single = asked.single and asked.count == 1
-    joining = Registration(jit_config=Secret(jit), runner_id=12345678) if single else Registration(token=Secret(large.word(29, "token")))
+    joining = (
+        Registration(jit_config=Secret(jit), runner_id=12345678)
+        if single
+        else Registration(token=Secret(large.word(29, "token")))
+    )
     if asked.forge == "gitlab":
-        joining = Registration(runner_token=Secret(f"glrt-{large.word(40, 'runner')}"), runner_id=12345678)
+        joining = Registration(
+            runner_token=Secret(f"glrt-{large.word(40, 'runner')}"), runner_id=12345678
+        )
     url = "https://github.com/actions/runner/releases/download/v2.336.0/actions-runner-linux-x64-2.336.0.tar.gz"
     download = Download(url=url, sha256=hashlib.sha256(b"runner").hexdigest(), version="2.336.0")
     job = LaunchJob(run_id=19376284899, id=55448733021, name="launch")
@@ -73,7 +82,10 @@ def test_all_that_users_may_ask_for_fits_in_one_launch(tmp_path: Path) -> None:
     assert len(packed) <= USER_DATA_LIMIT
     files = written(packed, tmp_path / "root")
     home = bootstrap.HOME[1:]
-    assert json.loads(files[f"{home}/stage.json"][1]) == {"url": f"{RELEASE}/{bundle().name}", "sha256": bundle().sha256}
+    assert json.loads(files[f"{home}/stage.json"][1]) == {
+        "url": f"{RELEASE}/{bundle().name}",
+        "sha256": bundle().sha256,
+    }
     assert AgentSpec.from_json(files[f"{home}/spec.json"][1]) == registered
     assert files[f"{home}/startup.sh"][1] == large.SCRIPT
     found = config(packed)
@@ -95,7 +107,9 @@ def test_machines_that_delete_themselves_always_have_their_agent() -> None:
     from tests.test_bootstrap import DELETION
 
     asked = request(cloud="gcp", cloud_startup_script="#!/bin/sh\n# " + large.word(30000, "long"))
-    with pytest.raises(InputError, match=r"shorten cloud-startup-script, or let a script download what it needs$"):
+    with pytest.raises(
+        InputError, match=r"shorten cloud-startup-script, or let a script download what it needs$"
+    ):
         fitting.user_data(spec(asked), asked, USER_DATA_LIMIT, DELETION)
 
 
@@ -103,16 +117,33 @@ def test_machines_that_delete_themselves_always_have_their_agent() -> None:
 
 
 GIVEN = {
-    "cloud-startup-script": {"cloud_startup_script": "#!/bin/sh\n# " + large.word(24000, "startup")},
-    "checkpoint-script": {"checkpoint_script": base64.b64encode(("# " + large.word(24000, "checkpoint")).encode()).decode()},
-    "ca-certificates": {"ca_certificates": "".join(large.block(1500, str(number)) for number in range(16))},
-    "docker-volumes": {"docker_volumes": ",".join(f"/{large.word(200, str(number))}:/data{number}" for number in range(120)), "repo": "https://gitlab.com/o/t"},
+    "cloud-startup-script": {
+        "cloud_startup_script": "#!/bin/sh\n# " + large.word(24000, "startup")
+    },
+    "checkpoint-script": {
+        "checkpoint_script": (
+            base64.b64encode(("# " + large.word(24000, "checkpoint")).encode()).decode()
+        )
+    },
+    "ca-certificates": {
+        "ca_certificates": "".join(large.block(1500, str(number)) for number in range(16))
+    },
+    "docker-volumes": {
+        "docker_volumes": ",".join(
+            f"/{large.word(200, str(number))}:/data{number}" for number in range(120)
+        ),
+        "repo": "https://gitlab.com/o/t",
+    },
 }
 
 
 @pytest.mark.parametrize("release", [RELEASE, None])
-@pytest.mark.parametrize("names", [*itertools.combinations(GIVEN, 1), *itertools.combinations(GIVEN, 2)], ids="-".join)
-def test_what_is_too_large_is_named_with_its_bytes_and_nothing_else_is(names: tuple[str, ...], release: str | None) -> None:
+@pytest.mark.parametrize(
+    "names", [*itertools.combinations(GIVEN, 1), *itertools.combinations(GIVEN, 2)], ids="-".join
+)
+def test_what_is_too_large_is_named_with_its_bytes_and_nothing_else_is(
+    names: tuple[str, ...], release: str | None
+) -> None:
     flags = {key: text for name in names for key, text in GIVEN[name].items()}
     with pytest.raises(InputError) as caught:
         data(request(release=release, **flags))
@@ -120,7 +151,9 @@ def test_what_is_too_large_is_named_with_its_bytes_and_nothing_else_is(names: tu
     assert {name for name in [*GIVEN, "cloud-ssh-private", "single"] if name in told} == set(names)
     sizes = {name: int(size) for name, size in re.findall(r"([a-z-]+) (\d+)(?:;|\.)", told)}
     assert all(sizes[name] > 1000 for name in names)
-    whole, over = map(int, re.findall(r"would be (\d+) bytes, (\d+) more than there is room for", told)[0])
+    whole, over = map(
+        int, re.findall(r"would be (\d+) bytes, (\d+) more than there is room for", told)[0]
+    )
     assert whole - over == USER_DATA_LIMIT
     assert ("agent-downloads" in told) == (release is None)
     assert sum(sizes.values()) == pytest.approx(whole, abs=200 * len(names))
@@ -131,7 +164,11 @@ def test_nobody_is_told_to_shorten_what_was_not_given() -> None:
     with pytest.raises(InputError) as caught:
         fitting.user_data(spec(asked), asked, 14000)
     (told,) = caught.value.problems
-    assert not [name for name in inputs.schema()["properties"] if f"{name} " in told.replace("`agent-downloads`", "") and name not in ("single", "labels")]
+    assert not [
+        name
+        for name in inputs.schema()["properties"]
+        if f"{name} " in told.replace("`agent-downloads`", "") and name not in ("single", "labels")
+    ]
     assert "the just-in-time configuration of `single`" in told
     assert "use a release of cml-runner, or `agent-downloads`" in told
 
@@ -148,23 +185,40 @@ def test_what_is_foreseen_comes_true() -> None:
     for length in range(0, 12000, 1000):
         noise = random.Random(length).randbytes(length).hex()
         for single, release in itertools.product(("true", "false"), (RELEASE, None)):
-            asked = request(single=single, release=release, cloud_startup_script=f"#!/bin/sh\n# {noise}")
+            asked = request(
+                single=single, release=release, cloud_startup_script=f"#!/bin/sh\n# {noise}"
+            )
             try:
                 found = foreseen(asked)
             except InputError:
                 continue
             registered = spec(asked)
             if not found.jit:
-                registered = replace(registered, jit_config=None, registration_token=large.word(29, "token"))
+                registered = replace(
+                    registered, jit_config=None, registration_token=large.word(29, "token")
+                )
             assert len(fitting.user_data(registered, asked, USER_DATA_LIMIT)) <= USER_DATA_LIMIT
 
 
-def test_without_a_release_a_single_one_has_a_registration_token_where_the_configuration_has_no_room() -> None:
-    size = len(bootstrap.cloud_config(fitting.usual_spec(request("single", release=None), "x64"), request("single", release=None)))
+def test_without_a_release_a_single_one_has_a_registration_token_where_the_configuration_has_no_room() -> (
+    None
+):
+    size = len(
+        bootstrap.cloud_config(
+            fitting.usual_spec(request("single", release=None), "x64"),
+            request("single", release=None),
+        )
+    )
     roomy, tight = size + fitting.JIT + fitting.SPARE, size + fitting.SPARE
-    assert foreseen(request("single", release=None), roomy) == fitting.Foreseen(jit=True, stage=None)
-    assert foreseen(request("single", release=None), tight) == fitting.Foreseen(jit=False, stage=None)
-    assert foreseen(request("single"), tight) == fitting.Foreseen(jit=True, stage=f"{RELEASE}/{bundle().name}")
+    assert foreseen(request("single", release=None), roomy) == fitting.Foreseen(
+        jit=True, stage=None
+    )
+    assert foreseen(request("single", release=None), tight) == fitting.Foreseen(
+        jit=False, stage=None
+    )
+    assert foreseen(request("single"), tight) == fitting.Foreseen(
+        jit=True, stage=f"{RELEASE}/{bundle().name}"
+    )
     with pytest.raises(InputError):
         foreseen(request("single", release=None), tight - 1)
 
@@ -173,7 +227,9 @@ def test_the_room_for_a_configuration_is_enough_and_not_much_more() -> None:
     asked = request("single")
     registered = spec(asked)
     token = replace(registered, jit_config=None, registration_token=large.word(29, "token"))
-    takes = len(bootstrap.cloud_config(registered, asked)) - len(bootstrap.cloud_config(token, asked))
+    takes = len(bootstrap.cloud_config(registered, asked)) - len(
+        bootstrap.cloud_config(token, asked)
+    )
     assert fitting.JIT - 250 < takes <= fitting.JIT
 
 
@@ -182,13 +238,21 @@ def test_the_file_of_a_release_is_the_same_whatever_made_it() -> None:
     assert {"run.py", "github.py", "gitlab.py", "aws.py", "jit.py"} <= set(files)
     assert bundle().content == json.dumps(dict(sorted(files.items()))).encode()
     assert re.fullmatch(r"cml-runner-agent-[0-9a-f]{16}\.json", bundle().name)
-    assert bundle().url("https://mirror.example/agent/") == f"https://mirror.example/agent/{bundle().name}"
+    assert (
+        bundle().url("https://mirror.example/agent/")
+        == f"https://mirror.example/agent/{bundle().name}"
+    )
 
 
 def test_cloud_init_gets_the_same_frame_in_both_ways(tmp_path: Path) -> None:
     asked = request()
-    whole, staged = (bootstrap.cloud_config(spec(asked), asked, None, stage) for stage in (None, RELEASE))
-    units = [{path: text for path, text in written(one, tmp_path / str(n)).items() if "systemd" in path} for n, one in enumerate((whole, staged))]
+    whole, staged = (
+        bootstrap.cloud_config(spec(asked), asked, None, stage) for stage in (None, RELEASE)
+    )
+    units = [
+        {path: text for path, text in written(one, tmp_path / str(n)).items() if "systemd" in path}
+        for n, one in enumerate((whole, staged))
+    ]
     assert units[0] == units[1]
     assert gzip.decompress(staged).startswith(b"#cloud-config\n")
     assert len(staged) < 4096

@@ -17,7 +17,15 @@ import pytest
 import yaml
 
 from runner_action import cli, inputs
-from runner_action.request import AwsOptions, AzureAccount, AzureOptions, CloudRequest, GcpOptions, KubernetesOptions, LaunchRequest
+from runner_action.request import (
+    AwsOptions,
+    AzureAccount,
+    AzureOptions,
+    CloudRequest,
+    GcpOptions,
+    KubernetesOptions,
+    LaunchRequest,
+)
 from runner_action.sandbox.gitlab_variables import Project, in_tags
 from schema import generate
 from tests.shipped import INCLUDED, USES, released
@@ -25,17 +33,29 @@ from tests.shipped import INCLUDED, USES, released
 ROOT = Path(__file__).parents[1]
 SCHEMA = inputs.schema()
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
-COMPONENT = list(yaml.safe_load_all(released(ROOT / "gitlab-component/templates/launch-runner.yml")))
+COMPONENT = list(
+    yaml.safe_load_all(released(ROOT / "gitlab-component/templates/launch-runner.yml"))
+)
 
 
 def judge(name: str) -> jsonschema.Draft7Validator:
     """A schema that check-jsonschema carries: GitHub's and GitLab's own, as editors use them."""
-    text = files("check_jsonschema").joinpath("builtin_schemas", "vendor", f"{name}.json").read_text("utf-8")
+    text = (
+        files("check_jsonschema")
+        .joinpath("builtin_schemas", "vendor", f"{name}.json")
+        .read_text("utf-8")
+    )
     return jsonschema.Draft7Validator(json.loads(text))
 
 
 def test_every_block_is_fresh() -> None:
-    done = subprocess.run([sys.executable, "schema/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "schema/generate.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -48,7 +68,9 @@ def test_a_stale_block_is_found() -> None:
 
 def test_a_block_of_an_unknown_name_is_an_error() -> None:
     with pytest.raises(KeyError, match="mystery"):
-        generate.render(SCHEMA, "# generated from schema/inputs.schema.json: mystery\n# end of mystery\n")
+        generate.render(
+            SCHEMA, "# generated from schema/inputs.schema.json: mystery\n# end of mystery\n"
+        )
 
 
 def test_the_schema_is_one() -> None:
@@ -59,15 +81,21 @@ def test_the_schema_is_one() -> None:
 
 
 def test_defaults_fit_their_own_rules() -> None:
-    given = {name: prop["default"] for name, prop in SCHEMA["properties"].items() if "default" in prop}
-    assert list(jsonschema.Draft202012Validator(SCHEMA).iter_errors({**given, "cloud": "aws"})) == []
+    given = {
+        name: prop["default"] for name, prop in SCHEMA["properties"].items() if "default" in prop
+    }
+    assert (
+        list(jsonschema.Draft202012Validator(SCHEMA).iter_errors({**given, "cloud": "aws"})) == []
+    )
 
 
 def test_the_action_is_one_and_has_every_input_and_output() -> None:
     judge("github-actions").validate(ACTION)
     assert list(ACTION["inputs"]) == list(SCHEMA["properties"])
     assert list(ACTION["outputs"]) == list(SCHEMA["$defs"]["outputs"]["properties"])
-    assert not any("default" in entry for entry in ACTION["inputs"].values()), "a default would hide a variable"
+    assert not any("default" in entry for entry in ACTION["inputs"].values()), (
+        "a default would hide a variable"
+    )
 
 
 def test_the_component_is_one_and_has_no_secret() -> None:
@@ -79,7 +107,9 @@ def test_the_component_is_one_and_has_no_secret() -> None:
     (job,) = COMPONENT[1].values()
     assert (job["script"], job["after_script"]) == (["cml-runner launch"], ["cml-runner cleanup"])
     variables = job["variables"]
-    assert variables == {f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given}
+    assert variables == {
+        f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given
+    }
 
 
 def readme_blocks() -> list[str]:
@@ -92,7 +122,9 @@ def workflows() -> list[dict[str, Any]]:
 
 
 def test_the_pipeline_of_the_readme_is_one() -> None:
-    (pipeline,) = [yaml.safe_load(block) for block in readme_blocks() if block.startswith("include:")]
+    (pipeline,) = [
+        yaml.safe_load(block) for block in readme_blocks() if block.startswith("include:")
+    ]
     check_pipeline(pipeline)
 
 
@@ -100,20 +132,35 @@ def test_the_workflow_to_copy_is_short_and_one() -> None:
     found = workflows()
     assert found
     for workflow in found:
-        judge("github-workflows").validate({str(key).replace("True", "on"): value for key, value in workflow.items()})  # YAML 1.1 reads `on` as true
+        judge("github-workflows").validate(
+            {str(key).replace("True", "on"): value for key, value in workflow.items()}
+        )  # YAML 1.1 reads `on` as true
     text = readme_blocks()[0]
     assert text.count("\n") <= 15
 
 
 def test_the_workflow_to_copy_gives_inputs_that_we_take() -> None:
-    steps = [step for workflow in workflows() for job in workflow["jobs"].values() for step in job["steps"]]
+    steps = [
+        step
+        for workflow in workflows()
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+    ]
     ours = [step for step in steps if step.get("uses", "").startswith(USES)]
     assert ours
     for step in ours:
-        given = {name: re.sub(r"\$\{\{.*?\}\}", "1", str(value)) for name, value in step["with"].items()}
+        given = {
+            name: re.sub(r"\$\{\{.*?\}\}", "1", str(value)) for name, value in step["with"].items()
+        }
         environ = {f"INPUT_{name.upper()}": value for name, value in given.items()}
-        github = {"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "octo/train"}
-        request, warnings = inputs.parse(inputs.Raw(flags={}, environ={**environ, **github}), lambda _: None)
+        github = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_SERVER_URL": "https://github.com",
+            "GITHUB_REPOSITORY": "octo/train",
+        }
+        request, warnings = inputs.parse(
+            inputs.Raw(flags={}, environ={**environ, **github}), lambda _: None
+        )
         assert warnings == []
         assert request.cloud
         assert request.cloud.sizes == ("m",)
@@ -130,8 +177,13 @@ GITLAB_JOB = {
 
 
 def test_the_pipeline_to_copy_is_short_and_one_of_the_examples() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "gitlab-component/README.md").read_text("utf-8"), re.S)
-    assert block == (ROOT / "gitlab-component/examples/train.yml").read_text("utf-8").partition("\n")[2]
+    (block,) = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "gitlab-component/README.md").read_text("utf-8"), re.S
+    )
+    assert (
+        block
+        == (ROOT / "gitlab-component/examples/train.yml").read_text("utf-8").partition("\n")[2]
+    )
     assert block.count("\n") <= 15
 
 
@@ -147,11 +199,21 @@ def check_pipeline(pipeline: dict[str, Any]) -> None:
         assert include["component"] == COMPONENT_URL
         assert set(include["inputs"]) <= set(template)
         words = {name: value for name, value in include["inputs"].items() if name != "job"}
-        variables = {f"CML_RUNNER_{name.upper().replace('-', '_')}": Template(value).substitute(GITLAB_JOB) for name, value in words.items()}
-        request, warnings = inputs.parse(inputs.Raw(flags={}, environ={**GITLAB_JOB, **variables}), lambda _: None)
+        variables = {
+            f"CML_RUNNER_{name.upper().replace('-', '_')}": Template(value).substitute(GITLAB_JOB)
+            for name, value in words.items()
+        }
+        request, warnings = inputs.parse(
+            inputs.Raw(flags={}, environ={**GITLAB_JOB, **variables}), lambda _: None
+        )
         assert warnings == []
         assert request.cloud
-        jobs = [job for name, job in pipeline.items() if name != "include" and include["inputs"].get("job", "launch-runner") in job.get("needs", [])]
+        jobs = [
+            job
+            for name, job in pipeline.items()
+            if name != "include"
+            and include["inputs"].get("job", "launch-runner") in job.get("needs", [])
+        ]
         assert jobs, "some job uses the machine"
         for job in jobs:
             tags = {in_tags(tag, PROJECT.at_creation(12, "train")) for tag in job["tags"]}
@@ -166,7 +228,11 @@ def test_the_scheduled_example_looks_and_sweeps() -> None:
         flags, unknown = cli.flags_of(line.split()[1:])
         raw = inputs.Raw(flags=flags, environ={**GITLAB_JOB, **job["variables"]}, unknown=unknown)
         request, warnings = inputs.parse(raw, lambda _: None)
-        assert (inputs.command_of(raw), request.cloud and request.cloud.regions, warnings) == (command, (), [])
+        assert (inputs.command_of(raw), request.cloud and request.cloud.regions, warnings) == (
+            command,
+            (),
+            [],
+        )
 
 
 OURS = {
@@ -182,24 +248,46 @@ OURS = {
     "cloud": "cloud",
 }
 OURS_OF_AWS = {"cloud-aws-subnet": "subnets"}
-OURS_OF_THE_CLOUD = {"cloud-region": "regions", "cloud-type": "sizes", "cloud-hdd-size": "disk_gb", "cloud-ssh-private": "ssh_public_key"}
+OURS_OF_THE_CLOUD = {
+    "cloud-region": "regions",
+    "cloud-type": "sizes",
+    "cloud-hdd-size": "disk_gb",
+    "cloud-ssh-private": "ssh_public_key",
+}
 
 
 def test_every_input_has_its_field() -> None:
-    request, cloud = {field.name for field in fields(LaunchRequest)}, {field.name for field in fields(CloudRequest)}
-    expected, expected_cloud, account, aws = set(), {"provider", "azure", "aws", "gcp", "kubernetes"}, set(), set()
+    request, cloud = (
+        {field.name for field in fields(LaunchRequest)},
+        {field.name for field in fields(CloudRequest)},
+    )
+    expected, expected_cloud, account, aws = (
+        set(),
+        {"provider", "azure", "aws", "gcp", "kubernetes"},
+        set(),
+        set(),
+    )
     gcp, azure, kubernetes = set(), {"account"}, set()
-    for name in SCHEMA["properties"].keys() - {"command", "run-id", "allow-forks", "allow-http"}:  # words of `restart`, and what is answered with the inputs
+    for name in SCHEMA["properties"].keys() - {
+        "command",
+        "run-id",
+        "allow-forks",
+        "allow-http",
+    }:  # words of `restart`, and what is answered with the inputs
         if name.startswith(("cloud-gcp-", "gcp-")):
             gcp.add(name.removeprefix("cloud-").removeprefix("gcp-").replace("-", "_"))
         elif name.startswith(("cloud-kubernetes-", "kubernetes-")):
-            kubernetes.add(name.removeprefix("cloud-").removeprefix("kubernetes-").replace("-", "_"))
+            kubernetes.add(
+                name.removeprefix("cloud-").removeprefix("kubernetes-").replace("-", "_")
+            )
         elif name.startswith("cloud-azure-"):
             azure.add(name.removeprefix("cloud-azure-").replace("-", "_"))
         elif name.startswith("cloud-aws-"):
             aws.add(OURS_OF_AWS.get(name, name.removeprefix("cloud-aws-").replace("-", "_")))
         elif name.startswith("cloud-"):
-            expected_cloud.add(OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_")))
+            expected_cloud.add(
+                OURS_OF_THE_CLOUD.get(name, name.removeprefix("cloud-").replace("-", "_"))
+            )
         elif name.startswith("azure-"):
             account.add(name.removeprefix("azure-").replace("-", "_"))
         else:

@@ -1,4 +1,5 @@
-"""Inputs: a case is a file in tests/inputs/. Valid ones hold the expected request, invalid ones the exact problems, in order."""
+"""Inputs: a case is a file in tests/inputs/. Valid ones hold the expected request, invalid ones
+the exact problems, in order."""
 
 from __future__ import annotations
 
@@ -20,12 +21,18 @@ from runner_action.model import App, Secret
 FOLDER = Path(__file__).parent / "inputs"
 VALID = sorted((FOLDER / "valid").glob("*.json"))
 INVALID = sorted((FOLDER / "invalid").glob("*.json"))
-FILES = {"./setup.sh": "echo from a file\n", "./ca.pem": "# our own\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
+FILES = {
+    "./setup.sh": "echo from a file\n",
+    "./ca.pem": "# our own\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+}
 
 
 def files(found: dict[str, Any]) -> Callable[[str], str | None]:
     """Those of all cases, and those that a case brings, as JSON."""
-    return {**FILES, **{name: json.dumps(content) for name, content in found.get("files", {}).items()}}.get
+    return {
+        **FILES,
+        **{name: json.dumps(content) for name, content in found.get("files", {}).items()},
+    }.get
 
 
 def case(path: Path) -> tuple[dict[str, Any], inputs.Raw]:
@@ -57,7 +64,9 @@ def test_valid(path: Path) -> None:
 def test_invalid(path: Path) -> None:
     found, raw = case(path)
     with pytest.raises(InputError) as caught:
-        (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(raw, files(found))
+        (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(
+            raw, files(found)
+        )
     assert list(caught.value.problems) == found["problems"]
     assert caught.value.exit_code == 2
     assert "canary" not in str(caught.value)
@@ -65,9 +74,15 @@ def test_invalid(path: Path) -> None:
 
 def test_every_rule_of_the_schema_is_refused_by_some_case() -> None:
     """A rule without a case could never fire, and nobody would know."""
-    told = " ".join(problem for path in INVALID for problem in json.loads(path.read_text("utf-8"))["problems"])
+    told = " ".join(
+        problem for path in INVALID for problem in json.loads(path.read_text("utf-8"))["problems"]
+    )
     messages = [rule["x-message"] for rule in inputs.schema()["allOf"]]
-    messages += [prop["x-message"] for name, prop in inputs.schema()["properties"].items() if "x-message" in prop and name not in UNREACHED]
+    messages += [
+        prop["x-message"]
+        for name, prop in inputs.schema()["properties"].items()
+        if "x-message" in prop and name not in UNREACHED
+    ]
     silent = [message for message in messages if message.rpartition("}")[2] not in told]
     assert silent == []
 
@@ -82,8 +97,23 @@ UNREACHED = {
 }
 
 
-def test_what_is_not_given_at_all_is_told_besides_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["launch", "--cloud=aws", "--cloud-region=us-wst", "--idle-timeout=-7", "--single", "--reuse"], {}) == 2
+def test_what_is_not_given_at_all_is_told_besides_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        cli.main(
+            [
+                "launch",
+                "--cloud=aws",
+                "--cloud-region=us-wst",
+                "--idle-timeout=-7",
+                "--single",
+                "--reuse",
+            ],
+            {},
+        )
+        == 2
+    )
     told = capsys.readouterr().err
     assert "3 problems with the inputs" in told
     assert "4." not in told
@@ -91,8 +121,17 @@ def test_what_is_not_given_at_all_is_told_besides_what_is_wrong(capsys: pytest.C
     assert "Besides, --token is missing" in told
 
 
-def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["launch", "--cloud=aws", "--cloud-region=us-wst", "--idle-timeout=-7", "--single", "--reuse"]
+def test_the_command_tells_numbered_problems_and_exits_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [
+        "launch",
+        "--cloud=aws",
+        "--cloud-region=us-wst",
+        "--idle-timeout=-7",
+        "--single",
+        "--reuse",
+    ]
     assert cli.main(argv, {"REPO_TOKEN": "canary", "CML_REPO": "octo/train"}) == 2
     told = capsys.readouterr().err
     assert told.startswith("Error: 3 problems with the inputs:\n  1. --idle-timeout=-7 wants")
@@ -105,12 +144,23 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--cloud=aws", "--repo=https://github.com/a/b/c"], "is no repository, organisation or enterprise"),
-        (["--cloud=aws", "--repo=octo/train", "--runner-group=big"], "a repository has no runner groups"),
-        (["restart", "--repo=https://gitlab.com/octo/train", "--run-id=1"], "GitLab starts nothing when a pipeline ends"),
+        (
+            ["--cloud=aws", "--repo=https://github.com/a/b/c"],
+            "is no repository, organisation or enterprise",
+        ),
+        (
+            ["--cloud=aws", "--repo=octo/train", "--runner-group=big"],
+            "a repository has no runner groups",
+        ),
+        (
+            ["restart", "--repo=https://gitlab.com/octo/train", "--run-id=1"],
+            "GitLab starts nothing when a pipeline ends",
+        ),
     ],
 )
-def test_what_is_not_there_yet_is_refused_in_one_sentence(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_yet_is_refused_in_one_sentence(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(argv, {"REPO_TOKEN": "canary"}) == 2
     assert sentence in capsys.readouterr().err
 
@@ -131,7 +181,12 @@ def test_help_has_every_input_with_its_text(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_secrets_are_masked_before_anything_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    environ = {"GITHUB_ACTIONS": "true", "INPUT_TOKEN": "canary-token", "INPUT_CLOUD-SSH-PRIVATE": "canary-1\ncanary-2", "INPUT_COUNT": "no"}
+    environ = {
+        "GITHUB_ACTIONS": "true",
+        "INPUT_TOKEN": "canary-token",
+        "INPUT_CLOUD-SSH-PRIVATE": "canary-1\ncanary-2",
+        "INPUT_COUNT": "no",
+    }
     assert cli.main(["launch"], environ) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["::add-mask::canary-token", "::add-mask::canary-1", "::add-mask::canary-2"]
@@ -144,9 +199,14 @@ def test_a_real_key_is_reduced_to_its_public_half() -> None:
 
     formats = serialization.PrivateFormat
     both, old = (formats.PKCS8, formats.OpenSSH), rsa.generate_private_key(65537, 2048)
-    pairs = [(old, formats.TraditionalOpenSSL), *((key, form) for key in (old, ed25519.Ed25519PrivateKey.generate()) for form in both)]
+    pairs = [
+        (old, formats.TraditionalOpenSSL),
+        *((key, form) for key in (old, ed25519.Ed25519PrivateKey.generate()) for form in both),
+    ]
     for key, form in pairs:
-        text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+        text = key.private_bytes(
+            serialization.Encoding.PEM, form, serialization.NoEncryption()
+        ).decode()
         public = public_half(text)
         assert public.startswith(("ssh-rsa ", "ssh-ed25519 "))
         assert "PRIVATE" not in public
@@ -158,16 +218,35 @@ def test_a_real_key_is_reduced_to_its_public_half() -> None:
 @pytest.fixture(scope="module")
 def key() -> str:
     made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return made.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    return made.private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+    ).decode()
 
 
-@pytest.mark.parametrize("written", [str, lambda pem: base64.b64encode(pem.encode()).decode(), lambda pem: pem.replace("\n", "\\n"), str.strip])
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        lambda pem: base64.b64encode(pem.encode()).decode(),
+        lambda pem: pem.replace("\n", "\\n"),
+        str.strip,
+    ],
+)
 def test_an_apps_key_as_people_write_it(written: Callable[[str], str], key: str) -> None:
-    raw = inputs.Raw(flags={}, environ={"INPUT_APP-ID": "Iv23liAbCdEfGhIjKlMn", "INPUT_APP-PRIVATE-KEY": written(key), "CML_RUNNER_REPO": "octo/train"})
+    raw = inputs.Raw(
+        flags={},
+        environ={
+            "INPUT_APP-ID": "Iv23liAbCdEfGhIjKlMn",
+            "INPUT_APP-PRIVATE-KEY": written(key),
+            "CML_RUNNER_REPO": "octo/train",
+        },
+    )
     request, warnings = inputs.parse(raw, lambda _: None)
     assert request.token == App(id="Iv23liAbCdEfGhIjKlMn", key=Secret(key))
     assert (request.restart_token, request.restart_limit, warnings) == (None, 0, [])
-    assert {key, written(key).strip()} <= set(inputs.secrets(raw)), "masked as it was written and as it was read"
+    assert {key, written(key).strip()} <= set(inputs.secrets(raw)), (
+        "masked as it was written and as it was read"
+    )
     assert key.splitlines()[1] not in repr(request)
 
 
@@ -175,6 +254,20 @@ def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
     public = "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----"
     for text in (public, "canary", base64.b64encode(b"canary").decode(), key[:-100]):
         with pytest.raises(InputError) as caught:
-            inputs.parse(inputs.Raw(flags={}, environ={"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": text, "CML_RUNNER_REPO": "octo/train"}), lambda _: None)
+            inputs.parse(
+                inputs.Raw(
+                    flags={},
+                    environ={
+                        "INPUT_APP-ID": "4711",
+                        "INPUT_APP-PRIVATE-KEY": text,
+                        "CML_RUNNER_REPO": "octo/train",
+                    },
+                ),
+                lambda _: None,
+            )
         (problem,) = caught.value.problems
-        assert problem == "input app-private-key wants the private key of a GitHub App: the text of its `.pem` file, or that in Base64"
+        assert (
+            problem
+            == "input app-private-key wants the private key of a GitHub App: the text of its `.pem`"
+            " file, or that in Base64"
+        )

@@ -1,4 +1,5 @@
-"""GitHub's just-in-time configuration on its way through the user data: small, and the same to the last byte."""
+"""GitHub's just-in-time configuration on its way through the user data: small, and the same to
+the last byte."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from runner_action.bootstrap import with_jit
 from runner_action.sandbox import github_jit
 from tests.test_bootstrap import SPEC
 
-REAL = github_jit.encoded(123456, "cml-0123456789", "https://pipelinesghubeus7.actions.githubusercontent.com", "https://github.com/octo/train", "_work")[0]
+REAL = github_jit.encoded(
+    123456,
+    "cml-0123456789",
+    "https://pipelinesghubeus7.actions.githubusercontent.com",
+    "https://github.com/octo/train",
+    "_work",
+)[0]
 
 
 def b64(content: bytes) -> str:
@@ -31,7 +38,10 @@ def key_file(bits: int, *, lcm: bool = True) -> dict[str, str]:
     numbers = {"d": d, "dp": key.dmp1, "dq": key.dmq1, "exponent": 65537, "inverseQ": key.iqmp}
     numbers |= {"modulus": key.public_numbers.n, "p": key.p, "q": key.q}
     sizes = {"d": bits // 8, "modulus": bits // 8, "exponent": 3}
-    return {name: b64(number.to_bytes(sizes.get(name, bits // 16), "big")) for name, number in numbers.items()}
+    return {
+        name: b64(number.to_bytes(sizes.get(name, bits // 16), "big"))
+        for name, number in numbers.items()
+    }
 
 
 def encoded(files: dict[str, str], gap: str = "") -> str:
@@ -63,7 +73,9 @@ RUNNER = {".runner": '{"AgentId":"7"}', ".credentials": '{"Scheme":"OAuth"}'}
 KINDS = {
     "a key of 2048 bits": encoded({**RUNNER, ".credentials_rsaparams": compact(key_file(2048))}),
     "a key of 3072 bits": encoded({**RUNNER, ".credentials_rsaparams": compact(key_file(3072))}),
-    "an exponent modulo the whole totient": encoded({**RUNNER, ".credentials_rsaparams": compact(key_file(2048, lcm=False))}),
+    "an exponent modulo the whole totient": encoded(
+        {**RUNNER, ".credentials_rsaparams": compact(key_file(2048, lcm=False))}
+    ),
     "the key first": encoded({".credentials_rsaparams": compact(key_file(2048)), **RUNNER}),
     "two keys": encoded({"a": compact(key_file(1024)), "b": compact(key_file(1024))}),
     "no key": encoded(RUNNER),
@@ -82,10 +94,14 @@ UNKNOWN = {
 AS_THEY_ARE = {
     "a key with another order of names": compact(dict(reversed(key_file(2048).items()))),
     "a key with another name": compact({**key_file(2048), "kid": "1"}),
-    "a key whose numbers do not belong together": compact({**key_file(2048), "dp": key_file(2048)["dp"]}),
+    "a key whose numbers do not belong together": compact(
+        {**key_file(2048), "dp": key_file(2048)["dp"]}
+    ),
     "a key without a prime": compact({**key_file(2048), "p": ""}),
     "a key of numbers": compact(dict.fromkeys(jit.NUMBERS, 1)),
-    "a key with even primes": compact({**key_file(2048), "p": b64(bytes(127) + b"\x02"), "q": b64(bytes(127) + b"\x04")}),
+    "a key with even primes": compact(
+        {**key_file(2048), "p": b64(bytes(127) + b"\x02"), "q": b64(bytes(127) + b"\x04")}
+    ),
 }
 
 

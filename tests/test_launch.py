@@ -1,4 +1,5 @@
-"""The launch story against a forge and a cloud in memory: order, ladder, waiting, and above all that nothing is left."""
+"""The launch story against a forge and a cloud in memory: order, ladder, waiting, and above all
+that nothing is left."""
 
 from __future__ import annotations
 
@@ -48,11 +49,13 @@ def cloud_of(*argv: str) -> CloudRequest:
 
 
 RESTARTING = ("--restart-token=canary-other", "--agent-downloads=http://127.0.0.1:1/nobody")
-"""With the address of the agent, as the image of a release has it: AWS has no room for what restarts jobs on GitHub."""
+"""With the address of the agent, as the image of a release has it: AWS has no room for what
+restarts jobs on GitHub."""
 
 
 class Story:
-    """A launch in a world where machines come online after `boot` seconds, unless told otherwise."""
+    """A launch in a world where machines come online after `boot` seconds, unless told
+    otherwise."""
 
     def __init__(self, *argv: str, boot: float = 3.0) -> None:
         self.clock, self.forge, self.boot = FakeClock(), FakeForge(), boot
@@ -63,7 +66,9 @@ class Story:
 
     def _born(self, instance: Instance, machine: Machine) -> None:
         spec = self.spec(instance.name)
-        name = str(spec["name"]).replace(bootstrap.INSTANCE, instance.id[-8:])  # as the machine does
+        name = str(spec["name"]).replace(
+            bootstrap.INSTANCE, instance.id[-8:]
+        )  # as the machine does
         self.booting.append((self.clock.at + self.boot, name, spec["labels"]))
 
     def _time_passes(self) -> None:
@@ -76,10 +81,19 @@ class Story:
                     self.forge.add(name, labels)
 
     def launch(self) -> Report:
-        return Launch(self.request, self.run, lambda: self.forge, lambda: self.provider, self.clock, self.clock.at).launch()
+        return Launch(
+            self.request,
+            self.run,
+            lambda: self.forge,
+            lambda: self.provider,
+            self.clock,
+            self.clock.at,
+        ).launch()
 
     def spec(self, name: str = "cml-0123456789") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(unpacked(self.provider.machines[name].user_data)["var/lib/cml-runner/spec.json"])
+        found: dict[str, Any] = json.loads(
+            unpacked(self.provider.machines[name].user_data)["var/lib/cml-runner/spec.json"]
+        )
         return found
 
 
@@ -97,11 +111,24 @@ def test_a_runner_comes_online() -> None:
 def test_each_question_is_asked_once() -> None:
     story = Story(boot=0.5)
     story.launch()
-    # The sweep, which is no part of the launch, asks each side once, or not at all if the launch is over before.
+    # The sweep, which is no part of the launch, asks each side once, or not at all if the launch is
+    # over before.
     asked = sorted([*story.forge.calls, "runners"])[:6]
-    assert asked == ["download", "registration_token", "removal_token", "runners", "runners", "runners"]
+    assert asked == [
+        "download",
+        "registration_token",
+        "removal_token",
+        "runners",
+        "runners",
+        "runners",
+    ]
     assert story.forge.calls.count("runners") <= 4
-    assert sorted(call for call in story.provider.calls if call not in ("find", "tidy")) == ["create", "look", "resolve", "settle"]
+    assert sorted(call for call in story.provider.calls if call not in ("find", "tidy")) == [
+        "create",
+        "look",
+        "resolve",
+        "settle",
+    ]
 
 
 def test_a_sweep_that_fails_is_no_failure_of_the_launch(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,9 +167,24 @@ def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
     for story in (restarting, plain, never, single):
         story.launch()
     held = ("api_token", "registration_token", "removal_token", "jit_config")
-    assert [restarting.spec().get(key) for key in held] == ["canary-other", "canary-registration", None, None]
-    assert [plain.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
-    assert [never.spec().get(key) for key in held] == [None, "canary-registration", "canary-removal", None]
+    assert [restarting.spec().get(key) for key in held] == [
+        "canary-other",
+        "canary-registration",
+        None,
+        None,
+    ]
+    assert [plain.spec().get(key) for key in held] == [
+        None,
+        "canary-registration",
+        "canary-removal",
+        None,
+    ]
+    assert [never.spec().get(key) for key in held] == [
+        None,
+        "canary-registration",
+        "canary-removal",
+        None,
+    ]
     assert [single.spec().get(key) for key in held] == [None, None, "canary-removal", "canary-jit"]
 
 
@@ -156,17 +198,30 @@ def test_only_who_asks_for_this_launch_comes_where_nobody_said_who_else() -> Non
     assert "options" not in labelled.spec()
 
 
-JOB = CiJob(repository_url="https://github.com/octo/train", run_id=77, attempt=1, runner_name="GitHub Actions 7")
+JOB = CiJob(
+    repository_url="https://github.com/octo/train",
+    run_id=77,
+    attempt=1,
+    runner_name="GitHub Actions 7",
+)
 
 
 def test_the_machine_knows_which_job_launched_it() -> None:
     story = Story(*RESTARTING)
     story.run = replace(RUN, job=JOB)
     story.launch()
-    assert [story.spec()[key] for key in ("launch_run", "launch_job", "launch_job_name")] == [77, 4711, "launch"]
+    assert [story.spec()[key] for key in ("launch_run", "launch_job", "launch_job_name")] == [
+        77,
+        4711,
+        "launch",
+    ]
 
 
-@pytest.mark.parametrize("job", [None, replace(JOB, repository_url="https://github.com/octo/other")], ids=["by hand", "of another repository"])
+@pytest.mark.parametrize(
+    "job",
+    [None, replace(JOB, repository_url="https://github.com/octo/other")],
+    ids=["by hand", "of another repository"],
+)
 def test_a_job_that_is_not_of_this_repository_is_not_asked_for(job: CiJob | None) -> None:
     story = Story(*RESTARTING)
     story.run = replace(RUN, job=job)
@@ -191,13 +246,20 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
     assert "launch_job" not in story.spec()
 
 
-def test_a_token_that_may_not_restart_is_told_at_the_launch(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_that_may_not_restart_is_told_at_the_launch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Not in the night when the machine is taken."""
     story = Story(*RESTARTING, "--restart-token=canary-token")
     story.run = replace(RUN, job=JOB)
-    story.forge.trouble["launch_job"] = AuthError("The token lacks the permission actions=read.", "")
+    story.forge.trouble["launch_job"] = AuthError(
+        "The token lacks the permission actions=read.", ""
+    )
     assert story.launch().launched
-    assert "will not be able to restart its job. The token lacks the permission actions=read." in caplog.text
+    assert (
+        "will not be able to restart its job. The token lacks the permission actions=read."
+        in caplog.text
+    )
 
 
 def test_an_organisations_runner_knows_the_job_of_one_of_its_repositories() -> None:
@@ -224,20 +286,38 @@ def test_several_runners_are_launched_side_by_side() -> None:
     """At a forge that lets them, with one user data; else each with its own."""
     story = Story("--count=3", "--name=train")
     report = story.launch()
-    assert [one.runner_name for one in report.launched] == ["train-00000000", "train-00000001", "train-00000002"]
+    assert [one.runner_name for one in report.launched] == [
+        "train-00000000",
+        "train-00000001",
+        "train-00000002",
+    ]
     assert story.provider.calls.count("create") == 1
     apart = Story("--count=3", "--name=train")
     apart.forge.together = False
     assert [one.runner_name for one in apart.launch().launched] == ["train-1", "train-2", "train-3"]
-    assert {apart.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {"train-1", "train-2", "train-3"}
+    assert {apart.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {
+        "train-1",
+        "train-2",
+        "train-3",
+    }
 
 
 def test_several_come_from_as_many_placements_as_it_takes() -> None:
     story = Story("--count=5")
     story.provider.room = {"r1a": 2, "r1b": 1}
     report = story.launch()
-    assert [one.instance.zone for one in report.launched if one.instance] == ["r1a", "r1a", "r1b", "r2a", "r2a"]
-    assert report.tried == ("small on demand in r1a: 2 of 5", "small on demand in r1b: 1 of 3", "small on demand in r2a: 2 of 2")
+    assert [one.instance.zone for one in report.launched if one.instance] == [
+        "r1a",
+        "r1a",
+        "r1b",
+        "r2a",
+        "r2a",
+    ]
+    assert report.tried == (
+        "small on demand in r1a: 2 of 5",
+        "small on demand in r1b: 1 of 3",
+        "small on demand in r2a: 2 of 2",
+    )
 
 
 def test_too_few_machines_are_taken_back() -> None:
@@ -254,13 +334,21 @@ def test_several_single_runners_join_with_one_token() -> None:
     story.launch()
     assert "register_one" not in story.forge.calls
     spec = story.spec()
-    assert (spec["single"], spec["registration_token"], spec.get("jit_config")) == (True, "canary-registration", None)
+    assert (spec["single"], spec["registration_token"], spec.get("jit_config")) == (
+        True,
+        "canary-registration",
+        None,
+    )
 
 
 def test_a_dry_run_creates_and_registers_nothing() -> None:
     story = Story("--dry-run")
     report = story.launch()
-    assert [str(rung) for rung in report.ladder] == ["small on demand in r1a", "small on demand in r1b", "small on demand in r2a"]
+    assert [str(rung) for rung in report.ladder] == [
+        "small on demand in r1a",
+        "small on demand in r1b",
+        "small on demand in r2a",
+    ]
     assert "create" not in story.provider.calls
     assert set(story.forge.calls) == {"runners", "download"}
 
@@ -268,11 +356,19 @@ def test_a_dry_run_creates_and_registers_nothing() -> None:
 PRIVATE_KEY = """-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
 -----END PRIVATE KEY-----"""
-AUTHORIZED = "ci-info: +++++Authorized keys from /home/admin/.ssh/authorized_keys for user admin+++++\n"
+AUTHORIZED = (
+    "ci-info: +++++Authorized keys from /home/admin/.ssh/authorized_keys for user admin+++++\n"
+)
 
 
-@pytest.mark.parametrize(("console", "user"), [(AUTHORIZED, "admin"), ("", "ubuntu")], ids=["as the machine says", "as its image is known"])
-def test_with_a_key_the_log_says_how_to_log_in(console: str, user: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("console", "user"),
+    [(AUTHORIZED, "admin"), ("", "ubuntu")],
+    ids=["as the machine says", "as its image is known"],
+)
+def test_with_a_key_the_log_says_how_to_log_in(
+    console: str, user: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     story = Story(f"--cloud-ssh-private={PRIVATE_KEY}")
     story.provider.consoles["cml-0123456789"] = console
@@ -329,7 +425,15 @@ def claimed(story: Story, name: str, holder: str, seconds: float) -> None:
         ("--reuse", claim.LEAVING, 60, False),
         ("--reuse", claim.LEAVING, -1, True),
     ],
-    ids=["another's", "another's, and over", "this step's, repeated", "leaves", "shared", "leaves, though shared", "wanted to leave"],
+    ids=[
+        "another's",
+        "another's, and over",
+        "this step's, repeated",
+        "leaves",
+        "shared",
+        "leaves, though shared",
+        "wanted to leave",
+    ],
 )
 def test_a_claim_keeps_others_away(flag: str, holder: str, seconds: float, reused: bool) -> None:
     story = Story(flag)
@@ -347,7 +451,15 @@ def test_a_runner_that_goes_meanwhile_is_not_reused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "reused"),
-    [("train", True), ("train-2", True), ("train-0a1b2c3d", True), ("train-0-x7k2p", True), ("train-gpu", False), ("trains", False), ("a-train", False)],
+    [
+        ("train", True),
+        ("train-2", True),
+        ("train-0a1b2c3d", True),
+        ("train-0-x7k2p", True),
+        ("train-gpu", False),
+        ("trains", False),
+        ("a-train", False),
+    ],
 )
 def test_reuse_by_the_part_of_a_name_that_was_asked_for(name: str, reused: bool) -> None:
     story = Story("--reuse", "--name=train")
@@ -373,7 +485,9 @@ def test_of_three_runners_the_missing_ones_are_launched(flag: str, together: boo
     assert len({one.runner_name for one in launched}) == 3
     assert len(story.provider.alive) == 2
     (hold,) = story.forge.listed["train-1"].claims
-    assert int(hold.rpartition("-")[2]) - story.clock.now().timestamp() > claim.HOLD_SECONDS, "it waits as long as the others take"
+    assert int(hold.rpartition("-")[2]) - story.clock.now().timestamp() > claim.HOLD_SECONDS, (
+        "it waits as long as the others take"
+    )
 
 
 def test_a_busy_runner_of_the_name_leaves_a_number_to_the_next() -> None:
@@ -387,7 +501,10 @@ def test_the_label_is_that_of_the_launch_that_made_the_runner() -> None:
     launched = made.launch().launched[0]
     assert (launched.label, launched.labels) == (RUN.derived_name, ("cml", "gpu"))
     assert made.spec()["labels"][:-1] == ["cml", "gpu", RUN.derived_name]
-    for labels, label in ((["cml", "cml-0000000001", "x"], "cml-0000000001"), (["x", "cml"], "cml")):
+    for labels, label in (
+        (["cml", "cml-0000000001", "x"], "cml-0000000001"),
+        (["x", "cml"], "cml"),
+    ):
         story = Story("--reuse")
         story.forge.add("other", labels)
         reused = story.launch().launched[0]
@@ -401,16 +518,18 @@ def test_a_single_runner_has_the_label_too() -> None:
     assert story.forge.listed[RUN.derived_name].labels >= {RUN.derived_name}
 
 
-@pytest.mark.parametrize("argv", [("--name=train",), ("--count=2",)], ids=["by its name", "one of several"])
+@pytest.mark.parametrize(
+    "argv", [("--name=train",), ("--count=2",)], ids=["by its name", "one of several"]
+)
 def test_outputs_tell_of_the_machine_that_is_reused(argv: tuple[str, ...]) -> None:
     story = Story(*argv)
     first = story.launch().launched
     again = Story("--reuse", *argv)
     again.forge, again.provider = story.forge, story.provider
     reused = again.launch().launched
-    assert {one.runner_name: one.instance and (one.instance.id, one.instance.address) for one in reused} == {
-        one.runner_name: one.instance and (one.instance.id, "203.0.113.7") for one in first
-    }
+    assert {
+        one.runner_name: one.instance and (one.instance.id, one.instance.address) for one in reused
+    } == {one.runner_name: one.instance and (one.instance.id, "203.0.113.7") for one in first}
 
 
 @pytest.mark.parametrize("method", ["find", "look"])
@@ -439,7 +558,9 @@ def test_a_dry_run_claims_nothing() -> None:
 def held(story: Story, seconds: float = 300, holder: str = "0123456789") -> str:
     """Another launch with these labels is under way."""
     turn = claim.turn(story.request.labels)
-    assert story.forge.take_turn(turn, claim.claim(holder, story.clock.now() + timedelta(seconds=seconds)), story.clock)
+    assert story.forge.take_turn(
+        turn, claim.claim(holder, story.clock.now() + timedelta(seconds=seconds)), story.clock
+    )
     story.forge.calls.clear()
     return turn
 
@@ -483,7 +604,9 @@ def test_nobody_waits_for_ever() -> None:
     assert turn in story.forge.listed, "it is another's"
 
 
-@pytest.mark.parametrize("error", [ConfigurationError("no"), RuntimeError("a bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [ConfigurationError("no"), RuntimeError("a bug"), KeyboardInterrupt()]
+)
 def test_a_launch_that_fails_gives_its_turn_back(error: BaseException) -> None:
     story = Story("--reuse")
     story.provider.trouble["create"] = error
@@ -551,7 +674,9 @@ def test_what_no_other_placement_would_help_ends_at_once(error: RunnerActionErro
 
 def test_all_placements_full_tells_each() -> None:
     story = Story()
-    story.provider.trouble.update({zone: CapacityError(f"none in {zone}", "try elsewhere") for zone in ("r1a", "r1b", "r2a")})
+    story.provider.trouble.update(
+        {zone: CapacityError(f"none in {zone}", "try elsewhere") for zone in ("r1a", "r1b", "r2a")}
+    )
     with pytest.raises(CapacityError, match=r"none in r1a.*none in r1b.*none in r2a") as caught:
         story.launch()
     assert caught.value.hint == "try elsewhere"
@@ -572,9 +697,17 @@ FAULTS: list[tuple[str, str, BaseException]] = [
 ]
 
 
-@pytest.mark.parametrize(("where", "method", "error"), FAULTS, ids=[f"{where}.{method}: {type(error).__name__}" for where, method, error in FAULTS])
-@pytest.mark.parametrize("argv", [(), ("--single",), ("--count=3",)], ids=["lasting", "single", "three"])
-def test_whatever_fails_nothing_is_left(where: str, method: str, error: BaseException, argv: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("where", "method", "error"),
+    FAULTS,
+    ids=[f"{where}.{method}: {type(error).__name__}" for where, method, error in FAULTS],
+)
+@pytest.mark.parametrize(
+    "argv", [(), ("--single",), ("--count=3",)], ids=["lasting", "single", "three"]
+)
+def test_whatever_fails_nothing_is_left(
+    where: str, method: str, error: BaseException, argv: tuple[str, ...]
+) -> None:
     story = Story(*argv)
     getattr(story, where).trouble[method] = error
     if (method, argv) == ("registration_token", ("--single",)):
@@ -606,7 +739,10 @@ def test_a_timeout_tells_how_far_the_machine_had_come(caplog: pytest.LogCaptureF
     for text, words in (
         ("", "without a word on its console"),
         ("Booting", "before its agent had started"),
-        ('cml-runner: {"stage": "agent"}\ncml-runner: {"stage": "downloaded"}\n', "after the runner program was unpacked"),
+        (
+            'cml-runner: {"stage": "agent"}\ncml-runner: {"stage": "downloaded"}\n',
+            "after the runner program was unpacked",
+        ),
     ):
         story = Story("--start-timeout=60", boot=10_000)
         story.provider.consoles["cml-0123456789"] = text
@@ -617,7 +753,9 @@ def test_a_timeout_tells_how_far_the_machine_had_come(caplog: pytest.LogCaptureF
 
 def test_one_of_three_not_online_takes_all_back() -> None:
     story = Story("--count=3", "--start-timeout=60")
-    story.provider.born = lambda instance, machine: None if instance.id.endswith("2") else story._born(instance, machine)
+    story.provider.born = lambda instance, machine: (
+        None if instance.id.endswith("2") else story._born(instance, machine)
+    )
     with pytest.raises(TimedOut):
         story.launch()
     assert story.provider.alive == []
@@ -626,8 +764,13 @@ def test_one_of_three_not_online_takes_all_back() -> None:
 
 def test_the_machines_own_reason_ends_the_wait() -> None:
     story = Story(boot=10_000)
-    story.provider.consoles["cml-0123456789"] = 'boot\ncml-runner: {"stage": "agent"}\ncml-runner: {"stage": "failed", "why": "startup script: exit code 3"}\n'
-    with pytest.raises(MachineFailed, match="gave up after its agent had started: startup script: exit code 3"):
+    story.provider.consoles["cml-0123456789"] = (
+        'boot\ncml-runner: {"stage": "agent"}\ncml-runner: {"stage": "failed", "why": "startup'
+        ' script: exit code 3"}\n'
+    )
+    with pytest.raises(
+        MachineFailed, match="gave up after its agent had started: startup script: exit code 3"
+    ):
         story.launch()
     assert story.clock.at - 1000 < 2 * LOOK_EVERY
     assert story.provider.alive == []
@@ -637,7 +780,9 @@ def test_a_runner_that_did_its_only_job_between_two_looks_was_online() -> None:
     """GitHub forgets it with its job, so that no look ever finds it online."""
     story = Story("--single", boot=10_000)
     said = ("agent", "online", "job-started", "job-finished", "leaving", "end")
-    story.provider.consoles["cml-0123456789"] = "".join(f'cml-runner: {{"stage": "{stage}", "why": "single"}}\n' for stage in said)
+    story.provider.consoles["cml-0123456789"] = "".join(
+        f'cml-runner: {{"stage": "{stage}", "why": "single"}}\n' for stage in said
+    )
     assert [one.runner_name for one in story.launch().launched] == ["cml-0123456789"]
 
 
@@ -667,7 +812,12 @@ def test_a_machine_of_that_name_of_another_launch_is_not_touched() -> None:
     theirs, mine = Story("--name=train"), Story("--name=train")
     theirs.launch()
     marks = Identity(name="train", key="other").marks
-    mine.provider.instances.update({token: replace(one, tags={**one.tags, **marks}) for token, one in theirs.provider.instances.items()})
+    mine.provider.instances.update(
+        {
+            token: replace(one, tags={**one.tags, **marks})
+            for token, one in theirs.provider.instances.items()
+        }
+    )
     for error in (ConfigurationError("no"), CapacityError("none")):
         mine.provider.trouble["create"] = error
         with pytest.raises(type(error)):
@@ -704,7 +854,9 @@ def test_a_token_revoked_meanwhile_does_end_it() -> None:
 
 def test_a_cloud_that_does_not_answer_does_not_end_a_runner_that_is_online() -> None:
     story = Story(boot=30)
-    story.provider.trouble.update({"look": ConfigurationError("throttled"), "console": ConfigurationError("throttled")})
+    story.provider.trouble.update(
+        {"look": ConfigurationError("throttled"), "console": ConfigurationError("throttled")}
+    )
     report = story.launch()
     assert report.launched[0].instance is not None
     assert len(story.provider.alive) == 1

@@ -1,4 +1,5 @@
-"""Where runners belong, by the address; what no forge of ours serves; what tokens need, in the words that are printed and documented."""
+"""Where runners belong, by the address; what no forge of ours serves; what tokens need, in the
+words that are printed and documented."""
 
 from __future__ import annotations
 
@@ -18,14 +19,49 @@ DOCS = Path(__file__).parents[1] / "docs" / "github.md"
 @pytest.mark.parametrize(
     ("url", "level", "root", "api"),
     [
-        ("https://github.com/octo/train", "repository", "/repos/octo/train", "https://api.github.com"),
+        (
+            "https://github.com/octo/train",
+            "repository",
+            "/repos/octo/train",
+            "https://api.github.com",
+        ),
         ("https://github.com/octo", "organisation", "/orgs/octo", "https://api.github.com"),
-        ("https://github.com/enterprises/acme", "enterprise", "/enterprises/acme", "https://api.github.com"),
-        ("https://acme.ghe.com/octo/train", "repository", "/repos/octo/train", "https://api.acme.ghe.com"),
-        ("https://acme.ghe.com/enterprises/acme", "enterprise", "/enterprises/acme", "https://api.acme.ghe.com"),
-        ("https://git.acme.test/octo/train", "repository", "/repos/octo/train", "https://git.acme.test/api/v3"),
-        ("https://git.acme.test:8443/octo", "organisation", "/orgs/octo", "https://git.acme.test:8443/api/v3"),
-        ("https://git.acme.test/enterprises/github", "enterprise", "/enterprises/github", "https://git.acme.test/api/v3"),
+        (
+            "https://github.com/enterprises/acme",
+            "enterprise",
+            "/enterprises/acme",
+            "https://api.github.com",
+        ),
+        (
+            "https://acme.ghe.com/octo/train",
+            "repository",
+            "/repos/octo/train",
+            "https://api.acme.ghe.com",
+        ),
+        (
+            "https://acme.ghe.com/enterprises/acme",
+            "enterprise",
+            "/enterprises/acme",
+            "https://api.acme.ghe.com",
+        ),
+        (
+            "https://git.acme.test/octo/train",
+            "repository",
+            "/repos/octo/train",
+            "https://git.acme.test/api/v3",
+        ),
+        (
+            "https://git.acme.test:8443/octo",
+            "organisation",
+            "/orgs/octo",
+            "https://git.acme.test:8443/api/v3",
+        ),
+        (
+            "https://git.acme.test/enterprises/github",
+            "enterprise",
+            "/enterprises/github",
+            "https://git.acme.test/api/v3",
+        ),
     ],
 )
 def test_an_address_tells_level_calls_and_api(url: str, level: str, root: str, api: str) -> None:
@@ -35,29 +71,55 @@ def test_an_address_tells_level_calls_and_api(url: str, level: str, root: str, a
 
 @pytest.mark.parametrize(
     ("where", "yes"),
-    [("octo/train", True), ("octo", True), ("enterprises/acme", True), ("octo/tra", False), ("oct", False), ("octo/train2", False)],
+    [
+        ("octo/train", True),
+        ("octo", True),
+        ("enterprises/acme", True),
+        ("octo/tra", False),
+        ("oct", False),
+        ("octo/train2", False),
+    ],
 )
 def test_whose_jobs_may_run_there(where: str, yes: bool) -> None:
-    assert holds(Repository(url=f"https://github.com/{where}"), "https://github.com/octo/train") is yes
-    assert holds(Repository(url=f"https://git.acme.test/{where}"), "https://github.com/octo/train") is False
+    assert (
+        holds(Repository(url=f"https://github.com/{where}"), "https://github.com/octo/train") is yes
+    )
+    assert (
+        holds(Repository(url=f"https://git.acme.test/{where}"), "https://github.com/octo/train")
+        is False
+    )
 
 
 def refused(*argv: str, **environ: str) -> list[str]:
     flags, unknown = cli.flags_of(argv)
     raw = inputs.Raw(flags=flags, environ={"REPO_TOKEN": "canary", **environ}, unknown=unknown)
-    request: Any = (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(raw, lambda _: None)[0]
+    request: Any = (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(
+        raw, lambda _: None
+    )[0]
     return list(forges.refusals(request))
 
 
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["--repo=https://github.com/octo/train/tree"], "write `https://github.com/owner/name`, `https://github.com/organisation` or"),
+        (
+            ["--repo=https://github.com/octo/train/tree"],
+            "write `https://github.com/owner/name`, `https://github.com/organisation` or",
+        ),
         (["--repo=https://github.com/enterprises"], "is no repository, organisation or enterprise"),
-        (["--repo=https://github.com/orgs/octo"], "is a page about an organisation; write `https://github.com/octo`"),
+        (
+            ["--repo=https://github.com/orgs/octo"],
+            "is a page about an organisation; write `https://github.com/octo`",
+        ),
         (["--repo=octo/train", "--runner-group=gpu"], "a repository has no runner groups"),
-        (["--repo=octo/train", "--runner-version=2.328.0"], "GitHub registers no runner before 2.329.0"),
-        (["restart", "--repo=https://github.com/octo", "--run-id=7"], "a run belongs to a repository, and https://github.com/octo is an organisation"),
+        (
+            ["--repo=octo/train", "--runner-version=2.328.0"],
+            "GitHub registers no runner before 2.329.0",
+        ),
+        (
+            ["restart", "--repo=https://github.com/octo", "--run-id=7"],
+            "a run belongs to a repository, and https://github.com/octo is an organisation",
+        ),
     ],
 )
 def test_what_is_not_possible_there_is_said(argv: list[str], told: str) -> None:
@@ -96,19 +158,36 @@ def test_what_is_printed_is_documented(url: str, capsys: pytest.CaptureFixture[s
 def test_without_an_address_all_levels_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["permissions", "github", "--no-retry"], {}) == 0
     printed = capsys.readouterr().out
-    assert [level in printed for level in ("a repository", "an organisation", "an enterprise")] == [True] * 3
+    assert [level in printed for level in ("a repository", "an organisation", "an enterprise")] == [
+        True
+    ] * 3
     assert "actions=write" not in printed, "what restarts nothing needs no right to it"
     assert "organization_self_hosted_runners=write" in printed
 
 
 def test_the_address_of_the_ci_job_tells_the_level(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["permissions", "github"], {"GITHUB_SERVER_URL": "https://git.acme.test", "GITHUB_REPOSITORY": "octo/train"}) == 0
-    assert "https://git.acme.test/settings/tokens/new?description=cml-runner&scopes=repo\n" in capsys.readouterr().out
+    assert (
+        cli.main(
+            ["permissions", "github"],
+            {"GITHUB_SERVER_URL": "https://git.acme.test", "GITHUB_REPOSITORY": "octo/train"},
+        )
+        == 0
+    )
+    assert (
+        "https://git.acme.test/settings/tokens/new?description=cml-runner&scopes=repo\n"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"), [(["--repo=https://gitlab.com/octo/x"], "is not GitHub's"), (["--repo=https://github.com/orgs/x"], "write `https://github.com/x`")]
+    ("argv", "told"),
+    [
+        (["--repo=https://gitlab.com/octo/x"], "is not GitHub's"),
+        (["--repo=https://github.com/orgs/x"], "write `https://github.com/x`"),
+    ],
 )
-def test_permissions_of_no_place_at_github(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_permissions_of_no_place_at_github(
+    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["permissions", "github", *argv], {}) == 2
     assert told in capsys.readouterr().err

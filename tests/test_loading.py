@@ -1,4 +1,5 @@
-"""Forge and cloud load their libraries in two threads, and share some of them: a library that imports itself in circles must not be met half loaded."""
+"""Forge and cloud load their libraries in two threads, and share some of them: a library that
+imports itself in circles must not be met half loaded."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ FORGES = {"github": "https://github.com/octo/train", "gitlab": "https://gitlab.c
 CASES = [(cloud, forge, 1) for cloud in ("aws", "azure", "gcp", "kubernetes") for forge in FORGES]
 
 
-@pytest.mark.parametrize(("cloud", "forge", "seed"), [*CASES, *(("kubernetes", "github", seed) for seed in (2, 3, 4))])
+@pytest.mark.parametrize(
+    ("cloud", "forge", "seed"), [*CASES, *(("kubernetes", "github", seed) for seed in (2, 3, 4))]
+)
 def test_forge_and_cloud_load_side_by_side(cloud: str, forge: str, seed: int) -> None:
     command = [sys.executable, "-c", LOADED_SIDE_BY_SIDE, cloud, FORGES[forge], str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,5 @@
-"""Whose code a job is for, by each event that GitHub starts a workflow with, and each half of what it may tell."""
+"""Whose code a job is for, by each event that GitHub starts a workflow with, and each half of
+what it may tell."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ import pytest
 from runner_action.origin import MAY_WRITE, fork_of, fork_of_run
 
 OURS, THEIRS = {"id": 1, "full_name": "octo/train"}, {"id": 2, "full_name": "mallory/train"}
-PULLS = ("pull_request", "pull_request_target", "pull_request_review", "pull_request_review_comment")
+PULLS = (
+    "pull_request",
+    "pull_request_target",
+    "pull_request_review",
+    "pull_request_review_comment",
+)
 """https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows"""
 STRANGERS = ("CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "NONE", None)
 Json = dict[str, Any]
@@ -20,7 +26,11 @@ Json = dict[str, Any]
 def told(name: str, event: object, **environ: str) -> str | None:
     """`event`: None for no file, a text for one that is broken."""
     text = event if isinstance(event, str) else None if event is None else json.dumps(event)
-    given = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": name, "GITHUB_EVENT_PATH": "/event.json"}
+    given = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": name,
+        "GITHUB_EVENT_PATH": "/event.json",
+    }
     return fork_of({**given, **environ}, {"/event.json": text}.get)
 
 
@@ -73,7 +83,9 @@ def test_a_comment_on_a_pull_request_counts_by_who_wrote_it(association: str | N
     assert told("issue_comment", {"issue": {"title": "x"}, **said}) is None
 
 
-@pytest.mark.parametrize("event", [None, "{", {}, {"comment": {}}, {"issue": {"pull_request": {}}}], ids=json.dumps)
+@pytest.mark.parametrize(
+    "event", [None, "{", {}, {"comment": {}}, {"issue": {"pull_request": {}}}], ids=json.dumps
+)
 def test_a_comment_that_does_not_say_what_it_is_on_is_a_strangers(event: object) -> None:
     assert told("issue_comment", event) == "somebody, who may not write to this repository"
 

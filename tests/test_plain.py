@@ -52,7 +52,9 @@ PAYLOADS = {
     "between what nobody sees": ":\u200d:add-mask::cml",
     "on a line of its own": "0/3 nodes\n::add-mask::cml\n::set-output name=status::x",
     "behind a carriage return": "x\r::add-mask::cml",
-    "behind other line ends": "x\u2028::debug::\u2029::debug::\x85::debug::\x0b::debug::\x0c::debug::",
+    "behind other line ends": (
+        "x\u2028::debug::\u2029::debug::\x85::debug::\x0b::debug::\x0c::debug::"
+    ),
     "of the older form": "gpu ##[add-mask]cml",
     "of the older form, hidden": "#\u200b#\ufe0f[add-mask]cml",
     "escaped": "x%0A::add-mask::cml%0D##[add-mask]y",
@@ -60,7 +62,10 @@ PAYLOADS = {
     "escape sequences": "\x1b[2J\x1b]8;;https://evil.test\x07\x9b31m\x00\x7f",
     "another direction": "\u202egnp\u2066x",
     "HTML": "<img src=https://evil.test/x onerror=y><script>z</script><!--",
-    "pictures and links": "![x](https://evil.test/x) [y](javascript:z) <https://evil.test> https://evil.test www.evil.test",
+    "pictures and links": (
+        "![x](https://evil.test/x) [y](javascript:z) <https://evil.test> https://evil.test"
+        " www.evil.test"
+    ),
     "out of a cell": "x` | `y` |\n| --- |\n\n# z\n```",
 }
 REGISTERED = {
@@ -162,7 +167,9 @@ class Heard:
         shown = told
         for sequence in SEQUENCES:
             shown = shown.replace(sequence, "")
-        unseen = {each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+        unseen = {
+            each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        }
         assert unseen <= {"\n"}
         for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "cml-runner.env"):
             assert outputs_in(self.file(name)) in (outputs_in(harmless.file(name)), [])
@@ -200,7 +207,11 @@ def raised(kind: type[RunnerActionError]) -> Say:
 
 def github_refuses(code: int) -> Say:
     def say(payload: str, _: ci.Front) -> None:
-        raise refusal(GithubException(code, {"message": payload}, {"x-oauth-scopes": payload}), payload, Level.REPOSITORY)
+        raise refusal(
+            GithubException(code, {"message": payload}, {"x-oauth-scopes": payload}),
+            payload,
+            Level.REPOSITORY,
+        )
 
     return say
 
@@ -238,7 +249,9 @@ def planned(payload: str, front: ci.Front) -> None:
         spots=(True,),
         spot_price=None,
     )
-    front.done({"runners": "[]"}, report.summary(Report(launched=(), plan=plan, ladder=(rung,)), request()))
+    front.done(
+        {"runners": "[]"}, report.summary(Report(launched=(), plan=plan, ladder=(rung,)), request())
+    )
 
 
 def tried(payload: str, front: ci.Front) -> None:
@@ -251,7 +264,9 @@ def looked_at(change: Callable[[str], tuple[Instance, Runner]]) -> Say:
 
     def say(payload: str, front: ci.Front) -> None:
         machine, runner = change(payload)
-        row = status.Row(name=runner.name, state=payload, machine=machine, runner=runner, odd=payload)
+        row = status.Row(
+            name=runner.name, state=payload, machine=machine, runner=runner, odd=payload
+        )
         front.done({"status": status.as_json([row])}, status.table([row]))
         gone = [reap.Removal(why=payload, machine=machine), reap.Removal(why="w", runner=runner)]
         front.done(*reap.told(gone, dry_run=False))
@@ -267,7 +282,10 @@ def reused(change: Callable[[str], Runner]) -> Say:
     """One that others may name as they like."""
 
     def say(payload: str, front: ci.Front) -> None:
-        found = [launched_of(one, ("cml",), 1.0) for one in fitting([change(payload)], "cml-1", ("cml",), Reuse.ANY)]
+        found = [
+            launched_of(one, ("cml",), 1.0)
+            for one in fitting([change(payload)], "cml-1", ("cml",), Reuse.ANY)
+        ]
         for one in found:
             launched(lambda _, one=one: one)(payload, front)  # type: ignore[misc]
 
@@ -302,7 +320,9 @@ def given(name: str) -> Say:
     def say(payload: str, front: ci.Front) -> None:
         value = f"pr={payload}" if name == "cloud-metadata" else payload
         flags = {"repo": ["https://github.com/octo/train"], "token": ["t"], "cloud": ["aws"]}
-        asked, warnings = inputs.parse(inputs.Raw(flags={**flags, name: [value]}, environ={}), lambda _: None)
+        asked, warnings = inputs.parse(
+            inputs.Raw(flags={**flags, name: [value]}, environ={}), lambda _: None
+        )
         for warning in warnings:
             logged(logging.WARNING, "%s")(warning, front)
         one = replace(ONE, labels=asked.labels)
@@ -315,9 +335,16 @@ def given(name: str) -> Say:
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 MESSAGES = ("%s", "It said: %s", "Two lines:\n%s")
 SOURCES: dict[str, Say] = {
-    **{f"a record {level} {words!r}": logged(level, words) for level in LEVELS for words in MESSAGES},
+    **{
+        f"a record {level} {words!r}": logged(level, words)
+        for level in LEVELS
+        for words in MESSAGES
+    },
     **{f"an error {kind.__name__}": raised(kind) for kind in subclasses(RunnerActionError)},
-    **{f"GitHub answers {code}": github_refuses(code) for code in (401, 403, 404, 409, 422, 429, 500)},
+    **{
+        f"GitHub answers {code}": github_refuses(code)
+        for code in (401, 403, 404, 409, 422, 429, 500)
+    },
     **{f"GitLab answers {code}": gitlab_refuses(code) for code in (401, 403, 404, 500)},
     **{
         f"a launched one's {name}": launched(lambda text, name=name: replace(ONE, **{name: text}))  # type: ignore[misc]
@@ -331,13 +358,21 @@ SOURCES: dict[str, Say] = {
         for name in texts_of(Instance)
     },
     **{
-        f"a machine's {name}": looked_at(lambda text, name=name: (replace(INSTANCE, **{name: text}), RUNNER))  # type: ignore[misc]
+        f"a machine's {name}": looked_at(
+            lambda text, name=name: (replace(INSTANCE, **{name: text}), RUNNER)  # type: ignore[misc]
+        )
         for name in texts_of(Instance)
     },
     "a runner's name": looked_at(lambda text: (INSTANCE, replace(RUNNER, name=text))),
-    "a runner's labels": looked_at(lambda text: (INSTANCE, replace(RUNNER, labels=frozenset({text})))),
-    "a reused runner's name": reused(lambda text: replace(RUNNER, name=text, labels=frozenset({"cml"}))),
-    "a reused runner's label": reused(lambda text: replace(RUNNER, labels=frozenset({"cml", text}))),
+    "a runner's labels": looked_at(
+        lambda text: (INSTANCE, replace(RUNNER, labels=frozenset({text})))
+    ),
+    "a reused runner's name": reused(
+        lambda text: replace(RUNNER, name=text, labels=frozenset({"cml"}))
+    ),
+    "a reused runner's label": reused(
+        lambda text: replace(RUNNER, labels=frozenset({"cml", text}))
+    ),
     **{f"the input {name}": given(name) for name in inputs.schema()["properties"]},
     "a plan": planned,
     "a cloud's refusal": tried,
@@ -363,11 +398,19 @@ def test_it_is_text_wherever_it_is_written(source: str, kind: str, tmp_path: Pat
 def test_the_reader_finds_what_the_runner_would_do() -> None:
     """The judge of the test above can fail."""
     hostile = [
-        *("::add-mask::x", "  ::ADD-MASK::x", "x\n::error title=a::b", "x\r::debug::y", "\u200b::debug::y"),
+        *(
+            "::add-mask::x",
+            "  ::ADD-MASK::x",
+            "x\n::error title=a::b",
+            "x\r::debug::y",
+            "\u200b::debug::y",
+        ),
         *("x ##[add-mask]y", "##[error]", "#\u200b#[set-output name=a]b"),
     ]
     assert [len(commands_in(text)) for text in hostile] == [1] * len(hostile)
-    assert commands_in("x ::add-mask::y") == commands_in("::unknown::x") == commands_in("##[x]") == []
+    assert (
+        commands_in("x ::add-mask::y") == commands_in("::unknown::x") == commands_in("##[x]") == []
+    )
     assert outputs_in("a=1\nb=2") == ["a", "b"]
     assert "img" in markup_in("a <img src=x>")
     assert "a" in markup_in("[x](https://y.test)")
@@ -380,7 +423,19 @@ def test_what_is_plain_stays_as_it_is(payload: str) -> None:
     assert "\n" not in plain(payload)
 
 
-@pytest.mark.parametrize("text", ["", "train-7", "Größe: 5 µm ✓", "a::b::c", "std::move", "# [x]", "issue #[7]", "日本語 ラベル"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "train-7",
+        "Größe: 5 µm ✓",
+        "a::b::c",
+        "std::move",
+        "# [x]",
+        "issue #[7]",
+        "日本語 ラベル",
+    ],
+)
 def test_usual_words_are_plain(text: str) -> None:
     assert is_plain(text)
 

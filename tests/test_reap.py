@@ -1,4 +1,5 @@
-"""What past launches left is told from all else: histories by hand, and a thousand generated worlds."""
+"""What past launches left is told from all else: histories by hand, and a thousand generated
+worlds."""
 
 from __future__ import annotations
 
@@ -41,8 +42,16 @@ class Launch:
     def machine(self) -> Instance:
         expiry = NOW - self.ago + START + LIFE
         identity = Identity(name=self.name, key=str(self.number))
-        told = tags(identity, self.repository, "octo/train run 1", self.online_by, expiry, {"team": "a"})
-        made = Instance(provider=self.provider, id=f"i-0000{self.number:08}", name=self.name, region="r1", tags=told)
+        told = tags(
+            identity, self.repository, "octo/train run 1", self.online_by, expiry, {"team": "a"}
+        )
+        made = Instance(
+            provider=self.provider,
+            id=f"i-0000{self.number:08}",
+            name=self.name,
+            region="r1",
+            tags=told,
+        )
         digest = f"{self.name}-{self.number:08x}"
         if self.provider is ProviderName.AZURE:
             return replace(made, group=digest)
@@ -50,24 +59,54 @@ class Launch:
 
     def runner(self, *, online: bool = False, busy: bool = False, contacted: bool = True) -> Runner:
         name = runner_name(Identity(name=self.name, key=""), self.machine.id, self.alone)
-        label = Mark(provider=self.provider, online_by=self.online_by, name=self.name).label(self.repository)
-        return Runner(id=1000 + self.number, name=name, labels=frozenset({"train", label}), online=online, busy=busy, contacted=contacted)
+        label = Mark(provider=self.provider, online_by=self.online_by, name=self.name).label(
+            self.repository
+        )
+        return Runner(
+            id=1000 + self.number,
+            name=name,
+            labels=frozenset({"train", label}),
+            online=online,
+            busy=busy,
+            contacted=contacted,
+        )
 
 
-def found(machines: Sequence[Instance], runners: Sequence[Runner], *, everywhere: bool = True) -> list[str]:
-    return [str(one) for one in removals(machines, runners, HERE, ProviderName.AWS, NOW, everywhere=everywhere)]
+def found(
+    machines: Sequence[Instance], runners: Sequence[Runner], *, everywhere: bool = True
+) -> list[str]:
+    return [
+        str(one)
+        for one in removals(machines, runners, HERE, ProviderName.AWS, NOW, everywhere=everywhere)
+    ]
 
 
-OLD, YOUNG, PAST = Launch(timedelta(hours=1)), Launch(timedelta(minutes=5)), Launch(timedelta(hours=9))
+OLD, YOUNG, PAST = (
+    Launch(timedelta(hours=1)),
+    Launch(timedelta(minutes=5)),
+    Launch(timedelta(hours=9)),
+)
 
 
 @pytest.mark.parametrize(
     ("machines", "runners", "goes"),
     [
-        ([PAST.machine], [], ["machine i-000000000000 (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"]),
-        ([PAST.machine], [PAST.runner(online=True, busy=True)], ["lease ended", "its machine i-000000000000 is removed"]),
+        (
+            [PAST.machine],
+            [],
+            ["machine i-000000000000 (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"],
+        ),
+        (
+            [PAST.machine],
+            [PAST.runner(online=True, busy=True)],
+            ["lease ended", "its machine i-000000000000 is removed"],
+        ),
         ([OLD.machine], [], ["it has no runner, and its start timeout is over"]),
-        ([OLD.machine], [OLD.runner(contacted=False)], ["its runner was never online", "its machine"]),
+        (
+            [OLD.machine],
+            [OLD.runner(contacted=False)],
+            ["its runner was never online", "its machine"],
+        ),
         ([replace(OLD.machine, alive=False)], [], ["it has stopped"]),
         ([], [OLD.runner()], ["runner cml-0123456789: it is offline, and has no machine"]),
         # What stays:
@@ -83,11 +122,30 @@ OLD, YOUNG, PAST = Launch(timedelta(hours=1)), Launch(timedelta(minutes=5)), Lau
         ([], [Launch(OLD.ago, provider=ProviderName.GCP).runner()], []),
         ([Launch(PAST.ago, repository=THERE).machine], [], []),
         ([replace(PAST.machine, tags={})], [], []),
-        ([replace(PAST.machine, tags={**PAST.machine.tags, "cml-runner": "security-group"})], [], []),
-        ([replace(PAST.machine, tags={**PAST.machine.tags, "cml-runner:expiry": "soon", "cml-runner:online-by": "-"})], [], []),
+        (
+            [replace(PAST.machine, tags={**PAST.machine.tags, "cml-runner": "security-group"})],
+            [],
+            [],
+        ),
+        (
+            [
+                replace(
+                    PAST.machine,
+                    tags={
+                        **PAST.machine.tags,
+                        "cml-runner:expiry": "soon",
+                        "cml-runner:online-by": "-",
+                    },
+                )
+            ],
+            [],
+            [],
+        ),
     ],
 )
-def test_what_goes_and_what_stays(machines: list[Instance], runners: list[Runner], goes: list[str]) -> None:
+def test_what_goes_and_what_stays(
+    machines: list[Instance], runners: list[Runner], goes: list[str]
+) -> None:
     told = found(machines, runners)
     assert len(told) == len(goes), told
     assert all(words in one for words, one in zip(goes, told, strict=True)), told
@@ -104,15 +162,31 @@ def test_where_not_all_machines_are_known_a_runner_without_one_stays() -> None:
 
 
 def test_pods_of_one_job_go_together_or_stay() -> None:
-    one, other = (replace(Launch(OLD.ago, alone=False, number=number).machine, group="job") for number in (1, 2))
+    one, other = (
+        replace(Launch(OLD.ago, alone=False, number=number).machine, group="job")
+        for number in (1, 2)
+    )
     serving = Launch(OLD.ago, alone=False, number=2).runner(online=True, busy=True)
     assert found([one, other], [serving]) == []
     assert len(found([one, other], [])) == 2
 
 
-@pytest.mark.parametrize("label", ["cml-runner-aws-20261123001640-00000000", "cml-runner-aws-20269923001640-00000000", "cml-runner-aws", "cml-runner"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "cml-runner-aws-20261123001640-00000000",
+        "cml-runner-aws-20269923001640-00000000",
+        "cml-runner-aws",
+        "cml-runner",
+    ],
+)
 def test_a_label_that_only_looks_like_a_mark_is_none(label: str) -> None:
-    assert Mark.of(Runner(id=1, name="cml-1", labels=frozenset({label}), online=False, busy=False), HERE) is None
+    assert (
+        Mark.of(
+            Runner(id=1, name="cml-1", labels=frozenset({label}), online=False, busy=False), HERE
+        )
+        is None
+    )
 
 
 # --- a thousand worlds
@@ -128,8 +202,18 @@ class Generated:
     theirs: list[Instance | Runner] = field(default_factory=list)
 
 
-NAMES = ("cml-0123456789", "cml-0123456789-1", "cml-0123456789-00000001", "trainer", "trainer-2", "cml", "cml-runner")
-AGES = st.sampled_from([0, 3, 9, 11, 13, 60, 300, 309, 313, 600, 10000]).map(lambda minutes: timedelta(minutes=minutes))
+NAMES = (
+    "cml-0123456789",
+    "cml-0123456789-1",
+    "cml-0123456789-00000001",
+    "trainer",
+    "trainer-2",
+    "cml",
+    "cml-runner",
+)
+AGES = st.sampled_from([0, 3, 9, 11, 13, 60, 300, 309, 313, 600, 10000]).map(
+    lambda minutes: timedelta(minutes=minutes)
+)
 WHOSE = st.sampled_from(["ours", "ours", "ours", "repository", "cloud", "foreign", "no tags"])
 
 
@@ -142,14 +226,25 @@ def worlds(draw: st.DrawFn) -> Generated:
         where = THERE if whose == "repository" else HERE
         cloud = ProviderName.GCP if whose == "cloud" else ProviderName.AWS
         # What has one name and one time is of one launch, of one machine or of several.
-        launch = Launch(ago, name, where, cloud, alone.setdefault((name, ago), draw(st.booleans())), number)
+        launch = Launch(
+            ago, name, where, cloud, alone.setdefault((name, ago), draw(st.booleans())), number
+        )
         machine = launch.machine if draw(st.booleans()) and whose != "cloud" else None
         if machine and whose == "foreign":
-            machine = replace(machine, tags={key: value for key, value in machine.tags.items() if key != "cml-runner"})
+            machine = replace(
+                machine,
+                tags={key: value for key, value in machine.tags.items() if key != "cml-runner"},
+            )
         if machine and whose == "no tags":
             machine = replace(machine, tags={})
         online = draw(st.booleans())
-        runner = launch.runner(online=online, busy=draw(st.booleans()), contacted=online or draw(st.booleans())) if draw(st.booleans()) else None
+        runner = (
+            launch.runner(
+                online=online, busy=draw(st.booleans()), contacted=online or draw(st.booleans())
+            )
+            if draw(st.booleans())
+            else None
+        )
         if runner and (runner.name in taken or whose in ("foreign", "no tags")):
             runner = None
         if whose == "ours":
@@ -167,10 +262,22 @@ def _by_hand(draw: st.DrawFn, world: Generated, taken: set[str]) -> None:
     """Runners of somebody's own: similar names, and the labels of ours, copied."""
     for number in range(draw(st.integers(0, 4))):
         name = draw(st.sampled_from(NAMES)) + draw(st.sampled_from(["", "-old", "2", "-3"]))
-        labels = draw(st.sampled_from([frozenset({"cml", "train"}), *(one.labels for one in world.runners)]))
-        copied = any(name == one.name or name.startswith(f"{mark.name}-") or name == mark.name for one in world.runners if (mark := _mark(one)))
+        labels = draw(
+            st.sampled_from([frozenset({"cml", "train"}), *(one.labels for one in world.runners)])
+        )
+        copied = any(
+            name == one.name or name.startswith(f"{mark.name}-") or name == mark.name
+            for one in world.runners
+            if (mark := _mark(one))
+        )
         if name not in taken:
-            one = Runner(id=2000 + number, name=name, labels=frozenset({"cml", "train"}) if copied else labels, online=draw(st.booleans()), busy=False)
+            one = Runner(
+                id=2000 + number,
+                name=name,
+                labels=frozenset({"cml", "train"}) if copied else labels,
+                online=draw(st.booleans()),
+                busy=False,
+            )
             world.runners.append(one)
             world.theirs.append(one)
             taken.add(name)
@@ -186,14 +293,21 @@ def ended(launch: Launch) -> bool:
 
 def thousand(test: Callable[..., None], examples: int = 1000) -> Callable[..., None]:
     quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=quiet)(test)
+    return settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=quiet
+    )(test)
 
 
 @thousand
 @given(worlds(), st.booleans())
 def test_in_no_world_anything_of_theirs_is_touched(world: Generated, everywhere: bool) -> None:
-    gone = removals(world.machines, world.runners, HERE, ProviderName.AWS, NOW, everywhere=everywhere)
-    machines, runners = {one.machine.id for one in gone if one.machine}, {one.runner.id for one in gone if one.runner}
+    gone = removals(
+        world.machines, world.runners, HERE, ProviderName.AWS, NOW, everywhere=everywhere
+    )
+    machines, runners = (
+        {one.machine.id for one in gone if one.machine},
+        {one.runner.id for one in gone if one.runner},
+    )
     assert not {one.id for one in world.theirs if isinstance(one, Instance)} & machines
     assert not {one.id for one in world.theirs if isinstance(one, Runner)} & runners
     assert all(one.why for one in gone)
@@ -202,7 +316,15 @@ def test_in_no_world_anything_of_theirs_is_touched(world: Generated, everywhere:
             # Ours past its lease is always gone.
             assert not has_machine or launch.machine.id in machines
             assert runner is None or not has_machine or runner.id in runners
-            assert runner is None or has_machine or runner.online or runner.busy or not everywhere or runner.id in runners or _shielded(world, runner, machines)
+            assert (
+                runner is None
+                or has_machine
+                or runner.online
+                or runner.busy
+                or not everywhere
+                or runner.id in runners
+                or _shielded(world, runner, machines)
+            )
         elif launch.online_by >= NOW - SKEW:
             # A launch on its way is never touched.
             assert launch.machine.id not in machines
@@ -210,19 +332,33 @@ def test_in_no_world_anything_of_theirs_is_touched(world: Generated, everywhere:
         elif runner and runner.online:
             assert runner.id not in runners
             assert launch.machine.id not in machines
-        elif runner and (runner.busy or not everywhere) and not has_machine and not _mistaken(world, launch, machines):
+        elif (
+            runner
+            and (runner.busy or not everywhere)
+            and not has_machine
+            and not _mistaken(world, launch, machines)
+        ):
             assert runner.id not in runners
 
 
 def _mistaken(world: Generated, launch: Launch, machines: set[str]) -> bool:
-    """For that of a machine that goes: what has one name and one time is of one launch, and nothing tells its runners apart."""
-    same = [other for other, has_machine, _ in world.launches if has_machine and (other.name, other.online_by) == (launch.name, launch.online_by)]
+    """For that of a machine that goes: what has one name and one time is of one launch, and
+    nothing tells its runners apart."""
+    same = [
+        other
+        for other, has_machine, _ in world.launches
+        if has_machine and (other.name, other.online_by) == (launch.name, launch.online_by)
+    ]
     return any(other.machine.id in machines for other in same)
 
 
 def _shielded(world: Generated, runner: Runner, machines: set[str]) -> bool:
     """By a machine that might be its own."""
-    return any(runner.name in launch.machine.runner_names for launch, has_machine, _ in world.launches if has_machine)
+    return any(
+        runner.name in launch.machine.runner_names
+        for launch, has_machine, _ in world.launches
+        if has_machine
+    )
 
 
 def embodied(world: Generated) -> tuple[FakeForge, FakeProvider]:
@@ -237,8 +373,15 @@ def embodied(world: Generated) -> tuple[FakeForge, FakeProvider]:
 def test_swept_worlds_come_to_rest_with_all_that_is_theirs(world: Generated) -> None:
     forge, provider = embodied(world)
     for _ in range(3):
-        forge.listed = {name: replace(one, busy=one.busy and one.online) for name, one in forge.listed.items()}
-        for name in [one.name for one in world.runners if not any(one.name in left.runner_names for left in provider.alive) and one not in world.theirs]:
+        forge.listed = {
+            name: replace(one, busy=one.busy and one.online) for name, one in forge.listed.items()
+        }
+        for name in [
+            one.name
+            for one in world.runners
+            if not any(one.name in left.runner_names for left in provider.alive)
+            and one not in world.theirs
+        ]:
             if name in forge.listed:  # the machine is gone, and with it the connection and the job
                 forge.listed[name] = replace(forge.listed[name], online=False, busy=False)
         try:
@@ -251,7 +394,9 @@ def test_swept_worlds_come_to_rest_with_all_that_is_theirs(world: Generated) -> 
     assert reap(HERE, forge, provider, FakeClock()) == []
     left = {one.id for one in provider.alive} | {one.id for one in forge.listed.values()}
     assert {one.id for one in world.theirs} <= left
-    assert not {launch.machine.id for launch, _, _ in world.launches if ended(launch)} & {one.id for one in provider.alive}
+    assert not {launch.machine.id for launch, _, _ in world.launches if ended(launch)} & {
+        one.id for one in provider.alive
+    }
 
 
 # --- doing it
@@ -296,7 +441,9 @@ def test_a_forge_that_does_not_answer_ends_nothing() -> None:
 
 
 def test_a_busy_runner_waits_for_the_next_sweep() -> None:
-    forge, provider = embodied(Generated(machines=[PAST.machine], runners=[PAST.runner(online=True, busy=True)]))
+    forge, provider = embodied(
+        Generated(machines=[PAST.machine], runners=[PAST.runner(online=True, busy=True)])
+    )
     with pytest.raises(RunnerActionError, match="still running a job"):
         reap(HERE, forge, provider, FakeClock())
     assert provider.alive == []
@@ -322,8 +469,12 @@ AZURE, KUBERNETES = ProviderName.AZURE, ProviderName.KUBERNETES
         (KUBERNETES, {"id": "database-0"}, False),
     ],
 )
-def test_who_may_tag_does_not_make_a_machine_ours_where_its_name_stays(provider: ProviderName, where: dict[str, str], ours_too: bool) -> None:
+def test_who_may_tag_does_not_make_a_machine_ours_where_its_name_stays(
+    provider: ProviderName, where: dict[str, str], ours_too: bool
+) -> None:
     made = replace(Launch(PAST.ago, provider=provider).machine, **where)  # type: ignore[arg-type]
     assert [str(one) for one in removals([made], [], HERE, provider, NOW)] == (
-        [f"machine {made.id} (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"] if ours_too else []
+        [f"machine {made.id} (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"]
+        if ours_too
+        else []
     )

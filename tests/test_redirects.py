@@ -1,5 +1,5 @@
-"""No token follows a redirect to another origin, nor from https to http, whoever asks: every client of the launcher, each kind of
-redirect, each kind of another origin."""
+"""No token follows a redirect to another origin, nor from https to http, whoever asks: every
+client of the launcher, each kind of redirect, each kind of another origin."""
 
 from __future__ import annotations
 
@@ -63,7 +63,12 @@ class Server:
     @property
     def secrets(self) -> list[str]:
         """What it was sent that nobody but the one who was asked should have."""
-        found = [f"{name}: {text}" for headers, _ in self.seen for name, text in headers.items() if name in CARRIERS]
+        found = [
+            f"{name}: {text}"
+            for headers, _ in self.seen
+            for name, text in headers.items()
+            if name in CARRIERS
+        ]
         return [*found, *(body for _, body in self.seen if CANARY in body or "assertion" in body)]
 
 
@@ -114,9 +119,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", "localhost").configure_cert(tls)
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    servers = [served("127.0.0.1"), served("127.0.0.1", tls), served("localhost"), served("127.0.0.1"), served("localhost", tls)]
+    servers = [
+        served("127.0.0.1"),
+        served("127.0.0.1", tls),
+        served("localhost"),
+        served("127.0.0.1"),
+        served("localhost", tls),
+    ]
     here, secure, host, port, tls_host = servers
-    yield World(here, secure, {"another host": host, "another port": port, "another host, by TLS": tls_host}, folder)
+    yield World(
+        here,
+        secure,
+        {"another host": host, "another port": port, "another host, by TLS": tls_host},
+        folder,
+    )
     for one in servers:
         one.server.shutdown()
         one.server.server_close()
@@ -128,7 +144,11 @@ def world(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
         one.seen.clear()
         one.target = ""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.folder / "ca.pem"))
-    for name, value in {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": CANARY, "AWS_SESSION_TOKEN": CANARY}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIA",
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+        "AWS_SESSION_TOKEN": CANARY,
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.here.url)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -139,20 +159,35 @@ def world(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def github(world: World, **_: object) -> None:
-    forge = GitHub(Repository(url=f"{world.here.url}/octo/train"), Secret(CANARY), world.here.url, patience=Patience(FakeClock()))
+    forge = GitHub(
+        Repository(url=f"{world.here.url}/octo/train"),
+        Secret(CANARY),
+        world.here.url,
+        patience=Patience(FakeClock()),
+    )
     for ask in (forge.runners, forge.registration_token, lambda: forge.deregister("x", 1)):
         with suppress(RunnerActionError, KeyError):
             ask()
 
 
 def github_app(world: World) -> None:
-    forge = GitHub(Repository(url=f"{world.here.url}/octo/train"), App(id="1", key=Secret(KEY)), world.here.url, patience=Patience(FakeClock()))
+    forge = GitHub(
+        Repository(url=f"{world.here.url}/octo/train"),
+        App(id="1", key=Secret(KEY)),
+        world.here.url,
+        patience=Patience(FakeClock()),
+    )
     with suppress(RunnerActionError, KeyError):
         forge.runners()
 
 
 def gitlab(world: World) -> None:
-    forge = GitLab(Repository(url=f"{world.here.url}/octo/train"), Secret(CANARY), f"{world.here.url}/api/v4", downloads=world.here.url)
+    forge = GitLab(
+        Repository(url=f"{world.here.url}/octo/train"),
+        Secret(CANARY),
+        f"{world.here.url}/api/v4",
+        downloads=world.here.url,
+    )
     asks: list[Callable[[], object]] = [
         lambda: forge._get("/version"),
         lambda: forge._post("/user/runners", {"token": CANARY}),
@@ -166,7 +201,12 @@ def gitlab(world: World) -> None:
 
 
 def github_id_token(world: World) -> None:
-    ask = job.id_tokens({"ACTIONS_ID_TOKEN_REQUEST_URL": f"{world.here.url}/oidc", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": CANARY})
+    ask = job.id_tokens(
+        {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{world.here.url}/oidc",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": CANARY,
+        }
+    )
     assert ask
     with suppress(RunnerActionError):
         ask("sts.amazonaws.com")
@@ -179,7 +219,11 @@ def agents_file(world: World) -> None:
 
 def google_tokens(world: World) -> None:
     key = {"type": "service_account", "project_id": "p", "private_key_id": "k", "private_key": KEY}
-    key |= {"client_email": "a@p.iam.gserviceaccount.com", "client_id": "1", "token_uri": f"{world.here.url}/token"}
+    key |= {
+        "client_email": "a@p.iam.gserviceaccount.com",
+        "client_id": "1",
+        "token_uri": f"{world.here.url}/token",
+    }
     with suppress(RunnerActionError):
         account(GcpOptions(credentials=Secret(json.dumps(key))), None)
 
@@ -206,7 +250,11 @@ class Known:
 
 def azure(world: World) -> None:
     arm = Arm(lambda: AzureAccount(Known(), "s"), FakeClock(), world.secure.url)
-    for ask in (lambda: arm.get("/x", "1"), lambda: arm.put("/x", "1", {"secret": CANARY}), lambda: arm.delete_group("x")):
+    for ask in (
+        lambda: arm.get("/x", "1"),
+        lambda: arm.put("/x", "1", {"secret": CANARY}),
+        lambda: arm.delete_group("x"),
+    ):
         with suppress(Exception):
             ask()
 
@@ -221,13 +269,27 @@ def kubernetes(world: World) -> None:
     text = base64.b64encode(json.dumps(config).encode()).decode()
     cluster = Cluster.from_environment(KubernetesOptions(configuration=Secret(text)), {})
     secret = {"stringData": {"x": CANARY}}
-    asks: list[Callable[[], object]] = [lambda: cluster.get("pods"), lambda: cluster.create("secrets", secret)]
+    asks: list[Callable[[], object]] = [
+        lambda: cluster.get("pods"),
+        lambda: cluster.create("secrets", secret),
+    ]
     for ask in asks:
         with suppress(Exception):
             ask()
 
 
-CLIENTS = [github, github_app, gitlab, github_id_token, agents_file, google_tokens, google, aws, azure, kubernetes]
+CLIENTS = [
+    github,
+    github_app,
+    gitlab,
+    github_id_token,
+    agents_file,
+    google_tokens,
+    google,
+    aws,
+    azure,
+    kubernetes,
+]
 PUBLIC = (gitlab, agents_file)
 """These ask for what is nobody's secret, too: such questions may go on to a mirror."""
 
@@ -235,7 +297,9 @@ PUBLIC = (gitlab, agents_file)
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("where", ["another host", "another port", "another host, by TLS"])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_nobody_else_gets_what_was_meant_for_one(client: Callable[[World], None], where: str, code: int, world: World) -> None:
+def test_nobody_else_gets_what_was_meant_for_one(
+    client: Callable[[World], None], where: str, code: int, world: World
+) -> None:
     there = world.elsewhere[where]
     for one in (world.here, world.secure):
         one.target, one.code = there.url, code
@@ -257,7 +321,10 @@ def test_all_of_them_do_have_a_secret(client: Callable[[World], None], world: Wo
 @pytest.mark.parametrize("public", [True, False])
 def test_nothing_goes_from_https_to_http(public: bool, world: World) -> None:
     world.secure.target, world.secure.code = world.here.url, 302
-    with retrying.session(public=public) as session, pytest.raises(retrying.Elsewhere, match="redirected from https://"):
+    with (
+        retrying.session(public=public) as session,
+        pytest.raises(retrying.Elsewhere, match="redirected from https://"),
+    ):
         session.get(world.secure.url, timeout=5)
     assert world.here.seen == []
 

@@ -1,4 +1,5 @@
-"""`cml-runner restart`: was this run ended by the end of a machine of ours? Judged by what the run shows."""
+"""`cml-runner restart`: was this run ended by the end of a machine of ours? Judged by what the
+run shows."""
 
 from __future__ import annotations
 
@@ -10,15 +11,30 @@ import pytest
 
 from runner_action import ci
 from runner_action.agent.lifecycle import Reason
-from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run
+from runner_action.agent.restart import (
+    DAYS,
+    FAILED_JOBS,
+    LAUNCH_JOB,
+    RERUNS,
+    WHOLE_RUN,
+    Job,
+    Launch,
+    Run,
+)
 from runner_action.errors import AuthError, ForgeError
 from runner_action.model import ForgeName, Repository, Secret
 from runner_action.request import RestartRequest
 from runner_action.restart import Outcome, find, restart
 from tests.fakes import FakeClock, FakeForge
 
-LOST = "The self-hosted runner: cml-1 lost communication with the server. Verify the machine is running and has a healthy network connection."
-SHUT = "The runner has received a shutdown signal. This can happen when the runner service is stopped, or a manually started runner is canceled."
+LOST = (
+    "The self-hosted runner: cml-1 lost communication with the server. Verify the machine is"
+    " running and has a healthy network connection."
+)
+SHUT = (
+    "The runner has received a shutdown signal. This can happen when the runner service is stopped,"
+    " or a manually started runner is canceled."
+)
 OURS = "interrupted: the machine is being taken away (runner cml-1, attempt 1)"
 LAUNCHED = Job(1, "launch", "completed", "success", "GitHub Actions 7", ("ubuntu-latest",))
 LOST_JOB = Job(2, "train", "completed", "failure", "cml-1", ("gpu",))
@@ -27,7 +43,12 @@ RUN = Run(7, 1, True, 3600.0, (LAUNCHED, LOST_JOB))
 
 
 def story(
-    run: Run = RUN, noted: Sequence[tuple[str, str]] = ((ci.MARK_TITLE, OURS),), limit: int = 5, *, dry_run: bool = False, marked: bool = True
+    run: Run = RUN,
+    noted: Sequence[tuple[str, str]] = ((ci.MARK_TITLE, OURS),),
+    limit: int = 5,
+    *,
+    dry_run: bool = False,
+    marked: bool = True,
 ) -> tuple[FakeForge, Outcome]:
     forge = FakeForge()
     forge.runs[run.id] = run
@@ -35,9 +56,22 @@ def story(
     return forge, told(forge, limit, dry_run=dry_run)
 
 
-def told(forge: FakeForge, limit: int = 5, *, dry_run: bool = False, allow_forks: bool = False) -> Outcome:
-    where: dict[str, Any] = {"forge": ForgeName.GITHUB, "repository": Repository(url="https://github.com/octo/train"), "token": Secret("t"), "log": "info"}
-    return restart(RestartRequest(**where, run_id=RUN.id, restart_limit=limit, dry_run=dry_run, allow_forks=allow_forks), forge, FakeClock())
+def told(
+    forge: FakeForge, limit: int = 5, *, dry_run: bool = False, allow_forks: bool = False
+) -> Outcome:
+    where: dict[str, Any] = {
+        "forge": ForgeName.GITHUB,
+        "repository": Repository(url="https://github.com/octo/train"),
+        "token": Secret("t"),
+        "log": "info",
+    }
+    return restart(
+        RestartRequest(
+            **where, run_id=RUN.id, restart_limit=limit, dry_run=dry_run, allow_forks=allow_forks
+        ),
+        forge,
+        FakeClock(),
+    )
 
 
 def test_the_mark_goes_there_and_back() -> None:
@@ -116,11 +150,18 @@ def test_ours_by_name_though_no_job_of_the_run_launched_it() -> None:
 
 def test_what_is_refused_is_followed_by_more() -> None:
     forge = FakeForge()
-    forge.runs[7], forge.notes, forge.refuses = RUN, {1: [MARK], 2: [("", LOST)]}, (LAUNCH_JOB, FAILED_JOBS)
+    forge.runs[7], forge.notes, forge.refuses = (
+        RUN,
+        {1: [MARK], 2: [("", LOST)]},
+        (LAUNCH_JOB, FAILED_JOBS),
+    )
     assert told(forge).restarted == WHOLE_RUN
     assert [what for what, _, _ in forge.reruns] == [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)
-    with pytest.raises(ForgeError, match="could not be re-run: launch job and its dependants: refused; failed jobs: refused") as caught:
+    with pytest.raises(
+        ForgeError,
+        match="could not be re-run: launch job and its dependants: refused; failed jobs: refused",
+    ) as caught:
         told(forge)
     assert "actions: write" in caught.value.hint
 
@@ -141,14 +182,27 @@ def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
     assert "`train` on `cml-1`" in outcome.text
 
 
-SIGNED = [*((ci.MARK_TITLE, f"interrupted: {reason.text} (runner cml-1, attempt 2)") for reason in Reason if reason.restarts), ("", LOST), ("", SHUT)]
+SIGNED = [
+    *(
+        (ci.MARK_TITLE, f"interrupted: {reason.text} (runner cml-1, attempt 2)")
+        for reason in Reason
+        if reason.restarts
+    ),
+    ("", LOST),
+    ("", SHUT),
+]
 
 
 @pytest.mark.parametrize("sign", SIGNED, ids=[text[:50] for _, text in SIGNED])
 @pytest.mark.parametrize("attempt", [1, 2])
-def test_what_a_job_may_have_brought_about_is_restarted_once(sign: tuple[str, str], attempt: int) -> None:
-    """As the agent would: the cloud's word and the limits of time as often as the user allows, all else after a first attempt only."""
-    often = any(reason.text in sign[1] for reason in (Reason.TAKEN, Reason.JOB_LIMIT, Reason.LIFETIME))
+def test_what_a_job_may_have_brought_about_is_restarted_once(
+    sign: tuple[str, str], attempt: int
+) -> None:
+    """As the agent would: the cloud's word and the limits of time as often as the user allows,
+    all else after a first attempt only."""
+    often = any(
+        reason.text in sign[1] for reason in (Reason.TAKEN, Reason.JOB_LIMIT, Reason.LIFETIME)
+    )
     _, outcome = story(replace(RUN, attempt=attempt), [sign])
     assert bool(outcome.restarted) is (often or attempt == 1)
     assert outcome.restarted or "what ends so is restarted only once" in outcome.text
@@ -177,6 +231,10 @@ def test_a_run_that_goes_on_or_went_well() -> None:
 
 def test_several_lost_jobs_have_one_restart() -> None:
     second = replace(LOST_JOB, id=3, name="evaluate", runner="cml-2")
-    finding = find(replace(RUN, jobs=(*RUN.jobs, second)), {1: [MARK], 2: [("", LOST)], 3: [("", SHUT)]}, frozenset())
+    finding = find(
+        replace(RUN, jobs=(*RUN.jobs, second)),
+        {1: [MARK], 2: [("", LOST)], 3: [("", SHUT)]},
+        frozenset(),
+    )
     assert [job.name for job, _ in finding.interrupted] == ["train", "evaluate"]
     assert finding.launch == Launch(1, "launch")

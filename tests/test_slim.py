@@ -22,10 +22,12 @@ def run(source: str) -> dict[str, Any]:
 
 def test_slim_keeps_the_meaning() -> None:
     source = (
-        '"""Doc."""\nfrom __future__ import annotations\nimport dataclasses\nfrom typing import Callable, List\n\nAlias = Callable[[], int]\n\n'
-        'def f(a: int, *b: str, c: List[int] = [], **d: int) -> str:  # why\n    """Doc."""\n    x: int = a\n    y: str\n    return "# kept %s" % x\n\n'
-        '@dataclasses.dataclass\nclass C:\n    """Doc."""\n    a: int\n    b: List[int] = dataclasses.field(default_factory=list)\n'
-        '    """Doc."""\n\nclass E(Exception):\n    """Only a doc."""\n'
+        '"""Doc."""\nfrom __future__ import annotations\nimport dataclasses\nfrom typing import'
+        " Callable, List\n\nAlias = Callable[[], int]\n\ndef f(a: int, *b: str, c: List[int] = [],"
+        ' **d: int) -> str:  # why\n    """Doc."""\n    x: int = a\n    y: str\n    return "# kept'
+        ' %s" % x\n\n@dataclasses.dataclass\nclass C:\n    """Doc."""\n    a: int\n    b: List[int]'
+        ' = dataclasses.field(default_factory=list)\n    """Doc."""\n\nclass E(Exception):\n   '
+        ' """Only a doc."""\n'
     )
     slimmed = slim(source, keywords([source]))
     for word in ("Doc", "why", "List", "int = a", "str"):
@@ -39,16 +41,58 @@ def test_slim_keeps_the_meaning() -> None:
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("def f(count):\n total = count\n return [total + item for item in range(count)]", [3, 4, 5]),
-        ("def f(count):\n def inner(item, *, extra=1):\n  nonlocal_sum = item + extra\n  return nonlocal_sum\n return inner(count, extra=2)", 5),
-        ("def f(count):\n total = 0\n def add():\n  nonlocal total\n  total += count\n add()\n return total", 3),
-        ("total = 10\ndef f(count):\n def inner():\n  total = count\n  return total\n return inner() + total", 13),
-        ("def f(count):\n def inner():\n  len = count\n  return len\n return inner() + len('ab')", 5),
-        ("def f(count):\n import os.path as place\n from math import floor\n value = floor(count + .5)\n return place.basename('x/%d' % value)", "3"),
-        ("def f(count):\n try:\n  raise ValueError(count)\n except ValueError as error:\n  found = error.args[0]\n return found", 3),
+        (
+            "def f(count):\n total = count\n return [total + item for item in range(count)]",
+            [3, 4, 5],
+        ),
+        (
+            (
+                "def f(count):\n def inner(item, *, extra=1):\n  nonlocal_sum = item + extra\n "
+                " return nonlocal_sum\n return inner(count, extra=2)"
+            ),
+            5,
+        ),
+        (
+            (
+                "def f(count):\n total = 0\n def add():\n  nonlocal total\n  total += count\n"
+                " add()\n return total"
+            ),
+            3,
+        ),
+        (
+            (
+                "total = 10\ndef f(count):\n def inner():\n  total = count\n  return total\n return"
+                " inner() + total"
+            ),
+            13,
+        ),
+        (
+            (
+                "def f(count):\n def inner():\n  len = count\n  return len\n return inner() +"
+                " len('ab')"
+            ),
+            5,
+        ),
+        (
+            (
+                "def f(count):\n import os.path as place\n from math import floor\n value ="
+                " floor(count + .5)\n return place.basename('x/%d' % value)"
+            ),
+            "3",
+        ),
+        (
+            (
+                "def f(count):\n try:\n  raise ValueError(count)\n except ValueError as error:\n "
+                " found = error.args[0]\n return found"
+            ),
+            3,
+        ),
         ("def f(count):\n a = count\n other = a + 1\n return (lambda value: value + other)(a)", 7),
         (
-            "def f(count):\n kept: int = count\n for kept, item in ((kept, 1),):\n  pass\n with open('/dev/null') as file:\n  file.read()\n return kept + item",
+            (
+                "def f(count):\n kept: int = count\n for kept, item in ((kept, 1),):\n  pass\n with"
+                " open('/dev/null') as file:\n  file.read()\n return kept + item"
+            ),
             4,
         ),
     ],
@@ -64,8 +108,20 @@ def test_functions_of_the_agent_keep_their_names_and_what_callers_write(module: 
     written = keywords(file.read_text("utf-8") for file in MODULES)
 
     def told(source: str) -> list[tuple[str, list[str]]]:
-        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-        return [(one.name, [argument.arg for argument in (*one.args.args, *one.args.kwonlyargs) if argument.arg in written]) for one in functions]
+        functions = [
+            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+        ]
+        return [
+            (
+                one.name,
+                [
+                    argument.arg
+                    for argument in (*one.args.args, *one.args.kwonlyargs)
+                    if argument.arg in written
+                ],
+            )
+            for one in functions
+        ]
 
     source = module.read_text("utf-8")
     kept = told(slim(source, written))

@@ -19,7 +19,13 @@ from tests.test_reap import Generated as World
 BORN = (NOW - timedelta(hours=1)).isoformat()
 
 
-def row(machines: list[Instance], runners: list[Runner], *, provider: ProviderName | None = ProviderName.AWS, everywhere: bool = True) -> Row:
+def row(
+    machines: list[Instance],
+    runners: list[Runner],
+    *,
+    provider: ProviderName | None = ProviderName.AWS,
+    everywhere: bool = True,
+) -> Row:
     (found,) = rows(machines, runners, HERE, provider, NOW, {}, everywhere=everywhere)
     return found
 
@@ -36,38 +42,64 @@ def row(machines: list[Instance], runners: list[Runner], *, provider: ProviderNa
         ([OLD.machine], [], "none", "it has no runner, and its start timeout is over"),
         ([], [OLD.runner()], "offline", "it is offline, and has no machine"),
         ([], [OLD.runner(online=True)], "online", "no machine of it was found"),
-        ([PAST.machine], [PAST.runner(online=True)], "online", "its lease ended at 2026-11-22 20:26 UTC"),
-        ([], [Launch(OLD.ago, provider=ProviderName.GCP).runner(online=True)], "online", "its machine is at gcp"),
+        (
+            [PAST.machine],
+            [PAST.runner(online=True)],
+            "online",
+            "its lease ended at 2026-11-22 20:26 UTC",
+        ),
+        (
+            [],
+            [Launch(OLD.ago, provider=ProviderName.GCP).runner(online=True)],
+            "online",
+            "its machine is at gcp",
+        ),
     ],
 )
-def test_what_is_odd_is_told(machines: list[Instance], runners: list[Runner], state: str, odd: str) -> None:
+def test_what_is_odd_is_told(
+    machines: list[Instance], runners: list[Runner], state: str, odd: str
+) -> None:
     found = row(machines, runners)
     assert (found.state, found.odd) == (state, odd)
 
 
 def test_without_a_cloud_or_all_its_regions_a_runner_alone_is_not_called_so() -> None:
     for provider, everywhere in ((None, True), (ProviderName.AWS, False)):
-        assert row([], [OLD.runner(online=True)], provider=provider, everywhere=everywhere).odd == "its machine is at aws"
+        assert (
+            row([], [OLD.runner(online=True)], provider=provider, everywhere=everywhere).odd
+            == "its machine is at aws"
+        )
 
 
 def test_a_table_has_age_lease_and_cost() -> None:
-    spot = replace(OLD.machine, launched=BORN, spot=True, instance_type="g5.xlarge", zone="us-east-1a")
-    (found,) = rows([spot], [OLD.runner(online=True)], HERE, ProviderName.AWS, NOW, {spot.id: 1.234})
-    assert table([found]).splitlines()[2] == (
-        "| `cml-0123456789` | online | i-000000000000 | g5.xlarge (spot) | us-east-1a | 1 h | 4 h 10 min left | $1.23 |  |"
+    spot = replace(
+        OLD.machine, launched=BORN, spot=True, instance_type="g5.xlarge", zone="us-east-1a"
+    )
+    (found,) = rows(
+        [spot], [OLD.runner(online=True)], HERE, ProviderName.AWS, NOW, {spot.id: 1.234}
+    )
+    assert (
+        table([found]).splitlines()[2]
+        == "| `cml-0123456789` | online | i-000000000000 | g5.xlarge (spot) | us-east-1a | 1 h | 4"
+        " h 10 min left | $1.23 |  |"
     )
     assert "| unknown |" in table([replace(found, cost=None)])
     assert "over for 3 h 50 min" in table([row([PAST.machine], [])])
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(0, "0 min"), (59, "59 min"), (60, "1 h"), (1501, "1 d 1 h"), (1440, "1 d")])
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(0, "0 min"), (59, "59 min"), (60, "1 h"), (1501, "1 d 1 h"), (1440, "1 d")],
+)
 def test_a_span_is_two_words_long(minutes: int, words: str) -> None:
     assert span(timedelta(minutes=minutes)) == words
 
 
 def test_foreign_runners_are_counted_not_listed() -> None:
     theirs = Runner(id=7, name="theirs", labels=frozenset({"cml"}), online=True, busy=False)
-    forge, provider = embodied(World(machines=[OLD.machine], runners=[OLD.runner(online=True), theirs]))
+    forge, provider = embodied(
+        World(machines=[OLD.machine], runners=[OLD.runner(online=True), theirs])
+    )
     told, text = status(HERE, forge, provider, FakeClock())
     assert [one["name"] for one in json.loads(told["status"])] == ["cml-0123456789"]
     assert "1 runner besides, which no launch of ours has made." in text
@@ -98,7 +130,10 @@ def test_a_price_that_may_not_be_asked_for_is_unknown() -> None:
 
 
 def price(hour: float, usd: str) -> dict[str, object]:
-    return {"Timestamp": datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=hour), "SpotPrice": usd}
+    return {
+        "Timestamp": datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=hour),
+        "SpotPrice": usd,
+    }
 
 
 def test_a_spot_machine_costs_what_its_pool_cost_at_each_time() -> None:

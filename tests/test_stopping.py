@@ -1,4 +1,5 @@
-"""Signals at the moments that no call marks: while a failed launch is taken back, while the outputs are written, when there is no time."""
+"""Signals at the moments that no call marks: while a failed launch is taken back, while the
+outputs are written, when there is no time."""
 
 from __future__ import annotations
 
@@ -30,7 +31,14 @@ class Stopped(Story):
 
     def go(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
         launch = Launch(
-            self.request, RUN, self._forge, lambda: self.provider, self.clock, self.clock.at, lambda names: self.notes.append([*names]), self.signals
+            self.request,
+            RUN,
+            self._forge,
+            lambda: self.provider,
+            self.clock,
+            self.clock.at,
+            lambda names: self.notes.append([*names]),
+            self.signals,
         )
         return launch.launch(tell)
 
@@ -54,7 +62,11 @@ def test_a_signal_while_a_failed_launch_is_taken_back_does_not_cut_that_short() 
     story.provider.trouble["after-create"] = ConfigurationError("no")
     with pytest.raises(Cancelled) as caught:
         story.go()
-    assert (caught.value.exit_code, caught.value.hint, story.left) == (143, "What had been made was taken back.", (0, 0))
+    assert (caught.value.exit_code, caught.value.hint, story.left) == (
+        143,
+        "What had been made was taken back.",
+        (0, 0),
+    )
 
 
 def test_a_signal_while_the_outputs_are_written_takes_all_back() -> None:
@@ -84,7 +96,10 @@ def test_a_signal_after_the_end_comes_too_late() -> None:
 
 
 def test_a_cloud_that_does_not_answer_is_not_waited_for_beyond_the_grace_and_that_is_told() -> None:
-    story, answered = Stopped("--single", "--agent-downloads=http://127.0.0.1:1/nobody"), threading.Event()
+    story, answered = (
+        Stopped("--single", "--agent-downloads=http://127.0.0.1:1/nobody"),
+        threading.Event(),
+    )
     story.signals = Signals(SystemClock(), 3)
 
     def destroy(name: str, instance: Instance | None = None) -> bool:
@@ -116,7 +131,10 @@ def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() 
     def create() -> None:
         looked.wait(30)
         machine = Machine(identity=ours.identity, user_data=b"", tags={})
-        ours.instances += provider.create(Placement(region="r1", spot=False, pools=(Pool(instance_type="small", zone="r1a"),)), machine).instances
+        ours.instances += provider.create(
+            Placement(region="r1", spot=False, pools=(Pool(instance_type="small", zone="r1a"),)),
+            machine,
+        ).instances
 
     with ThreadPoolExecutor(1) as creating:
         ours.creating = creating.submit(create)

@@ -1,4 +1,5 @@
-"""Entry of the agent: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe FOLDER…`."""
+"""Entry of the agent: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe
+FOLDER…`."""
 
 from __future__ import annotations
 
@@ -14,15 +15,25 @@ from .lifecycle import Reason, policy_of
 from .spec import AgentSpec
 from .watchdog import Leave, Say, clean_up, comes_back, watch
 
-CACHED = ("user-data.txt", "user-data.txt.i", "cloud-config.txt", "combined-cloud-config.json", "instance-data-sensitive.json", "obj.pkl")
+CACHED = (
+    "user-data.txt",
+    "user-data.txt.i",
+    "cloud-config.txt",
+    "combined-cloud-config.json",
+    "instance-data-sensitive.json",
+    "obj.pkl",
+)
 """Files in which cloud-init keeps the user data, and with it the spec."""
 
 
 def say_on_console(spec: AgentSpec) -> Say:
-    """One line a stage, on standard output, which the unit sends to the machine's console. Secrets are starred out."""
+    """One line a stage, on standard output, which the unit sends to the machine's console.
+    Secrets are starred out."""
 
     def say(stage: str, **facts: object) -> None:
-        line = "cml-runner: " + json.dumps({"stage": stage, "t": round(time.time(), 3), **facts}, default=str)
+        line = "cml-runner: " + json.dumps(
+            {"stage": stage, "t": round(time.time(), 3), **facts}, default=str
+        )
         for secret in spec.secrets():
             line = line.replace(secret, "***")
         print(line, flush=True)
@@ -39,7 +50,8 @@ def wipe(folders: List[str]) -> int:
     return 0
 
 
-# The loop and the forge are loaded only where they are needed: the watchdog looks every minute, and needs neither.
+# The loop and the forge are loaded only where they are needed: the watchdog looks every minute, and
+# needs neither.
 
 
 def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> Leave:
@@ -48,8 +60,11 @@ def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> 
     return Agent(spec, home, environ, say).forge.leave
 
 
-def live(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, sysfs: Path = Path("/sys")) -> int:
-    """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it anew if a job runs."""
+def live(
+    spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, sysfs: Path = Path("/sys")
+) -> int:
+    """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it
+    anew if a job runs."""
     from .run import Agent
 
     try:
@@ -76,7 +91,9 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
     if argv == ["run"]:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
-        return watch(home, policy_of(spec), lambda: leave_of(spec, home, environ, say), say, time.monotonic())
+        return watch(
+            home, policy_of(spec), lambda: leave_of(spec, home, environ, say), say, time.monotonic()
+        )
     if comes_back(home, environ.get("SERVICE_RESULT", "")):
         return 0
     clean_up(home, lambda: leave_of(spec, home, environ, say), say)

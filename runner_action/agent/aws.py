@@ -1,4 +1,5 @@
-"""EC2: two minutes' notice before a spot instance is taken, and sometimes a recommendation before that."""
+"""EC2: two minutes' notice before a spot instance is taken, and sometimes a recommendation
+before that."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ REBALANCE_EVERY = 5
 
 
 class Notices(metadata.Notices):
-    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html and …/rebalance-recommendations.html"""
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+    and …/rebalance-recommendations.html"""
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or "http://169.254.169.254")
@@ -25,7 +27,9 @@ class Notices(metadata.Notices):
         if found:
             action = json.loads(found)
             end = calendar.timegm(time.strptime(action["time"], "%Y-%m-%dT%H:%M:%SZ"))
-            return metadata.Notice("spot %s at %s" % (action["action"], action["time"]), max(end - time.time(), 0))
+            return metadata.Notice(
+                "spot %s at %s" % (action["action"], action["time"]), max(end - time.time(), 0)
+            )
         self._looks += 1
         if self._looks % REBALANCE_EVERY == 1 and self._get("events/recommendations/rebalance"):
             return metadata.Notice("rebalance recommendation")
@@ -37,7 +41,9 @@ class Notices(metadata.Notices):
             asked = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
             self._token = self._service.ask("PUT", "/latest/api/token", asked)[1]
             self._until = time.monotonic() + TOKEN_SECONDS / 2
-        status, text = self._service.ask("GET", "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": self._token})
+        status, text = self._service.ask(
+            "GET", "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": self._token}
+        )
         if status == 401:
             self._until = 0.0
         return text if status == 200 else None

@@ -1,5 +1,6 @@
-"""Azure: scheduled events, of which a preemption gives at least thirty seconds, or less once we say that we are done; and a machine's own deletion, with
-its whole resource group, as one that powers itself off goes on costing."""
+"""Azure: scheduled events, of which a preemption gives at least thirty seconds, or less once we
+say that we are done; and a machine's own deletion, with its whole resource group, as one that
+powers itself off goes on costing."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ SECONDS = 30.0
 ENDS = ("Preempt", "Terminate", "Reboot", "Redeploy")
 """Events that the machine does not survive as a runner; a `Freeze` it does."""
 
-CANNOT_DELETE = "A machine at Azure that powers itself off goes on costing, so it must be able to delete itself, and this one could not."
+CANNOT_DELETE = (
+    "A machine at Azure that powers itself off goes on costing, so it must be able to delete"
+    " itself, and this one could not."
+)
 DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
 """All that the deletion of a group asks for, whatever is in it.
 https://learn.microsoft.com/azure/azure-resource-manager/management/delete-resource-group"""
@@ -40,13 +44,19 @@ class Notices(metadata.Notices):
         ends = [event for event in json.loads(text).get("Events", ()) if event["EventType"] in ENDS]
         if not ends:
             return None
-        self._seen = [event["EventId"] for event in ends if event["EventType"] in ("Preempt", "Terminate")]
-        return metadata.Notice("%s %s" % (ends[0]["EventType"], ends[0].get("NotBefore", "")), SECONDS)
+        self._seen = [
+            event["EventId"] for event in ends if event["EventType"] in ("Preempt", "Terminate")
+        ]
+        return metadata.Notice(
+            "%s %s" % (ends[0]["EventType"], ends[0].get("NotBefore", "")), SECONDS
+        )
 
     def done(self) -> None:
         if self._seen:
             asked = json.dumps({"StartRequests": [{"EventId": one} for one in self._seen]})
-            self._service.ask("POST", PATH, {"Metadata": "true", "Content-Type": "application/json"}, asked)
+            self._service.ask(
+                "POST", PATH, {"Metadata": "true", "Content-Type": "application/json"}, asked
+            )
 
 
 class Deletion:
@@ -59,8 +69,14 @@ class Deletion:
     is the end of it anyway."""
     must = CANNOT_DELETE
 
-    def __init__(self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]) -> None:
-        self._api, self._key, self._identities = facts["api"], facts.get("key"), facts.get("identities", ())
+    def __init__(
+        self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]
+    ) -> None:
+        self._api, self._key, self._identities = (
+            facts["api"],
+            facts.get("key"),
+            facts.get("identities", ()),
+        )
         self._service, self._ask = metadata.Metadata(base or HOST), ask
 
     def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
@@ -80,7 +96,9 @@ class Deletion:
 
     def may(self, bearer: str) -> Optional[str]:
         """https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource-group"""
-        url = self._group() + "/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
+        url = (
+            self._group() + "/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
+        )
         while url:
             status, text = self._call("GET", url, bearer)
             if status != 200:
@@ -111,7 +129,10 @@ class Deletion:
     def _own(self, identity: str) -> str:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
         asked = (quote(self._api, ""), quote(identity, ""))
-        path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s" % asked
+        path = (
+            "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s"
+            % asked
+        )
         return str(json.loads(self._about(path))["access_token"])
 
     def _bought(self, key: Dict[str, str]) -> str:

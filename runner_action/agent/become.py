@@ -1,4 +1,5 @@
-"""From a bare machine to a runner that is ready to start: proxies, the user's script, download, self-test, registration."""
+"""From a bare machine to a runner that is ready to start: proxies, the user's script, download,
+self-test, registration."""
 
 from __future__ import annotations
 
@@ -25,8 +26,23 @@ class Start:
     joining = False
     """A registration is under way: whoever leaves now has to wait for it, to take it back."""
 
-    def __init__(self, spec: AgentSpec, home: Path, environ: Dict[str, str], user: pwd.struct_passwd, identity: Dict[str, Any], say: Say) -> None:
-        self.spec, self.home, self.environ, self.user, self.identity, self.say = spec, home, environ, user, identity, say
+    def __init__(
+        self,
+        spec: AgentSpec,
+        home: Path,
+        environ: Dict[str, str],
+        user: pwd.struct_passwd,
+        identity: Dict[str, Any],
+        say: Say,
+    ) -> None:
+        self.spec, self.home, self.environ, self.user, self.identity, self.say = (
+            spec,
+            home,
+            environ,
+            user,
+            identity,
+            say,
+        )
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
     def run(self, forge: Member, sysfs: Path) -> None:
@@ -70,13 +86,24 @@ class Start:
                 self.say("spec-stays", why=str(error))
 
     def _close(self) -> None:
-        """What is not for jobs. Where they are root anyway, a wall that cannot be built is only told."""
+        """What is not for jobs. Where they are root anyway, a wall that cannot be built is only
+        told."""
         spec = self.spec
-        still_open = room.close_metadata(self.root_env) if spec.close_metadata and os.geteuid() == 0 else None
+        still_open = (
+            room.close_metadata(self.root_env)
+            if spec.close_metadata and os.geteuid() == 0
+            else None
+        )
         if spec.confined:
             from .wall import check
 
-            check(still_open, self.user.pw_name, self.home, child_environment(self.user, self.environ), self.identity)
+            check(
+                still_open,
+                self.user.pw_name,
+                self.home,
+                child_environment(self.user, self.environ),
+                self.identity,
+            )
         elif still_open:
             self.say("metadata-open", why=still_open)
 
@@ -84,7 +111,13 @@ class Start:
         script = self.home / "startup.sh"
         if script.exists():
             self.say("startup-script")
-            failed = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout, echo=lambda line: self.say("startup-script", line=line))
+            failed = run_to_end(
+                [str(script)],
+                self.home,
+                self.root_env,
+                self.spec.start_timeout,
+                echo=lambda line: self.say("startup-script", line=line),
+            )
             if failed:
                 raise StartUpError("startup script: " + failed)
 

@@ -1,4 +1,5 @@
-"""The forge's runner program: downloaded, unpacked while it arrives, and believed only when its checksum is right."""
+"""The forge's runner program: downloaded, unpacked while it arrives, and believed only when its
+checksum is right."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class DownloadFailed(Exception):
 
 
 def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
-    """Unpacks the archive into `folder`. Nothing of it runs before the checksum was compared; with a wrong one nothing stays."""
+    """Unpacks the archive into `folder`. Nothing of it runs before the checksum was compared;
+    with a wrong one nothing stays."""
     url = source(spec, Path(KEPT))
     for left in reversed(range(TRIES)):
         try:
@@ -36,7 +38,9 @@ def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
             time.sleep(2)
     if digest != spec.runner_sha256:
         remove_tree(folder)
-        raise DownloadFailed("%s has checksum %s, expected %s" % (spec.runner_url, digest, spec.runner_sha256))
+        raise DownloadFailed(
+            "%s has checksum %s, expected %s" % (spec.runner_url, digest, spec.runner_sha256)
+        )
 
 
 def source(spec: AgentSpec, kept: Path) -> str:
@@ -57,7 +61,8 @@ def open_archive(url: str, token: Optional[str]) -> IO[bytes]:
 
 
 def _unpack(spec: AgentSpec, url: str, folder: Path, **identity: Any) -> str:
-    """One try: the stream goes into tar and the hash side by side. Returns the SHA-256 in hexadecimal."""
+    """One try: the stream goes into tar and the hash side by side. Returns the SHA-256 in
+    hexadecimal."""
     hashed = hashlib.sha256()
     with open_archive(url, spec.download_token) as answer:
         if not spec.runner_url.endswith(".tar.gz"):  # gitlab-runner is one file
@@ -67,7 +72,12 @@ def _unpack(spec: AgentSpec, url: str, folder: Path, **identity: Any) -> str:
                     hashed.update(block)
                     file.write(block)
             return hashed.hexdigest()
-        with subprocess.Popen(["tar", "-xzf", "-", "-C", str(folder)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **identity) as tar:
+        with subprocess.Popen(
+            ["tar", "-xzf", "-", "-C", str(folder)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            **identity,
+        ) as tar:
             assert tar.stdin is not None
             for block in iter(lambda: answer.read(1 << 20), b""):
                 hashed.update(block)

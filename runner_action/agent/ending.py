@@ -97,9 +97,13 @@ def pauses(most: float) -> Iterator[float]:
 
 
 def failed(home: Path) -> bool:
-    """Whether the launcher may be listening for the reason; a machine that is deleted takes its console with it."""
+    """Whether the launcher may be listening for the reason; a machine that is deleted takes its
+    console with it."""
     beat = read_beat(home)
-    return beat is not None and (beat.state.phase is Phase.STARTING or bool(beat.state.reason and beat.state.reason.exit_code))
+    return beat is not None and (
+        beat.state.phase is Phase.STARTING
+        or bool(beat.state.reason and beat.state.reason.exit_code)
+    )
 
 
 def _kind(spec: AgentSpec) -> Any:
@@ -133,8 +137,11 @@ def _text(error: Exception) -> str:
     return "%s: %s" % (type(error).__name__, error)
 
 
-def ask(method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None) -> Tuple[int, str]:
-    """One call of a cloud's API: status and text. Nothing of `headers` goes to where a redirect leads."""
+def ask(
+    method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None
+) -> Tuple[int, str]:
+    """One call of a cloud's API: status and text. Nothing of `headers` goes to where a redirect
+    leads."""
     asked = urllib.request.Request(url, body, method=method)
     for name, text in headers.items():
         asked.add_unredirected_header(name, text)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import Optional, Tuple
 
 JOB_LIMIT = 5 * 86400.0
-"""GitHub ends a job on a self-hosted runner after five days. https://docs.github.com/en/actions/reference/limits"""
+"""GitHub ends a job on a self-hosted runner after five days.
+https://docs.github.com/en/actions/reference/limits"""
 
 
 Ref = Optional[Tuple[str, int, Optional[int]]]
@@ -28,8 +29,8 @@ class Online(Event):
 
 @dataclasses.dataclass(frozen=True)
 class JobStarted(Event):
-    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if that is known; `ref`: what has to be
-    restarted if this job is interrupted."""
+    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if
+    that is known; `ref`: what has to be restarted if this job is interrupted."""
 
     job: str = "a job"
     limit: float = JOB_LIMIT
@@ -72,7 +73,8 @@ class Asked(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Interrupted(Event):
-    """The cloud takes the machine in `seconds`; None: it only thinks that it might, and nothing follows from that alone."""
+    """The cloud takes the machine in `seconds`; None: it only thinks that it might, and nothing
+    follows from that alone."""
 
     why: str
     seconds: Optional[float]
@@ -80,7 +82,8 @@ class Interrupted(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Refused(Event):
-    """The forge kept the runner: it has a job. `claimed`: it may leave, but a launch counts on it."""
+    """The forge kept the runner: it has a job. `claimed`: it may leave, but a launch counts on
+    it."""
 
     claimed: bool = False
 

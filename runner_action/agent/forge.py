@@ -1,4 +1,5 @@
-"""What a forge's machine side can do; `github.py` and `gitlab.py` do it their way. Imports nothing of theirs."""
+"""What a forge's machine side can do; `github.py` and `gitlab.py` do it their way. Imports
+nothing of theirs."""
 
 from __future__ import annotations
 
@@ -18,24 +19,29 @@ from .spec import AgentSpec
 
 
 class Member:
-    """Membership of one runner. `folder` holds the runner program; `env` and `identity` are the job user's."""
+    """Membership of one runner. `folder` holds the runner program; `env` and `identity` are the
+    job user's."""
 
     credentials = "Authorization", "Bearer %s"
     command: Tuple[str, ...] = ()
     claimed = False
     """Found when it wanted to retire."""
 
-    def __init__(self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]) -> None:
+    def __init__(
+        self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]
+    ) -> None:
         self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
         self.told: Dict[str, int] = {}
         """What the forge told the runner when it joined: on GitHub `agentId` and `poolId`."""
 
     def join(self) -> Optional[str]:
-        """Everything that has to be done before the runner starts. None if all went well, else what did not."""
+        """Everything that has to be done before the runner starts. None if all went well, else
+        what did not."""
         raise NotImplementedError
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        """Of the runner. `events`: where its jobs tell of themselves, a line of words parted by tabs."""
+        """Of the runner. `events`: where its jobs tell of themselves, a line of words parted by
+        tabs."""
         raise NotImplementedError
 
     def hook(self, words: List[str], at: float, born: float) -> List[Event]:
@@ -47,25 +53,32 @@ class Member:
         raise NotImplementedError
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        """Exit code in the words of actions/runner, and whether the forge no longer knows the runner."""
+        """Exit code in the words of actions/runner, and whether the forge no longer knows the
+        runner."""
         return code, False
 
     def retire(self, child: Optional[Child]) -> bool:
-        """No more jobs for an idle runner. False: it has just been given one, or a launch counts on it. Without `child`: the runner is busy and
-        leaves all the same; only launches are told."""
+        """No more jobs for an idle runner. False: it has just been given one, or a launch counts
+        on it. Without `child`: the runner is busy and leaves all the same; only launches are
+        told."""
         return True
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
-        """Whether the answer to this call holds a launch's claim that is still good (`runner_action/claim.py`). Without an answer: no."""
+        """Whether the answer to this call holds a launch's claim that is still good
+        (`runner_action/claim.py`). Without an answer: no."""
         try:
-            claims = re.findall(r"cml-claim-\w{10}-(\d+)", self.ask(method, path, body)[1] if self._spec.api_token else "")
+            claims = re.findall(
+                r"cml-claim-\w{10}-(\d+)",
+                self.ask(method, path, body)[1] if self._spec.api_token else "",
+            )
         except Exception:
             claims = []
         self.claimed = any(int(until) > time.time() for until in claims)
         return self.claimed
 
     def leave(self, timeout: float = 10) -> str:
-        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went wrong. Never raises."""
+        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went
+        wrong. Never raises."""
         raise NotImplementedError
 
     def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
@@ -77,13 +90,26 @@ class Member:
         return ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """Restarts what a `JobStarted` event named, and says what was done or why not. Never raises."""
+        """Restarts what a `JobStarted` event named, and says what was done or why not. Never
+        raises."""
         return "not restarted: restarting is switched off"
 
-    def ask(self, method: str, path: str, body: Optional[Dict[str, Any]] = None, timeout: float = 10, login: str = "") -> Tuple[int, str]:
-        """One call of the forge's API, or of another address: status and text. `login` in place of the token."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Optional[Dict[str, Any]] = None,
+        timeout: float = 10,
+        login: str = "",
+    ) -> Tuple[int, str]:
+        """One call of the forge's API, or of another address: status and text. `login` in place
+        of the token."""
         name, value = self.credentials
-        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "cml-runner"}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "cml-runner",
+        }
         if self._spec.api_token:
             login = login or value % self._spec.api_token
         url = path if "://" in path else self._spec.api_url + path

@@ -1,7 +1,8 @@
-"""Google Cloud: thirty seconds' notice before a spot VM is taken; and a machine's own deletion, as one that powers itself off is only stopped.
+"""Google Cloud: thirty seconds' notice before a spot VM is taken; and a machine's own deletion,
+as one that powers itself off is only stopped.
 
-It deletes itself as its service account, if that may; else with the key that it was given, by a token it signs itself
-(https://google.aip.dev/auth/4111), which openssl does on every image.
+It deletes itself as its service account, if that may; else with the key that it was given, by a
+token it signs itself (https://google.aip.dev/auth/4111), which openssl does on every image.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from . import metadata
 
 WAIT = 60
 SECONDS = 30.0
-"""From the notice to the end. https://cloud.google.com/compute/docs/instances/preemptible#preemption_process"""
+"""From the notice to the end.
+https://cloud.google.com/compute/docs/instances/preemptible#preemption_process"""
 HOST = "http://metadata.google.internal"
 FLAVOR = {"Metadata-Flavor": "Google"}
 SPAN = 600
@@ -25,8 +27,9 @@ SPAN = 600
 
 
 class Notices(metadata.Notices):
-    """A hanging question that is answered as soon as the value is another than the one that was told last, so that no change between two
-    questions is missed. https://cloud.google.com/compute/docs/metadata/querying-metadata"""
+    """A hanging question that is answered as soon as the value is another than the one that was
+    told last, so that no change between two questions is missed.
+    https://cloud.google.com/compute/docs/metadata/querying-metadata"""
 
     every = 0.5
 
@@ -34,22 +37,30 @@ class Notices(metadata.Notices):
         self._service = metadata.Metadata(base or HOST)
 
     def look(self) -> Optional[metadata.Notice]:
-        path = "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=%d&last_etag=" % WAIT
-        status, text = self._service.ask("GET", path + self._service.etag, FLAVOR, timeout=WAIT + 10)
+        path = (
+            "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=%d&last_etag="
+            % WAIT
+        )
+        status, text = self._service.ask(
+            "GET", path + self._service.etag, FLAVOR, timeout=WAIT + 10
+        )
         if status != 200:
             raise OSError("HTTP %d" % status)
         return metadata.Notice("preempted", SECONDS) if text.strip() == "TRUE" else None
 
 
 class Deletion:
-    """`facts`: `api`, the address of Compute Engine; `key`, a service account's, or none; `rule`: whether a firewall rule bears this machine's name."""
+    """`facts`: `api`, the address of Compute Engine; `key`, a service account's, or none;
+    `rule`: whether a firewall rule bears this machine's name."""
 
     seconds: Optional[float] = 300.0
     """A machine that has stopped costs its disk alone, and the next launch deletes it; one that
     runs on costs all. Rights that were given just now work within minutes.
     https://cloud.google.com/iam/docs/access-change-propagation"""
 
-    def __init__(self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]) -> None:
+    def __init__(
+        self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]
+    ) -> None:
         self._ask = ask
         self._api, self._key, self._rule = facts["api"], facts.get("key"), facts.get("rule", False)
         self._service = metadata.Metadata(base or HOST)
@@ -57,7 +68,9 @@ class Deletion:
     def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
         yield (
             "its service account",
-            lambda: str(json.loads(self._about("instance/service-accounts/default/token"))["access_token"]),
+            lambda: str(
+                json.loads(self._about("instance/service-accounts/default/token"))["access_token"]
+            ),
         )
         if self._key:
             key = self._key
@@ -68,11 +81,14 @@ class Deletion:
         zone = self._about("instance/zone")
         if self._rule:
             self._delete(
-                "%s/global/firewalls/%s-ssh" % (zone.partition("/zones/")[0], self._about("instance/name")),
+                "%s/global/firewalls/%s-ssh"
+                % (zone.partition("/zones/")[0], self._about("instance/name")),
                 bearer,
             )
         status, text = self._delete("%s/instances/%s" % (zone, self._about("instance/id")), bearer)
-        return None if status in (200, 404) else "HTTP %d: %s" % (status, " ".join(text.split())[:300])
+        return (
+            None if status in (200, 404) else "HTTP %d: %s" % (status, " ".join(text.split())[:300])
+        )
 
     def _about(self, path: str) -> str:
         status, text = self._service.ask("GET", "/computeMetadata/v1/" + path, FLAVOR)
@@ -81,19 +97,38 @@ class Deletion:
         return text
 
     def _delete(self, path: str, bearer: str) -> Tuple[int, str]:
-        return self._ask("DELETE", "%s/compute/v1/%s" % (self._api, path), {"Authorization": "Bearer " + bearer})
+        return self._ask(
+            "DELETE", "%s/compute/v1/%s" % (self._api, path), {"Authorization": "Bearer " + bearer}
+        )
 
 
 def signed(key: Dict[str, str], now: int) -> str:
-    """A token that says what the owner of the key says. The key goes to openssl through a pipe, not a file: the disk may be full."""
+    """A token that says what the owner of the key says. The key goes to openssl through a pipe,
+    not a file: the disk may be full."""
     email = key["client_email"]
-    claims = {"iss": email, "sub": email, "aud": "https://compute.googleapis.com/", "iat": now, "exp": now + SPAN}
-    text = b".".join(_part(json.dumps(one).encode()) for one in ({"alg": "RS256", "typ": "JWT", "kid": key["private_key_id"]}, claims))
+    claims = {
+        "iss": email,
+        "sub": email,
+        "aud": "https://compute.googleapis.com/",
+        "iat": now,
+        "exp": now + SPAN,
+    }
+    text = b".".join(
+        _part(json.dumps(one).encode())
+        for one in ({"alg": "RS256", "typ": "JWT", "kid": key["private_key_id"]}, claims)
+    )
     read, write = os.pipe()
     try:
         os.write(write, key["private_key"].encode())
         os.close(write)
-        done = subprocess.run(["openssl", "dgst", "-sha256", "-sign", "/dev/fd/%d" % read], input=text, stdout=-1, stderr=-3, pass_fds=(read,), check=False)
+        done = subprocess.run(
+            ["openssl", "dgst", "-sha256", "-sign", "/dev/fd/%d" % read],
+            input=text,
+            stdout=-1,
+            stderr=-3,
+            pass_fds=(read,),
+            check=False,
+        )
     finally:
         os.close(read)
     if done.returncode:

@@ -1,6 +1,8 @@
-"""How a GitHub runner leaves the list without a token for the API: by the removal token, which is good for an hour.
+"""How a GitHub runner leaves the list without a token for the API: by the removal token, which
+is good for an hour.
 
-As `config.sh remove` does it, but not by that: a job may have written another `config.sh`, or another `.runner`.
+As `config.sh remove` does it, but not by that: a job may have written another `config.sh`, or
+another `.runner`.
 """
 
 from __future__ import annotations

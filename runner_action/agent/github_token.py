@@ -1,4 +1,5 @@
-"""What a GitHub runner can do besides if its machine has a token for the API: heed claims, and restart what its end interrupts."""
+"""What a GitHub runner can do besides if its machine has a token for the API: heed claims, and
+restart what its end interrupts."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ class Forge(github.Forge):
     def retire(self, child: Optional[Child]) -> bool:
         """With a mark, so that no launch counts on it from now on: the answer has all labels."""
         path = self._listed % self._id() + "/labels"
-        return not self.is_claimed("POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]})
+        return not self.is_claimed(
+            "POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]}
+        )
 
     def _remove(self, runner: int, timeout: float) -> Tuple[int, str]:
         return self.ask("DELETE", self._listed % runner, None, timeout)
@@ -37,15 +40,18 @@ class Forge(github.Forge):
 
     def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
         run = self._spec.launch_run
-        return ("", run, None) if run and policy.waits_for(self.run(run), self._spec.labels) else None
+        return (
+            ("", run, None) if run and policy.waits_for(self.run(run), self._spec.labels) else None
+        )
 
     def last(self, attempt: Optional[int], reason: Reason) -> str:
         limit = self._spec.restart_limit
         return policy.over(attempt, limit, reason.restarts) if limit and attempt else ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """A job can write whatever it likes into the line that told of it: so it must be a run of a repository that this
-        runner works for, with a job on this runner. What the launcher wrote has no repository."""
+        """A job can write whatever it likes into the line that told of it: so it must be a run
+        of a repository that this runner works for, with a job on this runner. What the launcher
+        wrote has no repository."""
         spec, (repository, run_id, attempt) = self._spec, job
         if repository and not self._works_for(repository):
             return "not restarted: this runner does not work for %r" % repository
@@ -68,7 +74,10 @@ class Forge(github.Forge):
         if not re.fullmatch(r"[\w.-]+/\w[\w.-]*", repository):
             return False
         where = self._place.lower()
-        return where.startswith("enterprises/") or where in (repository.lower(), repository.lower().split("/")[0])
+        return where.startswith("enterprises/") or where in (
+            repository.lower(),
+            repository.lower().split("/")[0],
+        )
 
     def run(self, run_id: int) -> policy.Run:
         path = self._path("runs/%d", run_id)
@@ -76,12 +85,25 @@ class Forge(github.Forge):
         jobs: List[policy.Job] = []
         while len(jobs) == (page - 1) * 100:
             jobs += [
-                policy.Job(one["id"], one["name"], one["status"], one["conclusion"] or "", one["runner_name"] or "", tuple(one["labels"]))
+                policy.Job(
+                    one["id"],
+                    one["name"],
+                    one["status"],
+                    one["conclusion"] or "",
+                    one["runner_name"] or "",
+                    tuple(one["labels"]),
+                )
                 for one in self.get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
             ]
             page += 1
         created = calendar.timegm(time.strptime(told["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
-        return policy.Run(run_id, told["run_attempt"], told["status"] == "completed", time.time() - created, tuple(jobs))
+        return policy.Run(
+            run_id,
+            told["run_attempt"],
+            told["status"] == "completed",
+            time.time() - created,
+            tuple(jobs),
+        )
 
     def cancel(self, run_id: int, force: bool) -> Optional[str]:
         return self.post(self._path("runs/%d/%s", run_id, "force-cancel" if force else "cancel"))
@@ -89,7 +111,11 @@ class Forge(github.Forge):
     def rerun(self, what: str, run_id: int, job_id: Optional[int]) -> Optional[str]:
         if what == policy.LAUNCH_JOB:
             return self.post(self._path("jobs/%s/rerun", job_id))
-        return self.post(self._path("runs/%d/%s", run_id, "rerun-failed-jobs" if what == policy.FAILED_JOBS else "rerun"))
+        return self.post(
+            self._path(
+                "runs/%d/%s", run_id, "rerun-failed-jobs" if what == policy.FAILED_JOBS else "rerun"
+            )
+        )
 
     def _path(self, path: str, *parts: Any) -> str:
         return "/repos/%s/actions/" % self._repository + path % parts

@@ -1,5 +1,5 @@
-"""What a machine must do to be a GitLab runner: join with gitlab-runner, know its jobs, leave the list. With a token for
-the API also what is in `gitlab_token.py`."""
+"""What a machine must do to be a GitLab runner: join with gitlab-runner, know its jobs, leave
+the list. With a token for the API also what is in `gitlab_token.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from .process import Child, run_to_end
 
 IMAGE = "ubuntu:24.04"
 """For jobs that name none, where there is Docker."""
-STARTED, RECEIVED, FORBIDDEN, ENDED = "Starting runner for", "Checking for jobs... received", "Checking for jobs... forbidden", ("Job succeeded", "Job failed")
+STARTED, RECEIVED, FORBIDDEN, ENDED = (
+    "Starting runner for",
+    "Checking for jobs... received",
+    "Checking for jobs... forbidden",
+    ("Job succeeded", "Job failed"),
+)
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
 QUIT_SECONDS = 3.0
 
@@ -32,7 +37,16 @@ class Forge(Member):
 
     @property
     def command(self) -> Tuple[str, ...]:  # type: ignore[override]
-        argv = ("./gitlab-runner", "--log-format", "json", "run-single", "--config", "config.toml", "--runner", self._spec.name)
+        argv = (
+            "./gitlab-runner",
+            "--log-format",
+            "json",
+            "run-single",
+            "--config",
+            "config.toml",
+            "--runner",
+            self._spec.name,
+        )
         return argv + (("--max-builds", "1") if self._spec.single else ())
 
     def join(self) -> Optional[str]:
@@ -40,10 +54,17 @@ class Forge(Member):
         return None
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        docker = shutil.which("docker", path=self._env.get("PATH")) and run_to_end(["docker", "info"], self._folder, self._env, 20, **self._identity) is None
-        # The folder is the job user's, and there may have been jobs: made anew, and then put in place of whatever is there.
+        docker = (
+            shutil.which("docker", path=self._env.get("PATH"))
+            and run_to_end(["docker", "info"], self._folder, self._env, 20, **self._identity)
+            is None
+        )
+        # The folder is the job user's, and there may have been jobs: made anew, and then put in
+        # place of whatever is there.
         fresh = self._folder / ("config-" + os.urandom(8).hex())
-        with open(os.open(str(fresh), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+        with open(
+            os.open(str(fresh), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
+        ) as file:
             if self._identity:
                 os.fchown(file.fileno(), self._identity["user"], self._identity["group"])
             file.write(toml(self.config(bool(docker))))
@@ -62,9 +83,18 @@ class Forge(Member):
         }
         namespace = self._env.get("CML_RUNNER_NAMESPACE")
         if namespace:  # a pod, which may make others there
-            return {**runner, "executor": "kubernetes", "kubernetes": {"namespace": namespace, "image": IMAGE}}
+            return {
+                **runner,
+                "executor": "kubernetes",
+                "kubernetes": {"namespace": namespace, "image": IMAGE},
+            }
         if not docker:
-            return {**runner, "shell": "bash", "builds_dir": str(self._folder / "builds"), "cache_dir": str(self._folder / "cache")}
+            return {
+                **runner,
+                "shell": "bash",
+                "builds_dir": str(self._folder / "builds"),
+                "cache_dir": str(self._folder / "cache"),
+            }
         volumes = ["/cache", *spec.docker_volumes]
         # The Docker beside a pod has none of its node's.
         gpus = {"gpus": "all"} if spec.cloud != "kubernetes" and room.gpu(sysfs) else {}
@@ -91,25 +121,33 @@ class Forge(Member):
             base = urlsplit(self._spec.api_url).path.rsplit("/api/", 1)[0]
             project = urlsplit(told.get("repo_url", "")).path[len(base) :].strip("/")
             self._job = project[:-4] if project.endswith(".git") else project, int(told["job"])
-            # GitLab has no limit of its own: a job that takes longer than its `timeout` has failed by itself.
+            # GitLab has no limit of its own: a job that takes longer than its `timeout` has failed
+            # by itself.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
-        return [JobFinished(at, self._name()), Settled(at)] if said.startswith(ENDED) and "job" in told else []
+        return (
+            [JobFinished(at, self._name()), Settled(at)]
+            if said.startswith(ENDED) and "job" in told
+            else []
+        )
 
     def _name(self) -> str:
         return "%d of %s" % (self._job[1], self._job[0])
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        """A runner that was asked to quit and then had a job is started anew, as actions/runner's code 2 asks for."""
+        """A runner that was asked to quit and then had a job is started anew, as
+        actions/runner's code 2 asks for."""
         retired, self._retired = self._retired, False
         return (2 if retired else 1 if code else 0), False
 
     def retire(self, child: Optional[Child]) -> bool:
-        """SIGQUIT: it ends after the job it may just have been given. It may also sit in a long poll, which is no job."""
+        """SIGQUIT: it ends after the job it may just have been given. It may also sit in a long
+        poll, which is no job."""
         path = "/runners/%s" % self._spec.runner_id
         if child is None:
             return not self.is_claimed("PUT", path, {"paused": True})
         if child.quit(QUIT_SECONDS):
-            # Asked last, so that next to no time lies between answer and end; if claimed, gitlab-runner is started anew.
+            # Asked last, so that next to no time lies between answer and end; if claimed,
+            # gitlab-runner is started anew.
             self._retired = self.is_claimed("GET", path)
             return not self._retired
         text = (self._folder.parent / "runner.log").read_text("utf-8", "replace")
@@ -119,7 +157,8 @@ class Forge(Member):
     # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
-        """With the runner's own token, which is good for nothing else; 403 says that GitLab does not know it any more."""
+        """With the runner's own token, which is good for nothing else; 403 says that GitLab does
+        not know it any more."""
         try:
             status, _ = self.ask("DELETE", "/runners", {"token": self._spec.runner_token}, timeout)
         except Exception as error:
@@ -131,7 +170,25 @@ def toml(runner: Dict[str, Any]) -> str:
     """One runner's configuration; JSON's strings, numbers and lists are TOML's."""
 
     def lines(table: Dict[str, Any]) -> List[str]:
-        return ["%s = %s" % (key, json.dumps(value, ensure_ascii=False)) for key, value in table.items() if not isinstance(value, dict)]
+        return [
+            "%s = %s" % (key, json.dumps(value, ensure_ascii=False))
+            for key, value in table.items()
+            if not isinstance(value, dict)
+        ]
 
-    tables = [["[runners.%s]" % name, *lines(table)] for name, table in runner.items() if isinstance(table, dict)]
-    return "\n".join(["concurrent = 1", "[[runners]]", *lines(runner), *(line for table in tables for line in table)]) + "\n"
+    tables = [
+        ["[runners.%s]" % name, *lines(table)]
+        for name, table in runner.items()
+        if isinstance(table, dict)
+    ]
+    return (
+        "\n".join(
+            [
+                "concurrent = 1",
+                "[[runners]]",
+                *lines(runner),
+                *(line for table in tables for line in table),
+            ]
+        )
+        + "\n"
+    )

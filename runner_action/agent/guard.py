@@ -1,4 +1,5 @@
-"""For a machine that is not ours: a runner that never outlives the agent. Not part of what a cloud's machine gets."""
+"""For a machine that is not ours: a runner that never outlives the agent. Not part of what a
+cloud's machine gets."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ COMMAND = (sys.executable, "-m", "runner_action.agent.guard")
 
 
 def descendants(leader: int) -> List[int]:
-    told = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, universal_newlines=True, check=False).stdout
+    told = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="],
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        check=False,
+    ).stdout
     pairs = [(int(line.split()[0]), int(line.split()[1])) for line in told.splitlines()]
     found = [pid for pid, _ in pairs if pid == leader]
     for parent in found:
@@ -27,7 +33,8 @@ def descendants(leader: int) -> List[int]:
 
 
 def guard(argv: List[str], seconds: float = 10) -> int:
-    """Runs a command, and ends it with all its children when standard input closes: when whoever started this is gone."""
+    """Runs a command, and ends it with all its children when standard input closes: when whoever
+    started this is gone."""
     for meant_for_the_command in (signal.SIGINT, signal.SIGQUIT):  # which is of the same group
         signal.signal(meant_for_the_command, lambda *_: None)
     process, alone = subprocess.Popen(argv, stdin=subprocess.DEVNULL), threading.Event()

@@ -1,4 +1,5 @@
-"""A just-in-time configuration as it travels in user data (`runner_action/jit.py`), and the way back: of its RSA key only the primes are sent."""
+"""A just-in-time configuration as it travels in user data (`runner_action/jit.py`), and the way
+back: of its RSA key only the primes are sent."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import Any, Dict
 
 
 def whole(parts: Dict[str, Any]) -> str:
-    """`parts`: `files`, texts by name; `key`, of the file `name` in which all else follows from the primes `p` and `q`
-    (Base64) and the exponent `e`; `lcm`: its inverse is taken modulo their least common totient, not their product."""
+    """`parts`: `files`, texts by name; `key`, of the file `name` in which all else follows from
+    the primes `p` and `q` (Base64) and the exponent `e`; `lcm`: its inverse is taken modulo
+    their least common totient, not their product.
+    """
     files, key = dict(parts["files"]), parts.get("key")
     if key:
         files[key["name"]] = _json(numbers(key))
@@ -18,7 +21,8 @@ def whole(parts: Dict[str, Any]) -> str:
 
 
 def numbers(key: Dict[str, Any]) -> Dict[str, str]:
-    """The eight numbers of .NET's RSAParameters, big-endian in Base64, in the order of their names."""
+    """The eight numbers of .NET's RSAParameters, big-endian in Base64, in the order of their
+    names."""
     p, q = (int.from_bytes(base64.b64decode(key[name]), "big") for name in "pq")
     e, totient = key["e"], (p - 1) * (q - 1)
     d = pow(e, -1, totient // math.gcd(p - 1, q - 1) if key["lcm"] else totient)
@@ -26,7 +30,9 @@ def numbers(key: Dict[str, Any]) -> Dict[str, str]:
     found = {"d": d, "dp": d % (p - 1), "dq": d % (q - 1), "exponent": e}
     found.update({"inverseQ": pow(q, -1, p), "modulus": p * q, "p": p, "q": q})
     sizes = {"d": 2 * half, "exponent": (e.bit_length() + 7) // 8, "modulus": 2 * half}
-    encoded = {name: number.to_bytes(sizes.get(name, half), "big") for name, number in found.items()}
+    encoded = {
+        name: number.to_bytes(sizes.get(name, half), "big") for name, number in found.items()
+    }
     return {name: base64.b64encode(number).decode() for name, number in encoded.items()}
 
 

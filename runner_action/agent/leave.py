@@ -1,10 +1,12 @@
-"""How a machine leaves, in order; each step runs even if the one before failed, and none lasts longer than the plan says.
+"""How a machine leaves, in order; each step runs even if the one before failed, and none lasts
+longer than the plan says.
 
 no job that must be restarted                    a job that must be restarted
 1 off the forge's list, while the runner runs    1 the job is told, the user's checkpoint runs
 2 the runner is stopped                          2 the runner is asked to stop; its run ended and restarted meanwhile
 3 off the list again, if a job held it there     3 the runner is stopped, for good
-                                                 4 off the forge's list; a busy runner is no reason to stay
+                                                 4 off the forge's list; a busy runner is no
+                                                 reason to stay
                                                  5 the cloud is told that all is done
 """
 
@@ -30,7 +32,16 @@ URGENT_SECONDS = 4.0
 class Leave:
     """The steps of leaving. `hurry`: a second signal came."""
 
-    def __init__(self, spec: AgentSpec, home: Path, forge: Member, say: Say, hurry: Callable[[], bool], identity: Dict[str, Any], env: Dict[str, str]) -> None:
+    def __init__(
+        self,
+        spec: AgentSpec,
+        home: Path,
+        forge: Member,
+        say: Say,
+        hurry: Callable[[], bool],
+        identity: Dict[str, Any],
+        env: Dict[str, str],
+    ) -> None:
         self.spec, self.home, self.forge, self.say, self.hurry = spec, home, forge, say, hurry
         self.identity, self.env = identity, env
 
@@ -38,27 +49,51 @@ class Leave:
         """After the forge was asked once, with `outcome`."""
         if child:
             child.stop(plan.stop, self.hurry)
-        leave_list(self.home, self.forge.leave, self.say, plan.total - plan.stop, outcome, self.hurry)
+        leave_list(
+            self.home, self.forge.leave, self.say, plan.total - plan.stop, outcome, self.hurry
+        )
 
-    def with_restart(self, reason: Reason, job: Tuple[str, int, Optional[int]], child: Optional[Child], plan: Leaving) -> None:
+    def with_restart(
+        self,
+        reason: Reason,
+        job: Tuple[str, int, Optional[int]],
+        child: Optional[Child],
+        plan: Leaving,
+    ) -> None:
         began, (repository, number, attempt) = time.monotonic(), job
-        self.say("interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt)
+        self.say(
+            "interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt
+        )
         # From now on no launch counts on it.
         threading.Thread(target=self.forge.retire, args=(None,), daemon=True).start()
         if child and reason is not Reason.CRASHED:
             # The mark by which people and `cml-runner restart` know the reason.
             last = self.forge.last(attempt, reason)
             last = last and ", not restarted: " + last
-            mark = "interrupted: %s (runner %s, attempt %s%s)" % (reason.text, self.spec.name, attempt or "?", last)
+            mark = "interrupted: %s (runner %s, attempt %s%s)" % (
+                reason.text,
+                self.spec.name,
+                attempt or "?",
+                last,
+            )
             self.say("job-warned", done=room.tell_job(child.pid, mark))
             self.checkpoint(reason.name, plan.checkpoint)
         asking = threading.Thread(target=self._restart, args=(job, plan), daemon=True)
         asking.start()
         if child:
             child.stop(plan.stop, self.hurry)
-        while asking.is_alive() and time.monotonic() < began + (URGENT_SECONDS if self.hurry() else plan.total):
+        while asking.is_alive() and time.monotonic() < began + (
+            URGENT_SECONDS if self.hurry() else plan.total
+        ):
             asking.join(0.2)
-        leave_list(self.home, self.forge.leave, self.say, began + plan.total - time.monotonic(), self.forge.leave(), self.hurry)
+        leave_list(
+            self.home,
+            self.forge.leave,
+            self.say,
+            began + plan.total - time.monotonic(),
+            self.forge.leave(),
+            self.hurry,
+        )
 
     def checkpoint(self, reason: str, seconds: float) -> None:
         """The user's script, as the job user, with the reason and the seconds it has."""
@@ -66,7 +101,11 @@ class Leave:
         if not script.exists() or self.hurry():
             return
         self.say("checkpoint", seconds=int(seconds))
-        env = {**self.env, "CML_RUNNER_REASON": reason.lower().replace("_", "-"), "CML_RUNNER_SECONDS_LEFT": str(int(seconds))}
+        env = {
+            **self.env,
+            "CML_RUNNER_REASON": reason.lower().replace("_", "-"),
+            "CML_RUNNER_SECONDS_LEFT": str(int(seconds)),
+        }
         try:
             script.chmod(0o755)
             failed = run_to_end([str(script)], self.home / "runner", env, seconds, **self.identity)
@@ -79,7 +118,8 @@ class Leave:
 
 
 def to_restart(state: State, job: Ref, spec: AgentSpec, forge: Member) -> Ref:
-    """What this machine's end interrupts: its job; without one, what launched it, if a job there still waits for it."""
+    """What this machine's end interrupts: its job; without one, what launched it, if a job there
+    still waits for it."""
     assert state.reason is not None
     if state.job:
         return job if state.reason.restarts else None

@@ -1,4 +1,5 @@
-"""The life of a machine as one pure function: (state, event, policy) -> state. No clock, no process, no network.
+"""The life of a machine as one pure function: (state, event, policy) -> state. No clock, no
+process, no network.
 
     reason         when                                                    job restarted  may refuse  seconds  exit code
     IDLE           no job for idle-timeout after one                       no             yes         45       0
@@ -33,13 +34,28 @@ import dataclasses
 import enum
 from typing import Optional
 
-from .events import SYSTEM, UNIT, Asked, Event, Failed, Interrupted, JobFinished, JobStarted, Online, Refused, RunnerExited, Settled, Tick
+from .events import (
+    SYSTEM,
+    UNIT,
+    Asked,
+    Event,
+    Failed,
+    Interrupted,
+    JobFinished,
+    JobStarted,
+    Online,
+    Refused,
+    RunnerExited,
+    Settled,
+    Tick,
+)
 from .spec import AgentSpec
 
 SINGLE_GRACE = 60.0
 """Seconds a single-job runner has, after its job, to send its logs and end by itself."""
 HANG = 300.0
-"""Seconds a runner has, after its job, to listen again; and how long the forge may call a runner busy that has no job."""
+"""Seconds a runner has, after its job, to listen again; and how long the forge may call a runner
+busy that has no job."""
 SILENCE = 120.0
 """Seconds without a heartbeat after which the watchdog takes the agent for dead."""
 MARGIN = 60.0
@@ -47,11 +63,13 @@ MARGIN = 60.0
 DISK_PATIENCE = 60.0
 """Seconds the disk may be full: a job may clean up behind itself."""
 LIMIT_MARGIN = 300.0
-"""Seconds before a limit at which a busy machine leaves, so that checkpoint and restart come before it; a tenth of short limits."""
+"""Seconds before a limit at which a busy machine leaves, so that checkpoint and restart come
+before it; a tenth of short limits."""
 RUN_LIMIT = 35 * 86400.0
 """GitHub ends a workflow run after 35 days; https://docs.github.com/en/actions/reference/limits"""
 RELAUNCHES = 10
-"""How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new settings, 2 and 5 may pass by themselves."""
+"""How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new
+settings, 2 and 5 may pass by themselves."""
 
 
 NOTICE_PATIENCE = 3.0
@@ -62,7 +80,8 @@ ONCE, ALWAYS = 1, 10**6
 
 
 GONE, REFUSED = "gone", "busy"
-"""What a forge answers to a runner that leaves: it is off the list, a job holds it there; anything else is what went wrong."""
+"""What a forge answers to a runner that leaves: it is off the list, a job holds it there;
+anything else is what went wrong."""
 
 
 class Reason(enum.Enum):
@@ -86,8 +105,16 @@ class Reason(enum.Enum):
     START_FAILED = ("start-up failed", 0, False, 45, 6)
     NEVER_ONLINE = ("not online in time", 0, False, 45, 6)
 
-    def __init__(self, text: str, restarts: int, may_refuse: bool, seconds: int, exit_code: int) -> None:
-        self.text, self.restarts, self.may_refuse, self.seconds, self.exit_code = text, restarts, may_refuse, seconds, exit_code
+    def __init__(
+        self, text: str, restarts: int, may_refuse: bool, seconds: int, exit_code: int
+    ) -> None:
+        self.text, self.restarts, self.may_refuse, self.seconds, self.exit_code = (
+            text,
+            restarts,
+            may_refuse,
+            seconds,
+            exit_code,
+        )
 
 
 class Phase(enum.Enum):
@@ -111,12 +138,20 @@ class Policy:
 
 
 def policy_of(spec: AgentSpec) -> Policy:
-    return Policy(spec.idle_timeout, spec.first_job_timeout, spec.max_lifetime, spec.start_timeout, spec.single, bool(spec.cloud))
+    return Policy(
+        spec.idle_timeout,
+        spec.first_job_timeout,
+        spec.max_lifetime,
+        spec.start_timeout,
+        spec.single,
+        bool(spec.cloud),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """All times in seconds of the machine's monotonic clock. `since`: when the phase began; `born`: when the agent first started."""
+    """All times in seconds of the machine's monotonic clock. `since`: when the phase began;
+    `born`: when the agent first started."""
 
     phase: Phase
     since: float
@@ -146,14 +181,20 @@ def born(at: float) -> State:
 
 
 def resumed(beat: State, at: float) -> State:
-    """The life of an agent that was killed and started again: it goes on if a job runs, and only then."""
+    """The life of an agent that was killed and started again: it goes on if a job runs, and only
+    then."""
     if beat.phase in (Phase.BUSY, Phase.DONE):
         return beat
-    return beat if beat.phase is Phase.LEAVING and beat.reason else _leave(beat, at, Reason.AGENT_CRASHED)
+    return (
+        beat
+        if beat.phase is Phase.LEAVING and beat.reason
+        else _leave(beat, at, Reason.AGENT_CRASHED)
+    )
 
 
 def advance(state: State, event: Event, policy: Policy) -> State:
-    """What the machine does next. Leaving is final, but for a refusal where the reason allows one."""
+    """What the machine does next. Leaving is final, but for a refusal where the reason allows
+    one."""
     if isinstance(event, Interrupted) and event.seconds is not None:
         state = dataclasses.replace(state, ends=event.at + event.seconds)
     if state.phase is Phase.LEAVING:
@@ -172,7 +213,13 @@ def advance(state: State, event: Event, policy: Policy) -> State:
         ends = event.at + event.limit - margin(event.limit)
         if event.run_ends is not None:
             ends = min(ends, event.run_ends - margin(RUN_LIMIT))
-        return dataclasses.replace(_phase(state, Phase.BUSY, event.at), job=event.job, job_ends=ends, worked=True, refused=None)
+        return dataclasses.replace(
+            _phase(state, Phase.BUSY, event.at),
+            job=event.job,
+            job_ends=ends,
+            worked=True,
+            refused=None,
+        )
     if isinstance(event, JobFinished):
         return _over(_phase(state, Phase.DONE, event.at))
     if isinstance(event, Settled):
@@ -212,14 +259,17 @@ def _while_leaving(state: State, event: Event) -> State:
 
 
 def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
-    """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5 session conflict,
-    6 configuration refreshed, 7 version deprecated (src/Runner.Common/Constants.cs)."""
+    """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5
+    session conflict, 6 configuration refreshed, 7 version deprecated
+    (src/Runner.Common/Constants.cs)."""
     if event.removed:
         return _leave(state, event.at, Reason.REMOVED)
     if event.code == 7:
         return _leave(state, event.at, Reason.VERSION)
     if event.code in (2, 3, 4, 5, 6) and state.starts <= RELAUNCHES:
-        return dataclasses.replace(_over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1)
+        return dataclasses.replace(
+            _over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1
+        )
     done = policy.single and state.phase is not Phase.STARTING and event.code == 0
     return _leave(state, event.at, Reason.SINGLE if done else Reason.CRASHED)
 
@@ -239,7 +289,9 @@ def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
         state = dataclasses.replace(state, full=at if full else None)
     if state.off is not None and at - state.off >= NOTICE_PATIENCE:
         return _leave(state, at, Reason.SHUT_DOWN)
-    if policy.max_lifetime is not None and at - state.born >= policy.max_lifetime - (margin(policy.max_lifetime) if busy else 0):
+    if policy.max_lifetime is not None and at - state.born >= policy.max_lifetime - (
+        margin(policy.max_lifetime) if busy else 0
+    ):
         return _leave(state, at, Reason.LIFETIME)
     if busy and state.job_ends is not None and at >= state.job_ends:
         return _leave(state, at, Reason.JOB_LIMIT)
@@ -273,9 +325,9 @@ def _leave(state: State, at: float, reason: Reason) -> State:
 
 @dataclasses.dataclass(frozen=True)
 class Leaving:
-    """How many seconds each part of leaving may take: the user's checkpoint first; then, side by side, the runner's end and the
-    restart, of which `gentle` waits for the run to end by itself; last the forge's list. All within `total`.
-    `restarts`: how often what ended so is restarted."""
+    """How many seconds each part of leaving may take: the user's checkpoint first; then, side by
+    side, the runner's end and the restart, of which `gentle` waits for the run to end by itself;
+    last the forge's list. All within `total`. `restarts`: how often what ended so is restarted."""
 
     checkpoint: float
     gentle: float
@@ -286,9 +338,16 @@ class Leaving:
 
 
 def leaving(state: State, now: float) -> Leaving:
-    """The plan of a state that leaves, made to fit the notice: AWS gives 120 s, Google and Azure 30."""
+    """The plan of a state that leaves, made to fit the notice: AWS gives 120 s, Google and Azure
+    30."""
     assert state.reason is not None
-    total = 4.0 if state.urgent else max(4.0, state.ends - now) if state.ends is not None else float(state.reason.seconds)
+    total = (
+        4.0
+        if state.urgent
+        else max(4.0, state.ends - now)
+        if state.ends is not None
+        else float(state.reason.seconds)
+    )
     rest = total / 2
     gentle = min(2.0 if state.reason is Reason.TAKEN else 60.0, rest / 10)
     return Leaving(
@@ -301,11 +360,19 @@ def leaving(state: State, now: float) -> Leaving:
     )
 
 
-def watchdog(beat: Optional[State], beat_at: float, now: float, policy: Policy, disk_full: bool, restarted: bool = False) -> Optional[str]:
+def watchdog(
+    beat: Optional[State],
+    beat_at: float,
+    now: float,
+    policy: Policy,
+    disk_full: bool,
+    restarted: bool = False,
+) -> Optional[str]:
     """Why the machine must be ended from outside the agent, or None.
 
-    `beat` is the state of the agent's last heartbeat, written at `beat_at`; None if it never wrote one,
-    with `beat_at` the time the watchdog first looked. `restarted`: it is of an earlier start of the machine.
+    `beat` is the state of the agent's last heartbeat, written at `beat_at`; None if it never
+    wrote one, with `beat_at` the time the watchdog first looked. `restarted`: it is of an
+    earlier start of the machine.
     """
     if restarted or beat_at > now:
         return "the machine was restarted"

@@ -1,4 +1,5 @@
-"""The clouds' metadata services, asked with the standard library and never through a proxy; and the notices they give."""
+"""The clouds' metadata services, asked with the standard library and never through a proxy; and
+the notices they give."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 CLOUDS = ("aws", "azure", "gcp")
-"""Those that give notice, each with a module of its name. The others send SIGTERM, as at last they all do: an ACPI power button
-makes systemd stop the service."""
+"""Those that give notice, each with a module of its name. The others send SIGTERM, as at last
+they all do: an ACPI power button makes systemd stop the service."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Notice:
 
 
 class Metadata:
-    """One service: `base` is its address. Raises OSError if it does not answer, which it always does on its own cloud."""
+    """One service: `base` is its address. Raises OSError if it does not answer, which it always
+    does on its own cloud."""
 
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
@@ -30,7 +32,14 @@ class Metadata:
         """Of the last answer: by it Google's service knows what it told. `0` is no value's,
         so that the first question does not wait."""
 
-    def ask(self, method: str, path: str, headers: Dict[str, str], body: Optional[str] = None, timeout: float = 5) -> Tuple[int, str]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Dict[str, str],
+        body: Optional[str] = None,
+        timeout: float = 5,
+    ) -> Tuple[int, str]:
         """Status and text."""
         connection = http.client.HTTPConnection(self._host, timeout=timeout)
         try:
@@ -50,7 +59,8 @@ class Notices:
     every = 2.0
 
     def look(self) -> Optional[Notice]:
-        """The notice there is now; may take some seconds. Raises OSError or ValueError if the service does not make sense."""
+        """The notice there is now; may take some seconds. Raises OSError or ValueError if the
+        service does not make sense."""
         raise NotImplementedError
 
     def done(self) -> None:

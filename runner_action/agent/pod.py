@@ -1,10 +1,11 @@
-"""Entry of the agent in a pod: `hand-over` in a container that ends before the others begin, `guard` in the sidecar,
-`run` and `watchdog` in the container of the jobs.
+"""Entry of the agent in a pod: `hand-over` in a container that ends before the others begin,
+`guard` in the sidecar, `run` and `watchdog` in the container of the jobs.
 
-Only the first has the Secret. It puts the program where nothing can write any more, and what else it was told into
-memory that only the guard has, which empties that before it can be asked anything. What calls need a token of the
-user's are the guard's: the agent asks for them by a socket, and never learns the token. Nothing that a job can write is
-read by the guard, and the two containers share no more than that socket.
+Only the first has the Secret. It puts the program where nothing can write any more, and what
+else it was told into memory that only the guard has, which empties that before it can be asked
+anything. What calls need a token of the user's are the guard's: the agent asks for them by a
+socket, and never learns the token. Nothing that a job can write is read by the guard, and the
+two containers share no more than that socket.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from .spec import AgentSpec
 from .watchdog import Say, disk_full
 
 INSTANCE = "@instance@"
-"""Stands in a runner's name for the end of the pod's name, as in the launcher (`bootstrap.INSTANCE`,
-`model.runner_name`)."""
+"""Stands in a runner's name for the end of the pod's name, as in the launcher
+(`bootstrap.INSTANCE`, `model.runner_name`)."""
 PR_SET_DUMPABLE = 4
 PROGRAM, CERTIFICATES, STARTUP = "agent.pyz", "ca.pem", "startup.sh"
 HOOKS = "ACTIONS_RUNNER_CONTAINER_HOOKS"
@@ -46,7 +47,8 @@ LATE = (
     *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),
     *("linecache", "tokenize", "traceback"),
 )
-"""What Python itself would load only when it is first needed: to read a date, to look up a host, to tell of an error."""
+"""What Python itself would load only when it is first needed: to read a date, to look up a host,
+to tell of an error."""
 PATIENCE = 15.0
 """Seconds within which the guard answers, unless it is told of more: a call of its own has ten."""
 
@@ -55,7 +57,8 @@ PATIENCE = 15.0
 
 
 def hand_over(bundle: Path, program: Path, told: Path, environ: Dict[str, str]) -> int:
-    """Parts what may be seen by jobs from what may not. The runner's name becomes that of this pod."""
+    """Parts what may be seen by jobs from what may not. The runner's name becomes that of this
+    pod."""
     with zipfile.ZipFile(str(bundle)) as packed:
         files = {name: packed.read(name) for name in packed.namelist()}
     packed_again = io.BytesIO()
@@ -88,8 +91,8 @@ def put(path: Path, content: bytes, mode: int) -> None:
 
 
 class Link:
-    """The way to the guard. `key`: what it tells the first who asks, and nobody else; it is in no file, and the agent's
-    memory is closed to jobs."""
+    """The way to the guard. `key`: what it tells the first who asks, and nobody else; it is in
+    no file, and the agent's memory is closed to jobs."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.key = str(folder / SOCKET), ""
@@ -132,7 +135,11 @@ class Guarded(forge.Member):
         return failed
 
     def retire(self, child: Optional[Child]) -> bool:
-        return not self.is_claimed("POST", "") if self._spec.forge == "github" else super().retire(child)
+        return (
+            not self.is_claimed("POST", "")
+            if self._spec.forge == "github"
+            else super().retire(child)
+        )
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
         """The guard knows the call."""
@@ -169,7 +176,15 @@ class Guarded(forge.Member):
 class InPod(Agent):
     """It is never started again, and its signs of life go to the guard."""
 
-    def __init__(self, link: Link, spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, sysfs: Path) -> None:
+    def __init__(
+        self,
+        link: Link,
+        spec: AgentSpec,
+        home: Path,
+        environ: Dict[str, str],
+        say: Say,
+        sysfs: Path,
+    ) -> None:
         self.link = link
         super().__init__(spec, home, environ, say, sysfs=sysfs)
 
@@ -179,7 +194,8 @@ class InPod(Agent):
 
     @forge.setter
     def forge(self, made: forge.Member) -> None:
-        """The same member, whose calls are the guard's: as the agent is made, before anybody has it."""
+        """The same member, whose calls are the guard's: as the agent is made, before anybody has
+        it."""
         kind = type("Forge", (Guarded, type(made)), {"link": self.link})
         self._guarded: forge.Member = kind(self.spec, self.home / "runner", self.env, self.identity)
 
@@ -192,13 +208,21 @@ class InPod(Agent):
         self._beaten, state = self.now(), self.state
         reason = state.reason.name if state.reason else None
         try:
-            self.link.ask("beat", BEAT, phase=state.phase.value, reason=reason, since=state.since, born=state.born)
+            self.link.ask(
+                "beat",
+                BEAT,
+                phase=state.phase.value,
+                reason=reason,
+                since=state.since,
+                born=state.born,
+            )
         except OSError as error:
             self.say("no-heartbeat", why=str(error))
 
 
 def run(home: Path, link: Link, environ: Dict[str, str]) -> int:
-    """As process 1: passes signals on to the agent, takes up orphans, and ends with the agent, which ends all that is left."""
+    """As process 1: passes signals on to the agent, takes up orphans, and ends with the agent,
+    which ends all that is left."""
     child = 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os.kill(child, number) if child else sys.exit(0))
@@ -230,7 +254,11 @@ def alive(home: Path, link: Link, environ: Dict[str, str]) -> int:
 
     hooks = environ.get(HOOKS)
     if hooks and spec.forge == "github" and not os.path.exists(hooks):
-        say("failed", why="this image has no container hooks at %s: take ours as `cloud-image`, or set %s" % (hooks, HOOKS))
+        say(
+            "failed",
+            why="this image has no container hooks at %s: take ours as `cloud-image`, or set %s"
+            % (hooks, HOOKS),
+        )
         return Reason.START_FAILED.exit_code
     # A pod sees its node's devices, be they its own or not.
     sysfs = Path("/sys") if environ.get("CML_RUNNER_GPU") else NOWHERE
@@ -255,8 +283,8 @@ def with_home(home: Path, environ: Dict[str, str]) -> Dict[str, str]:
 
 
 def watchdog(link: Link) -> int:
-    """One look, as the cluster's liveness probe. 1: the container must end, and the guard cleans up. Without a guard there
-    is nobody who would see that it ends."""
+    """One look, as the cluster's liveness probe. 1: the container must end, and the guard cleans
+    up. Without a guard there is nobody who would see that it ends."""
     try:
         why = link.ask("watch", full=disk_full(Path.cwd()))
     except (OSError, ValueError) as error:

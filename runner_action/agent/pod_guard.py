@@ -1,7 +1,8 @@
-"""What a pod's guard does: it holds the tokens, makes the calls that need one, and looks after the agent.
+"""What a pod's guard does: it holds the tokens, makes the calls that need one, and looks after
+the agent.
 
-It is a container of its own. What others can ask of it is by a socket, and less than the agent itself could do with a
-token: about this runner, and what its end interrupts.
+It is a container of its own. What others can ask of it is by a socket, and less than the agent
+itself could do with a token: about this runner, and what its end interrupts.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ CROWD = 32
 
 
 class Guard:
-    """What it knows of its runner, and what it does for whoever asks. `scripts`: texts by name, for the agent; `now`: the
-    monotonic clock."""
+    """What it knows of its runner, and what it does for whoever asks. `scripts`: texts by name,
+    for the agent; `now`: the monotonic clock."""
 
     def __init__(
         self,
@@ -55,8 +56,10 @@ class Guard:
         return forge.member(self.spec, NOWHERE / "runner", {}, {})
 
     def answer(self, question: Dict[str, Any]) -> Any:
-        """Whoever is in the pod may ask how the agent is, and the first one how to begin, when there is no job yet; all
-        else is for who has that answer. Raises PermissionError, or what an unfit question leads to."""
+        """Whoever is in the pod may ask how the agent is, and the first one how to begin, when
+        there is no job yet; all else is for who has that answer. Raises PermissionError, or what
+        an unfit question leads to.
+        """
         call, key = question.pop("call"), question.pop("key", "")
         if call == "watch":
             return self.watch(**question)
@@ -85,7 +88,8 @@ class Guard:
         return {"spec": kept.to_json(), "scripts": self.scripts, "key": self._key}
 
     def joined(self, told: Dict[str, int]) -> None:
-        """The runner's id, and its pool if it has one, once: told before the runner first starts."""
+        """The runner's id, and its pool if it has one, once: told before the runner first
+        starts."""
         with self._turn:
             if not self.spec.runner_id:
                 self.spec = dataclasses.replace(self.spec, runner_id=int(told["agentId"]))
@@ -105,7 +109,8 @@ class Guard:
         return lifecycle.watchdog(state, at, self.now(), policy, bool(full))
 
     def claimed(self, leaving: bool) -> bool:
-        """Whether a launch counts on the runner; told, with it, that it must not from now on, if it leaves."""
+        """Whether a launch counts on the runner; told, with it, that it must not from now on, if
+        it leaves."""
         self.forge.retire(None if leaving else _Ended())
         return self.forge.claimed
 
@@ -181,8 +186,8 @@ def take(told: Path) -> Dict[str, str]:
 
 
 def guard(told: Path, folder: Path) -> int:
-    """Until SIGTERM, which comes when the runner's container has ended; then it cleans up. Started again it knows nothing,
-    and answers nobody: so the probe ends the runner's container."""
+    """Until SIGTERM, which comes when the runner's container has ended; then it cleans up.
+    Started again it knows nothing, and answers nobody: so the probe ends the runner's container."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
@@ -190,7 +195,10 @@ def guard(told: Path, folder: Path) -> int:
     if SPEC not in files:
         if (folder / SOCKET).exists():
             (folder / SOCKET).unlink()
-        print("cml-runner: the guard was started again, and knows nothing any more: the pod ends", flush=True)
+        print(
+            "cml-runner: the guard was started again, and knows nothing any more: the pod ends",
+            flush=True,
+        )
         asked.wait()
         return 0
     spec = AgentSpec.from_json(files.pop(SPEC))

@@ -1,4 +1,5 @@
-"""The forge's runner as a child process: whole lines out of it, and a bounded end for it and all its children."""
+"""The forge's runner as a child process: whole lines out of it, and a bounded end for it and all
+its children."""
 
 from __future__ import annotations
 
@@ -12,16 +13,26 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-PASSED_ON = ["PATH", "LANG", "RUNNER_ALLOW_RUNASROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+PASSED_ON = [
+    "PATH",
+    "LANG",
+    "RUNNER_ALLOW_RUNASROOT",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+]
 """Variables that jobs see; in a pod (`pod.py`) all that its container was given."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 LINE_LIMIT = 65536
-"""Bytes of one line; a longer one is read in pieces, so that a runaway job cannot fill the memory."""
+"""Bytes of one line; a longer one is read in pieces, so that a runaway job cannot fill the
+memory."""
 
 
 def job_user(name: str, environ: Dict[str, str]) -> pwd.struct_passwd:
-    """Who runs the jobs: the user of that name, or whoever runs the agent where that is not root, or where the
-    variable of actions/runner for containers, RUNNER_ALLOW_RUNASROOT, allows root.
+    """Who runs the jobs: the user of that name, or whoever runs the agent where that is not
+    root, or where the variable of actions/runner for containers, RUNNER_ALLOW_RUNASROOT, allows
+    root.
 
     Raises KeyError if there is no such user: jobs never become root by accident.
     """
@@ -29,26 +40,37 @@ def job_user(name: str, environ: Dict[str, str]) -> pwd.struct_passwd:
         try:
             return pwd.getpwuid(os.geteuid())
         except KeyError:  # a container need not know its user
-            return pwd.struct_passwd((name, "", os.geteuid(), os.getegid(), "", environ["HOME"], ""))
+            return pwd.struct_passwd(
+                (name, "", os.geteuid(), os.getegid(), "", environ["HOME"], "")
+            )
     return pwd.getpwnam(name)
 
 
 def identity(user: pwd.struct_passwd) -> Dict[str, Any]:
-    """Keyword arguments for Popen that make a child that user; none where it is that user already."""
+    """Keyword arguments for Popen that make a child that user; none where it is that user
+    already."""
     if user.pw_uid == os.geteuid():
         return {}
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid)}
+    return {
+        "user": user.pw_uid,
+        "group": user.pw_gid,
+        "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid),
+    }
 
 
 def child_environment(user: pwd.struct_passwd, environ: Dict[str, str]) -> Dict[str, str]:
-    """What a child sees: path, language, proxies and certificates of this process, and its own home. No secrets of ours."""
-    passed = {key: value for key, value in environ.items() if key in PASSED_ON or key.lower() in PROXIES}
+    """What a child sees: path, language, proxies and certificates of this process, and its own
+    home. No secrets of ours."""
+    passed = {
+        key: value for key, value in environ.items() if key in PASSED_ON or key.lower() in PROXIES
+    }
     passed.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return {**passed, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 
 class Tail:
-    """New whole lines of a growing file; a line still being written waits for the next look, unless it never ends."""
+    """New whole lines of a growing file; a line still being written waits for the next look,
+    unless it never ends."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path, self.offset = path, offset
@@ -60,29 +82,55 @@ class Tail:
                 text = file.read(LINE_LIMIT)
         except OSError:
             return []
-        whole = text if len(text) == LINE_LIMIT and b"\n" not in text else text[: text.rfind(b"\n") + 1]
+        whole = (
+            text if len(text) == LINE_LIMIT and b"\n" not in text else text[: text.rfind(b"\n") + 1]
+        )
         self.offset += len(whole)
-        return [line.decode("utf-8", "replace").rstrip("\r") for line in whole.split(b"\n") if line.strip()]
+        return [
+            line.decode("utf-8", "replace").rstrip("\r")
+            for line in whole.split(b"\n")
+            if line.strip()
+        ]
 
 
 class Child:
-    """A process in a session of its own that writes to a file, so that it outlives an agent that is killed, and is found again."""
+    """A process in a session of its own that writes to a file, so that it outlives an agent that
+    is killed, and is found again."""
 
-    def __init__(self, pid: int, wait: Callable[[], int], exited: Callable[[int], None], stdin: Any = None) -> None:
+    def __init__(
+        self, pid: int, wait: Callable[[], int], exited: Callable[[int], None], stdin: Any = None
+    ) -> None:
         # A guard's standard input closes when this process ends, however it ends.
         self.pid, self._exited, self._over, self._stdin = pid, exited, threading.Event(), stdin
         threading.Thread(target=self._wait, args=(wait,), daemon=True).start()
 
     @classmethod
-    def start(cls, argv: List[str], cwd: Path, env: Dict[str, str], out: Path, exited: Callable[[int], None], **more: Any) -> Child:
+    def start(
+        cls,
+        argv: List[str],
+        cwd: Path,
+        env: Dict[str, str],
+        out: Path,
+        exited: Callable[[int], None],
+        **more: Any,
+    ) -> Child:
         more.setdefault("stdin", subprocess.DEVNULL)
         with out.open("ab") as file:
-            process = subprocess.Popen(argv, cwd=str(cwd), env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **more)
+            process = subprocess.Popen(
+                argv,
+                cwd=str(cwd),
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **more,
+            )
         return cls(process.pid, process.wait, exited, process.stdin)
 
     @classmethod
     def adopt(cls, pid: int, exited: Callable[[int], None]) -> Child:
-        """Somebody else's child, left by an agent before this one; its exit code cannot be known."""
+        """Somebody else's child, left by an agent before this one; its exit code cannot be
+        known."""
 
         def wait() -> int:
             while session(pid):
@@ -104,8 +152,8 @@ class Child:
         return self._over.wait(seconds)
 
     def stop(self, seconds: float, hurry: Callable[[], bool]) -> None:
-        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds`, or when there is a hurry, SIGKILL to all
-        that is left of the session."""
+        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds`,
+        or when there is a hurry, SIGKILL to all that is left of the session."""
         end = time.monotonic() + seconds
         _signal(os.killpg, self.pid, signal.SIGINT)
         while time.monotonic() < end and not hurry() and not self._over.wait(0.1):
@@ -128,7 +176,8 @@ def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
 
 
 def session(leader: int) -> List[int]:
-    """Living processes of a session. run.sh of actions/runner puts its listener into a group of its own, but not into another session.
+    """Living processes of a session. run.sh of actions/runner puts its listener into a group of
+    its own, but not into another session.
 
     Where there is no /proc (macOS), the descendants.
     """
@@ -148,7 +197,8 @@ def session(leader: int) -> List[int]:
 
 
 def _echo(file: int, offset: int, echo: Callable[[str], object]) -> int:
-    """Tells the whole lines from there on; gives where it stopped. The file's own position is the command's."""
+    """Tells the whole lines from there on; gives where it stopped. The file's own position is
+    the command's."""
     while True:
         read = os.pread(file, LINE_LIMIT, offset)
         whole = read[: read.rfind(b"\n") + 1] or read[: len(read) // LINE_LIMIT * LINE_LIMIT]
@@ -160,12 +210,26 @@ def _echo(file: int, offset: int, echo: Callable[[str], object]) -> int:
 
 
 def run_to_end(
-    argv: List[str], cwd: Path, env: Dict[str, str], seconds: float, keep: int = 20, echo: Optional[Callable[[str], object]] = None, **identity: Any
+    argv: List[str],
+    cwd: Path,
+    env: Dict[str, str],
+    seconds: float,
+    keep: int = 20,
+    echo: Optional[Callable[[str], object]] = None,
+    **identity: Any,
 ) -> Optional[str]:
-    """Runs a command. None if it ended well; else what happened, with the last `keep` lines it said. `echo` gets all its lines while it runs."""
+    """Runs a command. None if it ended well; else what happened, with the last `keep` lines it
+    said. `echo` gets all its lines while it runs."""
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            argv, cwd=str(cwd), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **identity
+            argv,
+            cwd=str(cwd),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **identity,
         )
         end, told, code = time.monotonic() + seconds, 0, None  # type: float, int, Optional[int]
         while code is None and time.monotonic() < end:
@@ -181,4 +245,12 @@ def run_to_end(
             process.wait()
         out.seek(-min(out.seek(0, os.SEEK_END), LINE_LIMIT), os.SEEK_END)
         said = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
-    return None if code == 0 else "exit code %d: %s" % (code, said) if code is not None else "no end after %d s: %s" % (seconds, said)
+    return (
+        None
+        if code == 0
+        else (
+            "exit code %d: %s" % (code, said)
+            if code is not None
+            else "no end after %d s: %s" % (seconds, said)
+        )
+    )

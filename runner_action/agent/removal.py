@@ -1,8 +1,9 @@
 """The one way in which a folder where jobs worked is removed: through no mount and no link.
 
-Each step is taken from an open folder, never by a path that somebody could lead elsewhere meanwhile. What is mounted in
-there is detached, not entered; where that is not allowed, it is left. Folders within folders are moved up first, so
-that however deep they are, a few open files are enough.
+Each step is taken from an open folder, never by a path that somebody could lead elsewhere
+meanwhile. What is mounted in there is detached, not entered; where that is not allowed, it is
+left. Folders within folders are moved up first, so that however deep they are, a few open files
+are enough.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, Callable, List
 
 HANDLE = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW
-"""Opens without a question to the file system, which may be of a network that does not answer. Not on macOS."""
+"""Opens without a question to the file system, which may be of a network that does not answer.
+Not on macOS."""
 ROUNDS = 9999
 """How often a folder is gone through that others go on filling."""
 
@@ -38,8 +40,10 @@ def remove_tree(path: Path) -> List[str]:
 
 
 def _mount(handle: int) -> Any:
-    """What differs from mount to mount: Linux' own number, by which also a bind mount of the same file system is
-    known; where there is none, the device. https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html"""
+    """What differs from mount to mount: Linux' own number, by which also a bind mount of the
+    same file system is known; where there is none, the device.
+    https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html
+    """
     try:
         return re.findall("mnt_id.*", Path("/proc/self/fdinfo/%d" % handle).read_text())[0]
     except Exception:
@@ -47,14 +51,16 @@ def _mount(handle: int) -> Any:
 
 
 class _Removal:
-    """`mount`: the only one that is touched; `left`: what could not be removed; `more`: something has changed."""
+    """`mount`: the only one that is touched; `left`: what could not be removed; `more`:
+    something has changed."""
 
     def __init__(self, mount: Any) -> None:
         self.mount = mount
         self.left: List[str] = []
 
     def take(self, act: Callable[..., Any], above: int, name: str) -> None:
-        """Does it with an entry of the open folder `above`; once more when a mount was taken off it."""
+        """Does it with an entry of the open folder `above`; once more when a mount was taken off
+        it."""
         while True:
             try:
                 act(name, dir_fd=above)
@@ -114,8 +120,10 @@ class _Removal:
             os.close(handle)
 
     def detach(self, above: int, name: str) -> bool:
-        """Takes off what is mounted there, by the handle, which is that very mount. False: nothing is, or only root
-        may. 2 is MNT_DETACH: however busy it is; https://man7.org/linux/man-pages/man2/umount.2.html"""
+        """Takes off what is mounted there, by the handle, which is that very mount. False:
+        nothing is, or only root may. 2 is MNT_DETACH: however busy it is;
+        https://man7.org/linux/man-pages/man2/umount.2.html
+        """
         try:
             handle = os.open(name, HANDLE, dir_fd=above)
             try:

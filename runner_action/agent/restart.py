@@ -1,7 +1,9 @@
-"""When a workflow run is restarted, and how: one policy, used by the agent as it leaves and by `cml-runner restart`.
+"""When a workflow run is restarted, and how: one policy, used by the agent as it leaves and by
+`cml-runner restart`.
 
-A run is restarted so that there is a machine again: the job that launched it, with all that depends on it. Where that job
-is not known or may not be re-run, the failed jobs; at last the whole run. The user's limit and the forge's are kept.
+A run is restarted so that there is a machine again: the job that launched it, with all that
+depends on it. Where that job is not known or may not be re-run, the failed jobs; at last the
+whole run. The user's limit and the forge's are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any, Callable, List, Optional, Tuple
 from .lifecycle import ALWAYS
 
 RERUNS = 50
-"""GitHub re-runs a run 50 times at most, whole or in part. https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs"""
+"""GitHub re-runs a run 50 times at most, whole or in part.
+https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs"""
 DAYS = 30
 """And within 30 days of its first attempt; same page. Always with the same commit."""
 LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN = "launch job and its dependants", "failed jobs", "whole run"
@@ -23,7 +26,8 @@ LOOK = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """`status` and `conclusion` in GitHub's words; `runner`: name of the runner that took it, empty before that."""
+    """`status` and `conclusion` in GitHub's words; `runner`: name of the runner that took it,
+    empty before that."""
 
     id: int
     name: str
@@ -52,7 +56,9 @@ class Launch:
     name: str = ""
 
     def of(self, run: Run) -> Optional[Job]:
-        ours = [job for job in run.jobs if job.id == self.job] or [job for job in run.jobs if self.name and job.name == self.name]
+        ours = [job for job in run.jobs if job.id == self.job] or [
+            job for job in run.jobs if self.name and job.name == self.name
+        ]
         return ours[0] if ours else None
 
 
@@ -72,9 +78,12 @@ def over(attempt: int, limit: int, restarts: int = ALWAYS) -> str:
     return "what ends so is restarted only once" if attempt > restarts else ""
 
 
-def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool, restarts: int = ALWAYS) -> Verdict:
-    """`attempt`: the one that was interrupted; `limit`, `restarts`: as for `over`; `others_lost`: jobs of other machines had to be
-    cancelled with the run, which only a whole re-run brings back."""
+def decide(
+    run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool, restarts: int = ALWAYS
+) -> Verdict:
+    """`attempt`: the one that was interrupted; `limit`, `restarts`: as for `over`;
+    `others_lost`: jobs of other machines had to be cancelled with the run, which only a whole
+    re-run brings back."""
     if run.attempt > attempt:
         return Verdict(why_not="attempt %d is there already" % run.attempt)
     if over(attempt, limit, restarts):
@@ -85,11 +94,14 @@ def decide(run: Run, attempt: int, limit: int, launch: Launch, others_lost: bool
         return Verdict(why_not="GitHub re-runs a run within %d days only" % DAYS)
     if others_lost:
         return Verdict((WHOLE_RUN,))
-    return Verdict((LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN))
+    return Verdict(
+        (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN)
+    )
 
 
 def tried(job: int, tries: List[int], limit: int, restarts: int = ALWAYS) -> str:
-    """GitLab's way to count: ids of all tries of one job of a pipeline. Why there must not be another; empty if there may."""
+    """GitLab's way to count: ids of all tries of one job of a pipeline. Why there must not be
+    another; empty if there may."""
     if any(other > job for other in tries):
         return "it was retried already"
     return over(len(tries), limit, restarts)
@@ -97,11 +109,20 @@ def tried(job: int, tries: List[int], limit: int, restarts: int = ALWAYS) -> str
 
 def waits_for(run: Run, labels: Tuple[str, ...]) -> bool:
     """A job of the run waits for a runner with labels that only such a one has."""
-    return any(job.status == "queued" and not job.runner and set(job.labels).intersection(labels) for job in run.jobs)
+    return any(
+        job.status == "queued" and not job.runner and set(job.labels).intersection(labels)
+        for job in run.jobs
+    )
 
 
-def request(rerun: Callable[[str, int, Optional[int]], Optional[str]], run: Run, verdict: Verdict, launch: Launch) -> Tuple[str, List[str]]:
-    """Asks for the re-runs in order until one is granted: that one, empty for none, and why the ones before were not."""
+def request(
+    rerun: Callable[[str, int, Optional[int]], Optional[str]],
+    run: Run,
+    verdict: Verdict,
+    launch: Launch,
+) -> Tuple[str, List[str]]:
+    """Asks for the re-runs in order until one is granted: that one, empty for none, and why the
+    ones before were not."""
     refusals: List[str] = []
     for what in verdict.order:
         job = launch.of(run) if what == LAUNCH_JOB else None
@@ -126,13 +147,16 @@ def restart(
     restarts: int = ALWAYS,
     ours_only: bool = False,
 ) -> str:
-    """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for granted, else why not.
+    """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for
+    granted, else why not.
 
-    Ends the run in the gentlest way that ends it in time, and re-runs it: by itself within `gentle` seconds, then cancelled, at
-    half time by force. `attempt` None: the latest. `ours_only`: only if a job of the run is on
-    this runner. Returns what was done, or "not restarted: " and why. Never raises.
+    Ends the run in the gentlest way that ends it in time, and re-runs it: by itself within
+    `gentle` seconds, then cancelled, at half time by force. `attempt` None: the latest.
+    `ours_only`: only if a job of the run is on this runner. Returns what was done, or "not
+    restarted: " and why. Never raises.
 
-    Asked on until granted while `seconds` last: the forge may still hold for running what has just ended.
+    Asked on until granted while `seconds` last: the forge may still hold for running what has
+    just ended.
     """
     if not limit:
         return "not restarted: restarting is switched off"
@@ -155,7 +179,9 @@ def restart(
                     return "%s, attempt %d" % (granted, attempt + 1)
                 why = "; ".join(refusals)
             elif not cancelled and now() - began >= gentle:
-                others = any(job.status == "in_progress" and job.runner != runner for job in run.jobs)
+                others = any(
+                    job.status == "in_progress" and job.runner != runner for job in run.jobs
+                )
                 calls.cancel(run_id, False)
                 cancelled, why = True, "it did not end when cancelled"
                 continue

@@ -1,4 +1,5 @@
-"""The room that jobs run in: what is closed to them, whether it is fit for them, and how they are told that it ends."""
+"""The room that jobs run in: what is closed to them, whether it is fit for them, and how they
+are told that it ends."""
 
 from __future__ import annotations
 
@@ -11,14 +12,20 @@ from typing import Dict, Optional
 
 from .process import run_to_end, session
 
-SERVICES = "ip daddr { 169.254.169.254, 168.63.129.16 }", "ip6 daddr { fd00:ec2::254, fd20:ce::254 }"
-"""The metadata services of AWS, Azure and Google, and Azure's wire server; by IPv6 AWS' and Google's.
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+SERVICES = (
+    "ip daddr { 169.254.169.254, 168.63.129.16 }",
+    "ip6 daddr { fd00:ec2::254, fd20:ce::254 }",
+)
+"""The metadata services of AWS, Azure and Google, and Azure's wire server; by IPv6 AWS' and
+Google's. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
 https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"""
 CLOSED = "meta l4proto { tcp, udp } th dport != { 53, 67, 123 } reject;"
-"""All but name service, DHCP and time, which are at the same addresses. Google's metadata are on port 443, too."""
-OWN, THROUGH = ("\n".join("%s %s%s" % (to, who, CLOSED) for to in SERVICES) for who in ("meta skuid != 0 ", ""))
+"""All but name service, DHCP and time, which are at the same addresses. Google's metadata are on
+port 443, too."""
+OWN, THROUGH = (
+    "\n".join("%s %s%s" % (to, who, CLOSED) for to in SERVICES) for who in ("meta skuid != 0 ", "")
+)
 RULES = """table inet cml_runner
 flush table inet cml_runner
 table inet cml_runner {
@@ -34,9 +41,17 @@ chain through { type filter hook forward priority 0;
 
 
 def close_metadata(env: Dict[str, str]) -> Optional[str]:
-    """Root only from now on: the user data and the machine's role are read there. None, or why it is still open."""
+    """Root only from now on: the user data and the machine's role are read there. None, or why
+    it is still open."""
     try:
-        done = subprocess.run(["nft", "-f", "-"], input=RULES.encode(), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            ["nft", "-f", "-"],
+            input=RULES.encode(),
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     except OSError as error:
         return str(error)
     return done.stdout.decode("utf-8", "replace") if done.returncode else None
@@ -46,7 +61,9 @@ def gpu(sysfs: Path = Path("/sys")) -> bool:
     """An NVIDIA GPU is there."""
     for device in sysfs.glob("bus/pci/devices/*"):
         try:
-            if (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03"):
+            if (device / "vendor").read_text().strip() == "0x10de" and (
+                device / "class"
+            ).read_text().startswith("0x03"):
                 return True
         except OSError:
             continue
@@ -58,16 +75,23 @@ def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> O
     if not gpu(sysfs):
         return None
     if not shutil.which("nvidia-smi", path=env.get("PATH")):
-        return "the NVIDIA GPU has no driver (nvidia-smi is missing): take a `cloud-image` with one, or install it in `cloud-startup-script`"
-    failed = run_to_end(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], cwd, env, 60)
+        return (
+            "the NVIDIA GPU has no driver (nvidia-smi is missing): take a `cloud-image` with one,"
+            " or install it in `cloud-startup-script`"
+        )
+    failed = run_to_end(
+        ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], cwd, env, 60
+    )
     return failed and "the NVIDIA GPU does not work, nvidia-smi fails: " + failed
 
 
 def tell_job(leader: int, text: str) -> bool:
-    """Writes a warning into the log of the job that runs: an annotation that people read, and `cml-runner restart`.
+    """Writes a warning into the log of the job that runs: an annotation that people read, and
+    `cml-runner restart`.
 
-    actions/runner reads workflow commands from the output of its steps, which are the children of its worker; that output is a
-    pipe, and a pipe can be opened anew from /proc. Best effort: False where that is not so.
+    actions/runner reads workflow commands from the output of its steps, which are the children
+    of its worker; that output is a pipe, and a pipe can be opened anew from /proc. Best effort:
+    False where that is not so.
     """
     told = False
     for pid in session(leader):

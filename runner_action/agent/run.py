@@ -1,7 +1,9 @@
-"""The story of a machine: become a runner, live by the lifecycle, leave in order. Effects only; the decisions are in `lifecycle`.
+"""The story of a machine: become a runner, live by the lifecycle, leave in order. Effects only;
+the decisions are in `lifecycle`.
 
-Everything that happens goes into one queue and is answered by one loop. Ending the machine is systemd's: the service ends,
-however it ends, and the unit powers off (`bootstrap.py`). On a machine that is not ours the agent just ends.
+Everything that happens goes into one queue and is answered by one loop. Ending the machine is
+systemd's: the service ends, however it ends, and the unit powers off (`bootstrap.py`). On a
+machine that is not ours the agent just ends.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ from .spec import AgentSpec
 from .watchdog import Beat, Say, disk_full, read_beat, write_beat
 
 TICK = 1.0
-"""Seconds between two looks at the files of hooks and runner, and at the clock; a twentieth of that while the launcher waits."""
+"""Seconds between two looks at the files of hooks and runner, and at the clock; a twentieth of
+that while the launcher waits."""
 BEAT = 5.0
 """Seconds between two signs of life."""
 RELAUNCH_SECONDS = 5.0
 
 
 class Agent:
-    """One machine's agent. `home` holds all it writes; `now` is the monotonic clock; `guard` starts a command that must not outlive
-    this process. Raises KeyError if the job user is missing."""
+    """One machine's agent. `home` holds all it writes; `now` is the monotonic clock; `guard`
+    starts a command that must not outlive this process. Raises KeyError if the job user is
+    missing."""
 
     def __init__(
         self,
@@ -44,7 +48,14 @@ class Agent:
         sysfs: Path = Path("/sys"),
         guard: Sequence[str] = (),
     ) -> None:
-        self.spec, self.home, self.say, self.now, self.sysfs, self.guard = spec, home, say, now, sysfs, guard
+        self.spec, self.home, self.say, self.now, self.sysfs, self.guard = (
+            spec,
+            home,
+            say,
+            now,
+            sysfs,
+            guard,
+        )
         self.environ = {**environ, **spec.environment}
         self.user = job_user(spec.job_user, self.environ)
         self.identity, self.env = identity(self.user), child_environment(self.user, self.environ)
@@ -70,7 +81,8 @@ class Agent:
     # --- becoming a runner
 
     def start(self) -> None:
-        """Runs in a thread of its own, so that signals and time limits are heard meanwhile; reports through the queue."""
+        """Runs in a thread of its own, so that signals and time limits are heard meanwhile;
+        reports through the queue."""
         try:
             self._start.run(self.forge, self.sysfs)
             self._launch()
@@ -82,7 +94,14 @@ class Agent:
             return
         env = self.forge.environment(self.home / "hooks", self.home / "jobs")
         more = {**self.identity, **({"stdin": -1} if self.guard else {})}
-        self._child = Child.start([*self.guard, *self.forge.command], self.home / "runner", env, self.home / "runner.log", self._exited, **more)
+        self._child = Child.start(
+            [*self.guard, *self.forge.command],
+            self.home / "runner",
+            env,
+            self.home / "runner.log",
+            self._exited,
+            **more,
+        )
         (self.home / "runner.pid").write_text(str(self._child.pid))
 
     def _again(self) -> None:
@@ -123,7 +142,8 @@ class Agent:
             threading.Thread(target=self._listen, args=(self.notices,), daemon=True).start()
 
     def _resume(self) -> bool:
-        """Takes up the life of an agent that was killed; its runner lives on. False: there was none."""
+        """Takes up the life of an agent that was killed; its runner lives on. False: there was
+        none."""
         beat = read_beat(self.home)
         if beat is None or beat.at > self.now():
             return False
@@ -137,7 +157,8 @@ class Agent:
         return True
 
     def _clear(self) -> None:
-        """Removes what hooks have moved away of jobs that are over, beside all else: in no job's time."""
+        """Removes what hooks have moved away of jobs that are over, beside all else: in no job's
+        time."""
         told: List[str] = []
         while True:
             for path in self.home.glob("runner/_work/_cml-done-*"):
@@ -158,23 +179,35 @@ class Agent:
                     self.queue.put(events.Interrupted(self.now(), notice.why, notice.seconds))
                     if notice.seconds is not None:
                         return
-            except Exception as error:  # the service may be busy; a machine without it still hears signals
+            except (
+                Exception
+            ) as error:  # the service may be busy; a machine without it still hears signals
                 if str(error) != said:
                     said = str(error)
                     self.say("no-metadata", why=said)
             time.sleep(notices.every)
 
     def _next(self) -> List[events.Event]:
-        """What the hooks wrote, then what the runner said, then what the queue holds, then that time has passed."""
+        """What the hooks wrote, then what the runner said, then what the queue holds, then that
+        time has passed."""
         try:
-            waiting: List[events.Event] = [self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)]
+            waiting: List[events.Event] = [
+                self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)
+            ]
         except queue.Empty:
             waiting = []
-        jobs = [event for line in self._jobs.lines() for event in self.forge.hook(line.split("\t"), self.now(), self.state.born)]
+        jobs = [
+            event
+            for line in self._jobs.lines()
+            for event in self.forge.hook(line.split("\t"), self.now(), self.state.born)
+        ]
         said = [event for line in self._log.lines() for event in self._line(line)]
         # Only now, with its last lines read, is it known how the runner ended.
         told = [self._explained(event) for event in waiting]
-        over = 1 + max((at for at, event in enumerate(jobs) if isinstance(event, events.JobFinished)), default=-1)
+        over = 1 + max(
+            (at for at, event in enumerate(jobs) if isinstance(event, events.JobFinished)),
+            default=-1,
+        )
         if over or self.state.phase is Phase.DONE:
             # What the runner says of a job that is over comes before the next one's beginning.
             jobs, said = jobs[:over], said + jobs[over:]
@@ -189,7 +222,8 @@ class Agent:
         return event
 
     def _stops(self) -> str:
-        """What systemd stops, now that there is a signal; one that is not from there is passed over."""
+        """What systemd stops, now that there is a signal; one that is not from there is passed
+        over."""
         try:
             told = subprocess.check_output(["systemctl", "list-jobs"], timeout=5)
         except (OSError, subprocess.SubprocessError) as error:
@@ -219,11 +253,16 @@ class Agent:
             self._job = event.ref
         self.state = after = lifecycle.advance(before, event, lifecycle.policy_of(self.spec))
         if isinstance(event, (events.JobStarted, events.JobFinished)):
-            self.say("job-started" if isinstance(event, events.JobStarted) else "job-finished", job=event.job)
+            self.say(
+                "job-started" if isinstance(event, events.JobStarted) else "job-finished",
+                job=event.job,
+            )
         if isinstance(event, events.Interrupted):
             self.say("notice", why=event.why, seconds=event.seconds)
             if event.seconds is None and before.phase is Phase.BUSY:
-                threading.Thread(target=self._leave.checkpoint, args=("rebalance", 60.0), daemon=True).start()
+                threading.Thread(
+                    target=self._leave.checkpoint, args=("rebalance", 60.0), daemon=True
+                ).start()
         if after.starts > before.starts:
             threading.Thread(target=self._again, daemon=True).start()
         if after.phase is before.phase:
@@ -232,17 +271,28 @@ class Agent:
         if before.phase is Phase.STARTING and after.phase is Phase.IDLE:
             self.say("online")
         if after.phase is Phase.LEAVING and after.reason:
-            # Before it was online, any reason is a failure to the launcher, which waits and listens.
-            detail = ": " + event.why if isinstance(event, (events.Failed, events.Interrupted)) else ""
-            self.say("failed" if before.phase is Phase.STARTING else "leaving", why=after.reason.text + detail, job=after.job or None)
+            # Before it was online, any reason is a failure to the launcher, which waits and
+            # listens.
+            detail = (
+                ": " + event.why if isinstance(event, (events.Failed, events.Interrupted)) else ""
+            )
+            self.say(
+                "failed" if before.phase is Phase.STARTING else "leaving",
+                why=after.reason.text + detail,
+                job=after.job or None,
+            )
 
     def _beat(self) -> None:
         """The sign of life that the watchdog looks for."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
             self._beaten = self.now()
             try:
-                write_beat(self.home, Beat(self.state, self._beaten, self._job, self._jobs.offset, self._log.offset))
-            except OSError as error:  # a full disk is the job's trouble first; if it lasts, the machine leaves for that
+                write_beat(
+                    self.home,
+                    Beat(self.state, self._beaten, self._job, self._jobs.offset, self._log.offset),
+                )
+            # a full disk is the job's trouble first; if it lasts, the machine leaves for that
+            except OSError as error:
                 self.say("no-heartbeat", why=str(error))
 
     # --- leaving
@@ -260,9 +310,20 @@ class Agent:
             self._leave.with_restart(reason, job, self._child, plan)
         else:
             # First while it still runs: an idle runner must not be given a job while it stops.
-            outcome = self.forge.leave() if self._child is None or state.job or self.forge.retire(self._child) else lifecycle.REFUSED
+            outcome = (
+                self.forge.leave()
+                if self._child is None or state.job or self.forge.retire(self._child)
+                else lifecycle.REFUSED
+            )
             if outcome == lifecycle.REFUSED and reason.may_refuse:
-                self.say("staying", why="a launch counts on it" if self.forge.claimed else "the forge says that it has a job")
+                self.say(
+                    "staying",
+                    why=(
+                        "a launch counts on it"
+                        if self.forge.claimed
+                        else "the forge says that it has a job"
+                    ),
+                )
                 self._advance(events.Refused(self.now(), self.forge.claimed))
                 return False
             self._leave.quietly(self._child, plan, outcome)

@@ -1,6 +1,8 @@
-"""The first of two stages, for user data without room for the agent: fetches it, and becomes it once its SHA-256 is right.
+"""The first of two stages, for user data without room for the agent: fetches it, and becomes it
+once its SHA-256 is right.
 
-On the machine this is `agent.py` in the folder of spec.json. As soon as the package `agent` is beside it, Python takes that.
+On the machine this is `agent.py` in the folder of spec.json. As soon as the package `agent` is
+beside it, Python takes that.
 """
 
 from __future__ import annotations
@@ -32,12 +34,20 @@ class NotFetched(Exception):
 
 def say(stage: str, **facts: object) -> None:
     """As the agent does: one line on the console, which the launcher reads."""
-    print("cml-runner: " + json.dumps({"stage": stage, "t": round(time.time(), 3), **facts}), flush=True)
+    print(
+        "cml-runner: " + json.dumps({"stage": stage, "t": round(time.time(), 3), **facts}),
+        flush=True,
+    )
 
 
-def fetched(url: str, seconds: float, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> bytes:
-    """What is at the address, asked for until it is there. Raises NotFetched with the last answer after so many `seconds`,
-    and at once for what another try would not change."""
+def fetched(
+    url: str,
+    seconds: float,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bytes:
+    """What is at the address, asked for until it is there. Raises NotFetched with the last
+    answer after so many `seconds`, and at once for what another try would not change."""
     end, pause, why = now() + seconds, 1.0, ""
     while now() < end:
         try:
@@ -59,7 +69,8 @@ def fetched(url: str, seconds: float, now: Callable[[], float] = time.monotonic,
 
 
 def load(home: Path, spec: Dict[str, Any]) -> None:
-    """Puts the package beside this file. Nothing of it is written before its digest was compared. Raises NotFetched."""
+    """Puts the package beside this file. Nothing of it is written before its digest was
+    compared. Raises NotFetched."""
     told = json.loads((home / "stage.json").read_text())
     say("agent-fetch", url=told["url"])
     content = fetched(told["url"], spec["start_timeout"])
@@ -83,7 +94,8 @@ def wait(home: Path, seconds: float) -> None:
 
 
 def late(home: Path, spec: Dict[str, Any], now: float) -> bool:
-    """The watchdog's look while there is no agent: it has had its time, or the machine was started again without one."""
+    """The watchdog's look while there is no agent: it has had its time, or the machine was
+    started again without one."""
     mark = home / "first-look"
     if not mark.exists():
         mark.write_text(str(now))

@@ -1,4 +1,5 @@
-"""What stands outside the agent: the heartbeat it leaves, the look a systemd timer takes at it, and the clean-up after it."""
+"""What stands outside the agent: the heartbeat it leaves, the look a systemd timer takes at it,
+and the clean-up after it."""
 
 from __future__ import annotations
 
@@ -80,7 +81,9 @@ def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now
     beat = read_beat(home)
     at = beat.at if beat else first_look(home, now)
     restarted = beat is not None and beat.boot != boot_id()
-    why = lifecycle.watchdog(beat.state if beat else None, at, now, policy, disk_full(home), restarted)
+    why = lifecycle.watchdog(
+        beat.state if beat else None, at, now, policy, disk_full(home), restarted
+    )
     if why is None:
         return 0
     say("watchdog", why=why)
@@ -89,16 +92,23 @@ def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now
 
 
 def comes_back(home: Path, service_result: str) -> bool:
-    """Whether systemd starts the agent again: once, if it was killed while a job ran. Remembered, so that it is once."""
+    """Whether systemd starts the agent again: once, if it was killed while a job ran.
+    Remembered, so that it is once."""
     beat, mark = read_beat(home), home / "restarted"
-    if service_result in ("", "success", "exit-code") or beat is None or beat.state.phase not in (Phase.BUSY, Phase.DONE) or mark.exists():
+    if (
+        service_result in ("", "success", "exit-code")
+        or beat is None
+        or beat.state.phase not in (Phase.BUSY, Phase.DONE)
+        or mark.exists()
+    ):
         return False
     mark.touch()
     return True
 
 
 def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
-    """After the agent, however it ended: takes the runner off the list if the agent did not get to it."""
+    """After the agent, however it ended: takes the runner off the list if the agent did not get
+    to it."""
     gone, registered = home / "gone", home / "runner" / ".runner"
     done = gone.exists() and gone.read_text() == GONE
     # A registration that was on its way when the agent left has come through since.
@@ -109,8 +119,16 @@ def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
     leave_list(home, leave, say, CLEAN_UP_SECONDS, leave())
 
 
-def leave_list(home: Path, leave: Leave, say: Say, seconds: float, outcome: str, hurry: Callable[[], bool] = lambda: False) -> None:
-    """Tries on after a first `outcome` until the runner is off the list, for `seconds`, and leaves a mark of how that went."""
+def leave_list(
+    home: Path,
+    leave: Leave,
+    say: Say,
+    seconds: float,
+    outcome: str,
+    hurry: Callable[[], bool] = lambda: False,
+) -> None:
+    """Tries on after a first `outcome` until the runner is off the list, for `seconds`, and
+    leaves a mark of how that went."""
     end = time.monotonic() + seconds
     while outcome != GONE and time.monotonic() < end:
         time.sleep(0.1 if hurry() else 1)

@@ -17,7 +17,10 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
     """Why no forge of ours can serve this request; told before any library is loaded."""
     if request.forge is not ForgeName.GITHUB:
         if isinstance(request, RestartRequest):
-            yield "command restart: GitLab starts nothing when a pipeline ends; its machines restart jobs themselves, with `restart-token`"
+            yield (
+                "command restart: GitLab starts nothing when a pipeline ends; its machines restart"
+                " jobs themselves, with `restart-token`"
+            )
         return
     yield from levels.misread(request.repository)
     level = levels.level_of(request.repository)
@@ -25,46 +28,87 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
         yield f"app-id: {APPS_NOT_HERE}; give one as `token`, or launch for an organisation"
     if isinstance(request, RestartRequest):
         if level is not levels.Level.REPOSITORY:
-            yield f"command restart: a run belongs to a repository, and {request.repository.url} is an {level}; write `repo` as `owner/name`"
+            yield (
+                f"command restart: a run belongs to a repository, and {request.repository.url} is"
+                f" an {level}; write `repo` as `owner/name`"
+            )
         return
     if request.runner_group and level is levels.Level.REPOSITORY:
-        yield f"runner-group {request.runner_group}: a repository has no runner groups; leave it out, or write the organisation's address as `repo`"
-    pinned = tuple(int(part) for part in request.runner_version.split(".")) if request.runner_version != "latest" else OLDEST
+        yield (
+            f"runner-group {request.runner_group}: a repository has no runner groups; leave it out,"
+            " or write the organisation's address as `repo`"
+        )
+    pinned = (
+        tuple(int(part) for part in request.runner_version.split("."))
+        if request.runner_version != "latest"
+        else OLDEST
+    )
     if pinned < OLDEST and levels.in_the_cloud(request.repository):
         oldest = ".".join(map(str, OLDEST))
-        yield f"runner-version {request.runner_version}: GitHub registers no runner before {oldest}; leave it out, or write a newer one"
+        yield (
+            f"runner-version {request.runner_version}: GitHub registers no runner before {oldest};"
+            " leave it out, or write a newer one"
+        )
 
 
 OLDEST = (2, 329, 0)
-"""Since 2026 (github.blog/changelog, minimum version enforcement for self-hosted runners). An Enterprise Server has its own."""
+"""Since 2026 (github.blog/changelog, minimum version enforcement for self-hosted runners). An
+Enterprise Server has its own."""
 
 
-EXAMPLES = ("https://github.com/OWNER/NAME", "https://github.com/ORGANISATION", "https://github.com/enterprises/ENTERPRISE")
+EXAMPLES = (
+    "https://github.com/OWNER/NAME",
+    "https://github.com/ORGANISATION",
+    "https://github.com/enterprises/ENTERPRISE",
+)
 
 
 def policy_for(repository: Repository | None, restart: bool) -> str:
-    """What `token` needs at GitHub for runners there, or, if that is not said, at each level; and, with `restart`, what
-    `restart-token` does. Raises InputError for what is no place of GitHub's."""
+    """What `token` needs at GitHub for runners there, or, if that is not said, at each level;
+    and, with `restart`, what `restart-token` does. Raises InputError for what is no place of
+    GitHub's."""
     places = [repository] if repository else [Repository(url=url) for url in EXAMPLES]
     if problems := [problem for place in places for problem in levels.misread(place)]:
         raise InputError(problems)
-    return "\n".join(text(place, kept) for place in places for kept in ((False, True) if restart else (False,)))
+    return "\n".join(
+        text(place, kept) for place in places for kept in ((False, True) if restart else (False,))
+    )
 
 
-def forge_for(request: LaunchRequest, api_url: str | None = None, certificates: str | None = None, until: float | None = None) -> Forge:
-    """The forge of the request. `api_url`: where the CI job says its forge's API is; if None, the repository's address tells.
-    `certificates`: authorities by which the CI job trusts its forge; `until`: when, by the system's clock, nobody waits any more."""
+def forge_for(
+    request: LaunchRequest,
+    api_url: str | None = None,
+    certificates: str | None = None,
+    until: float | None = None,
+) -> Forge:
+    """The forge of the request. `api_url`: where the CI job says its forge's API is; if None,
+    the repository's address tells. `certificates`: authorities by which the CI job trusts its
+    forge; `until`: when, by the system's clock, nobody waits any more.
+    """
     if request.forge is ForgeName.GITHUB:
         with ALONE:
             from runner_action.forges.github import GitHub, Joining, Patience
 
         joining = Joining(request.runner_group, request.default_labels)
-        return GitHub(request.repository, request.token, api_url, request.ca_certificates, joining, Patience(until=until))
+        return GitHub(
+            request.repository,
+            request.token,
+            api_url,
+            request.ca_certificates,
+            joining,
+            Patience(until=until),
+        )
     with ALONE:
         from runner_action.forges.gitlab import DOWNLOADS, GitLab
 
     assert isinstance(request.token, Secret)
-    return GitLab(request.repository, request.token, api_url, request.ca_certificates or certificates, request.runner_downloads or DOWNLOADS)
+    return GitLab(
+        request.repository,
+        request.token,
+        api_url,
+        request.ca_certificates or certificates,
+        request.runner_downloads or DOWNLOADS,
+    )
 
 
 def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunning:

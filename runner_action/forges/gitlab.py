@@ -1,7 +1,9 @@
-"""GitLab through python-gitlab, for a project or a group; gitlab.com and self-managed, at the root of its host or below.
+"""GitLab through python-gitlab, for a project or a group; gitlab.com and self-managed, at the
+root of its host or below.
 
-https://docs.gitlab.com/api/users/#create-a-runner and https://docs.gitlab.com/api/runners/. Every runner is made by itself, with
-a token of its own by which its machine joins and leaves: no token of the user's is needed there.
+https://docs.gitlab.com/api/users/#create-a-runner and https://docs.gitlab.com/api/runners/.
+Every runner is made by itself, with a token of its own by which its machine joins and leaves: no
+token of the user's is needed there.
 """
 
 from __future__ import annotations
@@ -31,18 +33,21 @@ DOWNLOADS = "https://gitlab-runner-downloads.s3.amazonaws.com"
 ARCHITECTURES = {"x64": "amd64", "arm64": "arm64"}
 SYSTEMS = {"linux": "linux", "macos": "darwin"}
 NEW_RUNNERS = (16, 0)
-"""Since this version a runner is made with `POST /user/runners`; before, registration tokens are all there is."""
+"""Since this version a runner is made with `POST /user/runners`; before, registration tokens are
+all there is."""
 SHORTEST_JOB = 600
 """Seconds; GitLab takes no shorter `maximum_timeout`."""
 SIDE_BY_SIDE = 8
 TRIES = 6
-"""Some six seconds in all, as the library waits twice as long each time; left to itself it would go on for a hundred."""
+"""Some six seconds in all, as the library waits twice as long each time; left to itself it would
+go on for a hundred."""
 EXECUTION, NEVER = "job_execution_status", "never_contacted"
 NEEDED = ("create_runner", "manage_runner", "read_api")
 HINT = (
-    "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api` to restart jobs), of somebody who is Maintainer "
-    "of the project or Owner of the group. A job's own CI_JOB_TOKEN can never make runners: put a personal, project or group access token "
-    "into the masked variable REPO_TOKEN."
+    "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
+    " to restart jobs), of somebody who is Maintainer of the project or Owner of the group. A job's"
+    " own CI_JOB_TOKEN can never make runners: put a personal, project or group access token into"
+    " the masked variable REPO_TOKEN."
 )
 
 
@@ -51,8 +56,16 @@ class GitLab(Claims):
 
     together = False
 
-    def __init__(self, repository: Repository, token: Secret, api_url: str | None = None, certificates: str | None = None, downloads: str = DOWNLOADS) -> None:
-        """`api_url`: where the CI job says the API is; else it is looked for. `certificates`: PEM text of authorities to trust besides the usual ones."""
+    def __init__(
+        self,
+        repository: Repository,
+        token: Secret,
+        api_url: str | None = None,
+        certificates: str | None = None,
+        downloads: str = DOWNLOADS,
+    ) -> None:
+        """`api_url`: where the CI job says the API is; else it is looked for. `certificates`:
+        PEM text of authorities to trust besides the usual ones."""
         self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")
         self._bundle = bundle(certificates, self)
         self._given_api, self._lock = api_url, threading.RLock()
@@ -62,18 +75,27 @@ class GitLab(Claims):
 
     @cached_property
     def _base(self) -> str:
-        """Address of the instance: below its host if a part of the path answers as GitLab's API does."""
+        """Address of the instance: below its host if a part of the path answers as GitLab's API
+        does."""
         if self._given_api:
             return self._given_api.removesuffix("/api/v4")
         parts = self._repository.path.split("/")
-        bases = ["/".join([self._repository.server, *parts[:number]]) for number in range(len(parts))]
-        return next((base for base in bases if self._answers(base)), bases[0]) if len(bases) > 1 and not bases[0].endswith("//gitlab.com") else bases[0]
+        bases = [
+            "/".join([self._repository.server, *parts[:number]]) for number in range(len(parts))
+        ]
+        return (
+            next((base for base in bases if self._answers(base)), bases[0])
+            if len(bases) > 1 and not bases[0].endswith("//gitlab.com")
+            else bases[0]
+        )
 
     def _answers(self, base: str) -> bool:
         """Asked without the token: what stands there need not be GitLab."""
         with translated("looking for its API"):
             answer = self._fetch(f"{base}/api/v4/version", allow_redirects=False)
-        return answer.status_code in (200, 401, 403) and "json" in answer.headers.get("Content-Type", "")
+        return answer.status_code in (200, 401, 403) and "json" in answer.headers.get(
+            "Content-Type", ""
+        )
 
     def _fetch(self, url: str, **how: Any) -> requests.Response:
         """What needs no token, where the library does not ask."""
@@ -86,7 +108,8 @@ class GitLab(Claims):
 
     @cached_property
     def _client(self) -> gitlab.Gitlab:
-        # GitLab's own paging links may name a host that is not reachable from here: `keep_base_url`.
+        # GitLab's own paging links may name a host that is not reachable from here:
+        # `keep_base_url`.
         return gitlab.Gitlab(
             self._base,
             private_token=self._token.reveal(),
@@ -111,7 +134,11 @@ class GitLab(Claims):
             except NotThere:
                 continue
             return kind, found["id"], found
-        raise NotThere(f"GitLab knows no project or group {self._repository.url}, or the token may not see it.", HINT)
+        raise NotThere(
+            f"GitLab knows no project or group {self._repository.url}, or the token may not"
+            " see it.",
+            HINT,
+        )
 
     def _get(self, path: str, **query: Any) -> Any:
         with translated(f"GET {path}"):
@@ -137,12 +164,16 @@ class GitLab(Claims):
             return
         missing = [scope for scope in NEEDED if scope not in scopes]
         if "api" not in scopes and missing:
-            raise AuthError(f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT)
+            raise AuthError(
+                f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT
+            )
 
     def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
         with self._lock, ThreadPoolExecutor(SIDE_BY_SIDE, "gitlab") as side_by_side:
             checking = side_by_side.submit(lambda: self._checked)
-            side_by_side.submit(lambda: self._version)  # asked for now, wanted when runners are made
+            side_by_side.submit(
+                lambda: self._version
+            )  # asked for now, wanted when runners are made
             try:
                 listed = self._listed()
             except AuthError:
@@ -150,7 +181,11 @@ class GitLab(Claims):
                 raise
             checking.result()
             asking = partial(self._details, offline=offline)
-            details = list(side_by_side.map(asking, listed)) if labels else [(frozenset[str](), frozenset[str](), _is_busy(one)) for one in listed]
+            details = (
+                list(side_by_side.map(asking, listed))
+                if labels
+                else [(frozenset[str](), frozenset[str](), _is_busy(one)) for one in listed]
+            )
         self._known = {}
         for one in self._own(listed):
             self._known.setdefault(one["description"], []).append(one["id"])
@@ -170,10 +205,19 @@ class GitLab(Claims):
     def _listed(self) -> list[dict[str, Any]]:
         kind, number, _ = self._place
         with translated("listing runners"):
-            return [dict(one) for one in self._client.http_list(f"/{kind}/{number}/runners", iterator=True, query_data={"per_page": 100}, max_retries=TRIES)]
+            return [
+                dict(one)
+                for one in self._client.http_list(
+                    f"/{kind}/{number}/runners",
+                    iterator=True,
+                    query_data={"per_page": 100},
+                    max_retries=TRIES,
+                )
+            ]
 
     def _own(self, listed: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Without those of the groups above and of the instance, which may take jobs of this place too, and are not ours to delete.
+        """Without those of the groups above and of the instance, which may take jobs of this
+        place too, and are not ours to delete.
         https://docs.gitlab.com/api/runners/#list-projects-runners"""
         kind = f"{self._place[0].removesuffix('s')}_type"
         return [one for one in listed if one["runner_type"] == kind]
@@ -181,8 +225,11 @@ class GitLab(Claims):
     def _called(self, name: str) -> list[Mapping[str, Any]]:
         return [one for one in self._own(self._listed()) if one["description"] == name]
 
-    def _details(self, one: Mapping[str, Any], *, offline: bool) -> tuple[frozenset[str], frozenset[str], bool]:
-        """Tags and claims, which the list does not tell, and whether it has a job, which older lists do not; asked of those that could serve."""
+    def _details(
+        self, one: Mapping[str, Any], *, offline: bool
+    ) -> tuple[frozenset[str], frozenset[str], bool]:
+        """Tags and claims, which the list does not tell, and whether it has a job, which older
+        lists do not; asked of those that could serve."""
         if not _is_online(one) and not offline:
             return frozenset(), frozenset(), False
         try:
@@ -197,7 +244,8 @@ class GitLab(Claims):
         return bool(self._get(f"/runners/{number}/jobs", status="running", per_page=1))
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        """One question for each runner, by the id that it has since it was made. One that is gone has left by itself."""
+        """One question for each runner, by the id that it has since it was made. One that is
+        gone has left by itself."""
         found = []
         for name, made in registrations.items():
             with suppress(NotThere):
@@ -210,13 +258,25 @@ class GitLab(Claims):
     def removal_token(self) -> None:
         """Each runner leaves with the token it joined with."""
 
-    def register_one(self, name: str, labels: Sequence[str], architecture: str, system: str = "linux", longest: int | None = None) -> Registration:
+    def register_one(
+        self,
+        name: str,
+        labels: Sequence[str],
+        architecture: str,
+        system: str = "linux",
+        longest: int | None = None,
+    ) -> Registration:
         kind, _, _ = self._place
         if self._known is None:
             self.runners(labels=False)
         for left_behind in (self._known or {}).pop(name, ()):
             self.deregister(name, left_behind)
-        common = {"description": name, "tag_list": list(labels), "run_untagged": False, "locked": kind == "projects"}
+        common = {
+            "description": name,
+            "tag_list": list(labels),
+            "run_untagged": False,
+            "locked": kind == "projects",
+        }
         if longest:
             common["maximum_timeout"] = max(longest, SHORTEST_JOB)
         made = self._make(common)
@@ -237,10 +297,18 @@ class GitLab(Claims):
     def _make_once(self, body: Mapping[str, Any]) -> Any:
         kind, number, told = self._place
         if self._version >= NEW_RUNNERS:
-            whose = {"runner_type": "project_type", "project_id": number} if kind == "projects" else {"runner_type": "group_type", "group_id": number}
+            whose = (
+                {"runner_type": "project_type", "project_id": number}
+                if kind == "projects"
+                else {"runner_type": "group_type", "group_id": number}
+            )
             return self._post("/user/runners", {**body, **whose})
         if not told.get("runners_token"):
-            raise AuthError("The token may not read the project's registration token, which this old GitLab needs.", HINT)
+            raise AuthError(
+                "The token may not read the project's registration token, which this old GitLab"
+                " needs.",
+                HINT,
+            )
         return self._post("/runners", {**body, "token": told["runners_token"]})
 
     @cached_property
@@ -249,15 +317,24 @@ class GitLab(Claims):
         return int(major), int(minor)
 
     def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
-        """Also several of one name, which GitLab allows. A twin is older, as the last answer counts, and nobody has its token."""
+        """Also several of one name, which GitLab allows. A twin is older, as the last answer
+        counts, and nobody has its token."""
         there = False
         for one in [runner_id] if runner_id else [one["id"] for one in self._called(name)]:
             there = self._leave(name, one) or there
         if twins and runner_id:
             try:
-                older = [twin["id"] for twin in self._called(name) if twin["id"] < runner_id and twin.get("status") == NEVER]
+                older = [
+                    twin["id"]
+                    for twin in self._called(name)
+                    if twin["id"] < runner_id and twin.get("status") == NEVER
+                ]
             except ForgeError as error:
-                log.warning("Whether the registration of %s was delivered twice could not be asked: %s", name, error)
+                log.warning(
+                    "Whether the registration of %s was delivered twice could not be asked: %s",
+                    name,
+                    error,
+                )
                 return there
             for twin in older:
                 self._leave(name, twin)
@@ -267,7 +344,10 @@ class GitLab(Claims):
         with suppress(NotThere):
             # GitLab would delete it, and its job would fail without a reason.
             if self._has_job(number):
-                raise RunnerBusy(f"Runner {name} is still running a job.", "The runner ends by itself after its job.")
+                raise RunnerBusy(
+                    f"Runner {name} is still running a job.",
+                    "The runner ends by itself after its job.",
+                )
             return self._remove(number)
         return False
 
@@ -287,15 +367,26 @@ class GitLab(Claims):
         program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
         with translated("the list of checksums"):
             answer = self._fetch(f"{place}/release.sha256")
-        sums = {words[1].lstrip("*./"): words[0] for words in map(str.split, answer.text.splitlines() if answer.ok else ()) if len(words) == 2}
+        sums = {
+            words[1].lstrip("*./"): words[0]
+            for words in map(str.split, answer.text.splitlines() if answer.ok else ())
+            if len(words) == 2
+        }
         if not (digest := sums.get(program)):
-            said = f"{place}/release.sha256 has no checksum of {program} (status {answer.status_code})."
+            said = (
+                f"{place}/release.sha256 has no checksum of {program} (status"
+                f" {answer.status_code})."
+            )
             raise ForgeError(said, "Check `runner-version` and `runner-downloads`.")
         return Download(url=f"{place}/{program}", sha256=digest, version=version)
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """GitLab tells a job all about itself."""
-        return LaunchJob(run_id=job.run_id, id=job.id, name=job.name, project=job.project) if job.id else None
+        return (
+            LaunchJob(run_id=job.run_id, id=job.id, name=job.name, project=job.project)
+            if job.id
+            else None
+        )
 
 
 def _is_online(one: Mapping[str, Any]) -> bool:
@@ -308,18 +399,23 @@ def _is_busy(one: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """No exception of the library leaves this block, and no token: only GitLab's own message is passed on."""
+    """No exception of the library leaves this block, and no token: only GitLab's own message is
+    passed on."""
     try:
         yield
     except GitlabError as error:
         raise _translate(error, doing) from None
     except requests.RequestException as error:
         hint = "Check the network, the proxy, `ca-certificates` and `repo`."
-        raise Unanswered(f"GitLab could not be reached for {doing}: {retrying.reason(error)}.", hint) from None
+        raise Unanswered(
+            f"GitLab could not be reached for {doing}: {retrying.reason(error)}.", hint
+        ) from None
 
 
 def _translate(error: GitlabError, doing: str) -> ForgeError:
-    said = f"GitLab answered {error.response_code} to {doing}: {str(error.error_message).rstrip('.')}."
+    said = (
+        f"GitLab answered {error.response_code} to {doing}: {str(error.error_message).rstrip('.')}."
+    )
     if error.response_code == 401:
         return AuthError(f"{said} The token is wrong or expired, or is a job's own.", HINT)
     if error.response_code == 403:
@@ -327,4 +423,8 @@ def _translate(error: GitlabError, doing: str) -> ForgeError:
     if error.response_code == 404:
         return NotThere(said, HINT)
     kind = Unanswered if (error.response_code or 0) >= 500 else ForgeError
-    return kind(said, "If this repeats, look at your instance's health, for gitlab.com at https://status.gitlab.com.")
+    return kind(
+        said,
+        "If this repeats, look at your instance's health, for gitlab.com at"
+        " https://status.gitlab.com.",
+    )

@@ -1,8 +1,10 @@
-"""Claims and turns at GitLab: a claim stands in the runner's maintenance note, a turn is a runner that never comes, with the claim in its description.
+"""Claims and turns at GitLab: a claim stands in the runner's maintenance note, a turn is a
+runner that never comes, with the claim in its description.
 
-A note is overwritten, not added to. So who finds it free writes, waits, and looks whether its claim still stands there (M. Fischer's way to
-exclude each other, in L. Lamport's "A fast mutual exclusion algorithm"); who took longer from look to write than the others wait has lost.
-Turns are numbered by GitLab: the first one has it.
+A note is overwritten, not added to. So who finds it free writes, waits, and looks whether its
+claim still stands there (M. Fischer's way to exclude each other, in L. Lamport's "A fast mutual
+exclusion algorithm"); who took longer from look to write than the others wait has lost. Turns
+are numbered by GitLab: the first one has it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 SETTLE_SECONDS = 2.0
-"""From a claim's writing to the look whether it stands; and the longest that a look may lie before a writing."""
+"""From a claim's writing to the look whether it stands; and the longest that a look may lie
+before a writing."""
 NOTE = "maintenance_note"
 
 
@@ -59,13 +62,31 @@ class Claims:
         except NotThere:
             return False
         except AuthError as error:  # one of a group's or the instance's
-            log.warning("Runner %s cannot be claimed, so another launch may count on it too: %s", runner.name, error)
+            log.warning(
+                "Runner %s cannot be claimed, so another launch may count on it too: %s",
+                runner.name,
+                error,
+            )
             return True
-        return claim.allows(standing, mark, clock.now(), shared=True) if shared else mark in standing and not late
+        return (
+            claim.allows(standing, mark, clock.now(), shared=True)
+            if shared
+            else mark in standing and not late
+        )
 
-    def take_turn(self: _GitLab, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
+    def take_turn(
+        self: _GitLab, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()
+    ) -> bool:
         ours = claim.holder_of(mark)
-        mine = int(self._make({"description": f"{turn} {mark}", "tag_list": [turn, *labels], "run_untagged": False})["id"])
+        mine = int(
+            self._make(
+                {
+                    "description": f"{turn} {mark}",
+                    "tag_list": [turn, *labels],
+                    "run_untagged": False,
+                }
+            )["id"]
+        )
         for number, other in _turns(self, turn):
             if number >= mine:
                 continue
@@ -84,5 +105,8 @@ class Claims:
 def _turns(forge: _GitLab, turn: str) -> Collection[tuple[int, str]]:
     """All that were taken, with their claims."""
     listed = forge._own(forge._listed())  # noqa: SLF001
-    found = ((one["id"], re.fullmatch(rf"{turn} ({claim.CLAIM.pattern})", one["description"] or "")) for one in listed)
+    found = (
+        (one["id"], re.fullmatch(rf"{turn} ({claim.CLAIM.pattern})", one["description"] or ""))
+        for one in listed
+    )
     return [(number, match[1]) for number, match in found if match]

@@ -1,4 +1,5 @@
-"""Where a GitHub runner belongs: to a repository, an organisation or an enterprise, told by the address of its page. Pure."""
+"""Where a GitHub runner belongs: to a repository, an organisation or an enterprise, told by the
+address of its page. Pure."""
 
 from __future__ import annotations
 
@@ -16,24 +17,35 @@ class Level(StrEnum):
 
 
 def level_of(repository: Repository) -> Level:
-    """`owner/name`, `owner`, or `enterprises/name`, where GitHub lets nobody be an owner of that name."""
+    """`owner/name`, `owner`, or `enterprises/name`, where GitHub lets nobody be an owner of that
+    name."""
     first, slash, _ = repository.path.partition("/")
-    return Level.ORGANISATION if not slash else Level.ENTERPRISE if first == "enterprises" else Level.REPOSITORY
+    return (
+        Level.ORGANISATION
+        if not slash
+        else Level.ENTERPRISE
+        if first == "enterprises"
+        else Level.REPOSITORY
+    )
 
 
 def root_of(repository: Repository) -> str:
     """What the path of all calls about it begins with."""
-    return {Level.REPOSITORY: "/repos/", Level.ORGANISATION: "/orgs/", Level.ENTERPRISE: "/"}[level_of(repository)] + repository.path
+    return {Level.REPOSITORY: "/repos/", Level.ORGANISATION: "/orgs/", Level.ENTERPRISE: "/"}[
+        level_of(repository)
+    ] + repository.path
 
 
 def holds(repository: Repository, job_repository_url: str) -> bool:
-    """Whether jobs of that repository may run on its runners, as far as addresses tell: an enterprise's names no organisation."""
+    """Whether jobs of that repository may run on its runners, as far as addresses tell: an
+    enterprise's names no organisation."""
     base = repository.server if repository.path.startswith("enterprises/") else repository.url
     return f"{job_repository_url}/".startswith(f"{base}/")
 
 
 def api_url_of(repository: Repository) -> str:
-    """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it under a path."""
+    """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it
+    under a path."""
     host = urlsplit(repository.url).netloc
     if host == "github.com":
         return "https://api.github.com"
@@ -49,8 +61,14 @@ def in_the_cloud(repository: Repository) -> bool:
 def misread(repository: Repository) -> Iterator[str]:
     """Why an address is that of nothing with runners."""
     parts = repository.path.split("/")
-    known = f"`{repository.server}/owner/name`, `{repository.server}/organisation` or `{repository.server}/enterprises/name`"
+    known = (
+        f"`{repository.server}/owner/name`, `{repository.server}/organisation` or"
+        f" `{repository.server}/enterprises/name`"
+    )
     if len(parts) == 2 and parts[0] in ("orgs", "organizations"):
-        yield f"repo {repository.url} is a page about an organisation; write `{repository.server}/{parts[1]}`"
+        yield (
+            f"repo {repository.url} is a page about an organisation; write"
+            f" `{repository.server}/{parts[1]}`"
+        )
     elif len(parts) > 2 or parts == ["enterprises"] or not parts[0]:
         yield f"repo {repository.url} is no repository, organisation or enterprise; write {known}"

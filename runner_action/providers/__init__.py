@@ -11,9 +11,12 @@ from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
 
-def policy_for(request: CloudRequest, forge: ForgeName, repository: Repository | None = None) -> str:
-    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs may themselves need rights; `repository`:
-    whose machines may be ended, where the cloud can tell them from others'."""
+def policy_for(
+    request: CloudRequest, forge: ForgeName, repository: Repository | None = None
+) -> str:
+    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs
+    may themselves need rights; `repository`: whose machines may be ended, where the cloud can
+    tell them from others'."""
     if request.provider is ProviderName.KUBERNETES:
         from runner_action.providers.kubernetes import policy as kubernetes
 
@@ -32,8 +35,14 @@ def policy_for(request: CloudRequest, forge: ForgeName, repository: Repository |
     return aws.text(request, repository)
 
 
-def provider_for(request: CloudRequest, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Provider:
-    """The request's provider, with the credentials of the request, or those that its SDK finds. `id_token`: gives the CI job's own for an audience."""
+def provider_for(
+    request: CloudRequest,
+    environ: Mapping[str, str],
+    id_token: Callable[[str], str] | None,
+    clock: Clock,
+) -> Provider:
+    """The request's provider, with the credentials of the request, or those that its SDK finds.
+    `id_token`: gives the CI job's own for an audience."""
     if request.provider is ProviderName.KUBERNETES:
         with ALONE:
             from runner_action.providers.kubernetes.client import KubernetesProvider
@@ -51,7 +60,9 @@ def provider_for(request: CloudRequest, environ: Mapping[str, str], id_token: Ca
             from runner_action.providers.azure.arm import Arm
             from runner_action.providers.azure.client import AzureProvider
 
-        return AzureProvider(Arm.from_environment(request.azure.account, environ, id_token, clock), clock)
+        return AzureProvider(
+            Arm.from_environment(request.azure.account, environ, id_token, clock), clock
+        )
     with ALONE:
         from runner_action.providers.aws.client import AwsProvider
 

@@ -1,7 +1,8 @@
 """Where machines come from: the contract every cloud keeps, in prose on the members.
 
-What is made for a runner carries the tags of `model.tags`; what does not carry them is never touched. Vendor exceptions
-never leave a provider: it raises CapacityError, QuotaError, CredentialsError or ConfigurationError, by what the caller does next.
+What is made for a runner carries the tags of `model.tags`; what does not carry them is never
+touched. Vendor exceptions never leave a provider: it raises CapacityError, QuotaError,
+CredentialsError or ConfigurationError, by what the caller does next.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from runner_action.request import CloudRequest
 
 @dataclass(frozen=True)
 class Created:
-    """At least one instance; `shortage` says why there are not more, if there are fewer than asked for. `refused`: what had none, for people."""
+    """At least one instance; `shortage` says why there are not more, if there are fewer than
+    asked for. `refused`: what had none, for people."""
 
     instances: tuple[Instance, ...]
     shortage: ProviderError | None = None
@@ -31,7 +33,8 @@ class Provider(Protocol):
 
     @property
     def regional(self) -> bool:
-        """Whether `find` asks region by region; else it sees all there are, whatever regions it is given."""
+        """Whether `find` asks region by region; else it sees all there are, whatever regions it
+        is given."""
         ...
 
     def regions(self) -> Sequence[str]:
@@ -44,39 +47,46 @@ class Provider(Protocol):
         ...
 
     def plan(self, request: CloudRequest) -> Plan:
-        """The request in the cloud's own words. Pure: no network. Raises InputError in the user's words."""
+        """The request in the cloud's own words. Pure: no network. Raises InputError in the
+        user's words."""
         ...
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The ladder: placements to try, in order, with image and network looked up. Creates nothing; the first call that needs credentials."""
+        """The ladder: placements to try, in order, with image and network looked up. Creates
+        nothing; the first call that needs credentials."""
         ...
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """How a machine deletes itself; None where its power-off is its end. A user whose machine cannot is warned."""
+        """How a machine deletes itself; None where its power-off is its end. A user whose
+        machine cannot is warned."""
         ...
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
-        """Up to `count` instances there, all from the same user data. The same machine, placement and count again give the same
-        instances. When it raises, it has left nothing."""
+        """Up to `count` instances there, all from the same user data. The same machine,
+        placement and count again give the same instances. When it raises, it has left nothing."""
         ...
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """Their runners are online: what was there only to make them, and may be read, goes. What cannot go yet goes with them."""
+        """Their runners are online: what was there only to make them, and may be read, goes.
+        What cannot go yet goes with them."""
         ...
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        """Removes everything made for the runner of that name, by the instance if it is known. Absent is success.
+        """Removes everything made for the runner of that name, by the instance if it is known.
+        Absent is success.
 
         Returns whether there was something; when it returns, the cloud has confirmed the end.
         """
         ...
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
-        """Our instances that carry all these tags and still cost money, in these regions and those that were asked before."""
+        """Our instances that carry all these tags and still cost money, in these regions and
+        those that were asked before."""
         ...
 
     def tidy(self, now: datetime) -> None:
-        """Removes what machines that are gone could not take along, where there is such a thing. What does not work is logged."""
+        """Removes what machines that are gone could not take along, where there is such a thing.
+        What does not work is logged."""
         ...
 
     def look(self, instance: Instance) -> Instance:

@@ -1,6 +1,8 @@
-"""Azure Resource Manager, as far as a launch asks: groups, networks, virtual machines whose operations take time and may fail, images, sizes.
+"""Azure Resource Manager, as far as a launch asks: groups, networks, virtual machines whose
+operations take time and may fail, images, sizes.
 
-Held to Azure's own types by the tests, in what it takes and in what it says. Paths are read whatever their case, as Azure does.
+Held to Azure's own types by the tests, in what it takes and in what it says. Paths are read
+whatever their case, as Azure does.
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ from runner_action.sandbox.served import Served
 
 Json = dict[str, Any]
 GROUP = r"/resourcegroups/(?P<group>[^/]+)"
-NETWORK, VM = rf"{GROUP}/providers/microsoft\.network", rf"{GROUP}/providers/microsoft\.compute/virtualmachines"
+NETWORK, VM = (
+    rf"{GROUP}/providers/microsoft\.network",
+    rf"{GROUP}/providers/microsoft\.compute/virtualmachines",
+)
 VERSIONS = r"/providers/microsoft\.compute/locations/[^/]+/publishers/([^/]+)/artifacttypes/vmimage/offers/([^/]+)/skus/([^/]+)/versions"
 
 
 @dataclass
 class Refusal:
-    """Creations that `applies` chooses end with an error, `times` times (None: always): in the answer with `status`, else in their operation."""
+    """Creations that `applies` chooses end with an error, `times` times (None: always): in the
+    answer with `status`, else in their operation."""
 
     applies: Callable[[Json], bool]
     code: str
@@ -68,13 +74,22 @@ class FakeAzure:
 
     def __post_init__(self) -> None:
         self.app = Flask(__name__)
-        self._lock, self._closed, self._numbers = threading.RLock(), threading.Event(), itertools.count(1)
+        self._lock, self._closed, self._numbers = (
+            threading.RLock(),
+            threading.Event(),
+            itertools.count(1),
+        )
         self._left: dict[str, int] = {}
         self._failed: dict[str, Json] = {}
         self._to_delete: set[str] = set()
         self._signature = secrets.token_urlsafe()
         self.entra = Entra(self.app)
-        self.app.add_url_rule(f"/subscriptions/{SUBSCRIPTION}/<path:rest>", "arm", self._arm, methods=["GET", "PUT", "POST", "DELETE"])
+        self.app.add_url_rule(
+            f"/subscriptions/{SUBSCRIPTION}/<path:rest>",
+            "arm",
+            self._arm,
+            methods=["GET", "PUT", "POST", "DELETE"],
+        )
         self.app.add_url_rule("/console/<number>", "console", self._blob)
         resource = "Microsoft.Resources/subscriptions/resourceGroups"
         compute = "Microsoft.Compute"
@@ -85,23 +100,103 @@ class FakeAzure:
                 ("PUT", GROUP, f"{resource}/write", self._put_group),
                 ("DELETE", GROUP, f"{resource}/delete", self._delete_group),
                 ("GET", GROUP, f"{resource}/read", lambda group: self.groups[group]),
-                ("GET", r"/operationresults/(.+)", "Microsoft.Resources/subscriptions/operationresults/read", self._result),
-                ("GET", rf"{GROUP}/providers/microsoft\.authorization/permissions", "Microsoft.Authorization/permissions/read", self._permissions),
-                ("GET", r"/providers/microsoft\.compute/skus", f"{compute}/skus/read", azure_shelf.skus),
-                ("GET", VERSIONS, f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", azure_shelf.versions),
-                ("GET", rf"{VERSIONS}/(.+)", f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read", azure_shelf.image),
-                ("GET", r"/providers/microsoft\.compute/locations/[^/]+/operations/(.+)", f"{compute}/locations/operations/read", self._operation),
-                ("GET", r"/providers/microsoft\.compute/virtualmachines", f"{compute}/virtualMachines/read", self._all_machines),
-                ("GET", VM, f"{compute}/virtualMachines/read", partial(self._listed, "virtualmachines")),
-                ("PUT", rf"{VM}/(?P<name>[^/]+)", f"{compute}/virtualMachines/write", self._put_machine),
+                (
+                    "GET",
+                    r"/operationresults/(.+)",
+                    "Microsoft.Resources/subscriptions/operationresults/read",
+                    self._result,
+                ),
+                (
+                    "GET",
+                    rf"{GROUP}/providers/microsoft\.authorization/permissions",
+                    "Microsoft.Authorization/permissions/read",
+                    self._permissions,
+                ),
+                (
+                    "GET",
+                    r"/providers/microsoft\.compute/skus",
+                    f"{compute}/skus/read",
+                    azure_shelf.skus,
+                ),
+                (
+                    "GET",
+                    VERSIONS,
+                    f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read",
+                    azure_shelf.versions,
+                ),
+                (
+                    "GET",
+                    rf"{VERSIONS}/(.+)",
+                    f"{compute}/locations/publishers/artifacttypes/offers/skus/versions/read",
+                    azure_shelf.image,
+                ),
+                (
+                    "GET",
+                    r"/providers/microsoft\.compute/locations/[^/]+/operations/(.+)",
+                    f"{compute}/locations/operations/read",
+                    self._operation,
+                ),
+                (
+                    "GET",
+                    r"/providers/microsoft\.compute/virtualmachines",
+                    f"{compute}/virtualMachines/read",
+                    self._all_machines,
+                ),
+                (
+                    "GET",
+                    VM,
+                    f"{compute}/virtualMachines/read",
+                    partial(self._listed, "virtualmachines"),
+                ),
+                (
+                    "PUT",
+                    rf"{VM}/(?P<name>[^/]+)",
+                    f"{compute}/virtualMachines/write",
+                    self._put_machine,
+                ),
                 ("GET", rf"{VM}/(?P<name>[^/]+)", f"{compute}/virtualMachines/read", self._machine),
-                ("POST", rf"{VM}/(?P<name>[^/]+)/retrievebootdiagnosticsdata", f"{compute}/virtualMachines/retrieveBootDiagnosticsData/action", self._console),
-                ("PUT", rf"{NETWORK}/networksecuritygroups/[^/]+", "Microsoft.Network/networkSecurityGroups/write", self._put_network),
-                ("GET", rf"{NETWORK}/networksecuritygroups/[^/]+", "Microsoft.Network/networkSecurityGroups/read", self._get),
-                ("PUT", rf"{NETWORK}/virtualnetworks/[^/]+", "Microsoft.Network/virtualNetworks/write", self._put_network),
-                ("GET", rf"{NETWORK}/virtualnetworks/[^/]+", "Microsoft.Network/virtualNetworks/read", self._get),
-                ("GET", rf"{NETWORK}/publicipaddresses", "Microsoft.Network/publicIPAddresses/read", partial(self._listed, "publicipaddresses")),
-                ("GET", rf"{NETWORK}/networkinterfaces", "Microsoft.Network/networkInterfaces/read", partial(self._listed, "networkinterfaces")),
+                (
+                    "POST",
+                    rf"{VM}/(?P<name>[^/]+)/retrievebootdiagnosticsdata",
+                    f"{compute}/virtualMachines/retrieveBootDiagnosticsData/action",
+                    self._console,
+                ),
+                (
+                    "PUT",
+                    rf"{NETWORK}/networksecuritygroups/[^/]+",
+                    "Microsoft.Network/networkSecurityGroups/write",
+                    self._put_network,
+                ),
+                (
+                    "GET",
+                    rf"{NETWORK}/networksecuritygroups/[^/]+",
+                    "Microsoft.Network/networkSecurityGroups/read",
+                    self._get,
+                ),
+                (
+                    "PUT",
+                    rf"{NETWORK}/virtualnetworks/[^/]+",
+                    "Microsoft.Network/virtualNetworks/write",
+                    self._put_network,
+                ),
+                (
+                    "GET",
+                    rf"{NETWORK}/virtualnetworks/[^/]+",
+                    "Microsoft.Network/virtualNetworks/read",
+                    self._get,
+                ),
+                (
+                    "GET",
+                    rf"{NETWORK}/publicipaddresses",
+                    "Microsoft.Network/publicIPAddresses/read",
+                    partial(self._listed, "publicipaddresses"),
+                ),
+                (
+                    "GET",
+                    rf"{NETWORK}/networkinterfaces",
+                    "Microsoft.Network/networkInterfaces/read",
+                    partial(self._listed, "networkinterfaces"),
+                ),
             )
         ]
         self.served = Served(self.app, "/subscriptions", self.tls, self.host)
@@ -113,7 +208,13 @@ class FakeAzure:
         self._closed.set()
         self.served.close()
 
-    def refuse(self, code: str, status: int = 0, applies: Callable[[Json], bool] = lambda _body: True, **more: Any) -> None:
+    def refuse(
+        self,
+        code: str,
+        status: int = 0,
+        applies: Callable[[Json], bool] = lambda _body: True,
+        **more: Any,
+    ) -> None:
         self.refusals.append(Refusal(applies, code, status, **more))
 
     def alive(self) -> list[str]:
@@ -137,12 +238,20 @@ class FakeAzure:
         if principal is None:
             return error(401, "InvalidAuthenticationToken", "The access token is invalid.")
         if not request.args.get("api-version"):
-            return error(400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
+            return error(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
         for route in self._routes:
             match = route.pattern.fullmatch(f"/{rest}")
             if match and route.method == request.method:
                 return self._answer(principal, route, match)
-        return error(404, "InvalidResourceType", f"The resource type could not be found for {request.method} {rest}.")
+        return error(
+            404,
+            "InvalidResourceType",
+            f"The resource type could not be found for {request.method} {rest}.",
+        )
 
     def _answer(self, principal: str, route: Route, match: re.Match[str]) -> Any:
         group, view = match.groupdict().get("group"), route.view
@@ -153,23 +262,49 @@ class FakeAzure:
         if missing := next((one for one in needed if not self.rights.may(principal, *one)), None):
             return refused(principal, asked, missing)
         with self._lock:
-            known = next((name for name in self.groups if group and name.lower() == group.lower()), None)
-            if group and known is None and not (request.method == "PUT" and view == self._put_group):
-                return error(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
-            told = view(**{**match.groupdict(), "group": known or group}) if match.groupdict() else view(*match.groups())
+            known = next(
+                (name for name in self.groups if group and name.lower() == group.lower()), None
+            )
+            if (
+                group
+                and known is None
+                and not (request.method == "PUT" and view == self._put_group)
+            ):
+                return error(
+                    404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found."
+                )
+            told = (
+                view(**{**match.groupdict(), "group": known or group})
+                if match.groupdict()
+                else view(*match.groups())
+            )
         return self.served.fault(late=True) or told
 
     # --- groups
 
     def _list_groups(self) -> Json:
-        match = re.fullmatch(r"tagName eq '(.*)' and tagValue eq '(.*)'", request.args.get("$filter", ""))
-        found = [one for one in self.groups.values() if not match or one.get("tags", {}).get(match[1]) == match[2]]
+        match = re.fullmatch(
+            r"tagName eq '(.*)' and tagValue eq '(.*)'", request.args.get("$filter", "")
+        )
+        found = [
+            one
+            for one in self.groups.values()
+            if not match or one.get("tags", {}).get(match[1]) == match[2]
+        ]
         return {"value": found}
 
     def _put_group(self, group: str) -> Any:
-        made = {"id": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}", "name": group, "type": "Microsoft.Resources/resourceGroups"}
+        made = {
+            "id": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}",
+            "name": group,
+            "type": "Microsoft.Resources/resourceGroups",
+        }
         fresh = group not in self.groups
-        self.groups[group] = {**made, **request.get_json(), "properties": {"provisioningState": "Succeeded"}}
+        self.groups[group] = {
+            **made,
+            **request.get_json(),
+            "properties": {"provisioningState": "Succeeded"},
+        }
         return self.groups[group], 201 if fresh else 200
 
     def _delete_group(self, group: str) -> Any:
@@ -203,17 +338,32 @@ class FakeAzure:
         return {"value": self._of(group, kind)}
 
     def _of(self, group: str, kind: str) -> list[Json]:
-        return [one for path, one in self.things.items() if f"/resourcegroups/{group.lower()}/" in path and path.split("/")[-2] == kind]
+        return [
+            one
+            for path, one in self.things.items()
+            if f"/resourcegroups/{group.lower()}/" in path and path.split("/")[-2] == kind
+        ]
 
     # --- networks
 
     def _put_network(self, group: str) -> Any:
         path, body = request.path, request.get_json()
-        made: Json = {"id": path, "name": path.rpartition("/")[2], "type": "/".join(path.split("/")[-3:-1]), **body, "etag": 'W/"1"'}
-        made["properties"] = {**body["properties"], "provisioningState": "Updating" if self.steps else "Succeeded"}
+        made: Json = {
+            "id": path,
+            "name": path.rpartition("/")[2],
+            "type": "/".join(path.split("/")[-3:-1]),
+            **body,
+            "etag": 'W/"1"',
+        }
+        made["properties"] = {
+            **body["properties"],
+            "provisioningState": "Updating" if self.steps else "Succeeded",
+        }
         if "subnets" in made["properties"]:
             subnets = made["properties"]["subnets"]
-            made["properties"]["subnets"] = [{**one, "id": f"{path}/subnets/{one['name']}"} for one in subnets]
+            made["properties"]["subnets"] = [
+                {**one, "id": f"{path}/subnets/{one['name']}"} for one in subnets
+            ]
         self.things[path.lower()] = made
         self._left[path.lower()] = self.steps
         return made, 201
@@ -224,7 +374,9 @@ class FakeAzure:
             return error(404, "ResourceNotFound", f"The Resource '{request.path}' was not found.")
         self._left[path] -= 1
         if self._left[path] <= 0:
-            self.things[path]["properties"]["provisioningState"] = "Failed" if path.split("/")[-2] in self.spoilt else "Succeeded"
+            self.things[path]["properties"]["provisioningState"] = (
+                "Failed" if path.split("/")[-2] in self.spoilt else "Succeeded"
+            )
         return self.things[path]
 
     # --- machines
@@ -234,7 +386,11 @@ class FakeAzure:
         if path in self.things:
             before = self.things[path]["properties"]["osProfile"]["linuxConfiguration"]
             if before != body["properties"]["osProfile"]["linuxConfiguration"]:
-                return error(409, "PropertyChangeNotAllowed", "Changing property 'linuxConfiguration.ssh.publicKeys' is not allowed.")
+                return error(
+                    409,
+                    "PropertyChangeNotAllowed",
+                    "Changing property 'linuxConfiguration.ssh.publicKeys' is not allowed.",
+                )
             return self.things[path]
         refusal = next((one for one in self.refusals if one.times != 0 and one.applies(body)), None)
         if refusal:
@@ -247,34 +403,72 @@ class FakeAzure:
         if refusal:
             self._failed[number] = {"code": refusal.code, "message": refusal.message}
         where = f"{self.url}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/{body['location']}/operations/{number}?api-version=2026-04-01"
-        return Response(json.dumps(made), 201, {"Azure-AsyncOperation": where, "Retry-After": "0"}, content_type="application/json")
+        return Response(
+            json.dumps(made),
+            201,
+            {"Azure-AsyncOperation": where, "Retry-After": "0"},
+            content_type="application/json",
+        )
 
     def _make(self, group: str, name: str, body: Json, failed: bool) -> Json:
-        number, now = str(uuid.uuid4()), {"provisioningState": "Failed" if failed else "Succeeded", "timeCreated": "2026-11-23T12:00:00.000Z"}
+        number, now = (
+            str(uuid.uuid4()),
+            {
+                "provisioningState": "Failed" if failed else "Succeeded",
+                "timeCreated": "2026-11-23T12:00:00.000Z",
+            },
+        )
         properties = {key: value for key, value in body["properties"].items() if key != "osProfile"}
-        profile = {key: value for key, value in body["properties"]["osProfile"].items() if key != "customData"}
-        made = {"id": request.path, "name": name, "type": "Microsoft.Compute/virtualMachines", **body}
+        profile = {
+            key: value
+            for key, value in body["properties"]["osProfile"].items()
+            if key != "customData"
+        }
+        made = {
+            "id": request.path,
+            "name": name,
+            "type": "Microsoft.Compute/virtualMachines",
+            **body,
+        }
         made["properties"] = {**properties, "osProfile": profile, "vmId": number, **now}
         self.things[request.path.lower()] = made
         where = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/Microsoft.Network"
         for card in body["properties"]["networkProfile"]["networkInterfaceConfigurations"]:
             for ip in card["properties"]["ipConfigurations"]:
                 if public := ip["properties"].get("publicIPAddressConfiguration"):
-                    self._thing(f"{where}/publicIPAddresses/{public['name']}", body, {"ipAddress": azure_shelf.ADDRESS})
-            inside = [{"name": "ip", "properties": {"privateIPAddress": "10.0.0.4", "primary": True}}]
-            self._thing(f"{where}/networkInterfaces/{card['name']}", body, {"ipConfigurations": inside})
+                    self._thing(
+                        f"{where}/publicIPAddresses/{public['name']}",
+                        body,
+                        {"ipAddress": azure_shelf.ADDRESS},
+                    )
+            inside = [
+                {"name": "ip", "properties": {"privateIPAddress": "10.0.0.4", "primary": True}}
+            ]
+            self._thing(
+                f"{where}/networkInterfaces/{card['name']}", body, {"ipConfigurations": inside}
+            )
         if self.machines and not failed:
             self._boot(number, group, body)
         return made
 
     def _thing(self, path: str, body: Json, properties: Json) -> None:
-        made = {"id": path, "name": path.rpartition("/")[2], "location": body["location"], "properties": {**properties, "provisioningState": "Succeeded"}}
+        made = {
+            "id": path,
+            "name": path.rpartition("/")[2],
+            "location": body["location"],
+            "properties": {**properties, "provisioningState": "Succeeded"},
+        }
         self.things[path.lower()] = made
 
     def _boot(self, number: str, group: str, body: Json) -> None:
         assert self.machines
         assert self.metadata
-        about = {"subscriptionId": SUBSCRIPTION, "resourceGroupName": group, "vmId": number, "location": body["location"]}
+        about = {
+            "subscriptionId": SUBSCRIPTION,
+            "resourceGroupName": group,
+            "vmId": number,
+            "location": body["location"],
+        }
         self.metadata.fate(number).about["azure"] = json.dumps(about)
         for identity in body.get("identity", {}).get("userAssignedIdentities", {}):
             token = {"access_token": self.entra.issue(identity), "token_type": "Bearer"}
@@ -284,25 +478,48 @@ class FakeAzure:
     def _machine(self, group: str, name: str) -> Any:
         found = self.things.get(request.path.lower())
         if not found:
-            return error(404, "ResourceNotFound", f"The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group '{group}' was not found.")
+            return error(
+                404,
+                "ResourceNotFound",
+                f"The Resource 'Microsoft.Compute/virtualMachines/{name}' under resource group"
+                f" '{group}' was not found.",
+            )
         return self._with_view(found) if request.args.get("$expand") else found
 
     def _with_view(self, one: Json) -> Json:
         state = "PowerState/stopped" if self._stopped(one) else "PowerState/running"
-        view = {"statuses": [{"code": "ProvisioningState/succeeded", "level": "Info"}, {"code": state, "level": "Info"}]}
+        view = {
+            "statuses": [
+                {"code": "ProvisioningState/succeeded", "level": "Info"},
+                {"code": state, "level": "Info"},
+            ]
+        }
         return {**one, "properties": {**one["properties"], "instanceView": view}}
 
     def _stopped(self, one: Json) -> bool:
         number = one["properties"]["vmId"]
-        return bool(self.machines and number in self.machines.living and not self.machines.runs(number))
+        return bool(
+            self.machines and number in self.machines.living and not self.machines.runs(number)
+        )
 
     def _all_machines(self) -> Json:
-        return {"value": [self._with_view(one) for path, one in self.things.items() if "/virtualmachines/" in path]}
+        return {
+            "value": [
+                self._with_view(one)
+                for path, one in self.things.items()
+                if "/virtualmachines/" in path
+            ]
+        }
 
     def _operation(self, number: str) -> Any:
         self._left[number] -= 1
         if self._left[number] > 0:
-            return Response(json.dumps({"name": number, "status": "InProgress"}), 200, {"Retry-After": "0"}, content_type="application/json")
+            return Response(
+                json.dumps({"name": number, "status": "InProgress"}),
+                200,
+                {"Retry-After": "0"},
+                content_type="application/json",
+            )
         if number in self._failed:
             return {"name": number, "status": "Failed", "error": self._failed[number]}
         return {"name": number, "status": "Succeeded"}
@@ -310,7 +527,11 @@ class FakeAzure:
     def _console(self, group: str, name: str) -> Any:
         found = self.things.get(request.path.rpartition("/")[0].lower())
         if not found:
-            return error(404, "ResourceNotFound", f"The Resource 'Microsoft.Compute/virtualMachines/{name}' was not found.")
+            return error(
+                404,
+                "ResourceNotFound",
+                f"The Resource 'Microsoft.Compute/virtualMachines/{name}' was not found.",
+            )
         where = f"{self.url}/console/{found['properties']['vmId']}"
         return {"serialConsoleLogBlobUri": f"{where}?sig={self._signature}"}
 
@@ -321,11 +542,15 @@ class FakeAzure:
         return self.machines.console(number) if self.machines else "Booting"
 
     def _watch(self) -> None:
-        """A machine that powers itself off is stopped, and costs on; a group that is being deleted goes when its machines have."""
+        """A machine that powers itself off is stopped, and costs on; a group that is being
+        deleted goes when its machines have."""
         assert self.machines
         while not self._closed.wait(0.05):
             with self._lock:
                 for group in list(self._to_delete & set(self.groups)):
-                    if not any(self.machines.runs(one["properties"]["vmId"]) for one in self._of(group, "virtualmachines")):
+                    if not any(
+                        self.machines.runs(one["properties"]["vmId"])
+                        for one in self._of(group, "virtualmachines")
+                    ):
                         self._to_delete.discard(group)
                         self._remove(group)

@@ -41,7 +41,10 @@ class Route:
 
     def __post_init__(self) -> None:
         if not ACTION.fullmatch(self.action):
-            raise ValueError(f"{self.method} {self.pattern.pattern} needs the action that Azure documents for it, not {self.action!r}")
+            raise ValueError(
+                f"{self.method} {self.pattern.pattern} needs the action that Azure documents for"
+                f" it, not {self.action!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,37 @@ class Rights:
     assignments: list[Assignment] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
 
-    def grant(self, principal: str, *actions: str, scope: str, but: Iterable[str] = (), after: float = 0.0) -> None:
+    def grant(
+        self, principal: str, *actions: str, scope: str, but: Iterable[str] = (), after: float = 0.0
+    ) -> None:
         """`after`: seconds until it takes effect, as Azure's take up to ten minutes.
         https://learn.microsoft.com/azure/role-based-access-control/troubleshooting"""
-        self.assignments.append(Assignment(principal.lower(), actions, tuple(but), scope, self.now() + after))
+        self.assignments.append(
+            Assignment(principal.lower(), actions, tuple(but), scope, self.now() + after)
+        )
 
     def revoke(self, principal: str) -> None:
         self.assignments = [one for one in self.assignments if one.principal != principal.lower()]
 
     def may(self, principal: str, action: str, scope: str) -> bool:
-        return action not in self.denied and any(one.allows(action) for one in self._of(principal, scope))
+        return action not in self.denied and any(
+            one.allows(action) for one in self._of(principal, scope)
+        )
 
     def permissions(self, principal: str, scope: str) -> list[Json]:
         """https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource-group"""
         none: dict[str, list[str]] = {"dataActions": [], "notDataActions": []}
-        return [{"actions": [*one.actions], "notActions": [*one.not_actions], **none} for one in self._of(principal, scope)]
+        return [
+            {"actions": [*one.actions], "notActions": [*one.not_actions], **none}
+            for one in self._of(principal, scope)
+        ]
 
     def _of(self, principal: str, scope: str) -> list[Assignment]:
-        return [one for one in self.assignments if one.principal == principal.lower() and one.begins <= self.now() and one.covers(scope)]
+        return [
+            one
+            for one in self.assignments
+            if one.principal == principal.lower() and one.begins <= self.now() and one.covers(scope)
+        ]
 
 
 def _any(action: str, patterns: Iterable[str]) -> bool:
@@ -107,16 +123,27 @@ def error(status: int, code: str, message: str) -> Answer:
 def refused(principal: str, asked: Needed, missing: Needed) -> Answer:
     """`missing` may be another than what was asked for.
     https://learn.microsoft.com/azure/role-based-access-control/troubleshooting"""
-    client = f"The client '{principal}' with object id '{uuid.uuid5(uuid.NAMESPACE_URL, principal)}'"
+    client = (
+        f"The client '{principal}' with object id '{uuid.uuid5(uuid.NAMESPACE_URL, principal)}'"
+    )
     if missing == asked:
-        why = f"{client} does not have authorization to perform action '{asked[0]}' over scope '{asked[1]}' or the scope is invalid."
+        why = (
+            f"{client} does not have authorization to perform action '{asked[0]}' over scope"
+            f" '{asked[1]}' or the scope is invalid."
+        )
         return error(
             403,
             "AuthorizationFailed",
             f"{why} If access was recently granted, please refresh your credentials.",
         )
-    why = f"{client} has permission to perform action '{asked[0]}' on scope '{asked[1]}'; however, it does not have permission to perform action(s) "
-    why += f"'{missing[0]}' on the linked scope(s) '{missing[1]}' (respectively) or the linked scope(s) are invalid."
+    why = (
+        f"{client} has permission to perform action '{asked[0]}' on scope '{asked[1]}'; however, it"
+        " does not have permission to perform action(s) "
+    )
+    why += (
+        f"'{missing[0]}' on the linked scope(s) '{missing[1]}' (respectively) or the linked"
+        " scope(s) are invalid."
+    )
     return error(403, "LinkedAuthorizationFailed", why)
 
 
@@ -148,6 +175,8 @@ def implied(action: str, body: Json, group: str) -> Iterator[Needed]:
         yield "Microsoft.Compute/diskEncryptionSets/read", encryption["id"]
     if image := storage["imageReference"].get("id"):
         yield (
-            f"Microsoft.Compute/{'galleries/images/versions' if '/galleries/' in image.lower() else 'images'}/read",
+            (
+                f"Microsoft.Compute/{'galleries/images/versions' if '/galleries/' in image.lower() else 'images'}/read"
+            ),
             image,
         )

@@ -15,11 +15,21 @@ REGIONS = ("eastus", "westus2", "northeurope", "westeurope")
 TRUSTED = [{"name": "SecurityType", "value": "TrustedLaunchSupported"}]
 IMAGES: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {
     ("Canonical", "ubuntu-24_04-lts", "server"): {
-        version: {"architecture": "x64", "hyperVGeneration": "V2", "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30}, "features": TRUSTED}
+        version: {
+            "architecture": "x64",
+            "hyperVGeneration": "V2",
+            "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30},
+            "features": TRUSTED,
+        }
         for version in ("24.04.202610010", "24.04.202611010")
     },
     ("Canonical", "ubuntu-24_04-lts", "server-arm64"): {
-        "24.04.202611010": {"architecture": "Arm64", "hyperVGeneration": "V2", "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30}, "features": TRUSTED}
+        "24.04.202611010": {
+            "architecture": "Arm64",
+            "hyperVGeneration": "V2",
+            "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30},
+            "features": TRUSTED,
+        }
     },
     ("center-for-internet-security-inc", "cis-ubuntu", "cis-ubuntulinux2404-l1-gen2"): {
         "1.0.0": {
@@ -27,24 +37,47 @@ IMAGES: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {
             "hyperVGeneration": "V2",
             "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 30},
             "features": TRUSTED,
-            "plan": {"publisher": "center-for-internet-security-inc", "name": "cis-ubuntulinux2404-l1-gen2", "product": "cis-ubuntu"},
+            "plan": {
+                "publisher": "center-for-internet-security-inc",
+                "name": "cis-ubuntulinux2404-l1-gen2",
+                "product": "cis-ubuntu",
+            },
         }
     },
     ("microsoft-dsvm", "ubuntu-hpc", "2404"): {
-        "24.04.2026110501": {"architecture": "x64", "hyperVGeneration": "V2", "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 64}, "features": TRUSTED}
+        "24.04.2026110501": {
+            "architecture": "x64",
+            "hyperVGeneration": "V2",
+            "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": 64},
+            "features": TRUSTED,
+        }
     },
 }
 
 
-def sku(name: str, regions: tuple[str, ...] = REGIONS, zones: tuple[str, ...] = ("1", "2", "3"), shut: str = "", **capabilities: str) -> list[dict[str, Any]]:
-    """One entry for each region, as Azure lists it. `shut`: `Location`, or the zone that this subscription may not use."""
+def sku(
+    name: str,
+    regions: tuple[str, ...] = REGIONS,
+    zones: tuple[str, ...] = ("1", "2", "3"),
+    shut: str = "",
+    **capabilities: str,
+) -> list[dict[str, Any]]:
+    """One entry for each region, as Azure lists it. `shut`: `Location`, or the zone that this
+    subscription may not use."""
     info = {
         "type": "Zone" if shut != "Location" else shut,
         "reasonCode": "NotAvailableForSubscription",
         "values": list(regions),
         "restrictionInfo": {"zones": [shut]},
     }
-    told = [{"name": key, "value": value} for key, value in {"HyperVGenerations": "V1,V2", "CpuArchitectureType": "x64", **capabilities}.items()]
+    told = [
+        {"name": key, "value": value}
+        for key, value in {
+            "HyperVGenerations": "V1,V2",
+            "CpuArchitectureType": "x64",
+            **capabilities,
+        }.items()
+    ]
     return [
         {
             "resourceType": "virtualMachines",
@@ -59,7 +92,14 @@ def sku(name: str, regions: tuple[str, ...] = REGIONS, zones: tuple[str, ...] = 
 
 
 SKUS: list[dict[str, Any]] = [
-    {"resourceType": "disks", "name": "StandardSSD_LRS", "locations": list(REGIONS), "locationInfo": [], "capabilities": [], "restrictions": []},
+    {
+        "resourceType": "disks",
+        "name": "StandardSSD_LRS",
+        "locations": list(REGIONS),
+        "locationInfo": [],
+        "capabilities": [],
+        "restrictions": [],
+    },
     *sku("Standard_B2s"),
     *sku("Standard_D8s_v5"),
     *sku("Standard_D32s_v5"),
@@ -80,7 +120,10 @@ def skus() -> Any:
 
 
 def versions(publisher: str, offer: str, sku: str) -> Any:
-    found = [{"name": version, "location": "westus2", "id": f"{request.path}/{version}"} for version in IMAGES.get((publisher, offer, sku), {})]
+    found = [
+        {"name": version, "location": "westus2", "id": f"{request.path}/{version}"}
+        for version in IMAGES.get((publisher, offer, sku), {})
+    ]
     return Response(
         json.dumps(sorted(found, key=lambda one: one["name"], reverse=True)),
         content_type="application/json",

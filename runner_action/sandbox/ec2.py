@@ -1,6 +1,8 @@
-"""moto's EC2 over HTTP, made stricter where moto lets nonsense pass, and with instances that live: as local processes.
+"""moto's EC2 over HTTP, made stricter where moto lets nonsense pass, and with instances that
+live: as local processes.
 
-Every call is recorded; any can be refused or delayed. What an instance runs is the user data that EC2 stored.
+Every call is recorded; any can be refused or delayed. What an instance runs is the user data
+that EC2 stored.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 from xml.sax.saxutils import escape
 
-# Without these moto takes any image, key and type, and reads a thousand old images for each region. To be set before it is imported.
-os.environ.update(MOTO_ENABLE_AMI_VALIDATION="1", MOTO_ENABLE_KEYPAIR_VALIDATION="1", MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="1")
+# Without these moto takes any image, key and type, and reads a thousand old images for each region.
+# To be set before it is imported.
+os.environ.update(
+    MOTO_ENABLE_AMI_VALIDATION="1",
+    MOTO_ENABLE_KEYPAIR_VALIDATION="1",
+    MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="1",
+)
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 from moto.backends import get_backend
@@ -67,9 +74,11 @@ class FakeEC2:
     lose_answers: dict[str, int] = field(default_factory=dict)
     """Action -> how many of its answers are lost on the way, after it was done."""
     stock: dict[tuple[str, ...], int] = field(default_factory=dict)
-    """(type[, subnet], `spot` or `on-demand`), or (type,) -> how many machines there are. Of others there is no end."""
+    """(type[, subnet], `spot` or `on-demand`), or (type,) -> how many machines there are. Of
+    others there is no end."""
     forgetful: bool = False
-    """A fleet that is asked for again is the same, but its instances are not listed a second time."""
+    """A fleet that is asked for again is the same, but its instances are not listed a second
+    time."""
     decoded: str = "{}"
     """What the token service reads in an encoded reason."""
     enabled: tuple[str, ...] = ("us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "eu-north-1")
@@ -97,18 +106,28 @@ class FakeEC2:
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        form = {key: values[0] for key, values in parse_qs(body.decode("latin1"), keep_blank_values=True).items()}
+        form = {
+            key: values[0]
+            for key, values in parse_qs(body.decode("latin1"), keep_blank_values=True).items()
+        }
         status, headers, content = self._answer(environ, body, form)
         if self.lose_answers.get(form.get("Action", ""), 0) > 0:
             self.lose_answers[form["Action"]] -= 1
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)  # the client sees the connection end without an answer
+            environ["werkzeug.socket"].shutdown(
+                socket.SHUT_RDWR
+            )  # the client sees the connection end without an answer
         start(status, headers)
         return [content]
 
     def _answer(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
         action, region = form.get("Action", ""), _region(environ)
         if not action:  # another service than EC2, in JSON
-            self.calls.append({"Action": environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], "region": region})
+            self.calls.append(
+                {
+                    "Action": environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2],
+                    "region": region,
+                }
+            )
             return self._ask_moto(environ, body)
         self.calls.append({**form, "region": region})
         self._shelve(region)
@@ -120,13 +139,24 @@ class FakeEC2:
         if action in ("RunInstances", "CreateFleet"):
             return self._create(environ, form, region)
         if action == "DecodeAuthorizationMessage":
-            return _xml("DecodeAuthorizationMessage", f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>", "https://sts.amazonaws.com/doc/2011-06-15/")
+            return _xml(
+                "DecodeAuthorizationMessage",
+                f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>",
+                "https://sts.amazonaws.com/doc/2011-06-15/",
+            )
         if action == "GetConsoleOutput" and form.get("InstanceId") in self.machines.living:
-            return _console(form["InstanceId"], self.machines.console(form["InstanceId"], CONSOLE_BYTES))
+            return _console(
+                form["InstanceId"], self.machines.console(form["InstanceId"], CONSOLE_BYTES)
+            )
         if action == "DescribeRegions":
-            return _xml(action, f"<regionInfo>{''.join(REGION.format(one) for one in self.enabled)}</regionInfo>")
+            return _xml(
+                action,
+                f"<regionInfo>{''.join(REGION.format(one) for one in self.enabled)}</regionInfo>",
+            )
         if action == "CreateTags" and form.get("ResourceId.1", "").startswith("sir-"):
-            return _xml(action, "<return>true</return>")  # moto has none for spot machines of RunInstances
+            return _xml(
+                action, "<return>true</return>"
+            )  # moto has none for spot machines of RunInstances
         if action == "TerminateInstances":
             return self._terminate(environ, body, form)
         answer = self._ask_moto(environ, body)
@@ -143,7 +173,11 @@ class FakeEC2:
     def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
         told: list[Any] = []
         environ = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        content = b"".join(self._app(environ, lambda status, headers, _exc_info=None: told.extend([status, headers])))
+        content = b"".join(
+            self._app(
+                environ, lambda status, headers, _exc_info=None: told.extend([status, headers])
+            )
+        )
         return told[0], told[1], content
 
     def _refused(self, form: Form) -> Answer | None:
@@ -160,9 +194,21 @@ class FakeEC2:
             if token in self._tokens:
                 before, answer = self._tokens[token]
                 if before == form:
-                    return _xml("CreateFleet", "<fleetId>fleet-1</fleetId>") if self.forgetful else self._as_it_is_now(answer, region)
-                return _error("IdempotentParameterMismatch", 400, "The request with this client token had other parameters.")
-            answer = self._run_instances(environ, form, region) if form["Action"] == "RunInstances" else self._create_fleet(environ, form, region)
+                    return (
+                        _xml("CreateFleet", "<fleetId>fleet-1</fleetId>")
+                        if self.forgetful
+                        else self._as_it_is_now(answer, region)
+                    )
+                return _error(
+                    "IdempotentParameterMismatch",
+                    400,
+                    "The request with this client token had other parameters.",
+                )
+            answer = (
+                self._run_instances(environ, form, region)
+                if form["Action"] == "RunInstances"
+                else self._create_fleet(environ, form, region)
+            )
             if token and answer[0].startswith("200"):
                 self._tokens[token] = (form, answer)
         return answer
@@ -172,46 +218,100 @@ class FakeEC2:
         and starts them."""
         if problem := ec2_rules.misfit(form, get_backend("ec2")[ACCOUNT][region]):
             return _error(problem[0], 400, problem[1])
-        kind, spot = form["InstanceType"], "spot" if form.get("InstanceMarketOptions.MarketType") == "spot" else "on-demand"
-        pool = next((pool for pool in ((kind, form.get("SubnetId", ""), spot), (kind, spot), (kind,)) if pool in self.stock), None)
-        wanted = int(form["MaxCount"]) if pool is None else min(int(form["MaxCount"]), self.stock[pool])
+        kind, spot = (
+            form["InstanceType"],
+            ("spot" if form.get("InstanceMarketOptions.MarketType") == "spot" else "on-demand"),
+        )
+        pool = next(
+            (
+                pool
+                for pool in ((kind, form.get("SubnetId", ""), spot), (kind, spot), (kind,))
+                if pool in self.stock
+            ),
+            None,
+        )
+        wanted = (
+            int(form["MaxCount"]) if pool is None else min(int(form["MaxCount"]), self.stock[pool])
+        )
         if wanted == 0:
-            return _error("InsufficientInstanceCapacity", 500, f"We currently do not have sufficient {kind} capacity.")
+            return _error(
+                "InsufficientInstanceCapacity",
+                500,
+                f"We currently do not have sufficient {kind} capacity.",
+            )
         if pool is not None:
             self.stock[pool] -= wanted
         known = set(self._instances(region))
-        answer = self._ask_moto(environ, urlencode({**form, "MinCount": str(wanted), "MaxCount": str(wanted)}).encode())
+        answer = self._ask_moto(
+            environ, urlencode({**form, "MinCount": str(wanted), "MaxCount": str(wanted)}).encode()
+        )
         for instance in sorted(set(self._instances(region)) - known):
             if spot == "spot":
                 self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
             self._boot(instance, region)
-        born = re.sub(rb"(<instanceState>\s*<code>)16(</code>\s*<name>)running", rb"\g<1>0\g<2>pending", answer[2])
+        born = re.sub(
+            rb"(<instanceState>\s*<code>)16(</code>\s*<name>)running",
+            rb"\g<1>0\g<2>pending",
+            answer[2],
+        )
         return answer[0], [("Content-Type", "text/xml"), ("Content-Length", str(len(born)))], born
 
     def _create_fleet(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
         backend, name = get_backend("ec2")[ACCOUNT][region], fleet.template_name(form)
         if name not in backend.launch_template_name_to_ids:
-            return _error("InvalidLaunchTemplateName.NotFoundException", 400, f"The specified launch template, with template name {name}, does not exist.")
-        zones = {pool["SubnetId"]: backend.get_subnet(pool["SubnetId"]).availability_zone for pool in fleet.overrides(form)}
+            return _error(
+                "InvalidLaunchTemplateName.NotFoundException",
+                400,
+                f"The specified launch template, with template name {name}, does not exist.",
+            )
+        zones = {
+            pool["SubnetId"]: backend.get_subnet(pool["SubnetId"]).availability_zone
+            for pool in fleet.overrides(form)
+        }
         asked = [(pool["InstanceType"], zones[pool["SubnetId"]]) for pool in fleet.overrides(form)]
         if len(set(asked)) < len(asked):
-            return _error("InvalidFleetConfiguration", 400, "The fleet configuration contains duplicate instance pools")
+            return _error(
+                "InvalidFleetConfiguration",
+                400,
+                "The fleet configuration contains duplicate instance pools",
+            )
         template = backend.get_launch_template_by_name(name).get_version(1).data
-        content = fleet.fill(form, template, lambda pool: self._refused({**pool, "region": region}) or self._run_instances(environ, pool, region))
-        return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
+        content = fleet.fill(
+            form,
+            template,
+            lambda pool: (
+                self._refused({**pool, "region": region})
+                or self._run_instances(environ, pool, region)
+            ),
+        )
+        return (
+            "200 OK",
+            [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))],
+            content,
+        )
 
     def _as_it_is_now(self, answer: Answer, region: str) -> Answer:
         """The remembered answer, with the state the instance has by now."""
         status, _, content = answer
         for instance_id, instance in self._instances(region).items():
             if instance_id.encode() in content:
-                content = re.sub(rb"(<instanceState>.*?<name>)[a-z-]+", rb"\g<1>" + instance.state.encode(), content, flags=re.S)
-        return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
+                content = re.sub(
+                    rb"(<instanceState>.*?<name>)[a-z-]+",
+                    rb"\g<1>" + instance.state.encode(),
+                    content,
+                    flags=re.S,
+                )
+        return (
+            status,
+            [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))],
+            content,
+        )
 
     # --- images that are not twelve years old
 
     def _shelve(self, region: str) -> None:
-        """Canonical's and AWS's current images, and a newer one of the same name that is somebody else's."""
+        """Canonical's and AWS's current images, and a newer one of the same name that is
+        somebody else's."""
         backend = get_backend("ec2")[ACCOUNT][region]
         if f"ami-{'a' * 17}" in backend.amis:
             return
@@ -244,8 +344,14 @@ class FakeEC2:
     # --- machines
 
     def _instances(self, region: str) -> dict[str, Any]:
-        reservations = list(get_backend("ec2")[ACCOUNT][region].reservations.values())  # which another thread may add to
-        return {instance.id: instance for reservation in reservations for instance in list(reservation.instances)}
+        reservations = list(
+            get_backend("ec2")[ACCOUNT][region].reservations.values()
+        )  # which another thread may add to
+        return {
+            instance.id: instance
+            for reservation in reservations
+            for instance in list(reservation.instances)
+        }
 
     def _boot(self, instance_id: str, region: str) -> None:
         stored = self._instances(region)[instance_id].user_data
@@ -263,10 +369,24 @@ class FakeEC2:
 
     def alive(self) -> list[str]:
         """Instances that still cost money, or whose processes still run."""
-        states = {key: one.state for region in list(get_backend("ec2")[ACCOUNT]) for key, one in self._instances(region).items()}
-        return sorted((self.machines.running() & set(self._regions)) | {key for key, state in states.items() if state not in ("terminated", "shutting-down")})
+        states = {
+            key: one.state
+            for region in list(get_backend("ec2")[ACCOUNT])
+            for key, one in self._instances(region).items()
+        }
+        return sorted(
+            (self.machines.running() & set(self._regions))
+            | {key for key, state in states.items() if state not in ("terminated", "shutting-down")}
+        )
 
-    def refuse(self, applies: Callable[[Form], bool], code: str, status: int = 400, message: str = "No.", times: int | None = None) -> None:
+    def refuse(
+        self,
+        applies: Callable[[Form], bool],
+        code: str,
+        status: int = 400,
+        message: str = "No.",
+        times: int | None = None,
+    ) -> None:
         self.refusals.append(Refusal(applies, code, status, message, times))
 
     def actions(self) -> list[str]:
@@ -286,12 +406,20 @@ def _moto() -> DomainDispatcherApplication:
 
 def _region(environ: dict[str, Any]) -> str:
     """The region a request was signed for."""
-    return str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].split("/")[2:3][0] if "Credential=" in str(environ) else "us-east-1"
+    return (
+        str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].split("/")[2:3][0]
+        if "Credential=" in str(environ)
+        else "us-east-1"
+    )
 
 
 def _error(code: str, status: int, message: str) -> Answer:
     text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>".encode()
-    return f"{status} refused", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text
+    return (
+        f"{status} refused",
+        [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))],
+        text,
+    )
 
 
 def _priced(answer: Answer) -> Answer:
@@ -302,7 +430,10 @@ def _priced(answer: Answer) -> Answer:
 
 def _console(instance_id: str, text: str) -> Answer:
     output = base64.b64encode(text.encode()).decode()
-    return _xml("GetConsoleOutput", f"<instanceId>{instance_id}</instanceId><timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output>")
+    return _xml(
+        "GetConsoleOutput",
+        f"<instanceId>{instance_id}</instanceId><timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output>",
+    )
 
 
 def _xml(action: str, content: str, namespace: str = fleet.NAMESPACE) -> Answer:

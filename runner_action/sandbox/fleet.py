@@ -1,4 +1,5 @@
-"""CreateFleet of type `instant`, which moto takes for something else: pool by pool in the order of their priority, each as a RunInstances."""
+"""CreateFleet of type `instant`, which moto takes for something else: pool by pool in the order
+of their priority, each as a RunInstances."""
 
 from __future__ import annotations
 
@@ -20,24 +21,41 @@ def template_name(form: Form) -> str:
 
 def overrides(form: Form) -> list[Form]:
     """One for each pool that is asked for, in the order of the request."""
-    numbers = sorted({int(match[1]) for key in form if (match := re.match(rf"{re.escape(CONFIG)}Overrides\.(\d+)\.", key))})
+    numbers = sorted(
+        {
+            int(match[1])
+            for key in form
+            if (match := re.match(rf"{re.escape(CONFIG)}Overrides\.(\d+)\.", key))
+        }
+    )
     return [_below(form, f"{CONFIG}Overrides.{number}.") for number in numbers]
 
 
 def pools(form: Form, template: Mapping[str, Any]) -> Iterator[Form]:
-    """A RunInstances form for each override. What a fleet gives nowhere else comes from the launch template."""
+    """A RunInstances form for each override. What a fleet gives nowhere else comes from the
+    launch template."""
     spot = form["TargetCapacitySpecification.DefaultTargetCapacityType"] == "spot"
     tags = {key: value for key, value in form.items() if key.startswith("TagSpecification.")}
     fleet_tags = [key.rpartition(".")[0] for key, value in tags.items() if value == "fleet"]
-    tags = {key: value for key, value in tags.items() if not any(key.startswith(f"{prefix}.") for prefix in fleet_tags)}
+    tags = {
+        key: value
+        for key, value in tags.items()
+        if not any(key.startswith(f"{prefix}.") for prefix in fleet_tags)
+    }
     common: Form = {
         "Action": "RunInstances",
         "Version": form["Version"],
         "MinCount": "1",
         "UserData": form.get(f"{SPEC}LaunchTemplateSpecificationUserData", ""),
         "InstanceInitiatedShutdownBehavior": template["InstanceInitiatedShutdownBehavior"],
-        **{f"SecurityGroupId.{number}": group for number, group in enumerate(template.get("SecurityGroupIds", ()), 1)},
-        **{f"MetadataOptions.{key}": str(value) for key, value in template.get("MetadataOptions", {}).items()},
+        **{
+            f"SecurityGroupId.{number}": group
+            for number, group in enumerate(template.get("SecurityGroupIds", ()), 1)
+        },
+        **{
+            f"MetadataOptions.{key}": str(value)
+            for key, value in template.get("MetadataOptions", {}).items()
+        },
         **_renumbered(tags),
     }
     for override in sorted(overrides(form), key=lambda one: float(one.pop("Priority", "0"))):
@@ -49,13 +67,21 @@ def pools(form: Form, template: Mapping[str, Any]) -> Iterator[Form]:
 
 
 def _below(form: Form, prefix: str) -> Form:
-    return {key.removeprefix(prefix): value for key, value in form.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in form.items() if key.startswith(prefix)
+    }
 
 
 def _renumbered(tags: Form) -> Form:
     """Tag specifications without gaps, as moto reads them from the first on."""
-    order = {number: str(place) for place, number in enumerate(dict.fromkeys(key.split(".")[1] for key in tags), 1)}
-    return {".".join([key.split(".")[0], order[key.split(".")[1]], *key.split(".")[2:]]): value for key, value in tags.items()}
+    order = {
+        number: str(place)
+        for place, number in enumerate(dict.fromkeys(key.split(".")[1] for key in tags), 1)
+    }
+    return {
+        ".".join([key.split(".")[0], order[key.split(".")[1]], *key.split(".")[2:]]): value
+        for key, value in tags.items()
+    }
 
 
 def instances_in(answer: bytes) -> list[str]:
@@ -64,7 +90,10 @@ def instances_in(answer: bytes) -> list[str]:
 
 def error_in(answer: bytes) -> tuple[str, str]:
     text = answer.decode()
-    return re.findall("<Code>(.*?)</Code>", text)[0], re.findall("<Message>(.*?)</Message>", text, re.S)[0]
+    return (
+        re.findall("<Code>(.*?)</Code>", text)[0],
+        re.findall("<Message>(.*?)</Message>", text, re.S)[0],
+    )
 
 
 def fill(form: Form, template: Mapping[str, Any], launch: Callable[[Form], Answer]) -> bytes:
@@ -82,9 +111,16 @@ def fill(form: Form, template: Mapping[str, Any], launch: Callable[[Form], Answe
             ids = instances_in(content)
             left -= len(ids)
             items = "".join(f"<item>{one}</item>" for one in ids)
-            made.append(f"<item>{about}<instanceIds>{items}</instanceIds><instanceType>{pool['InstanceType']}</instanceType></item>")
+            made.append(
+                f"<item>{about}<instanceIds>{items}</instanceIds><instanceType>{pool['InstanceType']}</instanceType></item>"
+            )
         else:
             code, message = error_in(content)
-            errors.append(f"<item>{about}<errorCode>{code}</errorCode><errorMessage>{escape(message)}</errorMessage></item>")
+            errors.append(
+                f"<item>{about}<errorCode>{code}</errorCode><errorMessage>{escape(message)}</errorMessage></item>"
+            )
     body = f"<fleetId>fleet-{form['ClientToken'][:8]}</fleetId><fleetInstanceSet>{''.join(made)}</fleetInstanceSet><errorSet>{''.join(errors)}</errorSet>"
-    return f'<CreateFleetResponse xmlns="{NAMESPACE}"><requestId>r</requestId>{body}</CreateFleetResponse>'.encode()
+    return (
+        "<CreateFleetResponse"
+        f' xmlns="{NAMESPACE}"><requestId>r</requestId>{body}</CreateFleetResponse>'.encode()
+    )

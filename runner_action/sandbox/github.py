@@ -1,7 +1,9 @@
-"""A GitHub with one repository, its organisation and enterprise, over HTTP: runners, tokens, just-in-time configuration, downloads, and a queue of jobs.
+"""A GitHub with one repository, its organisation and enterprise, over HTTP: runners, tokens,
+just-in-time configuration, downloads, and a queue of jobs.
 
-REST below `/api/v3` as an Enterprise Server has it, in GitHub's own words (held against its API description by the tests).
-What the real service and its runner say to each other is private; `/_runner` and `runner_standin` speak a language of their own.
+REST below `/api/v3` as an Enterprise Server has it, in GitHub's own words (held against its API
+description by the tests). What the real service and its runner say to each other is private;
+`/_runner` and `runner_standin` speak a language of their own.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
 
 JOINING_SECONDS = 3600.0
-"""How long a token to register or remove runners is good. https://docs.github.com/en/rest/actions/self-hosted-runners"""
+"""How long a token to register or remove runners is good.
+https://docs.github.com/en/rest/actions/self-hosted-runners"""
 ASKING = "canary-request-token"
 """By which a job with `permissions: id-token: write` asks for id tokens."""
 SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
 
 
 class FakeGitHub(Served):
-    """`tokens`: accepted token -> `admin`, `readonly`, `job` (the job's own) or `scopes:` and those of a classic one. `jit`: whether it has just-in-time
-    configurations, as Enterprise Servers had not always."""
+    """`tokens`: accepted token -> `admin`, `readonly`, `job` (the job's own) or `scopes:` and
+    those of a classic one. `jit`: whether it has just-in-time configurations, as Enterprise
+    Servers had not always."""
 
     def __init__(
         self,
@@ -50,10 +54,16 @@ class FakeGitHub(Served):
         self.github_app = FakeApp({f"repos/{repository}", f"orgs/{self.organisation}"})
         self.forge, self._labelling = Forge(), threading.Lock()
         self.joining_lasts = JOINING_SECONDS
-        self.admin_flow = True  # runners are administered by GitHub's own API; else by the service behind it, which has pools
+        # runners are administered by GitHub's own API; else by the service behind it, which has
+        # pools
+        self.admin_flow = True
         self.id_tokens: dict[str, str] = {}
         """Each, and the audience it was asked for."""
-        self.released = {VERSION: "2026-11-20T12:00:00Z", "2.335.0": "2026-11-10T12:00:00Z", "2.330.0": "2026-02-01T12:00:00Z"}
+        self.released = {
+            VERSION: "2026-11-20T12:00:00Z",
+            "2.335.0": "2026-11-10T12:00:00Z",
+            "2.330.0": "2026-02-01T12:00:00Z",
+        }
         """When versions of the runner program were. They are all the same program."""
         self._archive = tarball()
         self.assets = {bundle().name: bundle().content}
@@ -63,7 +73,10 @@ class FakeGitHub(Served):
         super().__init__(app, "/api/v3", tls, host)
         self.repo_url = f"{self.url}/{self.repository}"
         self.agent_downloads = f"{self.url}/octo/cml-runner/releases/download/v1.2.3"
-        self.organisation_url, self.enterprise_url = f"{self.url}/{self.organisation}", f"{self.url}/enterprises/{self.enterprise}"
+        self.organisation_url, self.enterprise_url = (
+            f"{self.url}/{self.organisation}",
+            f"{self.url}/enterprises/{self.enterprise}",
+        )
 
     # --- routes
 
@@ -86,21 +99,46 @@ class FakeGitHub(Served):
             if not root.startswith("repos/"):
                 whole = f"/api/v3/{root}/actions/runner-groups"
                 app.add_url_rule(whole, whole, self._guarded(self._groups))
-        app.add_url_rule("/api/v3/repos/actions/runner/releases/tags/<tag>", "release", self._guarded(self._release))
+        app.add_url_rule(
+            "/api/v3/repos/actions/runner/releases/tags/<tag>",
+            "release",
+            self._guarded(self._release),
+        )
         for method, path, view in self.github_app.routes():
-            app.add_url_rule(f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method])
+            app.add_url_rule(
+                f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method]
+            )
         app.add_url_rule("/id-token", "id-token", self._id_token)
-        app.add_url_rule("/actions/runner/releases/download/v<version>/<name>", "download", self._elsewhere)
+        app.add_url_rule(
+            "/actions/runner/releases/download/v<version>/<name>", "download", self._elsewhere
+        )
         app.add_url_rule("/release-assets/<version>/<name>", "asset", self._download)
-        app.add_url_rule("/octo/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent))
-        app.add_url_rule("/release-assets/<name>", "agent-asset", self._faulty(lambda name: Response(self.assets[name])))
-        app.add_url_rule("/api/v3/actions/runner-registration", "registration", self._faulty(self._registration), methods=["POST"])
+        app.add_url_rule(
+            "/octo/cml-runner/releases/download/<tag>/<name>", "agent", self._faulty(self._agent)
+        )
+        app.add_url_rule(
+            "/release-assets/<name>",
+            "agent-asset",
+            self._faulty(lambda name: Response(self.assets[name])),
+        )
+        app.add_url_rule(
+            "/api/v3/actions/runner-registration",
+            "registration",
+            self._faulty(self._registration),
+            methods=["POST"],
+        )
         whole = "/tenant/_apis/distributedtask/pools/<int:pool>/agents/<int:runner_id>"
         app.add_url_rule(whole, "pool", self._faulty(self._delete_from_pool), methods=["DELETE"])
         for method, path, view in runs.routes(self.forge):
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         for verb in ("open", "poll", "watch", "completed", "close"):
-            app.add_url_rule(f"/_runner/{verb}", verb, self._runner_side, methods=["POST"], defaults={"verb": verb})
+            app.add_url_rule(
+                f"/_runner/{verb}",
+                verb,
+                self._runner_side,
+                methods=["POST"],
+                defaults={"verb": verb},
+            )
 
     def _guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The token, the repository and the faults come before every answer."""
@@ -122,14 +160,25 @@ class FakeGitHub(Served):
                 answer.add_etag()
                 answer.make_conditional(request)
             if kind.startswith("scopes:"):
-                answer.headers.update({"X-OAuth-Scopes": kind.removeprefix("scopes:"), "X-Accepted-OAuth-Scopes": SCOPES[self._root.partition("/")[0]]})
+                answer.headers.update(
+                    {
+                        "X-OAuth-Scopes": kind.removeprefix("scopes:"),
+                        "X-Accepted-OAuth-Scopes": SCOPES[self._root.partition("/")[0]],
+                    }
+                )
             return answer
 
         return self._faulty(guarded)
 
     def _by_removal_token(self, token: str, given: dict[str, Any]) -> dict[str, Any]:
-        """What is left of the address for a view: such a token takes runners of its own place off the list, and does nothing else."""
-        if not self.admin_flow or request.method != "DELETE" or "runner_id" not in given or self.forge.owner_of(token, "remove") != self._root:
+        """What is left of the address for a view: such a token takes runners of its own place
+        off the list, and does nothing else."""
+        if (
+            not self.admin_flow
+            or request.method != "DELETE"
+            or "runner_id" not in given
+            or self.forge.owner_of(token, "remove") != self._root
+        ):
             abort(self.app.make_response(_refused(401, "Bad credentials")))
         return {"runner_id": given["runner_id"]}
 
@@ -145,29 +194,61 @@ class FakeGitHub(Served):
     @property
     def _root(self) -> str:
         """Whose runners a request is about, such as `orgs/octo`."""
-        return request.path.removeprefix("/api/v3/").partition("/actions")[0].partition("/check-runs")[0]
+        return (
+            request.path.removeprefix("/api/v3/")
+            .partition("/actions")[0]
+            .partition("/check-runs")[0]
+        )
 
     def _refusal(self, kind: str) -> Any:
-        if kind in ("readonly", "app") and self._root.startswith("enterprises/"):  # these calls take classic tokens only, says their page
-            return _refused(403, f"Resource not accessible by {'integration' if kind == 'app' else 'personal access token'}")
+        if kind in ("readonly", "app") and self._root.startswith(
+            "enterprises/"
+        ):  # these calls take classic tokens only, says their page
+            return _refused(
+                403,
+                "Resource not accessible by"
+                f" {'integration' if kind == 'app' else 'personal access token'}",
+            )
         if kind == "app" and self.github_app.suspended:
             return _refused(403, "This installation has been suspended")
         if kind == "readonly" and request.method != "GET":
-            return _refused(403, "Resource not accessible by personal access token", {"X-Accepted-GitHub-Permissions": "administration=write"})
+            return _refused(
+                403,
+                "Resource not accessible by personal access token",
+                {"X-Accepted-GitHub-Permissions": "administration=write"},
+            )
         if kind == "app" and (lacking := self.github_app.lacking()):
-            return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": lacking})
+            return _refused(
+                403,
+                "Resource not accessible by integration",
+                {"X-Accepted-GitHub-Permissions": lacking},
+            )
         if kind == "job":
-            return _refused(403, "Resource not accessible by integration", {"X-Accepted-GitHub-Permissions": "administration=read"})
+            return _refused(
+                403,
+                "Resource not accessible by integration",
+                {"X-Accepted-GitHub-Permissions": "administration=read"},
+            )
         needed, given = SCOPES[self._root.partition("/")[0]], kind.removeprefix("scopes:")
         if kind.startswith("scopes:") and needed not in given.split(","):
-            return _refused(404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed})
-        known = (f"repos/{self.repository}", f"orgs/{self.organisation}", f"enterprises/{self.enterprise}")
+            return _refused(
+                404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed}
+            )
+        known = (
+            f"repos/{self.repository}",
+            f"orgs/{self.organisation}",
+            f"enterprises/{self.enterprise}",
+        )
         return None if self._root in known else _refused(404, "Not Found")
 
     # --- GitHub's REST
 
     def _list(self) -> Any:
-        seats = [seat for seat in self.forge.seats() if request.args.get("name") in (None, seat.name) and self._owns(seat)]
+        seats = [
+            seat
+            for seat in self.forge.seats()
+            if request.args.get("name") in (None, seat.name) and self._owns(seat)
+        ]
         return runs.paged("runners", [_shown(seat) for seat in seats])
 
     def _owns(self, seat: Seat) -> bool:
@@ -178,12 +259,28 @@ class FakeGitHub(Served):
         return owner or f"repos/{self.repository}"
 
     def _joining(self, kind: str) -> Any:
-        expires = datetime.fromtimestamp(time.time() + self.joining_lasts, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        return {"token": self.forge.new_token(kind, self._root, self.joining_lasts), "expires_at": expires}, 201
+        expires = datetime.fromtimestamp(time.time() + self.joining_lasts, UTC).strftime(
+            "%Y-%m-%dT%H:%M:%S.000Z"
+        )
+        return {
+            "token": self.forge.new_token(kind, self._root, self.joining_lasts),
+            "expires_at": expires,
+        }, 201
 
     def _groups(self) -> Any:
-        own = {"visibility": "all", "inherited": False, "allows_public_repositories": False, "runners_url": f"{request.base_url}/1/runners"}
-        return runs.paged("runner_groups", [{"id": number, "name": name, "default": number == 1, **own} for name, number in self.groups.items()])
+        own = {
+            "visibility": "all",
+            "inherited": False,
+            "allows_public_repositories": False,
+            "runners_url": f"{request.base_url}/1/runners",
+        }
+        return runs.paged(
+            "runner_groups",
+            [
+                {"id": number, "name": name, "default": number == 1, **own}
+                for name, number in self.groups.items()
+            ],
+        )
 
     def _downloads(self) -> Any:
         return [
@@ -191,7 +288,9 @@ class FakeGitHub(Served):
                 "os": system,
                 "architecture": architecture,
                 "filename": f"actions-runner-{system}-{architecture}-{VERSION}.tar.gz",
-                "download_url": f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-{system}-{architecture}-{VERSION}.tar.gz",
+                "download_url": (
+                    f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-{system}-{architecture}-{VERSION}.tar.gz"
+                ),
                 "sha256_checksum": self._archive.sha256,
             }
             for system, architecture in (("linux", "x64"), ("linux", "arm64"), ("osx", "arm64"))
@@ -205,9 +304,17 @@ class FakeGitHub(Served):
             return _refused(409, "Already exists - A runner with the name already exists.")
         if asked["runner_group_id"] not in self.groups.values():
             return _refused(404, "Not Found")
-        seat = self.forge.seat(asked["name"], asked["labels"], ephemeral=True, owner=self._root, group=asked["runner_group_id"])
+        seat = self.forge.seat(
+            asked["name"],
+            asked["labels"],
+            ephemeral=True,
+            owner=self._root,
+            group=asked["runner_group_id"],
+        )
         where = f"{self.url}/{self._root.removeprefix('repos/').removeprefix('orgs/')}"
-        whole, seat.secret = github_jit.encoded(seat.id, seat.name, self.url, where, asked.get("work_folder", "_work"))
+        whole, seat.secret = github_jit.encoded(
+            seat.id, seat.name, self.url, where, asked.get("work_folder", "_work")
+        )
         return {"runner": _shown(seat), "encoded_jit_config": whole}, 201
 
     def _seat(self, runner_id: int) -> Seat | None:
@@ -252,12 +359,21 @@ class FakeGitHub(Served):
         return {
             "tag_name": tag,
             "published_at": self.released[version],
-            "assets": [{"name": name, "digest": f"sha256:{self._archive.sha256}", "browser_download_url": url}],
+            "assets": [
+                {
+                    "name": name,
+                    "digest": f"sha256:{self._archive.sha256}",
+                    "browser_download_url": url,
+                }
+            ],
         }
 
     def _id_token(self) -> Any:
         """https://docs.github.com/actions/reference/security/oidc"""
-        if request.headers.get("Authorization") != f"Bearer {ASKING}" or request.args.get("api-version") != "2.0":
+        if (
+            request.headers.get("Authorization") != f"Bearer {ASKING}"
+            or request.args.get("api-version") != "2.0"
+        ):
             return _refused(401, "Unauthorized")
         token = f"canary-id-token-{secrets.token_urlsafe(20)}"
         self.id_tokens[token] = request.args["audience"]
@@ -266,27 +382,54 @@ class FakeGitHub(Served):
     # --- for the stand-in
 
     def _elsewhere(self, version: str, name: str) -> Any:
-        """What a release holds lies elsewhere (release-assets.githubusercontent.com), at an address that is good for a while. Here it is the same host."""
+        """What a release holds lies elsewhere (release-assets.githubusercontent.com), at an
+        address that is good for a while. Here it is the same host."""
         return redirect(f"/release-assets/{version}/{name}?se={time.time() + JOINING_SECONDS:.0f}")
 
     def _download(self, version: str, name: str) -> Any:
-        return Response(self._archive.content, content_type="application/octet-stream") if version in self.released else ("", 404)
+        return (
+            Response(self._archive.content, content_type="application/octet-stream")
+            if version in self.released
+            else ("", 404)
+        )
 
     def _agent(self, tag: str, name: str) -> Any:
         """Assets of our own release, which GitHub keeps elsewhere and sends everybody there."""
-        return redirect(f"{self.url}/release-assets/{name}") if tag == "v1.2.3" and name in self.assets else ("Not Found", 404)
+        return (
+            redirect(f"{self.url}/release-assets/{name}")
+            if tag == "v1.2.3" and name in self.assets
+            else ("Not Found", 404)
+        )
 
     def _registration(self) -> Any:
-        """`config.sh` registers and removes with a token that was made for that, at the address that it is told."""
-        asked, token = request.get_json(), request.headers.get("Authorization", "").partition(" ")[2]
+        """`config.sh` registers and removes with a token that was made for that, at the address
+        that it is told."""
+        asked, token = (
+            request.get_json(),
+            request.headers.get("Authorization", "").partition(" ")[2],
+        )
         given = self.forge.owner_of(token, asked["runner_event"])
-        if given is None or ("url" in asked and github_pools.root_of(asked["url"]) != self._owner(given)):
+        if given is None or (
+            "url" in asked and github_pools.root_of(asked["url"]) != self._owner(given)
+        ):
             return _refused(404, "Not Found")
         owner = self._owner(given)
         if asked["runner_event"] == "remove":
             own = self.forge.new_token("nothing" if self.admin_flow else "pools", owner, 600.0)
-            return {"url": f"{self.url}/tenant/", "token_schema": "OAuthAccessToken", "token": own, "use_v2_flow": self.admin_flow}
-        old = next((seat for seat in self.forge.seats() if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)), None)
+            return {
+                "url": f"{self.url}/tenant/",
+                "token_schema": "OAuthAccessToken",
+                "token": own,
+                "use_v2_flow": self.admin_flow,
+            }
+        old = next(
+            (
+                seat
+                for seat in self.forge.seats()
+                if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)
+            ),
+            None,
+        )
         try:
             labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
             if problems := list(past_limits({"name": asked["name"], "labels": labels})):
@@ -294,16 +437,26 @@ class FakeGitHub(Served):
             if old and not asked["replace"]:
                 return _refused(409, "A runner exists with the same name")
             if asked["group"] not in self.groups:
-                return _refused(404, f"Could not find any self-hosted runner group named {asked['group']}.")
+                return _refused(
+                    404, f"Could not find any self-hosted runner group named {asked['group']}."
+                )
             if old:
                 self.forge.remove(old.id)
         except Refusal as refusal:
             return _refused(422, str(refusal))
-        seat = self.forge.seat(asked["name"], labels, ephemeral=asked["ephemeral"], owner=owner, group=self.groups[asked["group"]])
+        seat = self.forge.seat(
+            asked["name"],
+            labels,
+            ephemeral=asked["ephemeral"],
+            owner=owner,
+            group=self.groups[asked["group"]],
+        )
         return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
 
     def _delete_from_pool(self, pool: int, runner_id: int) -> Any:
-        found = github_pools.delete(request, self.forge, lambda seat: self._owner(seat.owner), pool, runner_id)
+        found = github_pools.delete(
+            request, self.forge, lambda seat: self._owner(seat.owner), pool, runner_id
+        )
         return _refused(*found) if found[1] else ""
 
     def _runner_side(self, verb: str) -> Any:
@@ -316,9 +469,13 @@ class FakeGitHub(Served):
             return {"cancelled": seat.job is not None and seat.job.cancelled}
         if verb == "poll":
             job = self.forge.next_job(seat, wait=2)
-            return {"job": {**job.for_runner(self.repository), "server_url": self.url} if job else None}
+            return {
+                "job": {**job.for_runner(self.repository), "server_url": self.url} if job else None
+            }
         if verb == "completed":
-            self.forge.complete(seat, asked["conclusion"], [(title, text) for title, text in asked["notes"]])
+            self.forge.complete(
+                seat, asked["conclusion"], [(title, text) for title, text in asked["notes"]]
+            )
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}
@@ -326,7 +483,10 @@ class FakeGitHub(Served):
 
 def _labels(seat: Seat) -> dict[str, Any]:
     """Its labels in GitHub's words."""
-    labels = [{"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"} for number, label in enumerate(seat.labels, 1)]
+    labels = [
+        {"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"}
+        for number, label in enumerate(seat.labels, 1)
+    ]
     return {"total_count": len(labels), "labels": labels}
 
 
@@ -346,5 +506,15 @@ def _shown(seat: Seat) -> dict[str, Any]:
     }
 
 
-def _refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> tuple[dict[str, str], int, Mapping[str, str]]:
-    return {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}, status, headers or {}
+def _refused(
+    status: int, message: str, headers: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], int, Mapping[str, str]]:
+    return (
+        {
+            "message": message,
+            "documentation_url": "https://docs.github.com/rest",
+            "status": str(status),
+        },
+        status,
+        headers or {},
+    )

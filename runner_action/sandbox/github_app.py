@@ -1,4 +1,5 @@
-"""A GitHub App of the fake GitHub: its key, its one installation, and the tokens of that, which do not last."""
+"""A GitHub App of the fake GitHub: its key, its one installation, and the tokens of that, which
+do not last."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ DOCUMENT_SECONDS = 600
 """The longest that an App's own document may be good for.
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app"""
 TOKEN_BYTES = 400
-"""Of an installation's token, in Base64: since 2026 it holds a signed document, and is no longer 40 characters.
+"""Of an installation's token, in Base64: since 2026 it holds a signed document, and is no longer
+40 characters.
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app"""
 SUSPENDED = ({"message": "This installation has been suspended", "status": "403"}, 403)
 NUMBER = 1
@@ -27,12 +29,17 @@ NUMBER = 1
 
 
 class FakeApp:
-    """`places`: where it is installed, such as `orgs/octo`; `permissions`: what was granted there; `lasts`: seconds that its tokens are good for."""
+    """`places`: where it is installed, such as `orgs/octo`; `permissions`: what was granted
+    there; `lasts`: seconds that its tokens are good for."""
 
     def __init__(self, places: Collection[str]) -> None:
         self.places = places
         self.id, self.lasts = 4711, 3600.0
-        self.permissions = {"administration": "write", "organization_self_hosted_runners": "write", "actions": "write"}
+        self.permissions = {
+            "administration": "write",
+            "organization_self_hosted_runners": "write",
+            "actions": "write",
+        }
         self.installed, self.suspended = True, False
         self.tokens: dict[str, float] = {}
 
@@ -45,17 +52,34 @@ class FakeApp:
     @cached_property
     def key(self) -> str:
         """PEM, as GitHub gives it once."""
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+        )
 
-        return str(self._key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode())
+        return str(
+            self._key.private_bytes(
+                Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+            ).decode()
+        )
 
     def knows(self, token: str) -> bool:
         return self.tokens.get(token, 0.0) > time.time()
 
     def lacking(self) -> str:
         """The permission that a request needs and the installation has not; empty if it has."""
-        path, level = request.path, "organization_self_hosted_runners" if "/orgs/" in request.path else "administration"
-        word = "actions" if "/actions/runs/" in path or "/actions/jobs/" in path else "checks" if "/check-runs/" in path else level
+        path, level = (
+            request.path,
+            ("organization_self_hosted_runners" if "/orgs/" in request.path else "administration"),
+        )
+        word = (
+            "actions"
+            if "/actions/runs/" in path or "/actions/jobs/" in path
+            else "checks"
+            if "/check-runs/" in path
+            else level
+        )
         enough = ("read", "write") if request.method == "GET" else ("write",)
         return "" if self.permissions.get(word) in enough else f"{word}={enough[0]}"
 
@@ -71,7 +95,13 @@ class FakeApp:
 
         said = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            told = jwt.decode(said, self._key.public_key(), algorithms=["RS256"], issuer=str(self.id), options={"require": ["exp", "iat"]})
+            told = jwt.decode(
+                said,
+                self._key.public_key(),
+                algorithms=["RS256"],
+                issuer=str(self.id),
+                options={"require": ["exp", "iat"]},
+            )
         except jwt.InvalidTokenError:
             return {"message": "A JSON web token could not be decoded"}, 401
         if told["exp"] - time.time() > DOCUMENT_SECONDS:
@@ -111,7 +141,15 @@ class FakeApp:
             return {"message": "Not Found"}, 404
         if self.suspended:
             return SUSPENDED
-        token, end = f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}", time.time() + self.lasts
+        token, end = (
+            f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}",
+            time.time() + self.lasts,
+        )
         self.tokens[token] = end
         shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {"token": token, "expires_at": shown, "permissions": self.permissions, "repository_selection": "all"}, 201
+        return {
+            "token": token,
+            "expires_at": shown,
+            "permissions": self.permissions,
+            "repository_selection": "all",
+        }, 201

@@ -1,8 +1,11 @@
-"""A just-in-time configuration as GitHub makes it: three files in Base64 inside JSON inside Base64, one of them an RSA key of 2,048 bits.
+"""A just-in-time configuration as GitHub makes it: three files in Base64 inside JSON inside
+Base64, one of them an RSA key of 2,048 bits.
 
-What actions/runner does with it: src/Runner.Listener/Runner.cs (`GetJitConfig`) writes the three files as they are;
-src/Runner.Common/RSAFileKeyManager.cs reads the key's eight numbers. Real ones have 4,100 to 4,300 characters:
-https://github.com/github-aws-runners/terraform-aws-github-runner/pull/4613 ("pushed it over the 4kb limit").
+What actions/runner does with it: src/Runner.Listener/Runner.cs (`GetJitConfig`) writes the three
+files as they are; src/Runner.Common/RSAFileKeyManager.cs reads the key's eight numbers. Real
+ones have 4,100 to 4,300 characters:
+https://github.com/github-aws-runners/terraform-aws-github-runner/pull/4613 ("pushed it over the
+4kb limit").
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ BITS = 2048
 RUNNER, CREDENTIALS, KEY = ".runner", ".credentials", ".credentials_rsaparams"
 
 
-def encoded(agent_id: int, name: str, server: str, repository_url: str, work: str) -> tuple[str, str]:
+def encoded(
+    agent_id: int, name: str, server: str, repository_url: str, work: str
+) -> tuple[str, str]:
     """The configuration, and the secret by which our server knows the runner that holds it."""
     client = str(uuid.uuid4())
     runner = {
@@ -57,12 +62,26 @@ def secret_of(client: str, key: bytes) -> str:
 
 @cache
 def key_numbers() -> dict[str, str]:
-    """.NET's RSAParameters, big-endian in Base64. One key for all: making one takes a tenth of a second."""
+    """.NET's RSAParameters, big-endian in Base64. One key for all: making one takes a tenth of a
+    second."""
     key = rsa.generate_private_key(65537, BITS).private_numbers()
     public = key.public_numbers
-    found = {"d": (key.d, 256), "dp": (key.dmp1, 128), "dq": (key.dmq1, 128), "exponent": (public.e, 3)}
-    found |= {"inverseQ": (key.iqmp, 128), "modulus": (public.n, 256), "p": (key.p, 128), "q": (key.q, 128)}
-    return {name: base64.b64encode(number.to_bytes(size, "big")).decode() for name, (number, size) in found.items()}
+    found = {
+        "d": (key.d, 256),
+        "dp": (key.dmp1, 128),
+        "dq": (key.dmq1, 128),
+        "exponent": (public.e, 3),
+    }
+    found |= {
+        "inverseQ": (key.iqmp, 128),
+        "modulus": (public.n, 256),
+        "p": (key.p, 128),
+        "q": (key.q, 128),
+    }
+    return {
+        name: base64.b64encode(number.to_bytes(size, "big")).decode()
+        for name, (number, size) in found.items()
+    }
 
 
 def _json(told: Any) -> bytes:

@@ -1,6 +1,8 @@
-"""The service behind GitHub that has runners in pools, for servers whose runners are not administered by GitHub's own API.
+"""The service behind GitHub that has runners in pools, for servers whose runners are not
+administered by GitHub's own API.
 
-TaskAgentHttpClientBase.cs of actions/runner (DeleteAgentAsync); what is wrong is told in the words of Azure DevOps.
+TaskAgentHttpClientBase.cs of actions/runner (DeleteAgentAsync); what is wrong is told in the
+words of Azure DevOps.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from flask import Request
 from runner_action.sandbox.jobs import Forge, Refusal, Seat
 
 
-def delete(request: Request, forge: Forge, owner_of: Callable[[Seat], str], pool: int, runner_id: int) -> tuple[int, str]:
+def delete(
+    request: Request, forge: Forge, owner_of: Callable[[Seat], str], pool: int, runner_id: int
+) -> tuple[int, str]:
     """Status, and why not; empty if the runner is off the list."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     owner = forge.owner_of(token, "pools") if scheme == "Bearer" else None
@@ -31,4 +35,10 @@ def delete(request: Request, forge: Forge, owner_of: Callable[[Seat], str], pool
 def root_of(address: str) -> str:
     """Of an address as people write it, such as `orgs/octo`."""
     path = address.partition("://")[2].partition("/")[2]
-    return path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
+    return (
+        path
+        if path.startswith("enterprises/")
+        else f"repos/{path}"
+        if "/" in path
+        else f"orgs/{path}"
+    )

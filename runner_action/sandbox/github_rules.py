@@ -39,7 +39,9 @@ def past_limits(given: Mapping[str, Any]) -> Iterable[str]:
         yield f"For 'properties/labels', 1 to {MOST_LABELS} items are allowed, not {len(labels)}."
     for label in labels:
         if len(label) > LABEL_LENGTH:
-            yield f"For 'properties/labels', {LABEL_LENGTH} characters are allowed, not {len(label)}."
+            yield (
+                f"For 'properties/labels', {LABEL_LENGTH} characters are allowed, not {len(label)}."
+            )
 
 
 def _said(problems: Sequence[str]) -> str:

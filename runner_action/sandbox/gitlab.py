@@ -1,7 +1,9 @@
-"""A GitLab with one group and one project in it, over HTTP: runners, pipelines' jobs, the API of gitlab-runner, and its downloads.
+"""A GitLab with one group and one project in it, over HTTP: runners, pipelines' jobs, the API of
+gitlab-runner, and its downloads.
 
-REST as GitLab's own API description has it (the tests hold every answer against it); scopes, roles and refusals as in its documentation.
-It may stand below its host (`prefix`), as self-managed instances do.
+REST as GitLab's own API description has it (the tests hold every answer against it); scopes,
+roles and refusals as in its documentation. It may stand below its host (`prefix`), as
+self-managed instances do.
 """
 
 from __future__ import annotations
@@ -31,24 +33,40 @@ https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.
 MOST_OF_A_PAGE = 100
 """https://docs.gitlab.com/api/rest/#pagination"""
 READ_RUNNERS = ("api", "read_api", "manage_runner")
-NEVER_A_USER = {"error": "insufficient_scope", "error_description": "The request requires higher privileges than provided by the access token."}
+NEVER_A_USER = {
+    "error": "insufficient_scope",
+    "error_description": (
+        "The request requires higher privileges than provided by the access token."
+    ),
+}
 
 
 class FakeGitLab(Served):
-    """`tokens`: accepted token -> its scopes. `shared`: ids of the instance's own runners, which everybody's list has."""
+    """`tokens`: accepted token -> its scopes. `shared`: ids of the instance's own runners, which
+    everybody's list has."""
 
     def __init__(
-        self, tokens: Mapping[str, Sequence[str]], prefix: str = "", version: str = VERSION, tls: tuple[str, str] | None = None, host: str = "127.0.0.1"
+        self,
+        tokens: Mapping[str, Sequence[str]],
+        prefix: str = "",
+        version: str = VERSION,
+        tls: tuple[str, str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.tokens, self.prefix, self.version = tokens, prefix, version
         self.forge = Forge()
         self.places: dict[int, tuple[str, int]] = {}
         self.shared: set[int] = set()
         self.longest: dict[int, int] = {}
-        self.registration_tokens = {kind: self.forge.new_token(kind) for kind in ("projects", "groups")}
+        self.registration_tokens = {
+            kind: self.forge.new_token(kind) for kind in ("projects", "groups")
+        }
         self.poll = 2.0
         """Seconds that a question for a job is held; 50 in the real one."""
-        self.program = b"#!/usr/bin/env python3\n" + files("runner_action.sandbox").joinpath("gitlab_standin.py").read_bytes()
+        self.program = (
+            b"#!/usr/bin/env python3\n"
+            + files("runner_action.sandbox").joinpath("gitlab_standin.py").read_bytes()
+        )
         self.sha256 = hashlib.sha256(self.program).hexdigest()
         app = Flask("gitlab")
         self.jobs = pipelines.Jobs(self.forge, PLACES, lambda: self.project)
@@ -67,10 +85,21 @@ class FakeGitLab(Served):
     def _routes(self, app: Flask) -> None:
         api = f"{self.prefix}/api/v4"
         users: list[tuple[str, str, Callable[..., Any], tuple[str, ...]]] = [
-            ("GET", "/version", lambda: {"version": self.version, "revision": "0"}, ("api", "read_api", "read_user")),
+            (
+                "GET",
+                "/version",
+                lambda: {"version": self.version, "revision": "0"},
+                ("api", "read_api", "read_user"),
+            ),
             ("GET", "/personal_access_tokens/self", self._token, ()),
-            *(("GET", f"/{kind}/<path:place>", self._place, ("api", "read_api")) for kind in ("projects", "groups")),
-            *(("GET", f"/{kind}/<path:place>/runners", self._list, READ_RUNNERS) for kind in ("projects", "groups")),
+            *(
+                ("GET", f"/{kind}/<path:place>", self._place, ("api", "read_api"))
+                for kind in ("projects", "groups")
+            ),
+            *(
+                ("GET", f"/{kind}/<path:place>/runners", self._list, READ_RUNNERS)
+                for kind in ("projects", "groups")
+            ),
             ("POST", "/user/runners", self._create, ("api", "create_runner")),
             ("GET", "/runners/<int:number>", self._one, READ_RUNNERS),
             ("PUT", "/runners/<int:number>", self._change, ("api", "manage_runner")),
@@ -79,7 +108,9 @@ class FakeGitLab(Served):
             *self.jobs.for_users(),
         ]
         for method, path, view, scopes in users:
-            app.add_url_rule(api + path, f"{method} {path}", self._guarded(view, scopes), methods=[method])
+            app.add_url_rule(
+                api + path, f"{method} {path}", self._guarded(view, scopes), methods=[method]
+            )
         with_runner_token: list[tuple[str, str, Callable[..., Any]]] = [
             ("POST", "/runners", self._register),
             ("DELETE", "/runners", self._leave),
@@ -87,9 +118,18 @@ class FakeGitLab(Served):
             *self.jobs.for_runners(),
         ]
         for method, path, view in with_runner_token:
-            app.add_url_rule(api + path, f"{method} {path}", lambda view=view, **given: self.fault() or view(**given), methods=[method])
+            app.add_url_rule(
+                api + path,
+                f"{method} {path}",
+                lambda view=view, **given: self.fault() or view(**given),
+                methods=[method],
+            )
         app.add_url_rule("/runner-downloads/<place>/release.sha256", "checksums", self._checksums)
-        app.add_url_rule("/runner-downloads/<place>/binaries/<name>", "program", lambda place, name: Response(self.program))
+        app.add_url_rule(
+            "/runner-downloads/<place>/binaries/<name>",
+            "program",
+            lambda place, name: Response(self.program),
+        )
 
     def _guarded(self, view: Callable[..., Any], scopes: tuple[str, ...]) -> Callable[..., Any]:
         """Token, scope and faults come before every answer to a user."""
@@ -111,7 +151,16 @@ class FakeGitLab(Served):
 
     def _token(self) -> Any:
         scopes = self.tokens[request.headers["PRIVATE-TOKEN"]]
-        return {"id": 1, "name": "cml", "revoked": False, "created_at": _at(0), "scopes": list(scopes), "user_id": 1, "active": True, "expires_at": None}
+        return {
+            "id": 1,
+            "name": "cml",
+            "revoked": False,
+            "created_at": _at(0),
+            "scopes": list(scopes),
+            "user_id": 1,
+            "active": True,
+            "expires_at": None,
+        }
 
     def _kind(self) -> str:
         return request.path.removeprefix(f"{self.prefix}/api/v4/").partition("/")[0]
@@ -121,18 +170,32 @@ class FakeGitLab(Served):
         if (kind, place) not in PLACES:
             return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
         path = PROJECT if kind == "projects" else GROUP
-        told = {"id": PLACES[kind, place], "name": path.rpartition("/")[2], "path": path.rpartition("/")[2], "web_url": f"{self.server_url}/{path}"}
+        told = {
+            "id": PLACES[kind, place],
+            "name": path.rpartition("/")[2],
+            "path": path.rpartition("/")[2],
+            "web_url": f"{self.server_url}/{path}",
+        }
         may = "api" in self.tokens[request.headers["PRIVATE-TOKEN"]]
-        return {**told, **({"path_with_namespace": path} if kind == "projects" else {}), **({"runners_token": self.registration_tokens[kind]} if may else {})}
+        return {
+            **told,
+            **({"path_with_namespace": path} if kind == "projects" else {}),
+            **({"runners_token": self.registration_tokens[kind]} if may else {}),
+        }
 
     def _list(self, place: str) -> Any:
         kind = self._kind()
         if (kind, place) not in PLACES:
             return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
         here = (kind, PLACES[kind, place])
-        # Newest first, as GitLab lists them; a project's list has those of its group too. https://docs.gitlab.com/api/runners/#list-projects-runners
+        # Newest first, as GitLab lists them; a project's list has those of its group too.
+        # https://docs.gitlab.com/api/runners/#list-projects-runners
         listed = [here, ("groups", PLACES["groups", GROUP])]
-        seats = [seat for seat in reversed(self.forge.seats()) if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in listed]
+        seats = [
+            seat
+            for seat in reversed(self.forge.seats())
+            if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in listed
+        ]
         return paged([self._shown(seat) for seat in seats])
 
     def _create(self) -> Any:
@@ -146,10 +209,16 @@ class FakeGitLab(Served):
         return refused or ({"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201)
 
     def _seated(self, asked: Mapping[str, Any], place: tuple[str, int]) -> tuple[Seat, Any]:
-        labels, untagged, longest = asked.get("tag_list", []), asked.get("run_untagged", True), asked.get("maximum_timeout")
+        labels, untagged, longest = (
+            asked.get("tag_list", []),
+            asked.get("run_untagged", True),
+            asked.get("maximum_timeout"),
+        )
         if problems := invalid(asked):
             return Seat(0, "", (), ephemeral=False), ({"message": problems}, 400)
-        seat = self.forge.seat(asked.get("description", ""), labels, ephemeral=False, untagged=untagged)
+        seat = self.forge.seat(
+            asked.get("description", ""), labels, ephemeral=False, untagged=untagged
+        )
         seat.secret = f"glrt-canary-{seat.secret}"
         self.places[seat.id] = place
         if longest:
@@ -162,7 +231,11 @@ class FakeGitLab(Served):
             return {"message": "404 Runner Not Found"}, 404
         if number in self.shared:
             return {"message": "403 Forbidden - No access granted"}, 403
-        more = {"tag_list": sorted(seat.labels), "run_untagged": seat.untagged, "maintenance_note": seat.note or None}
+        more = {
+            "tag_list": sorted(seat.labels),
+            "run_untagged": seat.untagged,
+            "maintenance_note": seat.note or None,
+        }
         return {**self._shown(seat), **more, "maximum_timeout": self.longest.get(number)}
 
     def _change(self, number: int) -> Any:
@@ -170,32 +243,50 @@ class FakeGitLab(Served):
         if problems := invalid({"run_untagged": True, **asked}):
             return {"message": problems}, 400
         if seat and number not in self.shared:
-            seat.note, seat.paused = asked.get("maintenance_note", seat.note), asked.get("paused", seat.paused)
+            seat.note, seat.paused = (
+                asked.get("maintenance_note", seat.note),
+                asked.get("paused", seat.paused),
+            )
         return self._one(number)
 
     def _running(self, number: int) -> Any:
         seat = self.forge.by_id(number)
         if seat is None:
             return {"message": "404 Runner Not Found"}, 404
-        return paged([{"id": seat.job.id, "status": "running", "name": seat.job.name}] if seat.job else [])
+        return paged(
+            [{"id": seat.job.id, "status": "running", "name": seat.job.name}] if seat.job else []
+        )
 
     def _delete(self, number: int) -> Any:
-        return ("", 204) if self.forge.remove(number, force=True) else ({"message": "404 Runner Not Found"}, 404)
+        return (
+            ("", 204)
+            if self.forge.remove(number, force=True)
+            else ({"message": "404 Runner Not Found"}, 404)
+        )
 
     # --- for machines
 
     def _register(self) -> Any:
         """The old way; gone from 18.0 unless an administrator keeps it."""
         asked = request.get_json()
-        kind = next((kind for kind, token in self.registration_tokens.items() if token == asked["token"]), None)
+        kind = next(
+            (kind for kind, token in self.registration_tokens.items() if token == asked["token"]),
+            None,
+        )
         if kind is None or int(self.version.partition(".")[0]) >= 18:
-            return {"message": "410 Gone"} if kind else {"message": "403 Forbidden - invalid token supplied"}, 410 if kind else 403
+            return (
+                {"message": "410 Gone"}
+                if kind
+                else {"message": "403 Forbidden - invalid token supplied"}
+            ), (410 if kind else 403)
         seat, refused = self._seated(asked, (kind, 5 if kind == "projects" else 8))
         return refused or ({"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201)
 
     def _leave(self) -> Any:
         asked = request.get_json(silent=True) or request.args
-        seat = next((seat for seat in self.forge.seats() if seat.secret == asked.get("token")), None)
+        seat = next(
+            (seat for seat in self.forge.seats() if seat.secret == asked.get("token")), None
+        )
         if seat is None:
             return {"message": "403 Forbidden"}, 403
         self.forge.remove(seat.id, force=True)
@@ -204,11 +295,21 @@ class FakeGitLab(Served):
     def _checksums(self, place: str) -> Any:
         if place not in ("latest", f"v{VERSION}"):
             return "", 404
-        return "".join(f"{self.sha256}  binaries/gitlab-runner-{system}-{chip}\n" for system in ("linux", "darwin") for chip in ("amd64", "arm64"))
+        return "".join(
+            f"{self.sha256}  binaries/gitlab-runner-{system}-{chip}\n"
+            for system in ("linux", "darwin")
+            for chip in ("amd64", "arm64")
+        )
 
     def _shown(self, seat: Seat) -> dict[str, Any]:
         """A runner in GitLab's words."""
-        kind = "instance_type" if seat.id in self.shared else "group_type" if self.places.get(seat.id, ("",))[0] == "groups" else "project_type"
+        kind = (
+            "instance_type"
+            if seat.id in self.shared
+            else "group_type"
+            if self.places.get(seat.id, ("",))[0] == "groups"
+            else "project_type"
+        )
         return {
             "id": seat.id,
             "description": seat.name,
@@ -220,7 +321,9 @@ class FakeGitLab(Served):
             "name": "gitlab-runner" if seat.online else None,
             "online": seat.online,
             "created_at": _at(0),
-            "status": "online" if seat.online else "offline" if seat.contacted else "never_contacted",
+            "status": (
+                "online" if seat.online else "offline" if seat.contacted else "never_contacted"
+            ),
             "job_execution_status": "active" if seat.job else "idle",
         }
 
@@ -231,7 +334,9 @@ def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
     if not asked.get("run_untagged", True) and not tags:
         found["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
     if len(tags) > MOST_TAGS:
-        found["tags_list"] = [f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"]
+        found["tags_list"] = [
+            f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"
+        ]
     if any(len(tag) > TAG_LENGTH for tag in tags):
         found["tags"] = [f"is too long (maximum is {TAG_LENGTH} characters)"]
     for text in ("description", "maintenance_note"):
@@ -244,13 +349,21 @@ def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def paged(items: Sequence[object]) -> Response:
-    """The page that was asked for. The link's host is GitLab's own idea of itself, which may be another than the one that was asked."""
-    size, page = min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE), int(request.args.get("page", 1))
-    answer = Response(json.dumps(items[(page - 1) * size : page * size]), content_type="application/json")
+    """The page that was asked for. The link's host is GitLab's own idea of itself, which may be
+    another than the one that was asked."""
+    size, page = (
+        min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE),
+        int(request.args.get("page", 1)),
+    )
+    answer = Response(
+        json.dumps(items[(page - 1) * size : page * size]), content_type="application/json"
+    )
     answer.headers["X-Per-Page"], answer.headers["X-Page"] = str(size), str(page)
     if page * size < len(items):
         answer.headers["X-Next-Page"] = str(page + 1)
-        answer.headers["Link"] = f'<http://internal.test{request.path}?per_page={size}&page={page + 1}>; rel="next"'
+        answer.headers["Link"] = (
+            f'<http://internal.test{request.path}?per_page={size}&page={page + 1}>; rel="next"'
+        )
     return answer
 
 

@@ -1,7 +1,9 @@
-"""A stand-in for gitlab-runner 19.4 `run-single`: its command line, configuration, JSON log, API and signals.
+"""A stand-in for gitlab-runner 19.4 `run-single`: its command line, configuration, JSON log, API
+and signals.
 
-Runs on the machine as `gitlab-runner`: standard library only, any Python from 3.9. From commands/single.go: after SIGQUIT it ends
-when its job has; after SIGINT or SIGTERM it aborts the job, which fails for the system's sake; idle, it looks up every three seconds.
+Runs on the machine as `gitlab-runner`: standard library only, any Python from 3.9. From
+commands/single.go: after SIGQUIT it ends when its job has; after SIGINT or SIGTERM it aborts the
+job, which fails for the system's sake; idle, it looks up every three seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +27,18 @@ REPORT_SECONDS = 0.3
 
 
 def log(level: str, text: str, **fields: Any) -> None:
-    print(json.dumps({**fields, "level": level, "msg": text, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}), file=sys.stderr, flush=True)
+    print(
+        json.dumps(
+            {
+                **fields,
+                "level": level,
+                "msg": text,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+        ),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def configuration(path: Path, name: str) -> dict[str, Any]:
@@ -65,9 +78,13 @@ class Runner:
         self.aborted = True
         self.end_step()
 
-    def call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
+    def call(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
         """Status, the job's status as GitLab knows it, and text."""
-        asked = urllib.request.Request(self.config["url"] + "/api/v4" + path, body, headers, method=method)
+        asked = urllib.request.Request(
+            self.config["url"] + "/api/v4" + path, body, headers, method=method
+        )
         try:
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 return answer.status, answer.headers.get("Job-Status", ""), answer.read()
@@ -78,17 +95,35 @@ class Runner:
             return 0, "", b""
 
     def tell(self, method: str, path: str, told: dict[str, Any]) -> tuple[int, str, bytes]:
-        return self.call(method, path, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        return self.call(
+            method, path, json.dumps(told).encode(), {"Content-Type": "application/json"}
+        )
 
     def run(self) -> int:
-        log("info", "Starting runner for %s with token %s ..." % (self.config["url"], self.config["token"][:8]))
+        log(
+            "info",
+            "Starting runner for %s with token %s ..."
+            % (self.config["url"], self.config["token"][:8]),
+        )
         while not self.finished:
-            status, _, text = self.tell("POST", "/jobs/request", {"token": self.config["token"], "info": {"name": "gitlab-runner", "version": "19.4.0"}})
+            status, _, text = self.tell(
+                "POST",
+                "/jobs/request",
+                {
+                    "token": self.config["token"],
+                    "info": {"name": "gitlab-runner", "version": "19.4.0"},
+                },
+            )
             if status == 201:
                 self.work(json.loads(text))
                 self.builds -= 1
             elif status == 403:
-                log("error", "Checking for jobs... forbidden", runner=self.config["token"][:8], status="POST /api/v4/jobs/request: 403 Forbidden")
+                log(
+                    "error",
+                    "Checking for jobs... forbidden",
+                    runner=self.config["token"][:8],
+                    status="POST /api/v4/jobs/request: 403 Forbidden",
+                )
             elif status != 204:
                 log("warning", "Checking for jobs... failed", status="status %d" % status)
             if status != 201 and not self.aborted:
@@ -99,10 +134,19 @@ class Runner:
         return 0
 
     def work(self, job: dict[str, Any]) -> None:
-        number, about = job["id"], {"job": job["id"], "project": job["job_info"]["project_id"], "runner": self.config["token"][:8]}
+        number, about = (
+            job["id"],
+            {
+                "job": job["id"],
+                "project": job["job_info"]["project_id"],
+                "runner": self.config["token"][:8],
+            },
+        )
         log("info", "Checking for jobs... received", repo_url=job["git_info"]["repo_url"], **about)
         self.tell("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
-        builds = Path(self.config.get("builds_dir", "builds"))  # whatever the executor, jobs run in this shell
+        builds = Path(
+            self.config.get("builds_dir", "builds")
+        )  # whatever the executor, jobs run in this shell
         builds.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **dict(text.split("=", 1) for text in self.config["environment"])}
         env.update((one["key"], one["value"]) for one in job["variables"])
@@ -119,11 +163,25 @@ class Runner:
         if self.aborted:
             self.end_step()
         said: list[bytes] = []
-        threading.Thread(target=lambda out: said.extend(out), args=(self.step.stdout,), daemon=True).start()
+        threading.Thread(
+            target=lambda out: said.extend(out), args=(self.step.stdout,), daemon=True
+        ).start()
         cancelled = self.watch(job, said)
         code = self.step.wait()
-        why = "aborted: interrupt" if self.aborted else "canceled" if cancelled else "exit status %d" % code
-        reason = "runner_system_failure" if self.aborted else "job_canceled" if cancelled else "script_failure"
+        why = (
+            "aborted: interrupt"
+            if self.aborted
+            else "canceled"
+            if cancelled
+            else "exit status %d" % code
+        )
+        reason = (
+            "runner_system_failure"
+            if self.aborted
+            else "job_canceled"
+            if cancelled
+            else "script_failure"
+        )
         ended = {"token": job["token"], "state": "failed" if code or cancelled else "success"}
         if ended["state"] == "failed":
             ended.update(failure_reason=reason)
@@ -136,7 +194,14 @@ class Runner:
             log("info", "Job succeeded", **{"job-status": "success"}, duration_s=1, **about)
         else:
             told = "Job failed (system failure): " if self.aborted else "Job failed: "
-            log("warning", told + why, **{"job-status": "failed"}, failure_reason=reason, duration_s=1, **about)
+            log(
+                "warning",
+                told + why,
+                **{"job-status": "failed"},
+                failure_reason=reason,
+                duration_s=1,
+                **about,
+            )
 
     def watch(self, job: dict[str, Any], said: list[bytes]) -> bool:
         """Until the script ends; whether the job was cancelled."""
@@ -151,7 +216,12 @@ class Runner:
 
     def report(self, job: dict[str, Any], said: list[bytes]) -> str:
         new, said[:] = b"".join(said), []
-        return self.call("PATCH", "/jobs/%d/trace" % job["id"], new, {"JOB-TOKEN": job["token"], "Content-Type": "text/plain"})[1]
+        return self.call(
+            "PATCH",
+            "/jobs/%d/trace" % job["id"],
+            new,
+            {"JOB-TOKEN": job["token"], "Content-Type": "text/plain"},
+        )[1]
 
     def end_step(self) -> None:
         if self.step and self.step.poll() is None:

@@ -1,4 +1,5 @@
-"""The forge's own memory: runners and their seats, tokens, and jobs waiting for a runner that has all their labels."""
+"""The forge's own memory: runners and their seats, tokens, and jobs waiting for a runner that
+has all their labels."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ Note = tuple[str, str]
 
 @dataclass
 class Job:
-    """A job of a workflow run. `command`: what it does, besides taking `seconds`; `needs`: names of jobs that have to succeed before."""
+    """A job of a workflow run. `command`: what it does, besides taking `seconds`; `needs`: names
+    of jobs that have to succeed before."""
 
     id: int
     labels: frozenset[str]
@@ -45,7 +47,10 @@ class Job:
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        told = {name: getattr(self, name) for name in ("id", "name", "run_id", "attempt", "seconds", "command")}
+        told = {
+            name: getattr(self, name)
+            for name in ("id", "name", "run_id", "attempt", "seconds", "command")
+        }
         return {**told, "repository": repository}
 
 
@@ -67,7 +72,11 @@ class Run:
     @property
     def conclusion(self) -> str:
         ends = {job.conclusion for job in self.jobs}
-        return next((end for end in ("cancelled", "failure") if end in ends), "success") if self.done else ""
+        return (
+            next((end for end in ("cancelled", "failure") if end in ends), "success")
+            if self.done
+            else ""
+        )
 
     def dependants(self, names: set[str]) -> set[str]:
         """These jobs and all that need them, however indirectly."""
@@ -77,7 +86,8 @@ class Run:
 
 @dataclass
 class Seat:
-    """A registered runner; on GitHub of its `owner`, such as `orgs/octo` (empty: the repository), in a `group` there."""
+    """A registered runner; on GitHub of its `owner`, such as `orgs/octo` (empty: the
+    repository), in a `group` there."""
 
     id: int
     name: str
@@ -97,7 +107,11 @@ class Seat:
     paused: bool = False
 
     def takes(self, job: Job) -> bool:
-        return not self.paused and job.labels <= set(self.labels) and (bool(job.labels) or self.untagged)
+        return (
+            not self.paused
+            and job.labels <= set(self.labels)
+            and (bool(job.labels) or self.untagged)
+        )
 
 
 class Forge:
@@ -110,7 +124,8 @@ class Forge:
         self._jobs: list[Job] = []
         self._runs: dict[int, Run] = {}
         self.lost_after = 8.0
-        """Seconds of silence after which a job's runner is given up; the real one waits some ten minutes."""
+        """Seconds of silence after which a job's runner is given up; the real one waits some ten
+        minutes."""
         self._last_id = 0
         self.ever: list[str] = []
         """Names of all runners that were ever registered."""
@@ -131,10 +146,27 @@ class Forge:
         return run
 
     def add_job(
-        self, run: Run, name: str, labels: Sequence[str], seconds: float = 0.5, command: str = "", needs: Sequence[str] = (), hosted: Hosted | None = None
+        self,
+        run: Run,
+        name: str,
+        labels: Sequence[str],
+        seconds: float = 0.5,
+        command: str = "",
+        needs: Sequence[str] = (),
+        hosted: Hosted | None = None,
     ) -> Job:
         with self._changed:
-            job = Job(len(self._jobs) + 1, frozenset(labels), seconds, command, name, run.id, tuple(needs), hosted, attempt=run.attempt)
+            job = Job(
+                len(self._jobs) + 1,
+                frozenset(labels),
+                seconds,
+                command,
+                name,
+                run.id,
+                tuple(needs),
+                hosted,
+                attempt=run.attempt,
+            )
             for jobs in (self._jobs, run.jobs, run.all_jobs):
                 jobs.append(job)
         return job
@@ -182,16 +214,28 @@ class Forge:
         known, owner, until = self._tokens.get(token, ("", "", 0.0))
         return owner if known == kind and time.time() < until else None
 
-    def seat(self, name: str, labels: Sequence[str], *, ephemeral: bool, untagged: bool = False, owner: str = "", group: int = 1) -> Seat:
+    def seat(
+        self,
+        name: str,
+        labels: Sequence[str],
+        *,
+        ephemeral: bool,
+        untagged: bool = False,
+        owner: str = "",
+        group: int = 1,
+    ) -> Seat:
         with self._changed:
             self._last_id += 1
-            seat = self._seats[self._last_id] = Seat(self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral, untagged, owner, group)
+            seat = self._seats[self._last_id] = Seat(
+                self._last_id, name, tuple(dict.fromkeys(labels)), ephemeral, untagged, owner, group
+            )
             self.ever.append(name)
             self._changed.notify_all()
         return seat
 
     def remove(self, runner_id: int, *, force: bool = False) -> bool:
-        """Returns whether it was there. A runner with a job stays, or its job fails with `force`."""
+        """Returns whether it was there. A runner with a job stays, or its job fails with
+        `force`."""
         with self._changed:
             seat = self._seats.get(runner_id)
             if seat and force:
@@ -216,7 +260,9 @@ class Forge:
         end = time.monotonic() + wait
         with self._changed:
             while seat.id in self._seats:
-                job = next((job for job in self._jobs if job.status == "queued" and seat.takes(job)), None)
+                job = next(
+                    (job for job in self._jobs if job.status == "queued" and seat.takes(job)), None
+                )
                 if job and seat.online:
                     job.status, job.runner_name, seat.job = "in_progress", seat.name, job
                     self._changed.notify_all()
@@ -226,7 +272,9 @@ class Forge:
                 self._changed.wait(max(end - time.monotonic(), 0.01))
         return None
 
-    def complete(self, seat: Seat, conclusion: str, notes: Sequence[Note] = (), reason: str = "") -> None:
+    def complete(
+        self, seat: Seat, conclusion: str, notes: Sequence[Note] = (), reason: str = ""
+    ) -> None:
         with self._changed:
             if seat.job:
                 seat.job.notes += notes
@@ -246,7 +294,10 @@ class Forge:
         """Jobs whose runner was not heard of for long have failed."""
         for seat in list(self._seats.values()):
             if seat.job and time.monotonic() - seat.heard > self.lost_after:
-                text = f"The self-hosted runner: {seat.name} lost communication with the server. Verify the machine is running and has a healthy network."
+                text = (
+                    f"The self-hosted runner: {seat.name} lost communication with the server."
+                    " Verify the machine is running and has a healthy network."
+                )
                 seat.job.notes.append(("", text))
                 seat.online = False
                 self._over(seat, "failure")
@@ -262,7 +313,8 @@ class Forge:
         return next((job for job in self._jobs if job.id == job_id), None)
 
     def _settle(self, run: Run) -> None:
-        """Jobs whose needs are met are queued, or begin where they are hosted; those whose needs have failed are skipped."""
+        """Jobs whose needs are met are queued, or begin where they are hosted; those whose needs
+        have failed are skipped."""
         ends = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
         for job in run.jobs:
             if job.status != "waiting":
@@ -275,7 +327,9 @@ class Forge:
                 job.status = "queued"
                 if job.hosted:
                     job.status, job.runner_name = "in_progress", f"GitHub Actions {job.id}"
-                    threading.Thread(target=self._host, args=(run, job, job.hosted), daemon=True).start()
+                    threading.Thread(
+                        target=self._host, args=(run, job, job.hosted), daemon=True
+                    ).start()
 
     def _host(self, run: Run, job: Job, hosted: Hosted) -> None:
         conclusion = hosted(job)
@@ -297,17 +351,28 @@ class Forge:
         return True
 
     def rerun(self, run: Run, names: set[str] | None) -> None:
-        """The jobs of these names with their dependants, or all: a new attempt. Raises Refusal while the run goes on."""
+        """The jobs of these names with their dependants, or all: a new attempt. Raises Refusal
+        while the run goes on."""
         with self._changed:
             if not run.done:
                 raise Refusal("The workflow run containing this job is already running")
             run.attempt += 1
             run.started = time.time()
             before, run.jobs = run.jobs, []
-            again = {job.name for job in before} if names is None else Run(0, before).dependants(names)
+            again = (
+                {job.name for job in before} if names is None else Run(0, before).dependants(names)
+            )
             for old in before:
                 if old.name in again:
-                    self.add_job(run, old.name, sorted(old.labels), old.seconds, old.command, old.needs, old.hosted)
+                    self.add_job(
+                        run,
+                        old.name,
+                        sorted(old.labels),
+                        old.seconds,
+                        old.command,
+                        old.needs,
+                        old.hosted,
+                    )
                 else:
                     run.jobs.append(old)
             self._settle(run)
@@ -328,13 +393,16 @@ class Forge:
             self._changed.notify_all()
 
     def retry_job(self, job: Job) -> Job:
-        """A new job in its place, and those that were skipped for it wait again. Raises Refusal unless it has ended and was not retried."""
+        """A new job in its place, and those that were skipped for it wait again. Raises Refusal
+        unless it has ended and was not retried."""
         with self._changed:
             run = self._runs[job.run_id]
             if job not in run.jobs or job.conclusion not in ("success", "failure", "cancelled"):
                 raise Refusal("403 Forbidden - Job is not retryable")
             place = run.jobs.index(job)
-            new = self.add_job(run, job.name, sorted(job.labels), job.seconds, job.command, job.needs, job.hosted)
+            new = self.add_job(
+                run, job.name, sorted(job.labels), job.seconds, job.command, job.needs, job.hosted
+            )
             run.jobs[place] = run.jobs.pop()
             waiting = run.dependants({job.name})
             for other in run.jobs:

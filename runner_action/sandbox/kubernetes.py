@@ -1,6 +1,8 @@
-"""A Kubernetes API server, as far as a launch asks: Jobs, Pods with their logs, Secrets, events, and streams of what changes of them.
+"""A Kubernetes API server, as far as a launch asks: Jobs, Pods with their logs, Secrets, events,
+and streams of what changes of them.
 
-What happens to the objects is done by `kubernetes_control`. Held to Kubernetes' own description by the tests, in what it takes and in what it says.
+What happens to the objects is done by `kubernetes_control`. Held to Kubernetes' own description
+by the tests, in what it takes and in what it says.
 """
 
 from __future__ import annotations
@@ -18,7 +20,17 @@ from flask import Flask, Response, request
 from runner_action.sandbox.kubernetes_control import Control, generated
 from runner_action.sandbox.kubernetes_nodes import OVER, Node, containers
 from runner_action.sandbox.kubernetes_pods import unreadable
-from runner_action.sandbox.kubernetes_rules import KINDS, MOST_BYTES, Failed, about, choice, full, invalid, merged, settled
+from runner_action.sandbox.kubernetes_rules import (
+    KINDS,
+    MOST_BYTES,
+    Failed,
+    about,
+    choice,
+    full,
+    invalid,
+    merged,
+    settled,
+)
 from runner_action.sandbox.kubernetes_shelf import Choice, Json, Shelf
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.pod import execute
@@ -26,8 +38,17 @@ from runner_action.sandbox.served import Served
 
 TOKEN = "canary-kubernetes-token"
 ACCOUNT = "system:serviceaccount:ci:launcher"
-VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "0" * 40, "gitTreeState": "clean", "buildDate": "2026-04-22T12:00:00Z"}
-PATH = re.compile(r"/(?:api|apis/(?P<group>batch))/v1/namespaces/(?P<space>[^/]+)/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?/?")
+VERSION = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.0",
+    "gitCommit": "0" * 40,
+    "gitTreeState": "clean",
+    "buildDate": "2026-04-22T12:00:00Z",
+}
+PATH = re.compile(
+    r"/(?:api|apis/(?P<group>batch))/v1/namespaces/(?P<space>[^/]+)/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?/?"
+)
 VERBS = {"GET": "get", "POST": "create", "DELETE": "delete", "PATCH": "patch"}
 FIXED = ("template", "selector", "completions", "completionMode", "backoffLimitPerIndex")
 """What of a Job's spec cannot be changed."""
@@ -35,7 +56,8 @@ FIXED = ("template", "selector", "completions", "completionMode", "backoffLimitP
 
 @dataclass
 class FakeKubernetes:
-    """With `machines` its pods live as processes; without, one that can start runs until it is deleted. `factor`: of Jobs' and kubelets' seconds."""
+    """With `machines` its pods live as processes; without, one that can start runs until it is
+    deleted. `factor`: of Jobs' and kubelets' seconds."""
 
     machines: Machines | None = None
     host: str = "127.0.0.1"
@@ -46,7 +68,8 @@ class FakeKubernetes:
     """Images that cannot be pulled, and what is said then."""
     refusals: list[tuple[str, Failed]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
-    """What the caller may not, in RBAC's words, such as `create batch/jobs`, `watch pods`, `get pods/log`."""
+    """What the caller may not, in RBAC's words, such as `create batch/jobs`, `watch pods`, `get
+    pods/log`."""
     asked: list[str] = field(default_factory=list)
     """What was asked so far, in the same words."""
     calls: list[str] = field(default_factory=list)
@@ -60,7 +83,9 @@ class FakeKubernetes:
     def __post_init__(self) -> None:
         self.app = Flask(__name__)
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
-        self.app.add_url_rule("/<path:rest>", "api", self._api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+        self.app.add_url_rule(
+            "/<path:rest>", "api", self._api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]
+        )
         self.shelf, self._closed, self._cuts = Shelf(), False, 0
         self.control = Control(self)
         self.served = Served(self.app, "/api", self.tls, self.host)
@@ -69,9 +94,23 @@ class FakeKubernetes:
     @property
     def kubeconfig(self) -> str:
         """JSON, which is YAML too."""
-        cluster, user = {"name": "sandbox", "cluster": {"server": self.url}}, {"name": "launcher", "user": {"token": self.token}}
-        context = {"name": "sandbox", "context": {"cluster": "sandbox", "user": "launcher", "namespace": "ci"}}
-        parts = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "sandbox"}
+        cluster, user = (
+            {"name": "sandbox", "cluster": {"server": self.url}},
+            {
+                "name": "launcher",
+                "user": {"token": self.token},
+            },
+        )
+        context = {
+            "name": "sandbox",
+            "context": {"cluster": "sandbox", "user": "launcher", "namespace": "ci"},
+        }
+        parts = {
+            "clusters": [cluster],
+            "users": [user],
+            "contexts": [context],
+            "current-context": "sandbox",
+        }
         return json.dumps({"apiVersion": "v1", "kind": "Config", "preferences": {}, **parts})
 
     def close(self) -> None:
@@ -83,7 +122,11 @@ class FakeKubernetes:
     def alive(self) -> list[str]:
         """What must not be left: all but what has ended, and waits for its time to be deleted."""
         with self.shelf.changed:
-            found = [(kind, one) for kind in ("job", "pod", "secret") for one in self.shelf.of(f"{kind}s")]
+            found = [
+                (kind, one)
+                for kind in ("job", "pod", "secret")
+                for one in self.shelf.of(f"{kind}s")
+            ]
         left = [(kind, one["metadata"]) for kind, one in found if not ended(kind, one)]
         return sorted(f"{kind} {meta['namespace']}/{meta['name']}" for kind, meta in left)
 
@@ -96,21 +139,28 @@ class FakeKubernetes:
         self.refusals += [(words, Failed(code, reason, message))] * times
 
     def refuse_pods(self, message: str, after: int = 0) -> None:
-        """Of each Job no more than `after` pods can be made, as with a quota or a Pod Security Standard; without a message they can again."""
+        """Of each Job no more than `after` pods can be made, as with a quota or a Pod Security
+        Standard; without a message they can again."""
         text = message if message.startswith("Error creating: ") else f"Error creating: {message}"
         self.control.refusal = (text, after) if message else None
 
     def evict(self, pod_name: str, seconds: int | None = None) -> None:
-        """What `kubectl drain`, a preemption or a node being taken away does, with the pod's grace period or that one."""
+        """What `kubectl drain`, a preemption or a node being taken away does, with the pod's
+        grace period or that one."""
         with self.shelf.changed:
             pod = next(one for one in self.shelf.of("pods") if one["metadata"]["name"] == pod_name)
             self.control.disrupt(pod, seconds)
 
     def execute(self, pod_name: str, container: str, argv: list[str]) -> CompletedProcess[bytes]:
-        """What `pods/exec` gives to whoever may: not by a request here, since that is a WebSocket."""
+        """What `pods/exec` gives to whoever may: not by a request here, since that is a
+        WebSocket."""
         assert self.machines
         with self.shelf.changed:
-            number = next(one["metadata"]["uid"] for one in self.shelf.of("pods") if one["metadata"]["name"] == pod_name)
+            number = next(
+                one["metadata"]["uid"]
+                for one in self.shelf.of("pods")
+                if one["metadata"]["name"] == pod_name
+            )
         return execute(self.machines.folder / number, container, argv)
 
     def cut_watches(self) -> None:
@@ -142,23 +192,54 @@ class FakeKubernetes:
         if path.rstrip("/") == "/version":
             return {**VERSION, "goVersion": "go1.26.0", "compiler": "gc", "platform": "linux/amd64"}
         match = PATH.fullmatch(path)
-        if not match or match["resource"] not in KINDS or KINDS[match["resource"]][0] != (match["group"] or ""):
+        if (
+            not match
+            or match["resource"] not in KINDS
+            or KINDS[match["resource"]][0] != (match["group"] or "")
+        ):
             raise Failed(404, "NotFound", "the server could not find the requested resource")
         resource, space, name, log = match["resource"], match["space"], match["name"], match["log"]
         watch = request.args.get("watch", "").lower() in ("true", "1")
-        verb = VERBS.get(request.method, "") if request.method != "GET" or name else "watch" if watch else "list"
-        if not verb or (verb in ("get", "delete", "patch")) is not bool(name) or (verb == "patch" and resource != "jobs") or (log and verb != "get"):
-            raise Failed(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        verb = (
+            VERBS.get(request.method, "")
+            if request.method != "GET" or name
+            else "watch"
+            if watch
+            else "list"
+        )
+        if (
+            not verb
+            or (verb in ("get", "delete", "patch")) is not bool(name)
+            or (verb == "patch" and resource != "jobs")
+            or (log and verb != "get")
+        ):
+            raise Failed(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
         self._admit(verb, resource, space, name, log or "")
         with self.shelf.changed:
             if name is None:
-                return self._create(resource, space) if verb == "create" else self._many(verb, resource, space)
+                return (
+                    self._create(resource, space)
+                    if verb == "create"
+                    else self._many(verb, resource, space)
+                )
             one = self.shelf.get(resource, space, name)
             if one is None:
-                raise Failed(404, "NotFound", f'{full(resource)} "{name}" not found', **about(resource, name))
+                raise Failed(
+                    404, "NotFound", f'{full(resource)} "{name}" not found', **about(resource, name)
+                )
             if log:
                 return self._log(one)
-            return one if verb == "get" else self._delete(resource, one) if verb == "delete" else self._patch(resource, one)
+            return (
+                one
+                if verb == "get"
+                else self._delete(resource, one)
+                if verb == "delete"
+                else self._patch(resource, one)
+            )
 
     def _admit(self, verb: str, resource: str, space: str, name: str | None, log: str) -> None:
         """Whether the caller may; written down in either case."""
@@ -168,7 +249,10 @@ class FakeKubernetes:
         self.calls.append(f"{words} {space}{'/' if name else ''}{name or ''}")
         if words in self.denied:
             what = f'{full(resource)} "{name}"' if name else full(resource)
-            why = f'User "{ACCOUNT}" cannot {verb} resource "{resource}{log}" in API group "{group}" in the namespace "{space}"'
+            why = (
+                f'User "{ACCOUNT}" cannot {verb} resource "{resource}{log}" in API group "{group}"'
+                f' in the namespace "{space}"'
+            )
             raise Failed(403, "Forbidden", f"{what} is forbidden: {why}", **about(resource, name))
         for refusal in self.refusals:
             if refusal[0] == words:
@@ -180,25 +264,58 @@ class FakeKubernetes:
     def _many(self, verb: str, resource: str, space: str) -> Any:
         chosen = choice(resource, space)
         if verb == "watch":
-            return Response(self._stream(resource, chosen, request.args.get("resourceVersion", "")), content_type="application/json")
-        found = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in self.shelf.of(resource) if chosen(one)]
+            return Response(
+                self._stream(resource, chosen, request.args.get("resourceVersion", "")),
+                content_type="application/json",
+            )
+        found = [
+            {key: value for key, value in one.items() if key not in ("kind", "apiVersion")}
+            for one in self.shelf.of(resource)
+            if chosen(one)
+        ]
         group, kind = KINDS[resource]
-        # In pieces, if that is asked for: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
-        begun, limit = int(request.args.get("continue") or 0), request.args.get("limit", 0, type=int) or len(found)
+        # In pieces, if that is asked for:
+        # https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+        begun, limit = (
+            int(request.args.get("continue") or 0),
+            request.args.get("limit", 0, type=int) or len(found),
+        )
         left = max(0, len(found) - begun - limit)
         more = {"continue": str(begun + limit), "remainingItemCount": left} if left else {}
-        head = {"kind": f"{kind}List", "apiVersion": f"{group}/v1" if group else "v1", "metadata": {"resourceVersion": str(self.shelf.version), **more}}
+        head = {
+            "kind": f"{kind}List",
+            "apiVersion": f"{group}/v1" if group else "v1",
+            "metadata": {"resourceVersion": str(self.shelf.version), **more},
+        }
         return {**head, "items": found[begun : begun + limit]}
 
     def _stream(self, resource: str, chosen: Choice, since: str) -> Iterator[bytes]:
-        """Without a version what is there is told first. The first, empty piece sends the head: a client waits for that."""
-        end, cuts, shelf = time.monotonic() + float(request.args.get("timeoutSeconds", 3600)), self._cuts, self.shelf
+        """Without a version what is there is told first. The first, empty piece sends the head:
+        a client waits for that."""
+        end, cuts, shelf = (
+            time.monotonic() + float(request.args.get("timeoutSeconds", 3600)),
+            self._cuts,
+            self.shelf,
+        )
         told: list[tuple[str, Json]] = []
         seen = int(since or 0)
         if not seen:
-            told, seen = [("ADDED", one) for one in shelf.of(resource) if chosen(one)], shelf.version
+            told, seen = (
+                [("ADDED", one) for one in shelf.of(resource) if chosen(one)],
+                shelf.version,
+            )
         elif seen < shelf.horizon:
-            told, end = [("ERROR", Failed(410, "Expired", f"too old resource version: {seen} ({shelf.horizon})").status)], 0
+            told, end = (
+                [
+                    (
+                        "ERROR",
+                        Failed(
+                            410, "Expired", f"too old resource version: {seen} ({shelf.horizon})"
+                        ).status,
+                    )
+                ],
+                0,
+            )
 
         def lines(told: list[tuple[str, Json]], seen: int) -> Iterator[bytes]:
             yield b""
@@ -215,90 +332,183 @@ class FakeKubernetes:
     def _news(self, seen: int, cuts: int, end: float) -> bool:
         """Waits for a change; False if the stream is over before."""
         over = end - time.monotonic()
-        changed = self.shelf.changed.wait_for(lambda: self._closed or cuts != self._cuts or self.shelf.version > seen, max(0, over))
+        changed = self.shelf.changed.wait_for(
+            lambda: self._closed or cuts != self._cuts or self.shelf.version > seen, max(0, over)
+        )
         return changed and over > 0 and not self._closed and cuts == self._cuts
 
     def _create(self, resource: str, space: str) -> Any:
         if space not in self.namespaces:
-            raise Failed(404, "NotFound", f'namespaces "{space}" not found', name=space, kind="namespaces")
+            raise Failed(
+                404, "NotFound", f'namespaces "{space}" not found', name=space, kind="namespaces"
+            )
         if len(request.data) > MOST_BYTES:
-            raise Failed(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST_BYTES}")
+            raise Failed(
+                413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST_BYTES}"
+            )
         body, (group, kind) = request.get_json(force=True, silent=True), KINDS[resource]
         if why := unreadable(body):
-            raise Failed(400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {why}')
+            raise Failed(
+                400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {why}'
+            )
         if not isinstance(body, dict) or body.get("kind", kind) != kind:
-            raise Failed(400, "BadRequest", f"the object provided is unrecognized (must be of type {kind})")
+            raise Failed(
+                400, "BadRequest", f"the object provided is unrecognized (must be of type {kind})"
+            )
         meta = body.setdefault("metadata", {})
         if meta.setdefault("namespace", space) != space:
-            raise Failed(400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request")
+            raise Failed(
+                400,
+                "BadRequest",
+                "the namespace of the provided object does not match the namespace sent on the"
+                " request",
+            )
         if "name" not in meta and "generateName" in meta:
             meta["name"] = generated(meta["generateName"])
         name = meta.get("name", "")
         if causes := list(invalid(resource, body)):
             label = f"{kind}{'.' if group else ''}{group}"
             why = causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]"
-            raise Failed(422, "Invalid", f'{label} "{name}" is invalid: {why}', name=name, kind=kind)
+            raise Failed(
+                422, "Invalid", f'{label} "{name}" is invalid: {why}', name=name, kind=kind
+            )
         if self.shelf.get(resource, space, name):
-            raise Failed(409, "AlreadyExists", f'{full(resource)} "{name}" already exists', **about(resource, name))
+            raise Failed(
+                409,
+                "AlreadyExists",
+                f'{full(resource)} "{name}" already exists',
+                **about(resource, name),
+            )
         return self.shelf.put(resource, settled(resource, body)), 201
 
     def _delete(self, resource: str, one: Json) -> Any:
         body, meta = request.get_json(force=True, silent=True) or {}, one["metadata"]
         grace = request.args.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
         if (wanted := body.get("preconditions", {}).get("uid", meta["uid"])) != meta["uid"]:
-            why = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {meta['uid']}"
-            raise Failed(409, "Conflict", f'Operation cannot be fulfilled on {full(resource)} "{meta["name"]}": {why}', **about(resource, meta["name"]))
+            why = (
+                f"Precondition failed: UID in precondition: {wanted}, UID in object meta:"
+                f" {meta['uid']}"
+            )
+            raise Failed(
+                409,
+                "Conflict",
+                f'Operation cannot be fulfilled on {full(resource)} "{meta["name"]}": {why}',
+                **about(resource, meta["name"]),
+            )
         if resource == "pods":
             self.control.delete_pod(one, None if grace is None else int(grace))
             return one
         if resource == "jobs":
-            policy = request.args.get("propagationPolicy", body.get("propagationPolicy", "Orphan"))  # batch/v1's default, unlike all others'
+            policy = request.args.get(
+                "propagationPolicy", body.get("propagationPolicy", "Orphan")
+            )  # batch/v1's default, unlike all others'
             self.control.delete_job(one, policy)
             if policy == "Foreground":
                 return self.shelf.get(resource, meta["namespace"], meta["name"])
         else:
             self.shelf.drop(resource, one)
         details = {**about(resource, meta["name"]), "uid": meta["uid"]}
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": details,
+        }
 
     def _patch(self, resource: str, one: Json) -> Any:
-        if request.mimetype not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
-            raise Failed(415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {request.mimetype}")
+        if request.mimetype not in (
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+        ):
+            raise Failed(
+                415,
+                "UnsupportedMediaType",
+                f"the body of the request was in an unknown format: {request.mimetype}",
+            )
         made = merged(one, request.get_json(force=True))
         # An Indexed Job may be made longer and shorter.
-        elastic = made["spec"].get("completionMode") == "Indexed" and made["spec"].get("completions") == made["spec"].get("parallelism")
+        elastic = made["spec"].get("completionMode") == "Indexed" and made["spec"].get(
+            "completions"
+        ) == made["spec"].get("parallelism")
         causes = [
             f"spec.{part}: Invalid value: {json.dumps(made['spec'].get(part))}: field is immutable"
             for part in FIXED
-            if made["spec"].get(part) != one["spec"].get(part) and not (elastic and part == "completions")
+            if made["spec"].get(part) != one["spec"].get(part)
+            and not (elastic and part == "completions")
         ]
         if causes := [*causes, *invalid(resource, made)]:
-            raise Failed(422, "Invalid", f'Job.batch "{one["metadata"]["name"]}" is invalid: {causes[0]}', name=one["metadata"]["name"], kind="Job")
+            raise Failed(
+                422,
+                "Invalid",
+                f'Job.batch "{one["metadata"]["name"]}" is invalid: {causes[0]}',
+                name=one["metadata"]["name"],
+                kind="Job",
+            )
         return self.shelf.put(resource, {**made, "status": one["status"]})
 
     def _log(self, pod: Json) -> Any:
         """Of a pod that no node has there is none, which is no error."""
         spec, name, number = pod["spec"], pod["metadata"]["name"], pod["metadata"]["uid"]
         every = [one["name"] for one in containers(spec)]
-        wanted = request.args.get("container", "" if len(spec["containers"]) > 1 else spec["containers"][0]["name"])
+        wanted = request.args.get(
+            "container", "" if len(spec["containers"]) > 1 else spec["containers"][0]["name"]
+        )
         if wanted not in every:
-            choose = f"a container name must be specified for pod {name}, choose one of: [{' '.join(every)}]"
-            raise Failed(400, "BadRequest", f"container {wanted} is not valid for pod {name}" if wanted else choose)
-        statuses = [*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())]
-        waits = next((one["state"]["waiting"]["reason"] for one in statuses if one["name"] == wanted and "waiting" in one["state"]), None)
+            choose = (
+                f"a container name must be specified for pod {name}, choose one of:"
+                f" [{' '.join(every)}]"
+            )
+            raise Failed(
+                400,
+                "BadRequest",
+                f"container {wanted} is not valid for pod {name}" if wanted else choose,
+            )
+        statuses = [
+            *pod["status"].get("initContainerStatuses", ()),
+            *pod["status"].get("containerStatuses", ()),
+        ]
+        waits = next(
+            (
+                one["state"]["waiting"]["reason"]
+                for one in statuses
+                if one["name"] == wanted and "waiting" in one["state"]
+            ),
+            None,
+        )
         waits = waits or (None if statuses or not spec.get("nodeName") else "ContainerCreating")
         if waits:
-            text = "trying and failing to pull image" if waits in ("ErrImagePull", "ImagePullBackOff") else f"waiting to start: {waits}"
+            text = (
+                "trying and failing to pull image"
+                if waits in ("ErrImagePull", "ImagePullBackOff")
+                else f"waiting to start: {waits}"
+            )
             raise Failed(400, "BadRequest", f'container "{wanted}" in pod "{name}" is {text}')
-        told = (self.said if not self.machines else self.machines.console(number) if number in self.machines.living else "") if statuses else ""
+        told = (
+            (
+                self.said
+                if not self.machines
+                else self.machines.console(number)
+                if number in self.machines.living
+                else ""
+            )
+            if statuses
+            else ""
+        )
         lines = told.splitlines(keepends=True)
         tail = request.args.get("tailLines", len(lines), type=int)
         text = "".join(lines[max(0, len(lines) - tail) :])
         # From where it begins to be told, not up to the end of it.
-        return Response(text.encode()[: request.args.get("limitBytes", None, type=int)], content_type="text/plain")
+        return Response(
+            text.encode()[: request.args.get("limitBytes", None, type=int)],
+            content_type="text/plain",
+        )
 
 
 def ended(kind: str, one: Json) -> bool:
     if kind == "job":
-        return any(condition["type"] in ("Complete", "Failed") for condition in one["status"].get("conditions") or ())
+        return any(
+            condition["type"] in ("Complete", "Failed")
+            for condition in one["status"].get("conditions") or ()
+        )
     return kind == "pod" and one["status"]["phase"] in OVER

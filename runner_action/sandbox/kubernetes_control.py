@@ -1,4 +1,5 @@
-"""What a cluster does behind its API server: Job controller, scheduler, kubelets and garbage collector, as one thread.
+"""What a cluster does behind its API server: Job controller, scheduler, kubelets and garbage
+collector, as one thread.
 
 They know nothing but the objects on the shelf, and have their turns under its lock.
 """
@@ -30,7 +31,8 @@ LONGEST_BEGIN = 58
 
 @dataclass
 class Tally:
-    """What the Job controller counts of a Job: its pods' indexes (-1 without) and how they ended, by uid, be they still there or not."""
+    """What the Job controller counts of a Job: its pods' indexes (-1 without) and how they
+    ended, by uid, be they still there or not."""
 
     since: float
     made: dict[str, int] = field(default_factory=dict)
@@ -42,7 +44,8 @@ class Tally:
 
 
 class Control:
-    """`refusal`: the message of whatever does not let the Job controller make more than so many pods."""
+    """`refusal`: the message of whatever does not let the Job controller make more than so many
+    pods."""
 
     def __init__(self, fake: FakeKubernetes) -> None:
         self._fake, self._shelf = fake, fake.shelf
@@ -69,38 +72,86 @@ class Control:
                     if pod["spec"].get("nodeName"):
                         self.kubelets.turn(pod)
 
-    def note(self, about: Json, reason: str, message: str, source: str, *, warning: bool = False) -> None:
+    def note(
+        self, about: Json, reason: str, message: str, source: str, *, warning: bool = False
+    ) -> None:
         """An event. The same again is counted, once a second at most."""
         meta = about["metadata"]
         for one in self._shelf.peek("events"):
-            if (one["involvedObject"]["uid"], one["reason"], one["message"]) == (meta["uid"], reason, message):
+            if (one["involvedObject"]["uid"], one["reason"], one["message"]) == (
+                meta["uid"],
+                reason,
+                message,
+            ):
                 if one["lastTimestamp"] != now():
-                    self._shelf.put("events", {**one, "count": one["count"] + 1, "lastTimestamp": now()})
+                    self._shelf.put(
+                        "events", {**one, "count": one["count"] + 1, "lastTimestamp": now()}
+                    )
                 return
-        whom = {"kind": about["kind"], "apiVersion": about["apiVersion"], "resourceVersion": meta["resourceVersion"]}
+        whom = {
+            "kind": about["kind"],
+            "apiVersion": about["apiVersion"],
+            "resourceVersion": meta["resourceVersion"],
+        }
         whom.update({key: meta[key] for key in ("namespace", "name", "uid")})
-        said = {"reason": reason, "message": message, "type": "Warning" if warning else "Normal", "count": 1, "involvedObject": whom}
-        when = {"firstTimestamp": now(), "lastTimestamp": now(), "reportingComponent": source, "reportingInstance": ""}
-        name = {"metadata": {"name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", "namespace": meta["namespace"]}}
-        self._shelf.put("events", {"kind": "Event", "apiVersion": "v1", **name, **said, **when, "source": {"component": source}})
+        said = {
+            "reason": reason,
+            "message": message,
+            "type": "Warning" if warning else "Normal",
+            "count": 1,
+            "involvedObject": whom,
+        }
+        when = {
+            "firstTimestamp": now(),
+            "lastTimestamp": now(),
+            "reportingComponent": source,
+            "reportingInstance": "",
+        }
+        name = {
+            "metadata": {
+                "name": f"{meta['name']}.{uuid.uuid4().hex[:16]}",
+                "namespace": meta["namespace"],
+            }
+        }
+        self._shelf.put(
+            "events",
+            {
+                "kind": "Event",
+                "apiVersion": "v1",
+                **name,
+                **said,
+                **when,
+                "source": {"component": source},
+            },
+        )
 
     # --- deletion
 
     def delete_job(self, job: Json, policy: str) -> None:
-        """Orphan: what it owns stays; Foreground: it goes last; Background: the collector finds the rest."""
+        """Orphan: what it owns stays; Foreground: it goes last; Background: the collector finds
+        the rest."""
         if policy == "Foreground":
-            marks = {"deletionTimestamp": now(), "deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}
+            marks = {
+                "deletionTimestamp": now(),
+                "deletionGracePeriodSeconds": 0,
+                "finalizers": ["foregroundDeletion"],
+            }
             job["metadata"] = {**marks, **job["metadata"]}
             self._shelf.put("jobs", job)
             return
         if policy == "Orphan":
             for resource, one in self._owned(job["metadata"]["uid"]):
-                one["metadata"]["ownerReferences"] = [ref for ref in one["metadata"]["ownerReferences"] if ref["uid"] != job["metadata"]["uid"]]
+                one["metadata"]["ownerReferences"] = [
+                    ref
+                    for ref in one["metadata"]["ownerReferences"]
+                    if ref["uid"] != job["metadata"]["uid"]
+                ]
                 self._shelf.put(resource, one)
         self._shelf.drop("jobs", job)
 
     def delete_pod(self, pod: Json, grace: int | None) -> None:
-        """At once if nothing of it runs; otherwise its processes are told to end, and it goes with them. A later deletion may only hasten it."""
+        """At once if nothing of it runs; otherwise its processes are told to end, and it goes
+        with them. A later deletion may only hasten it."""
         meta, number = pod["metadata"], pod["metadata"]["uid"]
         grace = pod["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
         hurry = min(grace, meta.get("deletionGracePeriodSeconds", grace))
@@ -117,24 +168,46 @@ class Control:
 
     def disrupt(self, pod: Json, grace: int | None) -> None:
         """What an eviction leaves on a pod, and then does."""
-        condition(pod["status"], "DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting")
+        condition(
+            pod["status"],
+            "DisruptionTarget",
+            "True",
+            "EvictionByEvictionAPI",
+            "Eviction API: evicting",
+        )
         self.delete_pod(self._shelf.put("pods", pod), grace)
 
     def gone(self, pod: Json) -> None:
-        """The Job controller has counted a pod before it goes: real ones carry a finalizer for that."""
+        """The Job controller has counted a pod before it goes: real ones carry a finalizer for
+        that."""
         for tally in self._jobs.values():
             if pod["metadata"]["uid"] in tally.made:
-                tally.ended.setdefault(pod["metadata"]["uid"], pod["status"]["phase"] == "Succeeded")
+                tally.ended.setdefault(
+                    pod["metadata"]["uid"], pod["status"]["phase"] == "Succeeded"
+                )
         self._shelf.drop("pods", pod)
 
     def _owned(self, number: str) -> list[tuple[str, Json]]:
-        whole = [(resource, one) for resource in ("pods", "secrets", "jobs") for one in self._shelf.of(resource)]
+        whole = [
+            (resource, one)
+            for resource in ("pods", "secrets", "jobs")
+            for one in self._shelf.of(resource)
+        ]
         return [(resource, one) for resource, one in whole if number in owners(one)]
 
     def _collect(self) -> None:
-        """What only absent owners own goes, and a Job being deleted in the foreground when it owns nothing any more."""
-        whole = [(resource, one) for resource in ("pods", "secrets", "jobs") for one in self._shelf.peek(resource)]
-        present = {one["metadata"]["uid"] for _, one in whole if "foregroundDeletion" not in one["metadata"].get("finalizers", ())}
+        """What only absent owners own goes, and a Job being deleted in the foreground when it
+        owns nothing any more."""
+        whole = [
+            (resource, one)
+            for resource in ("pods", "secrets", "jobs")
+            for one in self._shelf.peek(resource)
+        ]
+        present = {
+            one["metadata"]["uid"]
+            for _, one in whole
+            if "foregroundDeletion" not in one["metadata"].get("finalizers", ())
+        }
         for resource, one in whole:
             if owners(one) and not set(owners(one)) & present:
                 if resource == "pods" and "deletionTimestamp" not in one["metadata"]:
@@ -144,26 +217,41 @@ class Control:
                 elif resource == "secrets":
                     self._shelf.drop(resource, one)
         for job in self._shelf.peek("jobs"):
-            if "deletionTimestamp" in job["metadata"] and not any(job["metadata"]["uid"] in owners(one) for _, one in whole):
+            if "deletionTimestamp" in job["metadata"] and not any(
+                job["metadata"]["uid"] in owners(one) for _, one in whole
+            ):
                 self._shelf.drop("jobs", job)
 
     # --- Jobs
 
     def _job(self, job: Json) -> None:
-        spec, tally = job["spec"], self._jobs.setdefault(job["metadata"]["uid"], Tally(time.monotonic()))
+        spec, tally = (
+            job["spec"],
+            self._jobs.setdefault(job["metadata"]["uid"], Tally(time.monotonic())),
+        )
         if tally.finished is not None:
             ttl = spec.get("ttlSecondsAfterFinished")
-            if ttl is not None and time.monotonic() >= tally.finished + ttl * self._fake.factor and "deletionTimestamp" not in job["metadata"]:
+            if (
+                ttl is not None
+                and time.monotonic() >= tally.finished + ttl * self._fake.factor
+                and "deletionTimestamp" not in job["metadata"]
+            ):
                 self.delete_job(job, "Foreground")
             return
-        pods = {one["metadata"]["uid"]: one for resource, one in self._owned(job["metadata"]["uid"]) if resource == "pods"}
+        pods = {
+            one["metadata"]["uid"]: one
+            for resource, one in self._owned(job["metadata"]["uid"])
+            if resource == "pods"
+        }
         for number in tally.made:
             pod = pods.get(number)
             phase = pod["status"]["phase"] if pod else "Failed"
             if phase in OVER or (pod and "deletionTimestamp" in pod["metadata"]):
                 tally.ended.setdefault(number, phase == "Succeeded")
         conditions = {one["type"]: one for one in job["status"].get("conditions", ())}
-        if not {"FailureTarget", "SuccessCriteriaMet"} & set(conditions) and (verdict := self._verdict(spec, tally)):
+        if not {"FailureTarget", "SuccessCriteriaMet"} & set(conditions) and (
+            verdict := self._verdict(spec, tally)
+        ):
             condition(job["status"], verdict[0], "True", verdict[1], verdict[2])
             conditions = {verdict[0]: {"reason": verdict[1], "message": verdict[2]}}
         if conditions:
@@ -174,18 +262,43 @@ class Control:
         self._show_job(job, tally)
 
     def _verdict(self, spec: Json, tally: Tally) -> tuple[str, str, str] | None:
-        good, bad, limit = tally.indexes(good=True), Counter(tally.indexes(good=False)), spec.get("backoffLimitPerIndex")
-        lost = {index for index, times in bad.items() if limit is not None and times > limit} - set(good)
-        if time.monotonic() >= tally.since + spec.get("activeDeadlineSeconds", float("inf")) * self._fake.factor:
-            return "FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline"
+        good, bad, limit = (
+            tally.indexes(good=True),
+            Counter(tally.indexes(good=False)),
+            spec.get("backoffLimitPerIndex"),
+        )
+        lost = {index for index, times in bad.items() if limit is not None and times > limit} - set(
+            good
+        )
+        if (
+            time.monotonic()
+            >= tally.since + spec.get("activeDeadlineSeconds", float("inf")) * self._fake.factor
+        ):
+            return (
+                "FailureTarget",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            )
         if bad.total() > spec["backoffLimit"]:
-            return "FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+            return (
+                "FailureTarget",
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            )
         if len(lost) > spec.get("maxFailedIndexes", float("inf")):
-            return "FailureTarget", "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes"
+            return (
+                "FailureTarget",
+                "MaxFailedIndexesExceeded",
+                "Job has exceeded the specified maximal number of failed indexes",
+            )
         if lost and len(lost) + len(set(good)) >= int(spec["completions"]):
             return "FailureTarget", "FailedIndexes", "Job has failed indexes"
         if len(good) >= int(spec.get("completions") or spec["parallelism"]):
-            return "SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods"
+            return (
+                "SuccessCriteriaMet",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            )
         return None
 
     def _end_job(self, job: Json, tally: Tally, pods: list[Json], kind: str, why: Json) -> None:
@@ -195,20 +308,48 @@ class Control:
             if "deletionTimestamp" not in pod["metadata"]:
                 self.delete_pod(pod, None)
                 tally.ended.setdefault(pod["metadata"]["uid"], False)
-                self.note(job, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}", "job-controller")
+                self.note(
+                    job,
+                    "SuccessfulDelete",
+                    f"Deleted pod: {pod['metadata']['name']}",
+                    "job-controller",
+                )
         if not left:
             failed = kind == "FailureTarget"
-            condition(job["status"], "Failed" if failed else "Complete", "True", why["reason"], why["message"])
+            condition(
+                job["status"],
+                "Failed" if failed else "Complete",
+                "True",
+                why["reason"],
+                why["message"],
+            )
             if not failed:
                 job["status"]["completionTime"] = now()
-            self.note(job, why["reason"] if failed else "Completed", why["message"] if failed else "Job completed", "job-controller", warning=failed)
+            self.note(
+                job,
+                why["reason"] if failed else "Completed",
+                why["message"] if failed else "Job completed",
+                "job-controller",
+                warning=failed,
+            )
             tally.finished = time.monotonic()
 
     def _make_pods(self, job: Json, tally: Tally) -> None:
-        spec, active = job["spec"], [index for number, index in tally.made.items() if number not in tally.ended]
-        good, bad, limit = tally.indexes(good=True), Counter(tally.indexes(good=False)), spec.get("backoffLimitPerIndex", float("inf"))
+        spec, active = (
+            job["spec"],
+            [index for number, index in tally.made.items() if number not in tally.ended],
+        )
+        good, bad, limit = (
+            tally.indexes(good=True),
+            Counter(tally.indexes(good=False)),
+            spec.get("backoffLimitPerIndex", float("inf")),
+        )
         if spec["completionMode"] == "Indexed":
-            wanted = [index for index in range(spec["completions"]) if index not in [*active, *good] and bad[index] <= limit]
+            wanted = [
+                index
+                for index in range(spec["completions"])
+                if index not in [*active, *good] and bad[index] <= limit
+            ]
         else:
             wanted = [-1] * (spec.get("completions", spec["parallelism"]) - len(good) - len(active))
         for index in wanted[: max(0, spec["parallelism"] - len(active))]:
@@ -217,15 +358,31 @@ class Control:
                 return
             pod = self._shelf.put("pods", pod_of(job, index))
             tally.made[pod["metadata"]["uid"]] = index
-            self.note(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", "job-controller")
+            self.note(
+                job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", "job-controller"
+            )
 
     def _show_job(self, job: Json, tally: Tally) -> None:
         """In its status, where nothing is said of what is none."""
-        pods = [one for resource, one in self._owned(job["metadata"]["uid"]) if resource == "pods" and one["status"]["phase"] not in OVER]
+        pods = [
+            one
+            for resource, one in self._owned(job["metadata"]["uid"])
+            if resource == "pods" and one["status"]["phase"] not in OVER
+        ]
         active = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
         good, bad, status = tally.indexes(good=True), tally.indexes(good=False), job["status"]
-        ready = sum(any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())) for pod in active)
-        for key, number in {"active": len(active), "succeeded": len(good), "failed": len(bad)}.items():
+        ready = sum(
+            any(
+                one["type"] == "Ready" and one["status"] == "True"
+                for one in pod["status"].get("conditions", ())
+            )
+            for pod in active
+        )
+        for key, number in {
+            "active": len(active),
+            "succeeded": len(good),
+            "failed": len(bad),
+        }.items():
             status.update({key: number})
             if not number:
                 del status[key]
@@ -233,7 +390,11 @@ class Control:
         if job["spec"]["completionMode"] == "Indexed":
             status["completedIndexes"] = ranges(good)
             if (limit := job["spec"].get("backoffLimitPerIndex")) is not None:
-                status["failedIndexes"] = ranges(index for index, times in Counter(bad).items() if times > limit and index not in good)
+                status["failedIndexes"] = ranges(
+                    index
+                    for index, times in Counter(bad).items()
+                    if times > limit and index not in good
+                )
         self._shelf.put("jobs", job)
 
     # --- the scheduler
@@ -246,7 +407,13 @@ class Control:
             pod["spec"]["nodeName"] = node.name
             condition(pod["status"], "PodScheduled", "True")
             self._shelf.put("pods", pod)
-            self.note(pod, "Scheduled", f"Successfully assigned {pod['metadata']['namespace']}/{pod['metadata']['name']} to {node.name}", "default-scheduler")
+            self.note(
+                pod,
+                "Scheduled",
+                f"Successfully assigned {pod['metadata']['namespace']}/{pod['metadata']['name']} to"
+                f" {node.name}",
+                "default-scheduler",
+            )
             return
         message = unplaced(unfit)
         condition(pod["status"], "PodScheduled", "False", "Unschedulable", message)
@@ -270,24 +437,50 @@ def ranges(indexes: Iterable[int]) -> str:
 
 
 def generated(begin: str) -> str:
-    """No longer than the name of a host. https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/names/generate.go"""
-    return begin[:LONGEST_BEGIN] + "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=63 - LONGEST_BEGIN))
+    """No longer than the name of a host.
+    https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/names/generate.go"""
+    return begin[:LONGEST_BEGIN] + "".join(
+        random.choices("bcdfghjklmnpqrstvwxz2456789", k=63 - LONGEST_BEGIN)
+    )
 
 
 def pod_of(job: Json, index: int) -> Json:
     """From the Job's template; `index`: -1 for none."""
     template, name = json.loads(json.dumps(job["spec"]["template"])), job["metadata"]["name"]
     end = "-" if index < 0 else f"-{index}-"
-    meta = {**template.get("metadata", {}), "namespace": job["metadata"]["namespace"], "generateName": name[: LONGEST_BEGIN - len(end)] + end}
+    meta = {
+        **template.get("metadata", {}),
+        "namespace": job["metadata"]["namespace"],
+        "generateName": name[: LONGEST_BEGIN - len(end)] + end,
+    }
     meta["name"] = generated(meta["generateName"])
     meta["ownerReferences"] = [
-        {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True}
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": name,
+            "uid": job["metadata"]["uid"],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
     ]
     if index >= 0:
         key = f"{BATCH}/job-completion-index"
-        meta["labels"], meta["annotations"] = {**meta["labels"], key: str(index)}, {**meta.get("annotations", {}), key: str(index)}
+        meta["labels"], meta["annotations"] = (
+            {**meta["labels"], key: str(index)},
+            {
+                **meta.get("annotations", {}),
+                key: str(index),
+            },
+        )
         template["spec"]["hostname"] = f"{name}-{index}"
         for one in containers(template["spec"]):
             where = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{key}']"}}
             one.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "valueFrom": where})
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": template["spec"], "status": {"phase": "Pending"}}
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": meta,
+        "spec": template["spec"],
+        "status": {"phase": "Pending"},
+    }

@@ -26,16 +26,28 @@ QUANTITY = re.compile(rf"\d+(\.\d+)?({'|'.join(filter(None, UNITS))})?")
 ENDS = "must start and end with an alphanumeric character"
 USED = "regex used for validation is"
 DOMAIN_RULE = (
-    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and {ENDS} (e.g. 'example.com', {USED} '{DOMAIN}')"
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or"
+    f" '.', and {ENDS} (e.g. 'example.com', {USED} '{DOMAIN}')"
 )
-HOST_RULE = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and {ENDS} (e.g. 'my-name',  or '123-abc', {USED} '{HOST}')"
+HOST_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and"
+    f" {ENDS} (e.g. 'my-name',  or '123-abc', {USED} '{HOST}')"
+)
 LABEL_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, "
     f"'-', '_' or '.', and {ENDS} (e.g. 'MyValue',  or 'my_value',  or '12345', {USED} '{LABEL}')"
 )
-KEY_RULE = f"name part must consist of alphanumeric characters, '-', '_' or '.', and {ENDS} (e.g. 'MyName',  or 'my.name',  or '123-abc', {USED} '{KEY}')"
-DATA_KEY_RULE = f"a valid config key must consist of alphanumeric characters, '-', '_' or '.' ({USED} '{DATA_KEY}')"
-QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+KEY_RULE = (
+    f"name part must consist of alphanumeric characters, '-', '_' or '.', and {ENDS} (e.g."
+    f" 'MyName',  or 'my.name',  or '123-abc', {USED} '{KEY}')"
+)
+DATA_KEY_RULE = (
+    f"a valid config key must consist of alphanumeric characters, '-', '_' or '.' ({USED}"
+    f" '{DATA_KEY}')"
+)
+QUANTITY_RULE = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
 SHORT, LONG = "must be no more than 63 bytes", "must be no more than 253 bytes"
 ANNOTATION_BYTES = 256 << 10
 SECRET_BYTES = 1 << 20

@@ -15,14 +15,27 @@ from runner_action.sandbox import kubernetes_pods as pods
 from runner_action.sandbox.kubernetes_nodes import holds
 from runner_action.sandbox.kubernetes_shelf import Choice, Json
 
-KINDS = {"pods": ("", "Pod"), "secrets": ("", "Secret"), "events": ("", "Event"), "jobs": ("batch", "Job")}
+KINDS = {
+    "pods": ("", "Pod"),
+    "secrets": ("", "Secret"),
+    "events": ("", "Event"),
+    "jobs": ("batch", "Job"),
+}
 FIELDS = {
     "pods": {"status.phase", "spec.nodeName", "spec.restartPolicy"},
     "jobs": {"status.successful"},
     "secrets": {"type"},
-    "events": {"involvedObject.uid", "involvedObject.name", "involvedObject.kind", "involvedObject.namespace", "reason", "type"},
+    "events": {
+        "involvedObject.uid",
+        "involvedObject.name",
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "reason",
+        "type",
+    },
 }
-"""By what each may be chosen besides its name: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
+"""By what each may be chosen besides its name:
+https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
 MOST_BYTES = 3 << 20
 """Of a request: `MaxRequestBodyBytes` of
 https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/server/config.go"""
@@ -34,7 +47,15 @@ class Failed(Exception):
     def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
         super().__init__(message)
         self.code = code
-        head = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
+        head = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            "code": code,
+        }
         self.status: Json = {**head, **({"details": details} if details else {})}
 
 
@@ -45,7 +66,11 @@ def full(resource: str) -> str:
 def about(resource: str, name: str | None) -> Json:
     """A Status' details."""
     group = KINDS[resource][0]
-    return {**({"name": name} if name else {}), **({"group": group} if group else {}), "kind": resource}
+    return {
+        **({"name": name} if name else {}),
+        **({"group": group} if group else {}),
+        "kind": resource,
+    }
 
 
 def merged(one: Any, patch: Any) -> Any:
@@ -65,16 +90,26 @@ def choice(resource: str, space: str) -> Choice:
         key, sign, value = re.split(r"(!=|==?)", part, maxsplit=1)
         if key not in {"metadata.name", "metadata.namespace"} | FIELDS[resource]:
             raise Failed(400, "BadRequest", f"field label not supported: {key}")
-        tests.append(lambda one, key=key, sign=sign, value=value: (str(found(one, key)) == value) is (sign != "!="))  # type: ignore[misc]
+        tests.append(
+            lambda one, key=key, sign=sign, value=value: (  # type: ignore[misc]
+                (str(found(one, key)) == value) is (sign != "!=")
+            )
+        )
     for part in filter(None, re.split(r",(?![^(]*\))", request.args.get("labelSelector", ""))):
-        match = re.fullmatch(r"\s*(!?)\s*([^\s=!()]+)\s*(?:(=|==|!=|in|notin)\s*\(?([^()]*)\)?)?\s*", part)
+        match = re.fullmatch(
+            r"\s*(!?)\s*([^\s=!()]+)\s*(?:(=|==|!=|in|notin)\s*\(?([^()]*)\)?)?\s*", part
+        )
         if not match:
             raise Failed(400, "BadRequest", f"unable to parse requirement: {part}")
         plain = "DoesNotExist" if match[1] else "Exists"
         operator = {None: plain, "!=": "NotIn", "notin": "NotIn"}.get(match[3], "In")
         values = [value.strip() for value in (match[4] or "").split(",")]
         key = match[2]
-        tests.append(lambda one, key=key, operator=operator, values=values: holds(operator, one["metadata"].get("labels", {}).get(key), values))  # type: ignore[misc]
+        tests.append(
+            lambda one, key=key, operator=operator, values=values: holds(  # type: ignore[misc]
+                operator, one["metadata"].get("labels", {}).get(key), values
+            )
+        )
     return lambda one: all(test(one) for test in tests)
 
 
@@ -102,22 +137,42 @@ def invalid(resource: str, body: Json) -> Iterable[str]:
 
 
 def invalid_job(name: str, spec: Json) -> Iterable[str]:
-    indexed, policy = spec.get("completionMode") == "Indexed", spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always")
+    indexed, policy = (
+        spec.get("completionMode") == "Indexed",
+        spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always"),
+    )
     if indexed and spec.get("completions") is None:
         yield "spec.completions: Required value: when completion mode is Indexed"
     elif indexed and spec["completions"]:
         host = f"{name}-{spec['completions'] - 1}"
         if list(pods.named("", host, pods.HOST, "")):
-            yield f"metadata.name: Invalid value: {json.dumps(name)}: will not able to create pod with invalid DNS label: {host}"
+            yield (
+                f"metadata.name: Invalid value: {json.dumps(name)}: will not able to create pod"
+                f" with invalid DNS label: {host}"
+            )
     if not indexed and "backoffLimitPerIndex" in spec:
-        yield f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires indexed completion mode"
-    for number in ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"):
+        yield (
+            f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires"
+            " indexed completion mode"
+        )
+    for number in (
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+    ):
         if (spec.get(number) or 0) < 0:
-            yield f"spec.{number}: Invalid value: {spec[number]}: must be greater than or equal to 0"
+            yield (
+                f"spec.{number}: Invalid value: {spec[number]}: must be greater than or equal to 0"
+            )
     if not spec.get("template", {}).get("spec", {}).get("containers"):
         yield "spec.template.spec.containers: Required value"
     if len(name) > 63:
-        yield f"spec.template.labels: Invalid value: {json.dumps(name)}: must be no more than 63 bytes"
+        yield (
+            f"spec.template.labels: Invalid value: {json.dumps(name)}: must be no more than 63"
+            " bytes"
+        )
     if policy not in ("Never", "OnFailure"):
         yield 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
     yield from pods.template("spec.template", spec.get("template", {}))
@@ -126,24 +181,56 @@ def invalid_job(name: str, spec: Json) -> Iterable[str]:
 def settled(resource: str, body: Json) -> Json:
     """With what the server itself sets, and without what is not the caller's."""
     group, kind = KINDS[resource]
-    for part in ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
+    for part in (
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ):
         body["metadata"].pop(part, None)
     made = {**body, "kind": kind, "apiVersion": f"{group}/v1" if group else "v1"}
     if resource == "secrets":
-        said = {name: base64.b64encode(value.encode()).decode() for name, value in made.pop("stringData", {}).items()}
+        said = {
+            name: base64.b64encode(value.encode()).decode()
+            for name, value in made.pop("stringData", {}).items()
+        }
         made = {"type": "Opaque", **made, "data": {**made.get("data", {}), **said}}
     if resource == "pods":
         made.update(spec=settled_pod(made["spec"]), status={"phase": "Pending"})
     if resource == "jobs":
         number, spec = str(uuid.uuid4()), made["spec"]
-        limits = {"backoffLimit": 2147483647 if "backoffLimitPerIndex" in spec else 6, "suspend": False, "completionMode": "NonIndexed"}
-        counts = {"parallelism": 1} if "completions" in spec or "parallelism" in spec else {"parallelism": 1, "completions": 1}
+        limits = {
+            "backoffLimit": 2147483647 if "backoffLimitPerIndex" in spec else 6,
+            "suspend": False,
+            "completionMode": "NonIndexed",
+        }
+        counts = (
+            {"parallelism": 1}
+            if "completions" in spec or "parallelism" in spec
+            else {"parallelism": 1, "completions": 1}
+        )
         labels = {"batch.kubernetes.io/controller-uid": number, "controller-uid": number}
-        labels |= {"batch.kubernetes.io/job-name": body["metadata"]["name"], "job-name": body["metadata"]["name"]}
-        template = {**spec["template"], "metadata": {**spec["template"].get("metadata", {})}, "spec": settled_pod(spec["template"]["spec"])}
+        labels |= {
+            "batch.kubernetes.io/job-name": body["metadata"]["name"],
+            "job-name": body["metadata"]["name"],
+        }
+        template = {
+            **spec["template"],
+            "metadata": {**spec["template"].get("metadata", {})},
+            "spec": settled_pod(spec["template"]["spec"]),
+        }
         template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **labels}
         selector = {"matchLabels": {"batch.kubernetes.io/controller-uid": number}}
-        made["spec"] = {**counts, **limits, "podReplacementPolicy": "TerminatingOrFailed", **spec, "selector": selector, "template": template}
+        made["spec"] = {
+            **counts,
+            **limits,
+            "podReplacementPolicy": "TerminatingOrFailed",
+            **spec,
+            "selector": selector,
+            "template": template,
+        }
         made["metadata"].update(uid=number)
         made["metadata"].setdefault("labels", template["metadata"]["labels"])
         made["status"] = {}
@@ -152,8 +239,19 @@ def settled(resource: str, body: Json) -> Json:
 
 def settled_pod(spec: Json) -> Json:
     """What is not asked of a resource is as much as its limit."""
-    plain = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
-    made = {**plain, "serviceAccountName": "default", "serviceAccount": spec.get("serviceAccountName", "default"), "securityContext": {}, **spec}
+    plain = {
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+    }
+    made = {
+        **plain,
+        "serviceAccountName": "default",
+        "serviceAccount": spec.get("serviceAccountName", "default"),
+        "securityContext": {},
+        **spec,
+    }
     for kind in ("initContainers", "containers"):
         if kind in made:
             made[kind] = [settled_container(one) for one in made[kind]]
@@ -161,9 +259,17 @@ def settled_pod(spec: Json) -> Json:
 
 
 def settled_container(one: Json) -> Json:
-    plain = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent", **one}
+    plain = {
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+        **one,
+    }
     if limits := one.get("resources", {}).get("limits"):
-        plain["resources"] = {**one["resources"], "requests": {**limits, **one["resources"].get("requests", {})}}
+        plain["resources"] = {
+            **one["resources"],
+            "requests": {**limits, **one["resources"].get("requests", {})},
+        }
     else:
         plain.setdefault("resources", {})
     return plain

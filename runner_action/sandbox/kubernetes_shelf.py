@@ -25,7 +25,8 @@ class Change:
 
 
 class Shelf:
-    """All objects, and what was changed of them; who looks or changes holds the lock of `changed`. Only copies go in and out."""
+    """All objects, and what was changed of them; who looks or changes holds the lock of
+    `changed`. Only copies go in and out."""
 
     def __init__(self, kept: int = 5000) -> None:
         self.changed = threading.Condition(threading.RLock())
@@ -38,7 +39,11 @@ class Shelf:
         return [one for (kind, _, _), one in self._objects.items() if kind == resource]
 
     def of(self, resource: str, space: str | None = None) -> list[Json]:
-        return [copied(one) for (kind, where, _), one in self._objects.items() if kind == resource and space in (None, where)]
+        return [
+            copied(one)
+            for (kind, where, _), one in self._objects.items()
+            if kind == resource and space in (None, where)
+        ]
 
     def get(self, resource: str, space: str, name: str) -> Json | None:
         found = self._objects.get((resource, space, name))
@@ -55,15 +60,30 @@ class Shelf:
             return one
         fresh = {"uid": meta.get("uid", str(uuid.uuid4())), "creationTimestamp": now()}
         if resource != "secrets" and resource != "events":
-            fresh["generation"] = 1 if before is None else before["metadata"]["generation"] + (before["spec"] != one["spec"] and resource == "jobs")
-        one["metadata"] = {**one["metadata"], **fresh, **({part: before["metadata"][part] for part in ("uid", "creationTimestamp")} if before else {})}
+            fresh["generation"] = (
+                1
+                if before is None
+                else before["metadata"]["generation"]
+                + (before["spec"] != one["spec"] and resource == "jobs")
+            )
+        one["metadata"] = {
+            **one["metadata"],
+            **fresh,
+            **(
+                {part: before["metadata"][part] for part in ("uid", "creationTimestamp")}
+                if before
+                else {}
+            ),
+        }
         self._note(resource, before, one)
         self._objects[key] = one
         return copied(one)
 
     def drop(self, resource: str, one: Json) -> None:
         """Its last words are as given."""
-        before = self._objects.pop((resource, one["metadata"]["namespace"], one["metadata"]["name"]), None)
+        before = self._objects.pop(
+            (resource, one["metadata"]["namespace"], one["metadata"]["name"]), None
+        )
         if before:
             self._note(resource, copied(one), None)
 
@@ -82,11 +102,14 @@ class Shelf:
         self.horizon = self.version
 
     def since(self, version: int, resource: str, chosen: Choice) -> list[tuple[str, Json]]:
-        """What who looks for the chosen ones has to be told: an object that ceases to be one is gone for them."""
+        """What who looks for the chosen ones has to be told: an object that ceases to be one is
+        gone for them."""
         told = []
         for change in self._history:
             if change.version > version and change.resource == resource:
-                was, is_now = (one is not None and chosen(one) for one in (change.before, change.after))
+                was, is_now = (
+                    one is not None and chosen(one) for one in (change.before, change.after)
+                )
                 kind = "MODIFIED" if was and is_now else "ADDED" if is_now else "DELETED"
                 last = change.after or change.before
                 if (was or is_now) and last:

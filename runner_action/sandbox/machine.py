@@ -1,7 +1,9 @@
-"""One instance as a local process tree: cloud-init's part, a small systemd, and an end that nothing survives.
+"""One instance as a local process tree: cloud-init's part, a small systemd, and an end that
+nothing survives.
 
-`python -m runner_action.sandbox.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the supervisor; its output is the machine's
-console, its end the machine's end. SIGTERM is the power button. If its parent dies, however it dies, the machine ends too.
+`python -m runner_action.sandbox.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the
+supervisor; its output is the machine's console, its end the machine's end. SIGTERM is the power
+button. If its parent dies, however it dies, the machine ends too.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ class Machine:
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
         self._root, self._python = root, python
-        self._off, self._forced, self._taken = threading.Event(), threading.Event(), threading.Event()
+        self._off, self._forced, self._taken = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._systemd = Systemd(root, python, timer_factor, metadata, self.power_off)
 
     def power_off(self, why: str, forced: bool) -> None:
@@ -86,14 +92,22 @@ class Machine:
         for script in config.get("bootcmd", ()):
             below = script.replace("cd /\n", f"cd {self._root}\n")
             instance = self._root.parent.name  # as cloud-init tells it
-            subprocess.run(["sh"], input=below.encode(), env={**self._systemd.environment(), "INSTANCE_ID": instance}, check=False)
+            subprocess.run(
+                ["sh"],
+                input=below.encode(),
+                env={**self._systemd.environment(), "INSTANCE_ID": instance},
+                check=False,
+            )
 
     def _install_python(self) -> None:
-        """The machine's python3 in its own path, the commands that switch it off, and what a stock image has not."""
+        """The machine's python3 in its own path, the commands that switch it off, and what a
+        stock image has not."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python3").symlink_to(self._python)
-        self._write(folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755)
+        self._write(
+            folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755
+        )
         self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
         Systemctl(self._systemd, self._root, folder)
 
@@ -117,4 +131,6 @@ def kill_descendants(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4]), sys.argv[5]).live(Path(sys.argv[2]).read_bytes())
+    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4]), sys.argv[5]).live(
+        Path(sys.argv[2]).read_bytes()
+    )

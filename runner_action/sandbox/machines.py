@@ -1,4 +1,5 @@
-"""Instances as local processes, whosever cloud they are of: each lives in a folder of its own, and has ended when its process has."""
+"""Instances as local processes, whosever cloud they are of: each lives in a folder of its own,
+and has ended when its process has."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ class Living:
 
 @dataclass
 class Machines:
-    """`folder` holds them; `python` is theirs; `timer_factor` shortens their timers; `boots=False`: instances never come to life.
-    `machine`: the command whose process is the instance of an id, with its folder; its output is the console, SIGTERM the power button.
+    """`folder` holds them; `python` is theirs; `timer_factor` shortens their timers;
+    `boots=False`: instances never come to life. `machine`: the command whose process is the
+    instance of an id, with its folder; its output is the console, SIGTERM the power button.
     `metadata`: the metadata service's address, by instance."""
 
     folder: Path
@@ -56,11 +58,23 @@ class Machines:
             bundle.write_bytes(self.trusted)
         argv = (self.machine or self._local_machine)(instance_id, place)
         with (place / "console.log").open("wb") as console:
-            process = subprocess.Popen(argv, stdout=console, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                argv,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         self.living[instance_id] = Living(process, place / "console.log")
 
     def _local_machine(self, instance_id: str, place: Path) -> list[str]:
-        own = [str(place / "root"), str(place / "user-data"), self.python, str(self.timer_factor), self.metadata(instance_id)]
+        own = [
+            str(place / "root"),
+            str(place / "user-data"),
+            self.python,
+            str(self.timer_factor),
+            self.metadata(instance_id),
+        ]
         return [sys.executable, "-m", "runner_action.sandbox.machine", *own]
 
     def end(self, instance_id: str) -> None:

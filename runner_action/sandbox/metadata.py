@@ -1,9 +1,9 @@
-"""The metadata services of EC2, Google Cloud and Azure, as far as they tell a machine of its end and of itself. One server; a
-machine's address holds its id.
+"""The metadata services of EC2, Google Cloud and Azure, as far as they tell a machine of its end
+and of itself. One server; a machine's address holds its id.
 
-From the vendors' pages: EC2 wants a session token got by PUT; Google wants its header and answers a hanging question when the
-value changes; Azure wants its header and a version it knows, and takes an acknowledgement by POST. None of them answers what came
-through a proxy.
+From the vendors' pages: EC2 wants a session token got by PUT; Google wants its header and
+answers a hanging question when the value changes; Azure wants its header and a version it knows,
+and takes an acknowledgement by POST. None of them answers what came through a proxy.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 https://cloud.google.com/compute/docs/metadata/querying-metadata
@@ -28,7 +28,14 @@ from werkzeug.serving import make_server
 TOKEN_SECONDS = 21600
 """The longest life of a session token of EC2's service."""
 VERSIONS = {
-    "instance": ("2019-06-01", "2020-09-01", "2021-01-01", "2021-02-01", "2021-08-01", "2025-04-07"),
+    "instance": (
+        "2019-06-01",
+        "2020-09-01",
+        "2021-01-01",
+        "2021-02-01",
+        "2021-08-01",
+        "2025-04-07",
+    ),
     "identity": ("2018-02-01",),
     "scheduledevents": ("2019-08-01", "2020-07-01"),
 }
@@ -46,7 +53,8 @@ class Fate:
     without_tokens: bool = False
     """Azure's service answers questions for a token with an error."""
     about: dict[str, str] = field(default_factory=dict)
-    """What Google's service tells a machine of itself, by path; what Azure's does, by identity or `azure`."""
+    """What Google's service tells a machine of itself, by path; what Azure's does, by identity
+    or `azure`."""
 
     @property
     def etag(self) -> str:
@@ -73,7 +81,9 @@ class FakeMetadata:
         app.add_url_rule("/<machine>/computeMetadata/v1/<path:what>", "about", self._about)
         app.add_url_rule("/<machine>/metadata/instance/compute", "instance", self._instance)
         app.add_url_rule("/<machine>/metadata/identity/oauth2/token", "identity", self._instance)
-        app.add_url_rule("/<machine>/metadata/scheduledevents", "azure", self._azure, methods=["GET", "POST"])
+        app.add_url_rule(
+            "/<machine>/metadata/scheduledevents", "azure", self._azure, methods=["GET", "POST"]
+        )
         self._server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -146,7 +156,9 @@ class FakeMetadata:
     def _instance(self, machine: str) -> Any:
         """Of Azure: about itself, or a token of one of its identities for one resource."""
         identity = request.path.endswith("/token")
-        if not _for_azure("identity" if identity else "instance") or (identity and not request.args.get("resource")):
+        if not _for_azure("identity" if identity else "instance") or (
+            identity and not request.args.get("resource")
+        ):
             return {"error": "Bad request"}, 400
         if self.fate(machine).without_tokens and "msi_res_id" in request.args:
             return {
@@ -154,7 +166,10 @@ class FakeMetadata:
                 "error_description": "Failed to retrieve token from the Active directory.",
             }, 500
         found = self.fate(machine).about.get(request.args.get("msi_res_id", "azure"))
-        return found or ({"error": "invalid_request", "error_description": "Identity not found"}, 400)
+        return found or (
+            {"error": "invalid_request", "error_description": "Identity not found"},
+            400,
+        )
 
     def _azure(self, machine: str) -> Any:
         if not _for_azure("scheduledevents"):
@@ -181,11 +196,15 @@ class FakeMetadata:
 
 def _for_google() -> bool:
     """Whether a request is meant for Google's service, and came to it straight."""
-    return request.headers.get("Metadata-Flavor") == "Google" and not request.headers.get("X-Forwarded-For")
+    return request.headers.get("Metadata-Flavor") == "Google" and not request.headers.get(
+        "X-Forwarded-For"
+    )
 
 
 def _for_azure(category: str) -> bool:
     """Whether a request is meant for Azure's service, came to it straight, and names a version
     that this category has."""
-    straight = request.headers.get("Metadata") == "true" and not request.headers.get("X-Forwarded-For")
+    straight = request.headers.get("Metadata") == "true" and not request.headers.get(
+        "X-Forwarded-For"
+    )
     return straight and request.args.get("api-version") in VERSIONS[category]

@@ -1,6 +1,8 @@
-"""The fake GitLab's REST for jobs: for users to look at, cancel and retry them, and for gitlab-runner to ask for them and tell of them.
+"""The fake GitLab's REST for jobs: for users to look at, cancel and retry them, and for
+gitlab-runner to ask for them and tell of them.
 
-https://docs.gitlab.com/api/jobs/; the runner's side as commands and network of gitlab-runner 19.4 use it.
+https://docs.gitlab.com/api/jobs/; the runner's side as commands and network of gitlab-runner
+19.4 use it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from runner_action.sandbox.gitlab_variables import Project, iid_of
 from runner_action.sandbox.jobs import Forge, Job, Refusal
 
 STATUS = {"waiting": "created", "queued": "pending", "in_progress": "running"}
-CONCLUSION = {"success": "success", "failure": "failed", "cancelled": "canceled", "skipped": "skipped"}
+CONCLUSION = {
+    "success": "success",
+    "failure": "failed",
+    "cancelled": "canceled",
+    "skipped": "skipped",
+}
 JOB_TIMEOUT = 3600
 NOT_THERE = ({"message": "404 Not found"}, 404)
 FORBIDDEN = ({"message": "403 Forbidden"}, 403)
@@ -43,11 +50,19 @@ class Jobs:
             ("GET", job, self._job, ("api", "read_api")),
             ("POST", f"{job}/cancel", self._cancel, ("api",)),
             ("POST", f"{job}/retry", self._retry, ("api",)),
-            ("GET", "/projects/<path:place>/pipelines/<int:number>/jobs", self._of_pipeline, ("api", "read_api")),
+            (
+                "GET",
+                "/projects/<path:place>/pipelines/<int:number>/jobs",
+                self._of_pipeline,
+                ("api", "read_api"),
+            ),
         ]
 
     def for_runners(self) -> list[tuple[str, str, Callable[..., Any]]]:
-        return [("PUT", "/jobs/<int:number>", self._update), ("PATCH", "/jobs/<int:number>/trace", self._trace)]
+        return [
+            ("PUT", "/jobs/<int:number>", self._update),
+            ("PATCH", "/jobs/<int:number>/trace", self._trace),
+        ]
 
     # --- users
 
@@ -87,7 +102,9 @@ class Jobs:
 
     def ask(self, wait: float, longest: Mapping[int, int]) -> Any:
         asked = request.get_json()
-        seat = next((seat for seat in self._forge.seats() if seat.secret == asked.get("token")), None)
+        seat = next(
+            (seat for seat in self._forge.seats() if seat.secret == asked.get("token")), None
+        )
         if seat is None:
             return FORBIDDEN
         seat.heard = time.monotonic()
@@ -98,10 +115,14 @@ class Jobs:
             return "", 204
         token = f"canary-job-{secrets.token_hex(8)}"
         self._tokens[token] = job
-        return self._given(job, token, min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT)), seat.name), 201
+        return (
+            self._given(job, token, min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT)), seat.name),
+            201,
+        )
 
     def _given(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
-        """What a runner needs for a job; its variables are the predefined ones that the stand-in and our tests read."""
+        """What a runner needs for a job; its variables are the predefined ones that the stand-in
+        and our tests read."""
         project = self._project()
         told = project.at_creation(iid_of(job.run_id), job.name)
         told |= {**project.persisted(job.run_id, job.id), "CI_RUNNER_DESCRIPTION": runner}
@@ -116,8 +137,17 @@ class Jobs:
             },
             "git_info": {"repo_url": f"{project.server}/{project.path}.git"},
             "runner_info": {"timeout": timeout},
-            "variables": [{"key": key, "value": str(value), "public": True} for key, value in told.items()],
-            "steps": [{"name": "script", "script": [job.command, f"sleep {job.seconds}"], "timeout": timeout, "when": "on_success"}],
+            "variables": [
+                {"key": key, "value": str(value), "public": True} for key, value in told.items()
+            ],
+            "steps": [
+                {
+                    "name": "script",
+                    "script": [job.command, f"sleep {job.seconds}"],
+                    "timeout": timeout,
+                    "when": "on_success",
+                }
+            ],
         }
 
     def _update(self, number: int) -> Any:
@@ -129,7 +159,13 @@ class Jobs:
         seat.heard = time.monotonic()
         if asked["state"] in ("success", "failed"):
             reason = asked.get("failure_reason", "")
-            conclusion = "cancelled" if job.cancelled else "success" if asked["state"] == "success" else "failure"
+            conclusion = (
+                "cancelled"
+                if job.cancelled
+                else "success"
+                if asked["state"] == "success"
+                else "failure"
+            )
             self._forge.complete(seat, conclusion, reason=reason)
         return _told(job, 200)
 
@@ -145,7 +181,9 @@ class Jobs:
 
 def _told(job: Job, status: int) -> Response:
     """The job's status is told in a header; by it a runner learns of a cancellation."""
-    return Response(json.dumps(None), status, {"Job-Status": status_of(job)}, content_type="application/json")
+    return Response(
+        json.dumps(None), status, {"Job-Status": status_of(job)}, content_type="application/json"
+    )
 
 
 def status_of(job: Job) -> str:

@@ -1,12 +1,14 @@
-"""One pod as a local process tree, as its kubelet would run it: initial containers one after the other, sidecars, its
-containers, probes, grace, and an end that nothing survives.
+"""One pod as a local process tree, as its kubelet would run it: initial containers one after the
+other, sidecars, its containers, probes, grace, and an end that nothing survives.
 
-`python -m runner_action.sandbox.pod FOLDER PYTHON TIMER_FACTOR [walls]` is the supervisor; FOLDER holds `user-data`: the
-pod, and the Secrets that its volumes name. Its output is the log of the container `runner`, its exit code that
-container's; SIGTERM is the deletion. If its parent dies, the pod ends too.
+`python -m runner_action.sandbox.pod FOLDER PYTHON TIMER_FACTOR [walls]` is the supervisor;
+FOLDER holds `user-data`: the pod, and the Secrets that its volumes name. Its output is the log
+of the container `runner`, its exit code that container's; SIGTERM is the deletion. If its parent
+dies, the pod ends too.
 
-With `walls`, which only root can have, each container has a view of its own: the volumes that it mounts, as it mounts
-them, its own processes, its own user, and no rights. Without, a container is what its paths say, and nothing more.
+With `walls`, which only root can have, each container has a view of its own: the volumes that it
+mounts, as it mounts them, its own processes, its own user, and no rights. Without, a container
+is what its paths say, and nothing more.
 """
 
 from __future__ import annotations
@@ -29,24 +31,41 @@ from runner_action.sandbox.systemd import die_with_parent
 
 Json = dict[str, Any]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-WALLS = ("unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
+WALLS = (
+    "unshare",
+    "--mount",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--propagation",
+    "private",
+)
 BACKOFF = 10.0
-"""Seconds until a sidecar that has ended is started again; later twice as long, which is too long for a story.
+"""Seconds until a sidecar that has ended is started again; later twice as long, which is too
+long for a story.
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy"""
 
 
 class Container:
-    """One that was started. With walls the process is `unshare`'s, and the container's first is its child."""
+    """One that was started. With walls the process is `unshare`'s, and the container's first is
+    its child."""
 
     def __init__(self, process: subprocess.Popen[bytes], walls: bool) -> None:
         self.process, self._walls = process, walls
 
     def first(self) -> int | None:
-        """The number of its process 1, as seen from outside; None before there is one, or after its end."""
+        """The number of its process 1, as seen from outside; None before there is one, or after
+        its end."""
         if not self._walls:
             return self.process.pid
         try:
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            children = (
+                Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+                .read_text()
+                .split()
+            )
         except OSError:
             return None
         return int(children[0]) if children else None
@@ -67,7 +86,8 @@ class Container:
 
 
 class Pod:
-    """The kubelet's side of one pod, below `folder`: a folder for each volume, and one for each container's own files."""
+    """The kubelet's side of one pod, below `folder`: a folder for each volume, and one for each
+    container's own files."""
 
     def __init__(self, folder: Path, python: str, factor: float, walls: bool = False) -> None:
         told = json.loads((folder / "user-data").read_bytes())
@@ -80,7 +100,9 @@ class Pod:
         for volume in self.spec.get("volumes") or ():
             place = folder / "volumes" / volume["name"]
             place.mkdir(parents=True)
-            for key, text in told["secrets"].get((volume.get("secret") or {}).get("secretName"), {}).items():
+            for key, text in (
+                told["secrets"].get((volume.get("secret") or {}).get("secretName"), {}).items()
+            ):
                 (place / key).touch(0o640)
                 (place / key).write_bytes(base64.b64decode(text))
                 (place / key).chmod(0o440)
@@ -94,7 +116,8 @@ class Pod:
         (folder / "bin/python3").symlink_to(python)
 
     def live(self) -> int:
-        """Until its containers have ended; the exit code of the first. What is left of it is killed."""
+        """Until its containers have ended; the exit code of the first. What is left of it is
+        killed."""
         parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,7 +127,9 @@ class Pod:
             started = self._start(one)
             if one.get("restartPolicy") == "Always":
                 sidecars.append(started)
-                threading.Thread(target=self._restart, args=(one, sidecars, len(sidecars) - 1), daemon=True).start()
+                threading.Thread(
+                    target=self._restart, args=(one, sidecars, len(sidecars) - 1), daemon=True
+                ).start()
             elif failed := started.process.wait():
                 (self._folder / "failed").write_text(one["name"])
                 kill_descendants(os.getpid())
@@ -121,7 +146,8 @@ class Pod:
             if self._ends is not None and time.monotonic() > self._ends:
                 break
             time.sleep(0.02)
-        # Sidecars come last, within what is left of the grace; when the containers ended by themselves, with a grace of their own.
+        # Sidecars come last, within what is left of the grace; when the containers ended by
+        # themselves, with a grace of their own.
         self._ends = self._ends if self._ends is not None else time.monotonic() + grace
         for made in reversed(sidecars):
             made.terminate()
@@ -136,9 +162,17 @@ class Pod:
     # --- containers
 
     def _start(self, container: Json) -> Container:
-        """Process 1 of a container. What ends when it ends is all of the container: here, its session."""
-        argv = [self._inside(container, word) for word in [*(container.get("command") or ["true"]), *(container.get("args") or ())]]
-        out = None if container["name"] == "runner" else (self._folder / f"{container['name']}.log").open("ab")
+        """Process 1 of a container. What ends when it ends is all of the container: here, its
+        session."""
+        argv = [
+            self._inside(container, word)
+            for word in [*(container.get("command") or ["true"]), *(container.get("args") or ())]
+        ]
+        out = (
+            None
+            if container["name"] == "runner"
+            else (self._folder / f"{container['name']}.log").open("ab")
+        )
         env = self._environment(container)
         where = self._inside(container, container.get("workingDir", "/"))
         Path(where).mkdir(parents=True, exist_ok=True)
@@ -158,7 +192,8 @@ class Pod:
         return made
 
     def _walled(self, container: Json, argv: list[str]) -> list[str]:
-        """What a container does not mount it does not see, and what it mounts read-only it cannot write."""
+        """What a container does not mount it does not see, and what it mounts read-only it
+        cannot write."""
         mounts = {one["name"]: one for one in container.get("volumeMounts") or ()}
         lines = [f"mount --bind /dev/null {shlex.quote(str(self._folder / 'user-data'))}"]
         for volume in self.spec.get("volumes") or ():
@@ -167,29 +202,52 @@ class Pod:
                 lines.append(f"mount --bind {shlex.quote(str(self._folder / 'nothing'))} {place}")
             elif mounts[volume["name"]].get("readOnly") or "secret" in volume:
                 lines.append(f"mount --bind {place} {place} && mount -o remount,bind,ro {place}")
-        # The folder that it began in is of before; and the shell that does this must not be there any more.
+        # The folder that it began in is of before; and the shell that does this must not be there
+        # any more.
         lines += ['cd "$PWD"', f'exec {shlex.join(as_user(self.spec, container))} "$@"']
         return [*WALLS, "sh", "-ec", "\n".join(lines), "sh", *argv]
 
     def _inside(self, container: Json, text: str) -> str:
         """Its mounts, and for all else nothing: a command must not name other files."""
-        for mount in sorted(container.get("volumeMounts") or (), key=lambda one: -len(one["mountPath"])):
+        for mount in sorted(
+            container.get("volumeMounts") or (), key=lambda one: -len(one["mountPath"])
+        ):
             text = text.replace(mount["mountPath"], str(self._folder / "volumes" / mount["name"]))
         return str(self._folder / "root") if text == "/" else text
 
     def _environment(self, container: Json) -> dict[str, str]:
-        """Nothing of the parent's. Without walls jobs may be root: the sandbox makes no users then."""
-        fields = {"metadata.name": self.pod["metadata"]["name"], "metadata.namespace": self.pod["metadata"]["namespace"]}
+        """Nothing of the parent's. Without walls jobs may be root: the sandbox makes no users
+        then."""
+        fields = {
+            "metadata.name": self.pod["metadata"]["name"],
+            "metadata.namespace": self.pod["metadata"]["namespace"],
+        }
         fields["metadata.uid"] = self.pod["metadata"]["uid"]
         for kind in ("labels", "annotations"):
-            fields |= {f"metadata.{kind}['{key}']": value for key, value in (self.pod["metadata"].get(kind) or {}).items()}
-        given = {one["name"]: one["value"] if "value" in one else fields[one["valueFrom"]["fieldRef"]["fieldPath"]] for one in container.get("env") or ()}
+            fields |= {
+                f"metadata.{kind}['{key}']": value
+                for key, value in (self.pod["metadata"].get(kind) or {}).items()
+            }
+        given = {
+            one["name"]: (
+                one["value"]
+                if "value" in one
+                else fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
+            )
+            for one in container.get("env") or ()
+        }
         who = {"HOME": "/"} if self._walls else {"HOME": "/root", "RUNNER_ALLOW_RUNASROOT": "1"}
-        base = {"PATH": f"{self._folder}/bin:{PATH}", "LANG": "C.UTF-8", "HOSTNAME": fields["metadata.name"], **who}
+        base = {
+            "PATH": f"{self._folder}/bin:{PATH}",
+            "LANG": "C.UTF-8",
+            "HOSTNAME": fields["metadata.name"],
+            **who,
+        }
         return base | {key: self._inside(container, value) for key, value in given.items()}
 
     def _restart(self, container: Json, among: list[Container], number: int) -> None:
-        """A sidecar that has ended comes again, while the pod lives. One without a command is a stand-in's: `true`."""
+        """A sidecar that has ended comes again, while the pod lives. One without a command is a
+        stand-in's: `true`."""
         while container.get("command") and self._ends is None:
             if among[number].process.poll() is not None:
                 time.sleep(BACKOFF * self._factor)
@@ -198,14 +256,23 @@ class Pod:
             time.sleep(0.02)
 
     def _probe(self, container: Json, made: Container) -> None:
-        """The liveness probe, in the container: after so many failures it is told to end, and then killed."""
+        """The liveness probe, in the container: after so many failures it is told to end, and
+        then killed."""
         probe = container.get("livenessProbe")
         failures = 0
         time.sleep(float((probe or {}).get("initialDelaySeconds", 0)) * self._factor)
         while probe and made.process.poll() is None:
             argv = [self._inside(container, word) for word in probe["exec"]["command"]]
             try:
-                done = enter(self._folder, self.spec, container, argv, self._environment(container), self._walls, probe.get("timeoutSeconds", 1))
+                done = enter(
+                    self._folder,
+                    self.spec,
+                    container,
+                    argv,
+                    self._environment(container),
+                    self._walls,
+                    probe.get("timeoutSeconds", 1),
+                )
                 failures = failures + 1 if done.returncode else 0
             except subprocess.TimeoutExpired:
                 failures += 1
@@ -222,32 +289,79 @@ def as_user(spec: Json, container: Json) -> list[str]:
     told = {**(spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
     user, group = told.get("runAsUser", 0), told.get("runAsGroup", 0)
     rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-    return ["setpriv", f"--reuid={user}", f"--regid={group}", f"--groups={told.get('fsGroup', group)}", *rights, "--"]
+    return [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={group}",
+        f"--groups={told.get('fsGroup', group)}",
+        *rights,
+        "--",
+    ]
 
 
-def enter(folder: Path, spec: Json, container: Json, argv: list[str], env: dict[str, str], walls: bool, seconds: float) -> subprocess.CompletedProcess[bytes]:
-    """One more process in a container that runs: what its files, its processes and its user can do. Raises
-    subprocess.TimeoutExpired."""
+def enter(
+    folder: Path,
+    spec: Json,
+    container: Json,
+    argv: list[str],
+    env: dict[str, str],
+    walls: bool,
+    seconds: float,
+) -> subprocess.CompletedProcess[bytes]:
+    """One more process in a container that runs: what its files, its processes and its user can
+    do. Raises subprocess.TimeoutExpired."""
     first = (folder / f"{container['name']}.pid").read_text()
     working = container.get("workingDir", "/")
-    volumes = {one["mountPath"]: folder / "volumes" / one["name"] for one in container.get("volumeMounts") or ()}
+    volumes = {
+        one["mountPath"]: folder / "volumes" / one["name"]
+        for one in container.get("volumeMounts") or ()
+    }
     where = str(volumes.get(working, folder / "root"))
-    into = ["nsenter", "--target", first, "--mount", "--ipc", "--pid", f"--wdns={where}", *as_user(spec, container)] if walls else []
-    return subprocess.run([*into, *argv], cwd=where, env=env, timeout=seconds, capture_output=True, check=False)
+    into = (
+        [
+            "nsenter",
+            "--target",
+            first,
+            "--mount",
+            "--ipc",
+            "--pid",
+            f"--wdns={where}",
+            *as_user(spec, container),
+        ]
+        if walls
+        else []
+    )
+    return subprocess.run(
+        [*into, *argv], cwd=where, env=env, timeout=seconds, capture_output=True, check=False
+    )
 
 
-def execute(folder: Path, name: str, argv: list[str], seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
-    """What `kubectl exec --container=NAME` does in the pod of a folder: whoever may `pods/exec` is the container's user,
-    and sees what it mounts. Raises LookupError for a container that does not run."""
+def execute(
+    folder: Path, name: str, argv: list[str], seconds: float = 60
+) -> subprocess.CompletedProcess[bytes]:
+    """What `kubectl exec --container=NAME` does in the pod of a folder: whoever may `pods/exec`
+    is the container's user, and sees what it mounts. Raises LookupError for a container that
+    does not run."""
     spec = json.loads((folder / "user-data").read_bytes())["pod"]["spec"]
-    container = next((one for one in [*spec.get("initContainers", ()), *spec["containers"]] if one["name"] == name), None)
+    container = next(
+        (
+            one
+            for one in [*spec.get("initContainers", ()), *spec["containers"]]
+            if one["name"] == name
+        ),
+        None,
+    )
     mark = folder / f"{name}.pid"
     first = mark.read_text() if mark.exists() else ""
     if container is None or not first or not Path(f"/proc/{first}/ns/mnt").exists():
         raise LookupError(f'container not found ("{name}")')
     walls = os.readlink(f"/proc/{first}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
-    return enter(folder, spec, container, argv, {"PATH": f"{folder}/bin:{PATH}", "HOME": "/"}, walls, seconds)
+    return enter(
+        folder, spec, container, argv, {"PATH": f"{folder}/bin:{PATH}", "HOME": "/"}, walls, seconds
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(Pod(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:] == ["walls"]).live())
+    sys.exit(
+        Pod(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:] == ["walls"]).live()
+    )

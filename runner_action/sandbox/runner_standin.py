@@ -1,4 +1,5 @@
-"""A stand-in for actions/runner 2.336: its command line, files, lines, hooks, signals and exit codes; its server is the fake GitHub.
+"""A stand-in for actions/runner 2.336: its command line, files, lines, hooks, signals and exit
+codes; its server is the fake GitHub.
 
 Runs on the machine as bin/Runner.Listener: standard library only, any Python from 3.9.
 """
@@ -30,7 +31,9 @@ class NoRunner(Exception):
     """The server does not know this runner (any more)."""
 
 
-def call(server: str, path: str, body: dict[str, Any], authorization: str = "", method: str = "POST") -> dict[str, Any]:
+def call(
+    server: str, path: str, body: dict[str, Any], authorization: str = "", method: str = "POST"
+) -> dict[str, Any]:
     headers = {"Content-Type": "application/json", "Authorization": authorization}
     asked = urllib.request.Request(server + path, json.dumps(body).encode(), headers, method=method)
     try:
@@ -45,14 +48,26 @@ def call(server: str, path: str, body: dict[str, Any], authorization: str = "", 
 
 def inputs_from_environment() -> dict[str, str]:
     """Arguments given in the environment, which they leave at once, as in the real one."""
-    found = {key[len(PREFIX) :].lower(): os.environ.pop(key) for key in list(os.environ) if key.startswith(PREFIX)}
+    found = {
+        key[len(PREFIX) :].lower(): os.environ.pop(key)
+        for key in list(os.environ)
+        if key.startswith(PREFIX)
+    }
     return {key: value for key, value in found.items() if value}
 
 
 def parser(command: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    words = {"configure": ("url", "name", "labels", "work", "token", "runnergroup"), "remove": ("token",), "run": ("jitconfig", "startuptype")}[command]
-    flags = {"configure": ("unattended", "ephemeral", "replace", "no-default-labels", "disableupdate"), "remove": ("local",), "run": ("once",)}[command]
+    words = {
+        "configure": ("url", "name", "labels", "work", "token", "runnergroup"),
+        "remove": ("token",),
+        "run": ("jitconfig", "startuptype"),
+    }[command]
+    flags = {
+        "configure": ("unattended", "ephemeral", "replace", "no-default-labels", "disableupdate"),
+        "remove": ("local",),
+        "run": ("once",),
+    }[command]
     for word in words:
         options.add_argument("--" + word)
     for flag in flags:
@@ -76,30 +91,53 @@ def configure(given: argparse.Namespace) -> int:
         "default_labels": not given.no_default_labels,
     }
     answer = call(server, "/api/v3/actions/runner-registration", asked, "RemoteAuth " + given.token)
-    print("√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√ Settings Saved.")
-    remember({**answer, "agentName": given.name, "server": server, "url": given.url, "ephemeral": given.ephemeral})
+    print(
+        "√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√"
+        " Settings Saved."
+    )
+    remember(
+        {
+            **answer,
+            "agentName": given.name,
+            "server": server,
+            "url": given.url,
+            "ephemeral": given.ephemeral,
+        }
+    )
     return SUCCESS
 
 
 def unpack(jitconfig: str) -> None:
-    """Each file as it was given, byte for byte. Raises ValueError, as the real one does for what is no Base64 or no JSON."""
+    """Each file as it was given, byte for byte. Raises ValueError, as the real one does for what
+    is no Base64 or no JSON."""
     for name, content in json.loads(base64.b64decode(jitconfig, validate=True)).items():
         Path(name).write_bytes(base64.b64decode(content, validate=True))
 
 
 def settings() -> dict[str, Any]:
     """Whatever the case of the names, as Newtonsoft's Json.NET reads them."""
-    told = {key.lower(): value for key, value in json.loads(Path(".runner").read_text("utf-8-sig")).items()}
-    return {**told, "agentid": int(told["agentid"]), "ephemeral": str(told.get("ephemeral", "")).lower() == "true"}
+    told = {
+        key.lower(): value
+        for key, value in json.loads(Path(".runner").read_text("utf-8-sig")).items()
+    }
+    return {
+        **told,
+        "agentid": int(told["agentid"]),
+        "ephemeral": str(told.get("ephemeral", "")).lower() == "true",
+    }
 
 
 def secret() -> str:
-    """What the server knows this runner by: of a just-in-time one all of its key, whose eight numbers must belong together."""
+    """What the server knows this runner by: of a just-in-time one all of its key, whose eight
+    numbers must belong together."""
     told = json.loads(Path(".credentials").read_text("utf-8"))
     if "data" in told:
         return str(told["data"])
     key = Path(".credentials_rsaparams").read_bytes()
-    n = {name: int.from_bytes(base64.b64decode(text), "big") for name, text in json.loads(key).items()}
+    n = {
+        name: int.from_bytes(base64.b64decode(text), "big")
+        for name, text in json.loads(key).items()
+    }
     if n["p"] * n["q"] != n["modulus"] or n["inverseQ"] * n["q"] % n["p"] != 1:
         raise ValueError("The parameters of the RSA key do not belong together.")
     for prime, exponent in (("p", "dp"), ("q", "dq")):
@@ -113,25 +151,43 @@ def remember(told: dict[str, Any]) -> None:
     settings = {name: told[name] for name in ("agentId", "poolId", "agentName", "ephemeral")}
     settings.update({"serverUrl": told["server"], "gitHubUrl": told["url"]})
     Path(".runner").write_text(json.dumps(settings), "utf-8-sig")
-    Path(".credentials").write_text(json.dumps({"scheme": "OAuth", "data": told["secret"]}), "utf-8")
+    Path(".credentials").write_text(
+        json.dumps({"scheme": "OAuth", "data": told["secret"]}), "utf-8"
+    )
     Path(".credentials").chmod(0o600)
 
 
 def remove(given: argparse.Namespace) -> int:
     if not Path(".runner").exists():
-        print("Cannot connect to server, because config files are missing. Skipping removing runner from the server.")
+        print(
+            "Cannot connect to server, because config files are missing. Skipping removing runner"
+            " from the server."
+        )
         return SUCCESS
     told = settings()
     if "data" not in json.loads(Path(".credentials").read_text("utf-8")):
-        # ConfigurationManager.cs: a just-in-time runner was never configured with an address to ask. actions/runner#2920
+        # ConfigurationManager.cs: a just-in-time runner was never configured with an address to
+        # ask. actions/runner#2920
         print("Failed: Removing runner from the server")
         return TERMINATED
     login, asked = "RemoteAuth " + given.token, {"runner_event": "remove", "url": told["githuburl"]}
     answer = call(told["serverurl"], "/api/v3/actions/runner-registration", asked, login)
     if answer["use_v2_flow"]:
         path = told["githuburl"].partition("://")[2].partition("/")[2]
-        root = path if path.startswith("enterprises/") else f"repos/{path}" if "/" in path else f"orgs/{path}"
-        call(told["serverurl"], f"/api/v3/{root}/actions/runners/{told['agentid']}", {}, login, "DELETE")
+        root = (
+            path
+            if path.startswith("enterprises/")
+            else f"repos/{path}"
+            if "/" in path
+            else f"orgs/{path}"
+        )
+        call(
+            told["serverurl"],
+            f"/api/v3/{root}/actions/runners/{told['agentid']}",
+            {},
+            login,
+            "DELETE",
+        )
     else:
         place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}?api-version=6.0-preview"
         call(answer["url"], place, {}, "Bearer " + answer["token"], "DELETE")
@@ -159,7 +215,11 @@ class Listener:
         self.stopping = True
 
     def say(self, verb: str, **more: Any) -> dict[str, Any]:
-        return call("/".join(self.settings["serverurl"].split("/")[:3]), "/_runner/" + verb, {"id": self.settings["agentid"], "secret": self.secret, **more})
+        return call(
+            "/".join(self.settings["serverurl"].split("/")[:3]),
+            "/_runner/" + verb,
+            {"id": self.settings["agentid"], "secret": self.secret, **more},
+        )
 
     def listen(self) -> int:
         self.say("open")
@@ -171,7 +231,10 @@ class Listener:
                 job = self.say("poll")["job"]
                 heard = time.monotonic()
             except NoRunner:
-                print("The runner no longer exists on the server. Cleaning up local configuration.", flush=True)
+                print(
+                    "The runner no longer exists on the server. Cleaning up local configuration.",
+                    flush=True,
+                )
                 forget()
                 return TERMINATED
             except OSError:
@@ -189,10 +252,13 @@ class Listener:
         return SUCCESS
 
     def work(self, job: dict[str, Any]) -> None:
-        """Asks meanwhile whether the job was cancelled. The worker hears signals by itself: it is of the same group."""
+        """Asks meanwhile whether the job was cancelled. The worker hears signals by itself: it
+        is of the same group."""
         log("Running job: %s" % job["name"])
         told = json.dumps({**job, "runner": self.settings["agentname"]}).encode()
-        worker = subprocess.Popen(["./bin/Runner.Worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        worker = subprocess.Popen(
+            ["./bin/Runner.Worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         assert worker.stdin is not None
         assert worker.stdout is not None
         worker.stdin.write(told)
@@ -213,11 +279,18 @@ class Listener:
                 break
             except OSError:
                 time.sleep(0.5)
-        log("Job %s completed with result: %s" % (job["name"], {"success": "Succeeded", "failure": "Failed"}.get(ended["conclusion"], "Canceled")))
+        log(
+            "Job %s completed with result: %s"
+            % (
+                job["name"],
+                {"success": "Succeeded", "failure": "Failed"}.get(ended["conclusion"], "Canceled"),
+            )
+        )
 
 
 class Worker:
-    """Runs the steps of one job, reads workflow commands from what they say, and tells the end on standard output."""
+    """Runs the steps of one job, reads workflow commands from what they say, and tells the end
+    on standard output."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -229,7 +302,10 @@ class Worker:
 
     def on_shutdown(self, *_: object) -> None:
         if not self.shutdown:
-            text = "The runner has received a shutdown signal. This can happen when the runner service is stopped, or a manually started runner is canceled."
+            text = (
+                "The runner has received a shutdown signal. This can happen when the runner service"
+                " is stopped, or a manually started runner is canceled."
+            )
             self.notes.append(("", text))
         self.shutdown = True
         self.end_step()
@@ -257,29 +333,49 @@ class Worker:
             "RUNNER_TEMP": str(work / "_temp"),
             "RUNNER_NAME": job["runner"],
         }
-        # PipelineDirectoryManager.cs: a workspace is used as it is, and made if there is none; what is not a
-        # folder there fails the job. TempDirectoryManager.cs: the temporary folder is emptied before and
-        # after each job, through whatever is mounted in it.
+        # PipelineDirectoryManager.cs: a workspace is used as it is, and made if there is none; what
+        # is not a folder there fails the job. TempDirectoryManager.cs: the temporary folder is
+        # emptied before and after each job, through whatever is mounted in it.
         Path(env["GITHUB_WORKSPACE"]).mkdir(parents=True, exist_ok=True)
         self.empty(work / "_temp")
         codes = [self.run(hook_of("STARTED"), env)]
         if not (self.shutdown or self.cancelled):
-            codes.append(self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env))
-        if not self.shutdown:  # a cancelled job still has its last steps; one whose runner shuts down has not
+            codes.append(
+                self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env)
+            )
+        if (
+            not self.shutdown
+        ):  # a cancelled job still has its last steps; one whose runner shuts down has not
             codes.append(self.run(hook_of("COMPLETED"), env))
         self.empty(work / "_temp")
-        conclusion = "failure" if self.shutdown else "cancelled" if self.cancelled else "failure" if any(codes) else "success"
+        conclusion = (
+            "failure"
+            if self.shutdown
+            else "cancelled"
+            if self.cancelled
+            else "failure"
+            if any(codes)
+            else "success"
+        )
         return {"conclusion": conclusion, "notes": self.notes}
 
     @staticmethod
     def empty(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["find", str(folder), "-mindepth", "1", "-delete"], capture_output=True, check=False)
+        subprocess.run(
+            ["find", str(folder), "-mindepth", "1", "-delete"], capture_output=True, check=False
+        )
 
     def run(self, argv: list[str], env: dict[str, str]) -> int:
         if not argv:
             return 0
-        self.step = subprocess.Popen(argv, env=env, cwd=env["GITHUB_WORKSPACE"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.step = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=env["GITHUB_WORKSPACE"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
         threading.Thread(target=self.read, args=(self.step.stdout,), daemon=True).start()
         code = self.step.wait()
         self.step = None
@@ -288,7 +384,9 @@ class Worker:
 
     def read(self, out: Any) -> None:
         for line in out:
-            command, _, text = line.decode("utf-8", "replace").rstrip("\n").partition("::")[2].partition("::")
+            command, _, text = (
+                line.decode("utf-8", "replace").rstrip("\n").partition("::")[2].partition("::")
+            )
             kind, _, properties = command.partition(" ")
             if kind in ("warning", "notice", "error"):
                 self.notes.append((properties.partition("title=")[2], text))
@@ -310,7 +408,10 @@ def main(argv: list[str]) -> int:
     command = argv[0]
     given, unknown = parser(command).parse_known_args(argv[1:])
     if unknown:
-        print("Unrecognized command-line input arguments for command %s: '%s'. For usage refer to: .\\config.cmd --help" % (command, ", ".join(unknown)))
+        print(
+            "Unrecognized command-line input arguments for command %s: '%s'. For usage refer to:"
+            " .\\config.cmd --help" % (command, ", ".join(unknown))
+        )
         return TERMINATED
     for key, value in inputs_from_environment().items():
         setattr(given, key, value)

@@ -18,7 +18,10 @@ NOWHERE = "https://forge.test/nowhere"
 OF_REPOSITORY = """archive assignees blobs branches collaborators comments commits compare contents contributors deployments downloads events
     forks git_commits git_refs git_tags hooks html issue_comment issue_events issues keys labels languages merges milestones notifications pulls
     releases stargazers statuses subscribers subscription tags teams trees"""
-OF_USER = "avatar events followers following gists html organizations received_events repos starred subscriptions"
+OF_USER = (
+    "avatar events followers following gists html organizations received_events repos starred"
+    " subscriptions"
+)
 
 
 def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -43,9 +46,15 @@ MOST_OF_A_PAGE = 100
 
 def paged(key: str, items: Sequence[object]) -> Response:
     """The page that was asked for, with a link to the next one. Without a key it is a bare list."""
-    size, page = min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE), int(request.args.get("page", 1))
+    size, page = (
+        min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE),
+        int(request.args.get("page", 1)),
+    )
     shown = items[(page - 1) * size : page * size]
-    answer = Response(json.dumps({"total_count": len(items), key: shown} if key else shown), content_type="application/json")
+    answer = Response(
+        json.dumps({"total_count": len(items), key: shown} if key else shown),
+        content_type="application/json",
+    )
     if page * size < len(items):
         answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
     return answer
@@ -69,14 +78,25 @@ class Rest:
         run = self._forge.run(run_id)
         if run is None or (attempt or 1) > run.attempt:
             return NOT_THERE
-        jobs = run.jobs if attempt in (None, run.attempt) else [job for job in run.all_jobs if job.attempt == attempt]
+        jobs = (
+            run.jobs
+            if attempt in (None, run.attempt)
+            else [job for job in run.all_jobs if job.attempt == attempt]
+        )
         return paged("jobs", [_job(job) for job in jobs])
 
     def cancel(self, run_id: int, *, force: bool) -> Any:
         run = self._forge.run(run_id)
         if run is None:
             return NOT_THERE
-        return ({}, 202) if self._forge.cancel(run, force=force) else ({"message": "Cannot cancel a workflow run that is completed.", "status": "409"}, 409)
+        return (
+            ({}, 202)
+            if self._forge.cancel(run, force=force)
+            else (
+                {"message": "Cannot cancel a workflow run that is completed.", "status": "409"},
+                409,
+            )
+        )
 
     def rerun(self, run_id: int, names: Callable[[Run], set[str] | None]) -> Any:
         run = self._forge.run(run_id)
@@ -124,11 +144,27 @@ def _addresses(kinds: str) -> dict[str, str]:
 
 def account() -> dict[str, Any]:
     """The organisation that all of it belongs to."""
-    return {**_addresses(OF_USER), "login": "octo", "id": 1, "node_id": "", "gravatar_id": "", "type": "Organization", "site_admin": False}
+    return {
+        **_addresses(OF_USER),
+        "login": "octo",
+        "id": 1,
+        "node_id": "",
+        "gravatar_id": "",
+        "type": "Organization",
+        "site_admin": False,
+    }
 
 
 def _repository() -> dict[str, Any]:
-    own = {"id": 1, "node_id": "", "name": "train", "full_name": "octo/train", "private": True, "fork": False, "description": None}
+    own = {
+        "id": 1,
+        "node_id": "",
+        "name": "train",
+        "full_name": "octo/train",
+        "private": True,
+        "fork": False,
+        "description": None,
+    }
     return {**_addresses(OF_REPOSITORY), **own, "owner": account()}
 
 

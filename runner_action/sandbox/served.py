@@ -1,4 +1,5 @@
-"""A service of the embedded world over HTTP: every call recorded, any of them failing when told to."""
+"""A service of the embedded world over HTTP: every call recorded, any of them failing when told
+to."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ from werkzeug.serving import make_server
 Start = Callable[..., Any]
 Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
 Between = Callable[[Application, dict[str, Any], Start], Iterable[bytes]]
-"""Stands between a caller and an application: may pass a request on, once or twice or not at all, and give the answer or lose it."""
+"""Stands between a caller and an application: may pass a request on, once or twice or not at
+all, and give the answer or lose it."""
 
 
 @dataclass
 class Fault:
-    """Requests that match are answered with `status`, `times` times; `late`: after they were done, as when an answer is lost."""
+    """Requests that match are answered with `status`, `times` times; `late`: after they were
+    done, as when an answer is lost."""
 
     method: str
     path: re.Pattern[str]
@@ -37,7 +40,8 @@ class Fault:
 
 @dataclass
 class Served:
-    """`requests`: method, path and status of all calls of the public API, which begins with `api`. `tls`: files of certificate and key."""
+    """`requests`: method, path and status of all calls of the public API, which begins with
+    `api`. `tls`: files of certificate and key."""
 
     app: Flask
     api: str
@@ -75,12 +79,28 @@ class Served:
     ) -> None:
         """`headers` with _ for -. Status 0: no answer, the connection is closed."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.faults.append(Fault(method, re.compile(path), status, times, body or {"message": "Fault"}, late, named, slow))
+        self.faults.append(
+            Fault(
+                method,
+                re.compile(path),
+                status,
+                times,
+                body or {"message": "Fault"},
+                late,
+                named,
+                slow,
+            )
+        )
 
     def fault(self, *, late: bool = False) -> Any:
         """The answer to a request that has to fail; None for others."""
         for fault in self.faults:
-            if fault.times > 0 and fault.late is late and fault.method == request.method and fault.path.search(request.path):
+            if (
+                fault.times > 0
+                and fault.late is late
+                and fault.method == request.method
+                and fault.path.search(request.path)
+            ):
                 fault.times -= 1
                 time.sleep(fault.slow)
                 if not fault.status:

@@ -53,7 +53,10 @@ def tarball() -> Archive:
         for name, text in (
             ("config.sh", CONFIG),
             ("run.sh", RUN),
-            *((f"bin/Runner.{part}", "#!/usr/bin/env python3\n" + listener) for part in ("Listener", "Worker")),
+            *(
+                (f"bin/Runner.{part}", "#!/usr/bin/env python3\n" + listener)
+                for part in ("Listener", "Worker")
+            ),
         ):
             entry = tarfile.TarInfo(name)
             entry.mode, entry.size = 0o755, len(text.encode())

@@ -2,7 +2,8 @@
 exit codes, as systemd 247 and 257 were seen to give them.
 
 https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-start-unit.c
-https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-util.c (translate_bus_error_to_exit_status)
+https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-util.c
+(translate_bus_error_to_exit_status)
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ rm -f "$answer"
 exit "$code"
 """
 NO_PERMISSION, NOT_INSTALLED = 4, 5
-REFUSED = "Failed to {verb} {unit}: Operation refused, unit {unit} may be requested by dependency only (it is configured to refuse manual start/stop)."
+REFUSED = (
+    "Failed to {verb} {unit}: Operation refused, unit {unit} may be requested by dependency only"
+    " (it is configured to refuse manual start/stop)."
+)
 NOT_LOADED = "Failed to {verb} {unit}: Unit {unit} not loaded."
 MASKED = "Failed to {verb} {unit}: Unit {unit} is masked."
 Answer = tuple[int, str]
@@ -114,7 +118,9 @@ def _again(systemd: Systemd, name: str) -> None:
 def _list_jobs(systemd: Systemd, argv: list[str]) -> Answer:
     states = {"start": "waiting"}
     jobs = enumerate(systemd.jobs(), 100)
-    lines = [f"{number} {name} {kind} {states.get(kind, 'running')}" for number, (name, kind) in jobs]
+    lines = [
+        f"{number} {name} {kind} {states.get(kind, 'running')}" for number, (name, kind) in jobs
+    ]
     return 0, "\n".join(lines or ["No jobs running."] * ("--no-legend" not in argv))
 
 

@@ -1,7 +1,8 @@
-"""As much of systemd as our units use, for one machine below one folder. Real processes, real signals, real exit codes.
+"""As much of systemd as our units use, for one machine below one folder. Real processes, real
+signals, real exit codes.
 
-Absolute paths among the arguments and the working directory are put below the machine's root; the executable stays, but
-for python3, which is the machine's own.
+Absolute paths among the arguments and the working directory are put below the machine's root;
+the executable stays, but for python3, which is the machine's own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ CLEAN_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 def seconds(text: str) -> float:
     """systemd's time spans, such as `30s`, `1min 30s`, `90`, `infinity`."""
-    return float("inf") if text == "infinity" else sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
+    return (
+        float("inf")
+        if text == "infinity"
+        else sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
+    )
 
 
 def die_with_parent() -> None:
@@ -67,7 +72,11 @@ class Unit:
         parser = configparser.RawConfigParser(strict=False, dict_type=_Repeated)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string(path.read_text())
-        self._values = {key: str(value).split("\n") for section in parser.sections() for key, value in parser.items(section)}
+        self._values = {
+            key: str(value).split("\n")
+            for section in parser.sections()
+            for key, value in parser.items(section)
+        }
 
     def all(self, key: str) -> list[str]:
         return self._values.get(key, [])
@@ -85,9 +94,14 @@ class Unit:
 
     def ends_well(self, code: int) -> bool:
         """As systemd takes an exit code, or a signal, which is less than zero.
-        https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus="""
+        https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus=
+        """
         clean = [] if self.get("Type") == "oneshot" else CLEAN_SIGNALS
-        also = [signal.Signals[word] for word in self.get("SuccessExitStatus").split() if word.startswith("SIG")]
+        also = [
+            signal.Signals[word]
+            for word in self.get("SuccessExitStatus").split()
+            if word.startswith("SIG")
+        ]
         return code == 0 or -code in (*clean, *also)
 
 
@@ -103,7 +117,8 @@ class _Repeated(dict):  # type: ignore[type-arg]
 
 @dataclass
 class Service:
-    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or "")."""
+    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or
+    "")."""
 
     unit: Unit
     process: subprocess.Popen[bytes] | None = None
@@ -112,8 +127,8 @@ class Service:
 
 
 class Systemd:
-    """The units of one machine. `power_off(why, forced)` is called when a unit's action asks for it,
-    or a person; `off` is set when the machine begins to."""
+    """The units of one machine. `power_off(why, forced)` is called when a unit's action asks for
+    it, or a person; `off` is set when the machine begins to."""
 
     def __init__(
         self,
@@ -123,7 +138,12 @@ class Systemd:
         metadata: str,
         power_off: Callable[[str, bool], None],
     ) -> None:
-        self._root, self._python, self._factor, self.power_off = root, python, timer_factor, power_off
+        self._root, self._python, self._factor, self.power_off = (
+            root,
+            python,
+            timer_factor,
+            power_off,
+        )
         self._services: dict[str, Service] = {}
         self._metadata = metadata
         self.off = threading.Event()
@@ -182,8 +202,8 @@ class Systemd:
         threading.Thread(target=target, args=(unit,), daemon=True).start()
 
     def stop(self, name: str, job: str = "stop") -> bool:
-        """SIGTERM to the main process, or ExecStop, and time to leave (TimeoutStopSec), then SIGKILL.
-        Returns when it has stopped: whether it ran."""
+        """SIGTERM to the main process, or ExecStop, and time to leave (TimeoutStopSec), then
+        SIGKILL. Returns when it has stopped: whether it ran."""
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
@@ -207,7 +227,9 @@ class Systemd:
 
         def later(name: str) -> None:
             for other, service in services.items():
-                if name in service.unit.names("After") or other in services[name].unit.names("Before"):
+                if name in service.unit.names("After") or other in services[name].unit.names(
+                    "Before"
+                ):
                     service.over.wait()
             self.stop(name)
 
@@ -218,7 +240,8 @@ class Systemd:
             thread.join()
 
     def _run_timer(self, unit: Unit) -> None:
-        """First after OnBootSec or OnActiveSec, then each time a while after the last run began or ended."""
+        """First after OnBootSec or OnActiveSec, then each time a while after the last run began
+        or ended."""
         first = unit.get("OnBootSec") or unit.get("OnActiveSec") or "0"
         again = unit.get("OnUnitInactiveSec") or unit.get("OnUnitActiveSec")
         time.sleep(seconds(first) * self._factor)
@@ -234,7 +257,11 @@ class Systemd:
         service = self._services[unit.name] = Service(unit)
         starts = 0
         while True:
-            bound = unit.bound("TimeoutStartSec", float("inf")) if unit.get("Type") == "oneshot" else None
+            bound = (
+                unit.bound("TimeoutStartSec", float("inf"))
+                if unit.get("Type") == "oneshot"
+                else None
+            )
             code, starts = self._exec(service, unit.get("ExecStart"), bound=bound), starts + 1
             if unit.get("RemainAfterExit") == "yes":
                 return
@@ -247,7 +274,9 @@ class Systemd:
             for line in unit.all("ExecStopPost"):
                 self._exec(service, line, results, unit.bound("TimeoutStopSec", STOP_SECONDS))
             if not well:
-                self._act(service, "FailureAction", f"{unit.name} ended with {code}")  # also when it is started again
+                self._act(
+                    service, "FailureAction", f"{unit.name} ended with {code}"
+                )  # also when it is started again
             if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
                 break
             if starts >= int(unit.get("StartLimitBurst", "5")):
@@ -271,8 +300,12 @@ class Systemd:
 
     def _group(self, service: Service) -> set[int]:
         """The control group of a service: all of the machine but the other services."""
-        everybody = list(descendants(os.getpid()))  # before the others are counted: who is born meanwhile is theirs
-        rest = [one.process for one in self._services.values() if one is not service and one.process]
+        everybody = list(
+            descendants(os.getpid())
+        )  # before the others are counted: who is born meanwhile is theirs
+        rest = [
+            one.process for one in self._services.values() if one is not service and one.process
+        ]
         others = [process.pid for process in rest if process.poll() is None]
         return set(everybody) - {*others, *(below for one in others for below in descendants(one))}
 
@@ -293,12 +326,20 @@ class Systemd:
     ) -> int:
         """Its exit code; a command that outlasts its `bound` of seconds is killed."""
         unit = service.unit
-        argv = [word if index == 0 else self.below(word) for index, word in enumerate(shlex.split(line.lstrip("-")))]
+        argv = [
+            word if index == 0 else self.below(word)
+            for index, word in enumerate(shlex.split(line.lstrip("-")))
+        ]
         if Path(argv[0]).name == "python3":
             argv[0] = self._python
         folder = self.below(unit.get("WorkingDirectory", "/"))
         added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
-        service.process = subprocess.Popen(argv, cwd=folder, env={**self.environment(), **added, **(extra or {})}, preexec_fn=die_with_parent)
+        service.process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env={**self.environment(), **added, **(extra or {})},
+            preexec_fn=die_with_parent,
+        )
         try:
             return service.process.wait(bound)
         except subprocess.TimeoutExpired:
@@ -313,4 +354,11 @@ class Systemd:
         path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         bundle = self._root / "etc/ssl/certs/ca-certificates.crt"
         trusted = {"SSL_CERT_FILE": str(bundle)} if bundle.exists() else {}
-        return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": self._metadata, **trusted}
+        return {
+            "PATH": path,
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "RUNNER_ALLOW_RUNASROOT": "1",
+            "CML_RUNNER_METADATA": self._metadata,
+            **trusted,
+        }

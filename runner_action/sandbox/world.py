@@ -1,4 +1,5 @@
-"""The embedded world: a GitHub, a GitLab, a cloud of each kind, their machines, in one temporary folder, gone without a trace when it closes."""
+"""The embedded world: a GitHub, a GitLab, a cloud of each kind, their machines, in one temporary
+folder, gone without a trace when it closes."""
 
 from __future__ import annotations
 
@@ -44,20 +45,33 @@ OFF_SECONDS = 10.0
 """From the power button until a machine that is taken is off. Real clouds give a minute or more."""
 
 
-def pod_command(python: str, factor: float, _pod: str, place: Path, walls: bool = False) -> list[str]:
+def pod_command(
+    python: str, factor: float, _pod: str, place: Path, walls: bool = False
+) -> list[str]:
     """Whose process is a pod."""
-    return [sys.executable, "-m", "runner_action.sandbox.pod", str(place), python, str(factor), *(["walls"] if walls else [])]
+    return [
+        sys.executable,
+        "-m",
+        "runner_action.sandbox.pod",
+        str(place),
+        python,
+        str(factor),
+        *(["walls"] if walls else []),
+    ]
 
 
 def nodes() -> list[Node]:
-    """As in a managed cluster: a pool of its own for spot nodes, with the taint that its vendor puts on them."""
+    """As in a managed cluster: a pool of its own for spot nodes, with the taint that its vendor
+    puts on them."""
     spot = {"key": "kubernetes.azure.com/scalesetpriority", "value": "spot", "effect": "NoSchedule"}
     return [Node("node-1"), Node("spot-1", labels={spot["key"]: spot["value"]}, taints=[spot])]
 
 
 class World:
-    """`with World() as world:`; launch with the variables of `world.environ()`, or of `world.job_environ()` as a job does. `forge`: whose
-    repository it is all about; `cloud`: whose machines. `host`: where all of it is served; the others as in Machines."""
+    """`with World() as world:`; launch with the variables of `world.environ()`, or of
+    `world.job_environ()` as a job does. `forge`: whose repository it is all about; `cloud`:
+    whose machines. `host`: where all of it is served; the others as in Machines.
+    """
 
     def __init__(
         self,
@@ -72,18 +86,35 @@ class World:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cml-runner-sandbox-"))
         self.kind = ForgeName(forge)
-        self.github = FakeGitHub(tokens={TOKEN: "admin", "canary-readonly-token": "readonly"}, host=host)
-        self.gitlab = FakeGitLab(tokens={TOKEN: ["api"], "canary-readonly-token": ["read_api"]}, prefix="/git", host=host)
+        self.github = FakeGitHub(
+            tokens={TOKEN: "admin", "canary-readonly-token": "readonly"}, host=host
+        )
+        self.gitlab = FakeGitLab(
+            tokens={TOKEN: ["api"], "canary-readonly-token": ["read_api"]}, prefix="/git", host=host
+        )
         self.metadata = FakeMetadata()
         self.provider = ProviderName(cloud)
-        alive = partial(pod_command, python, timer_factor) if self.provider is ProviderName.KUBERNETES else None
-        self.machines = Machines(self.folder / "machines", python, timer_factor, boots, machine or alive, self.metadata.url)
+        alive = (
+            partial(pod_command, python, timer_factor)
+            if self.provider is ProviderName.KUBERNETES
+            else None
+        )
+        self.machines = Machines(
+            self.folder / "machines",
+            python,
+            timer_factor,
+            boots,
+            machine or alive,
+            self.metadata.url,
+        )
         self.metadata.taken = self._taken
         self.ec2 = FakeEC2(self.machines, host=host)
         self.gcp = FakeGcp(machines=self.machines, metadata=self.metadata, host=host)
         self.azure = self._azure(host) if self.provider is ProviderName.AZURE else None
         self.kubernetes = (
-            FakeKubernetes(self.machines if boots else None, host, 3 * timer_factor, nodes=nodes()) if self.provider is ProviderName.KUBERNETES else None
+            FakeKubernetes(self.machines if boots else None, host, 3 * timer_factor, nodes=nodes())
+            if self.provider is ProviderName.KUBERNETES
+            else None
         )
 
     @property
@@ -102,12 +133,20 @@ class World:
         import trustme
 
         authority = trustme.CA()
-        issued, files = authority.issue_cert(host), [self.folder / name for name in ("certificate.pem", "key.pem", "authority.pem")]
+        issued, files = (
+            authority.issue_cert(host),
+            [self.folder / name for name in ("certificate.pem", "key.pem", "authority.pem")],
+        )
         issued.private_key_and_cert_chain_pem.write_to_path(str(files[0]))
         issued.private_key_pem.write_to_path(str(files[1]))
         authority.cert_pem.write_to_path(str(files[2]))
         self.machines.trusted = authority.cert_pem.bytes()
-        made = FakeAzure((str(files[0]), str(files[1])), machines=self.machines, metadata=self.metadata, host=host)
+        made = FakeAzure(
+            (str(files[0]), str(files[1])),
+            machines=self.machines,
+            metadata=self.metadata,
+            host=host,
+        )
         made.entra.trusted = self.github.id_tokens
         for principal in (LAUNCHER, HOST):
             made.rights.grant(principal, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
@@ -115,72 +154,173 @@ class World:
 
     @property
     def cloud(self) -> FakeEC2 | FakeGcp | FakeAzure | FakeKubernetes:
-        return self.azure or self.kubernetes or (self.gcp if self.provider is ProviderName.GCP else self.ec2)
+        return (
+            self.azure
+            or self.kubernetes
+            or (self.gcp if self.provider is ProviderName.GCP else self.ec2)
+        )
 
     def environ(self) -> dict[str, str]:
         """What a launch in this world needs to know."""
-        downloads = {"CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads} if self.kind is ForgeName.GITLAB else {}
-        return {**self._secrets(), **downloads, "CML_RUNNER_REPO": self.server.repo_url, "CML_RUNNER_DRIVER": self.kind.value}
+        downloads = (
+            {"CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
+            if self.kind is ForgeName.GITLAB
+            else {}
+        )
+        return {
+            **self._secrets(),
+            **downloads,
+            "CML_RUNNER_REPO": self.server.repo_url,
+            "CML_RUNNER_DRIVER": self.kind.value,
+        }
 
-    def job_environ(self, run: int = 77, number: int = 1, name: str = "launch", attempt: int = 1, runner: str = "hosted") -> dict[str, str]:
+    def job_environ(
+        self,
+        run: int = 77,
+        number: int = 1,
+        name: str = "launch",
+        attempt: int = 1,
+        runner: str = "hosted",
+    ) -> dict[str, str]:
         """The same as the forge's own CI tells it to a job; `run` is a pipeline on GitLab."""
         if self.kind is ForgeName.GITLAB:
             project = self.gitlab.project
             told = {**project.at_creation(iid_of(run), name), **project.persisted(run, number)}
             return {**self._secrets(), **told, "CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
-        job = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": str(run), "GITHUB_RUN_ATTEMPT": str(attempt), "GITHUB_JOB": name, "GITHUB_ACTION": "__self"}
-        where = {"GITHUB_SERVER_URL": self.github.url, "GITHUB_API_URL": f"{self.github.url}/api/v3", "GITHUB_REPOSITORY": "octo/train", "RUNNER_NAME": runner}
+        job = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_RUN_ID": str(run),
+            "GITHUB_RUN_ATTEMPT": str(attempt),
+            "GITHUB_JOB": name,
+            "GITHUB_ACTION": "__self",
+        }
+        where = {
+            "GITHUB_SERVER_URL": self.github.url,
+            "GITHUB_API_URL": f"{self.github.url}/api/v3",
+            "GITHUB_REPOSITORY": "octo/train",
+            "RUNNER_NAME": runner,
+        }
         return {**self._secrets(), **job, **where}
 
     def id_token_environ(self) -> dict[str, str]:
-        """What GitHub tells a job with `permissions: id-token: write`; the secret of a service principal is not there then."""
-        asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/id-token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ASKING}
-        return {**asking, **dict.fromkeys(("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_SECRET"), "")}
+        """What GitHub tells a job with `permissions: id-token: write`; the secret of a service
+        principal is not there then."""
+        asking = {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/id-token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ASKING,
+        }
+        return {
+            **asking,
+            **dict.fromkeys(
+                (
+                    "AZURE_CLIENT_ID",
+                    "AZURE_TENANT_ID",
+                    "AZURE_SUBSCRIPTION_ID",
+                    "AZURE_CLIENT_SECRET",
+                ),
+                "",
+            ),
+        }
 
     def _secrets(self) -> dict[str, str]:
-        """What a launch must not tell; where the release is that this launcher is of, as its image has it; and what pods start, as no
-        release has written it into this launcher. All is served without TLS."""
+        """What a launch must not tell; where the release is that this launcher is of, as its
+        image has it; and what pods start, as no release has written it into this launcher. All
+        is served without TLS."""
         image = {"CML_RUNNER_CLOUD_IMAGE": POD_IMAGE} if self.kubernetes else {}
-        return {**self._credentials(), **image, "CML_RUNNER_RELEASE": self.github.agent_downloads, "CML_RUNNER_ALLOW_HTTP": "true"}
+        return {
+            **self._credentials(),
+            **image,
+            "CML_RUNNER_RELEASE": self.github.agent_downloads,
+            "CML_RUNNER_ALLOW_HTTP": "true",
+        }
 
     def _credentials(self) -> dict[str, str]:
         if self.provider is ProviderName.GCP:
             key = json.dumps(self.gcp.key)
-            return {"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": self.gcp.url, "GOOGLE_APPLICATION_CREDENTIALS_DATA": key, "REPO_TOKEN": TOKEN}
+            return {
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": self.gcp.url,
+                "GOOGLE_APPLICATION_CREDENTIALS_DATA": key,
+                "REPO_TOKEN": TOKEN,
+            }
         if self.kubernetes:
             return {"KUBERNETES_CONFIGURATION": self.kubernetes.kubeconfig, "REPO_TOKEN": TOKEN}
         if self.azure:
-            ids = {"AZURE_CLIENT_ID": CLIENT, "AZURE_TENANT_ID": TENANT, "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION, "AZURE_CLIENT_SECRET": SECRET}
-            where = {"AZURE_AUTHORITY_HOST": self.azure.url, "AZURE_RESOURCE_MANAGER_ENDPOINT": self.azure.url}
-            return {**ids, **where, "REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"), "REPO_TOKEN": TOKEN}
-        return {"AWS_ENDPOINT_URL": self.ec2.url, "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": KEY, "REPO_TOKEN": TOKEN}
+            ids = {
+                "AZURE_CLIENT_ID": CLIENT,
+                "AZURE_TENANT_ID": TENANT,
+                "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+                "AZURE_CLIENT_SECRET": SECRET,
+            }
+            where = {
+                "AZURE_AUTHORITY_HOST": self.azure.url,
+                "AZURE_RESOURCE_MANAGER_ENDPOINT": self.azure.url,
+            }
+            return {
+                **ids,
+                **where,
+                "REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"),
+                "REPO_TOKEN": TOKEN,
+            }
+        return {
+            "AWS_ENDPOINT_URL": self.ec2.url,
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": KEY,
+            "REPO_TOKEN": TOKEN,
+        }
 
     def interrupt(self, instance: str, seconds: float) -> None:
-        """Its cloud takes an instance in so many seconds. To a pod that is an eviction, whatever is behind it."""
+        """Its cloud takes an instance in so many seconds. To a pod that is an eviction, whatever
+        is behind it."""
         if self.kubernetes:
-            name = json.loads((self.machines.folder / instance / "user-data").read_bytes())["pod"]["metadata"]["name"]
+            name = json.loads((self.machines.folder / instance / "user-data").read_bytes())["pod"][
+                "metadata"
+            ]["name"]
             self.kubernetes.evict(name, int(seconds))
         else:
             self.metadata.notice(instance, seconds)
 
     def _taken(self, instance: str, seconds: float) -> None:
-        """What follows a notice. Google presses the power button with it, half a minute before a spot machine is off, and deletes it then:
+        """What follows a notice. Google presses the power button with it, half a minute before a
+        spot machine is off, and deletes it then:
         https://cloud.google.com/compute/docs/instances/spot#preemption-process"""
         google = self.provider is ProviderName.GCP
         if google:
             self.gcp.preempt(instance)
-        self.machines.take(instance, 0.0 if google else seconds, seconds if google else seconds + OFF_SECONDS)
+        self.machines.take(
+            instance, 0.0 if google else seconds, seconds if google else seconds + OFF_SECONDS
+        )
 
     def services(self) -> dict[str, Served | FakeEC2]:
         """Whatever a launch in this world asks, by name."""
-        others = {name: one.served for name, one in (("azure", self.azure), ("gcp", self.gcp), ("kubernetes", self.kubernetes)) if one}
+        others = {
+            name: one.served
+            for name, one in (
+                ("azure", self.azure),
+                ("gcp", self.gcp),
+                ("kubernetes", self.kubernetes),
+            )
+            if one
+        }
         return {self.kind.value: self.server, "aws": self.ec2, **others}
 
     def left(self) -> list[str]:
         """What must not be left at the end of a story: runners, instances, processes."""
-        runners = [f"runner {seat.name}" for server in (self.github, self.gitlab) for seat in server.forge.seats()]
+        runners = [
+            f"runner {seat.name}"
+            for server in (self.github, self.gitlab)
+            for seat in server.forge.seats()
+        ]
         rules = [f"firewall rule {rule}" for rule in self.gcp.firewalls]
-        return runners + [f"instance {instance}" for cloud in (self.ec2, self.gcp, self.azure, self.kubernetes) if cloud for instance in cloud.alive()] + rules
+        return (
+            runners
+            + [
+                f"instance {instance}"
+                for cloud in (self.ec2, self.gcp, self.azure, self.kubernetes)
+                if cloud
+                for instance in cloud.alive()
+            ]
+            + rules
+        )
 
     def processes(self) -> list[int]:
         """Of all machines, the supervisors included."""
@@ -190,7 +330,12 @@ class World:
     def __enter__(self) -> World:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -27,8 +27,15 @@ from runner_action.agent.watchdog import Beat, write_beat
 from runner_action.sandbox.metadata import FakeMetadata
 from tests.agent.test_spec import SPEC
 
-INSTANCE, RULE = "projects/314/zones/us-east1-b/instances/4000", "projects/314/global/firewalls/cml-1-ssh"
-ABOUT = {"instance/zone": "projects/314/zones/us-east1-b", "instance/id": "4000", "instance/name": "cml-1"}
+INSTANCE, RULE = (
+    "projects/314/zones/us-east1-b/instances/4000",
+    "projects/314/global/firewalls/cml-1-ssh",
+)
+ABOUT = {
+    "instance/zone": "projects/314/zones/us-east1-b",
+    "instance/id": "4000",
+    "instance/name": "cml-1",
+}
 OWN = "canary-own-token"
 EMAIL = "launcher@octo-train.iam.gserviceaccount.com"
 
@@ -37,17 +44,25 @@ EMAIL = "launcher@octo-train.iam.gserviceaccount.com"
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and its public half, as PEM files."""
     folder = tmp_path_factory.mktemp("key")
-    make = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem && openssl pkey -in key.pem -pubout -out public.pem"
+    make = (
+        "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem && openssl pkey"
+        " -in key.pem -pubout -out public.pem"
+    )
     subprocess.run(["sh", "-c", make], cwd=folder, check=True, stderr=subprocess.DEVNULL)
     return folder
 
 
 def key(pair: Path) -> dict[str, str]:
-    return {"client_email": EMAIL, "private_key_id": "k1", "private_key": (pair / "key.pem").read_text()}
+    return {
+        "client_email": EMAIL,
+        "private_key_id": "k1",
+        "private_key": (pair / "key.pem").read_text(),
+    }
 
 
 class Compute:
-    """Takes DELETE with the machine's own token, or one signed with the key. `own`: the status for the former; `statuses` come before all others."""
+    """Takes DELETE with the machine's own token, or one signed with the key. `own`: the status
+    for the former; `statuses` come before all others."""
 
     def __init__(self, pair: Path) -> None:
         self.pair, self.own, self.key = pair, 200, 200
@@ -67,7 +82,15 @@ class Compute:
     def _delete(self, what: str) -> Any:
         kind, _, token = request.headers["Authorization"].partition(" ")
         assert kind == "Bearer"
-        status = self.statuses.pop(0) if self.statuses else self.own if token == OWN else self.key if self._verified(token) else 401
+        status = (
+            self.statuses.pop(0)
+            if self.statuses
+            else self.own
+            if token == OWN
+            else self.key
+            if self._verified(token)
+            else 401
+        )
         if status == 200:
             self.deleted.append(what)
         return {"error": {"message": "No."}}, status
@@ -76,7 +99,13 @@ class Compute:
         head, claims, signature = token.split(".")
         (self.pair / "signature").write_bytes(decoded(signature))
         verify = ["openssl", "dgst", "-sha256", "-verify", "public.pem", "-signature", "signature"]
-        done = subprocess.run(verify, cwd=self.pair, input=f"{head}.{claims}".encode(), stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            verify,
+            cwd=self.pair,
+            input=f"{head}.{claims}".encode(),
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
         assert json.loads(decoded(head)) == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
         self.claims.append(json.loads(decoded(claims)))
         return done.returncode == 0
@@ -102,7 +131,9 @@ def compute(pair: Path) -> Iterator[Compute]:
 
 
 def own_account(metadata: FakeMetadata) -> None:
-    metadata.fate("m1").about["instance/service-accounts/default/token"] = json.dumps({"access_token": OWN, "expires_in": 3000})
+    metadata.fate("m1").about["instance/service-accounts/default/token"] = json.dumps(
+        {"access_token": OWN, "expires_in": 3000}
+    )
 
 
 def google(metadata: FakeMetadata, **facts: Any) -> str | None:
@@ -120,13 +151,19 @@ def test_with_the_key_it_was_given(metadata: FakeMetadata, compute: Compute, pai
     assert google(metadata, api=compute.url, key=key(pair), rule=True) is None
     assert compute.deleted == [RULE, INSTANCE]
     told = compute.claims[-1]
-    assert (told["iss"], told["sub"], told["aud"]) == (EMAIL, EMAIL, "https://compute.googleapis.com/")
+    assert (told["iss"], told["sub"], told["aud"]) == (
+        EMAIL,
+        EMAIL,
+        "https://compute.googleapis.com/",
+    )
     assert abs(told["iat"] - time.time()) < 30
     assert told["exp"] - told["iat"] <= 3600
 
 
 @pytest.mark.parametrize("own", ["refused", "broken"])
-def test_with_the_key_where_its_own_account_does_not_work(own: str, metadata: FakeMetadata, compute: Compute, pair: Path) -> None:
+def test_with_the_key_where_its_own_account_does_not_work(
+    own: str, metadata: FakeMetadata, compute: Compute, pair: Path
+) -> None:
     own_account(metadata)
     compute.own = 403
     if own == "broken":
@@ -135,7 +172,9 @@ def test_with_the_key_where_its_own_account_does_not_work(own: str, metadata: Fa
     assert compute.deleted == [INSTANCE]
 
 
-def test_a_machine_that_is_gone_already_is_as_good(metadata: FakeMetadata, compute: Compute, pair: Path) -> None:
+def test_a_machine_that_is_gone_already_is_as_good(
+    metadata: FakeMetadata, compute: Compute, pair: Path
+) -> None:
     compute.key = 404
     assert google(metadata, api=compute.url, key=key(pair)) is None
 
@@ -244,7 +283,9 @@ def test_a_machine_that_failed_lets_the_launcher_read_its_console_first(
     assert clock.slept == ([5] if waits else [])
 
 
-def test_as_the_unit_calls_it(metadata: FakeMetadata, compute: Compute, pair: Path, tmp_path: Path) -> None:
+def test_as_the_unit_calls_it(
+    metadata: FakeMetadata, compute: Compute, pair: Path, tmp_path: Path
+) -> None:
     place = home(tmp_path, compute, key=key(pair))
     command = [sys.executable, "-m", "runner_action.agent.ending"]
     root = Path(__file__).parents[2]
@@ -277,7 +318,9 @@ class Azure:
         self.roles: dict[str, list[list[dict[str, list[str]]]]] = {}
         self.proofs = 0
         app = Flask(__name__)
-        app.add_url_rule("/subscriptions/s1/resourcegroups/<group>", "delete", self._delete, methods=["DELETE"])
+        app.add_url_rule(
+            "/subscriptions/s1/resourcegroups/<group>", "delete", self._delete, methods=["DELETE"]
+        )
         app.add_url_rule(
             f"{GROUP}/providers/Microsoft.Authorization/permissions",
             "permissions",
@@ -307,13 +350,21 @@ class Azure:
         if pages is None:
             return {"error": {"code": "AuthorizationFailed"}}, 403
         page = int(request.args.get("page", "0"))
-        more = {"nextLink": f"{self.url}{request.path}?api-version=2022-04-01&page={page + 1}"} if page + 1 < len(pages) else {}
+        more = (
+            {"nextLink": f"{self.url}{request.path}?api-version=2022-04-01&page={page + 1}"}
+            if page + 1 < len(pages)
+            else {}
+        )
         return {"value": pages[page], **more}
 
     def _token(self) -> Any:
         self.forms.append(request.form.to_dict())
         known = request.form["client_secret"] == "canary-secret"
-        return ({"access_token": "canary-bought"}, self.token_status) if known else ({"error": "invalid_client"}, 401)
+        return (
+            ({"access_token": "canary-bought"}, self.token_status)
+            if known
+            else ({"error": "invalid_client"}, 401)
+        )
 
 
 @pytest.fixture
@@ -328,15 +379,22 @@ def about_azure(metadata: FakeMetadata, **identities: str) -> None:
     metadata.fate("m1").about.update(
         {
             **told,
-            **{f"/x/{name}": json.dumps({"access_token": token}) for name, token in identities.items()},
+            **{
+                f"/x/{name}": json.dumps({"access_token": token})
+                for name, token in identities.items()
+            },
         }
     )
 
 
-def azures(metadata: FakeMetadata, manager: Azure, *identities: str, secret: str = "", what: str = "delete") -> str | None:
+def azures(
+    metadata: FakeMetadata, manager: Azure, *identities: str, secret: str = "", what: str = "delete"
+) -> str | None:
     """One try. None: it is being deleted, or may be."""
     return ending.each(
-        azure.Deletion(facts_of(manager, *identities, secret=secret), metadata.url("m1"), ending.ask),
+        azure.Deletion(
+            facts_of(manager, *identities, secret=secret), metadata.url("m1"), ending.ask
+        ),
         what,
     )
 
@@ -351,7 +409,9 @@ def facts_of(manager: Azure, *identities: str, secret: str = "") -> dict[str, An
 
 
 def azure_home(folder: Path, manager: Azure, *identities: str, secret: str = "") -> Path:
-    (folder / "spec.json").write_text(dataclasses.replace(SPEC, cloud="azure", start_timeout=600).to_json())
+    (folder / "spec.json").write_text(
+        dataclasses.replace(SPEC, cloud="azure", start_timeout=600).to_json()
+    )
     (folder / "deletion.json").write_text(json.dumps(facts_of(manager, *identities, secret=secret)))
     return folder
 
@@ -363,13 +423,17 @@ def test_azure_by_the_first_identity_that_may(metadata: FakeMetadata, manager: A
     assert (azures(metadata, manager, "weak") or "").startswith("weak: HTTP 403: ")
 
 
-def test_azure_by_the_secret_behind_identities_that_may_not(metadata: FakeMetadata, manager: Azure) -> None:
+def test_azure_by_the_secret_behind_identities_that_may_not(
+    metadata: FakeMetadata, manager: Azure
+) -> None:
     about_azure(metadata, weak="canary-weak")
     assert azures(metadata, manager, "gone", "weak", secret="canary-secret") is None
     assert manager.deleted == ["cml-1-abcd by Bearer canary-bought"]
     assert manager.forms[0]["scope"] == f"{manager.url}/.default"
     metadata.fate("m1").without_tokens = True
-    assert azures(metadata, manager, "weak", secret="canary-secret") is None, "nor does a service that gives no token keep it from the next"
+    assert azures(metadata, manager, "weak", secret="canary-secret") is None, (
+        "nor does a service that gives no token keep it from the next"
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,7 +448,9 @@ def test_azure_by_the_secret_behind_identities_that_may_not(metadata: FakeMetada
         *((status, "X", False) for status in (301, 400, 401, 403, 408, 429, 500, 503)),
     ],
 )
-def test_what_counts_as_accepted(status: int, code: str, accepted: bool, metadata: FakeMetadata, manager: Azure) -> None:
+def test_what_counts_as_accepted(
+    status: int, code: str, accepted: bool, metadata: FakeMetadata, manager: Azure
+) -> None:
     about_azure(metadata, strong="canary-strong")
     manager.status, manager.code = status, code
     why = azures(metadata, manager, "strong")
@@ -406,7 +472,9 @@ def test_azure_is_asked_for_ever(
 
     def mend() -> None:
         manager.status = manager.token_status = 202
-        metadata.fate("m1").about["azure"] = json.dumps({"subscriptionId": "s1", "resourceGroupName": "cml-1-abcd"})
+        metadata.fate("m1").about["azure"] = json.dumps(
+            {"subscriptionId": "s1", "resourceGroupName": "cml-1-abcd"}
+        )
         azure_home(tmp_path, manager, "weak", secret="canary-secret")
         manager.token_status = 200
 
@@ -474,14 +542,18 @@ def prove(place: Path, metadata: FakeMetadata, clock: Clock, said: list[str]) ->
         ),
     ],
 )
-def test_what_it_may_is_read_from_azures_own_word(pages: list[list[dict[str, list[str]]]], may: bool, metadata: FakeMetadata, manager: Azure) -> None:
+def test_what_it_may_is_read_from_azures_own_word(
+    pages: list[list[dict[str, list[str]]]], may: bool, metadata: FakeMetadata, manager: Azure
+) -> None:
     about_azure(metadata, strong="canary-strong")
     manager.roles = {"strong": pages}
     why = azures(metadata, manager, "strong", what="may")
     assert why == (None if may else f"strong: it may not {azure.DELETE}")
 
 
-def test_the_proof_is_tried_for_half_of_the_start_timeout(metadata: FakeMetadata, manager: Azure, tmp_path: Path) -> None:
+def test_the_proof_is_tried_for_half_of_the_start_timeout(
+    metadata: FakeMetadata, manager: Azure, tmp_path: Path
+) -> None:
     about_azure(metadata, weak="canary-weak")
     place, clock, said = (
         azure_home(tmp_path, manager, "weak", secret="canary-other"),
@@ -498,22 +570,31 @@ def test_the_proof_is_tried_for_half_of_the_start_timeout(metadata: FakeMetadata
     assert said == ["unproven"]
 
 
-def test_a_role_that_begins_to_work_is_seen_by_the_next_try(metadata: FakeMetadata, manager: Azure, tmp_path: Path) -> None:
+def test_a_role_that_begins_to_work_is_seen_by_the_next_try(
+    metadata: FakeMetadata, manager: Azure, tmp_path: Path
+) -> None:
     about_azure(metadata, weak="canary-weak")
     clock = Clock(200, lambda: manager.roles.update(weak=[[DELETES]]))
     assert prove(azure_home(tmp_path, manager, "weak"), metadata, clock, []) is None
     assert 200 <= clock.at <= 210
 
 
-def test_the_secret_proves_what_the_identity_may_not_and_nothing_is_waited_for(metadata: FakeMetadata, manager: Azure, tmp_path: Path) -> None:
+def test_the_secret_proves_what_the_identity_may_not_and_nothing_is_waited_for(
+    metadata: FakeMetadata, manager: Azure, tmp_path: Path
+) -> None:
     about_azure(metadata, weak="canary-weak")
     manager.roles = {"weak": [[OTHER]], "bought": [[DELETES]]}
     clock = Clock()
-    assert prove(azure_home(tmp_path, manager, "weak", secret="canary-secret"), metadata, clock, []) is None
+    assert (
+        prove(azure_home(tmp_path, manager, "weak", secret="canary-secret"), metadata, clock, [])
+        is None
+    )
     assert clock.slept == []
 
 
-def test_where_a_power_off_stops_the_bill_nothing_is_proven(metadata: FakeMetadata, compute: Compute, tmp_path: Path) -> None:
+def test_where_a_power_off_stops_the_bill_nothing_is_proven(
+    metadata: FakeMetadata, compute: Compute, tmp_path: Path
+) -> None:
     assert prove(home(tmp_path, compute), metadata, Clock(), []) is None
 
 

@@ -1,4 +1,5 @@
-"""The agent with gitlab-runner: its configuration, what its log means, and how it is asked to end."""
+"""The agent with gitlab-runner: its configuration, what its log means, and how it is asked to
+end."""
 
 from __future__ import annotations
 
@@ -19,10 +20,16 @@ from tests.agent.test_spec import SPEC
 
 def forge(tmp_path: Path, **fields: Any) -> gitlab.Forge:
     (tmp_path / "runner").mkdir(exist_ok=True)
-    where = {"api_url": "https://git.test/code/api/v4", "repository_url": "https://git.test/code/octo/train"}
+    where = {
+        "api_url": "https://git.test/code/api/v4",
+        "repository_url": "https://git.test/code/octo/train",
+    }
     usual = {"name": "cml-1", "forge": "gitlab", "runner_token": "glrt-x", "single": False}
     return gitlab.Forge(
-        dataclasses.replace(SPEC, **{**usual, **where, **fields}), tmp_path / "runner", {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}, {}
+        dataclasses.replace(SPEC, **{**usual, **where, **fields}),
+        tmp_path / "runner",
+        {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"},
+        {},
     )
 
 
@@ -33,32 +40,47 @@ def docker(tmp_path: Path, code: int) -> None:
 
 
 def written(one: gitlab.Forge, tmp_path: Path) -> str:
-    assert one.environment(tmp_path, tmp_path / "jobs") == {"PATH": str(tmp_path / "bin"), "HOME": "/home/runner"}
+    assert one.environment(tmp_path, tmp_path / "jobs") == {
+        "PATH": str(tmp_path / "bin"),
+        "HOME": "/home/runner",
+    }
     config = tmp_path / "runner/config.toml"
     assert config.stat().st_mode & 0o777 == 0o600
     return config.read_text("utf-8")
 
 
 def test_without_docker_jobs_run_in_the_shell(tmp_path: Path) -> None:
-    one = forge(tmp_path, environment={"HTTPS_PROXY": 'http://me:"pw"@größe:1', "NOTE": "🚂"}, docker_volumes=("/a:/b",))
-    assert written(one, tmp_path) == (
-        'concurrent = 1\n[[runners]]\nname = "cml-1"\nurl = "https://git.test/code"\ntoken = "glrt-x"\nexecutor = "shell"\n'
-        'environment = ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\nshell = "bash"\n'
-        f'builds_dir = "{tmp_path}/runner/builds"\ncache_dir = "{tmp_path}/runner/cache"\n'
+    one = forge(
+        tmp_path,
+        environment={"HTTPS_PROXY": 'http://me:"pw"@größe:1', "NOTE": "🚂"},
+        docker_volumes=("/a:/b",),
+    )
+    assert (
+        written(one, tmp_path)
+        == 'concurrent = 1\n[[runners]]\nname = "cml-1"\nurl = "https://git.test/code"\ntoken ='
+        ' "glrt-x"\nexecutor = "shell"\nenvironment ='
+        ' ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\nshell = "bash"\nbuilds_dir ='
+        f' "{tmp_path}/runner/builds"\ncache_dir = "{tmp_path}/runner/cache"\n'
     )
 
 
 def test_with_docker_jobs_run_in_containers(tmp_path: Path) -> None:
     docker(tmp_path, 0)
     text = written(forge(tmp_path, docker_volumes=("/data:/data:ro",)), tmp_path)
-    assert text.endswith('executor = "docker"\nenvironment = []\n[runners.docker]\nimage = "ubuntu:24.04"\nvolumes = ["/cache", "/data:/data:ro"]\n')
+    assert text.endswith(
+        'executor = "docker"\nenvironment = []\n[runners.docker]\nimage = "ubuntu:24.04"\nvolumes ='
+        ' ["/cache", "/data:/data:ro"]\n'
+    )
 
 
 def test_in_a_pod_that_may_make_others_jobs_are_pods(tmp_path: Path) -> None:
     one = forge(tmp_path, cloud="kubernetes")
     one._env["CML_RUNNER_NAMESPACE"] = "runners"
     told = one.config(docker=False)
-    assert (told["executor"], told["kubernetes"]) == ("kubernetes", {"namespace": "runners", "image": "ubuntu:24.04"})
+    assert (told["executor"], told["kubernetes"]) == (
+        "kubernetes",
+        {"namespace": "runners", "image": "ubuntu:24.04"},
+    )
     assert '[runners.kubernetes]\nnamespace = "runners"\n' in gitlab.toml(told)
 
 
@@ -68,7 +90,10 @@ def test_the_docker_beside_a_pod_has_no_gpu_of_its_node(tmp_path: Path) -> None:
     (device / "vendor").write_text("0x10de\n")
     (device / "class").write_text("0x030200\n")
     assert forge(tmp_path).config(docker=True, sysfs=tmp_path)["docker"]["gpus"] == "all"
-    assert "gpus" not in forge(tmp_path, cloud="kubernetes").config(docker=True, sysfs=tmp_path)["docker"]
+    assert (
+        "gpus"
+        not in forge(tmp_path, cloud="kubernetes").config(docker=True, sysfs=tmp_path)["docker"]
+    )
 
 
 def test_docker_that_does_not_answer_is_no_docker(tmp_path: Path) -> None:
@@ -97,7 +122,13 @@ def test_the_configuration_is_toml(tmp_path: Path) -> None:
 
 
 def test_the_command_of_a_single_runner(tmp_path: Path) -> None:
-    assert forge(tmp_path).command[3:] == ("run-single", "--config", "config.toml", "--runner", "cml-1")
+    assert forge(tmp_path).command[3:] == (
+        "run-single",
+        "--config",
+        "config.toml",
+        "--runner",
+        "cml-1",
+    )
     assert forge(tmp_path, single=True).command[-2:] == ("--max-builds", "1")
     assert "glrt-x" not in " ".join(forge(tmp_path).command)
 
@@ -106,14 +137,31 @@ def line(text: str, **fields: object) -> str:
     return json.dumps({**fields, "level": "info", "msg": text, "time": "2026-11-23T08:00:00Z"})
 
 
-RECEIVED = line("Checking for jobs... received", job=7, repo_url="https://git.test/code/octo/sub/train.git", runner="glrt-x")
+RECEIVED = line(
+    "Checking for jobs... received",
+    job=7,
+    repo_url="https://git.test/code/octo/sub/train.git",
+    runner="glrt-x",
+)
 LOG: list[tuple[str, list[Event]]] = [
     (line("Starting runner for https://git.test/code with token glrt-x ..."), [Online(1.0)]),
-    (RECEIVED, [JobStarted(1.0, "7 of octo/sub/train", float("inf"), ref=("octo/sub/train", 7, None))]),
+    (
+        RECEIVED,
+        [JobStarted(1.0, "7 of octo/sub/train", float("inf"), ref=("octo/sub/train", 7, None))],
+    ),
     (line("Job succeeded", job=7, duration_s=1), [JobFinished(1.0, "0 of "), Settled(1.0)]),
     (line("Job failed: exit status 1", job=7), [JobFinished(1.0, "0 of "), Settled(1.0)]),
-    (line("Job failed (system failure): aborted: interrupt", job=7), [JobFinished(1.0, "0 of "), Settled(1.0)]),
-    (line("Checking for jobs... forbidden", status="POST https://git.test/code/api/v4/jobs/request: 403 Forbidden"), [RunnerExited(1.0, 1, True)]),
+    (
+        line("Job failed (system failure): aborted: interrupt", job=7),
+        [JobFinished(1.0, "0 of "), Settled(1.0)],
+    ),
+    (
+        line(
+            "Checking for jobs... forbidden",
+            status="POST https://git.test/code/api/v4/jobs/request: 403 Forbidden",
+        ),
+        [RunnerExited(1.0, 1, True)],
+    ),
     (line("Job succeeded"), []),
     (line("Checking for jobs... failed", status="couldn't execute POST"), []),
     ("Job succeeded", []),
@@ -132,7 +180,13 @@ def test_what_a_line_of_its_log_means(text: str, means: list[Event], tmp_path: P
 def runner(tmp_path: Path, script: str) -> tuple[Child, list[int]]:
     """A child that answers SIGQUIT as the script says, once it says so."""
     codes: list[int] = []
-    child = Child.start(["sh", "-c", script], tmp_path, {"PATH": "/usr/bin:/bin"}, tmp_path / "runner.log", codes.append)
+    child = Child.start(
+        ["sh", "-c", script],
+        tmp_path,
+        {"PATH": "/usr/bin:/bin"},
+        tmp_path / "runner.log",
+        codes.append,
+    )
     end = time.monotonic() + 10
     while not (tmp_path / "ready").exists():
         assert time.monotonic() < end
@@ -148,10 +202,16 @@ def test_an_idle_runner_ends_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("over", [True, False], ids=["and done", "and going on"])
-def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(
+    over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gitlab, "QUIT_SECONDS", 0.3)
     one = forge(tmp_path)
-    said = [RECEIVED, line("Job succeeded", job=7, **{"job-status": "success"})] if over else [RECEIVED]
+    said = (
+        [RECEIVED, line("Job succeeded", job=7, **{"job-status": "success"})]
+        if over
+        else [RECEIVED]
+    )
     child, _ = runner(tmp_path, "trap '' QUIT; touch ready; while :; do sleep 0.05; done")
     (tmp_path / "runner.log").write_text("\n".join(said) + "\n")
     assert one.retire(child) is over

@@ -47,12 +47,29 @@ from runner_action.agent.lifecycle import (
 )
 
 WEEK = 7 * 86400.0
-POLICY = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=False)
-SINGLE = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=True)
-NEVER = Policy(idle_timeout=None, first_job_timeout=None, max_lifetime=86400, start_timeout=600, single=False)
-PATIENT = Policy(idle_timeout=300, first_job_timeout=3600, max_lifetime=86400, start_timeout=600, single=False)
-LONG = Policy(idle_timeout=300, first_job_timeout=300, max_lifetime=4 * WEEK, start_timeout=600, single=False)
-LOCAL = Policy(idle_timeout=None, first_job_timeout=None, max_lifetime=None, start_timeout=600, single=False, ours=False)
+POLICY = Policy(
+    idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=False
+)
+SINGLE = Policy(
+    idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=True
+)
+NEVER = Policy(
+    idle_timeout=None, first_job_timeout=None, max_lifetime=86400, start_timeout=600, single=False
+)
+PATIENT = Policy(
+    idle_timeout=300, first_job_timeout=3600, max_lifetime=86400, start_timeout=600, single=False
+)
+LONG = Policy(
+    idle_timeout=300, first_job_timeout=300, max_lifetime=4 * WEEK, start_timeout=600, single=False
+)
+LOCAL = Policy(
+    idle_timeout=None,
+    first_job_timeout=None,
+    max_lifetime=None,
+    start_timeout=600,
+    single=False,
+    ours=False,
+)
 NIGH = 86400 - LIMIT_MARGIN
 WORKING: list[Event] = [Online(30), JobStarted(40, "train")]
 IDLE_AGAIN: list[Event] = [*WORKING, JobFinished(1000), Settled(1002)]
@@ -61,11 +78,29 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("still starting", POLICY, [Tick(599)], Phase.STARTING, None),
     ("never online", POLICY, [Tick(600)], Phase.LEAVING, Reason.NEVER_ONLINE),
     ("online", POLICY, [Online(30), Tick(31)], Phase.IDLE, None),
-    ("the idle time starts when online, not at birth", POLICY, [Online(299), Tick(598)], Phase.IDLE, None),
+    (
+        "the idle time starts when online, not at birth",
+        POLICY,
+        [Online(299), Tick(598)],
+        Phase.IDLE,
+        None,
+    ),
     ("never got a job", POLICY, [Online(30), Tick(330)], Phase.LEAVING, Reason.NO_JOB),
-    ("the first job may come later than the next", PATIENT, [Online(30), Tick(3629)], Phase.IDLE, None),
+    (
+        "the first job may come later than the next",
+        PATIENT,
+        [Online(30), Tick(3629)],
+        Phase.IDLE,
+        None,
+    ),
     ("but not for ever", PATIENT, [Online(30), Tick(3630)], Phase.LEAVING, Reason.NO_JOB),
-    ("after the first job the shorter patience holds", PATIENT, [*IDLE_AGAIN, Tick(1302)], Phase.LEAVING, Reason.IDLE),
+    (
+        "after the first job the shorter patience holds",
+        PATIENT,
+        [*IDLE_AGAIN, Tick(1302)],
+        Phase.LEAVING,
+        Reason.IDLE,
+    ),
     ("idle for ever", NEVER, [Online(30), Tick(86399)], Phase.IDLE, None),
     ("busy is not idle", POLICY, [*WORKING, Tick(5000)], Phase.BUSY, None),
     ("the idle time starts anew after a job", POLICY, [*IDLE_AGAIN, Tick(1301)], Phase.IDLE, None),
@@ -73,53 +108,275 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("two jobs", POLICY, [*IDLE_AGAIN, JobStarted(1100), Tick(9000)], Phase.BUSY, None),
     ("a job whose end no hook told", POLICY, [*WORKING, Settled(50), Tick(349)], Phase.IDLE, None),
     ("and then idle", POLICY, [*WORKING, Settled(50), Tick(350)], Phase.LEAVING, Reason.IDLE),
-    ("the runner's line before its hook's", POLICY, [Online(30), Settled(35), Tick(40)], Phase.IDLE, None),
-    ("a session found again while busy", POLICY, [*WORKING, Online(50), Tick(900)], Phase.BUSY, None),
-    ("a job before the listener's line was read", POLICY, [JobStarted(20), Online(21), Tick(700)], Phase.BUSY, None),
-    ("a runner hangs after its job", POLICY, [*WORKING, JobFinished(50), Tick(50 + HANG)], Phase.LEAVING, Reason.HUNG),
+    (
+        "the runner's line before its hook's",
+        POLICY,
+        [Online(30), Settled(35), Tick(40)],
+        Phase.IDLE,
+        None,
+    ),
+    (
+        "a session found again while busy",
+        POLICY,
+        [*WORKING, Online(50), Tick(900)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "a job before the listener's line was read",
+        POLICY,
+        [JobStarted(20), Online(21), Tick(700)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "a runner hangs after its job",
+        POLICY,
+        [*WORKING, JobFinished(50), Tick(50 + HANG)],
+        Phase.LEAVING,
+        Reason.HUNG,
+    ),
     ("it has its time", NEVER, [*WORKING, JobFinished(50), Tick(49 + HANG)], Phase.DONE, None),
     ("lifetime while idle", NEVER, [Online(30), Tick(86400)], Phase.LEAVING, Reason.LIFETIME),
-    ("lifetime while busy: before its end, for the restart", POLICY, [*WORKING, Tick(NIGH)], Phase.LEAVING, Reason.LIFETIME),
+    (
+        "lifetime while busy: before its end, for the restart",
+        POLICY,
+        [*WORKING, Tick(NIGH)],
+        Phase.LEAVING,
+        Reason.LIFETIME,
+    ),
     ("not before that", POLICY, [*WORKING, Tick(NIGH - 1)], Phase.BUSY, None),
-    ("a short lifetime has a short margin", Policy(300, 300, 600, 600, False), [*WORKING, Tick(539)], Phase.BUSY, None),
-    ("lifetime while starting", Policy(300, 300, 100, 600, False), [Tick(100)], Phase.LEAVING, Reason.LIFETIME),
-    ("the forge's limit of a job is near", LONG, [*WORKING, Tick(40 + JOB_LIMIT - LIMIT_MARGIN)], Phase.LEAVING, Reason.JOB_LIMIT),
-    ("every job has its own", LONG, [*IDLE_AGAIN, JobStarted(1100), Tick(40 + JOB_LIMIT - LIMIT_MARGIN)], Phase.BUSY, None),
-    ("a limit that comes with the job", LONG, [Online(30), JobStarted(40, "x", 3600), Tick(40 + 3300)], Phase.LEAVING, Reason.JOB_LIMIT),
-    ("the forge's limit of a run", LONG, [Online(30), JobStarted(40, "x", JOB_LIMIT, 9000), Tick(9000 - LIMIT_MARGIN)], Phase.LEAVING, Reason.JOB_LIMIT),
+    (
+        "a short lifetime has a short margin",
+        Policy(300, 300, 600, 600, False),
+        [*WORKING, Tick(539)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "lifetime while starting",
+        Policy(300, 300, 100, 600, False),
+        [Tick(100)],
+        Phase.LEAVING,
+        Reason.LIFETIME,
+    ),
+    (
+        "the forge's limit of a job is near",
+        LONG,
+        [*WORKING, Tick(40 + JOB_LIMIT - LIMIT_MARGIN)],
+        Phase.LEAVING,
+        Reason.JOB_LIMIT,
+    ),
+    (
+        "every job has its own",
+        LONG,
+        [*IDLE_AGAIN, JobStarted(1100), Tick(40 + JOB_LIMIT - LIMIT_MARGIN)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "a limit that comes with the job",
+        LONG,
+        [Online(30), JobStarted(40, "x", 3600), Tick(40 + 3300)],
+        Phase.LEAVING,
+        Reason.JOB_LIMIT,
+    ),
+    (
+        "the forge's limit of a run",
+        LONG,
+        [Online(30), JobStarted(40, "x", JOB_LIMIT, 9000), Tick(9000 - LIMIT_MARGIN)],
+        Phase.LEAVING,
+        Reason.JOB_LIMIT,
+    ),
     ("no job, no limit", LOCAL, [Online(30), Tick(RUN_LIMIT * 2)], Phase.IDLE, None),
     ("start failed", POLICY, [Failed(5, "no tar")], Phase.LEAVING, Reason.START_FAILED),
-    ("runner crashed idle", POLICY, [Online(30), RunnerExited(40, 1)], Phase.LEAVING, Reason.CRASHED),
-    ("runner crashed busy: out of memory", POLICY, [*WORKING, RunnerExited(50, -9)], Phase.LEAVING, Reason.CRASHED),
-    ("runner ended before it was online", POLICY, [RunnerExited(10, 0)], Phase.LEAVING, Reason.CRASHED),
-    ("a lasting runner that ends well has ended all the same", POLICY, [Online(30), RunnerExited(40, 0)], Phase.LEAVING, Reason.CRASHED),
-    ("code 1: terminated", POLICY, [Online(30), RunnerExited(40, 1)], Phase.LEAVING, Reason.CRASHED),
+    (
+        "runner crashed idle",
+        POLICY,
+        [Online(30), RunnerExited(40, 1)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "runner crashed busy: out of memory",
+        POLICY,
+        [*WORKING, RunnerExited(50, -9)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "runner ended before it was online",
+        POLICY,
+        [RunnerExited(10, 0)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "a lasting runner that ends well has ended all the same",
+        POLICY,
+        [Online(30), RunnerExited(40, 0)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "code 1: terminated",
+        POLICY,
+        [Online(30), RunnerExited(40, 1)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
     ("code 2: retryable", POLICY, [Online(30), RunnerExited(40, 2)], Phase.STARTING, None),
-    ("code 3: updating", POLICY, [Online(30), RunnerExited(40, 3), Online(60), Tick(200)], Phase.IDLE, None),
+    (
+        "code 3: updating",
+        POLICY,
+        [Online(30), RunnerExited(40, 3), Online(60), Tick(200)],
+        Phase.IDLE,
+        None,
+    ),
     ("code 4: updating, single", SINGLE, [Online(30), RunnerExited(40, 4)], Phase.STARTING, None),
-    ("code 5: session conflict, which may pass", POLICY, [RunnerExited(10, 5), Tick(599)], Phase.STARTING, None),
+    (
+        "code 5: session conflict, which may pass",
+        POLICY,
+        [RunnerExited(10, 5), Tick(599)],
+        Phase.STARTING,
+        None,
+    ),
     ("or not", POLICY, [RunnerExited(10, 5), Tick(600)], Phase.LEAVING, Reason.NEVER_ONLINE),
-    ("code 6: configuration refreshed", POLICY, [Online(30), RunnerExited(40, 6), Online(50)], Phase.IDLE, None),
-    ("but not again and again", POLICY, [RunnerExited(10, 6)] * (RELAUNCHES + 1), Phase.LEAVING, Reason.CRASHED),
-    ("code 7: the version is refused", POLICY, [RunnerExited(10, 7)], Phase.LEAVING, Reason.VERSION),
-    ("registration gone", POLICY, [Online(30), RunnerExited(40, 1, True)], Phase.LEAVING, Reason.REMOVED),
-    ("disk full for a moment", POLICY, [*WORKING, Tick(50, True), Tick(80, False), Tick(115, True)], Phase.BUSY, None),
-    ("disk full", POLICY, [*WORKING, Tick(50, True), Tick(50 + DISK_PATIENCE, True)], Phase.LEAVING, Reason.DISK_FULL),
-    ("a signal means the pod's end: while idle", POLICY, [Online(30), Asked(40)], Phase.LEAVING, Reason.TAKEN),
+    (
+        "code 6: configuration refreshed",
+        POLICY,
+        [Online(30), RunnerExited(40, 6), Online(50)],
+        Phase.IDLE,
+        None,
+    ),
+    (
+        "but not again and again",
+        POLICY,
+        [RunnerExited(10, 6)] * (RELAUNCHES + 1),
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "code 7: the version is refused",
+        POLICY,
+        [RunnerExited(10, 7)],
+        Phase.LEAVING,
+        Reason.VERSION,
+    ),
+    (
+        "registration gone",
+        POLICY,
+        [Online(30), RunnerExited(40, 1, True)],
+        Phase.LEAVING,
+        Reason.REMOVED,
+    ),
+    (
+        "disk full for a moment",
+        POLICY,
+        [*WORKING, Tick(50, True), Tick(80, False), Tick(115, True)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "disk full",
+        POLICY,
+        [*WORKING, Tick(50, True), Tick(50 + DISK_PATIENCE, True)],
+        Phase.LEAVING,
+        Reason.DISK_FULL,
+    ),
+    (
+        "a signal means the pod's end: while idle",
+        POLICY,
+        [Online(30), Asked(40)],
+        Phase.LEAVING,
+        Reason.TAKEN,
+    ),
     ("while busy", POLICY, [*WORKING, Asked(50)], Phase.LEAVING, Reason.TAKEN),
     ("while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.TAKEN),
-    ("the system shuts down: did the cloud say so?", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(51)], Phase.BUSY, None),
-    ("it did not", POLICY, [*WORKING, Asked(50, SYSTEM), Tick(50 + NOTICE_PATIENCE)], Phase.LEAVING, Reason.SHUT_DOWN),
-    ("it did", POLICY, [*WORKING, Asked(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)], Phase.LEAVING, Reason.TAKEN),
-    ("systemd stops the unit alone", POLICY, [*WORKING, Asked(50, UNIT)], Phase.LEAVING, Reason.STOPPED),
-    ("a job kills what it does not know", POLICY, [*WORKING, Asked(50, ""), Asked(51, ""), Tick(60)], Phase.BUSY, None),
-    ("on a machine that is not ours it is a wish", LOCAL, [*WORKING, Asked(50)], Phase.LEAVING, Reason.ASKED),
-    ("notice: the cloud takes the machine", POLICY, [*WORKING, Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
-    ("notice while idle", POLICY, [Online(30), Interrupted(50, "spot", 120)], Phase.LEAVING, Reason.TAKEN),
-    ("a recommendation is no notice", POLICY, [*WORKING, Interrupted(50, "rebalance", None), Tick(60)], Phase.BUSY, None),
-    ("eviction: 422 does not stop the leaving", POLICY, [*WORKING, Interrupted(50, "spot", 120), Refused(51)], Phase.LEAVING, Reason.TAKEN),
-    ("the forge has just given it a job", POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303), JobStarted(1304)], Phase.BUSY, None),
-    ("or it was cancelled at once", POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303), Tick(1602)], Phase.IDLE, None),
+    (
+        "the system shuts down: did the cloud say so?",
+        POLICY,
+        [*WORKING, Asked(50, SYSTEM), Tick(51)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "it did not",
+        POLICY,
+        [*WORKING, Asked(50, SYSTEM), Tick(50 + NOTICE_PATIENCE)],
+        Phase.LEAVING,
+        Reason.SHUT_DOWN,
+    ),
+    (
+        "it did",
+        POLICY,
+        [*WORKING, Asked(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)],
+        Phase.LEAVING,
+        Reason.TAKEN,
+    ),
+    (
+        "systemd stops the unit alone",
+        POLICY,
+        [*WORKING, Asked(50, UNIT)],
+        Phase.LEAVING,
+        Reason.STOPPED,
+    ),
+    (
+        "a job kills what it does not know",
+        POLICY,
+        [*WORKING, Asked(50, ""), Asked(51, ""), Tick(60)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "on a machine that is not ours it is a wish",
+        LOCAL,
+        [*WORKING, Asked(50)],
+        Phase.LEAVING,
+        Reason.ASKED,
+    ),
+    (
+        "notice: the cloud takes the machine",
+        POLICY,
+        [*WORKING, Interrupted(50, "spot", 120)],
+        Phase.LEAVING,
+        Reason.TAKEN,
+    ),
+    (
+        "notice while idle",
+        POLICY,
+        [Online(30), Interrupted(50, "spot", 120)],
+        Phase.LEAVING,
+        Reason.TAKEN,
+    ),
+    (
+        "a recommendation is no notice",
+        POLICY,
+        [*WORKING, Interrupted(50, "rebalance", None), Tick(60)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "eviction: 422 does not stop the leaving",
+        POLICY,
+        [*WORKING, Interrupted(50, "spot", 120), Refused(51)],
+        Phase.LEAVING,
+        Reason.TAKEN,
+    ),
+    (
+        "the forge has just given it a job",
+        POLICY,
+        [*IDLE_AGAIN, Tick(1302), Refused(1303), JobStarted(1304)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "or it was cancelled at once",
+        POLICY,
+        [*IDLE_AGAIN, Tick(1302), Refused(1303), Tick(1602)],
+        Phase.IDLE,
+        None,
+    ),
     (
         "busy for the forge without ever having a job: it hangs",
         POLICY,
@@ -130,21 +387,76 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     (
         "launches count on it, again and again",
         POLICY,
-        [*IDLE_AGAIN, Tick(1302), Refused(1303, claimed=True), Tick(1603), Refused(1604, claimed=True), Tick(1903)],
+        [
+            *IDLE_AGAIN,
+            Tick(1302),
+            Refused(1303, claimed=True),
+            Tick(1603),
+            Refused(1604, claimed=True),
+            Tick(1903),
+        ],
         Phase.IDLE,
         None,
     ),
-    ("and then none", POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303, claimed=True), Tick(1603)], Phase.LEAVING, Reason.IDLE),
-    ("a refusal does not keep one at the end of its life", POLICY, [*WORKING, Tick(86400), Refused(86401)], Phase.LEAVING, Reason.LIFETIME),
+    (
+        "and then none",
+        POLICY,
+        [*IDLE_AGAIN, Tick(1302), Refused(1303, claimed=True), Tick(1603)],
+        Phase.LEAVING,
+        Reason.IDLE,
+    ),
+    (
+        "a refusal does not keep one at the end of its life",
+        POLICY,
+        [*WORKING, Tick(86400), Refused(86401)],
+        Phase.LEAVING,
+        Reason.LIFETIME,
+    ),
     ("single: online and waiting", SINGLE, [Online(30), Tick(329)], Phase.IDLE, None),
     ("single: never got a job", SINGLE, [Online(30), Tick(330)], Phase.LEAVING, Reason.NO_JOB),
-    ("single: job done, runner still sends its log", SINGLE, [*WORKING, JobFinished(50), Settled(51), Tick(60)], Phase.DONE, None),
-    ("single: runner ends by itself", SINGLE, [*WORKING, JobFinished(50), RunnerExited(55, 0)], Phase.LEAVING, Reason.SINGLE),
-    ("single: runner hangs after its job", SINGLE, [*WORKING, JobFinished(50), Tick(50 + SINGLE_GRACE)], Phase.LEAVING, Reason.SINGLE),
-    ("single: hooks were lost, the runner ends well", SINGLE, [Online(30), RunnerExited(400, 0)], Phase.LEAVING, Reason.SINGLE),
+    (
+        "single: job done, runner still sends its log",
+        SINGLE,
+        [*WORKING, JobFinished(50), Settled(51), Tick(60)],
+        Phase.DONE,
+        None,
+    ),
+    (
+        "single: runner ends by itself",
+        SINGLE,
+        [*WORKING, JobFinished(50), RunnerExited(55, 0)],
+        Phase.LEAVING,
+        Reason.SINGLE,
+    ),
+    (
+        "single: runner hangs after its job",
+        SINGLE,
+        [*WORKING, JobFinished(50), Tick(50 + SINGLE_GRACE)],
+        Phase.LEAVING,
+        Reason.SINGLE,
+    ),
+    (
+        "single: hooks were lost, the runner ends well",
+        SINGLE,
+        [Online(30), RunnerExited(400, 0)],
+        Phase.LEAVING,
+        Reason.SINGLE,
+    ),
     ("single: crashed", SINGLE, [*WORKING, RunnerExited(50, 1)], Phase.LEAVING, Reason.CRASHED),
-    ("single: 422 at its end does not keep it", SINGLE, [*WORKING, JobFinished(50), RunnerExited(51, 0), Refused(52)], Phase.LEAVING, Reason.SINGLE),
-    ("leaving is final", POLICY, [Online(30), RunnerExited(40, 1), JobStarted(41), Online(42), Tick(43)], Phase.LEAVING, Reason.CRASHED),
+    (
+        "single: 422 at its end does not keep it",
+        SINGLE,
+        [*WORKING, JobFinished(50), RunnerExited(51, 0), Refused(52)],
+        Phase.LEAVING,
+        Reason.SINGLE,
+    ),
+    (
+        "leaving is final",
+        POLICY,
+        [Online(30), RunnerExited(40, 1), JobStarted(41), Online(42), Tick(43)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
 ]
 
 
@@ -155,7 +467,11 @@ def live(policy: Policy, events: list[Event]) -> State:
     return state
 
 
-@pytest.mark.parametrize(("policy", "events", "phase", "reason"), [line[1:] for line in HISTORIES], ids=[line[0] for line in HISTORIES])
+@pytest.mark.parametrize(
+    ("policy", "events", "phase", "reason"),
+    [line[1:] for line in HISTORIES],
+    ids=[line[0] for line in HISTORIES],
+)
 def test_history(policy: Policy, events: list[Event], phase: Phase, reason: Reason | None) -> None:
     state = live(policy, events)
     assert (state.phase, state.reason) == (phase, reason)
@@ -164,10 +480,19 @@ def test_history(policy: Policy, events: list[Event], phase: Phase, reason: Reas
 def test_every_reason_has_a_history_and_a_line_in_the_table() -> None:
     assert len(HISTORIES) >= 40
     assert {line[4] for line in HISTORIES} | {Reason.AGENT_CRASHED, None} == {*Reason, None}
-    table = {words[0]: words for line in (lifecycle.__doc__ or "").splitlines() if (words := line.split())}
+    table = {
+        words[0]: words
+        for line in (lifecycle.__doc__ or "").splitlines()
+        if (words := line.split())
+    }
     for reason in Reason:
         often = {0: "no", ONCE: "once"}.get(reason.restarts, "yes")
-        told = [often, "yes" if reason.may_refuse else "no", str(reason.seconds), str(reason.exit_code)]
+        told = [
+            often,
+            "yes" if reason.may_refuse else "no",
+            str(reason.seconds),
+            str(reason.exit_code),
+        ]
         assert table[reason.name][-4:] == told, reason
 
 
@@ -189,15 +514,24 @@ SIGNALS = ["", UNIT, SYSTEM]
 
 @pytest.mark.parametrize("before", SOMEWHERE, ids=["starting", "idle", "busy", "done"])
 @pytest.mark.parametrize("signals", [*itertools.product(SIGNALS, repeat=2)])
-@pytest.mark.parametrize("notice", [None, 0, 1, 2], ids=["no notice", "notice first", "between", "last"])
-def test_what_signals_mean_and_a_notice_beside_them(before: list[Event], signals: tuple[str, ...], notice: int | None) -> None:
-    """Whatever comes first decides, but for a shutdown, which waits for a notice; a signal of nobody decides nothing."""
+@pytest.mark.parametrize(
+    "notice", [None, 0, 1, 2], ids=["no notice", "notice first", "between", "last"]
+)
+def test_what_signals_mean_and_a_notice_beside_them(
+    before: list[Event], signals: tuple[str, ...], notice: int | None
+) -> None:
+    """Whatever comes first decides, but for a shutdown, which waits for a notice; a signal of
+    nobody decides nothing."""
     events: list[Event] = [Asked(50, one) for one in signals]
     if notice is not None:
         events.insert(notice, Interrupted(50, "spot", 120))
     state = live(POLICY, [*before, *events, Tick(50 + NOTICE_PATIENCE)])
     heard = [one.stops if isinstance(one, Asked) else "notice" for one in events]
-    deciding = [{"notice": Reason.TAKEN, UNIT: Reason.STOPPED}[one] for one in heard if one in ("notice", UNIT)]
+    deciding = [
+        {"notice": Reason.TAKEN, UNIT: Reason.STOPPED}[one]
+        for one in heard
+        if one in ("notice", UNIT)
+    ]
     expected = [*deciding, *([Reason.SHUT_DOWN] if SYSTEM in heard else []), None][0]
     assert state.reason is expected
     assert (state.phase is Phase.LEAVING) is (expected is not None)
@@ -276,25 +610,62 @@ def _beat(phase: Phase, birth: float = 0) -> State:
 
 def test_a_beat_of_an_earlier_start_of_the_machine_is_none() -> None:
     """However long ago: a second start may take longer than the first had lasted."""
-    assert watchdog(_beat(Phase.BUSY), 80, 105, POLICY, disk_full=False, restarted=True) == "the machine was restarted"
+    assert (
+        watchdog(_beat(Phase.BUSY), 80, 105, POLICY, disk_full=False, restarted=True)
+        == "the machine was restarted"
+    )
 
 
 WATCHES: list[tuple[str, State | None, float, float, bool, str | None]] = [
     ("alive", _beat(Phase.BUSY), 1000, 1010, False, None),
     ("silent", _beat(Phase.BUSY), 1000, 1000 + SILENCE, False, "the agent is silent"),
     ("silent while starting", _beat(Phase.STARTING), 5, 5 + SILENCE, False, "the agent is silent"),
-    ("leaving takes its time", State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT), 1000, 1000 + SILENCE, False, None),
-    ("but not for ever", State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT), 1000, 1300 + SILENCE, False, "the agent is silent"),
-    ("silent because it cannot write", _beat(Phase.BUSY), 1000, 1000 + SILENCE, True, "the disk is full"),
+    (
+        "leaving takes its time",
+        State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT),
+        1000,
+        1000 + SILENCE,
+        False,
+        None,
+    ),
+    (
+        "but not for ever",
+        State(Phase.LEAVING, 900, 0, reason=Reason.JOB_LIMIT),
+        1000,
+        1300 + SILENCE,
+        False,
+        "the agent is silent",
+    ),
+    (
+        "silent because it cannot write",
+        _beat(Phase.BUSY),
+        1000,
+        1000 + SILENCE,
+        True,
+        "the disk is full",
+    ),
     ("a full disk alone is the agent's matter", _beat(Phase.BUSY), 1000, 1010, True, None),
     ("never online", _beat(Phase.STARTING), 655, 600 + MARGIN, False, "never online"),
     ("the agent never wrote anything", None, 10, 10 + 600 + MARGIN, False, "never online"),
     ("not yet", None, 10, 100, False, None),
     ("lifetime over", _beat(Phase.BUSY), 86460, 86400 + MARGIN, False, "maximum lifetime is over"),
-    ("a job restarted the machine", _beat(Phase.BUSY), 5000, 20, False, "the machine was restarted"),
+    (
+        "a job restarted the machine",
+        _beat(Phase.BUSY),
+        5000,
+        20,
+        False,
+        "the machine was restarted",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("beat", "beat_at", "now", "full", "why"), [line[1:] for line in WATCHES], ids=[line[0] for line in WATCHES])
-def test_the_watchdog(beat: State | None, beat_at: float, now: float, full: bool, why: str | None) -> None:
+@pytest.mark.parametrize(
+    ("beat", "beat_at", "now", "full", "why"),
+    [line[1:] for line in WATCHES],
+    ids=[line[0] for line in WATCHES],
+)
+def test_the_watchdog(
+    beat: State | None, beat_at: float, now: float, full: bool, why: str | None
+) -> None:
     assert watchdog(beat, beat_at, now, POLICY, full) == why

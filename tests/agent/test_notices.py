@@ -1,4 +1,5 @@
-"""The notices of the three clouds, by HTTP from the fake metadata services: none, then one, and what a cloud wants besides."""
+"""The notices of the three clouds, by HTTP from the fake metadata services: none, then one, and
+what a cloud wants besides."""
 
 from __future__ import annotations
 
@@ -111,15 +112,25 @@ def test_a_token_is_good_for_its_time_and_on_its_machine(service: FakeMetadata) 
     ("path", "headers", "status"),
     [
         ("/computeMetadata/v1/instance/preempted", {}, 403),
-        ("/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google", "X-Forwarded-For": "10.0.0.1"}, 403),
+        (
+            "/computeMetadata/v1/instance/preempted",
+            {"Metadata-Flavor": "Google", "X-Forwarded-For": "10.0.0.1"},
+            403,
+        ),
         ("/metadata/scheduledevents?api-version=2020-07-01", {}, 400),
-        ("/metadata/scheduledevents?api-version=2020-07-01", {"Metadata": "true", "X-Forwarded-For": "10.0.0.1"}, 400),
+        (
+            "/metadata/scheduledevents?api-version=2020-07-01",
+            {"Metadata": "true", "X-Forwarded-For": "10.0.0.1"},
+            400,
+        ),
         ("/metadata/scheduledevents", {"Metadata": "true"}, 400),
         ("/metadata/scheduledevents?api-version=2018-02-01", {"Metadata": "true"}, 400),
         ("/metadata/identity/oauth2/token?api-version=2018-02-01", {"Metadata": "true"}, 400),
     ],
 )
-def test_a_service_is_not_asked_by_chance(path: str, headers: dict[str, str], status: int, service: FakeMetadata) -> None:
+def test_a_service_is_not_asked_by_chance(
+    path: str, headers: dict[str, str], status: int, service: FakeMetadata
+) -> None:
     assert Metadata(service.url("m1")).ask("GET", path, headers)[0] == status
 
 

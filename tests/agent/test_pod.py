@@ -1,5 +1,5 @@
-"""The agent in a pod: what its first container parts, what its guard tells whom, what the probe sees; and that jobs, the
-same user, cannot look into the agent."""
+"""The agent in a pod: what its first container parts, what its guard tells whom, what the probe
+sees; and that jobs, the same user, cannot look into the agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ from tests.agent.test_spec import SPEC
 
 AGENT = Path(pod.__file__).parent
 SYSTEM = "/usr/bin/python3"
-CANARIES = {"registration_token": "canary-registration", "api_token": "canary-api", "environment": {"https_proxy": "http://user:canary-proxy@proxy"}}
+CANARIES = {
+    "registration_token": "canary-registration",
+    "api_token": "canary-api",
+    "environment": {"https_proxy": "http://user:canary-proxy@proxy"},
+}
 
 
 def bundle(folder: Path, **more: str) -> Path:
@@ -35,7 +39,11 @@ def bundle(folder: Path, **more: str) -> Path:
     with zipfile.ZipFile(packed, "w") as archive:
         for file in AGENT.glob("*.py"):
             archive.writestr("agent/" + file.name, file.read_text("utf-8"))
-        archive.writestr("__main__.py", "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n")
+        archive.writestr(
+            "__main__.py",
+            "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:],"
+            " dict(os.environ)))\n",
+        )
         spec = dataclasses.replace(SPEC, name="cml-1-@instance@", cloud="kubernetes", **CANARIES)  # type: ignore[arg-type]
         archive.writestr("spec.json", spec.to_json())
         for name, text in more.items():
@@ -53,8 +61,13 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "program", tmp_path / "told"
 
 
-@pytest.mark.parametrize(("name", "runner"), [("cml-1-0a1b2c3d-x7k2p", "cml-1-3d-x7k2p"), ("cml-1-0a1b2c3d-0-x7k2p", "cml-1-0-x7k2p")])
-def test_the_first_container_parts_what_jobs_may_see_and_names_the_runner(tmp_path: Path, places: tuple[Path, Path], name: str, runner: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "runner"),
+    [("cml-1-0a1b2c3d-x7k2p", "cml-1-3d-x7k2p"), ("cml-1-0a1b2c3d-0-x7k2p", "cml-1-0-x7k2p")],
+)
+def test_the_first_container_parts_what_jobs_may_see_and_names_the_runner(
+    tmp_path: Path, places: tuple[Path, Path], name: str, runner: str
+) -> None:
     program, told = places
     packed = bundle(tmp_path, startup_sh="#!/bin/sh\n", ca_pem="a certificate\n")
     for _ in range(2):  # a kubelet may do it again
@@ -63,16 +76,22 @@ def test_the_first_container_parts_what_jobs_may_see_and_names_the_runner(tmp_pa
     assert {path.name for path in told.iterdir()} == {"spec.json", "startup.sh"}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in told.iterdir())
     assert {path.name for path in program.iterdir()} == {"agent.pyz", "ca.pem"}
-    assert all(path.stat().st_mode & 0o777 == 0o444 for path in program.iterdir()), "whoever runs the jobs may read it"
+    assert all(path.stat().st_mode & 0o777 == 0o444 for path in program.iterdir()), (
+        "whoever runs the jobs may read it"
+    )
     assert (program / "ca.pem").read_text().endswith("a certificate\n")
     with zipfile.ZipFile(program / "agent.pyz") as made:
         assert {"__main__.py", "agent/run.py"} < set(made.namelist())
         assert not any(b"canary" in made.read(name) for name in made.namelist())
 
 
-def test_the_guard_leaves_nothing_of_what_it_was_told(tmp_path: Path, places: tuple[Path, Path]) -> None:
+def test_the_guard_leaves_nothing_of_what_it_was_told(
+    tmp_path: Path, places: tuple[Path, Path]
+) -> None:
     program, told = places
-    pod.hand_over(bundle(tmp_path, startup_sh="#!/bin/sh\n"), program, told, {"INSTANCE_ID": "cml-1-x"})
+    pod.hand_over(
+        bundle(tmp_path, startup_sh="#!/bin/sh\n"), program, told, {"INSTANCE_ID": "cml-1-x"}
+    )
     assert set(pod_guard.take(told)) == {"spec.json", "startup.sh"}
     assert list(told.iterdir()) == []
     assert pod_guard.take(told) == {}, "started again, it has nothing"
@@ -81,14 +100,24 @@ def test_the_guard_leaves_nothing_of_what_it_was_told(tmp_path: Path, places: tu
 def test_a_user_that_the_image_does_not_know_has_a_home(tmp_path: Path) -> None:
     assert pod.with_home(tmp_path, {"HOME": "/"}) == {"HOME": "/"}
     if os.geteuid() != 0 or not Path(SYSTEM).exists():
-        pytest.skip("SKIPPED LOUDLY: only root can be somebody else, who needs a Python of the system")
+        pytest.skip(
+            "SKIPPED LOUDLY: only root can be somebody else, who needs a Python of the system"
+        )
     home = Path(f"/var/tmp/cml-runner-home-{os.getpid()}")
     shutil.copytree(str(AGENT), str(home / "agent"), ignore=shutil.ignore_patterns("__pycache__"))
     home.chmod(0o777)
     try:
-        code = "import sys; sys.path.insert(0, '.')\nfrom pathlib import Path\nfrom agent import pod, process\n"
-        code += "environ = pod.with_home(Path.cwd(), {'HOME': '/'})\nprint(environ['HOME'], process.job_user('runner', environ).pw_dir)"
-        done = subprocess.run([SYSTEM, "-c", code], cwd=str(home), user=54321, stdout=subprocess.PIPE, check=True)
+        code = (
+            "import sys; sys.path.insert(0, '.')\nfrom pathlib import Path\nfrom agent import pod,"
+            " process\n"
+        )
+        code += (
+            "environ = pod.with_home(Path.cwd(), {'HOME': '/'})\nprint(environ['HOME'],"
+            " process.job_user('runner', environ).pw_dir)"
+        )
+        done = subprocess.run(
+            [SYSTEM, "-c", code], cwd=str(home), user=54321, stdout=subprocess.PIPE, check=True
+        )
         assert done.stdout.decode().split() == [str(home / "user")] * 2
         assert (home / "user").stat().st_uid == 54321
     finally:
@@ -109,11 +138,20 @@ class Clock:
 
 def guarding(clock: Clock | None = None, **more: Any) -> pod_guard.Guard:
     spec = dataclasses.replace(SPEC, forge="github", cloud="kubernetes", **{**CANARIES, **more})
-    return pod_guard.Guard(spec, {"startup.sh": "canary-script"}, lambda *_, **__: None, (clock or Clock()).now)
+    return pod_guard.Guard(
+        spec, {"startup.sh": "canary-script"}, lambda *_, **__: None, (clock or Clock()).now
+    )
 
 
 def beats(**more: Any) -> dict[str, Any]:
-    return {"call": "beat", "phase": "idle", "reason": None, "since": 1000.0, "born": 1000.0, **more}
+    return {
+        "call": "beat",
+        "phase": "idle",
+        "reason": None,
+        "since": 1000.0,
+        "born": 1000.0,
+        **more,
+    }
 
 
 def test_the_agent_is_told_all_but_the_users_tokens_and_once() -> None:
@@ -129,15 +167,29 @@ def test_the_agent_is_told_all_but_the_users_tokens_and_once() -> None:
 
 def test_every_secret_of_a_spec_is_known_to_the_agent_or_kept_by_its_guard() -> None:
     """A new one has to be thought of."""
-    tokens = {field.name for field in dataclasses.fields(AgentSpec) if "token" in field.name or "jit" in field.name}
-    told = AgentSpec.from_json(guarding(None, **dict.fromkeys(tokens, "canary")).answer({"call": "start"})["spec"])
+    tokens = {
+        field.name
+        for field in dataclasses.fields(AgentSpec)
+        if "token" in field.name or "jit" in field.name
+    }
+    told = AgentSpec.from_json(
+        guarding(None, **dict.fromkeys(tokens, "canary")).answer({"call": "start"})["spec"]
+    )
     kept = {name for name in tokens if getattr(told, name) is None}
     assert kept == {"api_token", "removal_token"}
-    assert tokens - kept == {"download_token", "jit_config", "registration_token", "runner_token"}, "used up before there is a job, or gitlab-runner's own"
+    assert tokens - kept == {
+        "download_token",
+        "jit_config",
+        "registration_token",
+        "runner_token",
+    }, "used up before there is a job, or gitlab-runner's own"
 
 
 @pytest.mark.parametrize("key", ["", "0" * 32, None, 7, {}])
-@pytest.mark.parametrize("call", ["beat", "claimed", "joined", "leave", "restart", "waiting", "start", "__init__", "clean_up"])
+@pytest.mark.parametrize(
+    "call",
+    ["beat", "claimed", "joined", "leave", "restart", "waiting", "start", "__init__", "clean_up"],
+)
 def test_who_has_no_key_gets_nothing(call: str, key: object) -> None:
     guard = guarding()
     guard.answer({"call": "start"})
@@ -185,7 +237,9 @@ def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
     assert guard.answer(dict(look)) == "maximum lifetime is over"
 
 
-def test_the_probe_asks_the_guard_and_without_one_the_container_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_probe_asks_the_guard_and_without_one_the_container_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     link, clock = pod.Link(tmp_path), Clock()
     assert pod.watchdog(link) == 1, "nobody there"
     guard = guarding(clock)
@@ -225,7 +279,19 @@ def test_a_crowd_of_questions_is_turned_away_and_then_it_answers_again(tmp_path:
             server.shutdown()
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"null\n", b"[]\n", b'{"call": 1}\n', b"\x80\x04N.\n", b'{"call": "watch", "now": 1}\n', b"x" * (2 << 20)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b'{"call": 1}\n',
+        b"\x80\x04N.\n",
+        b'{"call": "watch", "now": 1}\n',
+        b"x" * (2 << 20),
+    ],
+)
 def test_what_is_no_question_gets_no_answer_and_harms_nobody(tmp_path: Path, line: bytes) -> None:
     with pod_guard.Server(tmp_path, guarding().answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
@@ -246,20 +312,38 @@ def test_what_is_no_question_gets_no_answer_and_harms_nobody(tmp_path: Path, lin
 def look_at(home: Path, code: str) -> subprocess.Popen[bytes]:
     """A process of nobody's that runs `code` with the agent in reach."""
     argv = [SYSTEM, "-c", "import sys; sys.path.insert(0, '.')\nfrom agent import pod\n" + code]
-    return subprocess.Popen(argv, cwd=str(home), env={"CANARY": "canary-environment", "PATH": os.environ["PATH"]}, stdout=subprocess.PIPE, user=65534)
+    return subprocess.Popen(
+        argv,
+        cwd=str(home),
+        env={"CANARY": "canary-environment", "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        user=65534,
+    )
 
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_another_process_of_the_same_user_cannot_look_into_the_agent(closed: bool) -> None:
     if os.geteuid() != 0 or not Path(SYSTEM).exists():
-        pytest.skip("SKIPPED LOUDLY: only root can be somebody else, who needs a Python of the system")
+        pytest.skip(
+            "SKIPPED LOUDLY: only root can be somebody else, who needs a Python of the system"
+        )
     home = Path(f"/var/tmp/cml-runner-test-{os.getpid()}-{closed:d}")
     shutil.copytree(str(AGENT), str(home / "agent"), ignore=shutil.ignore_patterns("__pycache__"))
     try:
-        process = look_at(home, f"{'pod.close_memory()' if closed else 'pass'}; print('ready', flush=True); import time; time.sleep(60)")
+        process = look_at(
+            home,
+            f"{'pod.close_memory()' if closed else 'pass'}; print('ready', flush=True); import"
+            " time; time.sleep(60)",
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        read = subprocess.run(["cat", f"/proc/{process.pid}/environ"], user=65534, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+        read = subprocess.run(
+            ["cat", f"/proc/{process.pid}/environ"],
+            user=65534,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        ).stdout
         process.kill()
         process.wait()
         process.stdout.close()
@@ -268,7 +352,9 @@ def test_another_process_of_the_same_user_cannot_look_into_the_agent(closed: boo
         shutil.rmtree(str(home))
 
 
-def test_process_one_passes_signals_on_takes_up_orphans_and_ends_with_the_agent(tmp_path: Path) -> None:
+def test_process_one_passes_signals_on_takes_up_orphans_and_ends_with_the_agent(
+    tmp_path: Path,
+) -> None:
     """Its child is an agent whose start-up fails when it is asked to leave."""
     code = """
 import os, signal, sys, time
@@ -284,7 +370,9 @@ def alive(home, link, environ):
 pod.alive = alive
 sys.exit(pod.run('.', None, {}))
 """
-    process = subprocess.Popen([sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.3)
@@ -294,12 +382,25 @@ sys.exit(pod.run('.', None, {}))
     process.stdout.close()
 
 
-def test_without_githubs_hooks_in_the_image_it_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = "import sys; sys.path.insert(0, 'ROOT')\nfrom pathlib import Path\nfrom runner_action.agent import pod\n"
-    told = {"spec": dataclasses.replace(SPEC, forge="github", cloud="kubernetes").to_json(), "scripts": {}}
+def test_without_githubs_hooks_in_the_image_it_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'ROOT')\nfrom pathlib import Path\nfrom runner_action.agent"
+        " import pod\n"
+    )
+    told = {
+        "spec": dataclasses.replace(SPEC, forge="github", cloud="kubernetes").to_json(),
+        "scripts": {},
+    }
     code += f"class Link:\n    def start(self): return {told!r}\n"
     code += "sys.exit(pod.alive(Path('.'), Link(), {pod.HOOKS: '/nowhere/index.js'}))"
-    done = subprocess.run([sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))], cwd=str(tmp_path), stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))],
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
     assert done.returncode == lifecycle.Reason.START_FAILED.exit_code
     said = json.loads(done.stdout.decode().partition("cml-runner: ")[2])
     assert said["stage"] == "failed"

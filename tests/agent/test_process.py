@@ -1,4 +1,5 @@
-"""The child process: whole lines whatever the chunks, exit told although its output is held, nothing survives a stop."""
+"""The child process: whole lines whatever the chunks, exit told although its output is held,
+nothing survives a stop."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from typing import Any
 import pytest
 
 from runner_action.agent.guard import COMMAND, descendants
-from runner_action.agent.process import LINE_LIMIT, Child, Tail, child_environment, job_user, run_to_end, session
+from runner_action.agent.process import (
+    LINE_LIMIT,
+    Child,
+    Tail,
+    child_environment,
+    job_user,
+    run_to_end,
+    session,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +37,9 @@ from runner_action.agent.process import LINE_LIMIT, Child, Tail, child_environme
     ],
     ids=["split", "merged", "inside a letter", "not utf-8", "last line open", "nothing"],
 )
-def test_lines_are_whole_whatever_the_chunks(chunks: list[bytes], lines: list[str], tmp_path: Path) -> None:
+def test_lines_are_whole_whatever_the_chunks(
+    chunks: list[bytes], lines: list[str], tmp_path: Path
+) -> None:
     tail, seen = Tail(tmp_path / "log"), []
     assert tail.lines() == []
     for chunk in chunks:
@@ -87,7 +98,9 @@ def test_exit_is_told_although_a_process_left_behind_holds_the_output(tmp_path: 
 STUBBORN = "trap '' INT TERM; set -m; (trap '' INT TERM; sleep 300) & echo $!; wait"
 
 
-@pytest.mark.parametrize(("seconds", "hurry"), [(0.5, False), (60.0, True)], ids=["in time", "in a hurry"])
+@pytest.mark.parametrize(
+    ("seconds", "hurry"), [(0.5, False), (60.0, True)], ids=["in time", "in a hurry"]
+)
 def test_stop_is_bounded_and_leaves_nothing(seconds: float, hurry: bool, tmp_path: Path) -> None:
     child, codes = start(["bash", "-c", STUBBORN], tmp_path)
     grandchild = int(first_line(tmp_path / "log"))
@@ -140,13 +153,18 @@ def test_descendants_are_found_without_proc(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_tells_its_code_and_last_lines(tmp_path: Path) -> None:
-    told = run_to_end(["sh", "-c", "seq 100; echo why >&2; exit 7"], tmp_path, dict(os.environ), 10, keep=2)
+    told = run_to_end(
+        ["sh", "-c", "seq 100; echo why >&2; exit 7"], tmp_path, dict(os.environ), 10, keep=2
+    )
     assert told == "exit code 7: 100 / why"
 
 
 def test_what_a_command_says_is_heard_while_it_runs(tmp_path: Path) -> None:
     heard: list[tuple[str, bool]] = []
-    command = f"echo first; while ! test -e {tmp_path}/go; do sleep 0.1; done; seq 30000; head -c {2 * LINE_LIMIT} /dev/zero | tr '\\0' x; echo; echo last"
+    command = (
+        f"echo first; while ! test -e {tmp_path}/go; do sleep 0.1; done; seq 30000; head -c"
+        f" {2 * LINE_LIMIT} /dev/zero | tr '\\0' x; echo; echo last"
+    )
 
     def echo(line: str) -> None:
         heard.append((line, (tmp_path / "go").exists()))
@@ -167,7 +185,13 @@ def test_a_command_without_end_is_ended(tmp_path: Path) -> None:
 
 def test_a_child_sees_no_secret_of_ours() -> None:
     user = job_user("nobody", {"RUNNER_ALLOW_RUNASROOT": "1"})
-    given = {"PATH": "/bin", "REPO_TOKEN": "canary", "AWS_SECRET_ACCESS_KEY": "canary", "https_proxy": "http://proxy:3128", "HTTPS_PROXY": "http://proxy:3128"}
+    given = {
+        "PATH": "/bin",
+        "REPO_TOKEN": "canary",
+        "AWS_SECRET_ACCESS_KEY": "canary",
+        "https_proxy": "http://proxy:3128",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
     seen = child_environment(user, given)
     assert "canary" not in repr(seen)
     assert seen["https_proxy"] == seen["HTTPS_PROXY"] == "http://proxy:3128"

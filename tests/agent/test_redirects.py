@@ -65,13 +65,17 @@ def program(url: str, method: str) -> None:
 
 
 def cloud(url: str, method: str) -> None:
-    ending.ask(method, url, {"Authorization": f"Bearer {TOKEN}"}, None if method == "GET" else b"{}")
+    ending.ask(
+        method, url, {"Authorization": f"Bearer {TOKEN}"}, None if method == "GET" else b"{}"
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("client", [github, removal, gitlab, program, cloud])
-def test_credentials_stay_where_they_belong(client: Callable[[str, str], None], status: int, method: str) -> None:
+def test_credentials_stay_where_they_belong(
+    client: Callable[[str, str], None], status: int, method: str
+) -> None:
     asked: Seen = []
     led: Seen = []
     with server(led, 200) as elsewhere, server(asked, status, f"{elsewhere}/there") as first:

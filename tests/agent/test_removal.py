@@ -29,7 +29,11 @@ def filled(folder: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def mount(*argv: str) -> int:
@@ -64,7 +68,8 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Path]:
-    """Where something may be mounted: nothing of it stays, so that not even a failing test empties anything."""
+    """Where something may be mounted: nothing of it stays, so that not even a failing test
+    empties anything."""
     made = tmp_path / "room"
     made.mkdir()
     yield made
@@ -141,7 +146,9 @@ def test_all_kinds_of_entries_go_and_what_links_point_to_stays(room: Path, outsi
 def test_what_is_no_folder(what: str, room: Path, outside: Path) -> None:
     (room / "file").write_text("x")
     (room / "link").symlink_to(outside)
-    place = {"below nothing": "nothing/x", "below a file": str(outside / "model.bin/x")}.get(what, what)
+    place = {"below nothing": "nothing/x", "below a file": str(outside / "model.bin/x")}.get(
+        what, what
+    )
     assert remove_tree(room / place) == []
     assert not os.path.lexists(str(room / place))
     assert content(outside) == KEPT
@@ -206,7 +213,10 @@ MOUNTS = {
     ),
     "of another": lambda place, share: (tmpfs(place), Path(place, "x").write_text("x")),
     "one on the other": lambda place, share: (tmpfs(place), mount("--bind", share, place)),
-    "one in the other": lambda place, share: (mount("--bind", share, place), tmpfs(place + "/deep")),
+    "one in the other": lambda place, share: (
+        mount("--bind", share, place),
+        tmpfs(place + "/deep"),
+    ),
     "of itself": lambda place, share: (mount("--bind", place, place), filled(Path(place, "own"))),
 }  # type: dict[str, Callable[[str, str], Any]]
 PLACES = ["", "data", "a b\\c/d\te\nf", "é/ü", "/".join("d" * 120)]
@@ -215,7 +225,9 @@ PLACES = ["", "data", "a b\\c/d\te\nf", "é/ü", "/".join("d" * 120)]
 @pytest.mark.usefixtures("may_mount")
 @pytest.mark.parametrize("below", PLACES, ids=["at its top", "in it", "blanks", "letters", "deep"])
 @pytest.mark.parametrize("what", MOUNTS)
-def test_what_is_mounted_is_taken_off_and_not_entered(what: str, below: str, room: Path, outside: Path) -> None:
+def test_what_is_mounted_is_taken_off_and_not_entered(
+    what: str, below: str, room: Path, outside: Path
+) -> None:
     tree = filled(room / "tree")
     place = tree / below
     place.mkdir(parents=True, exist_ok=True)
@@ -280,7 +292,8 @@ STEPS = ("open", "os.scandir", "os.listdir", "os.remove", "os.rmdir", "os.rename
 
 
 class Ear:
-    """Calls `then` before the step of that number. An audit hook cannot be taken away, so there is one."""
+    """Calls `then` before the step of that number. An audit hook cannot be taken away, so there
+    is one."""
 
     def __init__(self) -> None:
         self.left, self.then = 0, None  # type: int, Any

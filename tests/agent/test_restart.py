@@ -8,7 +8,20 @@ import pytest
 
 from runner_action.agent import restart
 from runner_action.agent.lifecycle import ALWAYS, ONCE
-from runner_action.agent.restart import DAYS, FAILED_JOBS, LAUNCH_JOB, RERUNS, WHOLE_RUN, Job, Launch, Run, decide, over, tried, waits_for
+from runner_action.agent.restart import (
+    DAYS,
+    FAILED_JOBS,
+    LAUNCH_JOB,
+    RERUNS,
+    WHOLE_RUN,
+    Job,
+    Launch,
+    Run,
+    decide,
+    over,
+    tried,
+    waits_for,
+)
 
 LAUNCHER = Job(1, "launch", "completed", "success", "GitHub Actions 1")
 TRAIN = Job(2, "train", "completed", "failure", "cml-1", ("cml",))
@@ -17,7 +30,9 @@ KNOWN = Launch(1, "launch")
 
 
 def run(**changes: object) -> Run:
-    return Run(**{"id": 7, "attempt": 1, "done": True, "age": 60, "jobs": (LAUNCHER, TRAIN), **changes})  # type: ignore[arg-type]
+    return Run(
+        **{"id": 7, "attempt": 1, "done": True, "age": 60, "jobs": (LAUNCHER, TRAIN), **changes}  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,8 +46,24 @@ def run(**changes: object) -> Run:
         (run(attempt=6), 6, 5, KNOWN, False, (), "restart-limit 5 is reached"),
         (RUN, 1, 0, KNOWN, False, (), "restart-limit 0 is reached"),
         (run(attempt=2), 1, 5, KNOWN, False, (), "attempt 2 is there already"),
-        (run(attempt=RERUNS + 1), RERUNS + 1, 1000, KNOWN, False, (), "GitHub re-runs a run 50 times at most"),
-        (run(age=DAYS * 86400 + 1), 1, 5, KNOWN, False, (), "GitHub re-runs a run within 30 days only"),
+        (
+            run(attempt=RERUNS + 1),
+            RERUNS + 1,
+            1000,
+            KNOWN,
+            False,
+            (),
+            "GitHub re-runs a run 50 times at most",
+        ),
+        (
+            run(age=DAYS * 86400 + 1),
+            1,
+            5,
+            KNOWN,
+            False,
+            (),
+            "GitHub re-runs a run within 30 days only",
+        ),
     ],
     ids=[
         "launch job first",
@@ -47,7 +78,15 @@ def run(**changes: object) -> Run:
         "too old",
     ],
 )
-def test_decide(one: Run, attempt: int, limit: int, launch: Launch, others: bool, order: tuple[str, ...], why_not: str) -> None:
+def test_decide(
+    one: Run,
+    attempt: int,
+    limit: int,
+    launch: Launch,
+    others: bool,
+    order: tuple[str, ...],
+    why_not: str,
+) -> None:
     verdict = decide(one, attempt, limit, launch, others)
     assert (verdict.order, verdict.why_not) == (order, why_not)
 
@@ -55,10 +94,16 @@ def test_decide(one: Run, attempt: int, limit: int, launch: Launch, others: bool
 @pytest.mark.parametrize(("attempt", "limit"), [(1, 5), (2, 5), (1, 0), (2, 1), (5, 5), (6, 5)])
 @pytest.mark.parametrize("restarts", [ONCE, ALWAYS])
 def test_how_often(attempt: int, limit: int, restarts: int) -> None:
-    """The user's limit is the upper bound; both ways to count, GitHub's by attempts and GitLab's by tries, and the mark agree."""
+    """The user's limit is the upper bound; both ways to count, GitHub's by attempts and GitLab's
+    by tries, and the mark agree."""
     why = over(attempt, limit, restarts)
     assert bool(why) is (attempt > min(limit, restarts))
-    assert decide(run(attempt=attempt), attempt, limit, KNOWN, others_lost=False, restarts=restarts).why_not == why
+    assert (
+        decide(
+            run(attempt=attempt), attempt, limit, KNOWN, others_lost=False, restarts=restarts
+        ).why_not
+        == why
+    )
     assert tried(attempt, [*range(1, attempt + 1)], limit, restarts) == why
     assert ("restart-limit" in why) is (attempt > limit)
 
@@ -72,7 +117,8 @@ def test_a_job_waits_for_a_machine_by_its_labels() -> None:
 
 @dataclass
 class Memory:
-    """A run that ends when cancelled, or `ends_at` a time, or only by force. `busy`: calls that are refused first."""
+    """A run that ends when cancelled, or `ends_at` a time, or only by force. `busy`: calls that
+    are refused first."""
 
     jobs: tuple[Job, ...] = (LAUNCHER, Job(2, "train", "in_progress", "", "cml-1", ("cml",)))
     ends_at: float | None = None
@@ -94,7 +140,21 @@ class Memory:
         if self.at < self.down_until:
             raise OSError("no route to host")
         done = self.ends_at is not None and self.at >= self.ends_at
-        jobs = tuple(Job(job.id, job.name, "completed", job.conclusion or self.end, job.runner, job.labels) for job in self.jobs) if done else self.jobs
+        jobs = (
+            tuple(
+                Job(
+                    job.id,
+                    job.name,
+                    "completed",
+                    job.conclusion or self.end,
+                    job.runner,
+                    job.labels,
+                )
+                for job in self.jobs
+            )
+            if done
+            else self.jobs
+        )
         return Run(run_id, self.attempt, done, 60, jobs)
 
     def cancel(self, run_id: int, force: bool) -> str | None:
@@ -119,17 +179,45 @@ OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
     [
         (Memory(ends_at=1), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
         (Memory(), ["cancel", LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
-        (Memory(obeys="force-cancel"), ["cancel", "force-cancel", LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
-        (Memory(obeys="nothing"), ["cancel", "force-cancel"], "not restarted: it did not end when cancelled"),
+        (
+            Memory(obeys="force-cancel"),
+            ["cancel", "force-cancel", LAUNCH_JOB],
+            f"{LAUNCH_JOB}, attempt 2",
+        ),
+        (
+            Memory(obeys="nothing"),
+            ["cancel", "force-cancel"],
+            "not restarted: it did not end when cancelled",
+        ),
         (Memory(jobs=(*Memory().jobs, OTHER)), ["cancel", WHOLE_RUN], f"{WHOLE_RUN}, attempt 2"),
-        (Memory(ends_at=0, refuses=(LAUNCH_JOB,)), [LAUNCH_JOB, FAILED_JOBS], f"{FAILED_JOBS}, attempt 2"),
-        (Memory(ends_at=0, refuses=(LAUNCH_JOB, FAILED_JOBS)), [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN], f"{WHOLE_RUN}, attempt 2"),
+        (
+            Memory(ends_at=0, refuses=(LAUNCH_JOB,)),
+            [LAUNCH_JOB, FAILED_JOBS],
+            f"{FAILED_JOBS}, attempt 2",
+        ),
+        (
+            Memory(ends_at=0, refuses=(LAUNCH_JOB, FAILED_JOBS)),
+            [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN],
+            f"{WHOLE_RUN}, attempt 2",
+        ),
         (Memory(ends_at=0, end="success"), [], "not restarted: the job ended well in time"),
         (Memory(ends_at=0, attempt=2), [], "not restarted: attempt 2 is there already"),
         (Memory(ends_at=0, down_until=5), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
         (Memory(down_until=99), [], "not restarted: OSError: no route to host"),
     ],
-    ids=["by itself", "cancelled", "by force", "stubborn", "others lost", "failed jobs", "whole run", "ended well", "done already", "back in time", "down"],
+    ids=[
+        "by itself",
+        "cancelled",
+        "by force",
+        "stubborn",
+        "others lost",
+        "failed jobs",
+        "whole run",
+        "ended well",
+        "done already",
+        "back in time",
+        "down",
+    ],
 )
 def test_restart(memory: Memory, calls: list[str], outcome: str) -> None:
     assert memory.restart() == outcome

@@ -1,4 +1,5 @@
-"""The room of the jobs: metadata closed, GPU tested, disk watched, a warning in the job's own log."""
+"""The room of the jobs: metadata closed, GPU tested, disk watched, a warning in the job's own
+log."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def tool(folder: Path, name: str, script: str) -> dict[str, str]:
     return {"PATH": f"{folder}/bin:{PATH}"}
 
 
-@pytest.mark.parametrize(("vendor", "kind"), [("0x1d0f", "0x030000"), ("0x10de", "0x020000")], ids=["another maker's", "no display"])
+@pytest.mark.parametrize(
+    ("vendor", "kind"),
+    [("0x1d0f", "0x030000"), ("0x10de", "0x020000")],
+    ids=["another maker's", "no display"],
+)
 def test_no_gpu_no_test(vendor: str, kind: str, tmp_path: Path) -> None:
     assert room.gpu_problem({"PATH": PATH}, tmp_path, tmp_path) is None
     pci(tmp_path, vendor, kind)
@@ -44,19 +49,35 @@ def test_a_gpu_must_answer(tmp_path: Path) -> None:
     told = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path, tmp_path)
     assert told is not None
     assert "no driver" in told
-    told = room.gpu_problem(tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path, tmp_path)
-    assert told == "the NVIDIA GPU does not work, nvidia-smi fails: exit code 18: NVRM: version mismatch"
-    assert room.gpu_problem(tool(tmp_path, "nvidia-smi", 'echo "Tesla T4, 550.54"'), tmp_path, tmp_path) is None
+    told = room.gpu_problem(
+        tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path, tmp_path
+    )
+    assert (
+        told
+        == "the NVIDIA GPU does not work, nvidia-smi fails: exit code 18: NVRM: version mismatch"
+    )
+    assert (
+        room.gpu_problem(
+            tool(tmp_path, "nvidia-smi", 'echo "Tesla T4, 550.54"'), tmp_path, tmp_path
+        )
+        is None
+    )
 
 
 def test_metadata_is_closed_with_nft_and_what_goes_wrong_is_told(tmp_path: Path) -> None:
     assert room.close_metadata(tool(tmp_path, "nft", f"cat > {tmp_path}/rules")) is None
     assert "169.254.169.254" in (tmp_path / "rules").read_text()
-    assert room.close_metadata(tool(tmp_path, "nft", "echo no such kernel; exit 1")) == "no such kernel\n"
+    assert (
+        room.close_metadata(tool(tmp_path, "nft", "echo no such kernel; exit 1"))
+        == "no such kernel\n"
+    )
     assert "nft" in (room.close_metadata({"PATH": str(tmp_path / "nowhere")}) or "")
 
 
-@pytest.mark.skipif(not shutil.which("nft", path=PATH) or os.geteuid() != 0, reason="SKIPPED LOUDLY: nftables is not on this machine (Debian package nftables)")
+@pytest.mark.skipif(
+    not shutil.which("nft", path=PATH) or os.geteuid() != 0,
+    reason="SKIPPED LOUDLY: nftables is not on this machine (Debian package nftables)",
+)
 def test_the_kernel_takes_the_rules_and_keeps_all_but_root_out() -> None:
     """In a network namespace of its own, where this machine is the metadata service."""
     script = f"""
@@ -71,7 +92,14 @@ python3 -c "$ask" || exit 1
 setpriv --reuid nobody --clear-groups python3 -c "$ask" 2>/dev/null && exit 2
 exit 0
 """
-    done = subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, check=False, env={"PATH": PATH}, cwd="/")
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": PATH},
+        cwd="/",
+    )
     if "Operation not permitted" in done.stderr:
         pytest.skip("SKIPPED LOUDLY: no network namespaces here")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +120,9 @@ def test_a_job_reads_its_warning_in_its_own_log(tmp_path: Path) -> None:
         "for line in step.stdout:\n    sys.stdout.write(line.decode()); sys.stdout.flush()\n"
     )
     worker.chmod(0o755)
-    child = Child.start([str(worker)], tmp_path, dict(os.environ), tmp_path / "log", lambda code: None)
+    child = Child.start(
+        [str(worker)], tmp_path, dict(os.environ), tmp_path / "log", lambda code: None
+    )
     end = time.monotonic() + 10
     while not room.tell_job(child.pid, "interrupted: spot") and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,4 +1,5 @@
-"""The agent's effects that need no world: the hooks' file, the heartbeat, what is cleaned up after it."""
+"""The agent's effects that need no world: the hooks' file, the heartbeat, what is cleaned up
+after it."""
 
 from __future__ import annotations
 
@@ -17,20 +18,35 @@ from runner_action.agent.github import Forge as GitHub
 from runner_action.agent.lifecycle import GONE, REFUSED, Phase
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
-from runner_action.agent.watchdog import Beat, clean_up, comes_back, first_look, read_beat, write_beat
+from runner_action.agent.watchdog import (
+    Beat,
+    clean_up,
+    comes_back,
+    first_look,
+    read_beat,
+    write_beat,
+)
 from tests.agent.test_spec import SPEC
 
 ROOT_OK = {"RUNNER_ALLOW_RUNASROOT": "1"}
 
 
 def agent(home: Path, told: list[str] | None = None) -> Agent:
-    return Agent(SPEC, home, ROOT_OK, lambda stage, **facts: (told if told is not None else []).append(f"{stage} {facts}"), now=lambda: 100.0)
+    return Agent(
+        SPEC,
+        home,
+        ROOT_OK,
+        lambda stage, **facts: (told if told is not None else []).append(f"{stage} {facts}"),
+        now=lambda: 100.0,
+    )
 
 
 def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -> None:
     one, jobs = agent(tmp_path), tmp_path / "jobs"
     jobs.write_text("started\tocto/train\t7\t1\ttrain\ncomple")
-    assert one._next()[:-1] == [events.JobStarted(100.0, "train of run 7, attempt 1", ref=("octo/train", 7, 1))]
+    assert one._next()[:-1] == [
+        events.JobStarted(100.0, "train of run 7, attempt 1", ref=("octo/train", 7, 1))
+    ]
     assert one._next()[:-1] == []
     with jobs.open("a") as file:
         file.write("ted\tocto/train\t7\t1\ttrain\nodd line\nstarted\tocto/train\t8\t2\teval\n")
@@ -41,23 +57,49 @@ def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -
     ("lines", "told", "event"),
     [
         ("2026-11-23 08:00:00Z: Listening for Jobs", 0, events.Online(100.0)),
-        ("2026-11-23 08:00:00Z: Job train completed with result: Succeeded", 0, events.Settled(100.0)),
-        ("Runner listener exit with terminated error, stop the service, no retry needed.", 0, events.RunnerExited(100.0, 1)),
-        ("Runner listener exit with Session Conflict error, stop the service, no retry needed.", 0, events.RunnerExited(100.0, 5)),
+        (
+            "2026-11-23 08:00:00Z: Job train completed with result: Succeeded",
+            0,
+            events.Settled(100.0),
+        ),
+        (
+            "Runner listener exit with terminated error, stop the service, no retry needed.",
+            0,
+            events.RunnerExited(100.0, 1),
+        ),
+        (
+            "Runner listener exit with Session Conflict error, stop the service, no retry needed.",
+            0,
+            events.RunnerExited(100.0, 5),
+        ),
         ("Exiting with unknown error code: 6", 0, events.RunnerExited(100.0, 6)),
-        ("Runner listener exit with deprecated version exit code: 7.", 7, events.RunnerExited(100.0, 7)),
-        ("Runner listener exit with 0 return code, stop the service, no retry needed.", 0, events.RunnerExited(100.0, 0)),
+        (
+            "Runner listener exit with deprecated version exit code: 7.",
+            7,
+            events.RunnerExited(100.0, 7),
+        ),
+        (
+            "Runner listener exit with 0 return code, stop the service, no retry needed.",
+            0,
+            events.RunnerExited(100.0, 0),
+        ),
         ("Exiting runner...", 0, events.RunnerExited(100.0, 0)),
         ("Error: Exit code 1 of a job: 9", 0, events.RunnerExited(100.0, 0)),
         (
-            "The runner no longer exists on the server.\nRunner listener exit with 0 return code, stop the service, no retry needed.",
+            (
+                "The runner no longer exists on the server.\nRunner listener exit with 0 return"
+                " code, stop the service, no retry needed."
+            ),
             0,
             events.RunnerExited(100.0, 0, True),
         ),
     ],
 )
-def test_what_the_runner_says_and_how_it_ends(lines: str, told: int, event: events.Event, tmp_path: Path) -> None:
-    """Lines of actions/runner 2.336 and its run-helper.sh, which ends with 0 whatever the listener said."""
+def test_what_the_runner_says_and_how_it_ends(
+    lines: str, told: int, event: events.Event, tmp_path: Path
+) -> None:
+    """Lines of actions/runner 2.336 and its run-helper.sh, which ends with 0 whatever the
+    listener said."""
     one = agent(tmp_path)
     (tmp_path / "runner.log").write_text(lines + "\n")
     if isinstance(event, events.RunnerExited):
@@ -70,7 +112,9 @@ STARTED, COMPLETED = (word + "\tocto/train\t%d\t1\ttrain\n" for word in ("starte
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3])
-def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(batches: int, tmp_path: Path) -> None:
+def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(
+    batches: int, tmp_path: Path
+) -> None:
     """However few looks the agent had at what hooks and runner wrote meanwhile."""
     one = agent(tmp_path)
     one.state = dataclasses.replace(one.state, phase=Phase.IDLE)
@@ -86,13 +130,21 @@ def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(batches: int,
 
 
 def test_the_heartbeat_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    beat = Beat(lifecycle.State(Phase.BUSY, 12.5, 3.0, job="train", worked=True), 99.0, ("octo/train", 7, 1), 40, 1234)
+    beat = Beat(
+        lifecycle.State(Phase.BUSY, 12.5, 3.0, job="train", worked=True),
+        99.0,
+        ("octo/train", 7, 1),
+        40,
+        1234,
+    )
     write_beat(tmp_path, beat)
     assert read_beat(tmp_path) == beat
 
 
 @pytest.mark.parametrize("text", ["", "{", "cnothing.here"])
-def test_a_broken_heartbeat_is_none_and_the_first_look_is_remembered(text: str, tmp_path: Path) -> None:
+def test_a_broken_heartbeat_is_none_and_the_first_look_is_remembered(
+    text: str, tmp_path: Path
+) -> None:
     (tmp_path / "heartbeat").write_text(text)
     assert read_beat(tmp_path) is None
     assert first_look(tmp_path, 50.0) == 50.0
@@ -108,7 +160,9 @@ def test_a_broken_heartbeat_is_none_and_the_first_look_is_remembered(text: str, 
         (Phase.LEAVING, "signal", [False, False]),
     ],
 )
-def test_an_agent_killed_while_a_job_runs_comes_back_once(phase: Phase, result: str, comes: list[bool], tmp_path: Path) -> None:
+def test_an_agent_killed_while_a_job_runs_comes_back_once(
+    phase: Phase, result: str, comes: list[bool], tmp_path: Path
+) -> None:
     write_beat(tmp_path, Beat(lifecycle.State(phase, 1, 1), 5))
     assert [comes_back(tmp_path, result), comes_back(tmp_path, result)] == comes
 
@@ -130,7 +184,10 @@ MANY = dataclasses.replace(SPEC, single=False, jit_config=None)
 def hooks(home: Path, spec: AgentSpec = MANY) -> dict[str, str]:
     """As they are written before the first job."""
     added = GitHub(spec, home, {}, {}).environment(home / "hooks", home / "jobs")
-    return {event: added["ACTIONS_RUNNER_HOOK_JOB_" + event.upper()] for event in ("started", "completed")}
+    return {
+        event: added["ACTIONS_RUNNER_HOOK_JOB_" + event.upper()]
+        for event in ("started", "completed")
+    }
 
 
 def run_hook(script: str, workspace: object) -> str:
@@ -138,7 +195,9 @@ def run_hook(script: str, workspace: object) -> str:
     home, place = Path(script).parents[1], str(workspace)
     cwd, env = place if os.path.isdir(place) else str(home), {**JOB, "GITHUB_WORKSPACE": place}
     argv = [*AS_THE_RUNNER, script]
-    return subprocess.run(argv, env=env, cwd=cwd, stdout=subprocess.PIPE, check=True).stdout.decode()
+    return subprocess.run(
+        argv, env=env, cwd=cwd, stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
 
 
 @pytest.fixture(params=["home", "o'ne \"me"])
@@ -160,8 +219,12 @@ def left_mounted(folder: Path) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("spec", [MANY, dataclasses.replace(MANY, single=True)], ids=["many", "single"])
-def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(spec: AgentSpec, workspace: Path) -> None:
+@pytest.mark.parametrize(
+    "spec", [MANY, dataclasses.replace(MANY, single=True)], ids=["many", "single"]
+)
+def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(
+    spec: AgentSpec, workspace: Path
+) -> None:
     home, scripts = workspace.parents[2], hooks(workspace.parents[2], spec)
     assert run_hook(scripts["started"], workspace) == ""
     assert [path.name for path in workspace.iterdir()] == [".hidden"]
@@ -176,7 +239,9 @@ def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(spec: AgentSpec,
         assert away == [], "its machine, or its folder, ends with it"
     else:
         assert not workspace.exists(), "nothing stays for the next job"
-        assert [path.name for one in away for path in one.iterdir()] == [".hidden"], "it is only moved"
+        assert [path.name for one in away for path in one.iterdir()] == [".hidden"], (
+            "it is only moved"
+        )
 
 
 @pytest.mark.parametrize("workspace", ["", "/", "{home}", "{home}/_work", "{home}/_work/train"])
@@ -211,7 +276,9 @@ def share(tmp_path: Path) -> Path:
     made.mkdir()
     (made / "model.bin").write_text("weights")
     try:
-        subprocess.run(["mount", "--bind", str(made), str(made)], check=True, stderr=subprocess.PIPE)
+        subprocess.run(
+            ["mount", "--bind", str(made), str(made)], check=True, stderr=subprocess.PIPE
+        )
         subprocess.run(["umount", str(made)], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"SKIPPED LOUDLY: nothing can be mounted here: {error}")
@@ -240,7 +307,8 @@ def test_a_mount_that_cannot_be_moved_is_left_and_said_and_nothing_is_copied(
     workspace: Path,
     tmp_path: Path,
 ) -> None:
-    """In the second case a rename would go from one mount to another: there `mv` copies, and removes."""
+    """In the second case a rename would go from one mount to another: there `mv` copies, and
+    removes."""
     script = hooks(workspace.parents[2])["completed"]
     mount(share, workspace if what == "the workspace" else workspace.parent)
     workspace.mkdir(exist_ok=True)
@@ -306,10 +374,14 @@ def test_clean_up_again_for_a_registration_that_was_on_its_way(tmp_path: Path) -
     assert member.asked == 2
 
 
-def test_a_missing_job_user_is_told_and_ends_the_machine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_job_user_is_told_and_ends_the_machine(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root becomes another user")
-    (tmp_path / "spec.json").write_text(dataclasses.replace(SPEC, job_user="nobody-at-all").to_json())
+    (tmp_path / "spec.json").write_text(
+        dataclasses.replace(SPEC, job_user="nobody-at-all").to_json()
+    )
     assert main(["run"], {}, tmp_path) == 6
     told = capfd.readouterr().out
     assert "no such user" in told

@@ -42,6 +42,11 @@ def test_every_secret_is_known_as_one() -> None:
     assert sorted(SPEC.secrets()) == ["canary-api", "canary-jit"]
     fields = {field.name for field in dataclasses.fields(AgentSpec)}
     holders = {name for name in fields if "token" in name or "jit" in name}
-    assert dataclasses.replace(SPEC, environment={"HTTPS_PROXY": "http://me:canary-proxy@proxy:3128"}).secrets()[-1] == "me:canary-proxy"
+    assert (
+        dataclasses.replace(
+            SPEC, environment={"HTTPS_PROXY": "http://me:canary-proxy@proxy:3128"}
+        ).secrets()[-1]
+        == "me:canary-proxy"
+    )
     everything = dataclasses.replace(SPEC, **{name: f"canary-{name}" for name in holders})  # type: ignore[arg-type]
     assert len(everything.secrets()) == len(holders)

@@ -1,4 +1,5 @@
-"""The first stage on a machine, with a real Python, a real server and the file as a release publishes it."""
+"""The first stage on a machine, with a real Python, a real server and the file as a release
+publishes it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Answer = tuple[int, bytes]
 
 
 class Mirror:
-    """Answers with these in turn, the last for ever. An answer of 0 is a connection that breaks in its middle."""
+    """Answers with these in turn, the last for ever. An answer of 0 is a connection that breaks
+    in its middle."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers, self.asked = list(answers), 0
@@ -32,7 +34,9 @@ class Mirror:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 mirror.asked += 1
-                status, content = mirror.answers.pop(0) if len(mirror.answers) > 1 else mirror.answers[0]
+                status, content = (
+                    mirror.answers.pop(0) if len(mirror.answers) > 1 else mirror.answers[0]
+                )
                 self.send_response(status or 200)
                 self.send_header("Content-Length", str(len(content) + (0 if status else 10)))
                 self.end_headers()
@@ -80,7 +84,14 @@ def machine(folder: Path, url: str, sha256: str = bundle().sha256, **spec: Any) 
 
 
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "agent", *words], cwd=home, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]})
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *words],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
 
 
 def test_it_becomes_the_agent(mirror: Callable[..., Mirror], tmp_path: Path) -> None:
@@ -90,11 +101,17 @@ def test_it_becomes_the_agent(mirror: Callable[..., Mirror], tmp_path: Path) -> 
     (cache / "user-data.txt").write_text("secret")
     asked = mirror((200, bundle().content))
     home = machine(tmp_path, asked.url)
-    wiping = subprocess.Popen([sys.executable, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=home)
-    done = run(home, "run")  # its spec is none that an agent could live by: that it says so shows that it is one
+    wiping = subprocess.Popen(
+        [sys.executable, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=home
+    )
+    done = run(
+        home, "run"
+    )  # its spec is none that an agent could live by: that it says so shows that it is one
     assert "__init__() missing" in done.stderr
     assert '"stage": "agent-fetch"' in done.stdout
-    assert {file.name for file in (home / "agent").glob("*.py")} == set(json.loads(bundle().content))
+    assert {file.name for file in (home / "agent").glob("*.py")} == set(
+        json.loads(bundle().content)
+    )
     assert (home / "agent").stat().st_mode & 0o077 == 0
     assert (wiping.wait(20), list(cache.iterdir())) == (0, [])
     assert run(home, "run").stdout == ""
@@ -104,26 +121,41 @@ def test_it_becomes_the_agent(mirror: Callable[..., Mirror], tmp_path: Path) -> 
 WRONG = bundle().content.replace(b"import", b"1mport", 1)
 
 
-@pytest.mark.parametrize("content", [WRONG, b"", bundle().content[:-1], bundle().content + b"\n", b"<html>Log in</html>"], ids=len)
-def test_nothing_runs_whose_digest_is_not_that_of_the_user_data(content: bytes, mirror: Callable[..., Mirror], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [WRONG, b"", bundle().content[:-1], bundle().content + b"\n", b"<html>Log in</html>"],
+    ids=len,
+)
+def test_nothing_runs_whose_digest_is_not_that_of_the_user_data(
+    content: bytes, mirror: Callable[..., Mirror], tmp_path: Path
+) -> None:
     asked = mirror((200, content))
     done = run(machine(tmp_path, asked.url), "run")
     assert done.returncode == stage.FAILED
-    assert f"has checksum {hashlib.sha256(content).hexdigest()}, expected {bundle().sha256}" in done.stdout
+    assert (
+        f"has checksum {hashlib.sha256(content).hexdigest()}, expected {bundle().sha256}"
+        in done.stdout
+    )
     assert '"stage": "failed"' in done.stdout
     assert not (tmp_path / "agent").exists()
     assert asked.asked == 1, "what is wrong once is not asked for again"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
-def test_what_cannot_pass_ends_at_once(status: int, mirror: Callable[..., Mirror], tmp_path: Path) -> None:
+def test_what_cannot_pass_ends_at_once(
+    status: int, mirror: Callable[..., Mirror], tmp_path: Path
+) -> None:
     asked = mirror((status, b"no"))
     done = run(machine(tmp_path, asked.url), "run")
     assert (done.returncode, asked.asked) == (stage.FAILED, 1)
     assert f"HTTP {status}" in done.stdout
 
 
-@pytest.mark.parametrize("passing", [(408, b""), (429, b"later"), (500, b""), (503, b"busy"), (0, b"half")], ids=lambda answer: answer[0])
+@pytest.mark.parametrize(
+    "passing",
+    [(408, b""), (429, b"later"), (500, b""), (503, b"busy"), (0, b"half")],
+    ids=lambda answer: answer[0],
+)
 def test_what_can_pass_is_tried_again(passing: Answer, mirror: Callable[..., Mirror]) -> None:
     clock, asked = Clock(), mirror(passing, passing, (200, b"agent"))
     assert stage.fetched(asked.url, 600, clock.now, clock.sleep) == b"agent"
@@ -132,7 +164,9 @@ def test_what_can_pass_is_tried_again(passing: Answer, mirror: Callable[..., Mir
 
 def test_it_is_tried_until_the_start_timeout() -> None:
     clock = Clock()
-    with pytest.raises(stage.NotFetched, match=r"could not be fetched from http://127.0.0.1:1/agent: .*refused"):
+    with pytest.raises(
+        stage.NotFetched, match=r"could not be fetched from http://127.0.0.1:1/agent: .*refused"
+    ):
         stage.fetched("http://127.0.0.1:1/agent", 600, clock.now, clock.sleep)
     assert 570 <= clock.at <= 630
     assert max(clock.pauses) == stage.LONGEST
@@ -140,7 +174,12 @@ def test_it_is_tried_until_the_start_timeout() -> None:
 
 def test_the_watchdog_ends_a_machine_that_never_gets_its_agent(tmp_path: Path) -> None:
     spec = {"start_timeout": 600}
-    assert [stage.late(tmp_path, spec, now) for now in (100.0, 101.0, 759.0, 761.0)] == [False, False, False, True]
+    assert [stage.late(tmp_path, spec, now) for now in (100.0, 101.0, 759.0, 761.0)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert stage.late(tmp_path, spec, 5.0), "its clock began anew: the machine was started again"
 
 

@@ -1,4 +1,5 @@
-"""Whether jobs can become root in spite of `job-sudo: false`: found by trying, not by what an image is called."""
+"""Whether jobs can become root in spite of `job-sudo: false`: found by trying, not by what an
+image is called."""
 
 from __future__ import annotations
 
@@ -23,20 +24,35 @@ def tools(folder: Path, **commands: str) -> dict[str, str]:
 
 
 def test_a_machine_without_a_way_up_is_fit(tmp_path: Path) -> None:
-    wall.check(None, SOMEBODY.pw_name, tmp_path, tools(tmp_path, sudo="exit 1", docker="exit 1"), {})
+    wall.check(
+        None, SOMEBODY.pw_name, tmp_path, tools(tmp_path, sudo="exit 1", docker="exit 1"), {}
+    )
     wall.check(None, SOMEBODY.pw_name, tmp_path, {"PATH": "/nowhere"}, {})
 
 
-@pytest.mark.parametrize(("commands", "why"), [({"sudo": "exit 0"}, "`sudo -n true` works"), ({"docker": "exit 0"}, "`docker info` works")])
+@pytest.mark.parametrize(
+    ("commands", "why"),
+    [({"sudo": "exit 0"}, "`sudo -n true` works"), ({"docker": "exit 0"}, "`docker info` works")],
+)
 def test_what_works_is_told(commands: dict[str, str], why: str, tmp_path: Path) -> None:
     with pytest.raises(wall.Open, match=why):
         wall.check(None, SOMEBODY.pw_name, tmp_path, tools(tmp_path, **commands), {})
 
 
 @pytest.mark.parametrize("how", ["as a member", "as its own group"])
-def test_a_group_that_is_root_is_told(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_that_is_root_is_told(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = 4711 if how == "as a member" else SOMEBODY.pw_gid
-    group = type("Group", (), {"gr_name": "docker", "gr_gid": number, "gr_mem": [SOMEBODY.pw_name] if number == 4711 else []})
+    group = type(
+        "Group",
+        (),
+        {
+            "gr_name": "docker",
+            "gr_gid": number,
+            "gr_mem": [SOMEBODY.pw_name] if number == 4711 else [],
+        },
+    )
     listed = [SOMEBODY.pw_gid, 4711] if number == 4711 else [SOMEBODY.pw_gid]
     monkeypatch.setattr("grp.getgrall", lambda: [group])
     monkeypatch.setattr(os, "getgrouplist", lambda *_: listed)

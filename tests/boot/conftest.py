@@ -43,7 +43,9 @@ def releases(item: pytest.Item) -> set[str]:
 
 
 @pytest.fixture
-def lab(release: str, forge: str, cloud: str, record_property: Callable[[str, object], None]) -> Iterator[Lab]:
+def lab(
+    release: str, forge: str, cloud: str, record_property: Callable[[str, object], None]
+) -> Iterator[Lab]:
     opened = Lab(image(release)).open(forge, cloud)
     yield opened
     record_property("uptimes", uptimes(opened.console()))
@@ -55,15 +57,28 @@ COLUMNS = ("init", "agent", "online", "Power down")
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line a story: seconds from power-on, by the kernel's own count."""
-    reports = [report for kind in terminalreporter.stats.values() for report in kind if isinstance(report, pytest.TestReport)]
-    told: dict[str, Any] = {report.nodeid: dict(report.user_properties).get("uptimes", {}) for report in reports if report.when == "teardown"}
+    reports = [
+        report
+        for kind in terminalreporter.stats.values()
+        for report in kind
+        if isinstance(report, pytest.TestReport)
+    ]
+    told: dict[str, Any] = {
+        report.nodeid: dict(report.user_properties).get("uptimes", {})
+        for report in reports
+        if report.when == "teardown"
+    }
     if not any(told.values()):
         return
     terminalreporter.section("seconds after power-on, on an emulated processor")
     width = max(len(node.partition("::")[2]) for node in told)
-    terminalreporter.write_line(f"{'story':{width}} " + " ".join(f"{name:>10}" for name in COLUMNS) + "   result")
+    terminalreporter.write_line(
+        f"{'story':{width}} " + " ".join(f"{name:>10}" for name in COLUMNS) + "   result"
+    )
     for node, times in sorted(told.items()):
         outcomes = {report.outcome for report in reports if report.nodeid == node}
         result = next(word for word in ("failed", "skipped", "passed") if word in outcomes)
-        cells = " ".join(f"{format(times[name], '.1f') if name in times else '':>10}" for name in COLUMNS)
+        cells = " ".join(
+            f"{format(times[name], '.1f') if name in times else '':>10}" for name in COLUMNS
+        )
         terminalreporter.write_line(f"{node.partition('::')[2]:{width}} {cells}   {result}")

@@ -1,7 +1,7 @@
 """Root file systems to boot: made of Debian's packages, in one go, and kept outside the tree.
 
-Two releases, five years apart: cloud-init 20.4 with Python 3.9 and systemd 247, cloud-init 25.1 with Python 3.13 and systemd 257.
-Needs root; `Missing` names what cannot be had.
+Two releases, five years apart: cloud-init 20.4 with Python 3.9 and systemd 247, cloud-init 25.1
+with Python 3.13 and systemd 257. Needs root; `Missing` names what cannot be had.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ FILES = {
     "etc/hosts": "127.0.0.1 localhost\n169.254.169.254 metadata.google.internal metadata\n",
     "etc/hostname": "debian\n",
     "etc/machine-id": "",
-    # As on Ubuntu's servers since 24.04: what uses a library that was replaced is restarted without a question.
+    # As on Ubuntu's servers since 24.04: what uses a library that was replaced is restarted without
+    # a question.
     "etc/needrestart/conf.d/automatic.conf": "$nrconf{restart} = 'a';\n",
     # What runs at every first boot, and again at none: made before, as in a cloud's image.
     "etc/.updated": "",
@@ -57,7 +58,9 @@ class Image:
 
 def image(release: str) -> Image:
     """The image of a release: from the cache, or made in about a minute and a half."""
-    recipe = hashlib.sha256(repr((release, PACKAGES.split(), FILES, SIZE)).encode()).hexdigest()[:12]
+    recipe = hashlib.sha256(repr((release, PACKAGES.split(), FILES, SIZE)).encode()).hexdigest()[
+        :12
+    ]
     found = Image(release, CACHE / f"{release}-{recipe}")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -75,7 +78,9 @@ def _make(wanted: Image) -> None:
         made.mkdir()
         packages = ",".join(PACKAGES.split())
         options = ("--mode=root", "--variant=apt", "--skip=check/qemu", f"--include={packages}")
-        run("mmdebstrap", *options, wanted.release, str(root), *_mirror(wanted.release), timeout=900)
+        run(
+            "mmdebstrap", *options, wanted.release, str(root), *_mirror(wanted.release), timeout=900
+        )
         for name, text in FILES.items():
             (root / name).write_text(text)
         for name, pattern in (("kernel", "vmlinuz-*"), ("initrd", "initrd.img-*")):
@@ -86,6 +91,11 @@ def _make(wanted: Image) -> None:
 
 def _mirror(release: str) -> list[str]:
     """This machine's own mirror of Debian, where it has one; else mmdebstrap's."""
-    told = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=False).stdout.splitlines()
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
     own = next((uri for uri in told if uri.rstrip("/").endswith("/debian")), None)
     return [f"deb {own} {release} main"] if own else []

@@ -1,5 +1,6 @@
-"""A machine of no cloud that cloud-init knows: its user data comes on a disc, and the power button is its only notice. No launch makes such a
-machine; what one would have given is made here, with the agent of a cloud that sends a signal."""
+"""A machine of no cloud that cloud-init knows: its user data comes on a disc, and the power
+button is its only notice. No launch makes such a machine; what one would have given is made
+here, with the agent of a cloud that sends a signal."""
 
 from __future__ import annotations
 
@@ -19,16 +20,24 @@ from tests.sandbox.test_clouds import request, spec_of
 
 
 class Machine:
-    """A virtual machine with a runner for the world's GitHub, of a launch job that this test only plays."""
+    """A virtual machine with a runner for the world's GitHub, of a launch job that this test
+    only plays."""
 
     def __init__(self, lab: Lab, folder: Path, launch_job: LaunchJob) -> None:
-        spec = replace(spec_of(lab.world, "machine", launch_job=launch_job, flags={"idle-timeout": "300"}), cloud="kubernetes")
+        spec = replace(
+            spec_of(lab.world, "machine", launch_job=launch_job, flags={"idle-timeout": "300"}),
+            cloud="kubernetes",
+        )
         user_data = fitting.user_data(spec, request(lab.world), 65536)
         lab.service.guest = Guest("machine", user_data)
-        options = disc(folder, "cidata", {"user-data": user_data, "meta-data": b"instance-id: i-of-nobody\n"})
+        options = disc(
+            folder, "cidata", {"user-data": user_data, "meta-data": b"instance-id: i-of-nobody\n"}
+        )
         self._log = folder / "console"
         with self._log.open("wb") as out:
-            self.process = subprocess.Popen(command(lab.image, options), stdout=out, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command(lab.image, options), stdout=out, stderr=subprocess.STDOUT
+            )
 
     def console(self) -> str:
         return self._log.read_text("utf-8", "replace").replace("\r", "")
@@ -52,7 +61,12 @@ def test_a_job_is_taken_and_runs_again(lab: Lab, tmp_path: Path, machines: list[
         if job.attempt > 1:
             return "failure"
         machines.append(Machine(lab, tmp_path, LaunchJob(run_id=run.id, id=job.id, name=job.name)))
-        until(lambda: "online" in stages(machines[0].console()), "the machine", 240, machines[0].console)
+        until(
+            lambda: "online" in stages(machines[0].console()),
+            "the machine",
+            240,
+            machines[0].console,
+        )
         return "success"
 
     forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)

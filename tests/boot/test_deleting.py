@@ -1,5 +1,6 @@
-"""Lives on clouds where a power-off is not the end: from the user data that the launcher gave, through the cloud's own way to the machine, to the
-machine's own deletion, which its power-off follows."""
+"""Lives on clouds where a power-off is not the end: from the user data that the launcher gave,
+through the cloud's own way to the machine, to the machine's own deletion, which its power-off
+follows."""
 
 from __future__ import annotations
 
@@ -16,12 +17,19 @@ from tests.sandbox.conftest import Launcher
 
 LOOKS = {
     "key": "cat /var/lib/cml-runner/deletion.json 2>&1",
-    "copies": "sudo find /var/lib/cloud /run/cloud-init /var/lib/waagent -type f \\( -name 'user-data.txt*' -o -name ovf-env.xml -o -name cloud-config.txt \\)",
+    "copies": (
+        "sudo find /var/lib/cloud /run/cloud-init /var/lib/waagent -type f \\( -name"
+        " 'user-data.txt*' -o -name ovf-env.xml -o -name cloud-config.txt \\)"
+    ),
 }
 
 
-@pytest.mark.parametrize(("cloud", "release"), [("gcp", "bullseye"), ("azure", "trixie")], indirect=True)
-def test_a_machine_that_is_taken_restarts_its_job_and_deletes_itself(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cloud", "release"), [("gcp", "bullseye"), ("azure", "trixie")], indirect=True
+)
+def test_a_machine_that_is_taken_restarts_its_job_and_deletes_itself(
+    lab: Lab, tmp_path: Path
+) -> None:
     world = lab.world
     run = world.forge.queue_run()
     # What the machine of a cloud over TLS has to be told; the others' authorities are everybody's.
@@ -32,11 +40,15 @@ def test_a_machine_that_is_taken_restarts_its_job_and_deletes_itself(lab: Lab, t
         if job.attempt > 1:  # that it is asked again is what matters here
             return "failure"
         environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
-        launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=300", *trusting, **environ)
+        launcher = Launcher(
+            world, tmp_path, "--labels=cml", "--idle-timeout=300", *trusting, **environ
+        )
         return "failure" if launcher.wait(ONLINE) else "success"
 
     world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
-    look = world.forge.add_job(run, "look", ["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**LOOKS)}", needs=["launch"])
+    look = world.forge.add_job(
+        run, "look", ["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**LOOKS)}", needs=["launch"]
+    )
     train = world.forge.add_job(run, "train", ["cml"], 0, "sleep 300", needs=["look"])
     world.forge.begin(run)
     until(lambda: "train of run" in lab.console(), "the job", 500, lab.console)
@@ -64,7 +76,9 @@ DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
 
 @pytest.mark.parametrize("how", ["poweroff", "idle", "killed"])
 @pytest.mark.parametrize(("cloud", "release"), [("azure", "trixie")], indirect=True)
-def test_a_machine_at_azure_is_not_off_before_azure_has_accepted_its_deletion(how: str, lab: Lab, tmp_path: Path) -> None:
+def test_a_machine_at_azure_is_not_off_before_azure_has_accepted_its_deletion(
+    how: str, lab: Lab, tmp_path: Path
+) -> None:
     world, seconds = lab.world, 5 if how == "idle" else 300
     trusting = f"--ca-certificates={(world.folder / 'authority.pem').read_text()}"
     launcher = Launcher(

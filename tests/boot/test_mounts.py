@@ -1,4 +1,5 @@
-"""What a job mounts into its workspace and leaves there: the workspace is cleaned for the next job, the data are not."""
+"""What a job mounts into its workspace and leaves there: the workspace is cleaned for the next
+job, the data are not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""One virtual machine as the embedded world's instance: its output is the console, SIGTERM the power button, its end the machine's.
+"""One virtual machine as the embedded world's instance: its output is the console, SIGTERM the
+power button, its end the machine's.
 
-`python -m tests.boot.vm IMAGE_FOLDER -- QEMU_OPTIONS…`. No KVM is needed: the processor is emulated.
+`python -m tests.boot.vm IMAGE_FOLDER -- QEMU_OPTIONS…`. No KVM is needed: the processor is
+emulated.
 """
 
 from __future__ import annotations
@@ -24,11 +26,39 @@ QEMU = "qemu-system-x86_64"
 
 
 def qemu(folder: Path, monitor: Path, more: Sequence[str]) -> list[str]:
-    """The command: the image as a disk whose changes are forgotten, the serial console on standard output."""
+    """The command: the image as a disk whose changes are forgotten, the serial console on
+    standard output."""
     return [
-        *(QEMU, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", "768", "-display", "none", "-serial", "stdio", "-monitor", "none"),
-        *("-qmp", f"unix:{monitor},server=on,wait=off", "-snapshot", "-drive", f"file={folder}/disk,format=raw,if=virtio"),
-        *("-kernel", f"{folder}/kernel", "-initrd", f"{folder}/initrd", "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0"),
+        *(
+            QEMU,
+            "-accel",
+            "tcg,thread=multi,tb-size=512",
+            "-smp",
+            "2",
+            "-m",
+            "768",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+        ),
+        *(
+            "-qmp",
+            f"unix:{monitor},server=on,wait=off",
+            "-snapshot",
+            "-drive",
+            f"file={folder}/disk,format=raw,if=virtio",
+        ),
+        *(
+            "-kernel",
+            f"{folder}/kernel",
+            "-initrd",
+            f"{folder}/initrd",
+            "-append",
+            "root=/dev/vda rw console=ttyS0 net.ifnames=0",
+        ),
         *("-nic", "user,model=virtio-net-pci,ipv6=off"),
         *more,
     ]
@@ -50,7 +80,11 @@ def main(argv: Sequence[str]) -> int:
     split = argv.index("--")
     with tempfile.TemporaryDirectory(prefix="cml-runner-vm-") as place:
         monitor = Path(place) / "monitor"
-        machine = subprocess.Popen(qemu(Path(argv[0]), monitor, argv[split + 1 :]), stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        machine = subprocess.Popen(
+            qemu(Path(argv[0]), monitor, argv[split + 1 :]),
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
         pressed = threading.Event()
 
         def power_button(*_: object) -> None:

@@ -1,4 +1,5 @@
-"""Azure's own types, from ../shared/contracts where that exists: whatever a fake Azure is sent and says is held to them."""
+"""Azure's own types, from ../shared/contracts where that exists: whatever a fake Azure is sent
+and says is held to them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from runner_action.sandbox.azure import FakeAzure
 
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[3] / "shared" / "contracts"
-FILES = {"Microsoft.Compute": "azure-compute-2026-04-01.schema.json", "Microsoft.Network": "azure-network-2025-09-01.schema.json"}
+FILES = {
+    "Microsoft.Compute": "azure-compute-2026-04-01.schema.json",
+    "Microsoft.Network": "azure-network-2025-09-01.schema.json",
+}
 KINDS = {
     "virtualmachines": "Microsoft.Compute/virtualMachines",
     "networksecuritygroups": "Microsoft.Network/networkSecurityGroups",
@@ -46,14 +50,20 @@ def validator(kind: str, answer: bool) -> Draft7Validator:
         found: dict[str, Any] = {}
         for key, value in node.items():
             if key == "properties":
-                found[key] = {one: walk(schema, one) for one, schema in value.items() if answer or not schema.get("readOnly")}
+                found[key] = {
+                    one: walk(schema, one)
+                    for one, schema in value.items()
+                    if answer or not schema.get("readOnly")
+                }
             elif key == "x-known-values":
                 found.update({} if name in FREE else {"enum": value})
             else:
                 found[key] = walk(value, name)
         return found
 
-    return Draft7Validator({"$ref": document["resources"][kind]["$ref"], "definitions": walk(document["definitions"])})
+    return Draft7Validator(
+        {"$ref": document["resources"][kind]["$ref"], "definitions": walk(document["definitions"])}
+    )
 
 
 TAGS, TAG_NAME, TAG_VALUE = 50, 512, 256
@@ -90,17 +100,30 @@ class Judge:
 
     def _hear(self, response: Response) -> Response:
         parts = request.path.lower().split("/")
-        kind = next((KINDS[part] for part in parts[-2:] if part in KINDS and "resourcegroups" in parts), None)
+        kind = next(
+            (KINDS[part] for part in parts[-2:] if part in KINDS and "resourcegroups" in parts),
+            None,
+        )
         if kind is None or not response.is_json or response.status_code >= 400:
             return response
         told = response.get_json()
         if request.method == "PUT":
-            self.problems += [f"PUT {request.path}: {problem}"[:300] for problem in beyond(request.path, request.get_json())]
-            self._judge(validator(kind, answer=False), {**request.get_json(), "name": request.path.rpartition("/")[2]}, "sent")
+            self.problems += [
+                f"PUT {request.path}: {problem}"[:300]
+                for problem in beyond(request.path, request.get_json())
+            ]
+            self._judge(
+                validator(kind, answer=False),
+                {**request.get_json(), "name": request.path.rpartition("/")[2]},
+                "sent",
+            )
         for one in told.get("value", [told]):
             self._judge(validator(kind, answer=True), one, "said")
         return response
 
     def _judge(self, by: Draft7Validator, body: Any, what: str) -> None:
         self.seen += 1
-        self.problems += [f"{request.method} {request.path}: {what} {error.json_path}: {error.message}"[:300] for error in by.iter_errors(body)]
+        self.problems += [
+            f"{request.method} {request.path}: {what} {error.json_path}: {error.message}"[:300]
+            for error in by.iter_errors(body)
+        ]

@@ -1,4 +1,5 @@
-"""Google's description of Compute Engine, from the package that carries it, as an OpenAPI description that knows no other field."""
+"""Google's description of Compute Engine, from the package that carries it, as an OpenAPI
+description that knows no other field."""
 
 from __future__ import annotations
 
@@ -8,21 +9,42 @@ from typing import Any
 
 from tests.contracts.openapi import rewritten, trimmed
 
-ERROR = {"content": {"application/json": {"schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "object"}}}}}, "description": ""}
+ERROR = {
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "object"}},
+            }
+        }
+    },
+    "description": "",
+}
 NUMBERS = {"int64", "uint64"}
 
 
 def compute(*paths: str) -> dict[str, Any]:
     """As far as these paths of a project go."""
-    text = (files("googleapiclient") / "discovery_cache" / "documents" / "compute.v1.json").read_text("utf-8")
+    text = (
+        files("googleapiclient") / "discovery_cache" / "documents" / "compute.v1.json"
+    ).read_text("utf-8")
     document = json.loads(text)
     found: dict[str, Any] = {}
     _collect(document["resources"], document, found)
     whole = {
         "openapi": "3.0.3",
         "info": {"title": "compute", "version": document["version"]},
-        "paths": {path: entry for path, entry in found.items() if path.removeprefix("/compute/v1/projects/{project}") in paths},
-        "components": {"schemas": {name: rewritten(schema, _schema) for name, schema in document["schemas"].items()}},
+        "paths": {
+            path: entry
+            for path, entry in found.items()
+            if path.removeprefix("/compute/v1/projects/{project}") in paths
+        },
+        "components": {
+            "schemas": {
+                name: rewritten(schema, _schema) for name, schema in document["schemas"].items()
+            }
+        },
     }
     return trimmed(whole, "/")
 
@@ -45,19 +67,34 @@ def _collect(resources: dict[str, Any], document: dict[str, Any], found: dict[st
 
 
 def _content(name: str) -> dict[str, Any]:
-    return {"description": "", "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+    return {
+        "description": "",
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}},
+    }
 
 
 def _parameter(name: str, told: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in told.items() if key in ("type", "pattern", "enum", "minimum", "maximum", "format")}
-    kept = {key: int(value) if key in ("minimum", "maximum") else value for key, value in kept.items()}
+    kept = {
+        key: value
+        for key, value in told.items()
+        if key in ("type", "pattern", "enum", "minimum", "maximum", "format")
+    }
+    kept = {
+        key: int(value) if key in ("minimum", "maximum") else value for key, value in kept.items()
+    }
     _schema(kept)
     place = told.get("location", "query")
-    return {"name": name, "in": place, "required": place == "path" or bool(told.get("required")), "schema": kept}
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path" or bool(told.get("required")),
+        "schema": kept,
+    }
 
 
 def _schema(part: dict[str, Any]) -> None:
-    """Google's words for what OpenAPI says otherwise; objects that name their fields have no others."""
+    """Google's words for what OpenAPI says otherwise; objects that name their fields have no
+    others."""
     reference = part.get("$ref")
     if isinstance(reference, str) and not reference.startswith("#"):
         for key in [key for key in part if key != "$ref"]:
@@ -73,8 +110,18 @@ def _schema(part: dict[str, Any]) -> None:
         del part["type"]
     if part.get("type") == "object" and isinstance(part.get("properties"), dict):
         part["additionalProperties"] = False
-    if isinstance(part.get("annotations"), dict) and not {"type", "$ref"} & part["annotations"].keys():
+    if (
+        isinstance(part.get("annotations"), dict)
+        and not {"type", "$ref"} & part["annotations"].keys()
+    ):
         del part["annotations"]
-    for key in ("enumDescriptions", "enumDeprecated", "id", "description", "deprecated", "required"):
+    for key in (
+        "enumDescriptions",
+        "enumDeprecated",
+        "id",
+        "description",
+        "deprecated",
+        "required",
+    ):
         if not isinstance(part.get(key), dict):
             part.pop(key, None)

@@ -1,4 +1,5 @@
-"""Kubernetes' own description, from ../shared/contracts where that exists: whatever a fake API server is sent and says is held to it."""
+"""Kubernetes' own description, from ../shared/contracts where that exists: whatever a fake API
+server is sent and says is held to it."""
 
 from __future__ import annotations
 
@@ -19,8 +20,12 @@ FILE = Path(__file__).parents[3] / "shared" / "contracts" / "kubernetes-1.36-oas
 Json = dict[str, Any]
 UNNAMED = {"/version": "io.k8s.apimachinery.pkg.version.Info"}
 """Answers that do not say what kind they are."""
-EITHER = {"io.k8s.apimachinery.pkg.api.resource.Quantity": ["string", "number"], "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["string", "integer"]}
-"""Which the description calls strings, and the server reads numbers for: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
+EITHER = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": ["string", "number"],
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["string", "integer"],
+}
+"""Which the description calls strings, and the server reads numbers for:
+https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
 
 
 def there() -> bool:
@@ -40,7 +45,12 @@ def description() -> Json:
 
 @cache
 def validator(name: str) -> Draft4Validator:
-    return Draft4Validator({"$ref": f"#/components/schemas/{name}", "components": {"schemas": description()["components"]["schemas"]}})
+    return Draft4Validator(
+        {
+            "$ref": f"#/components/schemas/{name}",
+            "components": {"schemas": description()["components"]["schemas"]},
+        }
+    )
 
 
 @cache
@@ -64,9 +74,15 @@ def resolved(node: Json) -> Json:
 def operation(method: str, path: str) -> tuple[Json, set[str]] | None:
     """What is described there, and the names it knows in the query."""
     for template, entry in description()["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template.rstrip("/")), path.rstrip("/")) and method.lower() in entry:
+        if (
+            re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template.rstrip("/")), path.rstrip("/"))
+            and method.lower() in entry
+        ):
             found = entry[method.lower()]
-            named = [resolved(one) for one in (*entry.get("parameters", ()), *found.get("parameters", ()))]
+            named = [
+                resolved(one)
+                for one in (*entry.get("parameters", ()), *found.get("parameters", ()))
+            ]
             return found, {one["name"] for one in named if one["in"] == "query"}
     return None
 
@@ -95,7 +111,11 @@ class Judge:
         if found is None:
             self.problems.append(f"{where}: is not described")
             return
-        self.problems += [f"{where}: asked with {name}, which is not described" for name in request.args if name not in found[1]]
+        self.problems += [
+            f"{where}: asked with {name}, which is not described"
+            for name in request.args
+            if name not in found[1]
+        ]
         body = request.get_json(force=True, silent=True)
         if request.data and body is None:
             self.problems.append(f"{where}: sent what is no JSON")
@@ -119,23 +139,41 @@ class Judge:
             for line in lines:
                 if line:
                     event = json.loads(line)
-                    if set(event) != {"type", "object"} or event["type"] not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"):
-                        self.problems.append(f"{where}: said an event of {sorted(event)}, {event.get('type')}")
+                    if set(event) != {"type", "object"} or event["type"] not in (
+                        "ADDED",
+                        "MODIFIED",
+                        "DELETED",
+                        "BOOKMARK",
+                        "ERROR",
+                    ):
+                        self.problems.append(
+                            f"{where}: said an event of {sorted(event)}, {event.get('type')}"
+                        )
                     self._said(where, event["object"])
                 yield line
         finally:
             lines.close()
 
     def _said(self, where: str, told: Json) -> None:
-        name = UNNAMED.get(where.partition(" ")[2].rstrip("/")) if "kind" not in told else kinds().get((told.get("apiVersion", ""), told["kind"]))
+        name = (
+            UNNAMED.get(where.partition(" ")[2].rstrip("/"))
+            if "kind" not in told
+            else kinds().get((told.get("apiVersion", ""), told["kind"]))
+        )
         if name is None:
             self.problems.append(f"{where}: said something of no kind: {told}"[:300])
         else:
             self._judge(where, validator(name), told, "said")
 
-    def _judge(self, where: str, by: Draft4Validator, body: Any, what: str, unless: str = "") -> None:
+    def _judge(
+        self, where: str, by: Draft4Validator, body: Any, what: str, unless: str = ""
+    ) -> None:
         self.seen += 1
-        self.problems += [f"{where}: {what} {error.json_path}: {error.message}"[:300] for error in by.iter_errors(body) if error.validator != unless]
+        self.problems += [
+            f"{where}: {what} {error.json_path}: {error.message}"[:300]
+            for error in by.iter_errors(body)
+            if error.validator != unless
+        ]
 
 
 def without_none(node: Any) -> Any:

@@ -1,7 +1,9 @@
-"""The forges' own API descriptions as judges: every request of ours and every answer of our fakes must fit them.
+"""The forges' own API descriptions as judges: every request of ours and every answer of our
+fakes must fit them.
 
-GitHub's comes from npm (`@octokit/openapi`, installed by `make test`); where npm is missing the tests are skipped, and say so. GitLab's
-is in no package: it is read from `../shared/contracts`, and where that is not the tests run unjudged, and say so.
+GitHub's comes from npm (`@octokit/openapi`, installed by `make test`); where npm is missing the
+tests are skipped, and say so. GitLab's is in no package: it is read from `../shared/contracts`,
+and where that is not the tests run unjudged, and say so.
 """
 
 from __future__ import annotations
@@ -24,14 +26,19 @@ from requests.structures import CaseInsensitiveDict
 
 FOLDER = Path(__file__).parents[1] / "node_modules" / "@octokit" / "openapi" / "generated"
 GITLAB = Path(__file__).parents[3] / "shared" / "contracts" / "gitlab-openapi-v3-corrected.json"
-GITLAB_MISSING = f"SKIPPED LOUDLY: GitLab's API description is missing ({GITLAB.name} in ../shared/contracts): nothing of GitLab's was judged"
+GITLAB_MISSING = (
+    f"SKIPPED LOUDLY: GitLab's API description is missing ({GITLAB.name} in ../shared/contracts):"
+    " nothing of GitLab's was judged"
+)
 
 
 def description(name: str, *paths: str) -> dict[str, Any]:
     """GitHub's description of that name, as far as these paths go."""
     file = FOLDER / f"{name}.json"
     if not file.exists():
-        pytest.skip("SKIPPED LOUDLY: GitHub's API description is missing; `npm ci --prefix tests` brings it")
+        pytest.skip(
+            "SKIPPED LOUDLY: GitHub's API description is missing; `npm ci --prefix tests` brings it"
+        )
     return trimmed(json.loads(file.read_text("utf-8")), *paths)
 
 
@@ -40,23 +47,43 @@ def gitlab_description() -> dict[str, Any] | None:
     if not GITLAB.exists():
         return None
     whole = json.loads(GITLAB.read_text("utf-8"))
-    # Grape calls a string what it has no type for; ids of groups are numbers: https://docs.gitlab.com/api/groups/#get-a-single-group
-    whole["components"]["schemas"]["API_Entities_GroupDetail"]["properties"]["id"] = {"type": "integer"}
-    # A project is its number or its path everywhere, be it said or not: https://docs.gitlab.com/api/jobs/#get-a-single-job
+    # Grape calls a string what it has no type for; ids of groups are numbers:
+    # https://docs.gitlab.com/api/groups/#get-a-single-group
+    whole["components"]["schemas"]["API_Entities_GroupDetail"]["properties"]["id"] = {
+        "type": "integer"
+    }
+    # A project is its number or its path everywhere, be it said or not:
+    # https://docs.gitlab.com/api/jobs/#get-a-single-job
     for path, entry in whole["paths"].items():
-        for parameter in [one for operation in entry.values() for one in operation.get("parameters", ()) if "/projects/{id}" in path]:
+        for parameter in [
+            one
+            for operation in entry.values()
+            for one in operation.get("parameters", ())
+            if "/projects/{id}" in path
+        ]:
             if (parameter["in"], parameter["name"]) == ("path", "id"):
                 parameter["schema"] = {"type": "string"}
-    # gitlab-runner itself sends this token in the body (UnregisterRunnerRequest of its network/gitlab.go), where no log of addresses has it.
+    # gitlab-runner itself sends this token in the body (UnregisterRunnerRequest of its
+    # network/gitlab.go), where no log of addresses has it.
     leaving = whole["paths"]["/api/v4/runners"]["delete"]
     (token,) = leaving.pop("parameters")
     schema = {"type": "object", "properties": {"token": token["schema"]}, "required": ["token"]}
     leaving["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     whole["paths"] = {path.removeprefix("/api/v4"): entry for path, entry in whole["paths"].items()}
-    return trimmed(whole, "/runners", "/jobs", "/version", "/personal_access_tokens/self", "/projects/{id}", "/groups/{id}")
+    return trimmed(
+        whole,
+        "/runners",
+        "/jobs",
+        "/version",
+        "/personal_access_tokens/self",
+        "/projects/{id}",
+        "/groups/{id}",
+    )
 
 
-def gitlab_judge(base: str, undeclared: tuple[int, ...] = (401, 404)) -> Contract | nullcontext[None]:
+def gitlab_judge(
+    base: str, undeclared: tuple[int, ...] = (401, 404)
+) -> Contract | nullcontext[None]:
     """For the GitLab at that address; nobody where the description is missing."""
     document = gitlab_description()
     return Contract(document, f"{base}/api/v4", undeclared) if document else nullcontext()
@@ -64,8 +91,15 @@ def gitlab_judge(base: str, undeclared: tuple[int, ...] = (401, 404)) -> Contrac
 
 def trimmed(whole: dict[str, Any], *paths: str) -> dict[str, Any]:
     """The paths that hold one of `paths`, and what these refer to."""
-    chosen = {path: entry for path, entry in whole["paths"].items() if any(part in path for part in paths)}
-    kept: dict[str, Any] = {"openapi": whole["openapi"], "info": whole["info"], "paths": chosen, "components": {}}
+    chosen = {
+        path: entry for path, entry in whole["paths"].items() if any(part in path for part in paths)
+    }
+    kept: dict[str, Any] = {
+        "openapi": whole["openapi"],
+        "info": whole["info"],
+        "paths": chosen,
+        "components": {},
+    }
     todo, seen = list(_references(chosen)), set()
     while todo:
         reference = todo.pop()
@@ -92,13 +126,22 @@ def rewritten(node: Any, change: Callable[[dict[str, Any]], None]) -> Any:
 
 def nullable(part: dict[str, Any]) -> None:
     """A word that may be null has null among its values: GitHub forgets it."""
-    if part.get("nullable") is True and isinstance(part.get("enum"), list) and None not in part["enum"]:
+    if (
+        part.get("nullable") is True
+        and isinstance(part.get("enum"), list)
+        and None not in part["enum"]
+    ):
         part["enum"] = [*part["enum"], None]
 
 
 def closed(part: dict[str, Any]) -> None:
-    """Fields are refused that the schema does not name: a request must not hold words of our own."""
-    if part.get("type") == "object" and part.get("properties") and "additionalProperties" not in part:
+    """Fields are refused that the schema does not name: a request must not hold words of our
+    own."""
+    if (
+        part.get("type") == "object"
+        and part.get("properties")
+        and "additionalProperties" not in part
+    ):
         part["additionalProperties"] = False
 
 
@@ -114,10 +157,12 @@ def _references(node: object) -> Iterator[str]:
 
 
 class Contract:
-    """While entered, every call below `base` and its answer is checked, be it made with requests or with urllib. `undeclared`:
-    statuses GitHub sends but does not describe."""
+    """While entered, every call below `base` and its answer is checked, be it made with requests
+    or with urllib. `undeclared`: statuses GitHub sends but does not describe."""
 
-    def __init__(self, document: dict[str, Any], base: str, undeclared: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, document: dict[str, Any], base: str, undeclared: tuple[int, ...] = ()
+    ) -> None:
         for entry in document["paths"].values():
             for operation in entry.values():
                 if isinstance(operation, dict) and "requestBody" in operation:
@@ -139,7 +184,9 @@ class Contract:
     def __enter__(self) -> Contract:
         plain = self._plain = requests.Session.send
 
-        def send(session: requests.Session, asked: requests.PreparedRequest, **more: Any) -> requests.Response:
+        def send(
+            session: requests.Session, asked: requests.PreparedRequest, **more: Any
+        ) -> requests.Response:
             answer = plain(session, asked, **more)
             if self.concerns(asked.url):
                 self.judge(asked, answer)
@@ -149,7 +196,12 @@ class Contract:
         urllib.request.install_opener(urllib.request.build_opener(Listening(self)))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         requests.Session.send = self._plain  # type: ignore[method-assign]
         urllib.request.install_opener(urllib.request.build_opener())
 
@@ -166,8 +218,17 @@ class Listening(urllib.request.BaseHandler):
         with answer:
             body = answer.read()
         told = requests.Response()
-        told.status_code, told._content, told.headers = answer.status, body, CaseInsensitiveDict(answer.headers)
-        self._contract.judge(requests.Request(asked.get_method(), asked.full_url, asked.headers, data=asked.data).prepare(), told)
+        told.status_code, told._content, told.headers = (
+            answer.status,
+            body,
+            CaseInsensitiveDict(answer.headers),
+        )
+        self._contract.judge(
+            requests.Request(
+                asked.get_method(), asked.full_url, asked.headers, data=asked.data
+            ).prepare(),
+            told,
+        )
         again = addinfourl(io.BytesIO(body), answer.headers, asked.full_url, answer.status)
         again.msg = answer.reason  # type: ignore[attr-defined]  # which urllib itself reads
         return again

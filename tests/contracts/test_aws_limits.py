@@ -41,9 +41,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "tags of what is not made": (tagged("k", kind="vpc"), "InvalidParameterValue"),
     "a token of 65": ({"ClientToken": "t" * 65}, "InvalidParameterValue"),
     "65 hops": ({"MetadataOptions": {"HttpPutResponseHopLimit": 65}}, "InvalidParameterValue"),
-    "no price": ({"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.0001"}}}, "InvalidParameterValue"),
-    "a disk below its image": ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {**GP3, "VolumeSize": 14}}]}, "InvalidBlockDeviceMapping"),
-    "more IOPS than a disk has": ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {**GP3, "Iops": 10001}}]}, "InvalidParameterCombination"),
+    "no price": (
+        {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.0001"}}},
+        "InvalidParameterValue",
+    ),
+    "a disk below its image": (
+        {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {**GP3, "VolumeSize": 14}}]},
+        "InvalidBlockDeviceMapping",
+    ),
+    "more IOPS than a disk has": (
+        {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {**GP3, "Iops": 10001}}]},
+        "InvalidParameterCombination",
+    ),
     "an image of the other architecture": ({"InstanceType": "t4g.small"}, "InvalidParameterValue"),
 }
 
@@ -58,14 +67,18 @@ def test_ec2_refuses(name: str, ec2: FakeEC2) -> None:
 
 
 def test_ec2_takes_all_up_to_its_limits(ec2: FakeEC2) -> None:
-    made = run(ec2, UserData="x" * 16384, ClientToken="t" * 64, **tagged("k" * 125, "v" * 256, number=50))
+    made = run(
+        ec2, UserData="x" * 16384, ClientToken="t" * 64, **tagged("k" * 125, "v" * 256, number=50)
+    )
     assert made["Instances"][0]["State"] == {"Code": 0, "Name": "pending"}
 
 
 def test_a_group_and_a_subnet_of_two_networks(ec2: FakeEC2) -> None:
     ask = client(ec2)
     other = ask.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-    group = ask.create_security_group(GroupName="theirs", Description="theirs", VpcId=other)["GroupId"]
+    group = ask.create_security_group(GroupName="theirs", Description="theirs", VpcId=other)[
+        "GroupId"
+    ]
     subnet = ask.describe_subnets()["Subnets"][0]["SubnetId"]
     with pytest.raises(ClientError, match="belong to different networks"):
         run(ec2, SubnetId=subnet, SecurityGroupIds=[group])
@@ -81,13 +94,17 @@ def test_names_of_security_groups(name: str, ec2: FakeEC2) -> None:
 
 
 @pytest.mark.parametrize("pair", ["k" * 128 + "=v", "k=" + "v" * 257, "aws:team=v"])
-def test_metadata_that_is_no_tag_is_refused_before_anything_is_asked(pair: str, ec2: FakeEC2, side: Side) -> None:
+def test_metadata_that_is_no_tag_is_refused_before_anything_is_asked(
+    pair: str, ec2: FakeEC2, side: Side
+) -> None:
     with pytest.raises(InputError, match="a key has at most 127 characters, a value 256"):
         side.ladder(f"--cloud-metadata={pair}")
     assert ec2.calls == []
 
 
-def test_a_price_that_ec2_refuses_is_refused_before_anything_is_asked(ec2: FakeEC2, side: Side) -> None:
+def test_a_price_that_ec2_refuses_is_refused_before_anything_is_asked(
+    ec2: FakeEC2, side: Side
+) -> None:
     with pytest.raises(InputError, match=r"cloud-spot-price 0.0001 is below"):
         side.ladder("--cloud-spot", "--cloud-spot-price=0.0001")
     assert ec2.calls == []
@@ -95,4 +112,6 @@ def test_a_price_that_ec2_refuses_is_refused_before_anything_is_asked(ec2: FakeE
 
 def test_user_data_up_to_the_limit_is_taken(ec2: FakeEC2, side: Side) -> None:
     for way in WAYS:
-        assert side.create(side.ladder(WAYS[way])[0], machine(way, user_data=b"x" * side.provider.user_data_limit)).alive
+        assert side.create(
+            side.ladder(WAYS[way])[0], machine(way, user_data=b"x" * side.provider.user_data_limit)
+        ).alive

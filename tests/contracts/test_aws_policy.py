@@ -38,13 +38,26 @@ def actions_of(document: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_recorded_calls_are_the_policy(name: str, ec2: FakeEC2) -> None:
-    """All that a provider can do, with everything that can go wrong in a way that makes it ask more."""
+    """All that a provider can do, with everything that can go wrong in a way that makes it ask
+    more."""
     words = [word for word in OPTIONS[name] if word != "--cloud-ssh-private"]
     vpc = client(ec2).describe_vpcs()["Vpcs"][0]["VpcId"]
     client(ec2).create_security_group(GroupName="ours", Description="x", VpcId=vpc)
-    parameters = boto3.client("ssm", region_name="us-east-1", endpoint_url=ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    parameters = boto3.client(
+        "ssm",
+        region_name="us-east-1",
+        endpoint_url=ec2.url,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+    )
     parameters.put_parameter(Name="/our/image", Value="ami-" + "a" * 17, Type="String")
-    identities = boto3.client("iam", region_name="us-east-1", endpoint_url=ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    identities = boto3.client(
+        "iam",
+        region_name="us-east-1",
+        endpoint_url=ec2.url,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+    )
     with contextlib.suppress(identities.exceptions.EntityAlreadyExistsException):
         identities.create_instance_profile(InstanceProfileName="train")
     ec2.calls.clear()
@@ -60,25 +73,43 @@ def test_the_recorded_calls_are_the_policy(name: str, ec2: FakeEC2) -> None:
         side.provider.cost(side.provider.look(made), datetime.now(UTC))
         side.provider.destroy(made.name)
         assert side.provider.find({}) == []
-    ec2.refuse(lambda form: form["Action"] == "RunInstances", "UnauthorizedOperation", 403, "No. Encoded authorization failure message: blob")
+    ec2.refuse(
+        lambda form: form["Action"] == "RunInstances",
+        "UnauthorizedOperation",
+        403,
+        "No. Encoded authorization failure message: blob",
+    )
     with pytest.raises(ProviderError):
         side.create(ladder[0], machine("cml-refused"))
     recorded = {f"{SERVICES.get(call['Action'], 'ec2')}:{call['Action']}" for call in ec2.calls}
     assert asked
     allowed = actions_of(policy(asked))
-    assert recorded - IMPLIED == {action for action in allowed - IMPLIED if not action.startswith("kms:")}
-    # Tags at a birth are asked for by AWS itself; those of a spot request are given by a call of ours.
-    by_call = [statement for statement in policy(asked)["Statement"] if "ec2:CreateTags" in statement["Action"] and "Condition" not in statement]
+    assert recorded - IMPLIED == {
+        action for action in allowed - IMPLIED if not action.startswith("kms:")
+    }
+    # Tags at a birth are asked for by AWS itself; those of a spot request are given by a call of
+    # ours.
+    by_call = [
+        statement
+        for statement in policy(asked)["Statement"]
+        if "ec2:CreateTags" in statement["Action"] and "Condition" not in statement
+    ]
     assert bool(by_call) is ("ec2:CreateTags" in recorded)
     # What AWS asks for besides is there when its reason is.
-    assert ("iam:PassRole" in allowed, "iam:CreateServiceLinkedRole" in allowed, "kms:CreateGrant" in allowed) == (
+    assert (
+        "iam:PassRole" in allowed,
+        "iam:CreateServiceLinkedRole" in allowed,
+        "kms:CreateGrant" in allowed,
+    ) == (
         name == "profile",
         name == "spot",
         name == "kms",
     )
 
 
-def test_the_command_prints_it_and_needs_neither_token_nor_repository(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_it_and_needs_neither_token_nor_repository(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["permissions", "aws", "--cloud-spot=prefer"], {}) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["Version"] == "2012-10-17"
@@ -95,12 +126,16 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(capsys: py
         (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants"),
     ],
 )
-def test_what_it_does_not_know_is_told(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_does_not_know_is_told(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(argv, {}) == 2
     assert words in capsys.readouterr().err
 
 
-def test_a_launch_may_end_the_machines_of_its_own_repository_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_launch_may_end_the_machines_of_its_own_repository_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """And who does not say which, is told."""
     assert cli.main(["permissions", "aws", "--repo=https://github.com/octo/train"], {}) == 0
     told = capsys.readouterr()

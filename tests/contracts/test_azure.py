@@ -1,5 +1,5 @@
-"""Azure alone, over TLS: every request and every answer is judged by Azure's own types; what is asked, what is made, what each refusal leads to, and
-that nothing is left."""
+"""Azure alone, over TLS: every request and every answer is judged by Azure's own types; what is
+asked, what is made, what each refusal leads to, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ import pytest
 import trustme
 from azure.core.credentials import AccessToken
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 from runner_action.model import Identity, Instance, Machine, Placement, Repository, Secret
 from runner_action.providers.azure.arm import Account, Arm
 from runner_action.providers.azure.client import AzureProvider
@@ -41,7 +47,9 @@ class Known:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeAzure, Judge | None, str]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[FakeAzure, Judge | None, str]]:
     folder, authority = tmp_path_factory.mktemp("azure"), trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "certificate.pem"))
@@ -49,7 +57,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeAzure
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     fake = FakeAzure((str(folder / "certificate.pem"), str(folder / "key.pem")))
     if not there():
-        warnings.warn("SKIPPED LOUDLY: ../shared/contracts has no types of Azure's: nothing was judged", stacklevel=1)
+        warnings.warn(
+            "SKIPPED LOUDLY: ../shared/contracts has no types of Azure's: nothing was judged",
+            stacklevel=1,
+        )
     judge = Judge(fake) if there() else None
     yield fake, judge, str(folder / "ca.pem")
     fake.close()
@@ -57,7 +68,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeAzure
 
 
 @pytest.fixture
-def azure(served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAzure]:
+def azure(
+    served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeAzure]:
     fake, judge, authority = served
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
     fake.spoilt.clear()
@@ -81,12 +94,20 @@ def azure(served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.Monke
 
 def provider(fake: FakeAzure, secret: Secret | None = None) -> AzureProvider:
     clock = FakeClock()
-    return AzureProvider(Arm(lambda: Account(Known(), SUBSCRIPTION, secret), clock, fake.url), clock)
+    return AzureProvider(
+        Arm(lambda: Account(Known(), SUBSCRIPTION, secret), clock, fake.url), clock
+    )
 
 
-def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
+def machine(
+    name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n"
+) -> Machine:
     identity = Identity(name=name, key=key)
-    ours = {"cml-runner:repository": "https://github.com/octo/train", "cml-runner:run": "octo/train run 1", "cml-runner:expiry": "2026-11-25T01:26:40Z"}
+    ours = {
+        "cml-runner:repository": "https://github.com/octo/train",
+        "cml-runner:run": "octo/train run 1",
+        "cml-runner:expiry": "2026-11-25T01:26:40Z",
+    }
     tags = {"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"}
     return Machine(identity=identity, user_data=user_data, tags=tags, lifetime=86400)
 
@@ -132,7 +153,14 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert [one.id for one in side.provider.find({"cml-runner:name": "cml-1"})] == [made.id]
     assert side.provider.find({"cml-runner:name": "cml-2"}) == []
     now = side.provider.look(made)
-    assert (now.alive, now.address, now.zone, now.region, now.name, now.login) == (True, "203.0.113.7", "westus2", "westus2", "cml-1", "ubuntu")
+    assert (now.alive, now.address, now.zone, now.region, now.name, now.login) == (
+        True,
+        "203.0.113.7",
+        "westus2",
+        "westus2",
+        "cml-1",
+        "ubuntu",
+    )
     assert side.provider.console(made) == "Booting"
     assert side.provider.destroy("cml-1", made) is True
     assert side.provider.look(made).alive is False
@@ -146,19 +174,36 @@ def test_creating_again_gives_the_same_instance(side: Side) -> None:
     assert len(side.provider.find({})) == 2
 
 
-def test_a_launch_that_is_tried_again_while_its_group_is_being_deleted_has_another(side: Side) -> None:
-    side.azure.served.fail("PUT", "resourceGroups/[^/]+$", 409, body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."))
+def test_a_launch_that_is_tried_again_while_its_group_is_being_deleted_has_another(
+    side: Side,
+) -> None:
+    side.azure.served.fail(
+        "PUT",
+        "resourceGroups/[^/]+$",
+        409,
+        body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."),
+    )
     first = side.create()
     second = side.create()
     assert first.group != second.group, "the second has the name that was not free for the first"
-    side.azure.served.fail("PUT", "resourceGroups/[^/]+$", 409, times=9, body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."))
+    side.azure.served.fail(
+        "PUT",
+        "resourceGroups/[^/]+$",
+        409,
+        times=9,
+        body=error("ResourceGroupBeingDeleted", "It is in deprovisioning state."),
+    )
     with pytest.raises(ConfigurationError, match="ResourceGroupBeingDeleted"):
         side.create(of=machine("cml-2"))
 
 
 def test_several_each_in_a_group_of_its_own(side: Side) -> None:
     created = side.provider.create(side.ladder()[0], machine(), 5)
-    assert len({one.id for one in created.instances}) == len({one.group for one in created.instances}) == 5
+    assert (
+        len({one.id for one in created.instances})
+        == len({one.group for one in created.instances})
+        == 5
+    )
     assert {one.name for one in created.instances} == {"cml-1"}
     assert side.provider.destroy("cml-1", created.instances[0])
     assert len(side.azure.groups) == 4
@@ -177,13 +222,31 @@ def test_some_of_several(side: Side) -> None:
 
 def test_a_sweep_removes_groups_whose_time_is_over(side: Side) -> None:
     """A stopped one is shown in tests/sandbox/test_azure.py, where machines stop."""
-    past, other = {"cml-runner:expiry": "2026-11-22T00:00:00Z"}, {"cml-runner:repository": "https://github.com/octo/other"}
+    past, other = (
+        {"cml-runner:expiry": "2026-11-22T00:00:00Z"},
+        {"cml-runner:repository": "https://github.com/octo/other"},
+    )
     for name, told in (("cml-old", past), ("cml-other", past | other), ("cml-young", {})):
         made = machine(name)
         side.create(of=replace(made, tags={**made.tags, **told}))
-    side.azure.groups["theirs"] = {"id": "/subscriptions/x/resourceGroups/theirs", "name": "theirs", "location": "westus2", "tags": {}, "properties": {}}
-    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.azure), FakeClock())
-    assert [name.rpartition("-")[0] or name for name in side.azure.alive()] == ["cml-other", "cml-young", "theirs"]
+    side.azure.groups["theirs"] = {
+        "id": "/subscriptions/x/resourceGroups/theirs",
+        "name": "theirs",
+        "location": "westus2",
+        "tags": {},
+        "properties": {},
+    }
+    reap(
+        Repository(url="https://github.com/octo/train"),
+        FakeForge(),
+        provider(side.azure),
+        FakeClock(),
+    )
+    assert [name.rpartition("-")[0] or name for name in side.azure.alive()] == [
+        "cml-other",
+        "cml-young",
+        "theirs",
+    ]
 
 
 # --- what is asked and made
@@ -195,7 +258,15 @@ def test_every_question_is_asked_once(side: Side) -> None:
     versions = "locations/publishers/artifacttypes/offers/skus/versions/read"
     polled = ("resourceGroups/read", "virtualMachines/read", "locations/operations/read")
     assert sorted(call for call in side.azure.calls if call not in polled) == [
-        *(versions, versions, "networkSecurityGroups/write", "resourceGroups/write", "skus/read", "virtualMachines/write", "virtualNetworks/write"),
+        *(
+            versions,
+            versions,
+            "networkSecurityGroups/write",
+            "resourceGroups/write",
+            "skus/read",
+            "virtualMachines/write",
+            "virtualNetworks/write",
+        ),
     ]
     assert "resourceGroups/read" not in side.azure.calls
     assert side.azure.calls.count("virtualMachines/read") <= 2
@@ -203,23 +274,44 @@ def test_every_question_is_asked_once(side: Side) -> None:
 
 
 def test_what_a_machine_is_made_of(side: Side) -> None:
-    side.create("--cloud-hdd-size=9", "--cloud-spot", "--cloud-spot-price=0.25", f"--cloud-permission-set={IDENTITY}", "--cloud-region=westeurope-2")
+    side.create(
+        "--cloud-hdd-size=9",
+        "--cloud-spot",
+        "--cloud-spot-price=0.25",
+        f"--cloud-permission-set={IDENTITY}",
+        "--cloud-region=westeurope-2",
+    )
     made = side.only
     properties = made["properties"]
     assert made["zones"] == ["2"]
     assert made["identity"] == {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}
-    assert (properties["priority"], properties["evictionPolicy"], properties["billingProfile"]) == ("Spot", "Delete", {"maxPrice": 0.25})
+    assert (properties["priority"], properties["evictionPolicy"], properties["billingProfile"]) == (
+        "Spot",
+        "Delete",
+        {"maxPrice": 0.25},
+    )
     assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 30, "the image's own size"
     assert properties["storageProfile"]["osDisk"]["deleteOption"] == "Delete"
-    assert properties["storageProfile"]["imageReference"]["version"] == "24.04.202611010", "the newest"
-    assert properties["securityProfile"] == {"securityType": "TrustedLaunch", "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True}}
+    assert properties["storageProfile"]["imageReference"]["version"] == "24.04.202611010", (
+        "the newest"
+    )
+    assert properties["securityProfile"] == {
+        "securityType": "TrustedLaunch",
+        "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True},
+    }
     (card,) = properties["networkProfile"]["networkInterfaceConfigurations"]
     assert card["properties"]["deleteOption"] == "Delete"
-    address = card["properties"]["ipConfigurations"][0]["properties"]["publicIPAddressConfiguration"]
+    address = card["properties"]["ipConfigurations"][0]["properties"][
+        "publicIPAddressConfiguration"
+    ]
     assert (address["sku"]["name"], address["properties"]["deleteOption"]) == ("Standard", "Delete")
     assert made["tags"]["team"] == "vision"
-    (security,) = [one for path, one in side.azure.things.items() if "networksecuritygroups" in path]
-    assert [one["properties"]["access"] for one in security["properties"]["securityRules"]] == ["Deny"]
+    (security,) = [
+        one for path, one in side.azure.things.items() if "networksecuritygroups" in path
+    ]
+    assert [one["properties"]["access"] for one in security["properties"]["securityRules"]] == [
+        "Deny"
+    ]
 
 
 def test_a_gpu_brings_the_image_with_its_driver_and_no_secure_boot(side: Side) -> None:
@@ -227,7 +319,9 @@ def test_a_gpu_brings_the_image_with_its_driver_and_no_secure_boot(side: Side) -
     properties = side.only["properties"]
     assert properties["storageProfile"]["imageReference"]["offer"] == "ubuntu-hpc"
     assert properties["securityProfile"]["uefiSettings"]["secureBootEnabled"] is False
-    assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 96, "64 of the image, which are nearly full"
+    assert properties["storageProfile"]["osDisk"]["diskSizeGB"] == 96, (
+        "64 of the image, which are nearly full"
+    )
 
 
 def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:
@@ -239,8 +333,14 @@ def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:
 
 
 def test_an_image_of_the_marketplace_brings_its_plan(side: Side) -> None:
-    side.create("--cloud-image=center-for-internet-security-inc:cis-ubuntu:cis-ubuntulinux2404-l1-gen2:latest")
-    assert side.only["plan"] == {"publisher": "center-for-internet-security-inc", "name": "cis-ubuntulinux2404-l1-gen2", "product": "cis-ubuntu"}
+    side.create(
+        "--cloud-image=center-for-internet-security-inc:cis-ubuntu:cis-ubuntulinux2404-l1-gen2:latest"
+    )
+    assert side.only["plan"] == {
+        "publisher": "center-for-internet-security-inc",
+        "name": "cis-ubuntulinux2404-l1-gen2",
+        "product": "cis-ubuntu",
+    }
     side.provider.destroy("cml-1")
     side.create()
     assert "plan" not in side.only
@@ -259,25 +359,48 @@ def test_ones_own_subnet_without_an_address(side: Side) -> None:
 def test_a_key_opens_ssh(side: Side) -> None:
     asked = replace(side.request(), ssh_public_key="ssh-ed25519 AAAA")
     side.provider.create(side.provider.resolve(side.provider.plan(asked), asked)[0], machine())
-    (security,) = [one for path, one in side.azure.things.items() if "networksecuritygroups" in path]
-    assert sorted(one["properties"]["destinationPortRange"] for one in security["properties"]["securityRules"]) == ["*", "22"]
-    assert side.only["properties"]["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"] == "ssh-ed25519 AAAA"
+    (security,) = [
+        one for path, one in side.azure.things.items() if "networksecuritygroups" in path
+    ]
+    assert sorted(
+        one["properties"]["destinationPortRange"] for one in security["properties"]["securityRules"]
+    ) == ["*", "22"]
+    assert (
+        side.only["properties"]["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0][
+            "keyData"
+        ]
+        == "ssh-ed25519 AAAA"
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "rungs"),
     [
-        (["--cloud-region=eu-west"], ["westeurope", "westeurope-1", "westeurope-2", "westeurope-3"]),
+        (
+            ["--cloud-region=eu-west"],
+            ["westeurope", "westeurope-1", "westeurope-2", "westeurope-3"],
+        ),
         (["--cloud-region=westeurope-3"], ["westeurope-3"]),
         (["--cloud-type=xl", "--cloud-region=us-east"], ["eastus", "eastus-1", "eastus-3"]),
-        (["--cloud-type=Standard_NC4as_T4_v3", "--cloud-region=us-west,eu-west"], ["westeurope", "westeurope-1"]),
+        (
+            ["--cloud-type=Standard_NC4as_T4_v3", "--cloud-region=us-west,eu-west"],
+            ["westeurope", "westeurope-1"],
+        ),
     ],
 )
-def test_zones_are_rungs_and_what_is_not_offered_is_left_out(argv: list[str], rungs: list[str], side: Side) -> None:
+def test_zones_are_rungs_and_what_is_not_offered_is_left_out(
+    argv: list[str], rungs: list[str], side: Side
+) -> None:
     assert [one.pools[0].zone or one.region for one in side.ladder(*argv)] == rungs
 
 
-@pytest.mark.parametrize("argv", [["--cloud-type=Standard_D2s_v4"], ["--cloud-type=Standard_NC4as_T4_v3", "--cloud-region=us-west"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--cloud-type=Standard_D2s_v4"],
+        ["--cloud-type=Standard_NC4as_T4_v3", "--cloud-region=us-west"],
+    ],
+)
 def test_a_size_that_this_subscription_does_not_get(argv: list[str], side: Side) -> None:
     with pytest.raises(ConfigurationError, match="Azure does not offer"):
         side.ladder(*argv)
@@ -288,7 +411,10 @@ def test_credentials_that_may_not_list_sizes_try_the_region(side: Side) -> None:
     assert [one.pools[0].zone for one in side.ladder()] == [""]
 
 
-@pytest.mark.parametrize("image", ["Canonical:ubuntu-24_04-lts:nothing:latest", "Canonical:ubuntu-24_04-lts:server:1.2.3"])
+@pytest.mark.parametrize(
+    "image",
+    ["Canonical:ubuntu-24_04-lts:nothing:latest", "Canonical:ubuntu-24_04-lts:server:1.2.3"],
+)
 def test_an_image_that_is_not_there(image: str, side: Side) -> None:
     with pytest.raises(ConfigurationError, match=r"There is no .*image Canonical:ubuntu-24_04-lts"):
         side.ladder(f"--cloud-image={image}")
@@ -302,7 +428,9 @@ def test_an_image_of_the_wrong_architecture(side: Side) -> None:
 # --- the fake itself
 
 
-@pytest.mark.parametrize("action", ["", "read", "Microsoft.Compute", "Microsoft.Compute/*", "*/read"])
+@pytest.mark.parametrize(
+    "action", ["", "read", "Microsoft.Compute", "Microsoft.Compute/*", "*/read"]
+)
 def test_an_address_that_asks_for_nothing_cannot_be_made(action: str) -> None:
     with pytest.raises(ValueError, match="the action that Azure documents"):
         Route("GET", re.compile("/x"), action, dict)
@@ -337,12 +465,25 @@ def test_nobody_may_anything_that_he_was_not_granted(azure: FakeAzure) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "kind", "hint"),
     [
-        ("SkuNotAvailable", "The requested VM size is not available.", CapacityError, "cloud-region"),
+        (
+            "SkuNotAvailable",
+            "The requested VM size is not available.",
+            CapacityError,
+            "cloud-region",
+        ),
         ("AllocationFailed", "Allocation failed.", CapacityError, "cloud-region"),
         ("ZonalAllocationFailed", "Allocation failed.", CapacityError, "cloud-region"),
         ("OverconstrainedAllocationRequest", "Allocation failed.", CapacityError, "cloud-region"),
         ("QuotaExceeded", "Operation could not be completed.", QuotaError, "Quotas"),
-        ("OperationNotAllowed", "Operation could not be completed as it results in exceeding approved Total Regional Cores quota.", QuotaError, "Quotas"),
+        (
+            "OperationNotAllowed",
+            (
+                "Operation could not be completed as it results in exceeding approved Total"
+                " Regional Cores quota."
+            ),
+            QuotaError,
+            "Quotas",
+        ),
         ("OperationNotAllowed", "The operation is not allowed.", ConfigurationError, "input"),
         (
             "MissingSubscriptionRegistration",
@@ -350,12 +491,19 @@ def test_nobody_may_anything_that_he_was_not_granted(azure: FakeAzure) -> None:
             ConfigurationError,
             "az provider register",
         ),
-        ("MarketplacePurchaseEligibilityFailed", "Legal terms have not been accepted for this item.", ConfigurationError, "az vm image terms accept"),
+        (
+            "MarketplacePurchaseEligibilityFailed",
+            "Legal terms have not been accepted for this item.",
+            ConfigurationError,
+            "az vm image terms accept",
+        ),
         ("InvalidParameter", "The value of parameter is invalid.", ConfigurationError, "input"),
     ],
 )
 @pytest.mark.parametrize("status", [0, 409])
-def test_a_refusal_is_told_by_what_to_do_and_leaves_nothing(code: str, message: str, kind: type[ProviderError], hint: str, status: int, side: Side) -> None:
+def test_a_refusal_is_told_by_what_to_do_and_leaves_nothing(
+    code: str, message: str, kind: type[ProviderError], hint: str, status: int, side: Side
+) -> None:
     side.azure.refuse(code, status, message=message)
     placement = side.ladder()[0]
     with pytest.raises(kind) as caught:
@@ -388,16 +536,22 @@ def test_a_missing_action_is_named_and_nothing_stays(missing: str, side: Side) -
 def test_throttling_and_stumbling_are_passed_over(side: Side) -> None:
     slow = {"error": {"code": "TooManyRequests", "message": "Slow down."}}
     side.azure.served.fail("PUT", "virtualMachines", 429, times=1, body=slow, Retry_After="1")
-    side.azure.served.fail("GET", "/skus", 503, times=1, body={"error": {"code": "ServerBusy", "message": "Busy."}})
+    side.azure.served.fail(
+        "GET", "/skus", 503, times=1, body={"error": {"code": "ServerBusy", "message": "Busy."}}
+    )
     began = time.monotonic()
     assert side.create().alive
     assert time.monotonic() - began >= 1, "as long as Azure says"
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "TooManyRequests"), (503, "ServerBusy")])
-def test_a_cloud_that_stays_busy_is_no_mistake_of_the_user(status: int, code: str, side: Side) -> None:
+def test_a_cloud_that_stays_busy_is_no_mistake_of_the_user(
+    status: int, code: str, side: Side
+) -> None:
     placement = side.ladder()[0]
-    side.azure.served.fail("PUT", "virtualMachines", status, times=20, body=error(code, "Busy."), Retry_After="0")
+    side.azure.served.fail(
+        "PUT", "virtualMachines", status, times=20, body=error(code, "Busy."), Retry_After="0"
+    )
     with pytest.raises(ProviderError, match=code) as caught:
         side.provider.create(placement, machine())
     assert type(caught.value) is ProviderError
@@ -408,7 +562,9 @@ def test_a_cloud_that_stays_busy_is_no_mistake_of_the_user(status: int, code: st
 def test_a_network_that_comes_to_nothing_is_told(side: Side) -> None:
     placement = side.ladder()[0]
     side.azure.spoilt.add("virtualnetworks")
-    with pytest.raises(ProviderError, match="Azure has not made network: it is in the state Failed"):
+    with pytest.raises(
+        ProviderError, match="Azure has not made network: it is in the state Failed"
+    ):
         side.provider.create(placement, machine())
     assert side.azure.alive() == []
 
@@ -416,14 +572,27 @@ def test_a_network_that_comes_to_nothing_is_told(side: Side) -> None:
 @pytest.mark.parametrize("path", ["networkSecurityGroups", "virtualNetworks", "virtualMachines"])
 def test_a_creation_that_breaks_half_way_leaves_nothing(path: str, side: Side) -> None:
     placement = side.ladder()[0]
-    side.azure.served.fail("PUT", path, 400, times=1, body={"error": {"code": "InternalExecutionError", "message": "Half-way."}})
+    side.azure.served.fail(
+        "PUT",
+        path,
+        400,
+        times=1,
+        body={"error": {"code": "InternalExecutionError", "message": "Half-way."}},
+    )
     with pytest.raises(ConfigurationError, match="InternalExecutionError: Half-way"):
         side.provider.create(placement, machine())
     assert (side.azure.alive(), side.azure.things) == ([], {})
 
 
 def test_an_answer_that_is_lost_is_asked_for_again(side: Side) -> None:
-    side.azure.served.fail("PUT", "virtualMachines", 500, times=1, body={"error": {"code": "InternalServerError", "message": "Lost."}}, late=True)
+    side.azure.served.fail(
+        "PUT",
+        "virtualMachines",
+        500,
+        times=1,
+        body={"error": {"code": "InternalServerError", "message": "Lost."}},
+        late=True,
+    )
     made = side.create()
     assert len(side.azure.groups) == 1
     assert side.provider.look(made).alive
@@ -437,8 +606,13 @@ def test_how_a_machine_deletes_itself(azure: FakeAzure) -> None:
     assert told.key == secret
     own = side.provider.deletion(side.request(f"--cloud-permission-set={IDENTITY}"))
     assert own is not None
-    assert (own.facts["identities"], own.key) == ([IDENTITY], secret), "which of them may, nobody knows"
-    alone = Side(azure, provider(azure)).provider.deletion(side.request(f"--cloud-permission-set={IDENTITY}"))
+    assert (own.facts["identities"], own.key) == (
+        [IDENTITY],
+        secret,
+    ), "which of them may, nobody knows"
+    alone = Side(azure, provider(azure)).provider.deletion(
+        side.request(f"--cloud-permission-set={IDENTITY}")
+    )
     assert alone is not None
     assert alone.key is None
     with pytest.raises(CredentialsError, match="goes on costing"):

@@ -36,13 +36,20 @@ def profile(size: int) -> dict[str, Any]:
 )
 def test_azure_takes_no_such_thing(name: str, body: dict[str, Any]) -> None:
     assert list(beyond(PATH + name, {"properties": {}, **body}))
-    assert not list(beyond(PATH + "n" * 64, {"properties": profile(65535), "tags": {"t" * 512: "v" * 256}}))
+    assert not list(
+        beyond(PATH + "n" * 64, {"properties": profile(65535), "tags": {"t" * 512: "v" * 256}})
+    )
 
 
 def test_the_largest_machine_is_taken(side: Side) -> None:
     """By name, user data, tags and address of its repository."""
     repository = Repository(url="https://gitlab.example.com/" + "x" * 400)
-    identity, metadata = Identity(name="n" * 50, key="key"), {f"t{number}": "v" * 256 for number in range(43)}
+    identity, metadata = (
+        Identity(name="n" * 50, key="key"),
+        {f"t{number}": "v" * 256 for number in range(43)},
+    )
     told = tags(identity, repository, repository.url, ONLINE_BY, EXPIRY, metadata)
-    side.create(of=Machine(identity=identity, user_data=b"x" * side.provider.user_data_limit, tags=told))
+    side.create(
+        of=Machine(identity=identity, user_data=b"x" * side.provider.user_data_limit, tags=told)
+    )
     assert side.azure.alive()

@@ -14,7 +14,16 @@ from runner_action.providers.azure.policy import actions
 from runner_action.reap import reap
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE
-from tests.contracts.test_azure import ENCRYPTION, IDENTITY, SUBNET, Side, azure, machine, provider, served
+from tests.contracts.test_azure import (
+    ENCRYPTION,
+    IDENTITY,
+    SUBNET,
+    Side,
+    azure,
+    machine,
+    provider,
+    served,
+)
 from tests.fakes import FakeClock, FakeForge
 
 __all__ = ["azure", "served"]
@@ -50,13 +59,20 @@ def test_a_launch_with_the_printed_role_and_nothing_else(name: str, azure: FakeA
     reap(Repository(url="https://github.com/octo/train"), FakeForge(), side.provider, FakeClock())
     # What the provider does without, such as a list of sizes, it would ask for as well.
     assert set(azure.asked) <= allowed, set(azure.asked) - allowed
-    # A group's deletion deletes what is in it, and cards, addresses and disks are read to be joined, by Azure itself.
+    # A group's deletion deletes what is in it, and cards, addresses and disks are read to be
+    # joined, by Azure itself.
     rest = allowed - set(azure.asked)
     assert all(action.endswith(("/delete", "/read")) for action in rest), rest
 
 
 def test_the_command_prints_a_role_that_az_reads(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["permissions", "azure", "--cloud-spot=prefer"], {"AZURE_SUBSCRIPTION_ID": "11111111-2222-3333-4444-555555555555"}) == 0
+    assert (
+        cli.main(
+            ["permissions", "azure", "--cloud-spot=prefer"],
+            {"AZURE_SUBSCRIPTION_ID": "11111111-2222-3333-4444-555555555555"},
+        )
+        == 0
+    )
     role = json.loads(capsys.readouterr().out)
     assert role["AssignableScopes"] == ["/subscriptions/11111111-2222-3333-4444-555555555555"]
     assert "Microsoft.Compute/virtualMachines/write" in role["Actions"]

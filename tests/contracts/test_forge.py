@@ -1,4 +1,5 @@
-"""What every forge keeps, be it GitHub or GitLab over HTTP or the fake in memory; calls and answers held to the forges' own descriptions."""
+"""What every forge keeps, be it GitHub or GitLab over HTTP or the fake in memory; calls and
+answers held to the forges' own descriptions."""
 
 from __future__ import annotations
 
@@ -62,8 +63,13 @@ class Side:
         self.server.forge.set_online(seat, False)
 
 
-JUDGES = {"api.github.com": ("", "/octo"), "ghec": ("", "/octo", "/enterprises/acme"), "ghes-3.19": ("", "/octo", "/enterprises/acme")}
-"""GitHub's descriptions of itself, and the levels of runners that they know: a repository, an organisation, an enterprise."""
+JUDGES = {
+    "api.github.com": ("", "/octo"),
+    "ghec": ("", "/octo", "/enterprises/acme"),
+    "ghes-3.19": ("", "/octo", "/enterprises/acme"),
+}
+"""GitHub's descriptions of itself, and the levels of runners that they know: a repository, an
+organisation, an enterprise."""
 SIDES = [(judge, path) for judge, paths in JUDGES.items() for path in paths]
 
 
@@ -83,7 +89,10 @@ def github(server: FakeGitHub, token: str = "canary-admin", repo: str = "octo/tr
     return GitHub(Repository(url=f"{server.url}/{repo}"), Secret(token))
 
 
-@pytest.fixture(params=[*SIDES, "gitlab", "fake"], ids=[*(f"{judge}{path or '/octo/train'}" for judge, path in SIDES), "gitlab", "fake"])
+@pytest.fixture(
+    params=[*SIDES, "gitlab", "fake"],
+    ids=[*(f"{judge}{path or '/octo/train'}" for judge, path in SIDES), "gitlab", "fake"],
+)
 def side(request: pytest.FixtureRequest) -> Iterator[Side]:
     if request.param == "fake":
         yield Side(FakeForge(), None)
@@ -91,14 +100,25 @@ def side(request: pytest.FixtureRequest) -> Iterator[Side]:
     if request.param == "gitlab":
         gitlab = FakeGitLab({"canary-admin": ["api"]})
         with gitlab_judge(gitlab.server_url):
-            yield Side(GitLab(Repository(url=gitlab.repo_url), Secret("canary-admin"), f"{gitlab.server_url}/api/v4", downloads=gitlab.downloads), gitlab)
+            yield Side(
+                GitLab(
+                    Repository(url=gitlab.repo_url),
+                    Secret("canary-admin"),
+                    f"{gitlab.server_url}/api/v4",
+                    downloads=gitlab.downloads,
+                ),
+                gitlab,
+            )
         gitlab.close()
         return
     server: FakeGitHub = request.getfixturevalue("server")
     judge, path = request.param
     where = Repository(url=server.url + (path or "/octo/train"))
-    # 304 is the answer to a question whose answer is known already; GitHub describes it for few of its calls.
-    with Contract(github_description(judge), f"{server.url}/api/v3", undeclared=(304, 404)) as contract:
+    # 304 is the answer to a question whose answer is known already; GitHub describes it for few of
+    # its calls.
+    with Contract(
+        github_description(judge), f"{server.url}/api/v3", undeclared=(304, 404)
+    ) as contract:
         yield Side(GitHub(where, Secret("canary-admin")), server, root_of(where)[1:])
         assert contract.seen, "nothing went by the judge"
 
@@ -108,7 +128,11 @@ def test_runners_are_listed_with_labels_and_state(side: Side) -> None:
     side.add("two", ["cml"], online=False)
     side.add("three", ["cml"], busy=True)
     listed = {runner.name: runner for runner in side.forge.runners()}
-    assert (listed["one"].online, listed["one"].busy, listed["one"].labels >= {"cml", "gpu"}) == (True, False, True)
+    assert (listed["one"].online, listed["one"].busy, listed["one"].labels >= {"cml", "gpu"}) == (
+        True,
+        False,
+        True,
+    )
     assert not listed["two"].online
     assert listed["three"].busy
     assert len({runner.id for runner in listed.values()}) == 3
@@ -130,8 +154,18 @@ def test_a_runner_that_was_never_online_is_told_from_one_that_left(side: Side) -
 
 
 def test_where_github_tells_no_version_a_runner_may_have_been_online() -> None:
-    told = {"id": 1, "name": "cml-1", "os": "unknown", "status": "offline", "busy": False, "labels": []}
-    assert [runner_of(one).contacted for one in (told, {**told, "version": None}, {**told, "version": VERSION})] == [True, False, True]
+    told = {
+        "id": 1,
+        "name": "cml-1",
+        "os": "unknown",
+        "status": "offline",
+        "busy": False,
+        "labels": [],
+    }
+    assert [
+        runner_of(one).contacted
+        for one in (told, {**told, "version": None}, {**told, "version": VERSION})
+    ] == [True, False, True]
 
 
 def test_many_runners_are_all_listed(side: Side) -> None:
@@ -144,14 +178,26 @@ def test_a_single_runner_is_registered_at_once_and_only_once(side: Side) -> None
     made = side.forge.register_one("cml-1", ["cml"], "x64")
     assert made.jit_config or made.runner_token
     assert made.token is None
-    assert [(runner.name, runner.id, runner.online) for runner in side.forge.runners()] == [("cml-1", made.runner_id, False)]
+    assert [(runner.name, runner.id, runner.online) for runner in side.forge.runners()] == [
+        ("cml-1", made.runner_id, False)
+    ]
 
 
 def accepted(driver: str, labels: list[str], name: str = "cml-1") -> bool:
     """Whether the inputs take them."""
-    given = {"repo": "https://forge.test/octo/train", "driver": driver, "token": "canary", "cloud": "aws", "labels": ",".join(labels), "name": name}
+    given = {
+        "repo": "https://forge.test/octo/train",
+        "driver": driver,
+        "token": "canary",
+        "cloud": "aws",
+        "labels": ",".join(labels),
+        "name": name,
+    }
     try:
-        inputs.parse(inputs.Raw(flags={key: [text] for key, text in given.items()}, environ={}), lambda _: None)
+        inputs.parse(
+            inputs.Raw(flags={key: [text] for key, text in given.items()}, environ={}),
+            lambda _: None,
+        )
     except InputError:
         return False
     return True
@@ -162,12 +208,18 @@ def test_what_the_inputs_take_the_forge_takes(side: Side) -> None:
     if side.server is None:
         pytest.skip("the fake in memory takes everything")
     driver = "gitlab" if isinstance(side.server, FakeGitLab) else "github"
-    most = max(number for number in range(1, 200) if accepted(driver, [f"label-{one}" for one in range(number)]))
+    most = max(
+        number
+        for number in range(1, 200)
+        if accepted(driver, [f"label-{one}" for one in range(number)])
+    )
     length = max(number for number in range(1, 500) if accepted(driver, ["l" * number]))
     name = "n" * max(number for number in range(1, 100) if accepted(driver, ["cml"], "n" * number))
     ours = [
         "cml-0123456789",
-        Mark(provider=ProviderName.KUBERNETES, online_by=HERE, name=name).label(Repository(url="https://forge.test/octo/train")),
+        Mark(provider=ProviderName.KUBERNETES, online_by=HERE, name=name).label(
+            Repository(url="https://forge.test/octo/train")
+        ),
     ]
     labels = [f"{number:03}".ljust(length, "l") for number in range(most)]
     side.forge.register_one(f"{name}-{'i' * ID_END}", [*labels, *ours], "x64")
@@ -206,7 +258,10 @@ def test_a_busy_runner_is_not_deregistered(side: Side) -> None:
 
 
 def test_the_runner_program_comes_with_its_checksum(side: Side) -> None:
-    found = {architecture: side.forge.download(architecture, "latest") for architecture in ("x64", "arm64")}
+    found = {
+        architecture: side.forge.download(architecture, "latest")
+        for architecture in ("x64", "arm64")
+    }
     assert found["x64"].url != found["arm64"].url
     assert {len(download.sha256) for download in found.values()} == {64}
 
@@ -214,8 +269,13 @@ def test_the_runner_program_comes_with_its_checksum(side: Side) -> None:
 # --- claims and turns
 
 HERE = FakeClock().now()
-MINE, OTHERS = (claim.claim(holder, HERE + timedelta(seconds=1300)) for holder in ("0123456789", "abcdef0123"))
-OVER, LEAVES = claim.claim("fedcba9876", HERE), claim.claim(claim.LEAVING, HERE + timedelta(seconds=1300))
+MINE, OTHERS = (
+    claim.claim(holder, HERE + timedelta(seconds=1300)) for holder in ("0123456789", "abcdef0123")
+)
+OVER, LEAVES = (
+    claim.claim("fedcba9876", HERE),
+    claim.claim(claim.LEAVING, HERE + timedelta(seconds=1300)),
+)
 
 
 def only(side: Side) -> Runner:
@@ -266,9 +326,15 @@ def test_a_runner_that_leaves_or_is_gone_cannot_be_claimed(side: Side) -> None:
 def test_many_at_once_and_one_has_it(side: Side) -> None:
     side.add("one", ["cml"])
     clock, runner = SystemClock(), only(side)
-    marks = [claim.claim(f"{number:010}", clock.now() + timedelta(seconds=300)) for number in range(8)]
+    marks = [
+        claim.claim(f"{number:010}", clock.now() + timedelta(seconds=300)) for number in range(8)
+    ]
     with ThreadPoolExecutor(len(marks)) as side_by_side:
-        won = list(side_by_side.map(lambda mark: side.forge.claim(runner, mark, clock, shared=False), marks))
+        won = list(
+            side_by_side.map(
+                lambda mark: side.forge.claim(runner, mark, clock, shared=False), marks
+            )
+        )
     assert won.count(True) <= 1
     # GitHub's answer is what the first has added, so that there always is a first.
     assert won.count(True) == 1 or isinstance(side.server, FakeGitLab)
@@ -305,19 +371,28 @@ def test_a_turn_bears_the_mark_by_which_a_sweep_knows_it(side: Side) -> None:
     assert Mark.of(runner, repository) == mark
     assert removals([], [runner], repository, ProviderName.AWS, HERE) == []
     # In whatever regions machines were looked for: a turn has none.
-    over = removals([], [runner], repository, ProviderName.AWS, HERE + timedelta(minutes=3), everywhere=False)
+    over = removals(
+        [], [runner], repository, ProviderName.AWS, HERE + timedelta(minutes=3), everywhere=False
+    )
     assert [(one.runner, one.why) for one in over] == [(runner, "its launch is over")]
 
 
 def test_many_want_the_turn_at_once(side: Side) -> None:
-    turn, marks = claim.turn(["cml"]), [claim.claim(f"{number:010}", HERE + timedelta(seconds=2000)) for number in range(8)]
+    turn, marks = (
+        claim.turn(["cml"]),
+        [claim.claim(f"{number:010}", HERE + timedelta(seconds=2000)) for number in range(8)],
+    )
     with ThreadPoolExecutor(len(marks)) as side_by_side:
-        won = list(side_by_side.map(lambda mark: side.forge.take_turn(turn, mark, FakeClock()), marks))
+        won = list(
+            side_by_side.map(lambda mark: side.forge.take_turn(turn, mark, FakeClock()), marks)
+        )
     assert won.count(True) == 1
     assert len(side.forge.runners()) == 1, "the others took theirs back"
 
 
-def test_a_github_without_just_in_time_runners_lets_everybody_go_ahead(server: FakeGitHub, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_github_without_just_in_time_runners_lets_everybody_go_ahead(
+    server: FakeGitHub, caplog: pytest.LogCaptureFixture
+) -> None:
     server.fail("POST", "generate-jitconfig$", 404, body={"message": "Not Found"})
     assert github(server).take_turn("cml-turn-1", MINE, FakeClock())
     assert "may launch too" in caplog.text
@@ -328,15 +403,37 @@ def test_a_github_without_just_in_time_runners_lets_everybody_go_ahead(server: F
 
 ERRORS: list[tuple[str, str, int, dict[str, Any], type[RunnerActionError], str]] = [
     ("GET", "runners$", 401, {"message": "Bad credentials"}, AuthError, "scope `repo`"),
-    ("GET", "runners$", 403, {"message": "Resource not accessible by integration"}, AuthError, "GITHUB_TOKEN can never"),
+    (
+        "GET",
+        "runners$",
+        403,
+        {"message": "Resource not accessible by integration"},
+        AuthError,
+        "GITHUB_TOKEN can never",
+    ),
     ("GET", "runners$", 404, {"message": "Not Found"}, ForgeError, "Administration: write"),
-    ("POST", "registration-token", 403, {"message": "Must have admin rights"}, AuthError, "scope `repo`"),
+    (
+        "POST",
+        "registration-token",
+        403,
+        {"message": "Must have admin rights"},
+        AuthError,
+        "scope `repo`",
+    ),
     ("POST", "registration-token", 422, {"message": "odd"}, ForgeError, "githubstatus"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "status", "body", "kind", "hint"), ERRORS)
-def test_refusals(method: str, path: str, status: int, body: dict[str, Any], kind: type[RunnerActionError], hint: str, server: FakeGitHub) -> None:
+def test_refusals(
+    method: str,
+    path: str,
+    status: int,
+    body: dict[str, Any],
+    kind: type[RunnerActionError],
+    hint: str,
+    server: FakeGitHub,
+) -> None:
     server.fail(method, path, status, times=9, body=body)
     forge = github(server)
     with pytest.raises(kind, match=str(body["message"])) as caught:
@@ -366,7 +463,9 @@ def test_what_passes_by_itself_is_asked_again(server: FakeGitHub) -> None:
 def test_nobody_there_is_told_without_the_token(server: FakeGitHub) -> None:
     server.close()
     with pytest.raises(ForgeError, match="could not be reached") as caught:
-        GitHub(Repository(url="http://127.0.0.1:9/octo/train"), Secret("canary-admin")).registration_token()
+        GitHub(
+            Repository(url="http://127.0.0.1:9/octo/train"), Secret("canary-admin")
+        ).registration_token()
     assert "canary" not in repr(caught.value)
 
 

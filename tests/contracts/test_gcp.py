@@ -1,5 +1,5 @@
-"""Google Cloud alone, over HTTP: every request and every answer is judged by Google's own description; what is asked, what is made, what each
-refusal leads to, and that nothing is left."""
+"""Google Cloud alone, over HTTP: every request and every answer is judged by Google's own
+description; what is asked, what is made, what each refusal leads to, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.reap import reap
@@ -23,9 +29,20 @@ from tests.test_launch import request
 
 INSTANCE = "/zones/{zone}/instances/{instance}"
 PATHS = (
-    *("/global/images/{image}", "/global/images/family/{family}", "/zones", "/zones/{zone}/instances"),
+    *(
+        "/global/images/{image}",
+        "/global/images/family/{family}",
+        "/zones",
+        "/zones/{zone}/instances",
+    ),
     *("/aggregated/machineTypes", "/aggregated/acceleratorTypes", "/aggregated/instances"),
-    *(INSTANCE, f"{INSTANCE}/serialPort", "/zones/{zone}/operations/{operation}", "/global/firewalls", "/global/firewalls/{firewall}"),
+    *(
+        INSTANCE,
+        f"{INSTANCE}/serialPort",
+        "/zones/{zone}/operations/{operation}",
+        "/global/firewalls",
+        "/global/firewalls/{firewall}",
+    ),
 )
 
 
@@ -46,9 +63,15 @@ def gcp(judged: tuple[FakeGcp, Contract]) -> Iterator[FakeGcp]:
     assert judge.seen
 
 
-def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
+def machine(
+    name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n"
+) -> Machine:
     identity = Identity(name=name, key=key)
-    ours = {"cml-runner:repository": "https://github.com/octo/train", "cml-runner:run": "octo/train run 1", "cml-runner:expiry": "2026-11-23T01:26:40Z"}
+    ours = {
+        "cml-runner:repository": "https://github.com/octo/train",
+        "cml-runner:run": "octo/train run 1",
+        "cml-runner:expiry": "2026-11-23T01:26:40Z",
+    }
     tags = {"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"}
     return Machine(identity=identity, user_data=user_data, tags=tags, lifetime=86400)
 
@@ -59,7 +82,11 @@ class Side:
     provider: GcpProvider
 
     def request(self, *argv: str) -> CloudRequest:
-        where = [] if any(word.startswith("--cloud-region") for word in argv) else ["--cloud-region=us-east"]
+        where = (
+            []
+            if any(word.startswith("--cloud-region") for word in argv)
+            else ["--cloud-region=us-east"]
+        )
         cloud = request("--cloud=gcp", *where, *argv).cloud
         assert cloud
         return cloud
@@ -91,7 +118,13 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert [one.id for one in side.provider.find({"cml-runner:name": "cml-1"})] == [made.id]
     assert side.provider.find({"cml-runner:name": "cml-2"}) == []
     now = side.provider.look(made)
-    assert (now.alive, now.address, now.zone, now.region, now.name) == (True, "203.0.113.7", "us-east1-b", "us-east1", "cml-1")
+    assert (now.alive, now.address, now.zone, now.region, now.name) == (
+        True,
+        "203.0.113.7",
+        "us-east1-b",
+        "us-east1",
+        "cml-1",
+    )
     assert side.provider.console(made) == "Booting"
     assert side.provider.destroy("cml-1", made) is True
     assert side.provider.look(made).alive is False
@@ -107,7 +140,10 @@ def test_creating_again_gives_the_same_instance(side: Side) -> None:
 
 def test_a_machine_of_that_name_that_is_somebody_elses_stays(side: Side) -> None:
     side.create(of=machine(key="theirs"))
-    with pytest.raises(ConfigurationError, match="There is a machine cml-1 in us-east1-b that this launch has not made"):
+    with pytest.raises(
+        ConfigurationError,
+        match="There is a machine cml-1 in us-east1-b that this launch has not made",
+    ):
         side.create(of=machine(key="ours"))
     assert side.gcp.alive() == ["cml-1"]
 
@@ -147,15 +183,38 @@ def test_some_of_several(side: Side) -> None:
 def test_a_sweep_removes_what_has_stopped_and_old_rules_without_a_machine(side: Side) -> None:
     for name in ("cml-lives", "cml-stopped", "cml-other"):
         made = machine(name)
-        other = {"cml-runner:repository": "https://github.com/octo/other"} if name == "cml-other" else {}
+        other = (
+            {"cml-runner:repository": "https://github.com/octo/other"}
+            if name == "cml-other"
+            else {}
+        )
         side.create(of=replace(made, tags={**made.tags, **other}))
     for name in ("cml-stopped", "cml-other"):
         side.gcp.instances["us-east1-b", name]["status"] = "TERMINATED"
-    for name, day in (("cml-gone", "2026-11-20"), ("cml-lives", "2026-11-20"), ("cml-young", "2026-11-23"), ("theirs", "2026-11-20")):
+    for name, day in (
+        ("cml-gone", "2026-11-20"),
+        ("cml-lives", "2026-11-20"),
+        ("cml-young", "2026-11-23"),
+        ("theirs", "2026-11-20"),
+    ):
         text = "theirs" if name == "theirs" else "cml-runner: asked for by cloud-ssh-private"
-        rule = {"kind": "compute#firewall", "id": "1", "creationTimestamp": f"{day}T00:00:00.000+00:00"}
-        side.gcp.firewalls[f"{name}-ssh"] = {"name": f"{name}-ssh", "description": text, "targetTags": [name], **rule}
-    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.gcp), FakeClock())
+        rule = {
+            "kind": "compute#firewall",
+            "id": "1",
+            "creationTimestamp": f"{day}T00:00:00.000+00:00",
+        }
+        side.gcp.firewalls[f"{name}-ssh"] = {
+            "name": f"{name}-ssh",
+            "description": text,
+            "targetTags": [name],
+            **rule,
+        }
+    reap(
+        Repository(url="https://github.com/octo/train"),
+        FakeForge(),
+        provider(side.gcp),
+        FakeClock(),
+    )
     assert side.gcp.alive() == ["cml-lives", "cml-other"]
     assert sorted(side.gcp.firewalls) == ["cml-lives-ssh", "cml-young-ssh", "theirs-ssh"]
 
@@ -164,7 +223,12 @@ def test_a_sweep_that_may_not_look_at_rules_goes_on(side: Side) -> None:
     side.create(of=machine("cml-stopped"))
     side.gcp.instances["us-east1-b", "cml-stopped"]["status"] = "TERMINATED"
     side.gcp.denied.add("compute.firewalls.list")
-    reap(Repository(url="https://github.com/octo/train"), FakeForge(), provider(side.gcp), FakeClock())
+    reap(
+        Repository(url="https://github.com/octo/train"),
+        FakeForge(),
+        provider(side.gcp),
+        FakeClock(),
+    )
     assert side.gcp.alive() == []
 
 
@@ -196,12 +260,28 @@ def test_what_a_machine_is_made_of(side: Side) -> None:
     disk = made["disks"][0]
     assert disk["autoDelete"] is True
     assert disk["initializeParams"]["diskSizeGb"] == "10"  # the image's own size
-    assert disk["initializeParams"]["sourceImage"].endswith("ubuntu-os-cloud/global/images/ubuntu-2404-noble-amd64-v20261101")
-    assert made["labels"]["cml-runner"] == disk["initializeParams"]["labels"]["cml-runner"] == "runner"
-    assert (made["labels"]["team"], made["labels"]["cml-runner-expiry"]) == ("vision", "2026-11-23t01-26-40z")
+    assert disk["initializeParams"]["sourceImage"].endswith(
+        "ubuntu-os-cloud/global/images/ubuntu-2404-noble-amd64-v20261101"
+    )
+    assert (
+        made["labels"]["cml-runner"] == disk["initializeParams"]["labels"]["cml-runner"] == "runner"
+    )
+    assert (made["labels"]["team"], made["labels"]["cml-runner-expiry"]) == (
+        "vision",
+        "2026-11-23t01-26-40z",
+    )
     assert made["description"] == "cml-runner: octo/train run 1 of https://github.com/octo/train"
-    assert {item["key"] for item in made["metadata"]["items"]} == {"user-data", "user-data-encoding", "block-project-ssh-keys", "disable-https-mds-setup"}
-    assert made["shieldedInstanceConfig"] == {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True}
+    assert {item["key"] for item in made["metadata"]["items"]} == {
+        "user-data",
+        "user-data-encoding",
+        "block-project-ssh-keys",
+        "disable-https-mds-setup",
+    }
+    assert made["shieldedInstanceConfig"] == {
+        "enableSecureBoot": True,
+        "enableVtpm": True,
+        "enableIntegrityMonitoring": True,
+    }
     assert "serviceAccounts" not in made
     assert side.gcp.firewalls == {}
 
@@ -209,13 +289,21 @@ def test_what_a_machine_is_made_of(side: Side) -> None:
 @pytest.mark.parametrize(
     ("argv", "shielded"),
     [
-        (["--cloud-type=m+t4"], {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True}),  # NVIDIA's modules are not signed
-        (["--cloud-image=octo-train/ours"], {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True}),
+        (
+            ["--cloud-type=m+t4"],
+            {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True},
+        ),  # NVIDIA's modules are not signed
+        (
+            ["--cloud-image=octo-train/ours"],
+            {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True},
+        ),
         (["--cloud-image=octo-train/bios"], None),
         (["--cloud-type=t2a-standard-4"], None),
     ],
 )
-def test_a_machine_is_as_shielded_as_image_and_type_allow(argv: list[str], shielded: dict[str, bool] | None, side: Side) -> None:
+def test_a_machine_is_as_shielded_as_image_and_type_allow(
+    argv: list[str], shielded: dict[str, bool] | None, side: Side
+) -> None:
     side.create(*argv)
     assert side.only.get("shieldedInstanceConfig") == shielded
 
@@ -231,16 +319,26 @@ def test_a_disk_is_encrypted_by_ones_own_key(side: Side) -> None:
     [
         (["--cloud-type=m+t4"], "n1-standard-4", ("nvidia-tesla-t4", 1), "common-cu129"),
         (["--cloud-gpu=l4"], "g2-standard-4", None, "common-cu129"),
-        (["--cloud-type=custom-8-53248+nvidia-tesla-v100*2"], "custom-8-53248", ("nvidia-tesla-v100", 2), "common-cu129"),
+        (
+            ["--cloud-type=custom-8-53248+nvidia-tesla-v100*2"],
+            "custom-8-53248",
+            ("nvidia-tesla-v100", 2),
+            "common-cu129",
+        ),
         (["--cloud-type=e2-custom-8-32768"], "e2-custom-8-32768", None, "ubuntu-2404-noble-amd64"),
         (["--cloud-type=t2a-standard-4"], "t2a-standard-4", None, "ubuntu-2404-noble-arm64"),
     ],
 )
-def test_machine_types(argv: list[str], machine_type: str, accelerator: tuple[str, int] | None, image: str, side: Side) -> None:
+def test_machine_types(
+    argv: list[str], machine_type: str, accelerator: tuple[str, int] | None, image: str, side: Side
+) -> None:
     side.create(*argv)
     made = side.only
     assert made["machineType"].endswith(f"/machineTypes/{machine_type}")
-    found = [(one["acceleratorType"].rpartition("/")[2], one["acceleratorCount"]) for one in made.get("guestAccelerators", ())]
+    found = [
+        (one["acceleratorType"].rpartition("/")[2], one["acceleratorCount"])
+        for one in made.get("guestAccelerators", ())
+    ]
     assert found == ([accelerator] if accelerator else [])
     assert image in made["disks"][0]["initializeParams"]["sourceImage"]
     fixed = accelerator is not None or machine_type.startswith("g2")
@@ -251,14 +349,25 @@ def test_a_spot_machine_is_deleted_when_it_is_taken(side: Side) -> None:
     made = side.create("--cloud-spot")
     assert made.spot
     scheduling = side.only["scheduling"]
-    assert (scheduling["provisioningModel"], scheduling["instanceTerminationAction"], scheduling["onHostMaintenance"]) == ("SPOT", "DELETE", "TERMINATE")
+    assert (
+        scheduling["provisioningModel"],
+        scheduling["instanceTerminationAction"],
+        scheduling["onHostMaintenance"],
+    ) == ("SPOT", "DELETE", "TERMINATE")
 
 
 def test_identity_and_network(side: Side) -> None:
     account = "my-sa@octo-train.iam.gserviceaccount.com"
-    side.create(f"--cloud-permission-set={account},scopes=storage-rw,datastore", "--cloud-gcp-subnetwork=private", "--cloud-gcp-private")
+    side.create(
+        f"--cloud-permission-set={account},scopes=storage-rw,datastore",
+        "--cloud-gcp-subnetwork=private",
+        "--cloud-gcp-private",
+    )
     made = side.only
-    scopes = ["https://www.googleapis.com/auth/devstorage.read_write", "https://www.googleapis.com/auth/datastore"]
+    scopes = [
+        "https://www.googleapis.com/auth/devstorage.read_write",
+        "https://www.googleapis.com/auth/datastore",
+    ]
     assert made["serviceAccounts"] == [{"email": account, "scopes": scopes}]
     interface = made["networkInterfaces"][0]
     assert interface["subnetwork"] == "regions/us-east1/subnetworks/private"
@@ -273,7 +382,10 @@ def test_with_a_key_there_is_one_rule_for_this_machine_and_it_goes_with_it(side:
     placement = next(iter(side.provider.resolve(side.provider.plan(cloud), cloud)))
     (made,) = side.provider.create(placement, machine()).instances
     (rule,) = side.gcp.firewalls.values()
-    assert (rule["targetTags"], rule["allowed"]) == (["cml-1"], [{"IPProtocol": "tcp", "ports": ["22"]}])
+    assert (rule["targetTags"], rule["allowed"]) == (
+        ["cml-1"],
+        [{"IPProtocol": "tcp", "ports": ["22"]}],
+    )
     assert "cml-1" in side.only["tags"]["items"]
     side.provider.destroy("cml-1", made)
     assert side.gcp.firewalls == {}
@@ -283,12 +395,17 @@ def test_with_a_key_there_is_one_rule_for_this_machine_and_it_goes_with_it(side:
     assert side.gcp.firewalls == {}
 
 
-def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
     from dataclasses import replace
 
     cloud = replace(side.request(), ssh_public_key="ssh-rsa AAAA")
     ladder = side.provider.resolve(side.provider.plan(cloud), cloud)
-    for missing, said in (("compute.firewalls.delete", "cml-1-ssh could not be deleted"), ("compute.instances.get", "could not be asked")):
+    for missing, said in (
+        ("compute.firewalls.delete", "cml-1-ssh could not be deleted"),
+        ("compute.instances.get", "could not be asked"),
+    ):
         (made,) = side.provider.create(ladder[0], machine()).instances
         side.gcp.denied.add(missing)
         side.provider.destroy("cml-1", made)
@@ -298,8 +415,12 @@ def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(side: Side,
         side.gcp.firewalls.clear()
 
 
-def test_a_question_about_the_rule_that_is_never_answered_keeps_no_machine(side: Side, caplog: pytest.LogCaptureFixture) -> None:
-    (made,) = side.provider.create(side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine()).instances
+def test_a_question_about_the_rule_that_is_never_answered_keeps_no_machine(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    (made,) = side.provider.create(
+        side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine()
+    ).instances
     side.gcp.served.fail("GET", f"/instances/{made.id}$", 503, times=1000)
     side.provider.destroy("cml-1", made)
     assert side.gcp.alive() == []
@@ -307,7 +428,9 @@ def test_a_question_about_the_rule_that_is_never_answered_keeps_no_machine(side:
 
 
 def test_a_machine_without_a_key_has_no_rule_that_would_be_asked_for(side: Side) -> None:
-    side.provider.create(side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine())
+    side.provider.create(
+        side.provider.resolve(side.provider.plan(side.request()), side.request())[0], machine()
+    )
     side.gcp.denied.add("compute.firewalls.delete")
     side.provider.destroy("cml-1")
     assert side.gcp.alive() == []
@@ -315,7 +438,10 @@ def test_a_machine_without_a_key_has_no_rule_that_would_be_asked_for(side: Side)
 
 
 def test_a_network_of_another_project_takes_no_rule_of_ours(side: Side) -> None:
-    cloud = replace(side.request("--cloud-gcp-network=projects/host/global/networks/net"), ssh_public_key="ssh-rsa AAAA")
+    cloud = replace(
+        side.request("--cloud-gcp-network=projects/host/global/networks/net"),
+        ssh_public_key="ssh-rsa AAAA",
+    )
     side.provider.create(side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine())
     assert side.only["networkInterfaces"][0]["network"] == "projects/host/global/networks/net"
     assert side.gcp.firewalls == {}
@@ -325,18 +451,39 @@ def test_a_network_of_another_project_takes_no_rule_of_ours(side: Side) -> None:
 
 
 def test_regions_zones_types_and_markets_in_the_users_order(side: Side) -> None:
-    ladder = side.ladder("--cloud-region=us-west,us-east1-d", "--cloud-type=m,l", "--cloud-spot=prefer")
-    assert [str(rung) for rung in ladder[:3]] == ["e2-standard-8 spot in us-west1-a", "e2-standard-8 spot in us-west1-b", "e2-standard-8 spot in us-west1-c"]
+    ladder = side.ladder(
+        "--cloud-region=us-west,us-east1-d", "--cloud-type=m,l", "--cloud-spot=prefer"
+    )
+    assert [str(rung) for rung in ladder[:3]] == [
+        "e2-standard-8 spot in us-west1-a",
+        "e2-standard-8 spot in us-west1-b",
+        "e2-standard-8 spot in us-west1-c",
+    ]
     assert str(ladder[3]) == "e2-standard-32 spot in us-west1-a"
     assert [rung.spot for rung in ladder] == [True] * 8 + [False] * 8
-    assert {pool.zone for rung in ladder for pool in rung.pools} == {"us-west1-a", "us-west1-b", "us-west1-c", "us-east1-d"}
+    assert {pool.zone for rung in ladder for pool in rung.pools} == {
+        "us-west1-a",
+        "us-west1-b",
+        "us-west1-c",
+        "us-east1-d",
+    }
 
 
 def test_only_zones_that_have_the_type(side: Side) -> None:
-    assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=l4")] == ["us-east1-b", "us-east1-d"]
-    assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=t4")] == ["us-east1-c", "us-east1-d"], "not b, which has the type but no T4"
-    assert [rung.pools[0].zone for rung in side.ladder("--cloud-type=n4-custom-4-16384")] == ["us-east1-c"], "as others of its family"
-    with pytest.raises(ConfigurationError, match=r"Google Cloud does not offer a3-highgpu-8g in us-east1\."):
+    assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=l4")] == [
+        "us-east1-b",
+        "us-east1-d",
+    ]
+    assert [rung.pools[0].zone for rung in side.ladder("--cloud-gpu=t4")] == [
+        "us-east1-c",
+        "us-east1-d",
+    ], "not b, which has the type but no T4"
+    assert [rung.pools[0].zone for rung in side.ladder("--cloud-type=n4-custom-4-16384")] == [
+        "us-east1-c"
+    ], "as others of its family"
+    with pytest.raises(
+        ConfigurationError, match=r"Google Cloud does not offer a3-highgpu-8g in us-east1\."
+    ):
         side.ladder("--cloud-type=xl+h100")
 
 
@@ -344,7 +491,9 @@ def test_only_zones_that_have_the_type(side: Side) -> None:
     ("missing", "word"),
     [("compute.machineTypes.list", "l4"), ("compute.acceleratorTypes.list", "t4")],
 )
-def test_who_may_not_ask_which_zone_has_what_tries_all_of_them(missing: str, word: str, side: Side) -> None:
+def test_who_may_not_ask_which_zone_has_what_tries_all_of_them(
+    missing: str, word: str, side: Side
+) -> None:
     side.gcp.denied.add(missing)
     ladder = {rung.pools[0].zone: rung for rung in side.ladder(f"--cloud-gpu={word}")}
     assert sorted(ladder) == ["us-east1-b", "us-east1-c", "us-east1-d"]
@@ -355,13 +504,23 @@ def test_who_may_not_ask_which_zone_has_what_tries_all_of_them(missing: str, wor
 
 
 def test_what_is_sold_as_spot_only_is_not_tried_on_demand(side: Side) -> None:
-    ladder = side.ladder("--cloud-type=a3-highgpu-1g,e2-standard-8", "--cloud-spot=prefer", "--cloud-region=us-east1-b")
+    ladder = side.ladder(
+        "--cloud-type=a3-highgpu-1g,e2-standard-8",
+        "--cloud-spot=prefer",
+        "--cloud-region=us-east1-b",
+    )
     assert [str(rung) for rung in ladder] == [
-        *("a3-highgpu-1g spot in us-east1-b", "e2-standard-8 spot in us-east1-b", "e2-standard-8 on demand in us-east1-b"),
+        *(
+            "a3-highgpu-1g spot in us-east1-b",
+            "e2-standard-8 spot in us-east1-b",
+            "e2-standard-8 on demand in us-east1-b",
+        ),
     ]
 
 
-@pytest.mark.parametrize("image", ["ubuntu-os-cloud/ubuntu-2004-lts", "projects/ubuntu-os-cloud/global/images/nothing"])
+@pytest.mark.parametrize(
+    "image", ["ubuntu-os-cloud/ubuntu-2004-lts", "projects/ubuntu-os-cloud/global/images/nothing"]
+)
 def test_a_missing_image_is_an_error_and_no_other_system(image: str, side: Side) -> None:
     with pytest.raises(ConfigurationError, match=f"There is no image {image}"):
         side.ladder(f"--cloud-image={image}")
@@ -391,10 +550,18 @@ REFUSALS: list[tuple[str, int, type[ProviderError], str]] = [
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["gone", "half made"])
-@pytest.mark.parametrize(("code", "status", "kind", "hint"), REFUSALS, ids=[f"{code}{'' if status else ' of the operation'}" for code, status, *_ in REFUSALS])
-def test_each_refusal_is_the_class_that_says_what_to_do_next(code: str, status: int, kind: type[ProviderError], hint: str, leaves: bool, side: Side) -> None:
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "hint"),
+    REFUSALS,
+    ids=[f"{code}{'' if status else ' of the operation'}" for code, status, *_ in REFUSALS],
+)
+def test_each_refusal_is_the_class_that_says_what_to_do_next(
+    code: str, status: int, kind: type[ProviderError], hint: str, leaves: bool, side: Side
+) -> None:
     side.gcp.refuse(code, status, message="Words of Google.", leaves=leaves)
-    with pytest.raises(kind, match=rf"creating e2-standard-8 on demand in us-east1-b: {code}: Words of Google\.") as caught:
+    with pytest.raises(
+        kind, match=rf"creating e2-standard-8 on demand in us-east1-b: {code}: Words of Google\."
+    ) as caught:
         side.create()
     assert hint in caught.value.hint
     assert side.gcp.alive() == []
@@ -402,7 +569,12 @@ def test_each_refusal_is_the_class_that_says_what_to_do_next(code: str, status: 
 
 def test_a_missing_right_to_the_service_account_is_told(side: Side) -> None:
     side.gcp.refuse(
-        "forbidden", 403, message="The user does not have access to service account 'x'. User: 'y'. Ask a project owner to grant iam.serviceAccounts.actAs"
+        "forbidden",
+        403,
+        message=(
+            "The user does not have access to service account 'x'. User: 'y'. Ask a project owner"
+            " to grant iam.serviceAccounts.actAs"
+        ),
     )
     with pytest.raises(CredentialsError) as caught:
         side.create()
@@ -413,23 +585,56 @@ def test_the_details_of_an_operations_error_are_told(side: Side) -> None:
     text = "A e2-standard-8 VM instance is currently unavailable in the us-east1-b zone."
     metadata = {"vmType": "e2-standard-8", "zone": "us-east1-b", "zonesAvailable": "us-east1-d"}
     details = [
-        {"help": {"links": [{"description": "Troubleshooting documentation", "url": "https://cloud.google.com/compute/docs/resource-error"}]}},
+        {
+            "help": {
+                "links": [
+                    {
+                        "description": "Troubleshooting documentation",
+                        "url": "https://cloud.google.com/compute/docs/resource-error",
+                    }
+                ]
+            }
+        },
         {"localizedMessage": {"locale": "en-US", "message": text}},
-        {"errorInfo": {"domain": "compute.googleapis.com", "reason": "resource_availability", "metadatas": metadata}},
+        {
+            "errorInfo": {
+                "domain": "compute.googleapis.com",
+                "reason": "resource_availability",
+                "metadatas": metadata,
+            }
+        },
     ]
-    side.gcp.refuse("ZONE_RESOURCE_POOL_EXHAUSTED", message="The zone does not have enough resources available.", details=details)
-    with pytest.raises(CapacityError, match=rf"enough resources available\.; {text}; other zones have it: us-east1-d"):
+    side.gcp.refuse(
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        message="The zone does not have enough resources available.",
+        details=details,
+    )
+    with pytest.raises(
+        CapacityError,
+        match=rf"enough resources available\.; {text}; other zones have it: us-east1-d",
+    ):
         side.create()
 
 
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
-        ("Constraint constraints/compute.vmExternalIpAccess violated for project 314159265358.", "cloud-gcp-private"),
-        ("Invalid value for field 'resource.networkInterfaces[0].network': 'x'. The referenced network resource cannot be found.", "cloud-gcp-network"),
+        (
+            "Constraint constraints/compute.vmExternalIpAccess violated for project 314159265358.",
+            "cloud-gcp-private",
+        ),
+        (
+            (
+                "Invalid value for field 'resource.networkInterfaces[0].network': 'x'. The"
+                " referenced network resource cannot be found."
+            ),
+            "cloud-gcp-network",
+        ),
     ],
 )
-def test_rules_of_an_organisation_are_told_with_what_to_write(message: str, hint: str, side: Side) -> None:
+def test_rules_of_an_organisation_are_told_with_what_to_write(
+    message: str, hint: str, side: Side
+) -> None:
     side.gcp.refuse("invalid", 400, message=message)
     with pytest.raises(ConfigurationError) as caught:
         side.create()
@@ -438,9 +643,22 @@ def test_rules_of_an_organisation_are_told_with_what_to_write(message: str, hint
 
 def test_an_api_that_is_not_enabled_is_told_in_googles_own_form(side: Side) -> None:
     message = "Compute Engine API has not been used in project 1 before or it is disabled."
-    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "SERVICE_DISABLED", "domain": "googleapis.com"}
-    links = {"@type": "type.googleapis.com/google.rpc.Help", "links": [{"description": "API activation", "url": "https://console.developers.google.com"}]}
-    told = {"code": 403, "message": message, "errors": [{"message": message, "domain": "usageLimits", "reason": "accessNotConfigured"}]}
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+    }
+    links = {
+        "@type": "type.googleapis.com/google.rpc.Help",
+        "links": [
+            {"description": "API activation", "url": "https://console.developers.google.com"}
+        ],
+    }
+    told = {
+        "code": 403,
+        "message": message,
+        "errors": [{"message": message, "domain": "usageLimits", "reason": "accessNotConfigured"}],
+    }
     body = {"error": {**told, "status": "PERMISSION_DENIED", "details": [links, info]}}
     side.gcp.served.fail("GET", "/zones$", 403, body=body)
     with pytest.raises(CredentialsError, match="it is disabled") as caught:
@@ -448,8 +666,14 @@ def test_an_api_that_is_not_enabled_is_told_in_googles_own_form(side: Side) -> N
     assert "gcloud services enable compute.googleapis.com" in caught.value.hint
 
 
-def test_a_machine_that_is_still_being_made_is_waited_for_until_it_can_be_deleted(side: Side) -> None:
-    reason = {"message": "The resource is not ready", "domain": "global", "reason": "resourceNotReady"}
+def test_a_machine_that_is_still_being_made_is_waited_for_until_it_can_be_deleted(
+    side: Side,
+) -> None:
+    reason = {
+        "message": "The resource is not ready",
+        "domain": "global",
+        "reason": "resourceNotReady",
+    }
     body = {"error": {"code": 400, "message": reason["message"], "errors": [reason]}}
     made = side.create()
     side.gcp.served.fail("DELETE", "/instances/", 400, times=3, body=body)
@@ -462,7 +686,17 @@ def test_a_machine_that_is_still_being_made_is_waited_for_until_it_can_be_delete
     assert side.gcp.alive() == []
 
 
-@pytest.mark.parametrize("path", ["/zones$", "/images/", "/machineTypes$", "/acceleratorTypes$", "/aggregated/instances$", "/serialPort$"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/zones$",
+        "/images/",
+        "/machineTypes$",
+        "/acceleratorTypes$",
+        "/aggregated/instances$",
+        "/serialPort$",
+    ],
+)
 def test_a_question_that_is_not_answered_now_is_asked_again(path: str, side: Side) -> None:
     side.gcp.served.fail("GET", path, 503, times=2)
     made = side.create("--cloud-gpu=t4")

@@ -24,7 +24,16 @@ Json = dict[str, Any]
 INSTANCE: Json = {
     "name": "cml-1",
     "machineType": "zones/us-east1-b/machineTypes/e2-standard-2",
-    "disks": [{"boot": True, "initializeParams": {"sourceImage": "projects/ubuntu-os-cloud/global/images/ubuntu-2404-noble-amd64-v20261101"}}],
+    "disks": [
+        {
+            "boot": True,
+            "initializeParams": {
+                "sourceImage": (
+                    "projects/ubuntu-os-cloud/global/images/ubuntu-2404-noble-amd64-v20261101"
+                )
+            },
+        }
+    ],
     "networkInterfaces": [{"network": "global/networks/default"}],
     "metadata": {"items": []},
     "scheduling": {},
@@ -45,8 +54,12 @@ def side(gcp: FakeGcp) -> Side:
 
 def insert(gcp: FakeGcp, body: Json, request_id: str = "") -> tuple[int, str]:
     """Status and message."""
-    url = f"{gcp.url}/compute/v1/projects/{PROJECT}/zones/us-east1-b/instances" + (f"?requestId={request_id}" if request_id else "")
-    asked = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    url = f"{gcp.url}/compute/v1/projects/{PROJECT}/zones/us-east1-b/instances" + (
+        f"?requestId={request_id}" if request_id else ""
+    )
+    asked = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(asked) as answer:
             return answer.status, ""
@@ -62,7 +75,12 @@ def item(key: str, value: str) -> Json:
     return {"key": key, "value": value}
 
 
-SPOT = {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False, "instanceTerminationAction": "DELETE"}
+SPOT = {
+    "provisioningModel": "SPOT",
+    "onHostMaintenance": "TERMINATE",
+    "automaticRestart": False,
+    "instanceTerminationAction": "DELETE",
+}
 DISK = INSTANCE["disks"][0]["initializeParams"]
 WRONG: dict[str, tuple[Json, str]] = {
     "a name of 64": (having(name="n" * 64), "resource.name"),
@@ -72,17 +90,38 @@ WRONG: dict[str, tuple[Json, str]] = {
     "65 labels": (having(labels={f"k{number}": "" for number in range(65)}), "at most 64"),
     "a label with a colon": (having(labels={"cml:x": ""}), "violates the format"),
     "a value of 64": (having(labels={"k": "v" * 64}), "violates the format"),
-    "metadata of 256 KiB and a byte": (having(metadata={"items": [item("user-data", "x" * 262145)]}), "too large"),
-    "metadata of 512 KiB": (having(metadata={"items": [item(f"k{number}", "x" * 174763) for number in range(3)]}), "less than 512 KB"),
+    "metadata of 256 KiB and a byte": (
+        having(metadata={"items": [item("user-data", "x" * 262145)]}),
+        "too large",
+    ),
+    "metadata of 512 KiB": (
+        having(metadata={"items": [item(f"k{number}", "x" * 174763) for number in range(3)]}),
+        "less than 512 KB",
+    ),
     "a key twice": (having(metadata={"items": [item("k", "1"), item("k", "2")]}), "duplicate"),
     "spot that moves": (having(scheduling={**SPOT, "onHostMaintenance": "MIGRATE"}), "SPOT"),
     "spot that is started again": (having(scheduling={**SPOT, "automaticRestart": True}), "SPOT"),
-    "a GPU that moves": (having(machineType="zones/us-east1-b/machineTypes/g2-standard-4"), "live migration"),
+    "a GPU that moves": (
+        having(machineType="zones/us-east1-b/machineTypes/g2-standard-4"),
+        "live migration",
+    ),
     "an E2 that does not move": (having(scheduling={"onHostMaintenance": "TERMINATE"}), "MIGRATE"),
-    "121 days": (having(scheduling={"maxRunDuration": {"seconds": str(121 * 86400)}}), "maxRunDuration"),
-    "an action without an end": (having(scheduling={"instanceTerminationAction": "DELETE"}), "instanceTerminationAction"),
-    "a disk below its image": (having(disks=[{"initializeParams": {**DISK, "diskSizeGb": "9"}}]), "smaller than the image size"),
-    "an image of the other architecture": (having(machineType="zones/us-east1-b/machineTypes/t2a-standard-4"), "architecture X86_64"),
+    "121 days": (
+        having(scheduling={"maxRunDuration": {"seconds": str(121 * 86400)}}),
+        "maxRunDuration",
+    ),
+    "an action without an end": (
+        having(scheduling={"instanceTerminationAction": "DELETE"}),
+        "instanceTerminationAction",
+    ),
+    "a disk below its image": (
+        having(disks=[{"initializeParams": {**DISK, "diskSizeGb": "9"}}]),
+        "smaller than the image size",
+    ),
+    "an image of the other architecture": (
+        having(machineType="zones/us-east1-b/machineTypes/t2a-standard-4"),
+        "architecture X86_64",
+    ),
 }
 
 
@@ -97,7 +136,11 @@ def test_google_refuses(name: str, gcp: FakeGcp) -> None:
 def test_google_takes_all_up_to_its_limits(gcp: FakeGcp) -> None:
     items = [item("user-data", "x" * 262144), item("other", "x" * 262000)]
     labels = {f"k{number}".ljust(63, "x"): "v" * 63 for number in range(64)}
-    assert insert(gcp, having(name="n" * 63, labels=labels, metadata={"items": items}, scheduling=SPOT), str(uuid.uuid4())) == (200, "")
+    assert insert(
+        gcp,
+        having(name="n" * 63, labels=labels, metadata={"items": items}, scheduling=SPOT),
+        str(uuid.uuid4()),
+    ) == (200, "")
     assert insert(gcp, having(name="other"), "1")[0] == 400, "a request's id is a UUID"
 
 
@@ -117,10 +160,23 @@ def test_pages_are_read_to_their_end(side: Side) -> None:
     names = [f"cml-{number}" for number in range(3)]
     for name in names:
         side.create(of=machine(name))
-        rule = {"kind": "compute#firewall", "id": "1", "creationTimestamp": "2020-11-20T00:00:00.000+00:00", "targetTags": ["gone"]}
-        side.gcp.firewalls[f"{name}-ssh"] = {"name": f"{name}-ssh", "description": "cml-runner: asked for by cloud-ssh-private", **rule}
+        rule = {
+            "kind": "compute#firewall",
+            "id": "1",
+            "creationTimestamp": "2020-11-20T00:00:00.000+00:00",
+            "targetTags": ["gone"],
+        }
+        side.gcp.firewalls[f"{name}-ssh"] = {
+            "name": f"{name}-ssh",
+            "description": "cml-runner: asked for by cloud-ssh-private",
+            **rule,
+        }
     assert sorted(one.name for one in side.provider.find({})) == names
-    assert {rung.pools[0].zone for rung in side.ladder()} == {"us-east1-b", "us-east1-c", "us-east1-d"}
+    assert {rung.pools[0].zone for rung in side.ladder()} == {
+        "us-east1-b",
+        "us-east1-c",
+        "us-east1-d",
+    }
     side.provider.tidy(datetime.now(UTC))
     assert side.gcp.firewalls == {}
 
@@ -128,19 +184,34 @@ def test_pages_are_read_to_their_end(side: Side) -> None:
 def test_a_filter_of_another_form_is_refused(gcp: FakeGcp) -> None:
     for where in ("aggregated/instances", "aggregated/machineTypes", "global/firewalls"):
         with pytest.raises(urllib.error.HTTPError, match="400"):
-            urllib.request.urlopen(f"{gcp.url}/compute/v1/projects/{PROJECT}/{where}?filter=name:cml*")
+            urllib.request.urlopen(
+                f"{gcp.url}/compute/v1/projects/{PROJECT}/{where}?filter=name:cml*"
+            )
 
 
 THROTTLED = {429: "rateLimitExceeded", 403: "rateLimitExceeded", 503: "backendError"}
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/zones$"), ("GET", "family"), ("POST", "/instances$"), ("GET", "operations"), ("GET", "/instances/cml-1$")]
+    ("method", "path"),
+    [
+        ("GET", "/zones$"),
+        ("GET", "family"),
+        ("POST", "/instances$"),
+        ("GET", "operations"),
+        ("GET", "/instances/cml-1$"),
+    ],
 )
 @pytest.mark.parametrize("status", THROTTLED)
-def test_a_call_that_is_throttled_is_made_again(status: int, method: str, path: str, side: Side) -> None:
+def test_a_call_that_is_throttled_is_made_again(
+    status: int, method: str, path: str, side: Side
+) -> None:
     """Google says it with 403 as well as with 429. https://cloud.google.com/compute/api-quota"""
-    body, _ = error(status, THROTTLED[status], "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.")
+    body, _ = error(
+        status,
+        THROTTLED[status],
+        "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.",
+    )
     side.gcp.served.fail(method, path, status, times=2, body=body)
     side.create()
     assert side.gcp.alive() == ["cml-1"]

@@ -1,4 +1,5 @@
-"""GitHub alone: tokens of each kind and what they lack, levels, groups, Apps, versions. Calls and answers held to its own description."""
+"""GitHub alone: tokens of each kind and what they lack, levels, groups, Apps, versions. Calls
+and answers held to its own description."""
 
 from __future__ import annotations
 
@@ -22,7 +23,13 @@ from runner_action.sandbox.standin import VERSION
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeClock, agent_spec
 
-TOKENS = {"canary-admin": "admin", "canary-job": "job", "canary-fine": "readonly", "canary-none": "scopes:", "canary-repo": "scopes:repo,read:org"}
+TOKENS = {
+    "canary-admin": "admin",
+    "canary-job": "job",
+    "canary-fine": "readonly",
+    "canary-none": "scopes:",
+    "canary-repo": "scopes:repo,read:org",
+}
 
 
 @pytest.fixture
@@ -37,7 +44,9 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def at(server: FakeGitHub, where: str = "octo/train", token: str = "canary-admin", **more: Any) -> GitHub:
+def at(
+    server: FakeGitHub, where: str = "octo/train", token: str = "canary-admin", **more: Any
+) -> GitHub:
     return GitHub(Repository(url=f"{server.url}/{where}"), Secret(token), **more)
 
 
@@ -46,7 +55,12 @@ def at(server: FakeGitHub, where: str = "octo/train", token: str = "canary-admin
 
 def test_a_token_that_single_sign_on_does_not_know(server: FakeGitHub) -> None:
     url = "https://github.com/orgs/octo/sso?authorization_request=A1B2"
-    body = {"message": "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization."}
+    body = {
+        "message": (
+            "Resource protected by organization SAML enforcement. You must grant your Personal"
+            " Access token access to this organization."
+        )
+    }
     server.fail("GET", "runners$", 403, body=body, X_GitHub_SSO=f"required; url={url}")
     with pytest.raises(AuthError, match="not authorised for the single sign-on") as caught:
         at(server, "octo").runners()
@@ -57,13 +71,30 @@ def test_a_token_that_single_sign_on_does_not_know(server: FakeGitHub) -> None:
     ("where", "token", "told", "hint"),
     [
         ("octo/train", "canary-none", "has no scope at all; it lacks `repo`", "scope `repo`"),
-        ("octo", "canary-repo", "has scope `read:org`, `repo`; it lacks `admin:org`", "scope `admin:org`"),
-        ("enterprises/acme", "canary-repo", "it lacks `manage_runners:enterprise`", "classic personal access tokens only"),
-        ("octo/train", "canary-job", "the job's own GITHUB_TOKEN, which can never manage runners", "as `token: ${{ secrets"),
+        (
+            "octo",
+            "canary-repo",
+            "has scope `read:org`, `repo`; it lacks `admin:org`",
+            "scope `admin:org`",
+        ),
+        (
+            "enterprises/acme",
+            "canary-repo",
+            "it lacks `manage_runners:enterprise`",
+            "classic personal access tokens only",
+        ),
+        (
+            "octo/train",
+            "canary-job",
+            "the job's own GITHUB_TOKEN, which can never manage runners",
+            "as `token: ${{ secrets",
+        ),
         ("octo", "canary-wrong", "wrong or expired", "Self-hosted runners: write"),
     ],
 )
-def test_what_a_token_lacks_is_told(where: str, token: str, told: str, hint: str, server: FakeGitHub) -> None:
+def test_what_a_token_lacks_is_told(
+    where: str, token: str, told: str, hint: str, server: FakeGitHub
+) -> None:
     """GitHub answers 404 for a scope that is missing, as for what does not exist."""
     with pytest.raises(AuthError, match=told) as caught:
         at(server, where, token).runners()
@@ -78,7 +109,11 @@ def test_a_missing_scope_is_not_taken_for_an_absent_runner(server: FakeGitHub) -
 
 @pytest.mark.parametrize(
     ("where", "told"),
-    [("octo/other", "repository does not exist"), ("other", "no organisation of that name"), ("enterprises/other", "no enterprise of that name")],
+    [
+        ("octo/other", "repository does not exist"),
+        ("other", "no organisation of that name"),
+        ("enterprises/other", "no enterprise of that name"),
+    ],
 )
 def test_what_is_not_there(where: str, told: str, server: FakeGitHub) -> None:
     with pytest.raises(ForgeError, match=told):
@@ -89,13 +124,23 @@ def test_what_is_not_there(where: str, told: str, server: FakeGitHub) -> None:
 
 
 def by_app(server: FakeGitHub, where: str = "octo/train", key: str = "", **more: Any) -> GitHub:
-    return GitHub(Repository(url=f"{server.url}/{where}"), App(id=str(server.github_app.id), key=Secret(key or server.github_app.key)), **more)
+    return GitHub(
+        Repository(url=f"{server.url}/{where}"),
+        App(id=str(server.github_app.id), key=Secret(key or server.github_app.key)),
+        **more,
+    )
 
 
 @pytest.mark.parametrize("where", ["octo/train", "octo"])
 def test_an_app_finds_its_installation_and_asks_as_that(where: str, server: FakeGitHub) -> None:
-    paths = ("/actions/runners", "/installation", "/app/installations/{installation_id}/access_tokens")
-    with Contract(description("api.github.com", *paths), f"{server.url}/api/v3", undeclared=(404,)) as contract:
+    paths = (
+        "/actions/runners",
+        "/installation",
+        "/app/installations/{installation_id}/access_tokens",
+    )
+    with Contract(
+        description("api.github.com", *paths), f"{server.url}/api/v3", undeclared=(404,)
+    ) as contract:
         forge = by_app(server, where)
         made = forge.register_one("cml-1", ["cml"], "x64")
         assert [one.id for one in forge.runners()] == [made.runner_id]
@@ -120,12 +165,19 @@ def test_an_app_that_may_not(server: FakeGitHub) -> None:
     app.permissions = {"administration": "read"}
     weak = by_app(server)
     assert weak.runners() == []
-    with pytest.raises(AuthError, match="The App lacks the permission administration=write") as caught:
+    with pytest.raises(
+        AuthError, match="The App lacks the permission administration=write"
+    ) as caught:
         weak.registration_token()
     assert app.key.splitlines()[1] not in f"{caught.value}{caught.value!r}{caught.value.hint}"
-    with pytest.raises(AuthError, match="The App lacks the permission organization_self_hosted_runners=read") as caught:
+    with pytest.raises(
+        AuthError, match="The App lacks the permission organization_self_hosted_runners=read"
+    ) as caught:
         by_app(server, "octo").runners()
-    assert "organisation permission Self-hosted runners: write (fine-grained or App)" in caught.value.hint
+    assert (
+        "organisation permission Self-hosted runners: write (fine-grained or App)"
+        in caught.value.hint
+    )
     app.suspended = True
     with pytest.raises(AuthError, match="suspended"):
         by_app(server).runners()
@@ -141,11 +193,19 @@ def test_an_app_that_may_not(server: FakeGitHub) -> None:
 
 def test_a_runner_group_is_found_by_its_name(server: FakeGitHub) -> None:
     for where in ("octo", "enterprises/acme"):
-        with Contract(description("ghec", "/actions/runner-groups", "/actions/runners"), f"{server.url}/api/v3") as contract:
-            at(server, where, joining=Joining("gpu")).register_one(f"cml-{len(where)}", ["cml"], "x64")
+        with Contract(
+            description("ghec", "/actions/runner-groups", "/actions/runners"),
+            f"{server.url}/api/v3",
+        ) as contract:
+            at(server, where, joining=Joining("gpu")).register_one(
+                f"cml-{len(where)}", ["cml"], "x64"
+            )
         assert contract.seen == ["GET 200", "POST 201"]
     assert [seat.group for seat in server.forge.seats()] == [7, 7]
-    with pytest.raises(InputError, match=r"runner-group cpu: .*/octo has no group of that name; it has `Default`, `gpu`"):
+    with pytest.raises(
+        InputError,
+        match=r"runner-group cpu: .*/octo has no group of that name; it has `Default`, `gpu`",
+    ):
         at(server, "octo", joining=Joining("cpu")).runners()
 
 
@@ -170,25 +230,41 @@ def test_a_server_without_just_in_time_configurations_gives_a_token() -> None:
 
 
 @pytest.mark.parametrize("where", ["octo/train", "octo", "enterprises/acme"])
-def test_the_launch_job_is_found_whatever_the_runners_belong_to(where: str, server: FakeGitHub) -> None:
+def test_the_launch_job_is_found_whatever_the_runners_belong_to(
+    where: str, server: FakeGitHub
+) -> None:
     run = server.forge.queue_run()
     job = server.forge.add_job(run, "launch", ["ubuntu-latest"])
     job.status, job.runner_name = "in_progress", "GitHub Actions 7"
-    found = at(server, where).launch_job(CiJob(repository_url=f"{server.url}/octo/train", run_id=run.id, runner_name=job.runner_name))
+    found = at(server, where).launch_job(
+        CiJob(repository_url=f"{server.url}/octo/train", run_id=run.id, runner_name=job.runner_name)
+    )
     assert found
-    assert (found.id, found.name, found.project) == (job.id, "launch", "" if where == "octo/train" else "octo/train")
+    assert (found.id, found.name, found.project) == (
+        job.id,
+        "launch",
+        "" if where == "octo/train" else "octo/train",
+    )
 
 
 @pytest.mark.parametrize("by", ["token", "removal token", "removal token, pools"])
 @pytest.mark.parametrize("where", ["octo/train", "octo", "enterprises/acme"])
-def test_a_machine_takes_its_runner_off_the_list_of_its_level(where: str, by: str, server: FakeGitHub) -> None:
+def test_a_machine_takes_its_runner_off_the_list_of_its_level(
+    where: str, by: str, server: FakeGitHub
+) -> None:
     server.admin_flow = by != "removal token, pools"
     forge = at(server, where)
     made = forge.register_one("cml-1", ["cml"], "x64")
     removal = forge.removal_token()
-    tokens = {"api_token": "canary-admin"} if by == "token" else {"removal_token": removal.reveal() if removal else None}
+    tokens = (
+        {"api_token": "canary-admin"}
+        if by == "token"
+        else {"removal_token": removal.reveal() if removal else None}
+    )
     api = f"{server.url}/api/v3"
-    spec = agent_spec(repository_url=f"{server.url}/{where}", api_url=api, runner_id=made.runner_id, **tokens)
+    spec = agent_spec(
+        repository_url=f"{server.url}/{where}", api_url=api, runner_id=made.runner_id, **tokens
+    )
     one = member(spec, Path("/nowhere/runner"), {}, {})
     if by == "token":
         with Contract(description("ghec", "/actions/runners"), api, undeclared=(404,)) as contract:
@@ -200,14 +276,21 @@ def test_a_machine_takes_its_runner_off_the_list_of_its_level(where: str, by: st
 
 
 @pytest.mark.parametrize("admin_flow", [True, False])
-def test_a_runner_with_a_job_stays_and_one_that_is_not_there_is_gone(admin_flow: bool, server: FakeGitHub) -> None:
+def test_a_runner_with_a_job_stays_and_one_that_is_not_there_is_gone(
+    admin_flow: bool, server: FakeGitHub
+) -> None:
     server.admin_flow = admin_flow
     forge = at(server, "octo/train")
     made, removal = forge.register_one("cml-1", ["cml"], "x64"), forge.removal_token()
     seat = server.forge.by_name("cml-1")
     assert seat
     assert removal
-    spec = agent_spec(repository_url=f"{server.url}/octo/train", api_url=f"{server.url}/api/v3", runner_id=made.runner_id, removal_token=removal.reveal())
+    spec = agent_spec(
+        repository_url=f"{server.url}/octo/train",
+        api_url=f"{server.url}/api/v3",
+        runner_id=made.runner_id,
+        removal_token=removal.reveal(),
+    )
     one = member(spec, Path("/nowhere/runner"), {}, {})
     server.forge.set_online(seat, True)
     server.forge.queue_job(["cml"])
@@ -217,12 +300,19 @@ def test_a_runner_with_a_job_stays_and_one_that_is_not_there_is_gone(admin_flow:
     assert one.leave() == GONE
 
 
-def test_a_removal_token_that_is_over_is_not_taken_for_a_runner_that_is_gone(server: FakeGitHub) -> None:
+def test_a_removal_token_that_is_over_is_not_taken_for_a_runner_that_is_gone(
+    server: FakeGitHub,
+) -> None:
     server.joining_lasts = 0.0
     forge = at(server, "octo/train")
     made, removal = forge.register_one("cml-1", ["cml"], "x64"), forge.removal_token()
     assert removal
-    spec = agent_spec(repository_url=f"{server.url}/octo/train", api_url=f"{server.url}/api/v3", runner_id=made.runner_id, removal_token=removal.reveal())
+    spec = agent_spec(
+        repository_url=f"{server.url}/octo/train",
+        api_url=f"{server.url}/api/v3",
+        runner_id=made.runner_id,
+        removal_token=removal.reveal(),
+    )
     assert "HTTP 404 to the removal token" in member(spec, Path("/nowhere/runner"), {}, {}).leave()
     assert len(server.forge.seats()) == 1
 
@@ -230,10 +320,15 @@ def test_a_removal_token_that_is_over_is_not_taken_for_a_runner_that_is_gone(ser
 # --- versions
 
 
-def test_an_exact_version_stays_as_it_is_while_that_is_safe(server: FakeGitHub, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    """GitHub gives no jobs to runners that are 30 days behind a release: not before those are as old as that."""
+def test_an_exact_version_stays_as_it_is_while_that_is_safe(
+    server: FakeGitHub, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """GitHub gives no jobs to runners that are 30 days behind a release: not before those are as
+    old as that."""
     forge = at(server, patience=Patience(clock))  # its today is 2026-11-23
-    assert {version: forge.download("x64", version).fixed for version in ("latest", VERSION, "2.335.0")} == {"latest": False, VERSION: True, "2.335.0": True}
+    assert {
+        version: forge.download("x64", version).fixed for version in ("latest", VERSION, "2.335.0")
+    } == {"latest": False, VERSION: True, "2.335.0": True}
     with caplog.at_level(logging.WARNING, "runner_action"):
         assert forge.download("x64", "2.330.0").fixed is False
     assert "Runner 2.330.0 is 294 days old: it will update itself" in caplog.text
@@ -245,16 +340,45 @@ def test_an_exact_version_stays_as_it_is_while_that_is_safe(server: FakeGitHub, 
 
 
 def test_scopes_are_those_that_github_tells_call_by_call() -> None:
-    roots = {Level.REPOSITORY: "/repos/{owner}/{repo}", Level.ORGANISATION: "/orgs/{org}", Level.ENTERPRISE: "/enterprises/{enterprise}"}
-    calls = ["", "/downloads", "/registration-token", "/remove-token", "/generate-jitconfig", "/{runner_id}", "/{runner_id}/labels"]
-    whole = description("ghec", "/actions/runners", "/actions/runner-groups", "/actions/runs/{run_id}", "/actions/jobs/{job_id}/rerun")["paths"]
+    roots = {
+        Level.REPOSITORY: "/repos/{owner}/{repo}",
+        Level.ORGANISATION: "/orgs/{org}",
+        Level.ENTERPRISE: "/enterprises/{enterprise}",
+    }
+    calls = [
+        "",
+        "/downloads",
+        "/registration-token",
+        "/remove-token",
+        "/generate-jitconfig",
+        "/{runner_id}",
+        "/{runner_id}/labels",
+    ]
+    whole = description(
+        "ghec",
+        "/actions/runners",
+        "/actions/runner-groups",
+        "/actions/runs/{run_id}",
+        "/actions/jobs/{job_id}/rerun",
+    )["paths"]
     for level, root in roots.items():
         groups = [] if level is Level.REPOSITORY else [f"{root}/actions/runner-groups"]
         for path in [*(f"{root}/actions/runners{call}" for call in calls), *groups]:
             for verb, operation in whole[path].items():
-                if (verb in ("get", "post", "delete") and "runner-groups" not in path) or verb == "get":
-                    assert re.findall(r"need ?the ?`([a-z:_]+)`", operation["description"])[0] == SCOPES[level][0], path
-    for ending in ("runs/{run_id}/rerun", "runs/{run_id}/rerun-failed-jobs", "runs/{run_id}/cancel", "runs/{run_id}/force-cancel", "jobs/{job_id}/rerun"):
+                if (
+                    verb in ("get", "post", "delete") and "runner-groups" not in path
+                ) or verb == "get":
+                    assert (
+                        re.findall(r"need ?the ?`([a-z:_]+)`", operation["description"])[0]
+                        == SCOPES[level][0]
+                    ), path
+    for ending in (
+        "runs/{run_id}/rerun",
+        "runs/{run_id}/rerun-failed-jobs",
+        "runs/{run_id}/cancel",
+        "runs/{run_id}/force-cancel",
+        "jobs/{job_id}/rerun",
+    ):
         told = whole[f"/repos/{{owner}}/{{repo}}/actions/{ending}"]["post"]["description"]
         assert all("repo" in scopes(level, restart=True) for level in Level)
         assert "`repo` scope" in told

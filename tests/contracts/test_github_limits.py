@@ -1,4 +1,5 @@
-"""GitHub when it does not answer, or wants to be asked less often: faults, limits, thousands of runners."""
+"""GitHub when it does not answer, or wants to be asked less often: faults, limits, thousands of
+runners."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def statuses(server: FakeGitHub) -> list[int]:
 
 
 @pytest.mark.parametrize(("status", "times"), [(500, 1), (502, 2), (503, 4), (0, 2)])
-def test_what_passes_by_itself_is_asked_again(status: int, times: int, server: FakeGitHub, clock: FakeClock) -> None:
+def test_what_passes_by_itself_is_asked_again(
+    status: int, times: int, server: FakeGitHub, clock: FakeClock
+) -> None:
     """A gateway's page, an answer that is lost on its way."""
     server.fail("GET", "runners$", status, times=times)
     assert at(server, patience=Patience(clock)).runners() == []
@@ -60,23 +63,35 @@ def test_a_slow_answer_is_not_waited_for_for_ever(server: FakeGitHub, clock: Fak
 
 def test_what_does_not_pass_is_told(server: FakeGitHub, clock: FakeClock) -> None:
     server.fail("POST", "registration-token$", 503, times=9, body={"message": "Unicorn"})
-    with pytest.raises(ForgeError, match=r"GitHub answered 503 to POST .*registration-token: Unicorn"):
+    with pytest.raises(
+        ForgeError, match=r"GitHub answered 503 to POST .*registration-token: Unicorn"
+    ):
         at(server, patience=Patience(clock)).registration_token()
     server.fail("GET", "runners$", 0, times=9)
-    with pytest.raises(ForgeError, match=r"could not be reached for GET .*ConnectionError") as caught:
+    with pytest.raises(
+        ForgeError, match=r"could not be reached for GET .*ConnectionError"
+    ) as caught:
         at(server, patience=Patience(clock)).runners()
     assert f"{server.url}/api/v3" in caught.value.hint
     assert statuses(server).count(503) == 5
 
 
-@pytest.mark.parametrize(("status", "headers"), [(301, {"Location": "https://elsewhere.test/api/v3/repos"}), (200, {})])
-def test_something_else_stands_there(status: int, headers: dict[str, str], clock: FakeClock) -> None:
+@pytest.mark.parametrize(
+    ("status", "headers"), [(301, {"Location": "https://elsewhere.test/api/v3/repos"}), (200, {})]
+)
+def test_something_else_stands_there(
+    status: int, headers: dict[str, str], clock: FakeClock
+) -> None:
     """A server that wants TLS, a portal that wants a password."""
     app = Flask("portal")
     app.add_url_rule("/<path:path>", view_func=lambda path: ("<html>", status, headers))
     portal = Served(app, "/api/v3")
     with pytest.raises(ForgeError) as caught:
-        GitHub(Repository(url=f"{portal.url}/octo/train"), Secret("canary-admin"), patience=Patience(clock)).runners()
+        GitHub(
+            Repository(url=f"{portal.url}/octo/train"),
+            Secret("canary-admin"),
+            patience=Patience(clock),
+        ).runners()
     assert "elsewhere" in str(caught.value) if headers else "JSONDecodeError" in str(caught.value)
     assert "`repo`" in caught.value.hint
     portal.close()
@@ -91,7 +106,11 @@ def test_a_lost_answer_registers_nobody_twice(server: FakeGitHub, clock: FakeClo
 
 # --- limits
 
-SECONDARY = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
+SECONDARY = {
+    "message": (
+        "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+    )
+}
 PRIMARY = {"message": "API rate limit exceeded for user ID 1."}
 
 
@@ -106,7 +125,13 @@ PRIMARY = {"message": "API rate limit exceeded for user ID 1."}
     ],
 )
 def test_a_limit_is_waited_for_as_long_as_github_asks(
-    status: int, body: dict[str, str], headers: dict[str, Any], waited: float, server: FakeGitHub, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    status: int,
+    body: dict[str, str],
+    headers: dict[str, Any],
+    waited: float,
+    server: FakeGitHub,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server.fail("GET", "runners$", status, body=body, **headers)
     with caplog.at_level(logging.WARNING, "runner_action"):
@@ -115,7 +140,9 @@ def test_a_limit_is_waited_for_as_long_as_github_asks(
     assert f"waiting for {waited} s" in caplog.text
 
 
-def test_the_hourly_limit_is_waited_for_if_its_end_is_near(server: FakeGitHub, clock: FakeClock) -> None:
+def test_the_hourly_limit_is_waited_for_if_its_end_is_near(
+    server: FakeGitHub, clock: FakeClock
+) -> None:
     server.fail("GET", "runners$", 403, body=PRIMARY, X_RateLimit_Reset=str(int(time.time()) + 20))
     assert at(server, patience=Patience(clock, until=clock.at + 600)).runners() == []
     (waited,) = clock.slept
@@ -131,14 +158,18 @@ def test_the_hourly_limit_is_waited_for_if_its_end_is_near(server: FakeGitHub, c
         (403, SECONDARY, {}),
     ],
 )
-def test_nobody_waits_longer_than_the_launch_has(status: int, body: dict[str, str], headers: dict[str, Any], server: FakeGitHub, clock: FakeClock) -> None:
+def test_nobody_waits_longer_than_the_launch_has(
+    status: int, body: dict[str, str], headers: dict[str, Any], server: FakeGitHub, clock: FakeClock
+) -> None:
     """And GitHub is left alone until then: who goes on asking may be locked out."""
     forge = at(server, patience=Patience(clock, until=clock.at + 40, least=1))
     server.fail("GET", "runners$", status, body=body, **headers)
     for _ in range(3):
         with pytest.raises(RateLimited, match="more than is left") as caught:
             forge.runners()
-    assert not isinstance(caught.value, AuthError), "another token's scope would not help, and no machine is ended for it"
+    assert not isinstance(caught.value, AuthError), (
+        "another token's scope would not help, and no machine is ended for it"
+    )
     assert "1,500 in five minutes" in caught.value.hint
     assert (statuses(server), clock.slept) == ([status], [])
     clock.at += 3100
@@ -167,11 +198,17 @@ def test_three_thousand_runners(server: FakeGitHub) -> None:
     assert awaited
     server.forge.set_online(awaited, True)
     assert forge.online({"runner-2999": Registration(token=Secret("canary"))}) == ["runner-2999"]
-    assert forge.online({"runner-2999": Registration(jit_config=Secret("canary"), runner_id=awaited.id)}) == ["runner-2999"]
-    assert forge.online({"runner-1": Registration(jit_config=Secret("canary"), runner_id=99999)}) == [], "gone"
+    assert forge.online(
+        {"runner-2999": Registration(jit_config=Secret("canary"), runner_id=awaited.id)}
+    ) == ["runner-2999"]
+    assert (
+        forge.online({"runner-1": Registration(jit_config=Secret("canary"), runner_id=99999)}) == []
+    ), "gone"
     assert len(server.requests) == 3, "one question each, whatever else is there"
     server.requests.clear()
-    many = {f"runner-{number}": Registration(token=Secret("canary")) for number in range(2900, 3000)}
+    many = {
+        f"runner-{number}": Registration(token=Secret("canary")) for number in range(2900, 3000)
+    }
     found = [list(forge.online(many)) for _ in range(8)]
     assert found == [["runner-2999"], [], [], [], [], [], [], ["runner-2999"]]
     assert statuses(server).count(200) == 1, "only the last page has changed"

@@ -1,4 +1,5 @@
-"""An Enterprise Server in a network of its own: a private authority, and a proxy that alone knows where it is."""
+"""An Enterprise Server in a network of its own: a private authority, and a proxy that alone
+knows where it is."""
 
 from __future__ import annotations
 
@@ -86,7 +87,9 @@ def proxy(server: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
     made.server_close()
 
 
-def test_through_the_jobs_proxy_by_an_authority_of_the_users(server: FakeGitHub, proxy: Proxy, authority: trustme.CA) -> None:
+def test_through_the_jobs_proxy_by_an_authority_of_the_users(
+    server: FakeGitHub, proxy: Proxy, authority: trustme.CA
+) -> None:
     certificates = authority.cert_pem.bytes().decode()
     for credentials in (Secret("canary-admin"), App(id="4711", key=Secret(server.github_app.key))):
         forge = GitHub(WHERE, credentials, certificates=certificates)

@@ -32,7 +32,9 @@ def server() -> Iterator[FakeGitHub]:
     fake.close()
 
 
-def ask(server: FakeGitHub, method: str, path: str, body: object = None, token: str = "canary-admin") -> requests.Response:
+def ask(
+    server: FakeGitHub, method: str, path: str, body: object = None, token: str = "canary-admin"
+) -> requests.Response:
     return requests.request(
         method,
         f"{server.url}/api/v3/{path}",
@@ -47,7 +49,9 @@ def joining(server: FakeGitHub, kind: str, level: str = "repos/octo/train") -> d
     return {"token": told["token"], "expires_at": told["expires_at"]}
 
 
-def config(server: FakeGitHub, event: str, token: str, where: str = "octo/train", **more: Any) -> requests.Response:
+def config(
+    server: FakeGitHub, event: str, token: str, where: str = "octo/train", **more: Any
+) -> requests.Response:
     """What the stand-in's `config.sh` sends."""
     asked = {
         "runner_event": event,
@@ -73,7 +77,9 @@ def config(server: FakeGitHub, event: str, token: str, where: str = "octo/train"
 def test_a_joining_token_is_of_one_kind_and_one_place(level: str, server: FakeGitHub) -> None:
     token = {kind: joining(server, kind, level)["token"] for kind in ("registration", "remove")}
     for other, where in LEVELS.items():
-        assert config(server, "register", token["registration"], where).status_code == (200 if other == level else 404)
+        assert config(server, "register", token["registration"], where).status_code == (
+            200 if other == level else 404
+        )
         assert config(server, "register", token["remove"], where).status_code == 404
     assert [seat.owner for seat in server.forge.seats()] == [level]
     for other, where in LEVELS.items():
@@ -88,12 +94,21 @@ def test_a_joining_token_is_of_one_kind_and_one_place(level: str, server: FakeGi
 def removal(server: FakeGitHub, token: str, root: str, number: int, method: str = "DELETE") -> int:
     """The status of the answer."""
     url = f"{server.url}/api/v3/{root}/actions/runners/{number}"
-    return requests.request(method, url, headers={"Authorization": f"RemoteAuth {token}"}, timeout=10).status_code
+    return requests.request(
+        method, url, headers={"Authorization": f"RemoteAuth {token}"}, timeout=10
+    ).status_code
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_removal_token_takes_off_runners_of_its_own_place_and_does_nothing_else(level: str, server: FakeGitHub) -> None:
-    assert config(server, "register", joining(server, "registration", level)["token"], LEVELS[level]).status_code == 200
+def test_a_removal_token_takes_off_runners_of_its_own_place_and_does_nothing_else(
+    level: str, server: FakeGitHub
+) -> None:
+    assert (
+        config(
+            server, "register", joining(server, "registration", level)["token"], LEVELS[level]
+        ).status_code
+        == 200
+    )
     (seat,) = server.forge.seats()
     other = next(one for one in LEVELS if one != level)
     assert removal(server, joining(server, "remove", other)["token"], level, seat.id) == 401
@@ -105,9 +120,16 @@ def test_a_removal_token_takes_off_runners_of_its_own_place_and_does_nothing_els
     assert removal(server, token, level, seat.id) == 404
 
 
-def test_where_runners_are_in_pools_it_is_good_for_the_token_of_the_pools(server: FakeGitHub) -> None:
+def test_where_runners_are_in_pools_it_is_good_for_the_token_of_the_pools(
+    server: FakeGitHub,
+) -> None:
     server.admin_flow = False
-    assert config(server, "register", joining(server, "registration", "orgs/octo")["token"], "octo").status_code == 200
+    assert (
+        config(
+            server, "register", joining(server, "registration", "orgs/octo")["token"], "octo"
+        ).status_code
+        == 200
+    )
     (seat,) = server.forge.seats()
     token = joining(server, "remove", "orgs/octo")["token"]
     assert removal(server, token, "orgs/octo", seat.id) == 401
@@ -116,7 +138,9 @@ def test_where_runners_are_in_pools_it_is_good_for_the_token_of_the_pools(server
 
     def leave(pool: int, bearer: str) -> int:
         place = f"{told['url']}_apis/distributedtask/pools/{pool}/agents/{seat.id}?api-version=6.0-preview"
-        return requests.delete(place, headers={"Authorization": f"Bearer {bearer}"}, timeout=10).status_code
+        return requests.delete(
+            place, headers={"Authorization": f"Bearer {bearer}"}, timeout=10
+        ).status_code
 
     assert (leave(1, token), leave(7, told["token"])) == (401, 404)
     assert leave(1, told["token"]) == 200
@@ -158,9 +182,13 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "told"), BODIES, ids=range(len(BODIES)))
-def test_a_body_past_its_limits_is_refused(path: str, body: dict[str, Any], told: str, server: FakeGitHub) -> None:
+def test_a_body_past_its_limits_is_refused(
+    path: str, body: dict[str, Any], told: str, server: FakeGitHub
+) -> None:
     seat = server.forge.seat("there", ["cml"], ephemeral=False)
-    answer = ask(server, "POST", f"repos/octo/train/actions/runners/{path.format(id=seat.id)}", body)
+    answer = ask(
+        server, "POST", f"repos/octo/train/actions/runners/{path.format(id=seat.id)}", body
+    )
     assert answer.status_code == 422
     assert told in answer.json()["message"]
     assert [(one.name, one.labels) for one in server.forge.seats()] == [("there", ("cml",))]
@@ -168,7 +196,10 @@ def test_a_body_past_its_limits_is_refused(path: str, body: dict[str, Any], told
 
 @pytest.mark.parametrize("bad", [{"name": "r" * 65}, {"labels": ["l" * 257]}])
 def test_config_registers_nothing_past_the_limits(bad: dict[str, Any], server: FakeGitHub) -> None:
-    assert config(server, "register", joining(server, "registration")["token"], **bad).status_code == 422
+    assert (
+        config(server, "register", joining(server, "registration")["token"], **bad).status_code
+        == 422
+    )
     assert server.forge.seats() == []
 
 
@@ -211,7 +242,12 @@ def test_an_app_is_installed_where_it_is_and_nowhere_else(server: FakeGitHub) ->
     ):
         assert ask(server, "GET", f"{path}/installation", token=token).status_code == status
     for number, status in ((1, 201), (2, 404)):
-        assert ask(server, "POST", f"app/installations/{number}/access_tokens", token=token).status_code == status
+        assert (
+            ask(
+                server, "POST", f"app/installations/{number}/access_tokens", token=token
+            ).status_code
+            == status
+        )
 
 
 @pytest.mark.parametrize(
@@ -224,22 +260,37 @@ def test_an_app_is_installed_where_it_is_and_nowhere_else(server: FakeGitHub) ->
         {"iss": "1"},
     ],
 )
-def test_an_apps_own_document_is_good_for_ten_minutes(claims: dict[str, Any], server: FakeGitHub) -> None:
+def test_an_apps_own_document_is_good_for_ten_minutes(
+    claims: dict[str, Any], server: FakeGitHub
+) -> None:
     kept = {key: value for key, value in claims.items() if value is not None}
-    token = signed(server, **kept) if kept else jwt.encode({"iss": str(server.github_app.id)}, server.github_app.key, algorithm="RS256")
+    token = (
+        signed(server, **kept)
+        if kept
+        else jwt.encode(
+            {"iss": str(server.github_app.id)}, server.github_app.key, algorithm="RS256"
+        )
+    )
     assert ask(server, "GET", "repos/octo/train/installation", token=token).status_code == 401
 
 
 def test_a_suspended_installation_has_no_tokens(server: FakeGitHub) -> None:
-    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()["token"]
+    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()[
+        "token"
+    ]
     assert len(token) > 40, "https://docs.github.com says that they are no longer 40 characters"
     server.github_app.suspended = True
-    assert ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).status_code == 403
+    assert (
+        ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).status_code
+        == 403
+    )
     assert ask(server, "GET", "repos/octo/train/actions/runners", token=token).status_code == 403
 
 
 def test_runners_of_an_enterprise_are_for_classic_tokens_alone(server: FakeGitHub) -> None:
-    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()["token"]
+    token = ask(server, "POST", "app/installations/1/access_tokens", token=signed(server)).json()[
+        "token"
+    ]
     for weak in (token, "canary-fine"):
         assert ask(server, "GET", "enterprises/acme/actions/runners", token=weak).status_code == 403
     assert ask(server, "GET", "enterprises/acme/actions/runners").status_code == 200
@@ -252,4 +303,7 @@ def test_the_program_lies_elsewhere(server: FakeGitHub) -> None:
     offered = ask(server, "GET", "repos/octo/train/actions/runners/downloads").json()
     answer = requests.get(offered[0]["download_url"], allow_redirects=False, timeout=10)
     assert (answer.status_code, answer.content[:2]) != (200, b"\x1f\x8b")
-    assert hashlib.sha256(requests.get(offered[0]["download_url"], timeout=10).content).hexdigest() == offered[0]["sha256_checksum"]
+    assert (
+        hashlib.sha256(requests.get(offered[0]["download_url"], timeout=10).content).hexdigest()
+        == offered[0]["sha256_checksum"]
+    )

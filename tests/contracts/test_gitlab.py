@@ -1,4 +1,5 @@
-"""What is GitLab's own: where it may live, what a runner is made with, which token it wants, and what it must never leave behind."""
+"""What is GitLab's own: where it may live, what a runner is made with, which token it wants, and
+what it must never leave behind."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from tests.fakes import FakeClock
 TOKENS = {
     "canary-admin": ["api"],
     "canary-narrow": list(NEEDED),
-    **{f"canary-without-{scope}": [other for other in NEEDED if other != scope] for scope in NEEDED},
+    **{
+        f"canary-without-{scope}": [other for other in NEEDED if other != scope] for scope in NEEDED
+    },
     "canary-pictures": ["read_registry"],
 }
 
@@ -37,7 +40,9 @@ def server() -> Iterator[FakeGitLab]:
 
 
 def gitlab(server: FakeGitLab, token: str = "canary-admin", url: str = "", **more: Any) -> GitLab:
-    return GitLab(Repository(url=url or server.repo_url), Secret(token), downloads=server.downloads, **more)
+    return GitLab(
+        Repository(url=url or server.repo_url), Secret(token), downloads=server.downloads, **more
+    )
 
 
 def asked(server: FakeGitLab, method: str) -> list[str]:
@@ -55,7 +60,9 @@ def test_gitlab_is_judged_by_its_own_description() -> None:
 def test_below_its_host_it_is_found_without_showing_the_token(server: FakeGitLab) -> None:
     forge = gitlab(server)
     assert forge.api_url == f"{server.server_url}/api/v4"
-    assert server.requests == [("GET", "/git/api/v4/version", 401)], "asked without the token, which may not be for whatever stands there"
+    assert server.requests == [("GET", "/git/api/v4/version", 401)], (
+        "asked without the token, which may not be for whatever stands there"
+    )
     assert forge.register_one("cml-1", ["cml"], "x64").runner_id
 
 
@@ -77,7 +84,9 @@ def test_a_private_authority_is_trusted_when_its_certificate_is_given(tmp_path: 
         trusting = gitlab(server, certificates=authority.cert_pem.bytes().decode())
         assert trusting.runners() == []
         assert trusting.register_one("cml-1", ["cml"], "x64").runner_id
-        assert trusting.download("x64", "latest").sha256 == server.sha256, "a mirror behind the same authority"
+        assert trusting.download("x64", "latest").sha256 == server.sha256, (
+            "a mirror behind the same authority"
+        )
     finally:
         server.close()
 
@@ -87,29 +96,40 @@ def test_a_group_has_runners_of_its_own(server: FakeGitLab) -> None:
     project.register_one("of-project", ["cml"], "x64")
     made = group.register_one("of-group", ["cml"], "x64")
     assert [runner.name for runner in group.runners()] == ["of-group"]
-    assert [runner.name for runner in project.runners()] == ["of-group", "of-project"], "which may have jobs of the project"
+    assert [runner.name for runner in project.runners()] == [
+        "of-group",
+        "of-project",
+    ], "which may have jobs of the project"
     assert made.runner_id
     assert server.places[made.runner_id] == ("groups", 8)
 
 
 def test_what_a_groups_runners_are_called_is_nothing_to_a_project(server: FakeGitLab) -> None:
-    """They are on the project's list, and not its own: none is deleted for its name, and a turn there is none here."""
+    """They are on the project's list, and not its own: none is deleted for its name, and a turn
+    there is none here."""
     project, group, clock = gitlab(server), gitlab(server, url=server.group_url), FakeClock()
     theirs = group.register_one("cml-1", ["cml"], "x64").runner_id
     mark = claim.claim("0123456789", clock.now() + timedelta(seconds=60))
     assert group.take_turn("cml-turn-1", mark, clock)
     mine = project.register_one("cml-1", ["cml"], "x64").runner_id
     assert mine
-    assert project.take_turn("cml-turn-1", claim.claim("abcdef0123", clock.now() + timedelta(seconds=60)), clock)
+    assert project.take_turn(
+        "cml-turn-1", claim.claim("abcdef0123", clock.now() + timedelta(seconds=60)), clock
+    )
     project.end_turn("cml-turn-1", "0123456789")
     assert project.deregister("cml-1", mine, twins=True)
     assert project.deregister("cml-1") is False
-    assert [(seat.id, seat.name) for seat in server.forge.seats()][:2] == [(theirs, "cml-1"), (2, f"cml-turn-1 {mark}")]
+    assert [(seat.id, seat.name) for seat in server.forge.seats()][:2] == [
+        (theirs, "cml-1"),
+        (2, f"cml-turn-1 {mark}"),
+    ]
 
 
 def test_an_unknown_project_is_told(server: FakeGitLab) -> None:
     with pytest.raises(ForgeError, match=r"knows no project or group .*octo/other"):
-        gitlab(server, url=f"{server.server_url}/octo/other", api_url=f"{server.server_url}/api/v4").runners()
+        gitlab(
+            server, url=f"{server.server_url}/octo/other", api_url=f"{server.server_url}/api/v4"
+        ).runners()
 
 
 # --- making runners
@@ -120,7 +140,12 @@ def test_a_runner_is_made_in_one_call_and_takes_only_what_has_its_tags(server: F
     made = forge.register_one("cml-1", ["cml", "gpu"], "x64", longest=60)
     assert asked(server, "POST") == ["/user/runners"]
     (seat,) = server.forge.seats()
-    assert (seat.name, seat.labels, seat.untagged, server.longest) == ("cml-1", ("cml", "gpu"), False, {made.runner_id: 600})
+    assert (seat.name, seat.labels, seat.untagged, server.longest) == (
+        "cml-1",
+        ("cml", "gpu"),
+        False,
+        {made.runner_id: 600},
+    )
     assert made.runner_token
     assert made.runner_token.reveal() == seat.secret
     server.forge.set_online(seat, online=True)
@@ -130,9 +155,17 @@ def test_a_runner_is_made_in_one_call_and_takes_only_what_has_its_tags(server: F
 
 
 @pytest.mark.parametrize(
-    ("version", "path"), [("15.11.13", "/runners"), ("16.0.0", "/user/runners"), ("17.11.2-ee", "/user/runners"), (VERSION, "/user/runners")]
+    ("version", "path"),
+    [
+        ("15.11.13", "/runners"),
+        ("16.0.0", "/user/runners"),
+        ("17.11.2-ee", "/user/runners"),
+        (VERSION, "/user/runners"),
+    ],
 )
-def test_the_old_registration_token_is_used_where_there_is_nothing_newer(version: str, path: str, server: FakeGitLab) -> None:
+def test_the_old_registration_token_is_used_where_there_is_nothing_newer(
+    version: str, path: str, server: FakeGitLab
+) -> None:
     server.version = version
     forge = gitlab(server)
     forge.runners()
@@ -143,7 +176,8 @@ def test_the_old_registration_token_is_used_where_there_is_nothing_newer(version
 
 
 def test_a_lost_answer_leaves_no_ghost(server: FakeGitLab) -> None:
-    """The runner was made, its id and token were lost on the way: it goes before another is made. Once; then it is left to who takes back."""
+    """The runner was made, its id and token were lost on the way: it goes before another is
+    made. Once; then it is left to who takes back."""
     server.fail("POST", "/user/runners$", 502, late=True)
     forge = gitlab(server)
     forge.runners()
@@ -180,8 +214,11 @@ def test_all_of_one_name_are_deleted_though_one_goes_meanwhile(server: FakeGitLa
     assert [seat.id for seat in server.forge.seats()] == [2]
 
 
-def test_a_registration_delivered_twice_leaves_no_twin_and_takes_nobody_elses(server: FakeGitLab) -> None:
-    """Its token was lost on the way to a proxy that asked again; what came later, or has been online, is another launch's."""
+def test_a_registration_delivered_twice_leaves_no_twin_and_takes_nobody_elses(
+    server: FakeGitLab,
+) -> None:
+    """Its token was lost on the way to a proxy that asked again; what came later, or has been
+    online, is another launch's."""
     for _ in range(2):
         server.forge.seat("cml-1", ["cml"], ephemeral=False)
     server.forge.set_online(server.forge.seats()[0], online=True)
@@ -192,7 +229,9 @@ def test_a_registration_delivered_twice_leaves_no_twin_and_takes_nobody_elses(se
     assert [seat.id for seat in server.forge.seats()] == [1, 3, 5]
 
 
-def test_a_list_that_is_refused_is_told_when_twins_are_looked_for(server: FakeGitLab, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_that_is_refused_is_told_when_twins_are_looked_for(
+    server: FakeGitLab, caplog: pytest.LogCaptureFixture
+) -> None:
     mine = server.forge.seat("cml-1", ["cml"], ephemeral=False)
     server.fail("GET", r"/projects/5/runners$", 403)
     assert gitlab(server).deregister("cml-1", mine.id, twins=True)
@@ -201,7 +240,10 @@ def test_a_list_that_is_refused_is_told_when_twins_are_looked_for(server: FakeGi
 
 
 LIMITS: list[tuple[dict[str, Any], str]] = [
-    ({"tag_list": [f"tag-{number}" for number in range(51)]}, "Too many tags specified. Please limit the number of tags to 50"),
+    (
+        {"tag_list": [f"tag-{number}" for number in range(51)]},
+        "Too many tags specified. Please limit the number of tags to 50",
+    ),
     ({"tag_list": ["t" * 256]}, "is too long (maximum is 255 characters)"),
     ({"description": "d" * 1025}, "is too long (maximum is 1024 characters)"),
     ({"maintenance_note": "n" * 1025}, "is too long (maximum is 1024 characters)"),
@@ -209,9 +251,22 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("bad", "told"), LIMITS, ids=range(len(LIMITS)))
-def test_a_runner_past_gitlabs_limits_is_refused(bad: dict[str, Any], told: str, server: FakeGitLab) -> None:
-    body = {"runner_type": "project_type", "project_id": 5, "tag_list": ["cml"], "description": "cml-1", **bad}
-    answer = requests.post(f"{server.server_url}/api/v4/user/runners", json=body, headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+def test_a_runner_past_gitlabs_limits_is_refused(
+    bad: dict[str, Any], told: str, server: FakeGitLab
+) -> None:
+    body = {
+        "runner_type": "project_type",
+        "project_id": 5,
+        "tag_list": ["cml"],
+        "description": "cml-1",
+        **bad,
+    }
+    answer = requests.post(
+        f"{server.server_url}/api/v4/user/runners",
+        json=body,
+        headers={"PRIVATE-TOKEN": "canary-admin"},
+        timeout=10,
+    )
     assert (answer.status_code, server.forge.seats()) == (400, [])
     assert told in answer.text
 
@@ -219,7 +274,12 @@ def test_a_runner_past_gitlabs_limits_is_refused(bad: dict[str, Any], told: str,
 def test_a_note_past_gitlabs_limit_is_refused(server: FakeGitLab) -> None:
     seat = server.forge.seat("cml-1", ["cml"], ephemeral=False)
     note = {"maintenance_note": "n" * 1025}
-    answer = requests.put(f"{server.server_url}/api/v4/runners/{seat.id}", json=note, headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+    answer = requests.put(
+        f"{server.server_url}/api/v4/runners/{seat.id}",
+        json=note,
+        headers={"PRIVATE-TOKEN": "canary-admin"},
+        timeout=10,
+    )
     assert (answer.status_code, seat.note) == (400, "")
 
 
@@ -230,7 +290,11 @@ def test_no_page_is_longer_than_100(server: FakeGitLab) -> None:
     for number in range(150):
         server.forge.seat(f"runner-{number}", ["cml"], ephemeral=False)
     for asked, told in (("", 20), ("?per_page=1000", 100), ("?per_page=1000&page=2", 50)):
-        answer = requests.get(f"{server.server_url}/api/v4/projects/5/runners{asked}", headers={"PRIVATE-TOKEN": "canary-admin"}, timeout=10)
+        answer = requests.get(
+            f"{server.server_url}/api/v4/projects/5/runners{asked}",
+            headers={"PRIVATE-TOKEN": "canary-admin"},
+            timeout=10,
+        )
         assert len(answer.json()) == told
 
 
@@ -256,7 +320,9 @@ def test_an_older_gitlab_does_not_tell_in_the_list_who_has_a_job(server: FakeGit
     server.forge.queue_job(["cml"])
     assert server.forge.next_job(seat, wait=0)
     plain = server._shown
-    server._shown = lambda seat: {key: value for key, value in plain(seat).items() if key != "job_execution_status"}  # type: ignore[method-assign]
+    server._shown = lambda seat: {  # type: ignore[method-assign]
+        key: value for key, value in plain(seat).items() if key != "job_execution_status"
+    }
     forge = gitlab(server)
     assert forge.runners()[0].busy
     with pytest.raises(RunnerBusy):
@@ -268,7 +334,9 @@ def test_an_older_gitlab_does_not_tell_in_the_list_who_has_a_job(server: FakeGit
 
 
 @pytest.mark.parametrize("scope", NEEDED)
-def test_a_token_without_a_scope_is_told_which_and_nothing_is_made(scope: str, server: FakeGitLab) -> None:
+def test_a_token_without_a_scope_is_told_which_and_nothing_is_made(
+    scope: str, server: FakeGitLab
+) -> None:
     with pytest.raises(AuthError, match=f"lacks `{scope}`") as caught:
         gitlab(server, f"canary-without-{scope}").runners()
     assert "Maintainer" in caught.value.hint
@@ -285,7 +353,10 @@ def test_a_narrow_token_does_all_a_launch_needs(server: FakeGitLab) -> None:
 
 
 def test_all_scopes_that_are_missing_are_told_at_once(server: FakeGitLab) -> None:
-    with pytest.raises(AuthError, match="has scope read_registry; it lacks `create_runner`, `manage_runner`, `read_api`"):
+    with pytest.raises(
+        AuthError,
+        match="has scope read_registry; it lacks `create_runner`, `manage_runner`, `read_api`",
+    ):
         gitlab(server, "canary-pictures").runners()
 
 
@@ -305,7 +376,9 @@ ERRORS: list[tuple[int, type[RunnerActionError], str]] = [
 
 
 @pytest.mark.parametrize(("status", "kind", "words"), ERRORS)
-def test_refusals(status: int, kind: type[RunnerActionError], words: str, server: FakeGitLab) -> None:
+def test_refusals(
+    status: int, kind: type[RunnerActionError], words: str, server: FakeGitLab
+) -> None:
     server.fail("POST", "/user/runners$", status, times=9, body={"message": "because"})
     with pytest.raises(kind, match=words) as caught:
         gitlab(server).register_one("cml-1", ["cml"], "x64")
@@ -318,13 +391,20 @@ def test_refusals(status: int, kind: type[RunnerActionError], words: str, server
 def test_what_passes_by_itself_is_asked_again(server: FakeGitLab) -> None:
     server.fail("GET", "runners$", 502, times=1)
     assert gitlab(server).runners() == []
-    assert [status for _, path, status in server.requests if path.endswith("/runners")] == [502, 200]
+    assert [status for _, path, status in server.requests if path.endswith("/runners")] == [
+        502,
+        200,
+    ]
 
 
 def test_nobody_there_is_told_soon_and_without_the_token() -> None:
     began = time.monotonic()
     with pytest.raises(ForgeError, match="could not be reached") as caught:
-        GitLab(Repository(url="http://127.0.0.1:9/octo/train"), Secret("canary-admin"), "http://127.0.0.1:9/api/v4").runners()
+        GitLab(
+            Repository(url="http://127.0.0.1:9/octo/train"),
+            Secret("canary-admin"),
+            "http://127.0.0.1:9/api/v4",
+        ).runners()
     assert time.monotonic() - began < 15
     assert "canary" not in repr(caught.value)
 
@@ -336,10 +416,15 @@ def test_a_version_is_fetched_by_its_number(server: FakeGitLab) -> None:
     found = gitlab(server).download("arm64", VERSION)
     assert found.url == f"{server.downloads}/v{VERSION}/binaries/gitlab-runner-linux-arm64"
     assert found.sha256 == server.sha256
-    assert gitlab(server).download("arm64", "latest", "macos").url == f"{server.downloads}/latest/binaries/gitlab-runner-darwin-arm64"
+    assert (
+        gitlab(server).download("arm64", "latest", "macos").url
+        == f"{server.downloads}/latest/binaries/gitlab-runner-darwin-arm64"
+    )
 
 
 def test_an_unknown_version_is_told(server: FakeGitLab) -> None:
-    with pytest.raises(ForgeError, match="no checksum of binaries/gitlab-runner-linux-amd64") as caught:
+    with pytest.raises(
+        ForgeError, match="no checksum of binaries/gitlab-runner-linux-amd64"
+    ) as caught:
         gitlab(server).download("x64", "1.2.3")
     assert "`runner-version`" in caught.value.hint

@@ -1,4 +1,5 @@
-"""That kubectl judges, and by the description it is given: what it must accept, what it must refuse, and that another description means another verdict."""
+"""That kubectl judges, and by the description it is given: what it must accept, what it must
+refuse, and that another description means another verdict."""
 
 from __future__ import annotations
 
@@ -21,15 +22,31 @@ def kubectl() -> Iterator[Kubectl]:
 
 def pod() -> dict[str, Any]:
     """With a bit of everything."""
-    mounts = [{"name": "keys", "mountPath": "/keys", "readOnly": True}, {"name": "work", "mountPath": "/work"}]
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]
+    mounts = [
+        {"name": "keys", "mountPath": "/keys", "readOnly": True},
+        {"name": "work", "mountPath": "/work"},
+    ]
+    terms = [
+        {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
+    ]
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 30,
-        "securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsUser": 1000,
+            "runAsNonRoot": True,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "initContainers": [
-            {"name": "docker", "image": "docker:dind", "restartPolicy": "Always", "securityContext": {"privileged": True}, "volumeMounts": mounts[1:]}
+            {
+                "name": "docker",
+                "image": "docker:dind",
+                "restartPolicy": "Always",
+                "securityContext": {"privileged": True},
+                "volumeMounts": mounts[1:],
+            }
         ],
         "containers": [
             {
@@ -38,20 +55,42 @@ def pod() -> dict[str, Any]:
                 "command": ["sh", "-c", "true"],
                 "env": [
                     {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                    {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "word", "optional": True}}},
+                    {
+                        "name": "WORD",
+                        "valueFrom": {
+                            "secretKeyRef": {"name": "keys", "key": "word", "optional": True}
+                        },
+                    },
                 ],
-                "resources": {"requests": {"cpu": 2, "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}},
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "resources": {
+                    "requests": {"cpu": 2, "memory": "4Gi"},
+                    "limits": {"nvidia.com/gpu": "1"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
                 "readinessProbe": {"tcpSocket": {"port": 80}},
                 "volumeMounts": mounts,
             }
         ],
         "volumes": [
-            {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400, "items": [{"key": "word", "path": "word"}]}},
+            {
+                "name": "keys",
+                "secret": {
+                    "secretName": "keys",
+                    "defaultMode": 0o400,
+                    "items": [{"key": "word", "path": "word"}],
+                },
+            },
             {"name": "work", "emptyDir": {"sizeLimit": "10Gi", "medium": ""}},
         ],
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}},
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+            }
+        },
     }
 
 
@@ -60,7 +99,12 @@ def job() -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "runner", "namespace": "ci", "labels": labels, "annotations": {"told": "so"}},
+        "metadata": {
+            "name": "runner",
+            "namespace": "ci",
+            "labels": labels,
+            "annotations": {"told": "so"},
+        },
         "spec": {
             "completions": 2,
             "parallelism": 2,
@@ -75,7 +119,13 @@ def job() -> dict[str, Any]:
 
 
 def secret() -> dict[str, Any]:
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "runner", "uid": "11111111-2222-3333-4444-555555555555", "controller": True}
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": "runner",
+        "uid": "11111111-2222-3333-4444-555555555555",
+        "controller": True,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -92,7 +142,13 @@ def container(made: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "manifest", [job(), {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": pod()}, secret()], ids=lambda one: one["kind"]
+    "manifest",
+    [
+        job(),
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": pod()},
+        secret(),
+    ],
+    ids=lambda one: one["kind"],
 )
 def test_good_manifests_are_accepted(manifest: dict[str, Any], kubectl: Kubectl) -> None:
     assert kubectl.validate(manifest) == ""
@@ -100,13 +156,34 @@ def test_good_manifests_are_accepted(manifest: dict[str, Any], kubectl: Kubectl)
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "unknown": (lambda made: made["spec"].update(restartPolicyy="Never"), f'(Job.spec): unknown field "restartPolicyy" in {SPEC}'),
-    "type": (lambda made: made["spec"].update(backoffLimit="x"), f'invalid type for {SPEC}.backoffLimit: got "string", expected "integer"'),
-    "missing": (lambda made: made["spec"].pop("template"), f'missing required field "template" in {SPEC}'),
-    "container": (lambda made: container(made).update(imagePolicy="Always"), '(Job.spec.template.spec.containers[0]): unknown field "imagePolicy"'),
-    "deep": (lambda made: container(made)["env"][1]["valueFrom"]["secretKeyRef"].update(secret="x"), 'env[1].valueFrom.secretKeyRef): unknown field "secret"'),
-    "map": (lambda made: made["metadata"].update(labels=["app"]), "(Job.metadata.labels): invalid type for"),
-    "list": (lambda made: container(made).update(command="true"), 'Container.command: got "string", expected "array"'),
+    "unknown": (
+        lambda made: made["spec"].update(restartPolicyy="Never"),
+        f'(Job.spec): unknown field "restartPolicyy" in {SPEC}',
+    ),
+    "type": (
+        lambda made: made["spec"].update(backoffLimit="x"),
+        f'invalid type for {SPEC}.backoffLimit: got "string", expected "integer"',
+    ),
+    "missing": (
+        lambda made: made["spec"].pop("template"),
+        f'missing required field "template" in {SPEC}',
+    ),
+    "container": (
+        lambda made: container(made).update(imagePolicy="Always"),
+        '(Job.spec.template.spec.containers[0]): unknown field "imagePolicy"',
+    ),
+    "deep": (
+        lambda made: container(made)["env"][1]["valueFrom"]["secretKeyRef"].update(secret="x"),
+        'env[1].valueFrom.secretKeyRef): unknown field "secret"',
+    ),
+    "map": (
+        lambda made: made["metadata"].update(labels=["app"]),
+        "(Job.metadata.labels): invalid type for",
+    ),
+    "list": (
+        lambda made: container(made).update(command="true"),
+        'Container.command: got "string", expected "array"',
+    ),
 }
 
 
@@ -119,7 +196,9 @@ def test_wrong_ones_are_refused_by_name(name: str, kubectl: Kubectl) -> None:
 
 
 def test_a_wrong_secret_is_refused(kubectl: Kubectl) -> None:
-    assert 'unknown field "strings" in io.k8s.api.core.v1.Secret' in kubectl.validate({**secret(), "strings": {}})
+    assert 'unknown field "strings" in io.k8s.api.core.v1.Secret' in kubectl.validate(
+        {**secret(), "strings": {}}
+    )
 
 
 def test_the_verdict_is_the_descriptions() -> None:
@@ -140,4 +219,6 @@ def test_what_is_not_described_is_refused() -> None:
     del other["definitions"]["io.k8s.api.batch.v1.Job"][KIND]
     with Kubectl(other) as kubectl:
         assert 'no matches for kind "Job"' in kubectl.validate(job())
-        assert 'no matches for kind "ServiceAccount"' in kubectl.validate({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "one"}})
+        assert 'no matches for kind "ServiceAccount"' in kubectl.validate(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "one"}}
+        )

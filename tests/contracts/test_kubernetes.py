@@ -1,5 +1,5 @@
-"""A cluster alone, over HTTP: every request and every answer is judged by Kubernetes' own description; what is asked, what is made, what each refusal leads
-to, and that nothing is left."""
+"""A cluster alone, over HTTP: every request and every answer is judged by Kubernetes' own
+description; what is asked, what is made, what each refusal leads to, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ import pytest
 import trustme
 import yaml
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, InputError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    InputError,
+    ProviderError,
+    QuotaError,
+)
 from runner_action.model import Identity, Instance, Machine, Placement, ProviderName, Secret
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes.client import KubernetesProvider
@@ -36,9 +43,19 @@ from tests.test_launch import request
 @pytest.fixture
 def cluster() -> Iterator[FakeKubernetes]:
     labels = {"topology.kubernetes.io/zone": "zone-b"}
-    fake = FakeKubernetes(factor=0.02, nodes=[Node("node-1", labels={"topology.kubernetes.io/zone": "zone-a"}), Node("node-2", labels=labels)])
+    fake = FakeKubernetes(
+        factor=0.02,
+        nodes=[
+            Node("node-1", labels={"topology.kubernetes.io/zone": "zone-a"}),
+            Node("node-2", labels=labels),
+        ],
+    )
     if not there():
-        warnings.warn("SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was judged", stacklevel=1)
+        warnings.warn(
+            "SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was"
+            " judged",
+            stacklevel=1,
+        )
     judge = Judge(fake) if there() else None
     yield fake
     fake.close()
@@ -46,14 +63,26 @@ def cluster() -> Iterator[FakeKubernetes]:
 
 
 def provider(fake: FakeKubernetes, **options: Any) -> KubernetesProvider:
-    return KubernetesProvider(Cluster.from_environment(KubernetesOptions(configuration=Secret(fake.kubeconfig), **options), {}), SystemClock())
+    return KubernetesProvider(
+        Cluster.from_environment(
+            KubernetesOptions(configuration=Secret(fake.kubeconfig), **options), {}
+        ),
+        SystemClock(),
+    )
 
 
 def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"the agent") -> Machine:
     identity = Identity(name=name, key=key)
-    ours = {"cml-runner:repository": "https://github.com/octo/train", "cml-runner:run": "octo/train run 1", "cml-runner:expiry": "2026-11-25T01:26:40Z"}
+    ours = {
+        "cml-runner:repository": "https://github.com/octo/train",
+        "cml-runner:run": "octo/train run 1",
+        "cml-runner:expiry": "2026-11-25T01:26:40Z",
+    }
     return Machine(
-        identity=identity, user_data=user_data, tags={"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"}, lifetime=86400
+        identity=identity,
+        user_data=user_data,
+        tags={"Name": name, "cml-runner": "runner", **identity.marks, **ours, "team": "vision"},
+        lifetime=86400,
     )
 
 
@@ -65,14 +94,20 @@ class Side:
     def request(self, *argv: str, patience: int = 1) -> CloudRequest:
         cloud = request("--cloud=kubernetes", *argv).cloud
         assert cloud
-        return replace(cloud, image=cloud.image or POD_IMAGE, kubernetes=replace(cloud.kubernetes, schedule_timeout=patience))
+        return replace(
+            cloud,
+            image=cloud.image or POD_IMAGE,
+            kubernetes=replace(cloud.kubernetes, schedule_timeout=patience),
+        )
 
     def ladder(self, *argv: str, patience: int = 1) -> list[Placement]:
         cloud = self.request(*argv, patience=patience)
         return list(self.provider.resolve(self.provider.plan(cloud), cloud))
 
     def create(self, *argv: str, of: Machine | None = None, patience: int = 1) -> Instance:
-        (made,) = self.provider.create(self.ladder(*argv, patience=patience)[0], of or machine()).instances
+        (made,) = self.provider.create(
+            self.ladder(*argv, patience=patience)[0], of or machine()
+        ).instances
         return made
 
     def many(self, count: int, *argv: str) -> Created:
@@ -99,7 +134,13 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert side.provider.find({"cml-runner:name": "cml-2"}) == []
     until(lambda: fresh(side, made).address, "an address")
     now = fresh(side, made)
-    assert (now.alive, now.zone, now.region, now.name, now.trouble) == (True, "node-1", "ci", "cml-1", "")
+    assert (now.alive, now.zone, now.region, now.name, now.trouble) == (
+        True,
+        "node-1",
+        "ci",
+        "cml-1",
+        "",
+    )
     assert side.provider.console(made) == "Booting\n"
     assert side.provider.destroy("cml-1", made) is True
     assert fresh(side, made).alive is False
@@ -136,7 +177,9 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
     side.create()
     name = side.job["metadata"]["name"]
     with side.cluster.shelf.changed:
-        side.cluster.shelf.put("jobs", {**side.job, "metadata": {**side.job["metadata"], "labels": {}}})
+        side.cluster.shelf.put(
+            "jobs", {**side.job, "metadata": {**side.job["metadata"], "labels": {}}}
+        )
     # Our own clean-up must not take it for ours.
     with pytest.raises(ConfigurationError, match="that this launch has not made"):
         side.create()
@@ -145,7 +188,10 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
 
 def test_of_a_long_log_the_end_is_read(side: Side) -> None:
     """Where the machine says why it gave up. What `limitBytes` cuts off is the end."""
-    side.cluster.said = "".join(f"a line that says little, number {number}\n" for number in range(20_000)) + "the end\n"
+    side.cluster.said = (
+        "".join(f"a line that says little, number {number}\n" for number in range(20_000))
+        + "the end\n"
+    )
     made = side.create()
     until(lambda: side.provider.console(made), "its log")
     told = side.provider.console(made)
@@ -170,41 +216,79 @@ AGENT = base64.b64encode(b"the agent").decode()
 
 
 def made_before(side: Side, owner: str | None, data: dict[str, str]) -> None:
-    """In the moment between Job and Secret. It belongs to our Job (`ours`), to something else that is there, or to nobody."""
+    """In the moment between Job and Secret. It belongs to our Job (`ours`), to something else
+    that is there, or to nobody."""
     put = side.cluster.shelf.put
     made: list[str] = []
     with side.cluster.shelf.changed:
-        other = put("secrets", {"metadata": {"name": "other", "namespace": "ci"}, "kind": "Secret", "apiVersion": "v1", "type": "Opaque"})
+        other = put(
+            "secrets",
+            {
+                "metadata": {"name": "other", "namespace": "ci"},
+                "kind": "Secret",
+                "apiVersion": "v1",
+                "type": "Opaque",
+            },
+        )
 
     def puts(resource: str, one: dict[str, Any]) -> dict[str, Any]:
         done = put(resource, one)
         if resource == "jobs" and not made:
             made.append(done["metadata"]["uid"])
             belongs = {"apiVersion": "batch/v1", "kind": "Job", "name": done["metadata"]["name"]}
-            owners = [{**belongs, "uid": made[0] if owner == "ours" else other["metadata"]["uid"]}] if owner else []
+            owners = (
+                [{**belongs, "uid": made[0] if owner == "ours" else other["metadata"]["uid"]}]
+                if owner
+                else []
+            )
             meta = {"name": done["metadata"]["name"], "namespace": "ci", "ownerReferences": owners}
-            put("secrets", {"kind": "Secret", "apiVersion": "v1", "type": "Opaque", "metadata": meta, "data": data})
+            put(
+                "secrets",
+                {
+                    "kind": "Secret",
+                    "apiVersion": "v1",
+                    "type": "Opaque",
+                    "metadata": meta,
+                    "data": data,
+                },
+            )
         return done
 
     side.cluster.shelf.put = puts  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("owner", [None, "another"])
-@pytest.mark.parametrize("data", [{"agent.pyz": AGENT}, {"agent.pyz": base64.b64encode(b"another").decode()}, {}])
-def test_a_secret_that_is_there_already_is_not_taken_unseen(side: Side, owner: str | None, data: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "data", [{"agent.pyz": AGENT}, {"agent.pyz": base64.b64encode(b"another").decode()}, {}]
+)
+def test_a_secret_that_is_there_already_is_not_taken_unseen(
+    side: Side, owner: str | None, data: dict[str, str]
+) -> None:
     """A pod would run its program."""
     made_before(side, owner, data)
-    with pytest.raises(ConfigurationError, match=r"There is a Secret cml-1-[0-9a-f]+ that this launch has not made"):
+    with pytest.raises(
+        ConfigurationError, match=r"There is a Secret cml-1-[0-9a-f]+ that this launch has not made"
+    ):
         side.create()
     until(lambda: not side.cluster.shelf.of("jobs"), "its Job to be gone")
 
 
-@pytest.mark.parametrize("data", [{"agent.pyz": AGENT}, {"agent.pyz": base64.b64encode(b"with another token").decode()}, {"agent.pyz": AGENT, "more": ""}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"agent.pyz": AGENT},
+        {"agent.pyz": base64.b64encode(b"with another token").decode()},
+        {"agent.pyz": AGENT, "more": ""},
+    ],
+)
 def test_one_that_belongs_to_our_job_is_what_it_must_be(side: Side, data: dict[str, str]) -> None:
     """Be it of an answer that got lost, or of an earlier try of this launch."""
     made_before(side, "ours", data)
     side.create()
-    assert [one.get("data") for one in side.cluster.shelf.of("secrets")] == [None, {"agent.pyz": AGENT}]
+    assert [one.get("data") for one in side.cluster.shelf.of("secrets")] == [
+        None,
+        {"agent.pyz": AGENT},
+    ]
     assert side.cluster.asked.count("get secrets") == 1
 
 
@@ -213,7 +297,11 @@ def test_a_finished_job_is_deleted_by_the_cluster_with_its_secret(side: Side) ->
     (pod,) = side.cluster.shelf.of("pods")
     with side.cluster.shelf.changed:
         side.cluster.shelf.put("pods", {**pod, "status": {**pod["status"], "phase": "Succeeded"}})
-    until(lambda: not side.cluster.shelf.of("secrets") and not side.cluster.shelf.of("jobs"), "the end of it", 15)
+    until(
+        lambda: not side.cluster.shelf.of("secrets") and not side.cluster.shelf.of("jobs"),
+        "the end of it",
+        15,
+    )
 
 
 def test_many_runners_are_one_job_and_one_that_ends_does_not_end_the_others(side: Side) -> None:
@@ -221,7 +309,11 @@ def test_many_runners_are_one_job_and_one_that_ends_does_not_end_the_others(side
     assert len({one.id for one in made.instances}) == 5
     assert made.shortage is None
     assert (side.job["spec"]["completions"], side.job["spec"]["completionMode"]) == (5, "Indexed")
-    assert side.cluster.asked.count("create batch/jobs") == side.cluster.asked.count("create secrets") == 1
+    assert (
+        side.cluster.asked.count("create batch/jobs")
+        == side.cluster.asked.count("create secrets")
+        == 1
+    )
     side.cluster.evict(made.instances[0].id, 0)
     until(lambda: len(side.provider.find({})) == 4, "the others")
     time.sleep(0.3)
@@ -237,14 +329,18 @@ def test_zones_are_rungs(side: Side) -> None:
 
 
 def test_a_template_that_is_newer_than_the_client_goes_through(side: Side) -> None:
-    side.create("--cloud-kubernetes-pod-template=spec: {priorityClassName: batch, hostUsers: false}")
+    side.create(
+        "--cloud-kubernetes-pod-template=spec: {priorityClassName: batch, hostUsers: false}"
+    )
     assert side.job["spec"]["template"]["spec"]["priorityClassName"] == "batch"
 
 
 # --- no room
 
 
-def test_a_pod_that_no_node_takes_is_no_capacity_in_the_schedulers_words(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pod_that_no_node_takes_is_no_capacity_in_the_schedulers_words(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     with pytest.raises(CapacityError, match="2 Insufficient amd") as caught:
         side.create("--cloud-gpu=amd.com/gpu")
@@ -288,9 +384,18 @@ def test_streams_that_break_and_history_that_is_gone_are_passed_over(side: Side)
 # --- refusals
 
 
-QUOTA = 'pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used: limits.cpu=40, limited: limits.cpu=40'
-SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged (container "docker" must not set securityContext.privileged=true)'
-NO_ACCOUNT = 'pods "x" is forbidden: error looking up service account ci/trainer: serviceaccount "trainer" not found'
+QUOTA = (
+    'pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used: limits.cpu=40,'
+    " limited: limits.cpu=40"
+)
+SECURITY = (
+    'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged (container'
+    ' "docker" must not set securityContext.privileged=true)'
+)
+NO_ACCOUNT = (
+    'pods "x" is forbidden: error looking up service account ci/trainer: serviceaccount "trainer"'
+    " not found"
+)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +407,9 @@ NO_ACCOUNT = 'pods "x" is forbidden: error looking up service account ci/trainer
         ('admission webhook "policy.example" denied the request: no', ConfigurationError, "input"),
     ],
 )
-def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(side: Side, message: str, kind: type[ProviderError], hint: str) -> None:
+def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(
+    side: Side, message: str, kind: type[ProviderError], hint: str
+) -> None:
     side.cluster.refuse_pods(message)
     with pytest.raises(kind) as caught:
         side.create(patience=20)
@@ -315,7 +422,9 @@ def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(side: Side, 
 def test_a_quota_for_some_gives_some(side: Side) -> None:
     side.cluster.refuse_pods(QUOTA, after=3)
     cloud = side.request(patience=20)
-    made = side.provider.create(side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine(), 5)
+    made = side.provider.create(
+        side.provider.resolve(side.provider.plan(cloud), cloud)[0], machine(), 5
+    )
     assert len(made.instances) == 3
     assert isinstance(made.shortage, QuotaError)
     assert (side.job["spec"]["completions"], side.job["spec"]["parallelism"]) == (3, 3)
@@ -328,14 +437,20 @@ def test_a_quota_for_some_gives_some(side: Side) -> None:
 def test_a_deletion_without_a_name_is_none(side: Side) -> None:
     """It would be one of all Jobs of the namespace."""
     with pytest.raises(ValueError, match="without a name"):
-        side.provider.destroy("cml-1", Instance(provider=ProviderName.KUBERNETES, id="x", name="cml-1", region="ci"))
+        side.provider.destroy(
+            "cml-1", Instance(provider=ProviderName.KUBERNETES, id="x", name="cml-1", region="ci")
+        )
 
 
-@pytest.mark.parametrize("words", ["create batch/jobs", "create secrets", "list pods", "watch pods"])
+@pytest.mark.parametrize(
+    "words", ["create batch/jobs", "create secrets", "list pods", "watch pods"]
+)
 def test_a_missing_right_is_named_and_nothing_stays(side: Side, words: str) -> None:
     ladder = side.ladder("--cloud-gpu=amd.com/gpu")
     side.cluster.denied.add(words)
-    with pytest.raises(CredentialsError, match=words.partition(" ")[2].rpartition("/")[2]) as caught:
+    with pytest.raises(
+        CredentialsError, match=words.partition(" ")[2].rpartition("/")[2]
+    ) as caught:
         side.provider.create(ladder[0], machine())
     assert "cml-runner permissions kubernetes" in caught.value.hint
     assert side.cluster.alive() == []
@@ -347,11 +462,22 @@ def test_rights_are_asked_for_before_anything_is_made(side: Side) -> None:
         side.ladder()
 
 
-@pytest.mark.parametrize(("status", "times", "comes"), [(429, 2, True), (503, 2, True), (500, 9, False)])
-def test_throttling_and_stumbling_are_passed_over(side: Side, status: int, times: int, comes: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "times", "comes"), [(429, 2, True), (503, 2, True), (500, 9, False)]
+)
+def test_throttling_and_stumbling_are_passed_over(
+    side: Side, status: int, times: int, comes: bool
+) -> None:
     side.ladder()
     headers: Any = {"Retry_After": "0"} if status == 429 else {}
-    side.cluster.served.fail("POST", "/jobs$", status, times, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "etcd is busy"}, **headers)
+    side.cluster.served.fail(
+        "POST",
+        "/jobs$",
+        status,
+        times,
+        {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "etcd is busy"},
+        **headers,
+    )
     if comes:
         assert side.create()
     else:
@@ -366,7 +492,12 @@ def test_an_answer_that_is_lost_is_no_second_machine(side: Side, kind: str) -> N
     side.ladder()
     side.cluster.served.fail("POST", f"/{kind}$", 503, late=True)
     assert side.create()
-    assert len(side.cluster.shelf.of("jobs")) == len(side.cluster.shelf.of("secrets")) == len(side.cluster.shelf.of("pods")) == 1
+    assert (
+        len(side.cluster.shelf.of("jobs"))
+        == len(side.cluster.shelf.of("secrets"))
+        == len(side.cluster.shelf.of("pods"))
+        == 1
+    )
 
 
 def test_a_namespace_that_is_not_there(cluster: FakeKubernetes) -> None:
@@ -376,10 +507,19 @@ def test_a_namespace_that_is_not_there(cluster: FakeKubernetes) -> None:
     assert "cloud-kubernetes-namespace" in caught.value.hint
 
 
-def test_an_image_that_is_not_there_is_told_at_once_and_one_that_is_slow_is_waited_for(side: Side) -> None:
-    side.cluster.broken_images["octo/none:1"] = 'failed to pull and unpack image "octo/none:1": octo/none:1: not found'
-    side.cluster.broken_images["octo/slow:1"] = "failed to pull and unpack image: dial tcp: i/o timeout"
-    none, slow = side.create("--cloud-image=octo/none:1"), side.create("--cloud-image=octo/slow:1", of=machine(name="cml-2"))
+def test_an_image_that_is_not_there_is_told_at_once_and_one_that_is_slow_is_waited_for(
+    side: Side,
+) -> None:
+    side.cluster.broken_images["octo/none:1"] = (
+        'failed to pull and unpack image "octo/none:1": octo/none:1: not found'
+    )
+    side.cluster.broken_images["octo/slow:1"] = (
+        "failed to pull and unpack image: dial tcp: i/o timeout"
+    )
+    none, slow = (
+        side.create("--cloud-image=octo/none:1"),
+        side.create("--cloud-image=octo/slow:1", of=machine(name="cml-2")),
+    )
     until(lambda: fresh(side, none).trouble, "the trouble")
     assert "octo/none:1: not found" in fresh(side, none).trouble
     until(lambda: "i/o timeout" in side.provider.console(slow), "the kubelet's words")
@@ -396,29 +536,44 @@ def told(fake: FakeKubernetes, **user: Any) -> dict[str, Any]:
     return config
 
 
-def test_a_kubeconfig_as_text_as_base64_or_as_a_file(cluster: FakeKubernetes, tmp_path: Path) -> None:
+def test_a_kubeconfig_as_text_as_base64_or_as_a_file(
+    cluster: FakeKubernetes, tmp_path: Path
+) -> None:
     text = yaml.safe_dump(told(cluster))
     (tmp_path / "config").write_text(text)
     packed = base64.b64encode(text.encode()).decode()
-    asked: list[tuple[KubernetesOptions, dict[str, str]]] = [(KubernetesOptions(configuration=Secret(one)), {}) for one in (text, packed)]
+    asked: list[tuple[KubernetesOptions, dict[str, str]]] = [
+        (KubernetesOptions(configuration=Secret(one)), {}) for one in (text, packed)
+    ]
     asked.append((KubernetesOptions(), {"KUBECONFIG": str(tmp_path / "config")}))
     for options, environ in asked:
         assert Cluster.from_environment(options, environ).get("pods")["items"] == []
         assert access(options, environ).namespace == "ci"
-    assert access(KubernetesOptions(configuration=Secret(text), namespace="default"), {}).namespace == "default"
+    assert (
+        access(KubernetesOptions(configuration=Secret(text), namespace="default"), {}).namespace
+        == "default"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"current-context": "other"}, "has no context other: it has sandbox", "cloud-kubernetes-context"),
+        (
+            {"current-context": "other"},
+            "has no context other: it has sandbox",
+            "cloud-kubernetes-context",
+        ),
         ({"contexts": []}, "has no context sandbox: it has none", "cloud-kubernetes-context"),
         ({"clusters": []}, "kubeconfig cannot be used", "docs/kubernetes.md"),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_used(cluster: FakeKubernetes, change: dict[str, Any], message: str, hint: str) -> None:
+def test_a_kubeconfig_that_cannot_be_used(
+    cluster: FakeKubernetes, change: dict[str, Any], message: str, hint: str
+) -> None:
     with pytest.raises(CredentialsError, match=message) as caught:
-        access(KubernetesOptions(configuration=Secret(yaml.safe_dump({**told(cluster), **change}))), {})
+        access(
+            KubernetesOptions(configuration=Secret(yaml.safe_dump({**told(cluster), **change}))), {}
+        )
     assert hint in caught.value.hint
     assert "canary" not in str(caught.value)
 
@@ -431,28 +586,65 @@ def test_what_is_no_kubeconfig_is_not_quoted(text: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["aws", "gke-gcloud-auth-plugin", "kubelogin", "mine"])
-def test_a_program_that_logs_in_and_is_not_here_is_told(cluster: FakeKubernetes, program: str) -> None:
-    config = told(cluster, exec={"apiVersion": "client.authentication.k8s.io/v1", "command": program, "interactiveMode": "Never"})
-    with pytest.raises(CredentialsError, match=f"by the program `{program}`, which is not here") as caught:
-        access(KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {"PATH": "/nowhere"})
+def test_a_program_that_logs_in_and_is_not_here_is_told(
+    cluster: FakeKubernetes, program: str
+) -> None:
+    config = told(
+        cluster,
+        exec={
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": program,
+            "interactiveMode": "Never",
+        },
+    )
+    with pytest.raises(
+        CredentialsError, match=f"by the program `{program}`, which is not here"
+    ) as caught:
+        access(
+            KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {"PATH": "/nowhere"}
+        )
     assert "kubectl create token" in caught.value.hint
 
 
-def test_a_program_that_is_here_is_asked(cluster: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": cluster.token}}
+def test_a_program_that_is_here_is_asked(
+    cluster: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": cluster.token},
+    }
     (tmp_path / "login").write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
     (tmp_path / "login").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    config = told(cluster, exec={"apiVersion": "client.authentication.k8s.io/v1", "command": "login", "interactiveMode": "Never"})
+    config = told(
+        cluster,
+        exec={
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "login",
+            "interactiveMode": "Never",
+        },
+    )
     options = KubernetesOptions(configuration=Secret(yaml.safe_dump(config)))
-    assert Cluster.from_environment(options, {"PATH": f"{tmp_path}:/usr/bin:/bin"}).get("pods")["items"] == []
+    assert (
+        Cluster.from_environment(options, {"PATH": f"{tmp_path}:/usr/bin:/bin"}).get("pods")[
+            "items"
+        ]
+        == []
+    )
 
 
 def test_a_wrong_token_and_a_cluster_that_is_not_there(cluster: FakeKubernetes) -> None:
     wrong = Side(
         cluster,
         KubernetesProvider(
-            Cluster.from_environment(KubernetesOptions(configuration=Secret(yaml.safe_dump(told(cluster, token="canary-x")))), {}), SystemClock()
+            Cluster.from_environment(
+                KubernetesOptions(
+                    configuration=Secret(yaml.safe_dump(told(cluster, token="canary-x")))
+                ),
+                {},
+            ),
+            SystemClock(),
         ),
     )
     with pytest.raises(CredentialsError) as caught:
@@ -460,13 +652,23 @@ def test_a_wrong_token_and_a_cluster_that_is_not_there(cluster: FakeKubernetes) 
     assert "KUBERNETES_CONFIGURATION" in caught.value.hint
     config = told(cluster)
     config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
-    nowhere = Side(cluster, KubernetesProvider(Cluster.from_environment(KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {}), SystemClock()))
+    nowhere = Side(
+        cluster,
+        KubernetesProvider(
+            Cluster.from_environment(
+                KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {}
+            ),
+            SystemClock(),
+        ),
+    )
     with pytest.raises(ProviderError, match="did not answer") as refused:
         nowhere.ladder()
     assert "private cluster" in refused.value.hint
 
 
-def test_as_the_pod_that_the_launcher_runs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_the_pod_that_the_launcher_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Over TLS, by what a pod finds in its folder and its environment."""
     authority, pod = trustme.CA(), tmp_path / "serviceaccount"
     issued = authority.issue_cert("127.0.0.1")
@@ -477,11 +679,19 @@ def test_as_the_pod_that_the_launcher_runs_in(tmp_path: Path, monkeypatch: pytes
     (pod / "token").write_text(fake.token)
     (pod / "namespace").write_text("ci\n")
     authority.cert_pem.write_to_path(str(pod / "ca.crt"))
-    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": fake.url.rpartition(":")[2]}
+    environ = {
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": fake.url.rpartition(":")[2],
+    }
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def launcher() -> Side:
-        return Side(fake, KubernetesProvider(Cluster(lambda: access(KubernetesOptions(), environ, pod)), SystemClock()))
+        return Side(
+            fake,
+            KubernetesProvider(
+                Cluster(lambda: access(KubernetesOptions(), environ, pod)), SystemClock()
+            ),
+        )
 
     try:
         assert launcher().create().region == "ci"
@@ -502,7 +712,9 @@ def test_nothing_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_two_hundred_runners_in_one_call(capsys: pytest.CaptureFixture[str]) -> None:
-    fake = FakeKubernetes(nodes=[Node("node-1", room={"cpu": 400, "memory": "1Ti", "ephemeral-storage": "4Ti"})])
+    fake = FakeKubernetes(
+        nodes=[Node("node-1", room={"cpu": 400, "memory": "1Ti", "ephemeral-storage": "4Ti"})]
+    )
     try:
         side = Side(fake, provider(fake))
         ladder, before = side.ladder("--cloud-type=s", patience=60), len(fake.asked)
@@ -513,7 +725,10 @@ def test_two_hundred_runners_in_one_call(capsys: pytest.CaptureFixture[str]) -> 
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
         with capsys.disabled():
             more = len(fake.asked) - before - len(calls)
-            print(f"\n200 runners: {len(calls)} calls, {seconds:.1f} s, {grown:.0f} MiB more (fake and client); {more} call(s) to look at all of them")
+            print(
+                f"\n200 runners: {len(calls)} calls, {seconds:.1f} s, {grown:.0f} MiB more (fake"
+                f" and client); {more} call(s) to look at all of them"
+            )
         assert len(made.instances) == len(looked) == 200
         assert calls.count("create batch/jobs") == calls.count("create secrets") == 1
         assert len(calls) < 20

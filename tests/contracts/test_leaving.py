@@ -1,4 +1,5 @@
-"""A runner that wants to leave, and launches that count on it: the agent's calls, held to the forges' own descriptions."""
+"""A runner that wants to leave, and launches that count on it: the agent's calls, held to the
+forges' own descriptions."""
 
 from __future__ import annotations
 
@@ -32,24 +33,51 @@ class Side:
     def __init__(self, server: FakeGitHub | FakeGitLab, folder: Path, where: str) -> None:
         self.server, self.folder, self.where = server, folder, where
         url, secret = Repository(url=where), Secret(TOKEN)
-        self.seat = server.forge.seat("one", ["cml"], ephemeral=False, owner=root_of(url)[1:] if isinstance(server, FakeGitHub) else "")
+        self.seat = server.forge.seat(
+            "one",
+            ["cml"],
+            ephemeral=False,
+            owner=root_of(url)[1:] if isinstance(server, FakeGitHub) else "",
+        )
         server.forge.set_online(self.seat, True)
-        self.forge: Forge = GitHub(url, secret) if isinstance(server, FakeGitHub) else GitLab(url, secret, f"{server.server_url}/api/v4")
+        self.forge: Forge = (
+            GitHub(url, secret)
+            if isinstance(server, FakeGitHub)
+            else GitLab(url, secret, f"{server.server_url}/api/v4")
+        )
         self.agent = self.member(TOKEN)
 
     def member(self, token: str | None) -> Member:
         on_github = isinstance(self.server, FakeGitHub)
-        api = f"{self.server.url}/api/v3" if isinstance(self.server, FakeGitHub) else f"{self.server.server_url}/api/v4"
-        place = {"forge": "github" if on_github else "gitlab", "repository_url": self.where, "api_url": api}
+        api = (
+            f"{self.server.url}/api/v3"
+            if isinstance(self.server, FakeGitHub)
+            else f"{self.server.server_url}/api/v4"
+        )
+        place = {
+            "forge": "github" if on_github else "gitlab",
+            "repository_url": self.where,
+            "api_url": api,
+        }
         (self.folder / "runner").mkdir(exist_ok=True)
-        return member(agent_spec(**place, api_token=token, runner_id=self.seat.id), self.folder / "runner", {}, {})
+        return member(
+            agent_spec(**place, api_token=token, runner_id=self.seat.id),
+            self.folder / "runner",
+            {},
+            {},
+        )
 
     def runner(self) -> Runner:
         (found,) = self.forge.runners()
         return found
 
     def claimed(self, seconds: float = 60, *, shared: bool = False) -> bool:
-        return self.forge.claim(self.runner(), claim.claim("0123456789", CLOCK.now() + timedelta(seconds=seconds)), CLOCK, shared=shared)
+        return self.forge.claim(
+            self.runner(),
+            claim.claim("0123456789", CLOCK.now() + timedelta(seconds=seconds)),
+            CLOCK,
+            shared=shared,
+        )
 
 
 @pytest.fixture(params=["octo/train", "octo", "enterprises/acme", "gitlab"])
@@ -61,7 +89,9 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
         gitlab.close()
         return
     github = FakeGitHub({TOKEN: "admin"})
-    with Contract(description("ghec", "/actions/runners"), f"{github.url}/api/v3", undeclared=(304, 401)):
+    with Contract(
+        description("ghec", "/actions/runners"), f"{github.url}/api/v3", undeclared=(304, 401)
+    ):
         yield Side(github, tmp_path, f"{github.url}/{request.param}")
     github.close()
 
@@ -69,7 +99,13 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Child]:
     """A runner process that ends when it is asked to."""
-    started = Child.start(["sleep", "60"], tmp_path, {"PATH": "/usr/bin:/bin"}, tmp_path / "runner.log", lambda _: None)
+    started = Child.start(
+        ["sleep", "60"],
+        tmp_path,
+        {"PATH": "/usr/bin:/bin"},
+        tmp_path / "runner.log",
+        lambda _: None,
+    )
     yield started
     started.stop(0, lambda: True)
 
@@ -81,7 +117,9 @@ def test_a_runner_that_nobody_counts_on_may_leave(side: Side, child: Child) -> N
         assert not side.claimed(shared=True), "a launch passes it over from now on"
 
 
-def test_a_runner_that_is_counted_on_stays_and_its_process_lives_on(side: Side, child: Child) -> None:
+def test_a_runner_that_is_counted_on_stays_and_its_process_lives_on(
+    side: Side, child: Child
+) -> None:
     assert side.claimed()
     assert not side.agent.retire(child)
     assert side.agent.claimed

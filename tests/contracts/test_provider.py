@@ -37,12 +37,24 @@ from tests.test_launch import cloud_of
 __all__ = ["azure", "cluster", "served"]
 
 
-ONLINE_BY, EXPIRY = datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC), datetime(2026, 11, 28, 12, 34, 56, tzinfo=UTC)
+ONLINE_BY, EXPIRY = (
+    datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC),
+    datetime(2026, 11, 28, 12, 34, 56, tzinfo=UTC),
+)
 
 
-def machine(name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n") -> Machine:
+def machine(
+    name: str = "cml-1", key: str = "key", user_data: bytes = b"#cloud-config\n{}\n"
+) -> Machine:
     identity = Identity(name=name, key=key)
-    told = tags(identity, Repository(url="https://github.com/octo/train"), "octo/train run 77 attempt 1", ONLINE_BY, EXPIRY, {})
+    told = tags(
+        identity,
+        Repository(url="https://github.com/octo/train"),
+        "octo/train run 77 attempt 1",
+        ONLINE_BY,
+        EXPIRY,
+        {},
+    )
     return Machine(identity=identity, user_data=user_data, tags=told)
 
 
@@ -60,7 +72,12 @@ def session() -> boto3.session.Session:
 
 
 def aws(ec2: FakeEC2) -> AwsProvider:
-    return AwsProvider(lambda service, region, config: session().client(service, region_name=region, endpoint_url=ec2.url, config=config), FakeClock())  # type: ignore[call-overload]
+    return AwsProvider(
+        lambda service, region, config: session().client(  # type: ignore[call-overload]
+            service, region_name=region, endpoint_url=ec2.url, config=config
+        ),
+        FakeClock(),
+    )
 
 
 @pytest.fixture
@@ -71,7 +88,10 @@ def compute() -> Iterator[FakeGcp]:
 
 
 def gcp(fake: FakeGcp, project: str = PROJECT) -> GcpProvider:
-    return GcpProvider(Compute(lambda: Account(AnonymousCredentials(), project), fake.url), FakeClock())  # type: ignore[no-untyped-call]
+    return GcpProvider(
+        Compute(lambda: Account(AnonymousCredentials(), project), fake.url),  # type: ignore[no-untyped-call]
+        FakeClock(),
+    )
 
 
 @dataclass
@@ -125,7 +145,9 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
     assert [one.id for one in side.provider.find({"cml-runner:name": "cml-1"})] == [made.id]
     assert side.provider.find({"cml-runner:name": "cml-2"}) == []
     end = time.monotonic() + 10
-    while not (now := side.provider.look(made)).address and time.monotonic() < end:  # a pod gets one when it starts
+    while (
+        not (now := side.provider.look(made)).address and time.monotonic() < end
+    ):  # a pod gets one when it starts
         time.sleep(0.2)
     assert now.alive
     assert now.address
@@ -138,22 +160,39 @@ def test_an_instance_is_made_found_looked_at_and_destroyed(side: Side) -> None:
 def test_what_a_machine_was_tagged_with_can_be_read_again(side: Side) -> None:
     """Whatever the cloud makes of capitals, colons and addresses."""
     made = side.create()
-    (found,) = side.provider.find({"cml-runner:repository": "https://github.com/octo/train"}, side.provider.regions())
+    (found,) = side.provider.find(
+        {"cml-runner:repository": "https://github.com/octo/train"}, side.provider.regions()
+    )
     for one in (found, side.provider.look(made)):
         assert (one.name, one.online_by, one.expiry) == ("cml-1", ONLINE_BY, EXPIRY)
         assert one.tags["cml-runner:repository"] == "https://github.com/octo/train"
         assert one.tags["cml-runner:run"] == "octo/train run 77 attempt 1"
-        assert {"cml-runner:launch": one.tags["cml-runner:launch"], "cml-runner:name": one.name} == machine().identity.marks
+        assert {
+            "cml-runner:launch": one.tags["cml-runner:launch"],
+            "cml-runner:name": one.name,
+        } == machine().identity.marks
     assert datetime.fromisoformat(found.launched or "1970-01-01T00:00:00Z").tzinfo
     assert side.provider.find({"cml-runner:repository": "https://github.com/octo/tra"}) == []
     assert side.provider.cost(found, EXPIRY) is None
 
 
 @pytest.mark.parametrize("more", [1, 12], ids=["short", "long"])
-def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(more: int, side: Side) -> None:
+def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(
+    more: int, side: Side
+) -> None:
     """GitLab's groups may be twenty deep, and a tag has 256 characters."""
-    repository = Repository(url="https://gitlab.example.com/" + "/".join(f"group-{number}" + "x" * 40 for number in range(more)))
-    told = tags(Identity(name="cml-1", key="key"), repository, f"{repository.url} job 1", ONLINE_BY, EXPIRY, {})
+    repository = Repository(
+        url="https://gitlab.example.com/"
+        + "/".join(f"group-{number}" + "x" * 40 for number in range(more))
+    )
+    told = tags(
+        Identity(name="cml-1", key="key"),
+        repository,
+        f"{repository.url} job 1",
+        ONLINE_BY,
+        EXPIRY,
+        {},
+    )
     made = side.create(of=replace(machine(), tags=told))
     found = side.provider.find({REPOSITORY_TAG: address_tag(repository)}, side.provider.regions())
     assert [one.id for one in ours(found, repository)] == [made.id]
@@ -168,7 +207,9 @@ def test_creating_again_gives_the_same_instance(side: Side) -> None:
     assert len({one.id for one in side.provider.find({})} | {other.id}) == 2
 
 
-def test_a_repeated_launch_finds_its_instance_though_its_registration_token_is_another(side: Side) -> None:
+def test_a_repeated_launch_finds_its_instance_though_its_registration_token_is_another(
+    side: Side,
+) -> None:
     placement = side.ladder()[0]
     first = side.create(placement, machine(user_data=b"#cloud-config\n{a: 1}\n"))
     again = side.create(placement, machine(user_data=b"#cloud-config\n{a: 2}\n"))

@@ -1,4 +1,5 @@
-"""How a machine leaves GitLab and retries jobs there: the agent's own calls, against the fake GitLab, judged by GitLab's description."""
+"""How a machine leaves GitLab and retries jobs there: the agent's own calls, against the fake
+GitLab, judged by GitLab's description."""
 
 from __future__ import annotations
 
@@ -32,14 +33,21 @@ def server() -> Iterator[FakeGitLab]:
 def agent(server: FakeGitLab, launch: Job | None = None, **fields: Any) -> Forge:
     known: dict[str, Any] = {}
     if launch:
-        known = {"launch_run": launch.run_id, "launch_job": launch.id, "launch_job_name": launch.name, "launch_project": "octo/train"}
+        known = {
+            "launch_run": launch.run_id,
+            "launch_job": launch.id,
+            "launch_job_name": launch.name,
+            "launch_project": "octo/train",
+        }
     own = server.forge.by_name("cml-1")
     known |= {"api_token": "canary-admin", "restart_limit": 5, "runner_id": own.id if own else None}
     spec = agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", **{**known, **fields})
     return Forge(spec, Path("/nowhere"), {}, {})
 
 
-def pipeline(server: FakeGitLab, *, status: str = "completed", conclusion: str = "failure") -> tuple[Run, Job, Job]:
+def pipeline(
+    server: FakeGitLab, *, status: str = "completed", conclusion: str = "failure"
+) -> tuple[Run, Job, Job]:
     """A launch job that went well, and a job that ran on what it launched."""
     memory = server.forge
     run = memory.queue_run()
@@ -48,7 +56,9 @@ def pipeline(server: FakeGitLab, *, status: str = "completed", conclusion: str =
     memory.begin(run)
     memory.wait(lambda: train.status == "queued", "the first job")
     train.status, train.conclusion = status, conclusion
-    train.runner_name = (memory.by_name("cml-1") or memory.seat("cml-1", ["cml"], ephemeral=False)).name
+    train.runner_name = (
+        memory.by_name("cml-1") or memory.seat("cml-1", ["cml"], ephemeral=False)
+    ).name
     return run, launch, train
 
 
@@ -58,7 +68,12 @@ def names(run: Run) -> list[str]:
 
 def test_it_leaves_with_its_own_token_which_is_never_in_an_address(server: FakeGitLab) -> None:
     seat = server.forge.seat("cml-1", ["cml"], ephemeral=False)
-    one = gitlab.Forge(agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", runner_token=seat.secret), Path("/nowhere"), {}, {})
+    one = gitlab.Forge(
+        agent_spec(forge="gitlab", api_url=f"{server.server_url}/api/v4", runner_token=seat.secret),
+        Path("/nowhere"),
+        {},
+        {},
+    )
     assert one.leave() == GONE
     assert server.forge.seats() == []
     assert one.leave() == GONE, "absent is as good"
@@ -70,11 +85,14 @@ def test_the_launch_job_comes_first_then_the_job(server: FakeGitLab) -> None:
     run, launch, train = pipeline(server)
     assert agent(server, launch).restart(("octo/train", train.id, None), PLAN) == "launch and train"
     assert names(run) == ["launch", "train", "launch", "train"]
-    assert [path.rpartition("/jobs/")[2] for method, path, _ in server.requests if method == "POST"] == [f"{launch.id}/retry", f"{train.id}/retry"]
+    assert [
+        path.rpartition("/jobs/")[2] for method, path, _ in server.requests if method == "POST"
+    ] == [f"{launch.id}/retry", f"{train.id}/retry"]
 
 
 def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
-    """Two machines of one launch are taken at the same time: each retries its own job, and the launch job runs already."""
+    """Two machines of one launch are taken at the same time: each retries its own job, and the
+    launch job runs already."""
     run, launch, train = pipeline(server)
     memory = server.forge
     other = memory.add_job(run, "eval", ["cml"], needs=["launch"])
@@ -82,7 +100,10 @@ def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
     launch.hosted = lambda _: time.sleep(5) or "success"  # type: ignore[func-returns-value]
     assert agent(server, launch).restart(("octo/train", train.id, None), PLAN) == "launch and train"
     assert agent(server, launch).restart(("octo/train", other.id, None), PLAN) == "eval"
-    assert agent(server, launch).restart(("octo/train", train.id, None), PLAN) == "not restarted: it was retried already"
+    assert (
+        agent(server, launch).restart(("octo/train", train.id, None), PLAN)
+        == "not restarted: it was retried already"
+    )
     assert sorted(names(run)) == ["eval", "eval", "launch", "launch", "train", "train"]
 
 
@@ -92,12 +113,21 @@ def test_a_job_that_does_not_end_is_cancelled_and_then_retried(server: FakeGitLa
     assert seat
     seat.job, train.runner_name = train, seat.name
     done: list[str] = []
-    thread = threading.Thread(target=lambda: done.append(agent(server, launch).restart(("octo/train", train.id, None), PLAN)))
+    thread = threading.Thread(
+        target=lambda: done.append(
+            agent(server, launch).restart(("octo/train", train.id, None), PLAN)
+        )
+    )
     thread.start()
     server.forge.wait(lambda: train.conclusion == "cancelled", "the cancellation by force", 10)
     thread.join(10)
     assert done == ["launch and train"]
-    assert [path.rpartition("/")[2] for method, path, _ in server.requests if method == "POST"] == ["cancel", "cancel", "retry", "retry"]
+    assert [path.rpartition("/")[2] for method, path, _ in server.requests if method == "POST"] == [
+        "cancel",
+        "cancel",
+        "retry",
+        "retry",
+    ]
     assert names(run).count("train") == 2
 
 
@@ -108,12 +138,17 @@ def test_without_a_launch_job_of_this_project_only_the_job(server: FakeGitLab) -
 
 
 @pytest.mark.parametrize("whose", ["another runner's", "nobody's"])
-def test_a_job_that_is_not_this_runners_is_left_alone_whoever_named_it(whose: str, server: FakeGitLab) -> None:
+def test_a_job_that_is_not_this_runners_is_left_alone_whoever_named_it(
+    whose: str, server: FakeGitLab
+) -> None:
     run, launch, train = pipeline(server)
     other = server.forge.seat("theirs", ["cml"], ephemeral=False)
     train.runner_name = other.name if whose == "another runner's" else ""
     one = agent(server, launch)
-    assert one.restart(("octo/train", train.id, None), PLAN) == f"not restarted: job {train.id} of octo/train is not on this runner"
+    assert (
+        one.restart(("octo/train", train.id, None), PLAN)
+        == f"not restarted: job {train.id} of octo/train is not on this runner"
+    )
     assert [method for method, _, _ in server.requests if method != "GET"] == []
     assert names(run) == ["launch", "train"]
 

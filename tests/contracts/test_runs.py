@@ -1,4 +1,5 @@
-"""What a re-run needs of a forge: the launcher's client, the agent's own, and the fake in memory keep one contract, and GitHub's description judges."""
+"""What a re-run needs of a forge: the launcher's client, the agent's own, and the fake in memory
+keep one contract, and GitHub's description judges."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ from runner_action.sandbox.jobs import Job, Run
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeForge, agent_spec
 
-PATHS = ("/repos/{owner}/{repo}/actions/runs/{run_id}", "/repos/{owner}/{repo}/actions/jobs/{job_id}", "/repos/{owner}/{repo}/check-runs")
+PATHS = (
+    "/repos/{owner}/{repo}/actions/runs/{run_id}",
+    "/repos/{owner}/{repo}/actions/jobs/{job_id}",
+    "/repos/{owner}/{repo}/check-runs",
+)
 
 
 @dataclass
@@ -35,7 +40,11 @@ class Repo:
 
     @property
     def agent(self) -> agent_github.Forge:
-        spec = agent_spec(repository_url=f"{self.server.url}/octo/train", api_url=f"{self.server.url}/api/v3", api_token="canary-admin")
+        spec = agent_spec(
+            repository_url=f"{self.server.url}/octo/train",
+            api_url=f"{self.server.url}/api/v3",
+            api_token="canary-admin",
+        )
         return agent_github.Forge(spec, Path("/nowhere"), {}, {})
 
     def run(self, *, ended: bool = True, many: int = 0, stubborn: bool = False) -> Run:
@@ -65,7 +74,9 @@ def repo() -> Iterator[Repo]:
     server = FakeGitHub(tokens={"canary-admin": "admin"})
     try:
         # 401, 403 and 404 are GitHub's answers everywhere, and seldom described.
-        with Contract(description("ghec", *PATHS), f"{server.url}/api/v3", undeclared=(401, 403, 404)) as contract:
+        with Contract(
+            description("ghec", *PATHS), f"{server.url}/api/v3", undeclared=(401, 403, 404)
+        ) as contract:
             yield Repo(server)
         assert contract.seen, "nothing went by the judge"
     finally:
@@ -81,7 +92,11 @@ def test_launcher_and_agent_see_the_same_run(repo: Repo) -> None:
     theirs, ours = repo.launcher.run(run.id, datetime.now(UTC)), repo.agent.run(run.id)
     assert seen(theirs) == seen(ours)
     assert seen(ours)[1] == ("train-0", "completed", "failure", "cml-1")
-    assert (ours.id, ours.attempt, ours.done) == (theirs.id, theirs.attempt, theirs.done) == (run.id, 1, True)
+    assert (
+        (ours.id, ours.attempt, ours.done)
+        == (theirs.id, theirs.attempt, theirs.done)
+        == (run.id, 1, True)
+    )
     assert 0 <= ours.age < 60
     assert abs(ours.age - theirs.age) < 5
     assert ours.jobs == theirs.jobs
@@ -89,11 +104,22 @@ def test_launcher_and_agent_see_the_same_run(repo: Repo) -> None:
 
 def test_a_run_of_very_many_jobs_is_read_to_its_end(repo: Repo) -> None:
     run = repo.run(many=250)
-    assert len(repo.launcher.run(run.id, datetime.now(UTC)).jobs) == len(repo.agent.run(run.id).jobs) == 251
+    assert (
+        len(repo.launcher.run(run.id, datetime.now(UTC)).jobs)
+        == len(repo.agent.run(run.id).jobs)
+        == 251
+    )
 
 
 @pytest.mark.parametrize("caller", ["launcher", "agent"])
-@pytest.mark.parametrize(("what", "again"), [(LAUNCH_JOB, {"launch", "train-0"}), (FAILED_JOBS, {"train-0"}), (WHOLE_RUN, {"launch", "train-0"})])
+@pytest.mark.parametrize(
+    ("what", "again"),
+    [
+        (LAUNCH_JOB, {"launch", "train-0"}),
+        (FAILED_JOBS, {"train-0"}),
+        (WHOLE_RUN, {"launch", "train-0"}),
+    ],
+)
 def test_each_way_to_re_run(what: str, again: set[str], caller: str, repo: Repo) -> None:
     run = repo.run()
     client = getattr(repo, caller)
@@ -138,8 +164,15 @@ def test_annotations_of_a_job(repo: Repo) -> None:
 def test_the_launch_job_is_known_by_its_runner(repo: Repo) -> None:
     run = repo.run(ended=False)
     launching = run.jobs[0]
-    asked = CiJob(repository_url=f"{repo.server.url}/octo/train", run_id=run.id, attempt=1, runner_name=launching.runner_name)
-    assert repo.launcher.launch_job(asked) == LaunchJob(run_id=run.id, id=launching.id, name="launch")
+    asked = CiJob(
+        repository_url=f"{repo.server.url}/octo/train",
+        run_id=run.id,
+        attempt=1,
+        runner_name=launching.runner_name,
+    )
+    assert repo.launcher.launch_job(asked) == LaunchJob(
+        run_id=run.id, id=launching.id, name="launch"
+    )
     assert repo.launcher.launch_job(replace(asked, runner_name="another")) is None
     repo.agent.cancel(run.id, False)
 
@@ -147,9 +180,22 @@ def test_the_launch_job_is_known_by_its_runner(repo: Repo) -> None:
 def test_the_fake_in_memory_answers_alike() -> None:
     """In the shapes that the tests above saw from GitHub."""
     fake = FakeForge()
-    fake.runs[1] = SeenRun(1, 1, True, 5.0, (SeenJob(1, "launch", "completed", "success", "hosted", ("ubuntu-latest",)),))
+    fake.runs[1] = SeenRun(
+        1,
+        1,
+        True,
+        5.0,
+        (SeenJob(1, "launch", "completed", "success", "hosted", ("ubuntu-latest",)),),
+    )
     fake.refuses = (WHOLE_RUN,)
     assert fake.run(1, datetime.now(UTC)).attempt == 1
     assert (fake.rerun(LAUNCH_JOB, 1, 1), fake.rerun(WHOLE_RUN, 1, None)) == (None, "refused")
     assert fake.annotations(1) == []
-    assert fake.launch_job(CiJob(repository_url="https://forge.test/octo/train", run_id=1, attempt=1, runner_name="hosted"))
+    assert fake.launch_job(
+        CiJob(
+            repository_url="https://forge.test/octo/train",
+            run_id=1,
+            attempt=1,
+            runner_name="hosted",
+        )
+    )

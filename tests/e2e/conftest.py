@@ -1,4 +1,5 @@
-"""The engine, the image and the worlds of the tests with containers. One of each: these tests run one after the other."""
+"""The engine, the image and the worlds of the tests with containers. One of each: these tests
+run one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Real workflows with `uses: ./`, run by act with a Docker engine: outputs to a dependent job, a failure later on, a cancellation."""
+"""Real workflows with `uses: ./`, run by act with a Docker engine: outputs to a dependent job, a
+failure later on, a cancellation."""
 
 from __future__ import annotations
 
@@ -18,11 +19,25 @@ from tests.e2e.engine import Engine, checkout, run
 from tests.sandbox.conftest import all_gone, until
 
 ACT = Path(sys.executable).parent / "act"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "${{ secrets.AWS_ACCESS_KEY_ID }}", "AWS_SECRET_ACCESS_KEY": "${{ secrets.AWS_SECRET_ACCESS_KEY }}"}
-INPUTS = {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": 5, "token": "${{ secrets.TOKEN }}"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "${{ secrets.AWS_ACCESS_KEY_ID }}",
+    "AWS_SECRET_ACCESS_KEY": "${{ secrets.AWS_SECRET_ACCESS_KEY }}",
+}
+INPUTS = {
+    "cloud": "aws",
+    "cloud-region": "us-west",
+    "labels": "cml,gpu",
+    "idle-timeout": 5,
+    "token": "${{ secrets.TOKEN }}",
+}
 WHERE = {"driver": "github", "repo": "${{ vars.REPO }}"}
 """act says that this job is github.com's."""
-LAUNCH = {"id": "launch", "uses": "./", "with": {**INPUTS, **WHERE}, "env": {**CREDENTIALS, "AWS_ENDPOINT_URL": "${{ vars.AWS_ENDPOINT_URL }}"}}
+LAUNCH = {
+    "id": "launch",
+    "uses": "./",
+    "with": {**INPUTS, **WHERE},
+    "env": {**CREDENTIALS, "AWS_ENDPOINT_URL": "${{ vars.AWS_ENDPOINT_URL }}"},
+}
 CHECKOUT = {"uses": "actions/checkout@v5"}
 
 Act = Callable[..., subprocess.Popen[str]]
@@ -30,7 +45,8 @@ Act = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
-    """Starts act with a workflow of these jobs in a checkout of this tree; `image` has filled the builder's cache."""
+    """Starts act with a workflow of these jobs in a checkout of this tree; `image` has filled
+    the builder's cache."""
     started: list[subprocess.Popen[str]] = []
 
     def start(world: World, jobs: dict[str, object]) -> subprocess.Popen[str]:
@@ -40,16 +56,42 @@ def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
         shutil.rmtree(workflow.parent)  # our own would run too
         workflow.parent.mkdir()
         workflow.write_text(yaml.safe_dump({"on": "push", "jobs": jobs}))
-        for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "x"]):
+        for words in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "x"],
+        ):
             run("git", "-C", str(folder), *words)
         given = world.environ()
-        secrets = {"TOKEN": TOKEN, "AWS_ACCESS_KEY_ID": given["AWS_ACCESS_KEY_ID"], "AWS_SECRET_ACCESS_KEY": KEY}
+        secrets = {
+            "TOKEN": TOKEN,
+            "AWS_ACCESS_KEY_ID": given["AWS_ACCESS_KEY_ID"],
+            "AWS_SECRET_ACCESS_KEY": KEY,
+        }
         known = {"REPO": given["CML_RUNNER_REPO"], "AWS_ENDPOINT_URL": given["AWS_ENDPOINT_URL"]}
         words = [word for name, value in known.items() for word in ("--var", f"{name}={value}")]
-        words += [word for name in secrets for word in ("--secret", name)]  # their values come from the environment
-        argv = [str(ACT), "push", "--platform", f"ubuntu-latest={engine.base()}", "--pull=false", "--action-offline-mode", *words]
+        words += [
+            word for name in secrets for word in ("--secret", name)
+        ]  # their values come from the environment
+        argv = [
+            str(ACT),
+            "push",
+            "--platform",
+            f"ubuntu-latest={engine.base()}",
+            "--pull=false",
+            "--action-offline-mode",
+            *words,
+        ]
         environ = {**os.environ, **secrets, "DOCKER_HOST": engine.host}
-        process = subprocess.Popen(argv, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         started.append(process)
         return process
 
@@ -60,11 +102,26 @@ def act(engine: Engine, image: str, tmp_path: Path) -> Iterator[Act]:
 
 
 def test_a_dependent_job_knows_the_machine(act: Act) -> None:
-    outputs = {"ip": "${{ steps.launch.outputs.instance-ip }}", "name": "${{ steps.launch.outputs.runner-name }}", "label": "${{ steps.launch.outputs.label }}"}
+    outputs = {
+        "ip": "${{ steps.launch.outputs.instance-ip }}",
+        "name": "${{ steps.launch.outputs.runner-name }}",
+        "label": "${{ steps.launch.outputs.label }}",
+    }
     launch = {"runs-on": "ubuntu-latest", "outputs": outputs, "steps": [CHECKOUT, LAUNCH]}
-    say = {"run": 'echo "at=${{ needs.launch.outputs.ip }} on=${{ needs.launch.outputs.name }} by=${{ needs.launch.outputs.label }}"'}
+    say = {
+        "run": (
+            'echo "at=${{ needs.launch.outputs.ip }} on=${{ needs.launch.outputs.name }} by=${{'
+            ' needs.launch.outputs.label }}"'
+        )
+    }
     with World(timer_factor=0.02) as world:
-        process = act(world, {"launch": launch, "train": {"needs": "launch", "runs-on": "ubuntu-latest", "steps": [say]}})
+        process = act(
+            world,
+            {
+                "launch": launch,
+                "train": {"needs": "launch", "runs-on": "ubuntu-latest", "steps": [say]},
+            },
+        )
         told, _ = process.communicate(timeout=180)
         assert process.returncode == 0, told
         (name,) = world.forge.ever
@@ -81,7 +138,15 @@ def test_a_dependent_job_knows_the_machine(act: Act) -> None:
 
 def test_a_job_that_fails_later_takes_its_machine_back(act: Act) -> None:
     with World(timer_factor=0.02) as world:
-        process = act(world, {"launch": {"runs-on": "ubuntu-latest", "steps": [CHECKOUT, LAUNCH, {"run": "exit 3"}]}})
+        process = act(
+            world,
+            {
+                "launch": {
+                    "runs-on": "ubuntu-latest",
+                    "steps": [CHECKOUT, LAUNCH, {"run": "exit 3"}],
+                }
+            },
+        )
         told, _ = process.communicate(timeout=180)
         assert process.returncode != 0
         assert "Ended the machine" in told, told

@@ -1,4 +1,5 @@
-"""A pipeline that includes the component, run by someone else's reader of GitLab CI, with the real launcher, in the embedded world."""
+"""A pipeline that includes the component, run by someone else's reader of GitLab CI, with the
+real launcher, in the embedded world."""
 
 from __future__ import annotations
 
@@ -21,11 +22,20 @@ ROOT = Path(__file__).parents[2]
 READER = ROOT / "tests" / "node_modules" / ".bin" / "gitlab-ci-local"
 TEMPLATE = "gitlab-component/templates/launch-runner.yml"
 EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
-INCLUDE = {"local": TEMPLATE, "inputs": {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": "5"}}
+INCLUDE = {
+    "local": TEMPLATE,
+    "inputs": {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": "5"},
+}
 
 pytestmark = [
-    pytest.mark.skipif(not READER.exists(), reason="SKIPPED LOUDLY: gitlab-ci-local is missing; `npm ci --prefix tests` brings it"),
-    pytest.mark.skipif(not shutil.which("rsync"), reason="SKIPPED LOUDLY: gitlab-ci-local needs rsync (Debian package rsync)"),
+    pytest.mark.skipif(
+        not READER.exists(),
+        reason="SKIPPED LOUDLY: gitlab-ci-local is missing; `npm ci --prefix tests` brings it",
+    ),
+    pytest.mark.skipif(
+        not shutil.which("rsync"),
+        reason="SKIPPED LOUDLY: gitlab-ci-local needs rsync (Debian package rsync)",
+    ),
 ]
 
 
@@ -52,29 +62,56 @@ def repository(folder: Path, origin: str, pipeline: str) -> Path:
 
 def read(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs gitlab-ci-local there; `variables` are the project's."""
-    given = [word for name, value in variables.items() for word in ("--variable", f"{name}={value}")]
-    environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder.parent)}
+    given = [
+        word for name, value in variables.items() for word in ("--variable", f"{name}={value}")
+    ]
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder.parent),
+    }
     # No Docker here: jobs run in this machine's shell, their `image` left aside.
     argv = [str(READER), "--force-shell-executor", "--no-color", *given, *words]
-    return subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def project(world: World) -> dict[str, str]:
-    """The variables that GitLab would set for its own project, besides those that gitlab-ci-local makes up itself."""
+    """The variables that GitLab would set for its own project, besides those that
+    gitlab-ci-local makes up itself."""
     given = world.job_environ()
-    return {name: value for name, value in given.items() if name not in ("GITLAB_CI", "CI_JOB_ID", "CI_JOB_NAME", "CI_PIPELINE_ID")}
+    return {
+        name: value
+        for name, value in given.items()
+        if name not in ("GITLAB_CI", "CI_JOB_ID", "CI_JOB_NAME", "CI_PIPELINE_ID")
+    }
 
 
-TRAIN = {"stage": "test", "needs": ["launch-runner"], "tags": ["cml"], "script": ['echo "on=$RUNNER_NAME at=$INSTANCE_IP id=$INSTANCE_ID"']}
+TRAIN = {
+    "stage": "test",
+    "needs": ["launch-runner"],
+    "tags": ["cml"],
+    "script": ['echo "on=$RUNNER_NAME at=$INSTANCE_IP id=$INSTANCE_ID"'],
+}
 
 
-def test_the_component_launches_and_the_dependent_job_knows_the_machine(world: World, tmp_path: Path) -> None:
-    folder = repository(tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump({"include": [INCLUDE], "train": TRAIN}))
+def test_the_component_launches_and_the_dependent_job_knows_the_machine(
+    world: World, tmp_path: Path
+) -> None:
+    folder = repository(
+        tmp_path / "clone",
+        f"{world.gitlab.repo_url}.git",
+        yaml.safe_dump({"include": [INCLUDE], "train": TRAIN}),
+    )
     done = read(folder, **project(world))
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     (seat,) = world.forge.seats()
-    assert {label for label in seat.labels if not label.startswith("cml-runner-aws-")} == {"cml", "gpu", seat.name}  # and the mark
+    assert {label for label in seat.labels if not label.startswith("cml-runner-aws-")} == {
+        "cml",
+        "gpu",
+        seat.name,
+    }  # and the mark
     (instance,) = world.machines.living
     line = next(line for line in told.splitlines() if "on=" in line and "echo" not in line)
     assert f"on={seat.name} " in line
@@ -91,7 +128,11 @@ def test_the_component_launches_and_the_dependent_job_knows_the_machine(world: W
 def test_a_launch_job_that_fails_later_takes_its_machine_back(world: World, tmp_path: Path) -> None:
     """As a job does whose `script` the user has added to, or that is cancelled after the launch."""
     more = {"script": ["cml-runner launch", "exit 3"]}
-    folder = repository(tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump({"include": [INCLUDE], "launch-runner": more, "train": TRAIN}))
+    folder = repository(
+        tmp_path / "clone",
+        f"{world.gitlab.repo_url}.git",
+        yaml.safe_dump({"include": [INCLUDE], "launch-runner": more, "train": TRAIN}),
+    )
     done = read(folder, **project(world))
     assert done.returncode != 0
     assert "Ended the machine" in done.stdout + done.stderr
@@ -99,12 +140,21 @@ def test_a_launch_job_that_fails_later_takes_its_machine_back(world: World, tmp_
 
 
 def test_the_example_without_keys_becomes_its_role(world: World, tmp_path: Path) -> None:
-    """The job's id token is all there is; whoever plays AWS's token service gives credentials for it."""
+    """The job's id token is all there is; whoever plays AWS's token service gives credentials
+    for it."""
     pipeline = yaml.safe_load(released(ROOT / "gitlab-component/examples/aws.yml"))
-    pipeline["include"] = [{"local": TEMPLATE, "inputs": {**pipeline["include"][0]["inputs"], "idle-timeout": "5"}}]
+    pipeline["include"] = [
+        {"local": TEMPLATE, "inputs": {**pipeline["include"][0]["inputs"], "idle-timeout": "5"}}
+    ]
     pipeline["train"]["script"] = TRAIN["script"]
-    folder = repository(tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump(pipeline))
-    known = {name: value for name, value in project(world).items() if not name.startswith("AWS_ACCESS") and not name.startswith("AWS_SECRET")}
+    folder = repository(
+        tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump(pipeline)
+    )
+    known = {
+        name: value
+        for name, value in project(world).items()
+        if not name.startswith("AWS_ACCESS") and not name.startswith("AWS_SECRET")
+    }
     done = read(folder, **known, ID_TOKEN="canary-id-token")
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
@@ -116,8 +166,15 @@ def test_the_example_without_keys_becomes_its_role(world: World, tmp_path: Path)
 
 
 def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Path) -> None:
-    include = {"local": TEMPLATE, "inputs": {"cloud": "aws", "cloud-region": "us-wst", "count": "0"}}
-    folder = repository(tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump({"include": [include], "train": TRAIN}))
+    include = {
+        "local": TEMPLATE,
+        "inputs": {"cloud": "aws", "cloud-region": "us-wst", "count": "0"},
+    }
+    folder = repository(
+        tmp_path / "clone",
+        f"{world.gitlab.repo_url}.git",
+        yaml.safe_dump({"include": [include], "train": TRAIN}),
+    )
     done = read(folder, **project(world))
     told = done.stdout + done.stderr
     assert done.returncode != 0
@@ -127,12 +184,19 @@ def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Pa
     assert (world.forge.ever, list(world.machines.living)) == ([], [])
 
 
-@pytest.mark.parametrize("example", [file for file in EXAMPLES if file.stem != "reap"], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "example", [file for file in EXAMPLES if file.stem != "reap"], ids=lambda file: file.stem
+)
 def test_every_example_is_read_with_the_component_in_it(example: Path, tmp_path: Path) -> None:
-    """The component is put in from this checkout; what it is included as stays under test elsewhere."""
+    """The component is put in from this checkout; what it is included as stays under test
+    elsewhere."""
     pipeline = yaml.safe_load(released(example))
-    pipeline["include"] = [{"local": TEMPLATE, "inputs": one["inputs"]} for one in pipeline["include"]]
-    folder = repository(tmp_path / "clone", "http://forge.test/octo/train.git", yaml.safe_dump(pipeline))
+    pipeline["include"] = [
+        {"local": TEMPLATE, "inputs": one["inputs"]} for one in pipeline["include"]
+    ]
+    folder = repository(
+        tmp_path / "clone", "http://forge.test/octo/train.git", yaml.safe_dump(pipeline)
+    )
     done = read(folder, "--list-json")
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = json.loads(done.stdout)
@@ -153,18 +217,26 @@ def test_the_example_of_a_sweep_is_a_job_of_scheduled_pipelines(tmp_path: Path) 
 
 @pytest.mark.parametrize("reference", [f"component: {INCLUDED}@1.0.0"])
 def test_the_component_is_included_as_users_do_it(reference: str, tmp_path: Path) -> None:
-    """From a released project: its repository stands in for the one on gitlab.com, by Git's own mapping of addresses."""
+    """From a released project: its repository stands in for the one on gitlab.com, by Git's own
+    mapping of addresses."""
     component = tmp_path / "remotes" / f"{REPOSITORY}.git"
     shutil.copytree(ROOT / "gitlab-component", component)
     (component / "templates/launch-runner.yml").write_text(released(ROOT / TEMPLATE), "utf-8")
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "1.0.0"], ["tag", "1.0.0"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-qm", "1.0.0"],
+        ["tag", "1.0.0"],
+    ):
         subprocess.run(["git", *words], cwd=component, check=True)
     name, _, value = reference.partition(": ")
-    pipeline = yaml.safe_dump({"include": [{name: value, "inputs": INCLUDE["inputs"]}], "train": TRAIN})
+    pipeline = yaml.safe_dump(
+        {"include": [{name: value, "inputs": INCLUDE["inputs"]}], "train": TRAIN}
+    )
     folder = repository(tmp_path / "clone", "git@gitlab.com:octo/train.git", pipeline)
     (tmp_path / ".gitconfig").write_text(
-        f'[url "file://{tmp_path}/remotes/"]\n  insteadOf = https://gitlab.com:443/\n  insteadOf = https://gitlab.com/\n  insteadOf = ssh://git@gitlab.com:22/\n'
-        "[safe]\n  directory = *\n"
+        f'[url "file://{tmp_path}/remotes/"]\n  insteadOf = https://gitlab.com:443/\n  insteadOf ='
+        " https://gitlab.com/\n  insteadOf = ssh://git@gitlab.com:22/\n[safe]\n  directory = *\n"
     )
     done = read(folder, "--list-json")
     assert done.returncode == 0, done.stdout + done.stderr

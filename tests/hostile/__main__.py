@@ -21,7 +21,9 @@ Life = tuple[ForgeName, bool, str, str]
 
 def lived(life: Life) -> tuple[Life, int, list[str]]:
     forge, restart, variant, end = life
-    with machine(forge, restart=restart, number=int(threading.current_thread().name.rpartition("_")[2])) as one:
+    with machine(
+        forge, restart=restart, number=int(threading.current_thread().name.rpartition("_")[2])
+    ) as one:
         try:
             live(one, variant, end)
         except Exception as error:  # noqa: BLE001  a life that does not end is a gain
@@ -40,7 +42,10 @@ def main() -> int:
             attempts, gains = attempts + tried, gains + len(found)
             for what in found:
                 print(f"GAIN {' '.join(map(str, life))}: {what}", flush=True)
-    print(f"{len(lives)} lives, {attempts} attempts, {gains} gains, in {time.monotonic() - began:.0f} s")
+    print(
+        f"{len(lives)} lives, {attempts} attempts, {gains} gains, in"
+        f" {time.monotonic() - began:.0f} s"
+    )
     return int(gains > 0)
 
 

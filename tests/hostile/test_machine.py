@@ -1,4 +1,5 @@
-"""A job that tries all it can on a machine where it must not become root: whole lives, and every way in which they end."""
+"""A job that tries all it can on a machine where it must not become root: whole lives, and every
+way in which they end."""
 
 from __future__ import annotations
 
@@ -17,13 +18,17 @@ import pytest
 from runner_action.model import ForgeName
 from tests.hostile.machine import SYSTEM, Machine, machine, names, seat_of, until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not Path(SYSTEM).exists(), reason="SKIPPED LOUDLY: only root can have jobs run as another user")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path(SYSTEM).exists(),
+    reason="SKIPPED LOUDLY: only root can have jobs run as another user",
+)
 VARIANTS = ("link", "dangling", "above", "fifo", "socket", "folder", "hardlink", "huge", "text")
 ENDS = ("idle", "shut down", "killed", "runner killed", "watchdog")
 LIVES = list(product([ForgeName.GITHUB, ForgeName.GITLAB], [True, False], VARIANTS, ENDS))
 SAMPLE = [life for number, life in enumerate(LIVES) if number % 19 == 0]
 LONGEST = 45.0
-"""Seconds within which every life here ends, whatever the job does: it can pretend to go on, but not past `max-lifetime`."""
+"""Seconds within which every life here ends, whatever the job does: it can pretend to go on, but
+not past `max-lifetime`."""
 
 
 @pytest.fixture
@@ -55,9 +60,14 @@ def live(one: Machine, variant: str, end: str) -> None:
         agent.wait()
         one.start("cleanup", wait=True, SERVICE_RESULT="signal", EXIT_CODE="killed")
         agent = one.start()
-        until(lambda: "resumed" in one.console or agent.poll() is not None, "the agent that is started anew")
+        until(
+            lambda: "resumed" in one.console or agent.poll() is not None,
+            "the agent that is started anew",
+        )
     if end in ("shut down", "killed"):
-        (one.folder / "stopping").write_text("7 shutdown.target start waiting\n8 cml-runner.service stop running\n")
+        (one.folder / "stopping").write_text(
+            "7 shutdown.target start waiting\n8 cml-runner.service stop running\n"
+        )
         agent.send_signal(signal.SIGTERM)
         ended(one, agent)
     elif end == "idle":
@@ -76,7 +86,11 @@ def live(one: Machine, variant: str, end: str) -> None:
     one.start("cleanup", wait=True, SERVICE_RESULT="exit-code")
 
 
-@pytest.mark.parametrize(("whole", "variant", "end"), [((forge, restart), variant, end) for forge, restart, variant, end in SAMPLE], indirect=["whole"])
+@pytest.mark.parametrize(
+    ("whole", "variant", "end"),
+    [((forge, restart), variant, end) for forge, restart, variant, end in SAMPLE],
+    indirect=["whole"],
+)
 def test_a_hostile_job_gains_nothing(whole: Machine, variant: str, end: str) -> None:
     live(whole, variant, end)
     assert whole.attempts() > 100, whole.console[-4000:]
@@ -96,17 +110,34 @@ print("written")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("whole", [(ForgeName.GITHUB, True), (ForgeName.GITLAB, True)], indirect=True)
-def test_a_runner_that_is_started_anew_after_jobs_gets_nothing_written_through_theirs(whole: Machine, variant: str) -> None:
+@pytest.mark.parametrize(
+    "whole", [(ForgeName.GITHUB, True), (ForgeName.GITLAB, True)], indirect=True
+)
+def test_a_runner_that_is_started_anew_after_jobs_gets_nothing_written_through_theirs(
+    whole: Machine, variant: str
+) -> None:
     whole.write_spec()
     for path in (whole.home / "runner", whole.home / "jobs"):
         path.mkdir() if path.name == "runner" else path.touch()
         shutil.chown(path, whole.user)
     whole.note(variant)
     attack = [SYSTEM, "-S", str(whole.folder / "attacker.py"), str(whole.folder / "facts.json")]
-    subprocess.run(attack, user=whole.user, group=pwd.getpwnam(whole.user).pw_gid, extra_groups=[], cwd="/", check=True)
+    subprocess.run(
+        attack,
+        user=whole.user,
+        group=pwd.getpwnam(whole.user).pw_gid,
+        extra_groups=[],
+        cwd="/",
+        check=True,
+    )
     done = subprocess.run(
-        [SYSTEM, "-c", AGAIN.replace("USER", whole.user)], cwd=whole.home, env=whole.environ, capture_output=True, text=True, timeout=30, check=False
+        [SYSTEM, "-c", AGAIN.replace("USER", whole.user)],
+        cwd=whole.home,
+        env=whole.environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert whole.attempts() > 100
     assert list(whole.gains()) == []
@@ -115,4 +146,13 @@ def test_a_runner_that_is_started_anew_after_jobs_gets_nothing_written_through_t
 
 
 def test_files_of_the_agent_are_known_by_its_source() -> None:
-    assert {"spec.json", "config.toml", "registered", "runner.pid", ".runner", "heartbeat", "checkpoint.sh", "gone"} <= set(names())
+    assert {
+        "spec.json",
+        "config.toml",
+        "registered",
+        "runner.pid",
+        ".runner",
+        "heartbeat",
+        "checkpoint.sh",
+        "gone",
+    } <= set(names())

@@ -1,6 +1,7 @@
-"""A job as an attacker in a pod: whole lives in the embedded cluster, where each container has its own user, processes and
-mounts. It tries what it finds (`pod_attacker.py`), and gains nothing: no token, no code of its own beside one, no call about
-what is not its own, no pod that lives on."""
+"""A job as an attacker in a pod: whole lives in the embedded cluster, where each container has
+its own user, processes and mounts. It tries what it finds (`pod_attacker.py`), and gains
+nothing: no token, no code of its own beside one, no call about what is not its own, no pod that
+lives on."""
 
 from __future__ import annotations
 
@@ -32,15 +33,25 @@ VICTIM = "somebody-elses"
 
 def walls() -> bool:
     """Only root can build them."""
-    return os.geteuid() == 0 and Path(SYSTEM).exists() and subprocess.run([*WALLS, "true"], capture_output=True, check=False).returncode == 0
+    return (
+        os.geteuid() == 0
+        and Path(SYSTEM).exists()
+        and subprocess.run([*WALLS, "true"], capture_output=True, check=False).returncode == 0
+    )
 
 
-needs_walls = pytest.mark.skipif(not walls(), reason="SKIPPED LOUDLY: only root can give containers users and mounts of their own")
+needs_walls = pytest.mark.skipif(
+    not walls(),
+    reason="SKIPPED LOUDLY: only root can give containers users and mounts of their own",
+)
 
 
 def sample(all_of_it: list[str], most: int = 2) -> list[Any]:
     """The first few; the others are long, and wait for `make e2e` (`-m e2e`)."""
-    return [*all_of_it[:most], *(pytest.param(one, marks=pytest.mark.e2e) for one in all_of_it[most:])]
+    return [
+        *all_of_it[:most],
+        *(pytest.param(one, marks=pytest.mark.e2e) for one in all_of_it[most:]),
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +61,8 @@ def _whole_or_sample(request: pytest.FixtureRequest) -> None:
 
 
 class Story:
-    """A world with a runner of somebody else's, a launched pod, and all calls that were made with the user's token."""
+    """A world with a runner of somebody else's, a launched pod, and all calls that were made
+    with the user's token."""
 
     def __init__(self, world: World, *argv: str) -> None:
         self.world, self.argv = world, argv
@@ -92,7 +104,11 @@ class Story:
 
     def ends(self, seconds: float = 90) -> None:
         until(lambda: not self.world.machines.running(), "the pod to end", seconds)
-        until(lambda: [seat.name for seat in self.world.forge.seats()] == [VICTIM], "its runner, and no other, to be off the list", 30)
+        until(
+            lambda: [seat.name for seat in self.world.forge.seats()] == [VICTIM],
+            "its runner, and no other, to be off the list",
+            30,
+        )
 
     def attempts(self) -> str:
         return "".join(file.read_text() for file in self.loot.glob("attempts*"))
@@ -117,16 +133,21 @@ def story(request: pytest.FixtureRequest) -> Iterator[Story]:
 
 @needs_walls
 def test_a_job_that_looks_everywhere_sees_no_token(story: Story) -> None:
-    """Neither does who may `pods/exec`, in any container of the pod. What hands over cannot be entered any more."""
+    """Neither does who may `pods/exec`, in any container of the pod. What hands over cannot be
+    entered any more."""
     story.online()
     log = story.loot / "jobs-own"
-    job = story.world.forge.queue_job(["train"], 0.1, f"id -u > {log}; {' '.join(story.attack('look', 'plant'))}; sleep 6")
+    job = story.world.forge.queue_job(
+        ["train"], 0.1, f"id -u > {log}; {' '.join(story.attack('look', 'plant'))}; sleep 6"
+    )
     until(lambda: "plant" in story.attempts(), "the job's attempts", 60)
     assert story.world.kubernetes
     (pod,) = story.world.kubernetes.shelf.of("pods")
     name = pod["metadata"]["name"]
     for container, user in (("guard", GUARD_USER), ("runner", USER)):
-        assert story.world.kubernetes.execute(name, container, ["id", "-u"]).stdout.decode().strip() == str(user)
+        assert story.world.kubernetes.execute(
+            name, container, ["id", "-u"]
+        ).stdout.decode().strip() == str(user)
         done = story.world.kubernetes.execute(name, container, story.attack("look", "plant"))
         assert done.returncode == 0, done.stderr.decode()
     with pytest.raises(LookupError, match="container not found"):
@@ -140,7 +161,14 @@ def test_a_job_that_looks_everywhere_sees_no_token(story: Story) -> None:
 @needs_walls
 def test_what_a_job_plants_is_never_loaded_by_what_restarts_it(story: Story) -> None:
     """The calls that a drain leads to, for which Python loads more than before."""
-    run = training(story.world, story.launch, "--idle-timeout=2", "--first-job-timeout=60", command="true", lasting=True)
+    run = training(
+        story.world,
+        story.launch,
+        "--idle-timeout=2",
+        "--first-job-timeout=60",
+        command="true",
+        lasting=True,
+    )
     busy(story.world, run)
     assert story.world.kubernetes
     (pod,) = story.world.kubernetes.shelf.of("pods")
@@ -157,10 +185,12 @@ def test_what_a_job_plants_is_never_loaded_by_what_restarts_it(story: Story) -> 
 @needs_walls
 @pytest.mark.parametrize("kind", sample([*KINDS, "fifo"]))
 def test_what_a_job_replaces_is_no_order(story: Story, kind: str) -> None:
-    """Every file, folder and link that it may: hooks, the runner's own, what the agent writes and reads. However the agent
-    takes that, its guard sees it."""
+    """Every file, folder and link that it may: hooks, the runner's own, what the agent writes
+    and reads. However the agent takes that, its guard sees it."""
     story.online()
-    story.world.forge.queue_job(["train"], 0.1, f"{' '.join(story.attack(f'replace-{kind}'))}; sleep 1; exit 1")
+    story.world.forge.queue_job(
+        ["train"], 0.1, f"{' '.join(story.attack(f'replace-{kind}'))}; sleep 1; exit 1"
+    )
     until(story.attempts, "the attempts", 60)
     story.ends(240 if kind == "fifo" else 90)
     story.judged(at_least=10)
@@ -168,19 +198,31 @@ def test_what_a_job_replaces_is_no_order(story: Story, kind: str) -> None:
 
 @needs_walls
 @pytest.mark.parametrize("signal", sample(["KILL", "TERM", "INT", "HUP", "QUIT"]))
-def test_whatever_a_job_sends_signals_to_the_pod_ends_and_its_runner_leaves(story: Story, signal: str) -> None:
-    """GitHub keeps a runner on its list that vanished with its job, until it notices; the guard has asked, and says so."""
+def test_whatever_a_job_sends_signals_to_the_pod_ends_and_its_runner_leaves(
+    story: Story, signal: str
+) -> None:
+    """GitHub keeps a runner on its list that vanished with its job, until it notices; the guard
+    has asked, and says so."""
     story.online()
-    story.world.forge.queue_job(["train"], 0.1, f"echo kill-{signal} 1 >> {story.loot}/attempts; kill -{signal} -1; sleep 30")
+    story.world.forge.queue_job(
+        ["train"],
+        0.1,
+        f"echo kill-{signal} 1 >> {story.loot}/attempts; kill -{signal} -1; sleep 30",
+    )
     until(story.attempts, "the attempt", 60)
     until(lambda: not story.world.machines.running(), "the pod to end", 90)
     said = story.world.machines.console(story.machine) + (story.place / "guard.log").read_text()
-    assert '"stage": "deregistered"' in said or ('"stage": "still-registered"' in said and '"why": "busy"' in said)
+    assert '"stage": "deregistered"' in said or (
+        '"stage": "still-registered"' in said and '"why": "busy"' in said
+    )
     assert VICTIM in [seat.name for seat in story.world.forge.seats()]
     story.judged(at_least=1)
 
 
-CLAIMS = [f"started\tvictim/prod\t999\t1\tx\nstarted\tocto/{name}\t1\t1\tx\n" for name in ("train/../../x", "train?", "other")]
+CLAIMS = [
+    f"started\tvictim/prod\t999\t1\tx\nstarted\tocto/{name}\t1\t1\tx\n"
+    for name in ("train/../../x", "train?", "other")
+]
 
 
 @needs_walls
@@ -189,7 +231,10 @@ def test_a_run_that_a_job_makes_up_is_not_restarted(claim: str, story: Story) ->
     story.online()
     lines = claim.replace("\t", "\\t").replace("\n", "\\n")
     story.world.forge.queue_job(
-        ["train"], 0.1, f"printf '{lines}' >> {story.place}/volumes/home/jobs; echo claim 1 >> {story.loot}/attempts; sleep 2; kill -KILL -1"
+        ["train"],
+        0.1,
+        f"printf '{lines}' >> {story.place}/volumes/home/jobs; echo claim 1 >>"
+        f" {story.loot}/attempts; sleep 2; kill -KILL -1",
     )
     until(story.attempts, "the attempt", 60)
     before = len(story.calls)
@@ -212,9 +257,13 @@ def bait(folder: Path) -> dict[str, Any]:
 
 
 def test_the_attacker_finds_what_is_there(tmp_path: Path) -> None:
-    """A file, an environment, the memory of a process, what it has open, and a process that can be traced."""
+    """A file, an environment, the memory of a process, what it has open, and a process that can
+    be traced."""
     env = bait(tmp_path)
-    (tmp_path / "agent.pyz").write_text(f"import sys\nheld = '{TOKEN}'.upper().lower()\nprint('ready', flush=True)\nsys.stdin.read()\n")
+    (tmp_path / "agent.pyz").write_text(
+        f"import sys\nheld = '{TOKEN}'.upper().lower()\nprint('ready',"
+        " flush=True)\nsys.stdin.read()\n"
+    )
     open_one = (tmp_path / "root/deep/spec.json").open()
     agent = subprocess.Popen(
         [sys.executable, str(tmp_path / "agent.pyz")],
@@ -239,8 +288,15 @@ def test_what_it_plants_tells_of_an_agent_that_takes_it(tmp_path: Path) -> None:
     env = bait(tmp_path)
     attack = pod_attacker.Attack(tmp_path / "loot", tmp_path / "root")
     attack.plant()
-    (tmp_path / "root/agent.pyz").write_text("import time\ntry:\n    time.strptime('2026', '%Y')\nexcept ImportError:\n    pass\n")
-    subprocess.run([sys.executable, str(tmp_path / "root/agent.pyz")], env=env, check=False, cwd=str(tmp_path / "root"))
+    (tmp_path / "root/agent.pyz").write_text(
+        "import time\ntry:\n    time.strptime('2026', '%Y')\nexcept ImportError:\n    pass\n"
+    )
+    subprocess.run(
+        [sys.executable, str(tmp_path / "root/agent.pyz")],
+        env=env,
+        check=False,
+        cwd=str(tmp_path / "root"),
+    )
     assert list((tmp_path / "loot").glob("gained-import-*"))
 
 
@@ -248,10 +304,15 @@ def test_what_it_plants_tells_of_an_agent_that_takes_it(tmp_path: Path) -> None:
     ("kind", "careless"),
     [
         ("script", "sh -c './deep/spec.json; true' agent.pyz guard"),
-        ("pickle", f'{sys.executable} -c \'import pickle; pickle.load(open("deep/spec.json", "rb"))\''),
+        (
+            "pickle",
+            f'{sys.executable} -c \'import pickle; pickle.load(open("deep/spec.json", "rb"))\'',
+        ),
     ],
 )
-def test_what_it_puts_in_place_tells_of_who_runs_it(tmp_path: Path, kind: str, careless: str) -> None:
+def test_what_it_puts_in_place_tells_of_who_runs_it(
+    tmp_path: Path, kind: str, careless: str
+) -> None:
     env = bait(tmp_path)
     attack = pod_attacker.Attack(tmp_path / "loot", tmp_path / "root")
     attack.replace(kind)
@@ -260,4 +321,6 @@ def test_what_it_puts_in_place_tells_of_who_runs_it(tmp_path: Path, kind: str, c
 
 
 if not walls():
-    warnings.warn("SKIPPED LOUDLY: only root can give containers users and mounts of their own", stacklevel=1)
+    warnings.warn(
+        "SKIPPED LOUDLY: only root can give containers users and mounts of their own", stacklevel=1
+    )

@@ -1,4 +1,5 @@
-"""Stands between a launcher and the embedded world: writes down every call, and at one of them lets something happen."""
+"""Stands between a launcher and the embedded world: writes down every call, and at one of them
+lets something happen."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ Told = tuple[str, list[tuple[str, str]], bytes]
 
 
 class Gate:
-    """`at`: the call and what happens there. `cancelled`: the launcher gets SIGTERM when it asks for the first time whether its runner is online."""
+    """`at`: the call and what happens there. `cancelled`: the launcher gets SIGTERM when it asks
+    for the first time whether its runner is online."""
 
     def __init__(self, world: World, at: tuple[Call, Fate] | None, *, cancelled: bool) -> None:
         self.world, self.at, self.cancelled = world, at, cancelled
@@ -56,7 +58,11 @@ class Gate:
         self.pid: int | None = None
         self.open = True
         self._counts: Counter[str] = Counter()
-        self._lock, self._arriving, self._born = threading.Lock(), threading.Lock(), threading.Event()
+        self._lock, self._arriving, self._born = (
+            threading.Lock(),
+            threading.Lock(),
+            threading.Event(),
+        )
         self._registered: set[str] = set()
         for service, server in world.services().items():
             server.between = self._between(service)
@@ -69,13 +75,21 @@ class Gate:
         """The launcher has ended: whoever calls now is somebody else."""
         self.open = False
 
-    def _between(self, service: str) -> Callable[[Application, dict[str, Any], Start], Iterable[bytes]]:
+    def _between(
+        self, service: str
+    ) -> Callable[[Application, dict[str, Any], Start], Iterable[bytes]]:
         def between(app: Application, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
             if not self.open:
                 return app(environ, start)
             self._born.wait(10)
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            name = name_of(service, environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""), body)
+            name = name_of(
+                service,
+                environ["REQUEST_METHOD"],
+                environ["PATH_INFO"],
+                environ.get("QUERY_STRING", ""),
+                body,
+            )
             fate = self._fate(name)
             if self.cancelled and self._asks_for_runners(name):
                 self.cancelled = False
@@ -91,7 +105,12 @@ class Gate:
             arrive(self.world, self._registered)
 
     def _asks_for_runners(self, name: str) -> bool:
-        return bool(machines(self.world)) and name.split(" ")[1] == "GET" and ("/runners" in name) and "downloads" not in name
+        return (
+            bool(machines(self.world))
+            and name.split(" ")[1] == "GET"
+            and ("/runners" in name)
+            and "downloads" not in name
+        )
 
     def _fate(self, name: str) -> Fate | None:
         with self._lock:
@@ -107,7 +126,8 @@ class Gate:
             return fate
 
     def _send(self, number: int) -> None:
-        """A call of its sweep's, for which it has not waited, has nobody to whom anything could happen."""
+        """A call of its sweep's, for which it has not waited, has nobody to whom anything could
+        happen."""
         self.came = self._signal(number)
 
     def _signal(self, number: int) -> bool:
@@ -147,11 +167,15 @@ def answered(
     send: Callable[[int], None],
     silence: Callable[[], None] = lambda: None,
 ) -> Iterable[bytes]:
-    """The answer to a call with that fate; `send`: a signal to who calls; `silence`: lasts until nobody waits any more."""
+    """The answer to a call with that fate; `send`: a signal to who calls; `silence`: lasts until
+    nobody waits any more."""
 
     def ask() -> tuple[Callable[[], Any], Iterable[bytes]]:
         heads: list[Any] = []
-        content = app({**environ, "wsgi.input": io.BytesIO(body)}, lambda status, headers, _exc_info=None: heads.extend([status, headers]))
+        content = app(
+            {**environ, "wsgi.input": io.BytesIO(body)},
+            lambda status, headers, _exc_info=None: heads.extend([status, headers]),
+        )
         return (lambda: start(*heads)), content
 
     if fate in BEFORE:
@@ -160,7 +184,13 @@ def answered(
         return hung_up(environ)
     if fate in (Fate.ERROR, Fate.REFUSED):
         status, content = refusal(service, passing=fate is Fate.ERROR)
-        start(status, [("Content-Type", "text/xml" if service == "aws" else "application/json"), ("Content-Length", str(len(content)))])
+        start(
+            status,
+            [
+                ("Content-Type", "text/xml" if service == "aws" else "application/json"),
+                ("Content-Length", str(len(content))),
+            ],
+        )
         return [content]
     begin, answer = ask()
     if fate is Fate.TWICE:
@@ -192,16 +222,38 @@ def hung_up(environ: dict[str, Any]) -> Iterable[bytes]:
 
 def refusal(service: str, *, passing: bool) -> tuple[str, bytes]:
     """In the service's own words, as far as they are read."""
-    number, text, message = (503, "Service Unavailable", "Try again.") if passing else (403, "Forbidden", "No.")
+    number, text, message = (
+        (503, "Service Unavailable", "Try again.") if passing else (403, "Forbidden", "No.")
+    )
     if service == "aws":
         code = "ServiceUnavailable" if passing else "UnauthorizedOperation"
-        return f"{number} {text}", f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>".encode()
-    said: dict[str, Any] = {"message": message, "reason": text, "code": number, "kind": "Status", "status": "Failure"}
+        return (
+            f"{number} {text}",
+            f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>".encode(),
+        )
+    said: dict[str, Any] = {
+        "message": message,
+        "reason": text,
+        "code": number,
+        "kind": "Status",
+        "status": "Failure",
+    }
     if service == "azure":
-        said = {"error": {"code": "ServiceUnavailable" if passing else "AuthorizationFailed", "message": message}}
+        said = {
+            "error": {
+                "code": "ServiceUnavailable" if passing else "AuthorizationFailed",
+                "message": message,
+            }
+        }
     if service == "gcp":
         reason = "backendError" if passing else "forbidden"
-        said = {"error": {"code": number, "message": message, "errors": [{"message": message, "domain": "global", "reason": reason}]}}
+        said = {
+            "error": {
+                "code": number,
+                "message": message,
+                "errors": [{"message": message, "domain": "global", "reason": reason}],
+            }
+        }
     return f"{number} {text}", json.dumps(said).encode()
 
 
@@ -209,25 +261,49 @@ def refusal(service: str, *, passing: bool) -> tuple[str, bytes]:
 
 
 def machines(world: World) -> dict[str, dict[str, Any]]:
-    """Those that are there, with what they were told; nothing, where a pod's Secret did not come."""
+    """Those that are there, with what they were told; nothing, where a pod's Secret did not
+    come."""
     given = world.machines.given
     if world.kubernetes:
         # A pod has read its Secret before that is deleted.
-        given.update({one["metadata"]["name"]: base64.b64decode(one["data"]["agent.pyz"]) for one in world.kubernetes.shelf.peek("secrets")})
-        pods = [one["metadata"] for one in world.kubernetes.shelf.peek("pods") if "deletionTimestamp" not in one["metadata"]]
-        return {one["name"]: spec(one["name"], given.get(one["labels"]["batch.kubernetes.io/job-name"], b"")) for one in pods}
+        given.update(
+            {
+                one["metadata"]["name"]: base64.b64decode(one["data"]["agent.pyz"])
+                for one in world.kubernetes.shelf.peek("secrets")
+            }
+        )
+        pods = [
+            one["metadata"]
+            for one in world.kubernetes.shelf.peek("pods")
+            if "deletionTimestamp" not in one["metadata"]
+        ]
+        return {
+            one["name"]: spec(
+                one["name"], given.get(one["labels"]["batch.kubernetes.io/job-name"], b"")
+            )
+            for one in pods
+        }
     if world.azure:
-        numbers = [one["properties"]["vmId"] for path, one in list(world.azure.things.items()) if "/virtualmachines/" in path]
+        numbers = [
+            one["properties"]["vmId"]
+            for path, one in list(world.azure.things.items())
+            if "/virtualmachines/" in path
+        ]
         return {number: spec(number, given.get(number, b"")) for number in numbers}
     if world.provider is ProviderName.GCP:
-        return {one["id"]: spec(one["id"], given.get(one["id"], b"")) for one in list(world.gcp.instances.values())}
+        return {
+            one["id"]: spec(one["id"], given.get(one["id"], b""))
+            for one in list(world.gcp.instances.values())
+        }
     return {number: spec(number, given.get(number, b"")) for number in world.ec2.alive()}
 
 
 @cache
 def spec(number: str, user_data: bytes) -> dict[str, Any]:
     """What the machine of that id makes of it."""
-    return dict(json.loads(text_of(user_data).replace(INSTANCE, id_end(number)))) if user_data else {}
+    return (
+        dict(json.loads(text_of(user_data).replace(INSTANCE, id_end(number)))) if user_data else {}
+    )
 
 
 @cache
@@ -238,12 +314,16 @@ def text_of(user_data: bytes) -> str:
 
 
 def arrive(world: World, registered: set[str]) -> None:
-    """What the agents do at the forge once their machines are there: each registers once, unless it is registered, and goes online. Without its
-    machine no runner is online."""
+    """What the agents do at the forge once their machines are there: each registers once, unless
+    it is registered, and goes online. Without its machine no runner is online."""
     there = {number: one for number, one in machines(world).items() if one}
     told = list(there.values())
     for number, one in there.items():
-        if "registration_token" in one and number not in registered and not world.forge.by_name(one["name"]):
+        if (
+            "registration_token" in one
+            and number not in registered
+            and not world.forge.by_name(one["name"])
+        ):
             registered.add(number)
             world.forge.seat(one["name"], [*DEFAULT_LABELS, *one["labels"]], ephemeral=False)
     newest = {seat.name: seat.id for seat in world.forge.seats()}

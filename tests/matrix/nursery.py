@@ -1,7 +1,8 @@
 """Launchers by the hundred: a process that has loaded everything, and forks one for each launch.
 
-A launch by itself spends its first second loading libraries; a matrix of a thousand would spend it a thousand times. The nursery is forked
-before its worker has any thread, has none itself, and speaks in lines of JSON.
+A launch by itself spends its first second loading libraries; a matrix of a thousand would spend
+it a thousand times. The nursery is forked before its worker has any thread, has none itself, and
+speaks in lines of JSON.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class Nursery:
         self._line = ours.makefile("rw", encoding="utf-8")
 
     def launch(self, argv: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
-        """The process id of `cml-runner` with these words, in an environment of nothing but this."""
+        """The process id of `cml-runner` with these words, in an environment of nothing but
+        this."""
         return int(self._ask([list(argv), dict(environ), str(log)]))
 
     def wait(self) -> tuple[int, int, float]:
-        """The next that ends: its process id, its exit code, negative for a signal, and when that was by the clock that all processes share."""
+        """The next that ends: its process id, its exit code, negative for a signal, and when
+        that was by the clock that all processes share."""
         pid, code, at = self._ask(None)
         return int(pid), int(code), float(at)
 

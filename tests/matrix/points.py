@@ -1,4 +1,5 @@
-"""What the matrix is made of: the calls of a launch by name, what can happen at each, and the points that follow. Pure."""
+"""What the matrix is made of: the calls of a launch by name, what can happen at each, and the
+points that follow. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from runner_action.claim import TURN
 CLOUDS = ("aws", "azure", "gcp", "kubernetes")
 FORGES = ("github", "gitlab")
 TIMES = 2
-"""Of calls that are the same, as questions asked again and again are, so many have points of their own."""
+"""Of calls that are the same, as questions asked again and again are, so many have points of
+their own."""
 HIDDEN = (
     (r"cml-[0-9a-f]{10}(-[0-9a-f]{8}|-[a-z0-9]{5})?", "NAME"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "ID"),
@@ -51,7 +53,8 @@ CHANGING = (Fate.MUTE, Fate.TWICE)
 
 @dataclass(frozen=True, order=True)
 class Story:
-    """A launch. `ends`: it is cancelled while it waits for its runner, so that its end makes calls too."""
+    """A launch. `ends`: it is cancelled while it waits for its runner, so that its end makes
+    calls too."""
 
     cloud: str
     forge: str
@@ -64,7 +67,14 @@ class Story:
         return 2 if "--count=2" in self.flags else 1
 
     def __str__(self) -> str:
-        return " ".join([self.cloud, self.forge, *(word.partition("={")[0] for word in self.flags), *(["cancelled"] if self.ends else [])])
+        return " ".join(
+            [
+                self.cloud,
+                self.forge,
+                *(word.partition("={")[0] for word in self.flags),
+                *(["cancelled"] if self.ends else []),
+            ]
+        )
 
 
 @dataclass(frozen=True, order=True)
@@ -96,7 +106,11 @@ def stories() -> list[Story]:
         plain = Story(cloud, forge)
         found += [plain, Story(cloud, forge, ends=True)]
         if forge == "github":
-            found += [Story(cloud, forge, (flag,), ends) for flag in ("--single", "--count=2") for ends in (False, True)]
+            found += [
+                Story(cloud, forge, (flag,), ends)
+                for flag in ("--single", "--count=2")
+                for ends in (False, True)
+            ]
         if cloud == "kubernetes":  # turns are the forge's, whatever the cloud
             found += [Story(cloud, forge, ("--reuse",), ends) for ends in (False, True)]
         if cloud in ("aws", "gcp") and forge == "github":
@@ -107,17 +121,23 @@ def stories() -> list[Story]:
 def some_stories(seed: int) -> list[Story]:
     """One of each cloud and forge."""
     chance = random.Random(seed)
-    return [chance.choice([story for story in stories() if (story.cloud, story.forge) == pair]) for pair in product(CLOUDS, FORGES)]
+    return [
+        chance.choice([story for story in stories() if (story.cloud, story.forge) == pair])
+        for pair in product(CLOUDS, FORGES)
+    ]
 
 
 def name_of(service: str, method: str, path: str, query: str, body: bytes) -> str:
-    """A call's name: the same in every world. What makes another thing at the same address has another name."""
+    """A call's name: the same in every world. What makes another thing at the same address has
+    another name."""
     asked, form = parse_qs(query), parse_qs(body.decode("latin1")) if service == "aws" else {}
     if service == "aws":
         return f"aws {form['Action'][0] if 'Action' in form else method}"
     for pattern, word in HIDDEN:
         path = re.sub(pattern, word, path)
-    path = re.sub(r"^/(git/)?(api/v[34]|apis?|compute/v1/projects/[^/]+|subscriptions/[^/]+)", "", path)
+    path = re.sub(
+        r"^/(git/)?(api/v[34]|apis?|compute/v1/projects/[^/]+|subscriptions/[^/]+)", "", path
+    )
     made = " (a turn)" if TURN.encode() in body else ""
     return f"{service} {method} {path}{'?watch' if 'watch' in asked else ''}{made}"
 
@@ -139,15 +159,19 @@ def changes(call: Call) -> bool:
 
 
 def points(recorded: Mapping[Story, Sequence[Call]], *, every: bool = False) -> list[Point]:
-    """Every fate at every call; of a story that is not the plain one, unless it is `every`, at the calls that the stories before it on this
-    cloud and forge had not."""
+    """Every fate at every call; of a story that is not the plain one, unless it is `every`, at
+    the calls that the stories before it on this cloud and forge had not."""
     found, had = list[Point](), dict[tuple[str, str], set[Call]]()
     for story, calls in recorded.items():
         known = had.setdefault((story.cloud, story.forge), set())
         for call in calls:
             fates = [fate for fate in Fate if changes(call) or fate not in CHANGING]
             # What was made twice shows at the end of a launch that takes back what it made.
-            found += [Point(story, call, fate) for fate in fates if every or call not in known or (story.ends and fate is Fate.TWICE)]
+            found += [
+                Point(story, call, fate)
+                for fate in fates
+                if every or call not in known or (story.ends and fate is Fate.TWICE)
+            ]
         known |= set(calls)
     return found
 

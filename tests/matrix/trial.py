@@ -1,4 +1,5 @@
-"""One point in a world of its own: a launch, what happens to it, and what is left, at once and after the sweep."""
+"""One point in a world of its own: a launch, what happens to it, and what is left, at once and
+after the sweep."""
 
 from __future__ import annotations
 
@@ -30,17 +31,25 @@ GONE_SECONDS = 0.5
 TRIES = 5
 LIFETIME, START = 3600, 30
 PASSING = (Fate.ERROR, Fate.CUT, Fate.LOST, Fate.TWICE)
-"""One fault of these, or of silence, is nothing that a launch fails for; and, but for silence, nothing that takes its time to end well."""
+"""One fault of these, or of silence, is nothing that a launch fails for; and, but for silence,
+nothing that takes its time to end well."""
 CATALOGUE = (3, 4, 5, 6)
 FREE = "firewall rule"
 """Costs nothing, opens no machine, and goes with a later sweep: the clean-up step may leave it."""
-TOLD = ("could not be ended", "could not be deleted", "is still on the forge's list", "is not known", "could not be asked")
+TOLD = (
+    "could not be ended",
+    "could not be deleted",
+    "is still on the forge's list",
+    "is not known",
+    "could not be asked",
+)
 """What a launcher says of what it leaves."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`problems`: none, if all is well. `left`: when the launcher had ended; the sweep has removed it."""
+    """`problems`: none, if all is well. `left`: when the launcher had ended; the sweep has
+    removed it."""
 
     point: Point
     came: bool
@@ -65,7 +74,9 @@ def record(story: Story, nursery: Nursery) -> list[Call]:
     """The calls of a launch to which nothing happens."""
     with World(story.forge, story.cloud, boots=False) as world:
         stage = play(world, story, None, nursery)
-        assert stage.code == (143 if story.ends else 0), f"{story}: exit code {stage.code}\n{stage.log}"
+        assert stage.code == (143 if story.ends else 0), (
+            f"{story}: exit code {stage.code}\n{stage.log}"
+        )
         left = rest(world) if story.ends else []
         assert not left, f"{story}: {left}"
         assert story.ends or len(machines(world)) == story.count, f"{story}: {world.left()}"
@@ -73,7 +84,8 @@ def record(story: Story, nursery: Nursery) -> list[Call]:
 
 
 def attempt(point: Point, nursery: Nursery) -> Outcome:
-    """Calls go side by side, and some only while something is not ready yet: what does not come up is tried again."""
+    """Calls go side by side, and some only while something is not ready yet: what does not come
+    up is tried again."""
     outcome = _attempt(point, nursery)
     for _ in range(TRIES - 1):
         if outcome.came or outcome.problems:
@@ -98,18 +110,32 @@ def _attempt(point: Point, nursery: Nursery) -> Outcome:
         sweep(world)
         if left := rest(world):
             problems.append(f"after the sweep there is {', '.join(left)}")
-        return Outcome(point, stage.gate.came, stage.code, stage.seconds, at_once, tuple(problems), stage.log)
+        return Outcome(
+            point, stage.gate.came, stage.code, stage.seconds, at_once, tuple(problems), stage.log
+        )
 
 
 def clean_up(world: World, story: Story, nursery: Nursery) -> list[str]:
-    """The step after the job, which gets the inputs of the launch and its state: what is wrong with it."""
+    """The step after the job, which gets the inputs of the launch and its state: what is wrong
+    with it."""
     log = world.folder / "after"
     state = world.folder / "state"
-    told = dict(line.split("=", 1) for line in state.read_text().splitlines()) if state.exists() else {}
-    given = {**environ_of(world), **{f"STATE_{name}": value for name, value in told.items()}, "CML_RUNNER_COMMAND": "cleanup", "CI_JOB_STATUS": "canceled"}
+    told = (
+        dict(line.split("=", 1) for line in state.read_text().splitlines())
+        if state.exists()
+        else {}
+    )
+    given = {
+        **environ_of(world),
+        **{f"STATE_{name}": value for name, value in told.items()},
+        "CML_RUNNER_COMMAND": "cleanup",
+        "CI_JOB_STATUS": "canceled",
+    }
     nursery.launch(argv_of(world, story), given, log)
     code = nursery.wait()[1]
-    problems = [f"exit code {code} of the clean-up: {log.read_text('utf-8', 'replace')}"] if code else []
+    problems = (
+        [f"exit code {code} of the clean-up: {log.read_text('utf-8', 'replace')}"] if code else []
+    )
     left = [one for one in rest(world) if not one.startswith(FREE)]
     return [*problems, f"after the clean-up there is {', '.join(left)}"] if left else problems
 
@@ -117,12 +143,16 @@ def clean_up(world: World, story: Story, nursery: Nursery) -> list[str]:
 def settle(world: World) -> None:
     """Deletions that have been accepted are done long before anybody looks again."""
     end = time.monotonic() + REST_SECONDS
-    while any(cloud.deleting() for cloud in (world.gcp, world.azure) if cloud) and time.monotonic() < end:
+    while (
+        any(cloud.deleting() for cloud in (world.gcp, world.azure) if cloud)
+        and time.monotonic() < end
+    ):
         time.sleep(0.05)
 
 
 def rest(world: World) -> list[str]:
-    """What is left when everything that is being deleted is gone: a deletion that was accepted takes its time."""
+    """What is left when everything that is being deleted is gone: a deletion that was accepted
+    takes its time."""
     end = time.monotonic() + REST_SECONDS
     while world.left() and time.monotonic() < end:
         time.sleep(0.05)
@@ -142,7 +172,12 @@ def play(world: World, story: Story, at: tuple[Call, Fate] | None, nursery: Nurs
     if at and at[1] in KILLED:
         # One that was just ending by itself does not hear even that.
         gate.came = code == -signal.SIGKILL
-    return Stage(gate, code, at_end - gate.signalled if gate.signalled else None, log.read_text("utf-8", "replace"))
+    return Stage(
+        gate,
+        code,
+        at_end - gate.signalled if gate.signalled else None,
+        log.read_text("utf-8", "replace"),
+    )
 
 
 def argv_of(world: World, story: Story) -> list[str]:
@@ -154,17 +189,33 @@ def _key(folder: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        .decode()
+    )
 
 
 def environ_of(world: World) -> dict[str, str]:
-    files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
-    return {**world.job_environ(), **{name: str(world.folder / file) for name, file in files.items()}, "HOME": str(world.folder)}
+    files = {
+        "GITHUB_OUTPUT": "output",
+        "GITHUB_STEP_SUMMARY": "summary",
+        "GITHUB_STATE": "state",
+        "CI_PROJECT_DIR": "",
+    }
+    return {
+        **world.job_environ(),
+        **{name: str(world.folder / file) for name, file in files.items()},
+        "HOME": str(world.folder),
+    }
 
 
 def _problems(point: Point, world: World, stage: Stage, left: Sequence[str]) -> list[str]:
     found, fate = [], point.fate
-    wanted = [128 + number for number in stage.gate.sent if number != signal.SIGKILL] or [0, *CATALOGUE]
+    wanted = [128 + number for number in stage.gate.sent if number != signal.SIGKILL] or [
+        0,
+        *CATALOGUE,
+    ]
     if fate in KILLED and stage.gate.came:
         wanted = [-signal.SIGKILL]
     if stage.code not in wanted:
@@ -180,7 +231,9 @@ def _problems(point: Point, world: World, stage: Stage, left: Sequence[str]) -> 
         found.append(f"it made {len(machines(world))} machines and {len(online)} runners")
     if stage.seconds is not None and fate not in KILLED and stage.seconds > GRACE_SECONDS:
         found.append(f"it took {stage.seconds:.1f} s to end")
-    if any("canary" in line for line in stage.log.splitlines() if not line.startswith("::add-mask::")):
+    if any(
+        "canary" in line for line in stage.log.splitlines() if not line.startswith("::add-mask::")
+    ):
         found.append("it told a secret")
     return found
 
@@ -190,11 +243,17 @@ def _problems(point: Point, world: World, stage: Stage, left: Sequence[str]) -> 
 
 def sweep(world: World) -> None:
     """Past the lease."""
-    clock = FakeClock(at=(SystemClock().now() - FakeClock(at=0).now() + timedelta(seconds=2 * (LIFETIME + START))).total_seconds())
+    clock = FakeClock(
+        at=(
+            SystemClock().now() - FakeClock(at=0).now() + timedelta(seconds=2 * (LIFETIME + START))
+        ).total_seconds()
+    )
     environ = world.job_environ()
     os.environ.update(environ)  # where boto3 looks
     world.ec2.enabled = ("us-west-1", "us-east-1")
-    request = inputs.parse(inputs.Raw(flags={"cloud": [world.provider.value]}, environ=environ), lambda _: None)[0]
+    request = inputs.parse(
+        inputs.Raw(flags={"cloud": [world.provider.value]}, environ=environ), lambda _: None
+    )[0]
     assert request.cloud
     api = environ["GITHUB_API_URL" if world.kind is ForgeName.GITHUB else "CI_API_V4_URL"]
     forge = forges.forge_for(request, api)

@@ -1,4 +1,5 @@
-"""Everything that launches and worlds load and work out when they are there for the first time, so that processes forked later have it."""
+"""Everything that launches and worlds load and work out when they are there for the first time,
+so that processes forked later have it."""
 
 from __future__ import annotations
 
@@ -19,21 +20,33 @@ from tests.matrix.gate import Gate
 from tests.matrix.points import stories
 from tests.matrix.trial import argv_of, environ_of, sweep
 
-FAULTS = ("botocore.retries.standard", "tenacity", "google.auth.exceptions", "google.api_core.retry")
+FAULTS = (
+    "botocore.retries.standard",
+    "tenacity",
+    "google.auth.exceptions",
+    "google.api_core.retry",
+)
 """Loaded only where something goes wrong."""
 REST_SECONDS = 10.0
 
 
 @cache
 def warm() -> None:
-    """A launch and a sweep of each cloud and forge, in this process. It has no other threads afterwards."""
+    """A launch and a sweep of each cloud and forge, in this process. It has no other threads
+    afterwards."""
     Rule._compile_builder = lambda *_: lambda *_: ("", "")  # type: ignore[method-assign]  # half of what a world costs, and nobody asks for URLs
-    botocore.session.create_loader = cache(botocore.session.create_loader)  # one reader of boto3's descriptions for all sessions
+    botocore.session.create_loader = cache(
+        botocore.session.create_loader
+    )  # one reader of boto3's descriptions for all sessions
     for name in FAULTS:
         importlib.import_module(name)
     for story in stories():
         if not story.flags and not story.ends:
-            with World(story.forge, story.cloud, boots=False) as world, redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
+            with (
+                World(story.forge, story.cloud, boots=False) as world,
+                redirect_stdout(io.StringIO()) as said,
+                redirect_stderr(said),
+            ):
                 gate = Gate(world, None, cancelled=False)
                 gate.begin(os.getpid())
                 os.environ.update(world.job_environ())  # where boto3 looks

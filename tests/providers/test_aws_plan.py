@@ -42,7 +42,9 @@ EC2 = botocore.session.get_session().get_service_model("ec2")
     ],
 )
 def test_regions(region: str, native: str, zone: str | None) -> None:
-    assert plan.plan(cloud_of(f"--cloud-region={region}")).places == (Place(region=native, zone=zone),)
+    assert plan.plan(cloud_of(f"--cloud-region={region}")).places == (
+        Place(region=native, zone=zone),
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,11 @@ def test_regions(region: str, native: str, zone: str | None) -> None:
         (["--cloud-gpu=nogpu"], "m6i.2xlarge", "x64"),
         (["--cloud-type=xl", "--cloud-gpu=k80"], "g4dn.metal", "x64"),
         (["--cloud-type=xl", "--cloud-gpu=v100"], "g5.48xlarge", "x64"),
-        (["--cloud-type=xl", "--cloud-gpu=v100", "--cloud-image=ami-0123456789abcdef0"], "p3.16xlarge", "x64"),
+        (
+            ["--cloud-type=xl", "--cloud-gpu=v100", "--cloud-image=ami-0123456789abcdef0"],
+            "p3.16xlarge",
+            "x64",
+        ),
         (["--cloud-type=m7g.large"], "m7g.large", "arm64"),
         (["--cloud-type=t4g.nano"], "t4g.nano", "arm64"),
         (["--cloud-type=c7gn.large"], "c7gn.large", "arm64"),
@@ -78,18 +84,41 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
 
 def test_every_type_we_name_is_one_of_ec2s() -> None:
     known = set(EC2.shape_for("InstanceType").enum)  # type: ignore[attr-defined]
-    named = {*table.TYPES.values(), *(kind for counts in table.GPUS.types.values() for kind in counts.values())}
+    named = {
+        *table.TYPES.values(),
+        *(kind for counts in table.GPUS.types.values() for kind in counts.values()),
+    }
     assert named <= known
     families = {kind.partition(".")[0] for kind in known}
     assert families >= table.UNDRIVEN
-    assert table.DRIVEN - families <= {"gr6", "p6e-gb300"}  # not in this botocore's list, but in AWS's notes
+    assert table.DRIVEN - families <= {
+        "gr6",
+        "p6e-gb300",
+    }  # not in this botocore's list, but in AWS's notes
 
 
 def test_the_architecture_of_every_type_of_ec2_can_be_told() -> None:
-    """Apple's and the FPGA's among them are none of ours; what begins with the letters of Graviton's families must be arm64."""
-    known = [kind for kind in EC2.shape_for("InstanceType").enum if not kind.startswith(("mac", "u-", "u7"))]  # type: ignore[attr-defined]
+    """Apple's and the FPGA's among them are none of ours; what begins with the letters of
+    Graviton's families must be arm64."""
+    known = [
+        kind
+        for kind in EC2.shape_for("InstanceType").enum  # type: ignore[attr-defined]
+        if not kind.startswith(("mac", "u-", "u7"))
+    ]
     arm = {kind.partition(".")[0] for kind in known if plan.architecture_of(kind) == "arm64"}
-    assert {"m7g", "c8gn", "r8gd", "t4g", "x2gd", "im4gn", "is4gen", "hpc7g", "i8g", "g5g", "a1"} <= arm
+    assert {
+        "m7g",
+        "c8gn",
+        "r8gd",
+        "t4g",
+        "x2gd",
+        "im4gn",
+        "is4gen",
+        "hpc7g",
+        "i8g",
+        "g5g",
+        "a1",
+    } <= arm
     assert not {"g4dn", "g5", "g6", "m6i", "m7a", "p5", "inf2", "trn1", "hpc7a", "gr6", "g6e"} & arm
 
 
@@ -97,10 +126,22 @@ def test_the_architecture_of_every_type_of_ec2_can_be_told() -> None:
     ("argv", "image"),
     [
         ([], "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
-        (["--cloud-type=m7g.large"], "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64-server-*"),
-        (["--cloud-type=m+l4"], "amazon:Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"),
-        (["--cloud-type=g5g.xlarge"], "amazon:Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"),
-        (["--cloud-type=p3.2xlarge"], "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"),
+        (
+            ["--cloud-type=m7g.large"],
+            "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64-server-*",
+        ),
+        (
+            ["--cloud-type=m+l4"],
+            "amazon:Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *",
+        ),
+        (
+            ["--cloud-type=g5g.xlarge"],
+            "amazon:Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *",
+        ),
+        (
+            ["--cloud-type=p3.2xlarge"],
+            "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
+        ),
         (["--cloud-image=ssm:/aws/service/x"], "ssm:/aws/service/x"),
     ],
 )
@@ -125,14 +166,32 @@ def test_old_words_are_told(argv: list[str], words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--cloud-gpu=a100"], r"m\+a100 does not exist on AWS; AWS has a100 by 8: write `xl\+a100`, or `m` with a number as in `a100:8`"),
-        (["--cloud-gpu=l4:2"], r"m\+l4:2 does not exist on AWS; AWS has l4 by 1, 4, 8: write `m\+l4`, `l\+l4`, `xl\+l4`, or"),
+        (
+            ["--cloud-gpu=a100"],
+            (
+                r"m\+a100 does not exist on AWS; AWS has a100 by 8: write `xl\+a100`, or `m` with a"
+                r" number as in `a100:8`"
+            ),
+        ),
+        (
+            ["--cloud-gpu=l4:2"],
+            (
+                r"m\+l4:2 does not exist on AWS; AWS has l4 by 1, 4, 8: write `m\+l4`, `l\+l4`,"
+                r" `xl\+l4`, or"
+            ),
+        ),
         (["--cloud-type=l", "--cloud-gpu=l4:8"], r"l\+l4:8 does not exist"),
         (["--cloud-type=m+mystery"], "write one of t4, l4"),
         (["--cloud-type=m6i.large,m7g.large"], "types of two architectures; m7g.large are arm64"),
-        (["--cloud-hdd-size=8", "--cloud-aws-hdd-iops=5000"], "more than 500 a GB; write at most 4000"),
+        (
+            ["--cloud-hdd-size=8", "--cloud-aws-hdd-iops=5000"],
+            "more than 500 a GB; write at most 4000",
+        ),
         (["--cloud-aws-hdd-throughput=1000"], "needs `cloud-aws-hdd-iops` of at least 4000"),
-        (["--cloud-region=us-east,eu-west", "--cloud-aws-subnet=subnet-0123456789abcdef0"], "one region, and cloud-region lists eu-west-1, us-east-1"),
+        (
+            ["--cloud-region=us-east,eu-west", "--cloud-aws-subnet=subnet-0123456789abcdef0"],
+            "one region, and cloud-region lists eu-west-1, us-east-1",
+        ),
         ([f"--cloud-metadata=key{number}=x" for number in range(41)], "has 41 pairs; AWS takes 40"),
     ],
 )
@@ -151,7 +210,9 @@ def test_images_are_never_asked_for_by_name_alone() -> None:
     query = requests.image_query(plan.plan(cloud_of()).image, "x64")
     assert query["Owners"] == ["099720109477"]
     assert {"Name": "architecture", "Values": ["x86_64"]} in query["Filters"]
-    assert requests.image_query("ami-0123456789abcdef0", "x64") == {"ImageIds": ["ami-0123456789abcdef0"]}
+    assert requests.image_query("ami-0123456789abcdef0", "x64") == {
+        "ImageIds": ["ami-0123456789abcdef0"]
+    }
 
 
 def image_of(size: int = 8, name: str = "ubuntu/images/x") -> dict[str, Any]:
@@ -167,11 +228,19 @@ def found(cloud: Any, **fields: Any) -> Found:
     architecture = table.ARCHITECTURES[plan.plan(cloud).architecture][1]
     region = plan.plan(cloud).places[0].region
     subnets = [
-        {"AvailabilityZone": f"{region}{zone}", "SubnetId": f"subnet-0123456789abcdef{number}", "VpcId": "vpc-1", "AvailableIpAddressCount": 99}
+        {
+            "AvailabilityZone": f"{region}{zone}",
+            "SubnetId": f"subnet-0123456789abcdef{number}",
+            "VpcId": "vpc-1",
+            "AvailableIpAddressCount": 99,
+        }
         for number, zone in enumerate("abc")
     ]
     zone = plan.plan(cloud).places[0].zone
-    usual = {"images": [{**image_of(), "Architecture": architecture}], "subnets": [one for one in subnets if not zone or one["AvailabilityZone"] == zone]}
+    usual = {
+        "images": [{**image_of(), "Architecture": architecture}],
+        "subnets": [one for one in subnets if not zone or one["AvailabilityZone"] == zone],
+    }
     return Found(**{"region": region, "groups": None, "offered": None, **usual, **fields})
 
 
@@ -179,10 +248,21 @@ def found(cloud: Any, **fields: Any) -> Found:
 def test_the_disk_is_never_smaller_than_the_image(asked: int, image: int, taken: int) -> None:
     cloud = cloud_of(f"--cloud-hdd-size={asked}")
     images = [{**image_of(image), "Architecture": "x86_64"}]
-    assert ladder.placements(plan.plan(cloud), cloud, found(cloud, images=images))[0].disk.size_gb == taken
+    assert (
+        ladder.placements(plan.plan(cloud), cloud, found(cloud, images=images))[0].disk.size_gb
+        == taken
+    )
 
 
-@pytest.mark.parametrize(("name", "user"), [("ubuntu/images/x", "ubuntu"), ("al2023-ami-2023", "ec2-user"), ("debian-12-amd64", "admin"), ("ours", "ubuntu")])
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("ubuntu/images/x", "ubuntu"),
+        ("al2023-ami-2023", "ec2-user"),
+        ("debian-12-amd64", "admin"),
+        ("ours", "ubuntu"),
+    ],
+)
 def test_the_images_user_is_told_from_its_name(name: str, user: str) -> None:
     assert ladder.login(image_of(name=name)) == user
 
@@ -209,16 +289,41 @@ REQUESTS: dict[str, list[str]] = {
     "arm64": ["--cloud-type=m7g.large,m6g.large"],
     "image": ["--cloud-image=ami-0123456789abcdef0"],
     "parameter": ["--cloud-image=ssm:/our/image"],
-    "profile": ["--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/path/train", "--cloud-region=us-west-1a"],
-    "profile of a fleet": ["--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/train"],
-    "disk": ["--cloud-hdd-size=500", "--cloud-aws-hdd-iops=6000", "--cloud-aws-hdd-throughput=1000", "--cloud-aws-kms-key=alias/disks"],
-    "tags": [f"--cloud-metadata=note={NASTY}", "--cloud-metadata=team=a=b, c", "--cloud-region=us-west-1a"],
+    "profile": [
+        "--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/path/train",
+        "--cloud-region=us-west-1a",
+    ],
+    "profile of a fleet": [
+        "--cloud-permission-set=arn:aws:iam::123456789012:instance-profile/train"
+    ],
+    "disk": [
+        "--cloud-hdd-size=500",
+        "--cloud-aws-hdd-iops=6000",
+        "--cloud-aws-hdd-throughput=1000",
+        "--cloud-aws-kms-key=alias/disks",
+    ],
+    "tags": [
+        f"--cloud-metadata=note={NASTY}",
+        "--cloud-metadata=team=a=b, c",
+        "--cloud-region=us-west-1a",
+    ],
     "startup script": [f"--cloud-startup-script={SCRIPT}"],
     "startup script as text": [f"--cloud-startup-script=#!/bin/sh\necho '{NASTY}'\n"],
     "checkpoint and sudo": [f"--checkpoint-script={SCRIPT}", "--job-sudo"],
-    "proxy and nothing left to time": ["--https-proxy=http://proxy.test:3128", "--no-proxy=*.corp,10.0.0.1", "--idle-timeout=never"],
+    "proxy and nothing left to time": [
+        "--https-proxy=http://proxy.test:3128",
+        "--no-proxy=*.corp,10.0.0.1",
+        "--idle-timeout=never",
+    ],
     "many": ["--count=20", "--single", "--labels=a b,ü"],
-    "all that may be": ["--count=2", "--cloud-spot=prefer", "--no-retry", "--cloud-hdd-size=8", f"--cloud-startup-script={SCRIPT}", "--cloud-metadata=a=b"],
+    "all that may be": [
+        "--count=2",
+        "--cloud-spot=prefer",
+        "--no-retry",
+        "--cloud-hdd-size=8",
+        f"--cloud-startup-script={SCRIPT}",
+        "--cloud-metadata=a=b",
+    ],
 }
 
 
@@ -229,26 +334,51 @@ def told(argv: list[str]) -> dict[str, Any]:
     planned = plan.plan(asked.cloud)
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-    spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+    spec: AgentSpec = bootstrap.spec_of(
+        asked,
+        name,
+        Registration(token=Secret("canary-registration")),
+        download,
+        "https://api.github.com",
+        None,
+    )
     data = fitting.user_data(spec, asked, plan.USER_DATA_LIMIT)
-    machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata})
+    machine = Machine(
+        identity=Identity(name="cml-1", key="k"),
+        user_data=b"the user data",
+        tags={"Name": "cml-1", **asked.cloud.metadata},
+    )
     made = []
     for placement in ladder.placements(planned, asked.cloud, found(asked.cloud)):
         if len(placement.pools) > 1:
-            operation, request = "CreateFleet", requests.create_fleet(placement, machine, asked.count, "sg-1", "token")
+            operation, request = (
+                "CreateFleet",
+                requests.create_fleet(placement, machine, asked.count, "sg-1", "token"),
+            )
         else:
-            operation, request = "RunInstances", requests.run_instances(placement, placement.pools[0], machine, asked.count, "sg-1", "token")
+            operation, request = (
+                "RunInstances",
+                requests.run_instances(
+                    placement, placement.pools[0], machine, asked.count, "sg-1", "token"
+                ),
+            )
             request["UserData"] = request["UserData"].decode()
         report = ParamValidator().validate(request, EC2.operation_model(operation).input_shape)  # type: ignore[arg-type]
         assert not report.has_errors(), report.generate_report()
         made.append({operation: request})
-    files = {path: text for path, text in unpacked(data).items() if "/agent/" not in path and "systemd" not in path}
+    files = {
+        path: text
+        for path, text in unpacked(data).items()
+        if "/agent/" not in path and "systemd" not in path
+    }
     return {"asked": argv, "plan": dataclasses.asdict(planned), "made": made, "files": files}
 
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word, and fit for EC2's own model."""
-    text = json.dumps({name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
+    )
     assert len(REQUESTS) >= 25
     if not GOLDEN.exists():
         GOLDEN.write_text(text + "\n", "utf-8")
@@ -263,7 +393,14 @@ def test_a_script_fits_up_to_the_edge_of_sixteen_kib() -> None:
         noise = base64.b64encode(random.Random(length).randbytes(length)).decode()
         asked = launch_request(f"--cloud-startup-script=#!/bin/sh\n# {noise}\n")
         download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-        spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+        spec = bootstrap.spec_of(
+            asked,
+            "cml-1",
+            Registration(token=Secret("canary-registration")),
+            download,
+            "https://api.github.com",
+            None,
+        )
         return len(fitting.user_data(spec, asked, plan.USER_DATA_LIMIT))
 
     fits = [length for length in range(0, 4000, 20) if _fits(size, length)]
@@ -271,7 +408,13 @@ def test_a_script_fits_up_to_the_edge_of_sixteen_kib() -> None:
     # Byte by byte, as what a step of twenty adds depends on what stands beside it.
     edge = [size(length) for length in range(fits[-1], fits[-1] + 20) if _fits(size, length)]
     assert plan.USER_DATA_LIMIT - 40 < max(edge) <= plan.USER_DATA_LIMIT
-    with pytest.raises(InputError, match=r"the user data would be 16[0-9]{3} bytes.*: cloud-startup-script [0-9]{3,4}; .*shorten cloud-startup-script"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"the user data would be 16[0-9]{3} bytes.*: cloud-startup-script [0-9]{3,4}; .*shorten"
+            r" cloud-startup-script"
+        ),
+    ):
         size(fits[-1] + 60)
 
 

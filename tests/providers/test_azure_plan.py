@@ -1,5 +1,5 @@
-"""The user's words at Azure: tables, refusals, golden plans, requests and user data. No network; what is made of them is judged in
-tests/contracts/test_azure.py."""
+"""The user's words at Azure: tables, refusals, golden plans, requests and user data. No network;
+what is made of them is judged in tests/contracts/test_azure.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "azure.json"
 OURS = "/subscriptions/s/resourceGroups/ours/providers"
 IDENTITY = f"{OURS}/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
 SUBNET = f"{OURS}/Microsoft.Network/virtualNetworks/net/subnets/builders"
-KEY = Secret(json.dumps({"tenant": "t", "client": "c", "secret": "canary-secret", "authority": "https://login.microsoftonline.com"}))
+KEY = Secret(
+    json.dumps(
+        {
+            "tenant": "t",
+            "client": "c",
+            "secret": "canary-secret",
+            "authority": "https://login.microsoftonline.com",
+        }
+    )
+)
 
 
 def cloud_of(*argv: str) -> CloudRequest:
@@ -46,7 +55,9 @@ def cloud_of(*argv: str) -> CloudRequest:
     ],
 )
 def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
-    assert plan.plan(cloud_of(f"--cloud-region={word}")).places == (Place(region=region, zone=zone),)
+    assert plan.plan(cloud_of(f"--cloud-region={word}")).places == (
+        Place(region=region, zone=zone),
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,16 +80,29 @@ def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
 )
 def test_sizes(argv: list[str], native: str, architecture: str, offer: str) -> None:
     found = plan.plan(cloud_of(*argv))
-    assert (found.instance_types, found.architecture, found.image.split(":")[1]) == ((native,), architecture, offer)
+    assert (found.instance_types, found.architecture, found.image.split(":")[1]) == (
+        (native,),
+        architecture,
+        offer,
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--cloud-gpu=t4:2"], r"m\+t4:2 does not exist on Azure; Azure has t4 by 1, 4"),
-        (["--cloud-region=west-europe"], "cloud-region west-europe is not a region or zone of Azure"),
-        (["--cloud-type=Standard_D2s_v5,Standard_D2ps_v5"], "two architectures; Standard_D2ps_v5 are arm64"),
-        (["--cloud-image=ubuntu"], "cloud-image ubuntu is no image of Azure; write publisher:offer:sku:version"),
+        (
+            ["--cloud-region=west-europe"],
+            "cloud-region west-europe is not a region or zone of Azure",
+        ),
+        (
+            ["--cloud-type=Standard_D2s_v5,Standard_D2ps_v5"],
+            "two architectures; Standard_D2ps_v5 are arm64",
+        ),
+        (
+            ["--cloud-image=ubuntu"],
+            "cloud-image ubuntu is no image of Azure; write publisher:offer:sku:version",
+        ),
         (["--cloud-metadata=a/b=x"], "cloud-metadata a/b=… is no tag of Azure"),
         (["--cloud-permission-set=someone"], "someone is no user-assigned identity"),
     ],
@@ -90,7 +114,14 @@ def test_what_azure_cannot_do_is_refused_with_what_it_can(argv: list[str], messa
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        plan.plan(cloud_of("--cloud-region=west-europe", "--cloud-metadata=a/b=x", "--cloud-permission-set=someone", "--cloud-image=x"))
+        plan.plan(
+            cloud_of(
+                "--cloud-region=west-europe",
+                "--cloud-metadata=a/b=x",
+                "--cloud-permission-set=someone",
+                "--cloud-image=x",
+            )
+        )
     assert len(caught.value.problems) == 4
 
 
@@ -119,13 +150,27 @@ REQUESTS: dict[str, list[str]] = {
     "image": [f"--cloud-image={OURS}/Microsoft.Compute/images/ours"],
     "gallery": ["--cloud-image=/CommunityGalleries/g/Images/i/Versions/1.0.0"],
     "identities": [f"--cloud-permission-set={IDENTITY},{IDENTITY}2"],
-    "disk": ["--cloud-hdd-size=500", f"--cloud-azure-disk-encryption-set={OURS}/Microsoft.Compute/diskEncryptionSets/disks"],
-    "tags": [f"--cloud-metadata=note={NASTY}", "--cloud-metadata=team=a=b, c", "--cloud-region=westus2-1"],
+    "disk": [
+        "--cloud-hdd-size=500",
+        f"--cloud-azure-disk-encryption-set={OURS}/Microsoft.Compute/diskEncryptionSets/disks",
+    ],
+    "tags": [
+        f"--cloud-metadata=note={NASTY}",
+        "--cloud-metadata=team=a=b, c",
+        "--cloud-region=westus2-1",
+    ],
     "subnet": [f"--cloud-azure-subnet={SUBNET}", "--cloud-azure-private"],
     "startup script": [f"--cloud-startup-script={SCRIPT}"],
     "short life": ["--max-lifetime=2h", "--start-timeout=5m"],
     "many": ["--count=20", "--single", "--labels=a b,ü"],
-    "all that may be": ["--count=2", "--cloud-spot=prefer", "--no-retry", "--cloud-hdd-size=8", f"--cloud-startup-script={SCRIPT}", "--cloud-metadata=a=b"],
+    "all that may be": [
+        "--count=2",
+        "--cloud-spot=prefer",
+        "--no-retry",
+        "--cloud-hdd-size=8",
+        f"--cloud-startup-script={SCRIPT}",
+        "--cloud-metadata=a=b",
+    ],
 }
 
 
@@ -136,26 +181,60 @@ def told(argv: list[str]) -> dict[str, Any]:
     planned = plan.plan(asked.cloud)
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-    spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+    spec: AgentSpec = bootstrap.spec_of(
+        asked,
+        name,
+        Registration(token=Secret("canary-registration")),
+        download,
+        "https://api.github.com",
+        None,
+    )
     identities, _ = requests.identities_of(asked.cloud.permission_set)
-    deletion = Deletion({"api": "https://management.azure.com", "identities": list(identities)}, None if identities else KEY)
+    deletion = Deletion(
+        {"api": "https://management.azure.com", "identities": list(identities)},
+        None if identities else KEY,
+    )
     data = fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
-    machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata})
+    machine = Machine(
+        identity=Identity(name="cml-1", key="k"),
+        user_data=b"the user data",
+        tags={"Name": "cml-1", **asked.cloud.metadata},
+    )
     described = IMAGES.get(tuple(planned.image.split(":")[:3]))  # type: ignore[arg-type]
     image = {"properties": max(described.items())[1]} if described else None
-    skus = {place.region: [one for one in SKUS if place.region in one["locations"]] for place in planned.places}
+    skus = {
+        place.region: [one for one in SKUS if place.region in one["locations"]]
+        for place in planned.places
+    }
     found = ladder.Found(image=image, reference=planned.image, skus=skus)
     made = [
-        requests.virtual_machine(one, machine, one.subnet or "SUBNET", "SECURITY", "ssh-rsa AAAA") for one in ladder.placements(planned, asked.cloud, found)
+        requests.virtual_machine(one, machine, one.subnet or "SUBNET", "SECURITY", "ssh-rsa AAAA")
+        for one in ladder.placements(planned, asked.cloud, found)
     ]
-    network = [requests.group("westus2", machine.tags), requests.security_group("westus2", machine.tags, False), requests.network("westus2", machine.tags)]
-    files = {path: text for path, text in unpacked(data).items() if "/agent/" not in path and "systemd" not in path}
-    return {"asked": argv, "plan": dataclasses.asdict(planned), "network": network, "made": made, "files": files}
+    network = [
+        requests.group("westus2", machine.tags),
+        requests.security_group("westus2", machine.tags, False),
+        requests.network("westus2", machine.tags),
+    ]
+    files = {
+        path: text
+        for path, text in unpacked(data).items()
+        if "/agent/" not in path and "systemd" not in path
+    }
+    return {
+        "asked": argv,
+        "plan": dataclasses.asdict(planned),
+        "network": network,
+        "made": made,
+        "files": files,
+    }
 
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word."""
-    text = json.dumps({name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
+    )
     assert len(REQUESTS) >= 25
     if not GOLDEN.exists():
         GOLDEN.write_text(text + "\n", "utf-8")

@@ -1,4 +1,5 @@
-"""Who a launch is to Google, against a token service on this machine: each way in, and one sentence for each that does not work."""
+"""Who a launch is to Google, against a token service on this machine: each way in, and one
+sentence for each that does not work."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ from runner_action.model import Secret
 from runner_action.providers.gcp.credentials import account
 from runner_action.request import GcpOptions
 
-KEY = rsa.generate_private_key(65537, 2048).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+KEY = (
+    rsa.generate_private_key(65537, 2048)
+    .private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    .decode()
+)
 
 
 class Tokens:
@@ -37,7 +44,12 @@ class Tokens:
 
     def _token(self) -> Any:
         self.asked.append(request.form.to_dict())
-        return self.refusal or {"access_token": "canary-access", "expires_in": 3600, "token_type": "Bearer", "issued_token_type": "x"}
+        return self.refusal or {
+            "access_token": "canary-access",
+            "expires_in": 3600,
+            "token_type": "Bearer",
+            "issued_token_type": "x",
+        }
 
     def close(self) -> None:
         self._server.shutdown()
@@ -57,7 +69,14 @@ def tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Tokens]:
 
 def key(tokens: Tokens, **more: str) -> dict[str, str]:
     email = "launcher@octo-train.iam.gserviceaccount.com"
-    told = {"type": "service_account", "project_id": "octo-train", "private_key_id": "k", "private_key": KEY, "client_email": email, "client_id": "1"}
+    told = {
+        "type": "service_account",
+        "project_id": "octo-train",
+        "private_key_id": "k",
+        "private_key": KEY,
+        "client_email": email,
+        "client_id": "1",
+    }
     return {**told, "token_uri": f"{tokens.url}/token", **more}
 
 
@@ -69,14 +88,24 @@ def test_a_key_as_text(tokens: Tokens) -> None:
 
 def test_a_key_as_a_file_and_another_project(tokens: Tokens, tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text(json.dumps(key(tokens)))
-    assert account(GcpOptions(project="octo-other"), str(tmp_path / "key.json")).project == "octo-other"
+    assert (
+        account(GcpOptions(project="octo-other"), str(tmp_path / "key.json")).project
+        == "octo-other"
+    )
 
 
 def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path) -> None:
     (tmp_path / "id-token").write_text("canary-id-token")
     audience = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/providers/github"
-    told = {"type": "external_account", "audience": audience, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt"}
-    told |= {"token_url": f"{tokens.url}/sts", "credential_source": {"file": str(tmp_path / "id-token")}}  # type: ignore[dict-item]
+    told = {
+        "type": "external_account",
+        "audience": audience,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    }
+    told |= {
+        "token_url": f"{tokens.url}/sts",
+        "credential_source": {"file": str(tmp_path / "id-token")},  # type: ignore[dict-item]
+    }
     (tmp_path / "federation.json").write_text(json.dumps(told))
     file = str(tmp_path / "federation.json")
     assert account(GcpOptions(project="octo-train"), file).credentials.token == "canary-access"
@@ -86,9 +115,20 @@ def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path
     assert "gcp-project" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["no json, canary", '["canary"]', '{"type": "canary"}', '{"type": "service_account", "private_key": "canary"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json, canary",
+        '["canary"]',
+        '{"type": "canary"}',
+        '{"type": "service_account", "private_key": "canary"}',
+    ],
+)
 def test_a_text_that_is_no_key(text: str, tokens: Tokens) -> None:
-    with pytest.raises(CredentialsError, match="GOOGLE_APPLICATION_CREDENTIALS_DATA holds no key of a service account") as caught:
+    with pytest.raises(
+        CredentialsError,
+        match="GOOGLE_APPLICATION_CREDENTIALS_DATA holds no key of a service account",
+    ) as caught:
         account(GcpOptions(credentials=Secret(text)), None)
     assert "canary" not in str(caught.value) + caught.value.hint
     assert caught.value.__suppress_context__
@@ -107,14 +147,28 @@ def test_none_at_all(tokens: Tokens) -> None:
 
 def test_a_token_service_that_does_not_answer_is_told_as_that(tokens: Tokens) -> None:
     text = json.dumps({**key(tokens), "token_uri": "http://127.0.0.1:9/token"})
-    with pytest.raises(ProviderError, match="token service did not answer: TransportError") as caught:
+    with pytest.raises(
+        ProviderError, match="token service did not answer: TransportError"
+    ) as caught:
         account(GcpOptions(credentials=Secret(text)), None)
     assert not isinstance(caught.value, CredentialsError)
     assert "BEGIN" not in str(caught.value)
 
 
 def test_credentials_that_google_does_not_accept(tokens: Tokens) -> None:
-    tokens.refusal = {"error": "invalid_grant", "error_description": "canary: Invalid JWT Signature."}, 400
-    with pytest.raises(CredentialsError, match=r"does not accept the credentials of launcher@octo-train\.iam\.gserviceaccount\.com: invalid_grant") as caught:
+    tokens.refusal = (
+        {
+            "error": "invalid_grant",
+            "error_description": "canary: Invalid JWT Signature.",
+        },
+        400,
+    )
+    with pytest.raises(
+        CredentialsError,
+        match=(
+            r"does not accept the credentials of launcher@octo-train\.iam\.gserviceaccount\.com:"
+            r" invalid_grant"
+        ),
+    ) as caught:
         account(GcpOptions(credentials=Secret(json.dumps(key(tokens)))), None)
     assert "canary" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""The user's words at Google Cloud: tables and refusals. No network; what is made of them is judged in tests/contracts/test_gcp.py."""
+"""The user's words at Google Cloud: tables and refusals. No network; what is made of them is
+judged in tests/contracts/test_gcp.py."""
 
 from __future__ import annotations
 
@@ -25,7 +26,15 @@ from tests.fakes import unpacked
 from tests.test_launch import request
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gcp.json"
-KEY = Secret(json.dumps({"client_email": "a@b.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": "canary-private-key"}))
+KEY = Secret(
+    json.dumps(
+        {
+            "client_email": "a@b.iam.gserviceaccount.com",
+            "private_key_id": "k1",
+            "private_key": "canary-private-key",
+        }
+    )
+)
 
 
 def cloud_of(*argv: str) -> CloudRequest:
@@ -47,7 +56,9 @@ def cloud_of(*argv: str) -> CloudRequest:
     ],
 )
 def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
-    assert plan.plan(cloud_of(f"--cloud-region={word}")).places == (Place(region=region, zone=zone),)
+    assert plan.plan(cloud_of(f"--cloud-region={word}")).places == (
+        Place(region=region, zone=zone),
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +74,11 @@ def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
         (["--cloud-type=m+tesla"], "n1-standard-8+nvidia-tesla-v100*1", "x64"),
         (["--cloud-type=m+k80"], "n1-standard-4+nvidia-tesla-t4*1", "x64"),
         (["--cloud-type=m+a10g"], "g2-standard-4", "x64"),
-        (["--cloud-type=custom-8-53248+nvidia-tesla-t4*2"], "custom-8-53248+nvidia-tesla-t4*2", "x64"),
+        (
+            ["--cloud-type=custom-8-53248+nvidia-tesla-t4*2"],
+            "custom-8-53248+nvidia-tesla-t4*2",
+            "x64",
+        ),
         (["--cloud-type=n1-standard-4+nvidia-tesla-t4"], "n1-standard-4+nvidia-tesla-t4*1", "x64"),
         (["--cloud-type=c4a-standard-4"], "c4a-standard-4", "arm64"),
     ],
@@ -77,17 +92,44 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--cloud-gpu=l4:3"], r"m\+l4:3 does not exist on Google Cloud; Google Cloud has l4 by 1, 2, 4, 8"),
-        (["--cloud-type=m+nvidia-tesla-t4*x"], "write a type and its accelerators as in n1-standard-4"),
+        (
+            ["--cloud-gpu=l4:3"],
+            r"m\+l4:3 does not exist on Google Cloud; Google Cloud has l4 by 1, 2, 4, 8",
+        ),
+        (
+            ["--cloud-type=m+nvidia-tesla-t4*x"],
+            "write a type and its accelerators as in n1-standard-4",
+        ),
         (["--cloud-region=europe"], "cloud-region europe is not a region or zone of Google Cloud"),
-        (["--cloud-type=e2-standard-2,t2a-standard-4"], "two architectures; t2a-standard-4 are arm64"),
-        (["--cloud-type=m+h100"], "a3-highgpu-1g is sold by Google Cloud as spot only; add cloud-spot"),
-        (["--cloud-spot", "--cloud-spot-price=0.1"], "Google Cloud's spot machines have no bidding price"),
-        (["--cloud-image=ubuntu"], "cloud-image ubuntu is no image of Google Cloud; write project/family, as in ubuntu-os-cloud/ubuntu-2404-lts-amd64"),
+        (
+            ["--cloud-type=e2-standard-2,t2a-standard-4"],
+            "two architectures; t2a-standard-4 are arm64",
+        ),
+        (
+            ["--cloud-type=m+h100"],
+            "a3-highgpu-1g is sold by Google Cloud as spot only; add cloud-spot",
+        ),
+        (
+            ["--cloud-spot", "--cloud-spot-price=0.1"],
+            "Google Cloud's spot machines have no bidding price",
+        ),
+        (
+            ["--cloud-image=ubuntu"],
+            (
+                "cloud-image ubuntu is no image of Google Cloud; write project/family, as in"
+                " ubuntu-os-cloud/ubuntu-2404-lts-amd64"
+            ),
+        ),
         (["--cloud-metadata=Team=x"], "cloud-metadata Team=… is no label of Google Cloud"),
-        (["--cloud-metadata=team=Vision Lab"], "cloud-metadata team=Vision Lab is no label of Google Cloud"),
+        (
+            ["--cloud-metadata=team=Vision Lab"],
+            "cloud-metadata team=Vision Lab is no label of Google Cloud",
+        ),
         (["--cloud-permission-set=someone"], "is no service account; write my-sa@my-project"),
-        (["--cloud-permission-set=a@b.iam.gserviceaccount.com,scopes=storage"], "storage is no scope; write an address or one of bigquery"),
+        (
+            ["--cloud-permission-set=a@b.iam.gserviceaccount.com,scopes=storage"],
+            "storage is no scope; write an address or one of bigquery",
+        ),
     ],
 )
 def test_what_google_cannot_do_is_refused_with_what_it_can(argv: list[str], message: str) -> None:
@@ -97,7 +139,13 @@ def test_what_google_cannot_do_is_refused_with_what_it_can(argv: list[str], mess
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        plan.plan(cloud_of("--cloud-region=europe", "--cloud-metadata=Team=X Y", "--cloud-permission-set=someone"))
+        plan.plan(
+            cloud_of(
+                "--cloud-region=europe",
+                "--cloud-metadata=Team=X Y",
+                "--cloud-permission-set=someone",
+            )
+        )
     assert len(caught.value.problems) == 4
 
 
@@ -107,15 +155,31 @@ def test_every_scope_of_cml_has_its_address() -> None:
     assert problems == []
     assert account is not None
     assert len(set(account["scopes"])) == len(table.SCOPES) == 24
-    assert requests.account_of("a@b.iam.gserviceaccount.com") == ({"email": "a@b.iam.gserviceaccount.com", "scopes": []}, [])
+    assert requests.account_of("a@b.iam.gserviceaccount.com") == (
+        {"email": "a@b.iam.gserviceaccount.com", "scopes": []},
+        [],
+    )
 
 
 def test_our_tags_fit_googles_rules() -> None:
     labels = requests.labels_of(
-        {"Name": "cml-1", "cml-runner": "runner", "cml-runner:expiry": "2026-11-23T01:26:40Z", "cml-runner:run": "Ünïcode", "team": "x"}
+        {
+            "Name": "cml-1",
+            "cml-runner": "runner",
+            "cml-runner:expiry": "2026-11-23T01:26:40Z",
+            "cml-runner:run": "Ünïcode",
+            "team": "x",
+        }
     )
-    assert labels == {"cml-runner": "runner", "cml-runner-expiry": "2026-11-23t01-26-40z", "team": "x"}
-    assert all(requests.LABEL_KEY.fullmatch(key) and requests.LABEL_VALUE.fullmatch(value) for key, value in labels.items())
+    assert labels == {
+        "cml-runner": "runner",
+        "cml-runner-expiry": "2026-11-23t01-26-40z",
+        "team": "x",
+    }
+    assert all(
+        requests.LABEL_KEY.fullmatch(key) and requests.LABEL_VALUE.fullmatch(value)
+        for key, value in labels.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,20 +197,35 @@ def test_our_tags_fit_googles_rules() -> None:
         ("c3-standard-192-metal", False, "TERMINATE", "hyperdisk-balanced"),
     ],
 )
-def test_what_cannot_be_moved_and_which_disk_it_takes(kind: str, spot: bool, maintenance: str, disk: str) -> None:
+def test_what_cannot_be_moved_and_which_disk_it_takes(
+    kind: str, spot: bool, maintenance: str, disk: str
+) -> None:
     assert requests.scheduling(kind, spot, 600)["on_host_maintenance"] == maintenance
     assert requests.disk_type(kind.partition("+")[0]) == disk
 
 
 def test_the_port_is_opened_in_the_network_of_the_machine() -> None:
-    asked = dataclasses.replace(cloud_of("--cloud-gcp-subnetwork=ours"), ssh_public_key="ssh-rsa AAAA")
-    with pytest.raises(InputError, match="cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too"):
+    asked = dataclasses.replace(
+        cloud_of("--cloud-gcp-subnetwork=ours"), ssh_public_key="ssh-rsa AAAA"
+    )
+    with pytest.raises(
+        InputError, match="cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too"
+    ):
         plan.plan(asked)
-    named = dataclasses.replace(cloud_of("--cloud-gcp-subnetwork=ours", "--cloud-gcp-network=net"), ssh_public_key="ssh-rsa AAAA")
+    named = dataclasses.replace(
+        cloud_of("--cloud-gcp-subnetwork=ours", "--cloud-gcp-network=net"),
+        ssh_public_key="ssh-rsa AAAA",
+    )
     assert plan.plan(named).places
     assert requests.opens_port(named, "octo-train")
-    shared = dataclasses.replace(cloud_of("--cloud-gcp-network=projects/host/global/networks/net"), ssh_public_key="ssh-rsa AAAA")
-    assert (requests.opens_port(shared, "octo-train"), requests.opens_port(shared, "host")) == (False, True)
+    shared = dataclasses.replace(
+        cloud_of("--cloud-gcp-network=projects/host/global/networks/net"),
+        ssh_public_key="ssh-rsa AAAA",
+    )
+    assert (requests.opens_port(shared, "octo-train"), requests.opens_port(shared, "host")) == (
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,13 +252,27 @@ def late(cause: Exception) -> RetryError:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (late(ConnectTimeout("canary")), ProviderError, "did not answer while looking: ConnectTimeout"),
+        (
+            late(ConnectTimeout("canary")),
+            ProviderError,
+            "did not answer while looking: ConnectTimeout",
+        ),
         (TransportError("canary"), ProviderError, "did not answer while looking: TransportError"),  # type: ignore[no-untyped-call]
-        (RefreshError("canary"), CredentialsError, "credentials do not work while looking: RefreshError"),  # type: ignore[no-untyped-call]
-        (late(Forbidden("no", errors=[{"reason": "rateLimitExceeded"}])), ProviderError, "rateLimitExceeded"),  # type: ignore[no-untyped-call]
+        (
+            RefreshError("canary"),  # type: ignore[no-untyped-call]
+            CredentialsError,
+            "credentials do not work while looking: RefreshError",
+        ),
+        (
+            late(Forbidden("no", errors=[{"reason": "rateLimitExceeded"}])),  # type: ignore[no-untyped-call]
+            ProviderError,
+            "rateLimitExceeded",
+        ),
     ],
 )
-def test_no_answer_is_no_missing_permission(error: Exception, kind: type[ProviderError], words: str) -> None:
+def test_no_answer_is_no_missing_permission(
+    error: Exception, kind: type[ProviderError], words: str
+) -> None:
     found = errors.translate(error, "looking")
     assert type(found) is kind
     assert words in str(found)
@@ -214,43 +307,84 @@ REQUESTS: dict[str, list[str]] = {
     "account": [f"{ACCOUNT},scopes=storage-rw,datastore"],
     "account without scopes": [ACCOUNT],
     "account that deletes": [f"{ACCOUNT},scopes=compute-rw"],
-    "disk": ["--cloud-hdd-size=500", "--cloud-gcp-kms-key=projects/octo-train/locations/us-west1/keyRings/ours/cryptoKeys/disks"],
+    "disk": [
+        "--cloud-hdd-size=500",
+        "--cloud-gcp-kms-key=projects/octo-train/locations/us-west1/keyRings/ours/cryptoKeys/disks",
+    ],
     "labels": ["--cloud-metadata=team=vision", "--cloud-metadata=empty="],
     "network": ["--cloud-gcp-network=builders"],
-    "shared network": ["--cloud-gcp-subnetwork=projects/host/regions/us-west1/subnetworks/s", "--cloud-gcp-private"],
+    "shared network": [
+        "--cloud-gcp-subnetwork=projects/host/regions/us-west1/subnetworks/s",
+        "--cloud-gcp-private",
+    ],
     "startup script": [f"--cloud-startup-script={SCRIPT}"],
     "short life": ["--max-lifetime=2h", "--start-timeout=5m"],
     "many": ["--count=20", "--single", "--labels=a b,ü"],
-    "all that may be": ["--count=2", "--cloud-spot=prefer", "--no-retry", "--cloud-hdd-size=8", f"--cloud-startup-script={SCRIPT}", "--cloud-metadata=a=b"],
+    "all that may be": [
+        "--count=2",
+        "--cloud-spot=prefer",
+        "--no-retry",
+        "--cloud-hdd-size=8",
+        f"--cloud-startup-script={SCRIPT}",
+        "--cloud-metadata=a=b",
+    ],
 }
 
 
 def told(argv: list[str]) -> dict[str, Any]:
-    """All that Google and the machine get to know of a request. What the SDK does not know, it refuses."""
+    """All that Google and the machine get to know of a request. What the SDK does not know, it
+    refuses."""
     asked = request("--cloud=gcp", *argv)
     assert asked.cloud
     planned = plan.plan(asked.cloud)
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-    spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
-    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": False}, None if requests.may_delete(asked.cloud.permission_set) else KEY)
+    spec: AgentSpec = bootstrap.spec_of(
+        asked,
+        name,
+        Registration(token=Secret("canary-registration")),
+        download,
+        "https://api.github.com",
+        None,
+    )
+    deletion = Deletion(
+        {"api": "https://compute.googleapis.com", "rule": False},
+        None if requests.may_delete(asked.cloud.permission_set) else KEY,
+    )
     data = fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion)
     lifetime = (asked.max_lifetime or 0) + asked.start_timeout
-    machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the user data", tags={"Name": "cml-1", **asked.cloud.metadata}, lifetime=lifetime)
+    machine = Machine(
+        identity=Identity(name="cml-1", key="k"),
+        user_data=b"the user data",
+        tags={"Name": "cml-1", **asked.cloud.metadata},
+        lifetime=lifetime,
+    )
     features = [SimpleNamespace(type_="UEFI_COMPATIBLE")]
     link = "https://www.googleapis.com/compute/v1/projects/ubuntu-os-cloud/global/images/noble"
-    image = SimpleNamespace(name="noble", architecture="", disk_size_gb="10", self_link=link, guest_os_features=features)
+    image = SimpleNamespace(
+        name="noble", architecture="", disk_size_gb="10", self_link=link, guest_os_features=features
+    )
     found = ladder.Found(project="octo-train", image=image, zones=ZONES, offered={})
-    made = [requests.instance(placement, machine, "cml-1") for placement in ladder.placements(planned, asked.cloud, found)]
+    made = [
+        requests.instance(placement, machine, "cml-1")
+        for placement in ladder.placements(planned, asked.cloud, found)
+    ]
     for body in made:
         sdk.types.Instance(body)
     files = {path: text for path, text in unpacked(data).items() if "/agent/" not in path}
-    return {"asked": argv, "plan": dataclasses.asdict(planned), "made": made, "files": {path: text for path, text in files.items() if "systemd" not in path}}
+    return {
+        "asked": argv,
+        "plan": dataclasses.asdict(planned),
+        "made": made,
+        "files": {path: text for path, text in files.items() if "systemd" not in path},
+    }
 
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word, and fit for Google's own client."""
-    text = json.dumps({name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
+    )
     assert len(REQUESTS) >= 25
     if not GOLDEN.exists():
         GOLDEN.write_text(text + "\n", "utf-8")
@@ -258,16 +392,31 @@ def test_golden_plans_requests_and_user_data() -> None:
     assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("argv", "deletes"), [([], True), ([f"{ACCOUNT},scopes=storage-rw"], False)])
+@pytest.mark.parametrize(
+    ("argv", "deletes"), [([], True), ([f"{ACCOUNT},scopes=storage-rw"], False)]
+)
 def test_the_units_delete_the_machine_where_it_can(argv: list[str], deletes: bool) -> None:
     asked = request("--cloud=gcp", *argv)
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-    spec = bootstrap.spec_of(asked, "cml-1", Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
-    deletion = Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if deletes else None
+    spec = bootstrap.spec_of(
+        asked,
+        "cml-1",
+        Registration(token=Secret("canary-registration")),
+        download,
+        "https://api.github.com",
+        None,
+    )
+    deletion = (
+        Deletion({"api": "https://compute.googleapis.com", "rule": True}, KEY) if deletes else None
+    )
     files = unpacked(fitting.user_data(spec, asked, plan.USER_DATA_LIMIT, deletion))
     units = {path.rpartition("/")[2]: text for path, text in files.items() if "systemd" in path}
     assert ("cml-runner-delete.service" in units) is deletes
     assert ("Wants=cml-runner-delete.service" in units["cml-runner.service"]) is deletes
-    assert ("var/lib/cml-runner/deletion.json" in files) is ("var/lib/cml-runner/agent/ending.py" in files) is (deletion is not None)
+    assert (
+        ("var/lib/cml-runner/deletion.json" in files)
+        is ("var/lib/cml-runner/agent/ending.py" in files)
+        is (deletion is not None)
+    )
     holding = [path for path, text in files.items() if "canary-private-key" in text]
     assert holding == (["var/lib/cml-runner/deletion.json"] if deletion else [])

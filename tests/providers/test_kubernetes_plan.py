@@ -1,5 +1,6 @@
-"""The user's words in a cluster: sizes, refusals, the strategic merge, golden plans and manifests. No network; every manifest is held to the schemas of the
-three newest minor versions, and to kubectl's own eyes where kubectl is."""
+"""The user's words in a cluster: sizes, refusals, the strategic merge, golden plans and
+manifests. No network; every manifest is held to the schemas of the three newest minor versions,
+and to kubectl's own eyes where kubectl is."""
 
 from __future__ import annotations
 
@@ -47,7 +48,11 @@ def cloud_of(*argv: str) -> CloudRequest:
 
 
 def asked_for(*argv: str) -> LaunchRequest:
-    image = [] if any(word.startswith("--cloud-image=") for word in argv) else [f"--cloud-image={POD_IMAGE}"]
+    image = (
+        []
+        if any(word.startswith("--cloud-image=") for word in argv)
+        else [f"--cloud-image={POD_IMAGE}"]
+    )
     return request("--cloud=kubernetes", *image, *argv)
 
 
@@ -67,7 +72,10 @@ def asked_for(*argv: str) -> LaunchRequest:
         (["--cloud-type=m+v100"], "8 CPU, 64 GiB, 1 × v100"),
         (["--cloud-type=l", "--cloud-gpu=v100"], "32 CPU, 256 GiB, 4 × v100"),
         (["--cloud-gpu=tesla"], "8 CPU, 64 GiB, 1 × v100"),
-        (["--cloud-type=s", "--cloud-gpu=nvidia.com/mig-1g.5gb:2"], "1 CPU, 1 GiB, 2 × nvidia.com/mig-1g.5gb"),
+        (
+            ["--cloud-type=s", "--cloud-gpu=nvidia.com/mig-1g.5gb:2"],
+            "1 CPU, 1 GiB, 2 × nvidia.com/mig-1g.5gb",
+        ),
         (["--cloud-gpu=amd.com/gpu"], "8 CPU, 32 GiB, 1 × amd.com/gpu"),
         (["--cloud-type=4-16384+nvidia.com/gpu*2"], "4 CPU, 16 GiB, 2 × nvidia.com/gpu"),
         (["--cloud-type=4-16384+nvidia-tesla-v100*2"], "4 CPU, 16 GiB, 2 × v100"),
@@ -89,13 +97,28 @@ def test_a_share_is_requested_and_the_whole_is_the_limit_but_of_exact_sizes() ->
         "limits": {"cpu": "8", "memory": "32768Mi", "ephemeral-storage": "35G"},
     }
     assert resources("--cloud-type=4-16384", "--cloud-hdd-size=200", "--cloud-gpu=amd.com/gpu") == {
-        "requests": {"cpu": "4", "memory": "16384Mi", "ephemeral-storage": "170000M", "amd.com/gpu": "1"},
-        "limits": {"cpu": "4", "memory": "16384Mi", "ephemeral-storage": "200G", "amd.com/gpu": "1"},
+        "requests": {
+            "cpu": "4",
+            "memory": "16384Mi",
+            "ephemeral-storage": "170000M",
+            "amd.com/gpu": "1",
+        },
+        "limits": {
+            "cpu": "4",
+            "memory": "16384Mi",
+            "ephemeral-storage": "200G",
+            "amd.com/gpu": "1",
+        },
     }
 
 
 def test_places_and_architecture() -> None:
-    found = plan.plan(cloud_of("--cloud-region=us-west,us-central1-a", "--cloud-kubernetes-node-selector=kubernetes.io/arch=arm64"))
+    found = plan.plan(
+        cloud_of(
+            "--cloud-region=us-west,us-central1-a",
+            "--cloud-kubernetes-node-selector=kubernetes.io/arch=arm64",
+        )
+    )
     assert found.places == (Place(region=""), Place(region="us-central1-a"))
     assert found.architecture == "arm64"
 
@@ -105,18 +128,26 @@ def test_places_and_architecture() -> None:
     [
         (["--cloud-type=g5.xlarge"], r"cloud-type g5.xlarge is no size of Kubernetes; write `s`"),
         (["--cloud-type=s+t4"], r"cloud-type s\+t4 is no size of Kubernetes"),
-        (["--cloud-kubernetes-node-selector=kubernetes.io/arch=s390x"], "runners are for amd64 and arm64"),
+        (
+            ["--cloud-kubernetes-node-selector=kubernetes.io/arch=s390x"],
+            "runners are for amd64 and arm64",
+        ),
         (["--cloud-kubernetes-node-selector=a/b/c=x"], "a/b/c=x is no label of Kubernetes"),
         (["--cloud-metadata=a b=x"], "has no key of Kubernetes"),
         (["--cloud-permission-set=Some_One"], "is no service account"),
         (["--cloud-kubernetes-containers=kubernetes"], "cml-runner permissions kubernetes"),
         (["--cloud-kubernetes-pod-template=spec: [a"], "is no YAML: .* in line"),
         (["--cloud-kubernetes-pod-template=a: b"], "has a; only `metadata` and `spec`"),
-        (["--cloud-kubernetes-pod-template=spec: {containers: [{image: x}]}"], "each container and volume has a `name`"),
+        (
+            ["--cloud-kubernetes-pod-template=spec: {containers: [{image: x}]}"],
+            "each container and volume has a `name`",
+        ),
         (["--cloud-kubernetes-pod-template=spec: [a]"], "`metadata` and `spec` are mappings"),
     ],
 )
-def test_what_a_cluster_cannot_do_is_refused_with_what_it_can(argv: list[str], message: str) -> None:
+def test_what_a_cluster_cannot_do_is_refused_with_what_it_can(
+    argv: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         plan.plan(cloud_of(*argv))
 
@@ -136,7 +167,14 @@ def test_what_the_schema_refuses(argv: list[str], message: str) -> None:
         request("--cloud=kubernetes", *argv)
 
 
-@pytest.mark.parametrize("argv", [["--cloud-gpu=nvidia.com/gpu"], ["--cloud-kubernetes-context=a"], ["--cloud-kubernetes-containers=docker"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--cloud-gpu=nvidia.com/gpu"],
+        ["--cloud-kubernetes-context=a"],
+        ["--cloud-kubernetes-containers=docker"],
+    ],
+)
 def test_words_of_kubernetes_are_refused_on_other_clouds(argv: list[str]) -> None:
     with pytest.raises(InputError, match=argv[0].partition("=")[0]):
         request("--cloud=aws", *argv)
@@ -144,7 +182,14 @@ def test_words_of_kubernetes_are_refused_on_other_clouds(argv: list[str]) -> Non
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        plan.plan(cloud_of("--cloud-type=x", "--cloud-metadata=a b=x", "--cloud-permission-set=Some_One", "--cloud-kubernetes-pod-template=a: b"))
+        plan.plan(
+            cloud_of(
+                "--cloud-type=x",
+                "--cloud-metadata=a b=x",
+                "--cloud-permission-set=Some_One",
+                "--cloud-kubernetes-pod-template=a: b",
+            )
+        )
     assert len(caught.value.problems) == 4
 
 
@@ -158,19 +203,37 @@ def test_all_problems_are_told_at_once() -> None:
         ({"a": 1, "b": 2}, {"a": None}, {"b": 2}),
         ({"a": [1]}, {"a": [2]}, {"a": [2]}),
         ({"a": {"x": 1}}, {"a": {"$patch": "replace", "y": 2}}, {"a": {"y": 2}}),
-        ({"env": [{"name": "A", "value": "1"}]}, {"env": [{"name": "A", "value": "2"}, {"name": "B"}]}, {"env": [{"name": "A", "value": "2"}, {"name": "B"}]}),
-        ({"volumes": [{"name": "a"}, {"name": "b"}]}, {"volumes": [{"name": "a", "$patch": "delete"}]}, {"volumes": [{"name": "b"}]}),
+        (
+            {"env": [{"name": "A", "value": "1"}]},
+            {"env": [{"name": "A", "value": "2"}, {"name": "B"}]},
+            {"env": [{"name": "A", "value": "2"}, {"name": "B"}]},
+        ),
+        (
+            {"volumes": [{"name": "a"}, {"name": "b"}]},
+            {"volumes": [{"name": "a", "$patch": "delete"}]},
+            {"volumes": [{"name": "b"}]},
+        ),
         (
             {"volumeMounts": [{"mountPath": "/a", "name": "x"}]},
             {"volumeMounts": [{"mountPath": "/a", "name": "y"}]},
             {"volumeMounts": [{"mountPath": "/a", "name": "y"}]},
         ),
-        ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}, {"key": "a"}]}, {"tolerations": [{"key": "a"}, {"key": "b"}]}),
-        ({"containers": [{"name": "r", "image": "x"}]}, {"containers": [{"$patch": "replace"}, {"name": "o"}]}, {"containers": [{"name": "o"}]}),
+        (
+            {"tolerations": [{"key": "a"}]},
+            {"tolerations": [{"key": "b"}, {"key": "a"}]},
+            {"tolerations": [{"key": "a"}, {"key": "b"}]},
+        ),
+        (
+            {"containers": [{"name": "r", "image": "x"}]},
+            {"containers": [{"$patch": "replace"}, {"name": "o"}]},
+            {"containers": [{"name": "o"}]},
+        ),
         ({}, {"a": {"b": None, "c": 1}}, {"a": {"c": 1}}),
     ],
 )
-def test_a_strategic_merge(base: dict[str, Any], patch: dict[str, Any], wanted: dict[str, Any]) -> None:
+def test_a_strategic_merge(
+    base: dict[str, Any], patch: dict[str, Any], wanted: dict[str, Any]
+) -> None:
     before = json.dumps([base, patch])
     assert merge.merged(base, patch) == wanted
     assert json.dumps([base, patch]) == before
@@ -184,7 +247,9 @@ def test_lists_are_merged_by_the_keys_of_the_description() -> None:
     todo, seen = ["io.k8s.api.core.v1.PodTemplateSpec"], set()
     while todo:
         name = todo.pop()
-        for field, schema in definitions[name].get("properties", {}).items() if name not in seen else ():
+        for field, schema in (
+            definitions[name].get("properties", {}).items() if name not in seen else ()
+        ):
             if schema.get("x-kubernetes-patch-merge-key") and "ObjectMeta" not in name:
                 told[field] = schema["x-kubernetes-patch-merge-key"]
             reference = schema.get("$ref") or (schema.get("items") or {}).get("$ref")
@@ -227,8 +292,14 @@ REQUESTS: dict[str, list[str]] = {
     "another maker": ["--cloud-gpu=amd.com/gpu:2", "--cloud-image=ghcr.io/octo/rocm:1"],
     "accelerator=infer": ["--cloud-gpu=v100", "--cloud-kubernetes-node-selector=accelerator=infer"],
     "accelerator=infer without": ["--cloud-kubernetes-node-selector=accelerator=infer"],
-    "another infer": ["--cloud-gpu=a100", "--cloud-kubernetes-node-selector=nvidia.com/gpu.product=infer"],
-    "nodes": ["--cloud-kubernetes-node-selector=pool=ci,disk=ssd", "--cloud-kubernetes-tolerations=dedicated=ci:NoSchedule,gpu:NoExecute,any"],
+    "another infer": [
+        "--cloud-gpu=a100",
+        "--cloud-kubernetes-node-selector=nvidia.com/gpu.product=infer",
+    ],
+    "nodes": [
+        "--cloud-kubernetes-node-selector=pool=ci,disk=ssd",
+        "--cloud-kubernetes-tolerations=dedicated=ci:NoSchedule,gpu:NoExecute,any",
+    ],
     "arm64": ["--cloud-kubernetes-node-selector=kubernetes.io/arch=arm64"],
     "service account": ["--cloud-permission-set=trainer"],
     "docker": ["--cloud-kubernetes-containers=docker"],
@@ -248,14 +319,33 @@ def made(argv: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any], dict[st
     assert asked.cloud
     name = "cml-1" if asked.count == 1 else f"cml-1-{bootstrap.INSTANCE}"
     download = Download(url="https://forge.test/runner.tar.gz", sha256="0" * 64, version="2")
-    spec: AgentSpec = bootstrap.spec_of(asked, name, Registration(token=Secret("canary-registration")), download, "https://api.github.com", None)
+    spec: AgentSpec = bootstrap.spec_of(
+        asked,
+        name,
+        Registration(token=Secret("canary-registration")),
+        download,
+        "https://api.github.com",
+        None,
+    )
     data = fitting.user_data(spec, asked, 1_000_000)
     lifetime = (asked.max_lifetime or 0) + asked.start_timeout
-    machine = Machine(identity=Identity(name="cml-1", key="k"), user_data=b"the agent", tags={**asked.cloud.metadata, **TAGS}, lifetime=lifetime)
-    jobs = [requests.job(one, machine, asked.count) for one in ladder.placements(plan.plan(asked.cloud), asked.cloud)]
+    machine = Machine(
+        identity=Identity(name="cml-1", key="k"),
+        user_data=b"the agent",
+        tags={**asked.cloud.metadata, **TAGS},
+        lifetime=lifetime,
+    )
+    jobs = [
+        requests.job(one, machine, asked.count)
+        for one in ladder.placements(plan.plan(asked.cloud), asked.cloud)
+    ]
     secret = requests.secret({"metadata": {"name": "cml-1-0", "uid": "u"}}, machine)
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
-        files = {name: packed.read(name).decode() for name in packed.namelist() if not name.startswith("agent/")}
+        files = {
+            name: packed.read(name).decode()
+            for name in packed.namelist()
+            if not name.startswith("agent/")
+        }
     return jobs, secret, files
 
 
@@ -264,7 +354,13 @@ def test_golden_plans_and_manifests() -> None:
     told = {}
     for name, argv in REQUESTS.items():
         jobs, secret, files = made(argv)
-        told[name] = {"asked": argv, "plan": dataclasses.asdict(plan.plan(cloud_of(*argv))), "jobs": jobs, "secret": secret, "files": files}
+        told[name] = {
+            "asked": argv,
+            "plan": dataclasses.asdict(plan.plan(cloud_of(*argv))),
+            "jobs": jobs,
+            "secret": secret,
+            "files": files,
+        }
     text = json.dumps(told, indent=1, ensure_ascii=False)
     if not GOLDEN.exists():
         GOLDEN.write_text(text + "\n", "utf-8")
@@ -286,7 +382,9 @@ def test_kubectl_takes_every_manifest() -> None:
     with Kubectl() as kubectl:
         for argv in REQUESTS.values():
             jobs, secret, _ = made(argv)
-            assert [said for manifest in (*jobs, secret) if (said := kubectl.validate(manifest))] == []
+            assert [
+                said for manifest in (*jobs, secret) if (said := kubectl.validate(manifest))
+            ] == []
 
 
 def test_a_wrong_manifest_would_be_found() -> None:
@@ -305,9 +403,16 @@ def test_a_pod_passes_the_restricted_standard() -> None:
             assert pod["securityContext"]["runAsUser"] > 0
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             for container in (*pod["initContainers"], *pod["containers"]):
-                assert {**container["securityContext"], "runAsUser": 1} == {**requests.RESTRICTED, "runAsUser": 1}
+                assert {**container["securityContext"], "runAsUser": 1} == {
+                    **requests.RESTRICTED,
+                    "runAsUser": 1,
+                }
                 assert container["securityContext"].get("runAsUser", 1) > 0
-            assert {kind for volume in pod["volumes"] for kind in volume} <= {"name", "emptyDir", "secret"}
+            assert {kind for volume in pod["volumes"] for kind in volume} <= {
+                "name",
+                "emptyDir",
+                "secret",
+            }
 
 
 def test_no_secret_is_in_a_job_and_ours_are_the_labels() -> None:
@@ -329,40 +434,71 @@ MAY_WRITE = {
 
 
 def test_what_runs_beside_a_job_has_no_secret_mounted_and_nothing_that_a_job_can_write() -> None:
-    """The kubelet keeps a Secret's mount for as long as the pod lives: so only what has ended by then may have it."""
+    """The kubelet keeps a Secret's mount for as long as the pod lives: so only what has ended by
+    then may have it."""
     for argv in REQUESTS.values():
         for job in made(argv)[0]:
             pod = job["spec"]["template"]["spec"]
             secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
             containers = {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
-            mounts = {name: {mount["name"]: mount for mount in one.get("volumeMounts", ())} for name, one in containers.items()}
-            lasting = {name for name, one in containers.items() if one in pod["containers"] or one.get("restartPolicy") == "Always"}
+            mounts = {
+                name: {mount["name"]: mount for mount in one.get("volumeMounts", ())}
+                for name, one in containers.items()
+            }
+            lasting = {
+                name
+                for name, one in containers.items()
+                if one in pod["containers"] or one.get("restartPolicy") == "Always"
+            }
             assert secrets == {"bundle"}
             assert set(containers) - lasting == {"hand-over"}
-            assert pod["initContainers"][0]["name"] == "hand-over", "it has ended before any other begins"
+            assert pod["initContainers"][0]["name"] == "hand-over", (
+                "it has ended before any other begins"
+            )
             assert not any(secrets & set(mounts[name]) for name in lasting)
-            writes = {name: {volume for volume, one in has.items() if not one.get("readOnly") and volume not in secrets} for name, has in mounts.items()}
+            writes = {
+                name: {
+                    volume
+                    for volume, one in has.items()
+                    if not one.get("readOnly") and volume not in secrets
+                }
+                for name, has in mounts.items()
+            }
             assert all(writes[name] <= MAY_WRITE.get(name, set()) for name in writes), writes
             assert not writes["guard"] & set(mounts["runner"]) - {"guard"}
-            assert not set(mounts["guard"]) & (writes["runner"] | writes.get("docker", set())), "of the guard a job can write nothing"
+            assert not set(mounts["guard"]) & (writes["runner"] | writes.get("docker", set())), (
+                "of the guard a job can write nothing"
+            )
             assert pod["shareProcessNamespace"] is False
-            assert {one["securityContext"]["runAsUser"] for one in (containers["hand-over"], containers["guard"])} == {requests.GUARD_USER}
+            assert {
+                one["securityContext"]["runAsUser"]
+                for one in (containers["hand-over"], containers["guard"])
+            } == {requests.GUARD_USER}
             assert pod["securityContext"]["runAsUser"] != requests.GUARD_USER
 
 
 def test_the_program_runs_from_where_nothing_can_be_put_beside_it() -> None:
     """`-I`: no folder of its own, no variable, no user's packages; `-S`: none of others."""
-    ((job,), _, _) = made([])
+    (job,), _, _ = made([])
     pod = job["spec"]["template"]["spec"]
     (runner,) = pod["containers"]
-    commands = [one["command"] for one in (*pod["initContainers"], runner)] + [runner["livenessProbe"]["exec"]["command"]]
+    commands = [one["command"] for one in (*pod["initContainers"], runner)] + [
+        runner["livenessProbe"]["exec"]["command"]
+    ]
     assert all(command[:2] == ["python3", "-IS"] for command in commands)
-    assert [command[2] for command in commands] == [f"{requests.BUNDLE}/agent.pyz", *[f"{requests.PROGRAM}/agent.pyz"] * 3]
+    assert [command[2] for command in commands] == [
+        f"{requests.BUNDLE}/agent.pyz",
+        *[f"{requests.PROGRAM}/agent.pyz"] * 3,
+    ]
     assert requests.PROGRAM == bootstrap.POD_PROGRAM
 
 
 def test_the_longest_names_fit() -> None:
-    """Labels and host names of pods have 63 characters at most: the Job's name, a hyphen and an index of three digits."""
+    """Labels and host names of pods have 63 characters at most: the Job's name, a hyphen and an
+    index of three digits."""
     cloud = cloud_of()
     machine = Machine(identity=Identity(name="n" * 50, key="k"), user_data=b"", tags={})
-    assert len(f"{requests.job_name(ladder.placements(plan.plan(cloud), cloud)[0], machine)}-199") <= 63
+    assert (
+        len(f"{requests.job_name(ladder.placements(plan.plan(cloud), cloud)[0], machine)}-199")
+        <= 63
+    )

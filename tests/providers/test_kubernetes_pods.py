@@ -1,4 +1,5 @@
-"""A pod as a cluster tells it: when it will never be a runner, and what it waits for. No network."""
+"""A pod as a cluster tells it: when it will never be a runner, and what it waits for. No
+network."""
 
 from __future__ import annotations
 
@@ -11,14 +12,24 @@ from runner_action.providers.kubernetes import pods
 PULL = 'failed to pull and unpack image "octo/x:1"'
 
 
-def pod(*, phase: str = "Pending", runner: dict[str, Any] | None = None, guard: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+def pod(
+    *,
+    phase: str = "Pending",
+    runner: dict[str, Any] | None = None,
+    guard: dict[str, Any] | None = None,
+    **status: Any,
+) -> dict[str, Any]:
     """With the states of its containers as the kubelet tells them."""
     told: dict[str, Any] = {"phase": phase, **status}
     if runner:
         told["containerStatuses"] = [{"name": "runner", "restartCount": 0, **runner}]
     if guard:
         told["initContainerStatuses"] = [{"name": "guard", "restartCount": 0, **guard}]
-    return {"metadata": {"name": "cml-1-0", "namespace": "ci"}, "spec": {"containers": [{"name": "runner", "image": "octo/x:1"}]}, "status": told}
+    return {
+        "metadata": {"name": "cml-1-0", "namespace": "ci"},
+        "spec": {"containers": [{"name": "runner", "image": "octo/x:1"}]},
+        "status": told,
+    }
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
@@ -26,23 +37,56 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 
 def ended(code: int, reason: str = "Error", message: str = "", **more: Any) -> dict[str, Any]:
-    return {"state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}, **more}
+    return {
+        "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}},
+        **more,
+    }
 
 
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        (pod(runner=waiting("InvalidImageName", "couldn't parse image name")), "InvalidImageName of container runner: couldn't parse image name"),
-        (pod(runner=waiting("ErrImageNeverPull")), "ErrImageNeverPull of container runner: no more is told"),
-        (pod(runner=waiting("CreateContainerConfigError", 'secret "hf" not found')), 'CreateContainerConfigError of container runner: secret "hf" not found'),
-        (pod(guard=waiting("CreateContainerError", "no such file")), "CreateContainerError of container guard: no such file"),
-        (pod(runner=waiting("ErrImagePull", f"{PULL}: not found")), f"ErrImagePull of container runner: {PULL}: not found"),
-        (pod(runner=waiting("ImagePullBackOff", f"{PULL}: 403 Forbidden")), f"ImagePullBackOff of container runner: {PULL}: 403 Forbidden"),
-        (pod(runner=ended(137, "OOMKilled"), phase="Failed"), "container runner ended with code 137 (OOMKilled)"),
-        (pod(runner=ended(1, message="no python3\n")), "container runner ended with code 1 (Error): no python3"),
-        (pod(guard=ended(128, "StartError", "exec: python3: not found")), "container guard ended with code 128 (StartError): exec: python3: not found"),
+        (
+            pod(runner=waiting("InvalidImageName", "couldn't parse image name")),
+            "InvalidImageName of container runner: couldn't parse image name",
+        ),
+        (
+            pod(runner=waiting("ErrImageNeverPull")),
+            "ErrImageNeverPull of container runner: no more is told",
+        ),
+        (
+            pod(runner=waiting("CreateContainerConfigError", 'secret "hf" not found')),
+            'CreateContainerConfigError of container runner: secret "hf" not found',
+        ),
+        (
+            pod(guard=waiting("CreateContainerError", "no such file")),
+            "CreateContainerError of container guard: no such file",
+        ),
+        (
+            pod(runner=waiting("ErrImagePull", f"{PULL}: not found")),
+            f"ErrImagePull of container runner: {PULL}: not found",
+        ),
+        (
+            pod(runner=waiting("ImagePullBackOff", f"{PULL}: 403 Forbidden")),
+            f"ImagePullBackOff of container runner: {PULL}: 403 Forbidden",
+        ),
+        (
+            pod(runner=ended(137, "OOMKilled"), phase="Failed"),
+            "container runner ended with code 137 (OOMKilled)",
+        ),
+        (
+            pod(runner=ended(1, message="no python3\n")),
+            "container runner ended with code 1 (Error): no python3",
+        ),
+        (
+            pod(guard=ended(128, "StartError", "exec: python3: not found")),
+            "container guard ended with code 128 (StartError): exec: python3: not found",
+        ),
         (pod(guard=ended(1, restartCount=3)), "container guard ended with code 1 (Error)"),
-        (pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."), "Evicted: The node was low on resource: memory."),
+        (
+            pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+            "Evicted: The node was low on resource: memory.",
+        ),
         (pod(phase="Failed"), "Failed: the pod has failed"),
     ],
 )
@@ -75,7 +119,12 @@ def test_what_may_be_one(told: dict[str, Any]) -> None:
 
 def test_what_a_pod_waits_for_is_told_once_and_in_the_clusters_words() -> None:
     why = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-    told = pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}], runner=waiting("PodInitializing"))
+    told = pod(
+        conditions=[
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+        ],
+        runner=waiting("PodInitializing"),
+    )
     events = [
         {"type": "Warning", "reason": "FailedScheduling", "message": why},
         {"type": "Normal", "reason": "TriggeredScaleUp", "message": "pod triggered scale-up"},

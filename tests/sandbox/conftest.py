@@ -29,17 +29,29 @@ LEAST = dict.fromkeys(USUAL, "")
 
 
 class Launcher:
-    """`cml-runner launch` as a user's CI job runs it: a process of its own, inputs and credentials from the environment."""
+    """`cml-runner launch` as a user's CI job runs it: a process of its own, inputs and
+    credentials from the environment."""
 
     def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
         self.world, self.folder, self._one_reader = world, folder, threading.Lock()
-        names = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_STATE": "state", "CI_PROJECT_DIR": ""}
+        names = {
+            "GITHUB_OUTPUT": "output",
+            "GITHUB_STEP_SUMMARY": "summary",
+            "GITHUB_STATE": "state",
+            "CI_PROJECT_DIR": "",
+        }
         self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         everything = {**base, **world.job_environ(), **USUAL, **self.files, **environ}
-        words = [f"--cloud={world.provider}", *argv] if not {"--local", "restart"} & set(argv) else [word for word in argv if word != "--local"]
+        words = (
+            [f"--cloud={world.provider}", *argv]
+            if not {"--local", "restart"} & set(argv)
+            else [word for word in argv if word != "--local"]
+        )
         command = [sys.executable, "-m", "runner_action", *words]
-        self.process = subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def wait(self, seconds: float = 60) -> int:
         with self._one_reader:
@@ -68,15 +80,24 @@ Launch = Callable[..., Launcher]
 
 
 def example(name: str, **values: str) -> dict[str, str]:
-    """The variables by which GitHub gives the action the inputs of examples/NAME.yml, with the values of the variables that are named there."""
+    """The variables by which GitHub gives the action the inputs of examples/NAME.yml, with the
+    values of the variables that are named there."""
     (found,) = [
         step["with"]
         for job in yaml.safe_load(released(EXAMPLES / f"{name}.yml"))["jobs"].values()
         for step in job["steps"]
         if step.get("uses", "").startswith(USES)
     ]
-    known = {f"vars.{key}": value for key, value in values.items()} | {"secrets.PERSONAL_ACCESS_TOKEN": TOKEN, "github.run_id": "77"}
-    return {f"INPUT_{key.upper()}": re.sub(r"\$\{\{ (.*?) \}\}", lambda match: known[match[1]], str(value)) for key, value in found.items()}
+    known = {f"vars.{key}": value for key, value in values.items()} | {
+        "secrets.PERSONAL_ACCESS_TOKEN": TOKEN,
+        "github.run_id": "77",
+    }
+    return {
+        f"INPUT_{key.upper()}": re.sub(
+            r"\$\{\{ (.*?) \}\}", lambda match: known[match[1]], str(value)
+        )
+        for key, value in found.items()
+    }
 
 
 @pytest.fixture
@@ -101,10 +122,19 @@ def launch(world: World, tmp_path: Path) -> Iterator[Launch]:
         one.wait()
 
 
-def training(world: World, launch: Launch, *argv: str, command: str = "", label: str = "train", lasting: bool = True) -> Run:
-    """A run of two jobs, as in the README: one on the forge's machine that launches, and one that needs it and runs on what was launched.
+def training(
+    world: World,
+    launch: Launch,
+    *argv: str,
+    command: str = "",
+    label: str = "train",
+    lasting: bool = True,
+) -> Run:
+    """A run of two jobs, as in the README: one on the forge's machine that launches, and one
+    that needs it and runs on what was launched.
 
-    The first time it runs the second job lasts for a minute, unless not `lasting`; after that it is short.
+    The first time it runs the second job lasts for a minute, unless not `lasting`; after that it
+    is short.
     """
     run = world.forge.queue_run()
 
@@ -136,7 +166,12 @@ def busy(world: World, run: Run, attempt: int = 1) -> Job:
         return job if job and job.status == "in_progress" else None
 
     until(found, "the job to run", 60)
-    until(lambda: any("job-started" in world.machines.console(instance) for instance in world.machines.living), "the agent to know")
+    until(
+        lambda: any(
+            "job-started" in world.machines.console(instance) for instance in world.machines.living
+        ),
+        "the agent to know",
+    )
     job = found()
     assert job
     return job
@@ -153,5 +188,7 @@ def all_gone(world: World, seconds: float = 25) -> None:
     """Both sides are asked, and the process table."""
     end = time.monotonic() + seconds
     while world.left() or world.processes():
-        assert time.monotonic() < end, f"after {seconds} s there is left: {world.left()}, processes {world.processes()}"
+        assert time.monotonic() < end, (
+            f"after {seconds} s there is left: {world.left()}, processes {world.processes()}"
+        )
         time.sleep(0.05)

@@ -1,4 +1,5 @@
-"""Whole lives on Azure: the real launcher, agents as processes, a Resource Manager over TLS where a stopped machine goes on costing."""
+"""Whole lives on Azure: the real launcher, agents as processes, a Resource Manager over TLS
+where a stopped machine goes on costing."""
 
 from __future__ import annotations
 
@@ -44,8 +45,12 @@ def gone(world: World, seconds: float = 40) -> None:
     until(lambda: not world.left(), f"nothing to be left, but there is {world.left()}", seconds)
 
 
-def test_a_machine_deletes_its_group_with_the_launchers_secret(world: World, launch: Launch) -> None:
-    launcher = launch("--labels=train", "--idle-timeout=2", "--first-job-timeout=60", "--cloud-spot=prefer")
+def test_a_machine_deletes_its_group_with_the_launchers_secret(
+    world: World, launch: Launch
+) -> None:
+    launcher = launch(
+        "--labels=train", "--idle-timeout=2", "--first-job-timeout=60", "--cloud-spot=prefer"
+    )
     assert launcher.wait() == 0, launcher.told
     assert launcher.outputs["instanceIp"] == "203.0.113.7"
     assert world.azure
@@ -59,14 +64,23 @@ def test_a_machine_deletes_its_group_with_the_launchers_secret(world: World, lau
     gone(world)
     assert world.azure.entra.logins == logins + 1, "the machine has logged in itself"
     assert world.azure.actions().count("resourceGroups/delete") == 1
-    told = "".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::"))
+    told = "".join(
+        line for line in launcher.told.splitlines() if not line.startswith("::add-mask::")
+    )
     for place in (told, launcher.summary, str(launcher.outputs), world.machines.console(number)):
         assert SECRET not in place
 
 
-def test_a_machine_deletes_its_group_by_its_own_identity_before_any_secret(world: World, launch: Launch) -> None:
+def test_a_machine_deletes_its_group_by_its_own_identity_before_any_secret(
+    world: World, launch: Launch
+) -> None:
     granted(world)
-    launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", f"--cloud-permission-set={IDENTITY}")
+    launcher = launch(
+        "--labels=train",
+        "--idle-timeout=1",
+        "--first-job-timeout=60",
+        f"--cloud-permission-set={IDENTITY}",
+    )
     assert launcher.wait() == 0, launcher.told
     assert world.azure
     logins = world.azure.entra.logins
@@ -76,7 +90,9 @@ def test_a_machine_deletes_its_group_by_its_own_identity_before_any_secret(world
 
 
 @pytest.mark.parametrize("identity", [False, True], ids=["secret", "identity"])
-def test_a_whole_life_with_the_printed_role_alone(identity: bool, world: World, launch: Launch) -> None:
+def test_a_whole_life_with_the_printed_role_alone(
+    identity: bool, world: World, launch: Launch
+) -> None:
     """The launcher's, which the machine with its secret has too; the identity's is the page's."""
     assert world.azure
     argv = [f"--cloud-permission-set={IDENTITY}"] if identity else []
@@ -95,15 +111,25 @@ def test_a_whole_life_with_the_printed_role_alone(identity: bool, world: World, 
 def test_without_any_secret_as_the_example_does_it(world: World, launch: Launch) -> None:
     """The inputs of examples/oidc-azure.yml, and the job's own id token."""
     granted(world)
-    given = example("oidc-azure", AZURE_CLIENT_ID=CLIENT, AZURE_TENANT_ID=TENANT, AZURE_SUBSCRIPTION_ID=SUBSCRIPTION, MACHINE_IDENTITY=IDENTITY)
-    launcher = launch("--idle-timeout=1", "--first-job-timeout=60", **given, **world.id_token_environ())
+    given = example(
+        "oidc-azure",
+        AZURE_CLIENT_ID=CLIENT,
+        AZURE_TENANT_ID=TENANT,
+        AZURE_SUBSCRIPTION_ID=SUBSCRIPTION,
+        MACHINE_IDENTITY=IDENTITY,
+    )
+    launcher = launch(
+        "--idle-timeout=1", "--first-job-timeout=60", **given, **world.id_token_environ()
+    )
     assert launcher.wait() == 0, launcher.told
     assert world.azure
     assert world.azure.entra.logins == 0, "nobody had a secret"
     assert set(world.github.id_tokens.values()) == {"api://AzureADTokenExchange"}
     world.forge.queue_job([launcher.outputs["label"]], 0.1)
     gone(world)
-    told = "".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::"))
+    told = "".join(
+        line for line in launcher.told.splitlines() if not line.startswith("::add-mask::")
+    )
     (number,) = world.machines.living
     for place in (told, launcher.summary, str(launcher.outputs), world.machines.console(number)):
         assert "canary" not in place
@@ -143,7 +169,9 @@ def test_an_identity_that_may_only_read_storage_and_a_secret(world: World, launc
     [((), SCOPE), ((STORAGE, PROOF), SCOPE), ((DELETE, PROOF), OTHERS), ((DELETE,), SCOPE)],
     ids=["nothing", "storage", "elsewhere", "unproven"],
 )
-def test_a_machine_that_may_not_delete_itself_never_becomes_a_runner(actions: tuple[str, ...], scope: str, world: World, launch: Launch) -> None:
+def test_a_machine_that_may_not_delete_itself_never_becomes_a_runner(
+    actions: tuple[str, ...], scope: str, world: World, launch: Launch
+) -> None:
     assert world.azure
     world.azure.rights.grant(IDENTITY, *actions, scope=scope)
     launcher = launch(
@@ -164,7 +192,9 @@ def test_a_machine_that_may_not_delete_itself_never_becomes_a_runner(actions: tu
 def test_a_role_that_takes_a_while_to_work_is_waited_for(world: World, launch: Launch) -> None:
     assert world.azure
     world.azure.rights.grant(IDENTITY, DELETE, PROOF, scope=SCOPE, after=12)
-    launcher = launch(*LIVES, f"--cloud-permission-set={IDENTITY}", AZURE_CLIENT_SECRET="", **hosted(world))
+    launcher = launch(
+        *LIVES, f"--cloud-permission-set={IDENTITY}", AZURE_CLIENT_SECRET="", **hosted(world)
+    )
     assert launcher.wait(120) == 0, launcher.told
     assert stages(world).index("unproven") < stages(world).index("configured")
     world.forge.queue_job(["train"], 0.1)
@@ -204,7 +234,9 @@ def over(world: World, number: str) -> None:
     [("403", 6), ("409", 6), ("0", 6), ("500", OUTAGE), ("token", OUTAGE)],
     ids=["refused", "locked", "silent", "broken", "no-token"],
 )
-def test_a_machine_stays_up_until_its_deletion_was_accepted(what: str, lasting: float, world: World, launch: Launch) -> None:
+def test_a_machine_stays_up_until_its_deletion_was_accepted(
+    what: str, lasting: float, world: World, launch: Launch
+) -> None:
     granted(world)
     assert launch(*LIVES, f"--cloud-permission-set={IDENTITY}").wait(120) == 0
     (number,) = world.machines.living
@@ -221,14 +253,23 @@ def test_a_machine_stays_up_until_its_deletion_was_accepted(what: str, lasting: 
     assert stages(world)[-1] == "deleting"
 
 
-@pytest.mark.parametrize("how", ["a job powers it off", "the watchdog ends it", "the agent is killed"])
+@pytest.mark.parametrize(
+    "how", ["a job powers it off", "the watchdog ends it", "the agent is killed"]
+)
 def test_whoever_ends_it_the_deletion_comes_first(how: str, world: World, launch: Launch) -> None:
     granted(world)
-    assert launch("--labels=train", "--idle-timeout=300", f"--cloud-permission-set={IDENTITY}").wait(120) == 0
+    assert (
+        launch("--labels=train", "--idle-timeout=300", f"--cloud-permission-set={IDENTITY}").wait(
+            120
+        )
+        == 0
+    )
     (number,) = world.machines.living
     begin(world, "403", number)
     if how == "a job powers it off":
-        world.forge.queue_job(["train"], 0.1, f"{world.machines.root(number)}/usr/bin/poweroff; sleep 60")
+        world.forge.queue_job(
+            ["train"], 0.1, f"{world.machines.root(number)}/usr/bin/poweroff; sleep 60"
+        )
     elif how == "the agent is killed":
         os.kill(agent_of(world), signal.SIGKILL)
     else:
@@ -242,7 +283,9 @@ def test_whoever_ends_it_the_deletion_comes_first(how: str, world: World, launch
     gone(world, 60)
 
 
-def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(world: World, launch: Launch) -> None:
+def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(
+    world: World, launch: Launch
+) -> None:
     """As `az vm stop` does it, after which the machine can do nothing more."""
     granted(world)
     stopped = launch(*LIVES, f"--cloud-permission-set={IDENTITY}", "--name=stops")
@@ -250,7 +293,9 @@ def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(world: 
     (number,) = world.machines.living
     world.machines.living[number].process.kill()
     until(lambda: not world.machines.runs(number), "the machine to stop")
-    second = launch("--labels=other", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second")
+    second = launch(
+        "--labels=other", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second"
+    )
     assert second.wait() == 0, second.told
     assert "(stops): it has stopped, and nobody starts it again" in second.told
     world.forge.queue_job(["other"], 0.1)
@@ -272,7 +317,11 @@ def test_a_spot_machine_that_is_taken_is_followed_by_another(world: World, launc
     run = training(world, launch, "--cloud-spot", "--idle-timeout=2", "--first-job-timeout=60")
     busy(world, run)
     world.metadata.notice(next(iter(world.machines.living)), 30)
-    until(lambda: (job := job_of(run, "train", 2)) is not None and job.conclusion == "success", "the second try", 60)
+    until(
+        lambda: (job := job_of(run, "train", 2)) is not None and job.conclusion == "success",
+        "the second try",
+        60,
+    )
     gone(world)
 
 
@@ -284,10 +333,21 @@ def test_a_launch_that_is_cancelled_leaves_nothing(world: World, launch: Launch)
     gone(world)
 
 
-def test_zones_without_capacity_are_passed_over_and_their_operations_read(world: World, launch: Launch) -> None:
+def test_zones_without_capacity_are_passed_over_and_their_operations_read(
+    world: World, launch: Launch
+) -> None:
     assert world.azure
-    world.azure.refuse("AllocationFailed", times=2, message="Allocation failed. We do not have sufficient capacity for the requested VM size in this region.")
-    launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", "--cloud-region=us-east")
+    world.azure.refuse(
+        "AllocationFailed",
+        times=2,
+        message=(
+            "Allocation failed. We do not have sufficient capacity for the requested VM size in"
+            " this region."
+        ),
+    )
+    launcher = launch(
+        "--labels=train", "--idle-timeout=1", "--first-job-timeout=60", "--cloud-region=us-east"
+    )
     assert launcher.wait() == 0, launcher.told
     assert world.azure.actions().count("virtualMachines/write") == 3
     assert "eastus-2" in launcher.told
@@ -295,8 +355,12 @@ def test_zones_without_capacity_are_passed_over_and_their_operations_read(world:
     gone(world)
 
 
-def test_a_startup_script_that_fails_is_told_by_the_boot_diagnostics(world: World, launch: Launch) -> None:
-    launcher = launch("--labels=train", "--cloud-startup-script=#!/bin/sh\necho no such package >&2\nexit 3\n")
+def test_a_startup_script_that_fails_is_told_by_the_boot_diagnostics(
+    world: World, launch: Launch
+) -> None:
+    launcher = launch(
+        "--labels=train", "--cloud-startup-script=#!/bin/sh\necho no such package >&2\nexit 3\n"
+    )
     assert launcher.wait() == 6, launcher.told
     assert "no such package" in launcher.told
     gone(world)

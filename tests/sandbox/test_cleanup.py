@@ -1,4 +1,5 @@
-"""The step after a launch job that failed or was cancelled: what a killed launcher left is taken back, and nothing else is touched."""
+"""The step after a launch job that failed or was cancelled: what a killed launcher left is taken
+back, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -24,19 +25,36 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-def after(launch: Launch, job: Launcher, *argv: str, status: str = "canceled", forgotten: bool = False) -> Launcher:
-    """The step after that job, with the inputs and the environment that the forge gives it; `forgotten`: but for the state of the job."""
+def after(
+    launch: Launch, job: Launcher, *argv: str, status: str = "canceled", forgotten: bool = False
+) -> Launcher:
+    """The step after that job, with the inputs and the environment that the forge gives it;
+    `forgotten`: but for the state of the job."""
     if forgotten:
         (job.folder / "state").unlink(missing_ok=True)
-    state = dict(line.split("=", 1) for line in (job.folder / "state").read_text().splitlines()) if (job.folder / "state").exists() else {}
+    state = (
+        dict(line.split("=", 1) for line in (job.folder / "state").read_text().splitlines())
+        if (job.folder / "state").exists()
+        else {}
+    )
     given = {f"STATE_{name}": value for name, value in state.items()}
-    done = launch(*argv, CML_RUNNER_COMMAND="cleanup", CI_JOB_STATUS=status, CI_PROJECT_DIR=str(job.folder), **given)
+    done = launch(
+        *argv,
+        CML_RUNNER_COMMAND="cleanup",
+        CI_JOB_STATUS=status,
+        CI_PROJECT_DIR=str(job.folder),
+        **given,
+    )
     done.wait()
     return done
 
 
-@pytest.mark.parametrize("argv", [["--count=2"], ["--single"], ["--reuse"]], ids=["two", "single", "its turn"])
-def test_a_launcher_that_was_killed_while_it_waited(argv: list[str], world: World, launch: Launch) -> None:
+@pytest.mark.parametrize(
+    "argv", [["--count=2"], ["--single"], ["--reuse"]], ids=["two", "single", "its turn"]
+)
+def test_a_launcher_that_was_killed_while_it_waited(
+    argv: list[str], world: World, launch: Launch
+) -> None:
     launcher = launch(*argv)
     until(lambda: len(world.ec2.alive()) == (2 if "--count=2" in argv else 1), "the instances")
     launcher.kill(signal.SIGKILL)
@@ -51,7 +69,9 @@ def test_a_launcher_that_was_killed_while_it_waited(argv: list[str], world: Worl
         assert "this job made no runner, or took it back" in after(launch, launcher, *argv).told
 
 
-def test_a_launcher_that_was_killed_while_it_asked_for_a_machine(world: World, launch: Launch) -> None:
+def test_a_launcher_that_was_killed_while_it_asked_for_a_machine(
+    world: World, launch: Launch
+) -> None:
     """On GitLab, or with a single runner, there is a registration already."""
     world.ec2.delays["CreateFleet"] = 2
     launcher = launch("--single")
@@ -64,7 +84,9 @@ def test_a_launcher_that_was_killed_while_it_asked_for_a_machine(world: World, l
 
 
 def test_a_launch_that_failed_has_nothing_left_to_clean_up(world: World, launch: Launch) -> None:
-    world.ec2.refuse(lambda form: form["Action"] == "RunInstances", "UnauthorizedOperation", 403, "No.")
+    world.ec2.refuse(
+        lambda form: form["Action"] == "RunInstances", "UnauthorizedOperation", 403, "No."
+    )
     launcher = launch()
     assert launcher.wait() != 0
     asked = len(world.server.requests)
@@ -78,22 +100,34 @@ def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> N
     until(lambda: world.ec2.alive(), "the instance")
     launcher.kill(signal.SIGKILL)
     launcher.wait()
-    world.ec2.refuse(lambda form: form["Action"] == "TerminateInstances", "UnauthorizedOperation", 403, "No.")
+    world.ec2.refuse(
+        lambda form: form["Action"] == "TerminateInstances", "UnauthorizedOperation", 403, "No."
+    )
     done = after(launch, launcher, "--single")
     assert done.process.returncode == 1
     assert "Not everything could be taken back: The machine i-" in done.told
-    assert world.forge.seats() == [], "the forge's list is cleared though the machine could not be ended"
+    assert world.forge.seats() == [], (
+        "the forge's list is cleared though the machine could not be ended"
+    )
 
 
 @pytest.mark.parametrize("world", ["github"], indirect=True)
-def test_a_stranded_runner_that_cannot_go_does_not_keep_the_others(world: World, launch: Launch) -> None:
+def test_a_stranded_runner_that_cannot_go_does_not_keep_the_others(
+    world: World, launch: Launch
+) -> None:
     """The launch had ended its machines before it was killed: nobody knows their ids any more."""
     launcher, arrived = launch("--count=3"), set[str]()
     until(lambda: len(world.ec2.alive()) == 3, "the instances")
     launcher.kill(signal.SIGKILL)
     launcher.wait()
     arrive(world, arrived)
-    client = boto3.client("ec2", region_name="us-west-1", endpoint_url=world.ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    client = boto3.client(
+        "ec2",
+        region_name="us-west-1",
+        endpoint_url=world.ec2.url,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+    )
     client.terminate_instances(InstanceIds=world.ec2.alive())
     until(lambda: not world.ec2.alive(), "their end")
     arrive(world, arrived)
@@ -118,7 +152,9 @@ def test_a_runner_that_was_only_reused_stays(launch: Launch, tmp_path: Path, wor
 
 
 @pytest.mark.parametrize("world", ["github"], indirect=True)
-def test_without_a_note_only_what_bears_the_marks_of_this_very_run_is_ours(launch: Launch, world: World) -> None:
+def test_without_a_note_only_what_bears_the_marks_of_this_very_run_is_ours(
+    launch: Launch, world: World
+) -> None:
     """As under act, which gives a container no state."""
     seat = world.forge.seat("trainer", ["cml"], ephemeral=False)
     launcher = launch("--name=trainer", GITHUB_JOB="other")
@@ -149,15 +185,23 @@ def test_a_job_that_succeeded_keeps_its_runner() -> None:
 
 @pytest.mark.parametrize("world", ["gitlab"], indirect=True)
 @pytest.mark.parametrize("place", ["in the tree", "beside it"])
-def test_a_runner_of_others_stays_whatever_a_note_says(place: str, world: World, launch: Launch) -> None:
+def test_a_runner_of_others_stays_whatever_a_note_says(
+    place: str, world: World, launch: Launch
+) -> None:
     """A branch may bring a file, an earlier job on the same machine may leave one; and this job's
     launch fails before it notes anything, as without `script` it is none."""
     world.forge.set_online(world.forge.seat("prod-deploy", ["prod"], ephemeral=False), online=False)
     failed = launch("--count=0")  # for its folder
     failed.wait()
-    note = json.dumps({"job": f"{world.job_environ()['CI_SERVER_URL']} 1", "runners": ["prod-deploy"]})
+    note = json.dumps(
+        {"job": f"{world.job_environ()['CI_SERVER_URL']} 1", "runners": ["prod-deploy"]}
+    )
     old = {".cml-runner-state": "prod-deploy", "cml-runner-1": note}
-    folder = failed.folder if place == "in the tree" else failed.folder.with_name(f"{failed.folder.name}.tmp")
+    folder = (
+        failed.folder
+        if place == "in the tree"
+        else failed.folder.with_name(f"{failed.folder.name}.tmp")
+    )
     folder.mkdir(exist_ok=True)
     for name, text in old.items():
         (folder / name).write_text(text)

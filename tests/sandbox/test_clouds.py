@@ -1,6 +1,8 @@
-"""Machines of every cloud against the fake metadata services; an agent whose clock is ours; a machine behind a proxy.
+"""Machines of every cloud against the fake metadata services; an agent whose clock is ours; a
+machine behind a proxy.
 
-Azure and Google have no provider yet, so their machines are booted here from the user data a launch would have made.
+Azure and Google have no provider yet, so their machines are booted here from the user data a
+launch would have made.
 """
 
 from __future__ import annotations
@@ -52,10 +54,17 @@ def request(world: World, **flags: str) -> LaunchRequest:
         "restart-token": TOKEN,
         **flags,
     }
-    return inputs.parse(inputs.Raw(flags={name: [text] for name, text in given.items()}, environ={}), lambda _: None)[0]
+    return inputs.parse(
+        inputs.Raw(flags={name: [text] for name, text in given.items()}, environ={}), lambda _: None
+    )[0]
 
 
-def spec_of(world: World, name: str, flags: Mapping[str, str] | None = None, launch_job: LaunchJob | None = None) -> AgentSpec:
+def spec_of(
+    world: World,
+    name: str,
+    flags: Mapping[str, str] | None = None,
+    launch_job: LaunchJob | None = None,
+) -> AgentSpec:
     forge = world.github
     url = f"{forge.url}/actions/runner/releases/download/v{VERSION}/actions-runner-linux-x64-{VERSION}.tar.gz"
     download = Download(url=url, sha256=forge._archive.sha256, version=VERSION)
@@ -72,14 +81,26 @@ class Booted:
         place = world.folder / name
         place.mkdir()
         (place / "user-data").write_bytes(fitting.user_data(spec, request(world), 65536))
-        argv = [sys.executable, "-m", "runner_action.sandbox.machine", str(place / "root"), str(place / "user-data"), sys.executable, "0.02"]
+        argv = [
+            sys.executable,
+            "-m",
+            "runner_action.sandbox.machine",
+            str(place / "root"),
+            str(place / "user-data"),
+            sys.executable,
+            "0.02",
+        ]
         (place / "root").mkdir()
         self.log = place / "console"
         with self.log.open("wb") as out:
-            self.process = subprocess.Popen([*argv, world.metadata.url(name)], stdout=out, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                [*argv, world.metadata.url(name)], stdout=out, stderr=subprocess.STDOUT
+            )
 
     def said(self, stage: str) -> Mapping[str, Any] | None:
-        return next((line for line in console.said(self.log.read_text()) if line["stage"] == stage), None)
+        return next(
+            (line for line in console.said(self.log.read_text()) if line["stage"] == stage), None
+        )
 
 
 def training(world: World, cloud: str, machines: list[Booted]) -> Run:
@@ -87,17 +108,33 @@ def training(world: World, cloud: str, machines: list[Booted]) -> Run:
     run = forge.queue_run()
 
     def launching(job: Job) -> str:
-        machines.append(Booted(world, cloud, f"{cloud}-{job.attempt}", LaunchJob(run_id=run.id, id=job.id, name=job.name)))
+        machines.append(
+            Booted(
+                world,
+                cloud,
+                f"{cloud}-{job.attempt}",
+                LaunchJob(run_id=run.id, id=job.id, name=job.name),
+            )
+        )
         until(lambda: machines[-1].said("online"), "the machine", 30)
         return "success"
 
     forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
-    forge.add_job(run, "train", ["train"], 0.2, 'test "$GITHUB_RUN_ATTEMPT" != 1 || sleep 60', needs=["launch"])
+    forge.add_job(
+        run,
+        "train",
+        ["train"],
+        0.2,
+        'test "$GITHUB_RUN_ATTEMPT" != 1 || sleep 60',
+        needs=["launch"],
+    )
     return forge.begin(run)
 
 
 @pytest.mark.parametrize("cloud", ["aws", "azure", "gcp", "kubernetes"])
-def test_a_notice_while_busy_and_the_job_runs_again_on_a_new_machine(cloud: str, world: World) -> None:
+def test_a_notice_while_busy_and_the_job_runs_again_on_a_new_machine(
+    cloud: str, world: World
+) -> None:
     """Thirty seconds is all that Azure and Google give; Kubernetes sends SIGTERM."""
     machines: list[Booted] = []
     run = training(world, cloud, machines)
@@ -127,15 +164,23 @@ class Lived:
     def __init__(self, world: World, folder: Path, spec: AgentSpec) -> None:
         self.said: list[tuple[str, dict[str, object]]] = []
         self.ahead = 0.0
-        environ = {"PATH": os.environ["PATH"], "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": world.metadata.url("here")}
+        environ = {
+            "PATH": os.environ["PATH"],
+            "RUNNER_ALLOW_RUNASROOT": "1",
+            "CML_RUNNER_METADATA": world.metadata.url("here"),
+        }
         say = lambda stage, **facts: self.said.append((stage, facts))  # noqa: E731
         self.agent = Agent(spec, folder, environ, say, now=lambda: time.monotonic() + self.ahead)
         self.codes: list[int] = []
-        self.thread = threading.Thread(target=lambda: self.codes.append(self.agent.live()), daemon=True)
+        self.thread = threading.Thread(
+            target=lambda: self.codes.append(self.agent.live()), daemon=True
+        )
         self.thread.start()
 
     def wait_for(self, stage: str, seconds: float = 30) -> dict[str, object]:
-        until(lambda: any(one == stage for one, _ in self.said), f"the agent to say {stage}", seconds)
+        until(
+            lambda: any(one == stage for one, _ in self.said), f"the agent to say {stage}", seconds
+        )
         return next(facts for one, facts in self.said if one == stage)
 
 
@@ -151,7 +196,9 @@ def test_a_job_is_restarted_before_the_forges_limit(world: World, tmp_path: Path
     assert not lived.agent.state.reason
     lived.ahead = JOB_LIMIT - 200
     assert lived.wait_for("leaving")["why"] == "the forge's time limit is near"
-    assert lived.wait_for("restart")["outcome"] == f"{FAILED_JOBS}, attempt 2", "no launch job is known here"
+    assert lived.wait_for("restart")["outcome"] == f"{FAILED_JOBS}, attempt 2", (
+        "no launch job is known here"
+    )
     assert run.attempt == 2
     lived.wait_for("end", 40)
     lived.thread.join(10)
@@ -177,13 +224,26 @@ def test_a_gpu_that_fails_its_test_never_registers(world: World, tmp_path: Path)
     (device / "vendor").write_text("0x10de\n")
     (device / "class").write_text("0x030200\n")
     said: list[tuple[str, dict[str, Any]]] = []
-    environ = {"PATH": "/usr/bin:/bin", "RUNNER_ALLOW_RUNASROOT": "1", "CML_RUNNER_METADATA": world.metadata.url("here")}
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "RUNNER_ALLOW_RUNASROOT": "1",
+        "CML_RUNNER_METADATA": world.metadata.url("here"),
+    }
     (tmp_path / "home").mkdir()
-    agent = Agent(spec_of(world, "cml-gpu"), tmp_path / "home", environ, lambda stage, **facts: said.append((stage, facts)), sysfs=tmp_path / "sys")
+    agent = Agent(
+        spec_of(world, "cml-gpu"),
+        tmp_path / "home",
+        environ,
+        lambda stage, **facts: said.append((stage, facts)),
+        sysfs=tmp_path / "sys",
+    )
     assert agent.live() == 6
     why = next(facts["why"] for stage, facts in said if stage == "failed")
     assert "the NVIDIA GPU has no driver" in why
-    until(lambda: any(stage == "downloaded" for stage, _ in said), "the thread that downloads meanwhile")
+    until(
+        lambda: any(stage == "downloaded" for stage, _ in said),
+        "the thread that downloads meanwhile",
+    )
     assert world.github.forge.ever == []
 
 
@@ -196,8 +256,12 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
-        headers = {key: value for key, value in self.headers.items() if key not in ("Host", "Connection")}
-        asked = urllib.request.Request(self.path.replace("http://forge.test", self.forge), body, headers, method=self.command)
+        headers = {
+            key: value for key, value in self.headers.items() if key not in ("Host", "Connection")
+        }
+        asked = urllib.request.Request(
+            self.path.replace("http://forge.test", self.forge), body, headers, method=self.command
+        )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             answer = opener.open(asked, timeout=20)
@@ -216,16 +280,40 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_agent_runner_and_jobs_reach_the_forge_through_the_proxy(world: World, tmp_path: Path) -> None:
+def test_agent_runner_and_jobs_reach_the_forge_through_the_proxy(
+    world: World, tmp_path: Path
+) -> None:
     proxy: Any = type("Ours", (Proxy,), {"asked": [], "forge": world.github.url})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), proxy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        spec = spec_of(world, "cml-proxied", {"https-proxy": f"http://127.0.0.1:{server.server_port}", "idle-timeout": "2"})
-        there = {"repository_url": "http://forge.test/octo/train", "api_url": "http://forge.test/api/v3"}
-        spec = replace(spec, **there, runner_url=f"http://forge.test/actions/runner/releases/download/v{VERSION}/r.tar.gz", close_metadata=False)  # type: ignore[arg-type]
+        spec = spec_of(
+            world,
+            "cml-proxied",
+            {"https-proxy": f"http://127.0.0.1:{server.server_port}", "idle-timeout": "2"},
+        )
+        there = {
+            "repository_url": "http://forge.test/octo/train",
+            "api_url": "http://forge.test/api/v3",
+        }
+        spec = replace(
+            spec,
+            **there,  # type: ignore[arg-type]
+            runner_url=f"http://forge.test/actions/runner/releases/download/v{VERSION}/r.tar.gz",
+            close_metadata=False,
+        )
         (tmp_path / "spec.json").write_text(spec.to_json())
-        environ = {"PATH": os.environ["PATH"], "RUNNER_ALLOW_RUNASROOT": "1", "PYTHONPATH": str(Path(bootstrap.__file__).parents[1])}
-        agent = subprocess.Popen([sys.executable, "-m", "runner_action.agent", "run"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True)
+        environ = {
+            "PATH": os.environ["PATH"],
+            "RUNNER_ALLOW_RUNASROOT": "1",
+            "PYTHONPATH": str(Path(bootstrap.__file__).parents[1]),
+        }
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "runner_action.agent", "run"],
+            cwd=tmp_path,
+            env=environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         job = world.github.forge.queue_job(["train"], 0.2, f"env > {tmp_path}/seen")
         told, _ = agent.communicate(timeout=60)
         server.shutdown()

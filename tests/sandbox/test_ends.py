@@ -1,4 +1,5 @@
-"""Ends of a machine that nobody planned: no good token any more, all processes at once, a full disk."""
+"""Ends of a machine that nobody planned: no good token any more, all processes at once, a full
+disk."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def ended(world: World) -> bool:
     return not world.ec2.alive() and not world.processes()
 
 
-def test_a_machine_whose_tokens_are_no_longer_good_ends_and_the_sweep_takes_its_runner(world: World, launch: Launch) -> None:
+def test_a_machine_whose_tokens_are_no_longer_good_ends_and_the_sweep_takes_its_runner(
+    world: World, launch: Launch
+) -> None:
     assert launch("--idle-timeout=4", "--restart-token=canary-of-the-machine").wait() == 0
     until(lambda: "online" in stages(world), "the agent")
     assert "canary-of-the-machine" not in world.github.tokens, "revoked since"
@@ -33,7 +36,9 @@ def test_a_machine_whose_tokens_are_no_longer_good_ends_and_the_sweep_takes_its_
     assert world.left() == []
 
 
-def test_a_machine_that_is_gone_at_once_leaves_a_runner_to_the_sweep(world: World, launch: Launch) -> None:
+def test_a_machine_that_is_gone_at_once_leaves_a_runner_to_the_sweep(
+    world: World, launch: Launch
+) -> None:
     """As after a kernel's panic: nobody said goodbye."""
     assert launch().wait() == 0
     (living,) = world.machines.living.values()
@@ -51,7 +56,11 @@ def small_disk(world: World) -> Iterator[Path]:
     """All machines live on it."""
     place = world.machines.folder
     place.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(place)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(place)],
+        check=False,
+        capture_output=True,
+    )
     if mounted.returncode:
         pytest.skip("SKIPPED LOUDLY: a small disk can be mounted by root only")
     yield place
@@ -68,4 +77,10 @@ def test_a_machine_whose_disk_is_full_ends(small_disk: Path, world: World, launc
         except OSError:
             pass
     until(lambda: ended(world), "the machine to end", 150)
-    assert "the disk is full" in "".join(one.console.read_text("utf-8", "replace") for one in world.machines.living.values()) or not world.forge.seats()
+    assert (
+        "the disk is full"
+        in "".join(
+            one.console.read_text("utf-8", "replace") for one in world.machines.living.values()
+        )
+        or not world.forge.seats()
+    )

@@ -1,4 +1,5 @@
-"""Whole lives with GitLab: the same stories as with GitHub, the GitLab way. Real launcher, agent and runner process."""
+"""Whole lives with GitLab: the same stories as with GitHub, the GitLab way. Real launcher, agent
+and runner process."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def calls(world: World, method: str, part: str) -> list[int]:
 
 
 def retried(world: World, run: Run) -> None:
-    """The launch job and the training job were tried again, on a machine of their own, and nothing else was."""
+    """The launch job and the training job were tried again, on a machine of their own, and
+    nothing else was."""
     until(lambda: job_of(run, "train", 2) and run.done, "the second try", 60)
     first, second = job_of(run, "train", 1), job_of(run, "train", 2)
     assert first
@@ -82,16 +84,38 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
     assert outputs["RUNNER_NAME"].startswith("cml-")
     assert outputs["INSTANCE_IP"]
     assert (outputs["RUNNER_LABELS"], outputs["RUNNER_REGION"]) == ("train,gpu", "us-west-1")
-    assert json.loads(outputs["RUNNERS"])[0]["instance-id"] == outputs["INSTANCE_ID"] == only_machine(world)
-    assert all(name.startswith(("RUNNER", "INSTANCE")) for name in outputs), "no variable of the user's is overwritten by chance"
+    assert (
+        json.loads(outputs["RUNNERS"])[0]["instance-id"]
+        == outputs["INSTANCE_ID"]
+        == only_machine(world)
+    )
+    assert all(name.startswith(("RUNNER", "INSTANCE")) for name in outputs), (
+        "no variable of the user's is overwritten by chance"
+    )
 
     untagged, job = world.forge.queue_job([]), world.forge.queue_job(["train"], seconds=0.5)
     world.forge.wait(lambda: job.status == "completed", "the job")
-    assert (job.conclusion, job.runner_name, untagged.status) == ("success", outputs["RUNNER_NAME"], "queued")
+    assert (job.conclusion, job.runner_name, untagged.status) == (
+        "success",
+        outputs["RUNNER_NAME"],
+        "queued",
+    )
     all_gone(world)
-    assert stages(world) == ["agent", "downloaded", "configured", "online", "job-started", "job-finished", "leaving", "deregistered", "end"]
+    assert stages(world) == [
+        "agent",
+        "downloaded",
+        "configured",
+        "online",
+        "job-started",
+        "job-finished",
+        "leaving",
+        "deregistered",
+        "end",
+    ]
     assert calls(world, "POST", "/user/runners") == [201]
-    assert calls(world, "DELETE", "/runners") == [204], "by the machine, once, with the runner's own token"
+    assert calls(world, "DELETE", "/runners") == [204], (
+        "by the machine, once, with the runner's own token"
+    )
 
 
 def test_a_single_runner_is_gone_after_its_job(world: World, launch: Launch) -> None:
@@ -112,7 +136,9 @@ def test_a_failing_job_is_not_tried_again(world: World, launch: Launch) -> None:
     assert calls(world, "POST", "/retry") == []
 
 
-def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(world: World, launch: Launch) -> None:
+def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(
+    world: World, launch: Launch
+) -> None:
     run = training(world, launch, "--idle-timeout=4", "--cloud-spot")
     first = busy(world, run)
     instance = only_machine(world)
@@ -129,7 +155,11 @@ def test_the_restart_limit_counts_the_tries_of_the_job(world: World, launch: Lau
     run = training(world, launch, "--idle-timeout=4", "--restart-limit=1", command="sleep 60")
     busy(world, run)
     world.metadata.notice(only_machine(world), 120)
-    until(lambda: (job := job_of(run, "train", 2)) and job.runner_name, "the second try to be taken", 60)
+    until(
+        lambda: (job := job_of(run, "train", 2)) and job.runner_name,
+        "the second try to be taken",
+        60,
+    )
     second = list(world.machines.living)[1]
     said(world, second, "job-started")
     world.metadata.notice(second, 120)
@@ -149,12 +179,17 @@ def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: L
     world.metadata.notice(instance, 120)
     assert said(world, instance, "restart")["outcome"] == "launch"
     job.labels = frozenset({"train"})
-    until(lambda: len(world.machines.living) == 2 and job.runner_name, "the second machine to take the job", 60)
+    until(
+        lambda: len(world.machines.living) == 2 and job.runner_name,
+        "the second machine to take the job",
+        60,
+    )
     assert job_of(run, "train", 2) is None, "it had not begun, so it is not retried"
 
 
 def test_a_runner_with_a_job_in_a_long_poll_stays(world: World, launch: Launch) -> None:
-    """GitLab holds a question for a job for 50 s: a runner asked to quit may still be given one. Its end is not the job's end."""
+    """GitLab holds a question for a job for 50 s: a runner asked to quit may still be given one.
+    Its end is not the job's end."""
     world.gitlab.poll = 8
     assert launch("--idle-timeout=4").wait() == 0
     until(lambda: "leaving" in stages(world), "idle time to be over")
@@ -173,7 +208,14 @@ def test_a_killed_agent_finds_its_job_again(world: World, launch: Launch) -> Non
     world.forge.wait(lambda: job.status == "completed", "the job", 30)
     assert job.conclusion == "success", "the runner outlived the agent"
     all_gone(world, 40)
-    assert stages(world)[-6:] == ["agent", "resumed", "job-finished", "leaving", "deregistered", "end"]
+    assert stages(world)[-6:] == [
+        "agent",
+        "resumed",
+        "job-finished",
+        "leaving",
+        "deregistered",
+        "end",
+    ]
 
 
 @pytest.mark.parametrize("argv", [["--idle-timeout=4"], ["--single"]], ids=["idle", "single"])
@@ -233,14 +275,25 @@ def test_an_idle_runner_is_reused_and_a_busy_one_is_not(world: World, launch: La
     assert (busy_one.outputs["RUNNER_REUSED"], len(world.machines.living)) == ("false", 2)
 
 
-def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(world: World, launch: Launch, tmp_path: Path) -> None:
-    """CI_SERVER_TLS_CA_FILE, which GitLab Runner sets; seen up to the plan, as the machines here speak no TLS."""
-    authority, certificate, key, known = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
+    """CI_SERVER_TLS_CA_FILE, which GitLab Runner sets; seen up to the plan, as the machines here
+    speak no TLS."""
+    authority, certificate, key, known = (
+        trustme.CA(),
+        tmp_path / "certificate.pem",
+        tmp_path / "key.pem",
+        tmp_path / "ca.pem",
+    )
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(key))
     authority.cert_pem.write_to_path(str(known))
-    plain, world.gitlab = world.gitlab, FakeGitLab(world.gitlab.tokens, prefix="/git", tls=(str(certificate), str(key)))
+    plain, world.gitlab = (
+        world.gitlab,
+        FakeGitLab(world.gitlab.tokens, prefix="/git", tls=(str(certificate), str(key))),
+    )
     plain.close()
     stranger, trusting = launch("--dry-run"), launch("--dry-run", CI_SERVER_TLS_CA_FILE=str(known))
     assert trusting.wait() == 0, trusting.told
@@ -249,7 +302,9 @@ def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(world: World, 
     assert "could not be reached" in stranger.told
 
 
-def test_a_job_ends_by_its_own_time_limit_and_the_runner_by_its_lifetime(world: World, launch: Launch) -> None:
+def test_a_job_ends_by_its_own_time_limit_and_the_runner_by_its_lifetime(
+    world: World, launch: Launch
+) -> None:
     """The limit that GitLab gives the runner is its lifetime."""
     assert launch("--max-lifetime=3600", "--idle-timeout=4").wait() == 0
     assert list(world.gitlab.longest.values()) == [3600]
@@ -264,11 +319,18 @@ def test_no_secret_is_where_it_does_not_belong(world: World, launch: Launch) -> 
     job = world.forge.queue_job(["cml"], 0, "env; cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '")
     world.forge.wait(lambda: job.status == "completed", "the job")
     instance = only_machine(world)
-    everywhere = launcher.told + (launcher.folder / "cml-runner.env").read_text() + world.machines.console(instance) + world.gitlab.jobs.traces[job.id]
+    everywhere = (
+        launcher.told
+        + (launcher.folder / "cml-runner.env").read_text()
+        + world.machines.console(instance)
+        + world.gitlab.jobs.traces[job.id]
+    )
     for secret in (TOKEN, KEY, runner):
         assert secret not in everywhere
     home = world.machines.root(instance) / "var/lib/cml-runner"
-    assert TOKEN not in (home / "spec.json").read_text(), "no restart, no token of the user's on the machine"
+    assert TOKEN not in (home / "spec.json").read_text(), (
+        "no restart, no token of the user's on the machine"
+    )
     assert (home / "runner/config.toml").stat().st_mode & 0o777 == 0o600
     all_gone(world)
 

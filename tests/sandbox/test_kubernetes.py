@@ -1,4 +1,5 @@
-"""Whole lives in a cluster: the real launcher, guard and agent as processes as a kubelet would run them, an API server with its controllers."""
+"""Whole lives in a cluster: the real launcher, guard and agent as processes as a kubelet would
+run them, an API server with its controllers."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def world() -> Iterator[World]:
     with World(cloud="kubernetes", timer_factor=0.02) as made:
         assert made.kubernetes
         if not there():
-            warnings.warn("SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was judged", stacklevel=1)
+            warnings.warn(
+                "SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was"
+                " judged",
+                stacklevel=1,
+            )
         judge = Judge(made.kubernetes) if there() else None
         yield made
         assert judge is None or judge.problems == []
@@ -42,7 +47,9 @@ def home(world: World, number: str = "") -> Path:
 
 
 def online(world: World, launch: Launch, *argv: str, **environ: str) -> Launcher:
-    launcher = launch("--labels=train", "--idle-timeout=1", "--first-job-timeout=60", *argv, **environ)
+    launcher = launch(
+        "--labels=train", "--idle-timeout=1", "--first-job-timeout=60", *argv, **environ
+    )
     assert launcher.wait() == 0, launcher.told
     return launcher
 
@@ -57,8 +64,14 @@ def test_a_pod_becomes_a_runner_works_and_is_gone(world: World, launch: Launch) 
     gone(world)
     (pod,) = world.kubernetes.shelf.of("pods") or [{"status": {"phase": "Succeeded"}}]
     assert pod["status"]["phase"] == "Succeeded"
-    said = [launcher.summary, str(launcher.outputs), world.machines.console(next(iter(world.machines.living)))]
-    said.append("".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::")))
+    said = [
+        launcher.summary,
+        str(launcher.outputs),
+        world.machines.console(next(iter(world.machines.living))),
+    ]
+    said.append(
+        "".join(line for line in launcher.told.splitlines() if not line.startswith("::add-mask::"))
+    )
     assert not any("canary" in text for text in said)
 
 
@@ -83,11 +96,21 @@ def test_a_job_finds_no_secret_of_the_launch(world: World, launch: Launch) -> No
 
 @pytest.mark.parametrize("how", ["drain", "spot"])
 def test_a_pod_that_is_taken_restarts_its_job(world: World, launch: Launch, how: str) -> None:
-    run = training(world, launch, *(["--cloud-spot"] if how == "spot" else []), "--idle-timeout=2", "--first-job-timeout=60")
+    run = training(
+        world,
+        launch,
+        *(["--cloud-spot"] if how == "spot" else []),
+        "--idle-timeout=2",
+        "--first-job-timeout=60",
+    )
     busy(world, run)
     first = next(iter(world.machines.living))
     world.interrupt(first, 15 if how == "spot" else 60)
-    until(lambda: (job := job_of(run, "train", 2)) is not None and job.conclusion == "success", "the second try", 60)
+    until(
+        lambda: (job := job_of(run, "train", 2)) is not None and job.conclusion == "success",
+        "the second try",
+        60,
+    )
     assert "the machine is being taken away" in world.machines.console(first)
     gone(world)
 
@@ -95,10 +118,16 @@ def test_a_pod_that_is_taken_restarts_its_job(world: World, launch: Launch, how:
 def processes(world: World, machine: str, word: str) -> list[int]:
     """Of a pod's container, by what its command says."""
     supervisor = world.machines.living[machine].process.pid
-    return [pid for pid in descendants(supervisor) if f"agent.pyz\0{word}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid
+        for pid in descendants(supervisor)
+        if f"agent.pyz\0{word}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
-def test_when_the_agent_is_killed_the_guard_takes_the_runner_off_the_list(world: World, launch: Launch) -> None:
+def test_when_the_agent_is_killed_the_guard_takes_the_runner_off_the_list(
+    world: World, launch: Launch
+) -> None:
     """As when the kernel ends all of a container that is over its memory."""
     online(world, launch)
     (machine,) = world.machines.living
@@ -113,16 +142,22 @@ def test_when_the_agent_is_killed_the_guard_takes_the_runner_off_the_list(world:
 
 
 def test_without_its_guard_a_pod_ends(world: World, launch: Launch) -> None:
-    """Nobody else would see that the agent is silent. A guard that is started again knows nothing; who takes the runner off
-    the list then is a launch that sweeps."""
+    """Nobody else would see that the agent is silent. A guard that is started again knows
+    nothing; who takes the runner off the list then is a launch that sweeps."""
     online(world, launch)
     (machine,) = world.machines.living
     (guard,) = processes(world, machine, "guard")
     os.kill(guard, signal.SIGKILL)
     until(lambda: "liveness probe failed" in world.machines.console(machine), "the probe", 60)
     until(lambda: not world.machines.runs(machine), "the pod to end", 60)
-    until(lambda: not [one for one in world.left() if "runner" not in one.split()[0]], "all but the runner to be gone", 30)
-    assert "the guard was started again" in (world.machines.folder / machine / "guard.log").read_text()
+    until(
+        lambda: not [one for one in world.left() if "runner" not in one.split()[0]],
+        "all but the runner to be gone",
+        30,
+    )
+    assert (
+        "the guard was started again" in (world.machines.folder / machine / "guard.log").read_text()
+    )
 
 
 LOADED = "import time:"
@@ -130,8 +165,8 @@ LOADED = "import time:"
 
 @pytest.mark.parametrize("forge", ["github", "gitlab"])
 def test_nothing_is_loaded_once_there_was_a_job(forge: str, tmp_path: Path) -> None:
-    """What Python loads late is what somebody may have put there meanwhile. Told by Python itself, of a life with a lookup
-    of a host, a restart, and an end."""
+    """What Python loads late is what somebody may have put there meanwhile. Told by Python
+    itself, of a life with a lookup of a host, a restart, and an end."""
     telling = tmp_path / "python3"
     telling.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime "$@"\n')
     telling.chmod(0o755)
@@ -150,7 +185,11 @@ def test_nothing_is_loaded_once_there_was_a_job(forge: str, tmp_path: Path) -> N
         until(lambda: not world.machines.runs(machine), "the pod to end", 60)
         for log, said in zip(logs, before, strict=True):
             assert LOADED in said, "it is told at all"
-            late = [line for line in log.read_text()[len(said) :].splitlines() if line.startswith(LOADED)]
+            late = [
+                line
+                for line in log.read_text()[len(said) :].splitlines()
+                if line.startswith(LOADED)
+            ]
             assert late == [], log.name
         assert '"stage": "restart"' in logs[0].read_text()
         until(lambda: not world.left(), "nothing to be left", 60)
@@ -172,7 +211,14 @@ def test_gitlab_too(launch: Launch) -> None:
     """Whose runner is told its executor."""
     with World("gitlab", "kubernetes", timer_factor=0.02) as world:
         environ = {"PATH": os.environ["PATH"], **world.job_environ()}
-        launcher = Launcher(world, Path(world.folder), "--labels=train", "--idle-timeout=1", "--first-job-timeout=60", **environ)
+        launcher = Launcher(
+            world,
+            Path(world.folder),
+            "--labels=train",
+            "--idle-timeout=1",
+            "--first-job-timeout=60",
+            **environ,
+        )
         assert launcher.wait() == 0, launcher.told
         job = world.forge.queue_job(["train"], 0.2)
         until(lambda: job.conclusion == "success", "the job")
@@ -187,18 +233,26 @@ def test_a_launch_that_is_cancelled_leaves_nothing(world: World, launch: Launch)
     gone(world)
 
 
-def test_a_launch_that_is_killed_leaves_a_runner_that_ends_itself(world: World, launch: Launch) -> None:
+def test_a_launch_that_is_killed_leaves_a_runner_that_ends_itself(
+    world: World, launch: Launch
+) -> None:
     launcher = launch("--labels=train", "--first-job-timeout=3")
     until(lambda: world.machines.living, "the pod")
     launcher.kill(signal.SIGKILL)
     launcher.wait()
     assert world.kubernetes
     gone(world, 60)
-    until(lambda: not world.kubernetes or not world.kubernetes.shelf.of("secrets"), "the Secret to go with its Job", 60)
+    until(
+        lambda: not world.kubernetes or not world.kubernetes.shelf.of("secrets"),
+        "the Secret to go with its Job",
+        60,
+    )
 
 
 def test_sizes_that_no_node_has_are_passed_over_and_told(world: World, launch: Launch) -> None:
-    launcher = online(world, launch, "--cloud-type=s+amd.com/gpu,s", "--cloud-kubernetes-schedule-timeout=5s")
+    launcher = online(
+        world, launch, "--cloud-type=s+amd.com/gpu,s", "--cloud-kubernetes-schedule-timeout=5s"
+    )
     assert "waits for a node: 0/2 nodes are available: " in launcher.told
     assert "Asking for 1 CPU, 1 GiB." in launcher.told
     world.forge.queue_job(["train"], 0.1)
@@ -207,7 +261,9 @@ def test_sizes_that_no_node_has_are_passed_over_and_told(world: World, launch: L
 
 def test_an_image_that_is_not_there_ends_the_launch_at_once(world: World, launch: Launch) -> None:
     assert world.kubernetes
-    world.kubernetes.broken_images["octo/none:1"] = 'failed to resolve reference "octo/none:1": not found'
+    world.kubernetes.broken_images["octo/none:1"] = (
+        'failed to resolve reference "octo/none:1": not found'
+    )
     launcher = launch("--cloud-image=octo/none:1")
     assert launcher.wait() == 6, launcher.told
     assert "octo/none:1" in launcher.told
@@ -234,7 +290,10 @@ def test_a_startup_script_that_fails_is_told_in_its_own_words(world: World, laun
 
 def test_a_quota_and_a_missing_right_in_one_sentence(world: World, launch: Launch) -> None:
     assert world.kubernetes
-    world.kubernetes.refuse_pods('pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used: limits.cpu=40, limited: limits.cpu=40')
+    world.kubernetes.refuse_pods(
+        'pods "x" is forbidden: exceeded quota: compute, requested: limits.cpu=8, used:'
+        " limits.cpu=40, limited: limits.cpu=40"
+    )
     quota = launch()
     assert quota.wait() == 4, quota.told
     assert "exceeded quota: compute" in quota.told

@@ -1,4 +1,5 @@
-"""What a launch gets that says nothing but where its machine comes from: no token of the user's, no label that others know."""
+"""What a launch gets that says nothing but where its machine comes from: no token of the user's,
+no label that others know."""
 
 from __future__ import annotations
 
@@ -24,15 +25,26 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("world", [(ForgeName.GITHUB, cloud) for cloud in ("aws", "azure", "gcp", "kubernetes")], indirect=True)
+@pytest.mark.parametrize(
+    "world",
+    [(ForgeName.GITHUB, cloud) for cloud in ("aws", "azure", "gcp", "kubernetes")],
+    indirect=True,
+)
 @pytest.mark.parametrize("admin_flow", [True, False], ids=["by its API", "by its pools"])
-def test_no_token_of_the_users_is_on_a_machine_and_its_runner_leaves_all_the_same(admin_flow: bool, world: World, launch: Launch) -> None:
+def test_no_token_of_the_users_is_on_a_machine_and_its_runner_leaves_all_the_same(
+    admin_flow: bool, world: World, launch: Launch
+) -> None:
     world.github.admin_flow = admin_flow
     launcher = launch("--idle-timeout=3", **LEAST)
     assert launcher.wait() == 0, launcher.told
     (seat,) = world.forge.seats()
     assert all(label.startswith("cml-") for label in seat.labels), seat.labels
-    found = subprocess.run(["grep", "-rlF", TOKEN, world.machines.root(only_machine(world)).parent], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["grep", "-rlF", TOKEN, world.machines.root(only_machine(world)).parent],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.stdout == ""
     job = world.forge.queue_job([launcher.outputs["label"]], 0.1)
     until(lambda: job.status == "completed", "the job")
@@ -45,14 +57,22 @@ def test_what_is_used_up_is_not_on_the_machine_any_more(world: World, launch: La
     assert launcher.wait() == 0, launcher.told
     (given,) = world.machines.given.values()
     brought = json.loads(unpacked(given)["var/lib/cml-runner/spec.json"])
-    left = json.loads((world.machines.root(only_machine(world)) / "var/lib/cml-runner/spec.json").read_text())
-    assert set(brought) - set(left) == ({"registration_token"} if world.kind is ForgeName.GITHUB else set())
+    left = json.loads(
+        (world.machines.root(only_machine(world)) / "var/lib/cml-runner/spec.json").read_text()
+    )
+    assert set(brought) - set(left) == (
+        {"registration_token"} if world.kind is ForgeName.GITHUB else set()
+    )
     all_gone(world)
 
 
 @pytest.mark.parametrize("world", [(ForgeName.GITHUB,), (ForgeName.GITLAB,)], indirect=True)
-def test_an_interrupted_job_is_told_of_and_nothing_is_restarted(world: World, launch: Launch) -> None:
-    launcher = launch("--labels=train", "--idle-timeout=30", "--cloud-spot", CML_RUNNER_RESTART_TOKEN="")
+def test_an_interrupted_job_is_told_of_and_nothing_is_restarted(
+    world: World, launch: Launch
+) -> None:
+    launcher = launch(
+        "--labels=train", "--idle-timeout=30", "--cloud-spot", CML_RUNNER_RESTART_TOKEN=""
+    )
     assert launcher.wait() == 0, launcher.told
     assert "has no token to restart it" in launcher.told
     job = world.forge.queue_job(["train"], 60)

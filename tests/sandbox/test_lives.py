@@ -1,4 +1,5 @@
-"""Whole lives in the embedded world: interrupted, restarted, killed, out of time, and always gone. Real launcher, agent and runner."""
+"""Whole lives in the embedded world: interrupted, restarted, killed, out of time, and always
+gone. Real launcher, agent and runner."""
 
 from __future__ import annotations
 
@@ -30,8 +31,20 @@ def only_machine(world: World) -> str:
 
 def said(world: World, instance: str, stage: str) -> dict[str, object]:
     """The first line of that stage; waits for it."""
-    until(lambda: any(line["stage"] == stage for line in console.said(world.machines.console(instance))), f"{instance} to say {stage}", 40)
-    return dict(next(line for line in console.said(world.machines.console(instance)) if line["stage"] == stage))
+    until(
+        lambda: any(
+            line["stage"] == stage for line in console.said(world.machines.console(instance))
+        ),
+        f"{instance} to say {stage}",
+        40,
+    )
+    return dict(
+        next(
+            line
+            for line in console.said(world.machines.console(instance))
+            if line["stage"] == stage
+        )
+    )
 
 
 def ran_again(world: World, run: Run) -> None:
@@ -46,7 +59,9 @@ def ran_again(world: World, run: Run) -> None:
     assert job_of(run, "launch", 2), "the launch job ran again, so that there is a machine"
 
 
-def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(world: World, launch: Launch) -> None:
+def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(
+    world: World, launch: Launch
+) -> None:
     run = training(world, launch, "--idle-timeout=4", "--cloud-spot")
     first = busy(world, run)
     instance = only_machine(world)
@@ -59,12 +74,18 @@ def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(world:
     assert notice - given < 5
     ran_again(world, run)
     told = [text for title, text in first.notes if title == "cml-runner"]
-    assert told == [f"interrupted: the machine is being taken away (runner {first.runner_name}, attempt 1)"]
-    assert not [request for request in world.github.requests if request[1].endswith("/cancel")], "the run ended by itself"
+    assert told == [
+        f"interrupted: the machine is being taken away (runner {first.runner_name}, attempt 1)"
+    ]
+    assert not [request for request in world.github.requests if request[1].endswith("/cancel")], (
+        "the run ended by itself"
+    )
     all_gone(world)
 
 
-def test_other_jobs_of_the_run_are_cancelled_and_all_of_it_runs_again(world: World, launch: Launch) -> None:
+def test_other_jobs_of_the_run_are_cancelled_and_all_of_it_runs_again(
+    world: World, launch: Launch
+) -> None:
     run = world.github.forge.queue_run()
 
     def slow(job: Job) -> str:
@@ -78,7 +99,9 @@ def test_other_jobs_of_the_run_are_cancelled_and_all_of_it_runs_again(world: Wor
     busy(world, run)
     world.metadata.notice(only_machine(world), 120)
     until(lambda: run.attempt == 2, "the second attempt", 40)
-    assert {request[1].rpartition("/")[2] for request in world.github.requests if request[0] == "POST"} >= {"cancel", "rerun"}
+    assert {
+        request[1].rpartition("/")[2] for request in world.github.requests if request[0] == "POST"
+    } >= {"cancel", "rerun"}
     assert job_of(run, "elsewhere", 2)
 
 
@@ -96,7 +119,9 @@ def test_the_restart_limit_is_kept_and_told(world: World, launch: Launch) -> Non
     assert run.attempt == 2
     job = job_of(run, "train", 2)
     assert job
-    assert "attempt 2, not restarted: restart-limit 1 is reached" in str(job.notes), "people find it in the job's own log"
+    assert "attempt 2, not restarted: restart-limit 1 is reached" in str(job.notes), (
+        "people find it in the job's own log"
+    )
 
 
 def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: Launch) -> None:
@@ -106,7 +131,9 @@ def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: L
     until(lambda: world.machines.living, "the machine", 40)
     instance = only_machine(world)
     said(world, instance, "online")
-    until(lambda: (job := job_of(run, "train", 1)) and job.status == "queued", "the job to wait", 40)
+    until(
+        lambda: (job := job_of(run, "train", 1)) and job.status == "queued", "the job to wait", 40
+    )
     world.metadata.notice(instance, 120)
     assert said(world, instance, "restart")["outcome"] == f"{LAUNCH_JOB}, attempt 2"
     run.jobs[1].labels = frozenset({"train"})
@@ -117,14 +144,21 @@ def test_a_machine_taken_before_its_job_came_is_replaced(world: World, launch: L
 def test_a_checkpoint_comes_first_and_knows_why(world: World, launch: Launch) -> None:
     saved = world.folder / "saved"
     script = f"echo $CML_RUNNER_REASON $CML_RUNNER_SECONDS_LEFT > {saved}; sleep 2"
-    run = training(world, launch, "--idle-timeout=4", "--checkpoint-script=" + base64.b64encode(script.encode()).decode())
+    run = training(
+        world,
+        launch,
+        "--idle-timeout=4",
+        "--checkpoint-script=" + base64.b64encode(script.encode()).decode(),
+    )
     busy(world, run)
     world.metadata.notice(only_machine(world), 30)
     ran_again(world, run)
     reason, seconds = saved.read_text().split()
     assert reason == "taken"
     assert 10 <= int(seconds) <= 15, "half of the notice"
-    order = [stage for stage in stages(world) if stage in ("checkpoint", "checkpoint-done", "restart")]
+    order = [
+        stage for stage in stages(world) if stage in ("checkpoint", "checkpoint-done", "restart")
+    ]
     assert order[:3] == ["checkpoint", "checkpoint-done", "restart"]
 
 
@@ -147,23 +181,34 @@ def test_a_recommendation_lets_the_job_save_and_go_on(world: World, launch: Laun
 def event_of(run: Run, folder: Path) -> dict[str, str]:
     file = folder / "event.json"
     file.write_text(json.dumps({"action": "completed", "workflow_run": {"id": run.id}}))
-    return {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": str(file), "GITHUB_RUN_ID": "9999"}
+    return {
+        "GITHUB_EVENT_NAME": "workflow_run",
+        "GITHUB_EVENT_PATH": str(file),
+        "GITHUB_RUN_ID": "9999",
+    }
 
 
-def test_a_run_is_restarted_by_another_workflow(world: World, launch: Launch, tmp_path: Path) -> None:
+def test_a_run_is_restarted_by_another_workflow(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
     run = training(world, launch, "--idle-timeout=4", "--no-retry")
     first = busy(world, run)
     instance = only_machine(world)
     spec = json.loads((world.machines.root(instance) / "var/lib/cml-runner/spec.json").read_text())
     assert "api_token" not in spec
     world.metadata.notice(instance, 120)
-    assert said(world, instance, "restart")["outcome"] == "not restarted: restarting is switched off"
+    assert (
+        said(world, instance, "restart")["outcome"] == "not restarted: restarting is switched off"
+    )
     until(lambda: run.done, "the run to end")
     assert any(text.startswith("interrupted: ") for _, text in first.notes)
     restart = launch("restart", **event_of(run, tmp_path))
     assert restart.wait() == 0, restart.told
     assert restart.outputs["restarted"] == LAUNCH_JOB
-    assert f"`train` on `{first.runner_name}`: interrupted: the machine is being taken away" in restart.summary
+    assert (
+        f"`train` on `{first.runner_name}`: interrupted: the machine is being taken away"
+        in restart.summary
+    )
     ran_again(world, run)
     again = launch("restart", **event_of(run, tmp_path))
     assert again.wait() == 0, again.told
@@ -171,7 +216,9 @@ def test_a_run_is_restarted_by_another_workflow(world: World, launch: Launch, tm
     assert "was not interrupted" in again.summary
 
 
-def test_a_machine_that_vanished_is_known_by_the_forges_own_words(world: World, launch: Launch, tmp_path: Path) -> None:
+def test_a_machine_that_vanished_is_known_by_the_forges_own_words(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
     run = training(world, launch, "--idle-timeout=4", "--no-retry", "--name=trainer")
     world.github.forge.lost_after = 3
     busy(world, run)
@@ -182,10 +229,14 @@ def test_a_machine_that_vanished_is_known_by_the_forges_own_words(world: World, 
     restart = launch("restart", **event_of(run, tmp_path))
     assert restart.wait() == 0, restart.told
     assert "lost communication with the server" in restart.summary
-    assert restart.outputs["restarted"] == LAUNCH_JOB, "the launch job said that `trainer` is of this run"
+    assert restart.outputs["restarted"] == LAUNCH_JOB, (
+        "the launch job said that `trainer` is of this run"
+    )
 
 
-def test_a_job_that_failed_by_itself_is_not_restarted(world: World, launch: Launch, tmp_path: Path) -> None:
+def test_a_job_that_failed_by_itself_is_not_restarted(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
     assert launch("--idle-timeout=4", "--no-retry").wait() == 0
     job = world.github.forge.queue_job(["cml"], 0, "exit 3")
     world.github.forge.wait(lambda: job.status == "completed", "the job")
@@ -207,7 +258,14 @@ def test_a_killed_agent_finds_its_job_again(world: World, launch: Launch) -> Non
     world.github.forge.wait(lambda: job.status == "completed", "the job", 30)
     assert job.conclusion == "success", "the runner outlived the agent"
     all_gone(world, 40)
-    assert stages(world)[-6:] == ["agent", "resumed", "job-finished", "leaving", "deregistered", "end"]
+    assert stages(world)[-6:] == [
+        "agent",
+        "resumed",
+        "job-finished",
+        "leaving",
+        "deregistered",
+        "end",
+    ]
     assert "cml-runner.service is started again" in world.machines.console(only_machine(world))
 
 

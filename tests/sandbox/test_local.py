@@ -1,4 +1,5 @@
-"""This machine as the runner: `cml-runner launch` without `--cloud`, as a process, against the fake forge."""
+"""This machine as the runner: `cml-runner launch` without `--cloud`, as a process, against the
+fake forge."""
 
 from __future__ import annotations
 
@@ -28,19 +29,35 @@ Start = Callable[..., "Local"]
 class Local:
     def __init__(self, world: World, home: Path, *argv: str, **environ: str) -> None:
         self.out = home / f"out-{len(list(home.iterdir()))}"
-        kept = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "RUNNER_ALLOW_RUNASROOT": "1"}
-        forge = {name: value for name, value in world.environ().items() if not name.startswith("AWS_")}
+        kept = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "RUNNER_ALLOW_RUNASROOT": "1",
+        }
+        forge = {
+            name: value for name, value in world.environ().items() if not name.startswith("AWS_")
+        }
         argv = ("launch", "--labels=local,gpu", *argv)
         with self.out.open("wb") as out:
             command = [sys.executable, "-m", "runner_action", *argv]
-            self.process = subprocess.Popen(command, env={**kept, **forge, **environ}, stdout=out, stderr=subprocess.STDOUT, cwd="/")
+            self.process = subprocess.Popen(
+                command,
+                env={**kept, **forge, **environ},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+            )
 
     @property
     def told(self) -> str:
         return self.out.read_text("utf-8")
 
     def online(self) -> None:
-        until(lambda: "Online:" in self.told or self.process.poll() is not None, "the runner to be online")
+        until(
+            lambda: "Online:" in self.told or self.process.poll() is not None,
+            "the runner to be online",
+        )
         assert self.process.poll() is None, self.told
 
 
@@ -50,7 +67,10 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-PROGRAMS = {"github": "actions-runner-linux-x64-2.336.0.tar.gz", "gitlab": "gitlab-runner-linux-amd64"}
+PROGRAMS = {
+    "github": "actions-runner-linux-x64-2.336.0.tar.gz",
+    "gitlab": "gitlab-runner-linux-amd64",
+}
 
 
 @pytest.fixture
@@ -75,7 +95,11 @@ def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path
     jobs = [forge.queue_job(["local", "gpu"], 0.3, f"env >> {tmp_path}/seen") for _ in range(2)]
     forge.wait(lambda: all(job.status == "completed" for job in jobs), "the jobs")
     assert {job.conclusion for job in jobs} == {"success"}
-    holders = [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    holders = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
     assert holders == [], "the token is in the process only"
     below = list(descendants(local.process.pid))
     assert below
@@ -83,7 +107,9 @@ def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path
     assert local.process.wait(20) == 0, local.told
     assert forge.seats() == []
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "its processes to end")
-    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [PROGRAMS[world.kind]]
+    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [
+        PROGRAMS[world.kind]
+    ]
     assert "asked to stop" in local.told
 
 
@@ -111,12 +137,17 @@ def test_what_jobs_left_mounted_is_not_emptied_at_the_end(
 ) -> None:
     local = start("--idle-timeout=4", "--first-job-timeout=30", *argv)
     local.online()
-    command = f"mkdir data && mount --bind {share} data && mkdir closed && touch closed/x && chmod 0555 closed"
+    command = (
+        f"mkdir data && mount --bind {share} data && mkdir closed && touch closed/x && chmod 0555"
+        " closed"
+    )
     job = world.forge.queue_job(["local"], 0.2, command)
     assert local.process.wait(60) == 0, local.told
     assert job.conclusion == "success"
     assert (share / "model.bin").exists()
-    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [PROGRAMS[world.kind]]
+    assert [path.name for path in (tmp_path / ".cache/cml-runner").iterdir()] == [
+        PROGRAMS[world.kind]
+    ]
     assert "Left behind" not in local.told
 
 
@@ -135,12 +166,17 @@ def test_what_a_killed_run_left_mounted_is_not_emptied_at_the_next(
     assert not place.exists()
 
 
-def test_what_cannot_be_removed_is_said_and_in_the_way_of_the_next(world: World, start: Start, tmp_path: Path) -> None:
+def test_what_cannot_be_removed_is_said_and_in_the_way_of_the_next(
+    world: World, start: Start, tmp_path: Path
+) -> None:
     place = tmp_path / ".cache/cml-runner/desk/runner/kept"
     place.parent.mkdir(parents=True)
     place.touch()
     argv = ["chattr", "+i", str(place)]
-    if not shutil.which("chattr") or subprocess.run(argv, capture_output=True, check=False).returncode:
+    if (
+        not shutil.which("chattr")
+        or subprocess.run(argv, capture_output=True, check=False).returncode
+    ):
         pytest.skip("SKIPPED LOUDLY: no file can be made immutable here")
     try:
         local = start("--idle-timeout=4", "--name=desk")
@@ -152,22 +188,29 @@ def test_what_cannot_be_removed_is_said_and_in_the_way_of_the_next(world: World,
         subprocess.run(["chattr", "-R", "-i", tmp_path / ".cache"], check=True)
 
 
-def test_what_was_mounted_in_user_space_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tool is a stand-in, the mount is real; its program has ended, as the runner ends what its jobs leave running."""
+def test_what_was_mounted_in_user_space_needs_no_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool is a stand-in, the mount is real; its program has ended, as the runner ends what
+    its jobs leave running."""
     place, tool = tmp_path / "home/a b\\c", tmp_path / "bin/fusermount3"
     place.mkdir(parents=True)
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/sh\nprintf "%s %s %s" "$@" >> {tmp_path}/asked\nexec umount -l "$3"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    if subprocess.run([sys.executable, "-c", DEAD], cwd=place, capture_output=True, check=False).returncode:
+    if subprocess.run(
+        [sys.executable, "-c", DEAD], cwd=place, capture_output=True, check=False
+    ).returncode:
         pytest.skip("SKIPPED LOUDLY: there is no FUSE here")
     unmount(tmp_path / "home")
     assert list(place.iterdir()) == []
     assert (tmp_path / "asked").read_text() == f"-u -z {place}"
 
 
-def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tmp_path: Path) -> None:
+def test_what_was_downloaded_is_kept_and_verified(
+    world: World, start: Start, tmp_path: Path
+) -> None:
     first = start("--idle-timeout=4")
     assert first.process.wait(30) == 0, first.told
     second = start("--idle-timeout=4")
@@ -179,7 +222,9 @@ def test_what_was_downloaded_is_kept_and_verified(world: World, start: Start, tm
     assert "is in the cache" not in third.told
 
 
-def test_a_wrong_checksum_is_an_error_and_nothing_is_kept(world: World, start: Start, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_an_error_and_nothing_is_kept(
+    world: World, start: Start, tmp_path: Path
+) -> None:
     object.__setattr__(world.github._archive, "sha256", "0" * 64)
     world.gitlab.sha256 = "0" * 64
     local = start()
@@ -228,9 +273,21 @@ def test_the_runner_never_survives_the_agent(world: World, start: Start) -> None
     world.forge.queue_job(["local"], 60, "trap '' INT TERM")
     until(lambda: "begins" in local.told, "the job")
     below = list(descendants(local.process.pid))
-    assert any(b"Runner.Worker" in line or b"gitlab-runner" in line for line in (Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below))
+    assert any(
+        b"Runner.Worker" in line or b"gitlab-runner" in line
+        for line in (Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below)
+    )
     local.process.kill()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in below), "its processes", 25)
+    until(
+        lambda: (
+            not any(
+                Path(f"/proc/{pid}").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+                for pid in below
+            )
+        ),
+        "its processes",
+        25,
+    )
 
 
 def test_a_name_in_use_is_refused_and_one_that_fits_is_reused(world: World, start: Start) -> None:
@@ -251,7 +308,9 @@ def test_dry_run_does_nothing(world: World, start: Start) -> None:
     assert world.forge.ever == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become somebody else")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become somebody else"
+)
 def test_root_is_refused_and_nobody_is_enough(world: World, start: Start, tmp_path: Path) -> None:
     refused = start("--idle-timeout=4", RUNNER_ALLOW_RUNASROOT="")
     assert refused.process.wait(20) == 2, refused.told
@@ -261,12 +320,29 @@ def test_root_is_refused_and_nobody_is_enough(world: World, start: Start, tmp_pa
     nobodys.mkdir()
     shutil.chown(nobodys, "nobody")
     try:
-        who = ["setpriv", "--reuid=nobody", "--clear-groups", "--bounding-set=-all", sys.executable, "-m", "runner_action", "launch", "--idle-timeout=4"]
-        ask = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import runner_action'], check=True)"
-        probe = subprocess.run([*who[:5], "-c", ask], env=environ, cwd="/", capture_output=True, text=True, check=False)
+        who = [
+            "setpriv",
+            "--reuid=nobody",
+            "--clear-groups",
+            "--bounding-set=-all",
+            sys.executable,
+            "-m",
+            "runner_action",
+            "launch",
+            "--idle-timeout=4",
+        ]
+        ask = (
+            "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import runner_action'],"
+            " check=True)"
+        )
+        probe = subprocess.run(
+            [*who[:5], "-c", ask], env=environ, cwd="/", capture_output=True, text=True, check=False
+        )
         if probe.returncode:
             pytest.skip("SKIPPED LOUDLY: this checkout is closed to other users")
-        done = subprocess.run(who, env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            who, env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "no job came" in done.stderr
     finally:
@@ -275,7 +351,11 @@ def test_root_is_refused_and_nobody_is_enough(world: World, start: Start, tmp_pa
 
 @pytest.mark.parametrize(
     ("system", "machine", "ours"),
-    [("Linux", "x86_64", ("linux", "x64")), ("Linux", "aarch64", ("linux", "arm64")), ("Darwin", "arm64", ("macos", "arm64"))],
+    [
+        ("Linux", "x86_64", ("linux", "x64")),
+        ("Linux", "aarch64", ("linux", "arm64")),
+        ("Darwin", "arm64", ("macos", "arm64")),
+    ],
 )
 def test_platforms(system: str, machine: str, ours: tuple[str, str]) -> None:
     assert platform_of(system, machine) == ours
@@ -290,7 +370,11 @@ def test_other_platforms_are_refused(system: str, machine: str) -> None:
 @pytest.mark.parametrize("world", ["github"], indirect=True)
 def test_an_app_registers_this_machine(world: World, start: Start, tmp_path: Path) -> None:
     key = world.github.github_app.key
-    local = start("--idle-timeout=never", REPO_TOKEN="", **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key})
+    local = start(
+        "--idle-timeout=never",
+        REPO_TOKEN="",
+        **{"INPUT_APP-ID": "4711", "INPUT_APP-PRIVATE-KEY": key},
+    )
     local.online()
     job = world.forge.queue_job(["local"], 0.2, f"env > {tmp_path}/seen")
     world.forge.wait(lambda: job.status == "completed", "the job")
@@ -298,5 +382,7 @@ def test_an_app_registers_this_machine(world: World, start: Start, tmp_path: Pat
     local.process.send_signal(signal.SIGINT)
     assert local.process.wait(30) == 0, local.told
     assert world.left() == []
-    found = subprocess.run(["grep", "-rlF", key.splitlines()[1], tmp_path], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["grep", "-rlF", key.splitlines()[1], tmp_path], capture_output=True, text=True, check=False
+    )
     assert found.stdout == ""

@@ -1,4 +1,5 @@
-"""What jobs leave mounted in their workspace, and what that holds: never emptied, and not there for the next job."""
+"""What jobs leave mounted in their workspace, and what that holds: never emptied, and not there
+for the next job."""
 
 from __future__ import annotations
 
@@ -31,8 +32,12 @@ LEFT = {
     "one in the other": BOUND + " && mount --bind {other} data/deep",
     "below a name with blanks": "mkdir -p 'a b\\c/d\te' && mount --bind {share} 'a b\\c/d\te'",
     "a single file": "touch weights && mount --bind {share}/model-0.bin weights",
-    "below a folder that is closed": "mkdir closed && cd closed && " + BOUND + " && chmod 0 ../closed",
-    "a share whose program has ended": "mkdir data && cd data && " + shlex.join([sys.executable, "-c", DEAD]),
+    "below a folder that is closed": (
+        "mkdir closed && cd closed && " + BOUND + " && chmod 0 ../closed"
+    ),
+    "a share whose program has ended": (
+        "mkdir data && cd data && " + shlex.join([sys.executable, "-c", DEAD])
+    ),
     "a link and no mount": "ln -s {share} data",
     "a link in place of the workspace": "cd .. && rmdir train && ln -s {share} train && cd train",
     "the workspace itself": 'mount --bind {share} "$GITHUB_WORKSPACE"',
@@ -51,7 +56,11 @@ def filled(folder: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def mounts() -> list[str]:
@@ -61,7 +70,8 @@ def mounts() -> list[str]:
 
 @pytest.fixture
 def shares(tmp_path: Path) -> Iterator[Path]:
-    """A folder for what is mounted, on a file system of its own: it is another one, and nothing of it stays."""
+    """A folder for what is mounted, on a file system of its own: it is another one, and nothing
+    of it stays."""
     folder = tmp_path / "shares"
     folder.mkdir()
     argv = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
@@ -85,7 +95,9 @@ def told_left(world: World) -> list[str]:
     return [str(line["why"]) for line in console.said(console_text) if line["stage"] == "left"]
 
 
-def test_no_share_is_emptied_and_the_next_job_finds_none(world: World, launch: Launch, shares: Path) -> None:
+def test_no_share_is_emptied_and_the_next_job_finds_none(
+    world: World, launch: Launch, shares: Path
+) -> None:
     assert launch("--idle-timeout=40").wait() == 0
     root = world.machines.root(next(iter(world.machines.living)))
     work, seen = root / "var/lib/cml-runner/runner/_work", world.folder / "seen"
@@ -107,7 +119,9 @@ def test_no_share_is_emptied_and_the_next_job_finds_none(world: World, launch: L
     assert not any(notes.values())
     until(lambda: not list(work.glob("_cml-done-*")), "what was moved away to be removed", 60)
     assert told_left(world) == []
-    assert [place for place in mounts() if place.startswith(str(root))] == [str(work / "train/train")]
+    assert [place for place in mounts() if place.startswith(str(root))] == [
+        str(work / "train/train")
+    ]
 
 
 # --- however long removing takes
@@ -138,15 +152,24 @@ def slow_disk(world: World, tmp_path: Path) -> None:
 
 
 def work_of(world: World) -> Path:
-    return world.machines.root(next(iter(world.machines.living))) / "var/lib/cml-runner/runner/_work"
+    return (
+        world.machines.root(next(iter(world.machines.living))) / "var/lib/cml-runner/runner/_work"
+    )
 
 
 @pytest.mark.usefixtures("slow_disk")
-def test_removing_is_no_part_of_a_job_and_touches_none_that_comes(world: World, launch: Launch) -> None:
+def test_removing_is_no_part_of_a_job_and_touches_none_that_comes(
+    world: World, launch: Launch
+) -> None:
     assert launch("--idle-timeout=4", "--first-job-timeout=30").wait() == 0
     began = time.monotonic()
     for _ in range(2):
-        assert run(world, f"test ! -e 1; {FILES}; sleep 3; ls | wc -l > {world.folder}/seen").conclusion == "success"
+        assert (
+            run(
+                world, f"test ! -e 1; {FILES}; sleep 3; ls | wc -l > {world.folder}/seen"
+            ).conclusion
+            == "success"
+        )
         assert (world.folder / "seen").read_text().strip() == "120"
     assert time.monotonic() - began < 50, "removing takes a minute"
     away = list(work_of(world).glob("_cml-done-*"))
@@ -175,4 +198,8 @@ def test_an_agent_that_was_killed_goes_on_removing(world: World, launch: Launch)
     world.github.forge.wait(lambda: job.status == "completed", "the job", 60)
     assert job.conclusion == "success"
     until(lambda: "resumed" in stages(world), "the agent to be back", 60)
-    until(lambda: not list(work_of(world).glob("_cml-done-*")), "what was moved away to be removed", 60)
+    until(
+        lambda: not list(work_of(world).glob("_cml-done-*")),
+        "what was moved away to be removed",
+        60,
+    )

@@ -1,4 +1,5 @@
-"""Launches that know nothing of each other, at the same moment: as processes, at both forges, with delays between them that differ each time."""
+"""Launches that know nothing of each other, at the same moment: as processes, at both forges,
+with delays between them that differ each time."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.sandbox
 
 REPEATS = int(os.environ.get("CML_RUNNER_TEST_RACES", "1"))
 MOMENTS = [0.0, *random.Random(11).choices((0.0, 0.05, 0.2, 0.5, 1.0, 2.0), k=2 * REPEATS)]
-"""Seconds from the one launch's start to the other's; a launcher takes about one to its first call."""
+"""Seconds from the one launch's start to the other's; a launcher takes about one to its first
+call."""
 
 
 @pytest.fixture(params=["github", "gitlab"])
@@ -41,7 +43,10 @@ def racing(launch: Launch, flag: str, number: int, delay: float) -> list[Launche
 
 
 def told(launcher: Launcher, output: str) -> str:
-    return launcher.outputs.get(output) or launcher.outputs[f"RUNNER_{output.upper().replace('-', '_').removeprefix('RUNNER_')}"]
+    return (
+        launcher.outputs.get(output)
+        or launcher.outputs[f"RUNNER_{output.upper().replace('-', '_').removeprefix('RUNNER_')}"]
+    )
 
 
 def turns(world: World) -> list[str]:
@@ -51,7 +56,10 @@ def turns(world: World) -> list[str]:
 def forget(world: World) -> None:
     """What was claimed is free again, as after the time of a claim; all but one runner are gone."""
     for seat in world.forge.seats():
-        seat.note, seat.labels = "", tuple(label for label in seat.labels if not label.startswith(PREFIX))
+        seat.note, seat.labels = (
+            "",
+            tuple(label for label in seat.labels if not label.startswith(PREFIX)),
+        )
     for seat in world.forge.seats()[1:]:
         world.forge.remove(seat.id, force=True)
 
@@ -65,7 +73,11 @@ def test_of_two_launches_one_reuses_the_idle_runner(world: World, launch: Launch
         counted.append(sorted(told(one, "reused") for one in both))
         reused = next(one for one in both if told(one, "reused") == "true")
         assert told(reused, "runner-name") == told(first, "runner-name")
-        assert told(reused, "label") == told(first, "label") != told(next(one for one in both if one is not reused), "label")
+        assert (
+            told(reused, "label")
+            == told(first, "label")
+            != told(next(one for one in both if one is not reused), "label")
+        )
         forget(world)
     assert counted == [["false", "true"]] * len(MOMENTS)
 
@@ -77,16 +89,26 @@ def test_of_two_launches_one_launches_and_the_other_reuses(world: World, launch:
         counted.append(sorted([told(one, "reused"), told(other, "reused")]))
         for output in ("runner-name", "label", "instance-id"):
             name = output if world.kind == "github" else "INSTANCE_ID"
-            assert told(one, output) == told(other, output) if output != "instance-id" else one.outputs[name] == other.outputs[name]
+            assert (
+                told(one, output) == told(other, output)
+                if output != "instance-id"
+                else one.outputs[name] == other.outputs[name]
+            )
         assert turns(world) == []
         for seat in world.forge.seats():
             world.forge.remove(seat.id, force=True)
     assert counted == [["false", "true"]] * len(MOMENTS)
-    assert len(world.machines.living) == len(MOMENTS), "no machine more than is needed was ever made"
+    assert len(world.machines.living) == len(MOMENTS), (
+        "no machine more than is needed was ever made"
+    )
 
 
-def test_a_launch_waits_for_one_that_fails_and_then_launches_itself(world: World, launch: Launch) -> None:
-    failing = launch("--reuse", "--cloud-startup-script=c2xlZXAgNTsgZXhpdCAz", **of_another_job(1))  # sleep 5; exit 3
+def test_a_launch_waits_for_one_that_fails_and_then_launches_itself(
+    world: World, launch: Launch
+) -> None:
+    failing = launch(
+        "--reuse", "--cloud-startup-script=c2xlZXAgNTsgZXhpdCAz", **of_another_job(1)
+    )  # sleep 5; exit 3
     until(lambda: turns(world), "its turn")
     waiting = launch("--reuse", "--idle-timeout=600", **of_another_job(2))
     assert failing.wait() == 6, failing.told
@@ -97,7 +119,9 @@ def test_a_launch_waits_for_one_that_fails_and_then_launches_itself(world: World
 
 
 def test_a_cancelled_launch_gives_its_turn_back(world: World, launch: Launch) -> None:
-    launcher = launch("--reuse", "--cloud-startup-script=c2xlZXAgNjA=", **of_another_job(1))  # sleep 60
+    launcher = launch(
+        "--reuse", "--cloud-startup-script=c2xlZXAgNjA=", **of_another_job(1)
+    )  # sleep 60
     until(lambda: world.machines.living, "the machine")
     assert len(turns(world)) == 1
     launcher.kill()
@@ -112,7 +136,14 @@ def test_an_idle_runner_stays_for_the_launch_that_claimed_it(world: World, launc
     reusing = launch("--reuse-idle", **of_another_job(2))
     assert reusing.wait() == 0, reusing.told
     assert told(reusing, "reused") == "true"
-    until(lambda: any("a launch counts on it" in world.machines.console(instance) for instance in world.machines.living), "the runner to be asked", 30)
+    until(
+        lambda: any(
+            "a launch counts on it" in world.machines.console(instance)
+            for instance in world.machines.living
+        ),
+        "the runner to be asked",
+        30,
+    )
     job = world.forge.queue_job([told(reusing, "label")], seconds=0.2)
     world.forge.wait(lambda: job.status == "completed", "the job", 30)
     assert (job.conclusion, job.runner_name) == ("success", told(first, "runner-name"))

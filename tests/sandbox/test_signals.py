@@ -31,8 +31,8 @@ ONCE = "what ends so is restarted only once"
 
 @dataclass(frozen=True)
 class Deed:
-    """Something that each attempt of a job does. `told`: what stands on the last console; `mark`: in
-    the job's own log; `well`: the run ends so."""
+    """Something that each attempt of a job does. `told`: what stands on the last console;
+    `mark`: in the job's own log; `well`: the run ends so."""
 
     command: str
     attempts: int

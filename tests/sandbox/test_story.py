@@ -23,7 +23,11 @@ pytestmark = pytest.mark.sandbox
 
 
 def stages(world: World) -> list[str]:
-    told = [str(line["stage"]) for instance in world.machines.living for line in console.said(world.machines.console(instance))]
+    told = [
+        str(line["stage"])
+        for instance in world.machines.living
+        for line in console.said(world.machines.console(instance))
+    ]
     return [stage for stage in told if stage != "runner"]
 
 
@@ -42,7 +46,12 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
     assert launcher.wait() == 0, launcher.told
     outputs = launcher.outputs
     assert outputs["runner-name"].startswith("cml-")
-    assert (outputs["labels"], outputs["region"], outputs["reused"], outputs["instance-type"]) == ("train,gpu", "us-west-1", "false", "m6i.2xlarge")
+    assert (outputs["labels"], outputs["region"], outputs["reused"], outputs["instance-type"]) == (
+        "train,gpu",
+        "us-west-1",
+        "false",
+        "m6i.2xlarge",
+    )
     assert outputs["instance-ip"] == outputs["instanceIp"] != ""
     assert json.loads(outputs["runners"])[0]["instance-id"] in world.machines.living
     assert '"instanceIp"' in launcher.told
@@ -61,13 +70,26 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
             "CreateFleet",
             "CreateFleet",
         ]
-    ), "a launch asks EC2 for each thing once, and its sweep for instances; the first of all makes group and template"
+    ), (
+        "a launch asks EC2 for each thing once, and its sweep for instances; the first of all makes"
+        " group and template"
+    )
 
     job = world.github.forge.queue_job(["train"], seconds=0.5)
     world.github.forge.wait(lambda: job.status == "completed", "the job")
     assert (job.conclusion, job.runner_name) == ("success", outputs["runner-name"])
     all_gone(world)
-    assert stages(world) == ["agent", "downloaded", "configured", "online", "job-started", "job-finished", "leaving", "deregistered", "end"]
+    assert stages(world) == [
+        "agent",
+        "downloaded",
+        "configured",
+        "online",
+        "job-started",
+        "job-finished",
+        "leaving",
+        "deregistered",
+        "end",
+    ]
     deletes = [status for method, _, status in world.github.requests if method == "DELETE"]
     assert deletes == [204]
 
@@ -90,7 +112,11 @@ def test_no_canary_shows_anywhere(world: World, launch: Launch) -> None:
     instance = next(iter(world.machines.living))
     root = world.machines.root(instance)
     environment = world.folder / "seen-by-the-job"
-    job = world.github.forge.queue_job(["cml"], seconds=0.1, command=f"env > {environment}; cat /proc/self/cmdline >> {environment}")
+    job = world.github.forge.queue_job(
+        ["cml"],
+        seconds=0.1,
+        command=f"env > {environment}; cat /proc/self/cmdline >> {environment}",
+    )
     world.github.forge.wait(lambda: job.status == "completed", "the job")
     argvs = command_lines(world.processes())
     assert "-m agent run" in argvs
@@ -101,13 +127,22 @@ def test_no_canary_shows_anywhere(world: World, launch: Launch) -> None:
         "console": world.machines.console(instance),
         "argv": argvs,
         "the job's environment": environment.read_text(),
-        "calls": json.dumps([{key: value for key, value in call.items() if key != "UserData"} for call in world.ec2.calls]),
+        "calls": json.dumps(
+            [
+                {key: value for key, value in call.items() if key != "UserData"}
+                for call in world.ec2.calls
+            ]
+        ),
     }
     for place, text in said.items():
         assert "canary" not in text, place
         assert KEY not in text, place
-    holders = [path for path in root.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
-    assert [str(path.relative_to(root)) for path in holders] == ["var/lib/cml-runner/spec.json"], "cloud-init's copies are wiped"
+    holders = [
+        path for path in root.rglob("*") if path.is_file() and b"canary" in path.read_bytes()
+    ]
+    assert [str(path.relative_to(root)) for path in holders] == ["var/lib/cml-runner/spec.json"], (
+        "cloud-init's copies are wiped"
+    )
     assert holders[0].stat().st_mode & 0o077 == 0
     all_gone(world)
 
@@ -134,7 +169,9 @@ def test_a_signal_while_waiting_for_the_runner_leaves_nothing(world: World, laun
     all_gone(world)
 
 
-def test_a_launcher_killed_outright_leaves_a_machine_that_ends_itself(world: World, launch: Launch) -> None:
+def test_a_launcher_killed_outright_leaves_a_machine_that_ends_itself(
+    world: World, launch: Launch
+) -> None:
     launcher = launch("--idle-timeout=4")
     until(lambda: world.machines.living, "the instance")
     launcher.kill(signal.SIGKILL)
@@ -146,7 +183,13 @@ def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Laun
     started = launch("--no-retry")
     assert started.wait() == 0, started.told
     instance = started.outputs["instance-id"]
-    client = boto3.client("ec2", region_name="us-west-1", endpoint_url=world.ec2.url, aws_access_key_id="x", aws_secret_access_key="y")
+    client = boto3.client(
+        "ec2",
+        region_name="us-west-1",
+        endpoint_url=world.ec2.url,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+    )
     client.terminate_instances(InstanceIds=[instance])
     all_gone(world)
     assert stages(world)[-3:] == ["leaving", "deregistered", "end"]
@@ -155,7 +198,11 @@ def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Laun
 
 def agent_of(world: World) -> int:
     supervisor = next(iter(world.machines.living.values())).process.pid
-    return next(pid for pid in descendants(supervisor) if "-m agent run" in command_lines([pid]).replace("\0", " "))
+    return next(
+        pid
+        for pid in descendants(supervisor)
+        if "-m agent run" in command_lines([pid]).replace("\0", " ")
+    )
 
 
 def test_a_killed_idle_agent_is_off_the_list_too(world: World, launch: Launch) -> None:
@@ -186,7 +233,10 @@ def test_a_hung_agent_is_ended_by_the_watchdog(world: World, launch: Launch) -> 
 
 
 def test_two_launches_with_one_label_get_two_machines(world: World, launch: Launch) -> None:
-    patient = ("--idle-timeout=4", "--first-job-timeout=60")  # the one waits while the other is slow
+    patient = (
+        "--idle-timeout=4",
+        "--first-job-timeout=60",
+    )  # the one waits while the other is slow
     one, two = launch(*patient), launch(*patient, GITHUB_JOB="other")
     assert (one.wait(), two.wait()) == (0, 0)
     assert one.outputs["runner-name"] != two.outputs["runner-name"]
@@ -209,7 +259,9 @@ def test_the_same_step_again_finds_its_name_in_use(world: World, launch: Launch)
 
 
 def test_a_failing_startup_script_is_the_reason_that_is_told(world: World, launch: Launch) -> None:
-    launcher = launch("--cloud-startup-script=ZWNobyAibm8gZHJpdmVyIjsgZXhpdCAzCg==")  # echo "no driver"; exit 3
+    launcher = launch(
+        "--cloud-startup-script=ZWNobyAibm8gZHJpdmVyIjsgZXhpdCAzCg=="
+    )  # echo "no driver"; exit 3
     assert launcher.wait() == 6
     assert "startup script: exit code 3: no driver" in launcher.told
     all_gone(world)
@@ -234,7 +286,13 @@ def test_a_busy_runner_outlives_its_idle_timeout(world: World, launch: Launch) -
 
 
 def test_no_capacity_in_the_first_zone(world: World, launch: Launch) -> None:
-    world.ec2.refuse(lambda form: form["Action"] == "RunInstances", "InsufficientInstanceCapacity", 500, "No capacity.", times=1)
+    world.ec2.refuse(
+        lambda form: form["Action"] == "RunInstances",
+        "InsufficientInstanceCapacity",
+        500,
+        "No capacity.",
+        times=1,
+    )
     launcher = launch("--idle-timeout=4")
     assert launcher.wait() == 0, launcher.told
     assert "on-demand in us-west-1a: InsufficientInstanceCapacity" in launcher.summary
@@ -257,9 +315,17 @@ def test_the_machine_may_have_another_python(version: str, launch: Launch, world
 # --- the demo
 
 
-@pytest.mark.parametrize("argv", [[], ["--single"], ["--forge", "gitlab"]], ids=["interrupted", "single", "gitlab"])
+@pytest.mark.parametrize(
+    "argv", [[], ["--single"], ["--forge", "gitlab"]], ids=["interrupted", "single", "gitlab"]
+)
 def test_the_demo_checks_its_own_end(argv: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "runner_action", "sandbox", *argv], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "runner_action", "sandbox", *argv],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no runner, no instance and no process is left" in " ".join(done.stdout.split())
 
@@ -267,9 +333,17 @@ def test_the_demo_checks_its_own_end(argv: list[str]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["-m agent run", "Runner.Listener"])
 def test_the_demo_killed_at_any_moment_leaves_no_process(number: int, moment: str) -> None:
-    demo = subprocess.Popen([sys.executable, "-m", "runner_action", "sandbox"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "runner_action", "sandbox"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until(lambda: moment in command_lines(list(descendants(demo.pid))), moment, 30)
     below = list(descendants(demo.pid))
     demo.send_signal(number)
     demo.wait(20)
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "all its processes to end", 15)
+    until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in below),
+        "all its processes to end",
+        15,
+    )

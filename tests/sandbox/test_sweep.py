@@ -1,4 +1,5 @@
-"""What a killed launcher left, on each cloud and at each forge: shown as odd, swept when its time is over, and everybody else's stays."""
+"""What a killed launcher left, on each cloud and at each forge: shown as odd, swept when its
+time is over, and everybody else's stays."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from runner_action.waiting import SystemClock
 from tests.sandbox.conftest import Launch, Launcher, all_gone, until
 
 pytestmark = pytest.mark.sandbox
-CLOUDS = [("aws", "github"), ("aws", "gitlab"), ("gcp", "github"), ("gcp", "gitlab"), ("azure", "github"), ("azure", "gitlab")]
+CLOUDS = [
+    ("aws", "github"),
+    ("aws", "gitlab"),
+    ("gcp", "github"),
+    ("gcp", "gitlab"),
+    ("azure", "github"),
+    ("azure", "gitlab"),
+]
 CLOUDS += [("kubernetes", "github"), ("kubernetes", "gitlab")]
 
 
@@ -48,12 +56,24 @@ def world(kind: tuple[str, str]) -> Iterator[World]:
         yield made
 
 
-def ask(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *argv: str, hours: float = 0) -> tuple[int, str]:
+def ask(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *argv: str,
+    hours: float = 0,
+) -> tuple[int, str]:
     """A command by hand, so many hours later: its exit code and all that it says."""
     for name, value in world.environ().items():
         monkeypatch.setenv(name, value)  # which the SDKs read
-    environ = {**world.environ(), "CML_RUNNER_CLOUD": world.provider.value, "CML_RUNNER_LOG": "info"}
-    code = cli.main([*argv, "--json"] if "--json" not in argv else list(argv), environ, Later(hours))
+    environ = {
+        **world.environ(),
+        "CML_RUNNER_CLOUD": world.provider.value,
+        "CML_RUNNER_LOG": "info",
+    }
+    code = cli.main(
+        [*argv, "--json"] if "--json" not in argv else list(argv), environ, Later(hours)
+    )
     out, err = capsys.readouterr()
     return code, out + err
 
@@ -69,12 +89,21 @@ def killed(world: World, launch: Launch, *argv: str) -> Launcher:
 
 
 def foreign(world: World) -> None:
-    """A runner by hand with a similar name, one that copied a label, one of another repository's launch."""
+    """A runner by hand with a similar name, one that copied a label, one of another repository's
+    launch."""
     other = Repository(url=f"{world.server.repo_url}-other")
     past = datetime.now(UTC) - timedelta(days=30)
-    theirs = Mark(provider=ProviderName(world.provider), online_by=past, name="cml-ffffffffff").label(other)
-    mine = Mark(provider=ProviderName(world.provider), online_by=past, name="cml-0123456789").label(Repository(url=world.server.repo_url))
-    for name, labels in (("cml-0123456780", ["cml"]), ("trainer", ["cml", mine]), ("cml-ffffffffff", [theirs])):
+    theirs = Mark(
+        provider=ProviderName(world.provider), online_by=past, name="cml-ffffffffff"
+    ).label(other)
+    mine = Mark(provider=ProviderName(world.provider), online_by=past, name="cml-0123456789").label(
+        Repository(url=world.server.repo_url)
+    )
+    for name, labels in (
+        ("cml-0123456780", ["cml"]),
+        ("trainer", ["cml", mine]),
+        ("cml-ffffffffff", [theirs]),
+    ):
         world.forge.seat(name, labels, ephemeral=False)
 
 
@@ -87,7 +116,10 @@ def names(world: World) -> list[str]:
 
 @pytest.mark.parametrize("kind", CLOUDS, indirect=True, ids="-".join)
 def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
-    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     foreign(world)
     killed(world, launch, "--single")
@@ -105,7 +137,10 @@ def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
     before = world.left()
     code, text = ask(world, capsys, monkeypatch, "reap", "--dry-run", hours=130)
     assert (code, world.left()) == (0, before), text
-    assert {one["why"].partition(" ended")[0].partition(" machine")[0] for one in json.loads(text[text.index("{\n") :])["removed"]} >= {"its lease"}
+    assert {
+        one["why"].partition(" ended")[0].partition(" machine")[0]
+        for one in json.loads(text[text.index("{\n") :])["removed"]
+    } >= {"its lease"}
     code, text = ask(world, capsys, monkeypatch, "reap", hours=130)
     assert code == 0, text
     until(lambda: not world.cloud.alive(), "the machine to be gone", 60)
@@ -116,7 +151,10 @@ def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
 
 @pytest.mark.parametrize("kind", CLOUDS[::3] + CLOUDS[4:5], indirect=True, ids="-".join)
 def test_a_broken_machine_whose_launcher_was_killed_goes_when_its_start_timeout_is_over(
-    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its runner was registered just in time, and nobody ever came for it."""
     killed(world, launch, "--single")
@@ -130,7 +168,10 @@ def test_a_broken_machine_whose_launcher_was_killed_goes_when_its_start_timeout_
 
 @pytest.mark.parametrize("kind", CLOUDS[::3] + CLOUDS[4:5], indirect=True, ids="-".join)
 def test_a_machine_whose_runner_is_gone_and_a_runner_whose_machine_is_gone(
-    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed(world, launch, "--single")
     (seat,) = world.forge.seats()
@@ -147,7 +188,10 @@ def test_a_machine_whose_runner_is_gone_and_a_runner_whose_machine_is_gone(
 
 @pytest.mark.parametrize("kind", CLOUDS, indirect=True, ids="-".join)
 def test_destroy_removes_all_of_a_name_and_is_content_with_nothing(
-    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     foreign(world)
     killed(world, launch, "--name=trained", "--single")
@@ -161,15 +205,24 @@ def test_destroy_removes_all_of_a_name_and_is_content_with_nothing(
     code, text = ask(world, capsys, monkeypatch, "destroy", "--name=trained")
     assert code == 0
     assert "There is nothing of trained." in text
-    assert "no launch of ours has made: it stays" in ask(world, capsys, monkeypatch, "destroy", "trainer")[1]
+    assert (
+        "no launch of ours has made: it stays"
+        in ask(world, capsys, monkeypatch, "destroy", "trainer")[1]
+    )
     assert names(world) == STRANGERS
 
 
 def test_on_aws_every_enabled_region_is_searched_or_those_that_are_named(
-    world: World, launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed(world, launch, "--cloud-region=eu-central-1", "--name=far")
-    assert "There is nothing of far." in ask(world, capsys, monkeypatch, "destroy", "far", "--cloud-region=us-west,us-east-1a")[1]
+    assert (
+        "There is nothing of far."
+        in ask(world, capsys, monkeypatch, "destroy", "far", "--cloud-region=us-west,us-east-1a")[1]
+    )
     assert ask(world, capsys, monkeypatch, "status", "--cloud-region=us-west")[1].count("far") == 0
     code, text = ask(world, capsys, monkeypatch, "destroy", "far")
     assert code == 0, text
@@ -177,15 +230,23 @@ def test_on_aws_every_enabled_region_is_searched_or_those_that_are_named(
     all_gone(world)
 
 
-@pytest.mark.parametrize("kind", [("aws", "github"), ("aws", "gitlab")], indirect=True, ids="-".join)
-def test_the_next_launch_sweeps_what_a_killed_one_left_and_leaves_others_alone(kind: tuple[str, str], launch: Launch, world: World) -> None:
+@pytest.mark.parametrize(
+    "kind", [("aws", "github"), ("aws", "gitlab")], indirect=True, ids="-".join
+)
+def test_the_next_launch_sweeps_what_a_killed_one_left_and_leaves_others_alone(
+    kind: tuple[str, str], launch: Launch, world: World
+) -> None:
     """The machine of the past was made by EC2 as it would have been days ago."""
     foreign(world)
     killed(world, launch, "--single", "--name=past")
     age(world, hours=130)
     with_them = set(world.cloud.alive())
     later = launch("--single", "--name=now")
-    until(lambda: "past" not in names(world) and not with_them & set(world.cloud.alive()), "the sweep", 60)
+    until(
+        lambda: "past" not in names(world) and not with_them & set(world.cloud.alive()),
+        "the sweep",
+        60,
+    )
     later.kill(signal.SIGTERM)
     assert later.wait() == 143, later.told
     assert "Removed the machine" in later.told
@@ -205,17 +266,24 @@ def age(world: World, hours: float) -> None:
             backend.tags[instance][key] = (when - past).strftime(MOMENT)
     for seat in world.forge.seats():
         for label in seat.labels:
-            told = Runner(id=seat.id, name=seat.name, labels=frozenset({label}), online=False, busy=False)
+            told = Runner(
+                id=seat.id, name=seat.name, labels=frozenset({label}), online=False, busy=False
+            )
             if mark := Mark.of(told, repository):
                 older = replace(mark, online_by=mark.online_by - past).label(repository)
                 seat.labels = tuple(older if one == label else one for one in seat.labels)
 
 
-def test_a_terminal_is_shown_a_table_and_a_job_gets_a_summary(world: World, launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_is_shown_a_table_and_a_job_gets_a_summary(
+    world: World, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
     killed(world, launch, "--cloud-spot=true")
     shown = launch(CML_RUNNER_COMMAND="status")
     assert shown.wait() == 0, shown.told
-    assert "| runner | state | machine | type | where | age | lease | cost so far | odd |" in shown.summary
+    assert (
+        "| runner | state | machine | type | where | age | lease | cost so far | odd |"
+        in shown.summary
+    )
     assert "(spot)" in shown.summary
     assert re.search(r"\| \$0\.\d\d \||\| unknown \|", shown.summary)
     assert json.loads(shown.outputs["status"])[0]["state"] == "starting"

@@ -14,7 +14,10 @@ from runner_action.sandbox.systemd import descendants
 from tests.sandbox.conftest import until
 
 pytestmark = pytest.mark.sandbox
-DEAF = "trap '' TERM INT HUP; echo deaf; sh -c \"trap '' TERM; while :; do sleep 1; done\" & while :; do sleep 1; done"
+DEAF = (
+    "trap '' TERM INT HUP; echo deaf; sh -c \"trap '' TERM; while :; do sleep 1; done\" & while :;"
+    " do sleep 1; done"
+)
 
 
 @pytest.fixture
@@ -26,7 +29,10 @@ def test_who_overstays_is_switched_off(machines: Machines) -> None:
     """Nothing on it hears of that, and nothing of it is left."""
     machines.boot("m1", b"")
     process = machines.living["m1"].process
-    until(lambda: "deaf" in machines.console("m1") and len(list(descendants(process.pid))) > 1, "the machine")
+    until(
+        lambda: "deaf" in machines.console("m1") and len(list(descendants(process.pid))) > 1,
+        "the machine",
+    )
     below = list(descendants(process.pid))
     began = time.monotonic()
     machines.take("m1", 0.2, 1.5)

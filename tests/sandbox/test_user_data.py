@@ -1,4 +1,5 @@
-"""All that users may ask for in one launch on AWS, whose 16 KiB it fills; and a machine that has to fetch its agent."""
+"""All that users may ask for in one launch on AWS, whose 16 KiB it fills; and a machine that has
+to fetch its agent."""
 
 from __future__ import annotations
 
@@ -20,8 +21,13 @@ from tests.sandbox.test_story import stages
 
 pytestmark = pytest.mark.sandbox
 HARMLESS = large.SCRIPT.replace("\n", "\nexit 0\n", 1)
-"""What a startup script of this size does is not the question: machines of the embedded world are processes of this one."""
-ALL = [f"--{name.replace('_', '-')}={text}" for name, text in large.EVERYTHING.items() if name not in ("repo", "cloud_startup_script")]
+"""What a startup script of this size does is not the question: machines of the embedded world
+are processes of this one."""
+ALL = [
+    f"--{name.replace('_', '-')}={text}"
+    for name, text in large.EVERYTHING.items()
+    if name not in ("repo", "cloud_startup_script")
+]
 LONG = f"--cloud-startup-script=#!/bin/sh\n# {large.word(6000, 'long')}\nexit 0\n"
 
 
@@ -76,8 +82,12 @@ def test_without_a_release_a_single_one_comes_up_all_the_same(world: World, laun
     all_gone(world)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "answers HTTP 404"), (b"{}", "has the SHA-256 44136fa3")])
-def test_what_is_not_published_is_known_before_anything_is_made(content: bytes | None, said: str, world: World, launch: Launch) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "answers HTTP 404"), (b"{}", "has the SHA-256 44136fa3")]
+)
+def test_what_is_not_published_is_known_before_anything_is_made(
+    content: bytes | None, said: str, world: World, launch: Launch
+) -> None:
     world.github.assets = {bundle().name: content} if content else {}
     launcher = launch(LONG)
     assert launcher.wait() == 6
@@ -100,7 +110,9 @@ class Later(dict[str, bytes]):
 
 
 @pytest.mark.parametrize("content", [bundle().content + b" ", None], ids=["other", "empty"])
-def test_a_machine_runs_nothing_else_and_everything_is_taken_back(content: bytes | None, world: World, launch: Launch) -> None:
+def test_a_machine_runs_nothing_else_and_everything_is_taken_back(
+    content: bytes | None, world: World, launch: Launch
+) -> None:
     world.github.assets = Later(content)
     launcher = launch(LONG, "--single")
     assert launcher.wait() == 6, launcher.told

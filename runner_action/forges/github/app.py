@@ -1,4 +1,5 @@
-"""A GitHub App as the one who asks: where it is installed, and the tokens of that installation, each good for an hour and renewed in time.
+"""A GitHub App as the one who asks: where it is installed, and the tokens of that installation,
+each good for an hour and renewed in time.
 
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/authenticating-as-a-github-app-installation
 """
@@ -16,7 +17,8 @@ from runner_action.model import App
 
 
 class Installation(Auth.Auth):
-    """Shared by all threads; asks nothing before a token is wanted. The App's key stays in this process."""
+    """Shared by all threads; asks nothing before a token is wanted. The App's key stays in this
+    process."""
 
     token_type = "token"  # noqa: S105
     _masked_token = "token (removed)"  # noqa: S105
@@ -36,15 +38,23 @@ class Installation(Auth.Auth):
         auth = Auth.AppAuth(self._app.id, self._app.key.reveal())
         integration = GithubIntegration(auth=auth, **self._options)
         try:
-            found = integration.requester.requestJsonAndCheck("GET", f"{self._root}/installation")[1]
+            found = integration.requester.requestJsonAndCheck("GET", f"{self._root}/installation")[
+                1
+            ]
         except GithubException as error:
             if error.status == 401:
-                raise AuthError("GitHub does not take the App's key.", "Check that `app-private-key` is a key of `app-id`, and this machine's clock.") from None
+                raise AuthError(
+                    "GitHub does not take the App's key.",
+                    "Check that `app-private-key` is a key of `app-id`, and this machine's clock.",
+                ) from None
             if error.status == 404:
                 raise AuthError(
-                    f"App {self._app.id} is not installed on {self._root.lstrip('/')}.", "Install it there, on its page under `Install App`."
+                    f"App {self._app.id} is not installed on {self._root.lstrip('/')}.",
+                    "Install it there, on its page under `Install App`.",
                 ) from None
             raise
         if found.get("suspended_at"):
-            raise AuthError(f"The installation of App {self._app.id} is suspended.", f"See {found['html_url']}.")
+            raise AuthError(
+                f"The installation of App {self._app.id} is suspended.", f"See {found['html_url']}."
+            )
         return auth.get_installation_auth(found["id"], requester=integration.requester)

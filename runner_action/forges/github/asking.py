@@ -1,4 +1,5 @@
-"""Asking GitHub's REST API: again after what passes by itself, patiently where it limits, only for what has changed."""
+"""Asking GitHub's REST API: again after what passes by itself, patiently where it limits, only
+for what has changed."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from runner_action.forges.trust import bundle
 from runner_action.model import App, Repository, Secret
 from runner_action.waiting import Clock, SystemClock
 
-# PyGithub prints its warnings to standard error by itself; what they say is told by the errors here, with what to do.
+# PyGithub prints its warnings to standard error by itself; what they say is told by the errors
+# here, with what to do.
 logging.getLogger("github").handlers[:] = [logging.NullHandler()]
 log = logging.getLogger(__name__)
 PAGE = 100
@@ -34,7 +36,8 @@ SILENT = 5.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How long GitHub's limits are waited for: until a time of the clock, and for `least` seconds even after it, as for taking back."""
+    """How long GitHub's limits are waited for: until a time of the clock, and for `least`
+    seconds even after it, as for taking back."""
 
     clock: Clock = field(default_factory=SystemClock)
     until: float | None = None
@@ -44,11 +47,16 @@ class Patience:
 
     @property
     def left(self) -> float:
-        return max(self.until - self.clock.monotonic(), self.least) if self.until is not None else self.least
+        return (
+            max(self.until - self.clock.monotonic(), self.least)
+            if self.until is not None
+            else self.least
+        )
 
 
 class Limits(GithubRetry):
-    """PyGithub's own way, which knows GitHub's limits; but it says that it waits, and never waits longer than anybody does here."""
+    """PyGithub's own way, which knows GitHub's limits; but it says that it waits, and never
+    waits longer than anybody does here."""
 
     def __init__(self, patience: Patience = Patience(), **more: Any) -> None:
         self.patience = patience
@@ -59,12 +67,16 @@ class Limits(GithubRetry):
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         """429 without a word on how long: as GitHub asks, a minute."""
-        return super().get_retry_after(response) or (self.secondary_rate_wait if response.status == 429 else None)
+        return super().get_retry_after(response) or (
+            self.secondary_rate_wait if response.status == 429 else None
+        )
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         seconds = (self.get_retry_after(response) if response else None) or self.get_backoff_time()
         if response and seconds > self.patience.left:
-            raise RateLimitExceededExceedsMaxWait(response.status, {}, dict(response.headers), wait=seconds)
+            raise RateLimitExceededExceedsMaxWait(
+                response.status, {}, dict(response.headers), wait=seconds
+            )
         if seconds > SILENT:
             log.warning("GitHub limits how often it may be asked: waiting for %d s.", seconds)
         self.patience.clock.sleep(seconds)
@@ -72,20 +84,36 @@ class Limits(GithubRetry):
 
 @dataclass(frozen=True)
 class Known:
-    """An answer, and the tag by which GitHub says that it is still the same. Such a question costs nothing of the hourly limit."""
+    """An answer, and the tag by which GitHub says that it is still the same. Such a question
+    costs nothing of the hourly limit."""
 
     tag: str
     answer: Any
 
 
 class Asking:
-    """About one repository, organisation or enterprise. Safe to use from several threads: each has its own client, as PyGithub's holds one connection."""
+    """About one repository, organisation or enterprise. Safe to use from several threads: each
+    has its own client, as PyGithub's holds one connection."""
 
-    def __init__(self, repository: Repository, credentials: Secret | App, api_url: str, certificates: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        credentials: Secret | App,
+        api_url: str,
+        certificates: str | None,
+        patience: Patience,
+    ) -> None:
         self.level: Level = level_of(repository)
         self._by_app, self._patience, self._api = isinstance(credentials, App), patience, api_url
-        # Some tries for what passes by itself (7 s in all); no pauses between calls, of which a launch makes a handful.
-        retry = Limits(patience, total=4, backoff_factor=0.5, status_forcelist=[429, *range(500, 600)], raise_on_status=False)
+        # Some tries for what passes by itself (7 s in all); no pauses between calls, of which a
+        # launch makes a handful.
+        retry = Limits(
+            patience,
+            total=4,
+            backoff_factor=0.5,
+            status_forcelist=[429, *range(500, 600)],
+            raise_on_status=False,
+        )
         self._options: dict[str, Any] = {
             "base_url": api_url,
             "retry": retry,
@@ -96,7 +124,11 @@ class Asking:
             "seconds_between_writes": None,
             "user_agent": "cml-runner",
         }
-        self._auth = Installation(credentials, root_of(repository), self._options) if isinstance(credentials, App) else Auth.Token(credentials.reveal())
+        self._auth = (
+            Installation(credentials, root_of(repository), self._options)
+            if isinstance(credentials, App)
+            else Auth.Token(credentials.reveal())
+        )
         self._local = threading.local()
         self._known: dict[str, Known] = {}
         self._closed = (0.0, ForgeError(""))
@@ -113,7 +145,9 @@ class Asking:
         known = self._known.get(path) if verb == "GET" else None
         with self._translated(f"{verb} {path}"):
             headers = {"If-None-Match": known.tag} if known else None
-            status, told, text = self._github.requester.requestJson(verb, path, headers=headers, input=body)
+            status, told, text = self._github.requester.requestJson(
+                verb, path, headers=headers, input=body
+            )
             if known and status == 304:
                 return known.answer
             answer = _parsed(text, status)
@@ -136,7 +170,8 @@ class Asking:
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
-        """No exception of the library leaves this block, and no token: only GitHub's own message is passed on."""
+        """No exception of the library leaves this block, and no token: only GitHub's own message
+        is passed on."""
         until, why = self._closed
         if self._patience.clock.monotonic() < until:
             raise why
@@ -149,9 +184,16 @@ class Asking:
             raise found from None
         except (requests.RequestException, json.JSONDecodeError) as error:
             said = f"GitHub could not be reached for {doing}: {type(error).__name__}."
-            raise ForgeError(said, f"Check the network, the proxy, `ca-certificates` and `repo`: its API is looked for at {self._api}.") from None
+            raise ForgeError(
+                said,
+                "Check the network, the proxy, `ca-certificates` and `repo`: its API is looked for"
+                f" at {self._api}.",
+            ) from None
         except RuntimeError:  # PyGithub's, for a redirection elsewhere
-            raise ForgeError(f"{self._api} sends {doing} elsewhere.", "Check `repo`, and whether it begins with `https`.") from None
+            raise ForgeError(
+                f"{self._api} sends {doing} elsewhere.",
+                "Check `repo`, and whether it begins with `https`.",
+            ) from None
 
 
 def _parsed(text: str, status: int) -> Any:

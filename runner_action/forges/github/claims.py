@@ -1,7 +1,9 @@
-"""Claims and turns at GitHub: a claim is a label of the runner, a turn a runner that is registered just in time and never comes.
+"""Claims and turns at GitHub: a claim is a label of the runner, a turn a runner that is
+registered just in time and never comes.
 
-https://docs.github.com/en/rest/actions/self-hosted-runners. Labels are added and told in one answer, names are given once: so of two
-launches at the same moment at most one is alone with its claim, and one has the turn.
+https://docs.github.com/en/rest/actions/self-hosted-runners. Labels are added and told in one
+answer, names are given once: so of two launches at the same moment at most one is alone with its
+claim, and one has the turn.
 """
 
 from __future__ import annotations
@@ -45,8 +47,15 @@ class Claims:
                 self._ask("DELETE", f"{path}/{over}")
         return granted
 
-    def take_turn(self: _GitHub, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
-        body = {"name": turn, "runner_group_id": self._group, "labels": [mark, *labels], "work_folder": "_work"}
+    def take_turn(
+        self: _GitHub, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()
+    ) -> bool:
+        body = {
+            "name": turn,
+            "runner_group_id": self._group,
+            "labels": [mark, *labels],
+            "work_folder": "_work",
+        }
         try:
             self._ask("POST", f"{self._path}/generate-jitconfig", body)
         except Taken:
@@ -57,7 +66,10 @@ class Claims:
             # Ours already if its answer was lost, or if this step was killed before.
             return any(claim.holder_of(mark) in map(claim.holder_of, one.claims) for one in there)
         except NotThere:
-            log.warning("This GitHub makes no just-in-time runners, so another launch with these labels may launch too.")
+            log.warning(
+                "This GitHub makes no just-in-time runners, so another launch with these labels may"
+                " launch too."
+            )
         return True
 
     def end_turn(self: _GitHub, turn: str, holder: str) -> None:

@@ -1,1 +1,2 @@
-"""Amazon EC2: `plan` decides without the network, `client` makes the calls, `errors` translates what comes back."""
+"""Amazon EC2: `plan` decides without the network, `client` makes the calls, `errors` translates
+what comes back."""

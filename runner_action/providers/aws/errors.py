@@ -11,9 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 
 CAPACITY = {
     "InsufficientInstanceCapacity",
@@ -26,7 +37,14 @@ CAPACITY = {
     "InstanceTypeNotSupported",
     "NoCapacity",
 }
-QUOTA = {"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "VolumeLimitExceeded", "MaxIOPSLimitExceeded", "MaxFleetCountExceeded"}
+QUOTA = {
+    "VcpuLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "InstanceLimitExceeded",
+    "VolumeLimitExceeded",
+    "MaxIOPSLimitExceeded",
+    "MaxFleetCountExceeded",
+}
 CREDENTIALS = {
     "AuthFailure",
     "UnauthorizedOperation",
@@ -48,17 +66,23 @@ PASSING = {"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailabl
 ABSENT = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
 
 KEYS_HINT = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; better, without keys: aws-actions/configure-aws-credentials before this step on GitHub, "
-    "`id_tokens` on GitLab (gitlab-component/examples/aws.yml)."
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; better, without keys:"
+    " aws-actions/configure-aws-credentials before this step on GitHub, `id_tokens` on GitLab"
+    " (gitlab-component/examples/aws.yml)."
 )
 NO_ROLE_HINT = (
-    "With `cloud-permission-set` the launcher needs iam:PassRole on the role of that instance profile as well; "
-    "`cml-runner permissions aws`, with the inputs of this launch, prints the policy."
+    "With `cloud-permission-set` the launcher needs iam:PassRole on the role of that instance"
+    " profile as well; `cml-runner permissions aws`, with the inputs of this launch, prints the"
+    " policy."
 )
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: "Try another `cloud-region` or `cloud-type`, or leave `cloud-spot` out.",
-    QuotaError: "Ask for more at the Service Quotas console of the region, or use another `cloud-region`.",
-    CredentialsError: "`cml-runner permissions aws`, with the inputs of this launch, prints the policy it needs.",
+    QuotaError: (
+        "Ask for more at the Service Quotas console of the region, or use another `cloud-region`."
+    ),
+    CredentialsError: (
+        "`cml-runner permissions aws`, with the inputs of this launch, prints the policy it needs."
+    ),
     ConfigurationError: "Change the input named in the message.",
 }
 
@@ -73,11 +97,15 @@ def kind_of(code: str) -> type[ProviderError]:
     return next((kind for codes, kind in sets if code in codes), ConfigurationError)
 
 
-def refused(code: str, message: str, doing: str, decode: Callable[[str], str] | None = None) -> ProviderError:
+def refused(
+    code: str, message: str, doing: str, decode: Callable[[str], str] | None = None
+) -> ProviderError:
     """An error of EC2 as one of ours. `decode` reads the encoded reason of a missing permission."""
     kind = kind_of(code)
     # What follows is an encoded blob of a kilobyte.
-    text, _, blob = re.sub(r"\s*Encoded authorization failure message:\s*", "\0", message).partition("\0")
+    text, _, blob = re.sub(
+        r"\s*Encoded authorization failure message:\s*", "\0", message
+    ).partition("\0")
     if blob and decode:
         text += decode(blob.strip())
     hint = NO_ROLE_HINT if kind is CredentialsError and "iam:PassRole" in text else HINTS[kind]
@@ -92,14 +120,21 @@ def denied(decoded: str) -> str:
     return f" It needs {context.get('action')} on {context.get('resource')}, and {why}."
 
 
-def translate(error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None) -> ProviderError:
+def translate(
+    error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None
+) -> ProviderError:
     """The error as one of ours; `doing` says in the user's words what was being done."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
     if isinstance(error, BotoCoreError):
         # These texts name endpoints and parameters, never keys.
-        return ConfigurationError(f"AWS could not be asked while {doing}: {error}", "Check `cloud-region` and the network.")
-    return refused(code_of(error), error.response.get("Error", {}).get("Message", ""), doing, decode)
+        return ConfigurationError(
+            f"AWS could not be asked while {doing}: {error}",
+            "Check `cloud-region` and the network.",
+        )
+    return refused(
+        code_of(error), error.response.get("Error", {}).get("Message", ""), doing, decode
+    )
 
 
 @contextmanager
@@ -110,4 +145,6 @@ def translated(doing: str) -> Iterator[None]:
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error
     except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
-        raise CredentialsError(f"The AWS credentials could not be read while {doing}: {error}.", KEYS_HINT) from error
+        raise CredentialsError(
+            f"The AWS credentials could not be read while {doing}: {error}.", KEYS_HINT
+        ) from error

@@ -1,4 +1,5 @@
-"""Our security groups: one for each VPC, shut, and one with port 22 open for those who gave a key. Found, made, and kept as they should be."""
+"""Our security groups: one for each VPC, shut, and one with port 22 open for those who gave a
+key. Found, made, and kept as they should be."""
 
 from __future__ import annotations
 
@@ -17,16 +18,23 @@ if TYPE_CHECKING:
 
 SSH = (22, 22)
 KNOWN_SECONDS = 30.0
-"""How long a group that was just made may be unknown to the next call: EC2 is eventually consistent."""
+"""How long a group that was just made may be unknown to the next call: EC2 is eventually
+consistent."""
 
 
 def complete(client: EC2Client, with_ssh: bool) -> dict[str, str]:
-    """Those that are as they should be, by VPC. One that somebody has opened further is refused, not silently used."""
-    return {vpc: group["GroupId"] for vpc, group in _found(client, with_ssh).items() if not with_ssh or SSH in _ports(group)}
+    """Those that are as they should be, by VPC. One that somebody has opened further is refused,
+    not silently used."""
+    return {
+        vpc: group["GroupId"]
+        for vpc, group in _found(client, with_ssh).items()
+        if not with_ssh or SSH in _ports(group)
+    }
 
 
 def made(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
-    """Makes the one that a VPC lacks, or completes what somebody else has begun: another launch, or one that ended before it had opened the port."""
+    """Makes the one that a VPC lacks, or completes what somebody else has begun: another launch,
+    or one that ended before it had opened the port."""
     try:
         group = client.create_security_group(**requests.security_group(vpc, with_ssh))["GroupId"]
     except ClientError as error:
@@ -34,11 +42,21 @@ def made(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
             raise
         there = _found(client, with_ssh)
         if vpc not in there:
-            text = f"A security group named {requests.group_name(with_ssh)} without our tag is in {vpc}."
-            raise ConfigurationError(text, "Rename it, or give one as `cloud-aws-security-group`.") from None
+            text = (
+                f"A security group named {requests.group_name(with_ssh)} without our tag is in"
+                f" {vpc}."
+            )
+            raise ConfigurationError(
+                text, "Rename it, or give one as `cloud-aws-security-group`."
+            ) from None
         group = there[vpc]["GroupId"]
     if with_ssh:
-        wait_for(lambda: _opened(client, group), "EC2 to know the security group", clock=clock, timeout=KNOWN_SECONDS)
+        wait_for(
+            lambda: _opened(client, group),
+            "EC2 to know the security group",
+            clock=clock,
+            timeout=KNOWN_SECONDS,
+        )
     return group
 
 
@@ -54,11 +72,18 @@ def _opened(client: EC2Client, group: str) -> bool | None:
 
 
 def _found(client: EC2Client, with_ssh: bool) -> dict[str, Mapping[str, Any]]:
-    found = client.describe_security_groups(**requests.group_query(None, with_ssh))["SecurityGroups"]
+    found = client.describe_security_groups(**requests.group_query(None, with_ssh))[
+        "SecurityGroups"
+    ]
     for group in found:
         if _ports(group) - ({SSH} if with_ssh else set()):
-            text = f"The security group {group['GroupId']} ({requests.group_name(with_ssh)}) has inbound rules that are not ours."
-            raise ConfigurationError(text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`.")
+            text = (
+                f"The security group {group['GroupId']} ({requests.group_name(with_ssh)}) has"
+                " inbound rules that are not ours."
+            )
+            raise ConfigurationError(
+                text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`."
+            )
     return {group["VpcId"]: group for group in found}
 
 

@@ -1,4 +1,5 @@
-"""What is asked of AWS before anything is made: image, subnets, groups, offers and prices of one region, all at once."""
+"""What is asked of AWS before anything is made: image, subnets, groups, offers and prices of one
+region, all at once."""
 
 from __future__ import annotations
 
@@ -28,19 +29,41 @@ T = TypeVar("T")
 class Lookup:
     """One region. `parameters` builds the client that reads SSM's parameters."""
 
-    def __init__(self, region: str, client: EC2Client, parameters: Callable[[], SSMClient], plan: Plan, request: CloudRequest) -> None:
-        self.region, self._client, self._parameters, self._plan, self._request = region, client, parameters, plan, request
+    def __init__(
+        self,
+        region: str,
+        client: EC2Client,
+        parameters: Callable[[], SSMClient],
+        plan: Plan,
+        request: CloudRequest,
+    ) -> None:
+        self.region, self._client, self._parameters, self._plan, self._request = (
+            region,
+            client,
+            parameters,
+            plan,
+            request,
+        )
 
     def run(self, now: datetime) -> tuple[Found, dict[str, str]]:
         """What was found, and our own security groups by VPC. Logs the spot price of the moment."""
         plan, aws, ask = self._plan, self._request.aws, self._client
         here = [place for place in plan.places if place.region == self.region]
-        with translated(f"looking up image and network in {self.region}"), ThreadPoolExecutor(5) as side_by_side:
+        with (
+            translated(f"looking up image and network in {self.region}"),
+            ThreadPoolExecutor(5) as side_by_side,
+        ):
             images = side_by_side.submit(self._images)
-            subnets = side_by_side.submit(ask.describe_subnets, **requests.subnet_query(here, aws.subnets))
+            subnets = side_by_side.submit(
+                ask.describe_subnets, **requests.subnet_query(here, aws.subnets)
+            )
             own_or_given = side_by_side.submit(self._groups)
             offers = side_by_side.submit(_unless_denied, self._offers)
-            prices = side_by_side.submit(_unless_denied, lambda: self._prices(now)) if True in plan.spots else None
+            prices = (
+                side_by_side.submit(_unless_denied, lambda: self._prices(now))
+                if True in plan.spots
+                else None
+            )
             by_vpc = own_or_given.result()
             found = Found(
                 region=self.region,
@@ -62,9 +85,14 @@ class Lookup:
             except ClientError as error:
                 if code_of(error) != "ParameterNotFound":
                     raise
-                raise ConfigurationError(f"There is no parameter {name} in {self.region}.", "Give another `cloud-image`, or leave it out.") from error
+                raise ConfigurationError(
+                    f"There is no parameter {name} in {self.region}.",
+                    "Give another `cloud-image`, or leave it out.",
+                ) from error
         try:
-            return self._client.describe_images(**requests.image_query(image, self._plan.architecture))["Images"]
+            return self._client.describe_images(
+                **requests.image_query(image, self._plan.architecture)
+            )["Images"]
         except ClientError as error:
             if not code_of(error).startswith("InvalidAMIID"):
                 raise
@@ -75,29 +103,47 @@ class Lookup:
         asked, with_ssh = self._request.aws.security_group, self._request.ssh_public_key is not None
         if asked is None:
             return groups.complete(self._client, with_ssh)
-        found = self._client.describe_security_groups(**requests.group_query(asked, with_ssh))["SecurityGroups"]
+        found = self._client.describe_security_groups(**requests.group_query(asked, with_ssh))[
+            "SecurityGroups"
+        ]
         if not found:
-            raise ConfigurationError(f"There is no security group {asked} in {self.region}.", "Give its name or its id, `sg-…`, as `cloud-aws-security-group`.")
+            raise ConfigurationError(
+                f"There is no security group {asked} in {self.region}.",
+                "Give its name or its id, `sg-…`, as `cloud-aws-security-group`.",
+            )
         return {group["VpcId"]: group["GroupId"] for group in found}
 
     def _offers(self) -> frozenset[tuple[str, str]]:
-        pages = self._client.get_paginator("describe_instance_type_offerings").paginate(**requests.offerings_query(self._plan.instance_types))
-        return frozenset((one["InstanceType"], one["Location"]) for page in pages for one in page["InstanceTypeOfferings"])
+        pages = self._client.get_paginator("describe_instance_type_offerings").paginate(
+            **requests.offerings_query(self._plan.instance_types)
+        )
+        return frozenset(
+            (one["InstanceType"], one["Location"])
+            for page in pages
+            for one in page["InstanceTypeOfferings"]
+        )
 
     def _prices(self, now: datetime) -> list[str]:
         """The lowest price of each type, and in which zone."""
         types: Any = list(self._plan.instance_types)
-        history = self._client.describe_spot_price_history(InstanceTypes=types, ProductDescriptions=["Linux/UNIX"], StartTime=now)["SpotPriceHistory"]
+        history = self._client.describe_spot_price_history(
+            InstanceTypes=types, ProductDescriptions=["Linux/UNIX"], StartTime=now
+        )["SpotPriceHistory"]
         lowest: dict[str, tuple[float, str]] = {}
         for one in history:
             offer = (float(one["SpotPrice"]), one["AvailabilityZone"])
             lowest[one["InstanceType"]] = min(offer, lowest.get(one["InstanceType"], offer))
         most = self._plan.spot_price
-        return [f"{name} {price:.4f} in {zone}{' (above `cloud-spot-price`)' if most and price > most else ''}" for name, (price, zone) in lowest.items()]
+        return [
+            f"{name} {price:.4f} in"
+            f" {zone}{' (above `cloud-spot-price`)' if most and price > most else ''}"
+            for name, (price, zone) in lowest.items()
+        ]
 
 
 def _unless_denied(ask: Callable[[], T]) -> T | None:
-    """The answer, or None if the credentials may not ask: older policies do not have what only helps to choose."""
+    """The answer, or None if the credentials may not ask: older policies do not have what only
+    helps to choose."""
     try:
         return ask()
     except ClientError as error:

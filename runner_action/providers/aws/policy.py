@@ -1,6 +1,8 @@
-"""The IAM policy that a launch needs, by its options: what the calls of this package ask for, and no more. Pure.
+"""The IAM policy that a launch needs, by its options: what the calls of this package ask for,
+and no more. Pure.
 
-A test records every call and holds it against this. Keys: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+A test records every call and holds it against this. Keys:
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
 
 from __future__ import annotations
@@ -26,19 +28,40 @@ def policy(request: CloudRequest, repository: Repository | None = None) -> dict[
     """The policy document, for `aws iam create-policy --policy-document`. `repository`: whose
     machines may be ended; None: those of all repositories that launch in the account."""
     plan = words.plan(request)
-    statements = [_looking(plan.image, True in plan.spots), *_creating(True in plan.spots), _ending(repository), *_network(request)]
+    statements = [
+        _looking(plan.image, True in plan.spots),
+        *_creating(True in plan.spots),
+        _ending(repository),
+        *_network(request),
+    ]
     if request.permission_set:
         account = request.permission_set.split(":")[4]
         passing = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
-        statements.append(_allow("GiveTheRoleOfTheInstanceProfile", ["iam:PassRole"], f"arn:aws:iam::{account}:role/*", passing))
+        statements.append(
+            _allow(
+                "GiveTheRoleOfTheInstanceProfile",
+                ["iam:PassRole"],
+                f"arn:aws:iam::{account}:role/*",
+                passing,
+            )
+        )
     if True in plan.spots:
         service = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
         role = "arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
-        statements.append(_allow("FirstSpotMachineOfTheAccount", ["iam:CreateServiceLinkedRole"], role, service))
+        statements.append(
+            _allow("FirstSpotMachineOfTheAccount", ["iam:CreateServiceLinkedRole"], role, service)
+        )
     if request.aws.kms_key:
         through = {"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}
         key = request.aws.kms_key if request.aws.kms_key.startswith("arn:") else "*"
-        actions = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+        actions = [
+            "kms:CreateGrant",
+            "kms:Decrypt",
+            "kms:DescribeKey",
+            "kms:GenerateDataKeyWithoutPlaintext",
+            "kms:ReEncryptFrom",
+            "kms:ReEncryptTo",
+        ]
         statements.append(_allow("EncryptDisks", actions, key, through))
     return {"Version": "2012-10-17", "Statement": statements}
 
@@ -53,13 +76,28 @@ def _looking(image: str, spot: bool) -> Statement:
 
 
 def _creating(spot: bool) -> list[Statement]:
-    """Tags only at the birth of what they are for; but a fleet cannot tag the requests of its spot machines."""
+    """Tags only at the birth of what they are for; but a fleet cannot tag the requests of its
+    spot machines."""
     made = ["CreateFleet", "CreateLaunchTemplate", "CreateSecurityGroup", "RunInstances"]
     found = [
         _allow("Create", ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances"]),
-        _allow("TagWhatIsCreated", ["ec2:CreateTags"], "arn:aws:ec2:*:*:*/*", {"StringEquals": {"ec2:CreateAction": made}}),
+        _allow(
+            "TagWhatIsCreated",
+            ["ec2:CreateTags"],
+            "arn:aws:ec2:*:*:*/*",
+            {"StringEquals": {"ec2:CreateAction": made}},
+        ),
     ]
-    return [*found, _allow("TagSpotRequests", ["ec2:CreateTags"], "arn:aws:ec2:*:*:spot-instances-request/*")] if spot else found
+    return (
+        [
+            *found,
+            _allow(
+                "TagSpotRequests", ["ec2:CreateTags"], "arn:aws:ec2:*:*:spot-instances-request/*"
+            ),
+        ]
+        if spot
+        else found
+    )
 
 
 def _ending(repository: Repository | None) -> Statement:
@@ -78,9 +116,19 @@ def _ending(repository: Repository | None) -> Statement:
 def _network(request: CloudRequest) -> list[Statement]:
     if request.aws.security_group:
         return []
-    actions = ["ec2:CreateSecurityGroup"] + (["ec2:AuthorizeSecurityGroupIngress"] if request.ssh_public_key else [])
+    actions = ["ec2:CreateSecurityGroup"] + (
+        ["ec2:AuthorizeSecurityGroupIngress"] if request.ssh_public_key else []
+    )
     return [_allow("MakeOurSecurityGroup", sorted(actions))]
 
 
-def _allow(name: str, actions: list[str], resource: str = "*", condition: dict[str, Any] | None = None) -> Statement:
-    return {"Sid": name, "Effect": "Allow", "Action": actions, "Resource": resource, **({"Condition": condition} if condition else {})}
+def _allow(
+    name: str, actions: list[str], resource: str = "*", condition: dict[str, Any] | None = None
+) -> Statement:
+    return {
+        "Sid": name,
+        "Effect": "Allow",
+        "Action": actions,
+        "Resource": resource,
+        **({"Condition": condition} if condition else {}),
+    }

@@ -8,13 +8,20 @@ from typing import Any
 
 
 def cost(history: Iterable[Mapping[str, Any]], since: datetime, until: datetime) -> float | None:
-    """USD. `history`: of DescribeSpotPriceHistory, with the change before `since`; each price holds until the next. None: nothing is known.
+    """USD. `history`: of DescribeSpotPriceHistory, with the change before `since`; each price
+    holds until the next. None: nothing is known.
 
-    Spot machines are charged by the second at the pool's price of the time. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-history.html
+    Spot machines are charged by the second at the pool's price of the time.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-history.html
     """
-    changes: list[tuple[datetime, float]] = sorted((one["Timestamp"], float(one["SpotPrice"])) for one in history if one["Timestamp"] < until)
+    changes: list[tuple[datetime, float]] = sorted(
+        (one["Timestamp"], float(one["SpotPrice"])) for one in history if one["Timestamp"] < until
+    )
     if not changes:
         return None
     begins = [max(when, since) for when, _ in changes]
     ends = [*begins[1:], until]
-    return sum(price * (end - begin).total_seconds() / 3600 for (_, price), begin, end in zip(changes, begins, ends, strict=True))
+    return sum(
+        price * (end - begin).total_seconds() / 3600
+        for (_, price), begin, end in zip(changes, begins, ends, strict=True)
+    )

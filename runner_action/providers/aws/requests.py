@@ -1,4 +1,5 @@
-"""The requests to EC2, made from what was looked up. Pure: their shapes are those of botocore's own description."""
+"""The requests to EC2, made from what was looked up. Pure: their shapes are those of botocore's
+own description."""
 
 from __future__ import annotations
 
@@ -49,7 +50,12 @@ def image_query(image: str, architecture: str) -> Request:
     if image.startswith("ami-"):
         return {"ImageIds": [image]}
     owner, _, name = image.partition(":")
-    return {"Owners": [owner], "Filters": filters({"name": name, "state": "available", "architecture": ARCHITECTURES[architecture][1]})}
+    return {
+        "Owners": [owner],
+        "Filters": filters(
+            {"name": name, "state": "available", "architecture": ARCHITECTURES[architecture][1]}
+        ),
+    }
 
 
 def subnet_query(places: Sequence[Place], subnets: Sequence[str]) -> Request:
@@ -58,14 +64,26 @@ def subnet_query(places: Sequence[Place], subnets: Sequence[str]) -> Request:
         return {"SubnetIds": list(subnets)}
     zones = [place.zone for place in places if place.zone]
     wanted: dict[str, Any] = {"default-for-az": "true", "state": "available"}
-    return {"Filters": filters({**wanted, **({"availability-zone": zones} if len(zones) == len(places) else {})})}
+    return {
+        "Filters": filters(
+            {**wanted, **({"availability-zone": zones} if len(zones) == len(places) else {})}
+        )
+    }
 
 
 def group_query(group: str | None, with_ssh: bool) -> Request:
     """DescribeSecurityGroups request: of the user's group, by id or name, or of ours."""
     if group is None:
-        return {"Filters": filters({f"tag:{OWNER_TAG}": "security-group", "group-name": group_name(with_ssh)})}
-    return {"GroupIds": [group]} if group.startswith("sg-") else {"Filters": filters({"group-name": group})}
+        return {
+            "Filters": filters(
+                {f"tag:{OWNER_TAG}": "security-group", "group-name": group_name(with_ssh)}
+            )
+        }
+    return (
+        {"GroupIds": [group]}
+        if group.startswith("sg-")
+        else {"Filters": filters({"group-name": group})}
+    )
 
 
 def offerings_query(types: Sequence[str]) -> Request:
@@ -73,7 +91,10 @@ def offerings_query(types: Sequence[str]) -> Request:
 
 
 def filters(wanted: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
-    return [{"Name": key, "Values": [value] if isinstance(value, str) else list(value)} for key, value in wanted.items()]
+    return [
+        {"Name": key, "Values": [value] if isinstance(value, str) else list(value)}
+        for key, value in wanted.items()
+    ]
 
 
 def own_tags(kind: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -84,13 +105,30 @@ def pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-METADATA: Request = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+METADATA: Request = {
+    "HttpEndpoint": "enabled",
+    "HttpTokens": "required",
+    "HttpPutResponseHopLimit": 1,
+}
 """Version 2 of the metadata service only, and not for containers, which are one hop away."""
 
 
-def run_instances(placement: AwsPlacement, pool: AwsPool, machine: Machine, count: int, group: str, client_token: str) -> Request:
-    """RunInstances request: up to `count` instances, tagged at birth with everything they bring, that end for good when they power off."""
-    kinds = ["instance", "volume", "network-interface", *(["spot-instances-request"] if placement.spot else [])]
+def run_instances(
+    placement: AwsPlacement,
+    pool: AwsPool,
+    machine: Machine,
+    count: int,
+    group: str,
+    client_token: str,
+) -> Request:
+    """RunInstances request: up to `count` instances, tagged at birth with everything they bring,
+    that end for good when they power off."""
+    kinds = [
+        "instance",
+        "volume",
+        "network-interface",
+        *(["spot-instances-request"] if placement.spot else []),
+    ]
     request: Request = {
         "ImageId": placement.image_id,
         "InstanceType": pool.instance_type,
@@ -106,7 +144,11 @@ def run_instances(placement: AwsPlacement, pool: AwsPool, machine: Machine, coun
         "TagSpecifications": [entry for kind in kinds for entry in own_tags(kind, machine.tags)],
     }
     if placement.spot:
-        terms = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", **_price("MaxPrice", placement)}
+        terms = {
+            "SpotInstanceType": "one-time",
+            "InstanceInterruptionBehavior": "terminate",
+            **_price("MaxPrice", placement),
+        }
         request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": terms}
     if placement.profile_arn:
         request["IamInstanceProfile"] = {"Arn": placement.profile_arn}
@@ -116,7 +158,16 @@ def run_instances(placement: AwsPlacement, pool: AwsPool, machine: Machine, coun
 def _root(disk: Disk) -> Request:
     options = {"KmsKeyId": disk.kms_key, "Iops": disk.iops, "Throughput": disk.throughput}
     given = {key: value for key, value in options.items() if value is not None}
-    return {"DeviceName": disk.device, "Ebs": {"VolumeSize": disk.size_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True, **given}}
+    return {
+        "DeviceName": disk.device,
+        "Ebs": {
+            "VolumeSize": disk.size_gb,
+            "VolumeType": "gp3",
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+            **given,
+        },
+    }
 
 
 def _price(key: str, placement: AwsPlacement) -> dict[str, str]:
@@ -128,22 +179,37 @@ def template_name(group: str) -> str:
 
 
 def launch_template(group: str) -> Request:
-    """CreateLaunchTemplate request. The template holds what a fleet can say nowhere else, and nothing of one launch, least of all its user
-    data: so it serves all launches with that security group, and stays, as the group does."""
+    """CreateLaunchTemplate request. The template holds what a fleet can say nowhere else, and
+    nothing of one launch, least of all its user data: so it serves all launches with that
+    security group, and stays, as the group does."""
     return {
         "LaunchTemplateName": template_name(group),
-        "LaunchTemplateData": {"InstanceInitiatedShutdownBehavior": "terminate", "SecurityGroupIds": [group], "MetadataOptions": METADATA},
-        "TagSpecifications": own_tags("launch-template", {"Name": template_name(group), OWNER_TAG: "launch-template"}),
+        "LaunchTemplateData": {
+            "InstanceInitiatedShutdownBehavior": "terminate",
+            "SecurityGroupIds": [group],
+            "MetadataOptions": METADATA,
+        },
+        "TagSpecifications": own_tags(
+            "launch-template", {"Name": template_name(group), OWNER_TAG: "launch-template"}
+        ),
     }
 
 
-def create_fleet(placement: AwsPlacement, machine: Machine, count: int, group: str, client_token: str) -> Request:
-    """CreateFleet request: one call that tries all pools of a placement, and gives what there is at once (`instant`).
+def create_fleet(
+    placement: AwsPlacement, machine: Machine, count: int, group: str, client_token: str
+) -> Request:
+    """CreateFleet request: one call that tries all pools of a placement, and gives what there is
+    at once (`instant`).
 
-    On demand in the order of the pools. Spot machines from the pools that are least likely to be taken back, and in that order among
-    equals: a strict order would choose those that are interrupted first.
+    On demand in the order of the pools. Spot machines from the pools that are least likely to be
+    taken back, and in that order among equals: a strict order would choose those that are
+    interrupted first.
     """
-    common: Request = {"ImageId": placement.image_id, "BlockDeviceMappings": [_root(placement.disk)], **_price("MaxPrice", placement)}
+    common: Request = {
+        "ImageId": placement.image_id,
+        "BlockDeviceMappings": [_root(placement.disk)],
+        **_price("MaxPrice", placement),
+    }
     if placement.profile_arn:
         common["IamInstanceProfile"] = {"Arn": placement.profile_arn}
     types = list(dict.fromkeys(pool.instance_type for pool in placement.pools))
@@ -153,38 +219,67 @@ def create_fleet(placement: AwsPlacement, machine: Machine, count: int, group: s
         "LaunchTemplateSpecificationUserData": base64.b64encode(machine.user_data).decode(),
     }
     overrides = [
-        {**common, "InstanceType": pool.instance_type, "SubnetId": pool.subnet_id, "Priority": float(types.index(pool.instance_type))}
+        {
+            **common,
+            "InstanceType": pool.instance_type,
+            "SubnetId": pool.subnet_id,
+            "Priority": float(types.index(pool.instance_type)),
+        }
         for pool in placement.pools
     ]
     options: Request = (
-        {"SpotOptions": {"AllocationStrategy": "capacity-optimized-prioritized", "InstanceInterruptionBehavior": "terminate"}}
+        {
+            "SpotOptions": {
+                "AllocationStrategy": "capacity-optimized-prioritized",
+                "InstanceInterruptionBehavior": "terminate",
+            }
+        }
         if placement.spot
         else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
     )
     return {
         "Type": "instant",
         "ClientToken": client_token,
-        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": template, "Overrides": overrides}],
-        "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": "spot" if placement.spot else "on-demand"},
-        "TagSpecifications": [entry for kind in ("fleet", "instance", "volume", "network-interface") for entry in own_tags(kind, machine.tags)],
+        "LaunchTemplateConfigs": [
+            {"LaunchTemplateSpecification": template, "Overrides": overrides}
+        ],
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": count,
+            "DefaultTargetCapacityType": "spot" if placement.spot else "on-demand",
+        },
+        "TagSpecifications": [
+            entry
+            for kind in ("fleet", "instance", "volume", "network-interface")
+            for entry in own_tags(kind, machine.tags)
+        ],
         **options,
     }
 
 
 def security_group(vpc_id: str, with_ssh: bool) -> Request:
-    """CreateSecurityGroup request for the group of ours in a VPC. It serves all runners there, so it has no name of one and no expiry."""
+    """CreateSecurityGroup request for the group of ours in a VPC. It serves all runners there,
+    so it has no name of one and no expiry."""
     name = group_name(with_ssh)
     return {
         "GroupName": name,
-        "Description": "cml-runner: SSH in, all out" if with_ssh else "cml-runner: nothing in, all out",
+        "Description": (
+            "cml-runner: SSH in, all out" if with_ssh else "cml-runner: nothing in, all out"
+        ),
         "VpcId": vpc_id,
-        "TagSpecifications": own_tags("security-group", {"Name": name, OWNER_TAG: "security-group"}),
+        "TagSpecifications": own_tags(
+            "security-group", {"Name": name, OWNER_TAG: "security-group"}
+        ),
     }
 
 
 SSH_IN: Request = {
     "IpPermissions": [
-        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "asked for by cloud-ssh-private"}]}
+        {
+            "IpProtocol": "tcp",
+            "FromPort": 22,
+            "ToPort": 22,
+            "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "asked for by cloud-ssh-private"}],
+        }
     ]
 }
 

@@ -1,4 +1,5 @@
-"""What the user's words stand for at AWS: data, with its sources. Checked against botocore's list of types by the tests.
+"""What the user's words stand for at AWS: data, with its sources. Checked against botocore's
+list of types by the tests.
 
 Types and their GPUs: https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
 CML's words: terraform-provider-iterative, aws.go.
@@ -10,10 +11,21 @@ from collections.abc import Mapping
 
 from runner_action.providers.gpus import GpuTable
 
-REGIONS: Mapping[str, str] = {"us-east": "us-east-1", "us-west": "us-west-1", "eu-north": "eu-north-1", "eu-west": "eu-west-1"}
+REGIONS: Mapping[str, str] = {
+    "us-east": "us-east-1",
+    "us-west": "us-west-1",
+    "eu-north": "eu-north-1",
+    "eu-west": "eu-west-1",
+}
 
-TYPES: Mapping[str, str] = {"s": "t3.small", "m": "m6i.2xlarge", "l": "m6i.8xlarge", "xl": "m6i.16xlarge"}
-"""CML's sizes by its figures (8, 32, 64 CPUs with 4 GB each), on a generation that all regions have."""
+TYPES: Mapping[str, str] = {
+    "s": "t3.small",
+    "m": "m6i.2xlarge",
+    "l": "m6i.8xlarge",
+    "xl": "m6i.16xlarge",
+}
+"""CML's sizes by its figures (8, 32, 64 CPUs with 4 GB each), on a generation that all regions
+have."""
 
 GPUS = GpuTable(
     cloud="AWS",
@@ -30,23 +42,58 @@ GPUS = GpuTable(
         "v100": ("a10g", "AWS's images have no driver for V100 GPUs (p3) any more"),
     },
 )
-"""The smallest type that has so many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/: drivers from R590 on leave Volta out."""
+"""The smallest type that has so many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/:
+drivers from R590 on leave Volta out."""
 
-DRIVEN = frozenset({"g4dn", "g5", "g5g", "g6", "g6e", "g7", "g7e", "gr6", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200", "p6e-gb300"})
-"""Families with a GPU that AWS's base image drives, by its release notes. g7e: as g7, which has the same GPU generation."""
+DRIVEN = frozenset(
+    {
+        "g4dn",
+        "g5",
+        "g5g",
+        "g6",
+        "g6e",
+        "g7",
+        "g7e",
+        "gr6",
+        "p4d",
+        "p4de",
+        "p5",
+        "p5e",
+        "p5en",
+        "p6-b200",
+        "p6-b300",
+        "p6e-gb200",
+        "p6e-gb300",
+    }
+)
+"""Families with a GPU that AWS's base image drives, by its release notes. g7e: as g7, which has
+the same GPU generation."""
 UNDRIVEN = frozenset({"g2", "g3", "g3s", "g4ad", "p2", "p3", "p3dn"})
 """Families with a GPU for which it has no driver."""
 
-ARCHITECTURES: Mapping[str, tuple[str, str]] = {"x64": ("amd64", "x86_64"), "arm64": ("arm64", "arm64")}
+ARCHITECTURES: Mapping[str, tuple[str, str]] = {
+    "x64": ("amd64", "x86_64"),
+    "arm64": ("arm64", "arm64"),
+}
 """Ours -> (Ubuntu's, EC2's)."""
 
 UBUNTU = "099720109477:ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{}-server-*"
-"""https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/: Canonical's account, and its name for Ubuntu 24.04."""
+"""https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/: Canonical's
+account, and its name for Ubuntu 24.04."""
 WITH_DRIVER: Mapping[str, str] = {
     "x64": "amazon:Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *",
     "arm64": "amazon:Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *",
 }
-"""Ubuntu with NVIDIA's driver, CUDA, Docker and the container toolkit. https://docs.aws.amazon.com/dlami/latest/devguide/ (release notes)."""
+"""Ubuntu with NVIDIA's driver, CUDA, Docker and the container toolkit.
+https://docs.aws.amazon.com/dlami/latest/devguide/ (release notes)."""
 
-LOGINS: Mapping[str, str] = {"ubuntu": "ubuntu", "debian": "admin", "amazon linux": "ec2-user", "al2023": "ec2-user", "amzn": "ec2-user", "rhel": "ec2-user"}
-"""Word of an image's name -> its user. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/managing-users.html"""
+LOGINS: Mapping[str, str] = {
+    "ubuntu": "ubuntu",
+    "debian": "admin",
+    "amazon linux": "ec2-user",
+    "al2023": "ec2-user",
+    "amzn": "ec2-user",
+    "rhel": "ec2-user",
+}
+"""Word of an image's name -> its user.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/managing-users.html"""

@@ -1,6 +1,8 @@
-"""Azure Resource Manager: who asks, and the calls, all through one client of azure-mgmt-compute and its policies (tokens, throttling, retries).
+"""Azure Resource Manager: who asks, and the calls, all through one client of azure-mgmt-compute
+and its policies (tokens, throttling, retries).
 
-Groups and networks are asked for with that client too: azure-mgmt-network takes seconds to load, for five calls.
+Groups and networks are asked for with that client too: azure-mgmt-network takes seconds to load,
+for five calls.
 """
 
 from __future__ import annotations
@@ -34,28 +36,46 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Account:
-    """Who asks, and for which subscription. `secret`: as JSON, what a service principal logs in with, if the launcher was given it."""
+    """Who asks, and for which subscription. `secret`: as JSON, what a service principal logs in
+    with, if the launcher was given it."""
 
     credential: TokenCredential
     subscription: str
     secret: Secret | None = None
 
 
-def account_of(account: AzureAccount, environ: Mapping[str, str], id_token: Callable[[str], str] | None, scope: str) -> Account:
-    """Credentials that have proven themselves. Raises CredentialsError that names what is missing."""
+def account_of(
+    account: AzureAccount,
+    environ: Mapping[str, str],
+    id_token: Callable[[str], str] | None,
+    scope: str,
+) -> Account:
+    """Credentials that have proven themselves. Raises CredentialsError that names what is
+    missing."""
     secret, given = environ.get("AZURE_CLIENT_SECRET"), environ.get("AZURE_AUTHORITY_HOST")
     found = credential(account, id_token, secret, given)
     prove(found, account, scope)
     if not account.subscription_id:
-        raise CredentialsError("Azure's subscription is not known.", "Give its id as `azure-subscription-id`, or in AZURE_SUBSCRIPTION_ID.")
+        raise CredentialsError(
+            "Azure's subscription is not known.",
+            "Give its id as `azure-subscription-id`, or in AZURE_SUBSCRIPTION_ID.",
+        )
     authority = (given or AUTHORITY).rstrip("/")
     authority = authority if "://" in authority else f"https://{authority}"
-    login = {"tenant": account.tenant_id, "client": account.client_id, "secret": secret, "authority": authority}
-    return Account(found, account.subscription_id, Secret(json.dumps(login)) if all(login.values()) else None)
+    login = {
+        "tenant": account.tenant_id,
+        "client": account.client_id,
+        "secret": secret,
+        "authority": authority,
+    }
+    return Account(
+        found, account.subscription_id, Secret(json.dumps(login)) if all(login.values()) else None
+    )
 
 
 class Arm:
-    """Resource Manager of one subscription. `who` finds out who asks, when that is first needed; `endpoint` is its address."""
+    """Resource Manager of one subscription. `who` finds out who asks, when that is first needed;
+    `endpoint` is its address."""
 
     def __init__(self, who: Callable[[], Account], clock: Clock, endpoint: str = ENDPOINT) -> None:
         self._who, self._clock, self.endpoint = who, clock, endpoint.rstrip("/")
@@ -64,10 +84,19 @@ class Arm:
         self._lock = threading.RLock()
 
     @classmethod
-    def from_environment(cls, account: AzureAccount, environ: Mapping[str, str], id_token: Callable[[str], str] | None, clock: Clock) -> Arm:
-        """The ids of the request; AZURE_CLIENT_SECRET; another cloud's addresses in AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
+    def from_environment(
+        cls,
+        account: AzureAccount,
+        environ: Mapping[str, str],
+        id_token: Callable[[str], str] | None,
+        clock: Clock,
+    ) -> Arm:
+        """The ids of the request; AZURE_CLIENT_SECRET; another cloud's addresses in
+        AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
         endpoint = (environ.get("AZURE_RESOURCE_MANAGER_ENDPOINT") or ENDPOINT).rstrip("/")
-        return cls(lambda: account_of(account, environ, id_token, f"{endpoint}/.default"), clock, endpoint)
+        return cls(
+            lambda: account_of(account, environ, id_token, f"{endpoint}/.default"), clock, endpoint
+        )
 
     @property
     def account(self) -> Account:
@@ -81,8 +110,14 @@ class Arm:
             if self._client is None:
                 scopes = [f"{self.endpoint}/.default"]
                 # A redirect would take bodies, and so a machine's user data, wherever it says.
-                where: dict[str, Any] = {"base_url": self.endpoint, "credential_scopes": scopes, "permit_redirects": False}
-                self._client = ComputeManagementClient(self.account.credential, self.account.subscription, **where, **TIMEOUTS)
+                where: dict[str, Any] = {
+                    "base_url": self.endpoint,
+                    "credential_scopes": scopes,
+                    "permit_redirects": False,
+                }
+                self._client = ComputeManagementClient(
+                    self.account.credential, self.account.subscription, **where, **TIMEOUTS
+                )
             return self._client
 
     def group(self, name: str) -> str:
@@ -108,22 +143,45 @@ class Arm:
         def probe() -> Json | None:
             now = made if _state(made) == "Succeeded" else self.get(path, version)
             if _state(now) in ("Failed", "Canceled"):
-                raise ProviderError(f"Azure has not made {name}: it is in the state {_state(now)}.", "Try again, or another `cloud-region`.")
+                raise ProviderError(
+                    f"Azure has not made {name}: it is in the state {_state(now)}.",
+                    "Try again, or another `cloud-region`.",
+                )
             return now if _state(now) == "Succeeded" else None
 
-        return probe() or wait_for(probe, f"Azure, while making {name}", clock=self._clock, timeout=SETTLE_SECONDS, first=0.5, most=3)
+        return probe() or wait_for(
+            probe,
+            f"Azure, while making {name}",
+            clock=self._clock,
+            timeout=SETTLE_SECONDS,
+            first=0.5,
+            most=3,
+        )
 
     def delete_group(self, name: str) -> bool:
-        """A deletion that was accepted cannot be taken back. False: there was nothing. Machines are not asked to shut down first."""
+        """A deletion that was accepted cannot be taken back. False: there was nothing. Machines
+        are not asked to shut down first."""
         try:
-            self._send("DELETE", self.group(name), GROUPS, None, {"forceDeletionTypes": "Microsoft.Compute/virtualMachines"})
+            self._send(
+                "DELETE",
+                self.group(name),
+                GROUPS,
+                None,
+                {"forceDeletionTypes": "Microsoft.Compute/virtualMachines"},
+            )
         except ResourceNotFoundError:
             return False
         return True
 
-    def _send(self, method: str, path: str, version: str, body: Json | None, parameters: Mapping[str, str]) -> Json:
+    def _send(
+        self, method: str, path: str, version: str, body: Json | None, parameters: Mapping[str, str]
+    ) -> Json:
         told = {"api-version": version, **parameters}
-        asked = HttpRequest(method, path, params=told) if body is None else HttpRequest(method, path, params=told, json=body)
+        asked = (
+            HttpRequest(method, path, params=told)
+            if body is None
+            else HttpRequest(method, path, params=told, json=body)
+        )
         return self._read(self.compute.send_request(asked))
 
     @staticmethod

@@ -29,8 +29,9 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 CANNOT_DELETE_HINT = (
-    "Give it a user-assigned identity that may delete resource groups, as `cloud-permission-set` (docs/azure.md says how to make one), "
-    "or the launcher a service principal (AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_CLIENT_SECRET)."
+    "Give it a user-assigned identity that may delete resource groups, as `cloud-permission-set`"
+    " (docs/azure.md says how to make one), or the launcher a service principal (AZURE_CLIENT_ID,"
+    " AZURE_TENANT_ID, AZURE_CLIENT_SECRET)."
 )
 
 
@@ -54,7 +55,12 @@ class AzureProvider:
         """By its identities, and as the launcher's service principal if it has its secret:
         whichever may. That an identity is there says nothing about what it may, so the secret goes
         along with it. A launch with neither is refused."""
-        facts = {"api": self._arm.endpoint, "identities": [part.strip() for part in (request.permission_set or "").split(",") if part.strip()]}
+        facts = {
+            "api": self._arm.endpoint,
+            "identities": [
+                part.strip() for part in (request.permission_set or "").split(",") if part.strip()
+            ],
+        }
         secret = self._arm.account.secret
         if not facts["identities"] and secret is None:
             raise CredentialsError(CANNOT_DELETE, CANNOT_DELETE_HINT)
@@ -65,16 +71,24 @@ class AzureProvider:
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
         """The image, and what each region offers, asked side by side."""
         regions = list(dict.fromkeys(place.region for place in plan.places))
-        with translated("looking up image and sizes"), ThreadPoolExecutor(1 + len(regions)) as side_by_side:
+        with (
+            translated("looking up image and sizes"),
+            ThreadPoolExecutor(1 + len(regions)) as side_by_side,
+        ):
             image = side_by_side.submit(self._image, plan.image, regions[0])
             skus = {region: side_by_side.submit(self._skus, region) for region in regions}
-            (reference, described), offered = image.result(), {region: future.result() for region, future in skus.items()}
+            (reference, described), offered = (
+                image.result(),
+                {region: future.result() for region, future in skus.items()},
+            )
         return placements(plan, request, Found(image=described, reference=reference, skus=offered))
 
     def _skus(self, region: str) -> list[Json] | None:
         """None if the credentials may not ask."""
         try:
-            found = self._arm.listed("/providers/Microsoft.Compute/skus", SKUS, **{"$filter": f"location eq '{region}'"})
+            found = self._arm.listed(
+                "/providers/Microsoft.Compute/skus", SKUS, **{"$filter": f"location eq '{region}'"}
+            )
             return [one for one in found if one["resourceType"] == "virtualMachines"]
         except HttpResponseError as error:
             if not CREDENTIALS & set(codes_of(error)):
@@ -83,7 +97,8 @@ class AzureProvider:
             return None
 
     def _image(self, image: str, region: str) -> tuple[str, Json | None]:
-        """With the version that is newest now. None for an image of the user's own, which is judged when a machine is made of it."""
+        """With the version that is newest now. None for an image of the user's own, which is
+        judged when a machine is made of it."""
         if image.startswith("/"):
             return image, None
         publisher, offer, sku, version = image.split(":")
@@ -94,11 +109,19 @@ class AzureProvider:
                 # A list, not a page of one: Azure answers with the versions themselves.
                 newest: Any = self._arm.get(path, COMPUTE, **{"$top": "1", "$orderby": "name desc"})
                 if not newest:
-                    raise ConfigurationError(f"There is no version of the image {image} in {region}.", "Give `publisher:offer:sku:version` as `cloud-image`.")
+                    raise ConfigurationError(
+                        f"There is no version of the image {image} in {region}.",
+                        "Give `publisher:offer:sku:version` as `cloud-image`.",
+                    )
                 version = newest[0]["name"]
-            return f"{publisher}:{offer}:{sku}:{version}", self._arm.get(f"{path}/{version}", COMPUTE)
+            return f"{publisher}:{offer}:{sku}:{version}", self._arm.get(
+                f"{path}/{version}", COMPUTE
+            )
         except ResourceNotFoundError as error:
-            raise ConfigurationError(f"There is no image {image} in {region}.", "Give `publisher:offer:sku:version` as `cloud-image`.") from error
+            raise ConfigurationError(
+                f"There is no image {image} in {region}.",
+                "Give `publisher:offer:sku:version` as `cloud-image`.",
+            ) from error
 
     # --- creating
 
@@ -120,17 +143,31 @@ class AzureProvider:
         return any(deleted)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
-        """A group without a machine counts too: one may be under way, and the rest is to be deleted as well."""
+        """A group without a machine counts too: one may be under way, and the rest is to be
+        deleted as well."""
         with translated("looking for our machines"):
-            groups = [one for one in self._ending.groups() if tags.items() <= (one.get("tags") or {}).items()]
+            groups = [
+                one
+                for one in self._ending.groups()
+                if tags.items() <= (one.get("tags") or {}).items()
+            ]
             stopped = self._ending.stopped() if groups else frozenset()
             found = [machine for group in groups for machine in self._machines(group)]
         return [replace(one, alive=one.alive and one.group.lower() not in stopped) for one in found]
 
     def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
-        machines = self._arm.get(f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE)["value"]
+        machines = self._arm.get(
+            f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE
+        )["value"]
         named = group["tags"].get(NAME_TAG, "")
-        empty = Instance(provider=ProviderName.AZURE, id=group["name"], name=named, region=group["location"], group=group["name"], tags=ours_of(group["tags"]))
+        empty = Instance(
+            provider=ProviderName.AZURE,
+            id=group["name"],
+            name=named,
+            region=group["location"],
+            group=group["name"],
+            tags=ours_of(group["tags"]),
+        )
         return [instance_of(one) for one in machines] or [empty]
 
     def tidy(self, now: datetime) -> None:
@@ -140,25 +177,44 @@ class AzureProvider:
         path = f"{self._arm.group(instance.group)}/providers"
         with translated(f"looking at {instance.name}"):
             try:
-                now = self._arm.get(f"{path}/Microsoft.Compute/virtualMachines/{instance.name}", COMPUTE, **{"$expand": "instanceView"})
-                public = self._arm.get(f"{path}/Microsoft.Network/publicIPAddresses", NETWORK)["value"]
-                addresses = [one["properties"].get("ipAddress") for one in public] or self._inside(path)
+                now = self._arm.get(
+                    f"{path}/Microsoft.Compute/virtualMachines/{instance.name}",
+                    COMPUTE,
+                    **{"$expand": "instanceView"},
+                )
+                public = self._arm.get(f"{path}/Microsoft.Network/publicIPAddresses", NETWORK)[
+                    "value"
+                ]
+                addresses = [one["properties"].get("ipAddress") for one in public] or self._inside(
+                    path
+                )
             except ResourceNotFoundError:
                 return replace(instance, alive=False)
-        return replace(instance_of(now, next(filter(None, addresses), "")), name=instance.name, login=instance.login)
+        return replace(
+            instance_of(now, next(filter(None, addresses), "")),
+            name=instance.name,
+            login=instance.login,
+        )
 
     def _inside(self, path: str) -> list[str]:
         cards = self._arm.get(f"{path}/Microsoft.Network/networkInterfaces", NETWORK)["value"]
-        return [one["properties"].get("privateIPAddress") for card in cards for one in card["properties"]["ipConfigurations"]]
+        return [
+            one["properties"].get("privateIPAddress")
+            for card in cards
+            for one in card["properties"]["ipConfigurations"]
+        ]
 
     def cost(self, instance: Instance, now: datetime) -> None:
         """Not told."""
 
     def console(self, instance: Instance) -> str:
-        """From where Azure keeps it: the address it gives is good for a while, without credentials."""
+        """From where Azure keeps it: the address it gives is good for a while, without
+        credentials."""
         with translated(f"reading the console of {instance.name}"):
             try:
-                told = self._arm.compute.virtual_machines.retrieve_boot_diagnostics_data(instance.group, instance.name)
+                told = self._arm.compute.virtual_machines.retrieve_boot_diagnostics_data(
+                    instance.group, instance.name
+                )
             except HttpResponseError as error:
                 if error.status_code in (404, 409):  # there is nothing yet
                     return ""

@@ -1,4 +1,5 @@
-"""Creating machines: a resource group for each, network side by side, then the machine with all that goes with it; nothing left of one that fails."""
+"""Creating machines: a resource group for each, network side by side, then the machine with all
+that goes with it; nothing left of one that fails."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ class Creation:
         made: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [side_by_side.submit(self._create_one, placement, machine, parts) for parts in tries]:
+            for future in [
+                side_by_side.submit(self._create_one, placement, machine, parts) for parts in tries
+            ]:
                 try:
                     made.append(future.result())
                 except ProviderError as error:
@@ -61,8 +64,11 @@ class Creation:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
 
-    def _create_one(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> Instance:
-        """One machine, followed to the end of its operation. When that fails, its group is deleted."""
+    def _create_one(
+        self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]
+    ) -> Instance:
+        """One machine, followed to the end of its operation. When that fails, its group is
+        deleted."""
         doing = f"creating {placement}"
         with translated(doing):
             group = self._group(placement, machine, parts)
@@ -71,20 +77,30 @@ class Creation:
                 subnet, security = self._network(placement, machine, group)
                 found = self._machine(placement, machine, group, subnet, security, doing)
             if (found.get("tags") or {}).get(f"{OWNER_TAG}:launch") != machine.identity.token():
-                raise ConfigurationError(f"There is a machine in {group} that this launch has not made.", "Choose another `name`.")
+                raise ConfigurationError(
+                    f"There is a machine in {group} that this launch has not made.",
+                    "Choose another `name`.",
+                )
         except BaseException:
             self._ending.after_failure(group)
             raise
         return replace(instance_of(found), name=machine.identity.name, login=placement.login)
 
     def _group(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> str:
-        """Makes a group; its name is of this very try. One of that name may be there whose deletion takes minutes: then another."""
+        """Makes a group; its name is of this very try. One of that name may be there whose
+        deletion takes minutes: then another."""
         for number in range(NAMES):
             name = f"{machine.identity.name}-{machine.identity.token(*parts, *(['again'] * number))[:8]}"
             try:
-                self._arm.put(self._arm.group(name), GROUPS, requests.group(placement.region, machine.tags))
+                self._arm.put(
+                    self._arm.group(name), GROUPS, requests.group(placement.region, machine.tags)
+                )
             except BaseException as error:
-                if number < NAMES - 1 and isinstance(error, HttpResponseError) and "ResourceGroupBeingDeleted" in codes_of(error):
+                if (
+                    number < NAMES - 1
+                    and isinstance(error, HttpResponseError)
+                    and "ResourceGroupBeingDeleted" in codes_of(error)
+                ):
                     continue
                 self._ending.after_failure(name)
                 raise
@@ -93,35 +109,73 @@ class Creation:
 
     def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
         """Ids of subnet and security group."""
-        where, region, tags = f"{self._arm.group(group)}/providers/Microsoft.Network", placement.region, machine.tags
+        where, region, tags = (
+            f"{self._arm.group(group)}/providers/Microsoft.Network",
+            placement.region,
+            machine.tags,
+        )
         with ThreadPoolExecutor(2) as side_by_side:
             body = requests.security_group(region, tags, placement.ssh_public_key is not None)
-            security = side_by_side.submit(self._arm.put, f"{where}/networkSecurityGroups/security", NETWORK, body)
+            security = side_by_side.submit(
+                self._arm.put, f"{where}/networkSecurityGroups/security", NETWORK, body
+            )
             network = None
             if placement.subnet is None:
-                network = side_by_side.submit(self._arm.put, f"{where}/virtualNetworks/network", NETWORK, requests.network(region, tags))
-            subnet = placement.subnet or (network.result()["properties"]["subnets"][0]["id"] if network else "")
+                network = side_by_side.submit(
+                    self._arm.put,
+                    f"{where}/virtualNetworks/network",
+                    NETWORK,
+                    requests.network(region, tags),
+                )
+            subnet = placement.subnet or (
+                network.result()["properties"]["subnets"][0]["id"] if network else ""
+            )
             return subnet, security.result()["id"]
 
-    def _machine(self, placement: AzurePlacement, machine: Machine, group: str, subnet: str, security: str, doing: str) -> Json:
-        body = requests.virtual_machine(placement, machine, subnet, security, placement.ssh_public_key or nobodys_key())
+    def _machine(
+        self,
+        placement: AzurePlacement,
+        machine: Machine,
+        group: str,
+        subnet: str,
+        security: str,
+        doing: str,
+    ) -> Json:
+        body = requests.virtual_machine(
+            placement, machine, subnet, security, placement.ssh_public_key or nobodys_key()
+        )
         try:
-            poller = self._arm.compute.virtual_machines.begin_create_or_update(group, machine.identity.name, body, polling=Polling(LOOK_SECONDS))  # type: ignore[call-overload]
+            poller = self._arm.compute.virtual_machines.begin_create_or_update(
+                group, machine.identity.name, body, polling=Polling(LOOK_SECONDS)
+            )  # type: ignore[call-overload]
         except ResourceExistsError as error:
-            # An earlier try of this launch made it, with another key of nobody's: what is there is what was wanted.
+            # An earlier try of this launch made it, with another key of nobody's: what is there is
+            # what was wanted.
             if getattr(error.error, "code", "") != "PropertyChangeNotAllowed":
                 raise
-            return self._arm.get(f"{self._arm.group(group)}/providers/Microsoft.Compute/virtualMachines/{machine.identity.name}", COMPUTE)
+            return self._arm.get(
+                f"{self._arm.group(group)}/providers/Microsoft.Compute/virtualMachines/{machine.identity.name}",
+                COMPUTE,
+            )
         poller.wait(CREATE_SECONDS)
         if not poller.done():
-            raise ProviderError(f"Azure did not come to an end within {CREATE_SECONDS:.0f} s while {doing}.", "Try again, or another `cloud-region`.")
+            raise ProviderError(
+                f"Azure did not come to an end within {CREATE_SECONDS:.0f} s while {doing}.",
+                "Try again, or another `cloud-region`.",
+            )
         found: Json = poller.result().as_dict()
         return found
 
 
 def nobodys_key() -> str:
-    """A public key whose other half is thrown away here: Azure makes no machine without a password or a key."""
-    return rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    """A public key whose other half is thrown away here: Azure makes no machine without a
+    password or a key."""
+    return (
+        rsa.generate_private_key(65537, 2048)
+        .public_key()
+        .public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        .decode()
+    )
 
 
 def _rank(error: ProviderError) -> int:

@@ -23,7 +23,11 @@ class Ending:
 
     def groups(self) -> Iterator[Mapping[str, Any]]:
         """Ours, but for those that are being deleted."""
-        found = self._arm.listed("/resourcegroups", GROUPS, **{"$filter": f"tagName eq '{OWNER_TAG}' and tagValue eq 'runner'"})
+        found = self._arm.listed(
+            "/resourcegroups",
+            GROUPS,
+            **{"$filter": f"tagName eq '{OWNER_TAG}' and tagValue eq 'runner'"},
+        )
         return (one for one in found if one["properties"].get("provisioningState") != "Deleting")
 
     def delete(self, group: str) -> bool:
@@ -39,9 +43,14 @@ class Ending:
             log.warning("Whether %s is left could not be told: %s", group, error)
 
     def stopped(self) -> frozenset[str]:
-        """Names of groups, in small letters, whose machine has stopped: at Azure that costs as if it ran."""
-        statuses = self._arm.listed("/providers/Microsoft.Compute/virtualMachines", COMPUTE, statusOnly="true")
-        return frozenset(group_of(one["id"]).lower() for one in statuses if _codes(one) & set(STOPPED))
+        """Names of groups, in small letters, whose machine has stopped: at Azure that costs as
+        if it ran."""
+        statuses = self._arm.listed(
+            "/providers/Microsoft.Compute/virtualMachines", COMPUTE, statusOnly="true"
+        )
+        return frozenset(
+            group_of(one["id"]).lower() for one in statuses if _codes(one) & set(STOPPED)
+        )
 
 
 def _codes(told: Mapping[str, Any]) -> set[str]:

@@ -1,7 +1,8 @@
 """Azure's errors in our words, chosen by what the caller does next.
 
-Codes: https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors and
-https://learn.microsoft.com/troubleshoot/azure/virtual-machines/linux/allocation-failure
+Codes:
+https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
+and https://learn.microsoft.com/troubleshoot/azure/virtual-machines/linux/allocation-failure
 """
 
 from __future__ import annotations
@@ -12,19 +13,48 @@ from contextlib import contextmanager
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 from runner_action.providers.azure.credentials import HINT as KEYS_HINT
 
 CAPACITY = {
-    *("SkuNotAvailable", "AllocationFailed", "ZonalAllocationFailed", "OverconstrainedAllocationRequest", "OverconstrainedZonalAllocationRequest"),
+    *(
+        "SkuNotAvailable",
+        "AllocationFailed",
+        "ZonalAllocationFailed",
+        "OverconstrainedAllocationRequest",
+        "OverconstrainedZonalAllocationRequest",
+    ),
     *("SpotVMCapacityNotAvailable", "AllocationTimeout", "FabricInternalError"),
 }
-QUOTA = {"QuotaExceeded", "SubscriptionQuotaExceeded", "PublicIPCountLimitReached", "NetworkWatcherCountLimitReached", "ResourceQuotaExceeded"}
-CREDENTIALS = {"AuthorizationFailed", "LinkedAuthorizationFailed", "InvalidAuthenticationToken", "InvalidAuthenticationTokenTenant", "SubscriptionNotFound"}
+QUOTA = {
+    "QuotaExceeded",
+    "SubscriptionQuotaExceeded",
+    "PublicIPCountLimitReached",
+    "NetworkWatcherCountLimitReached",
+    "ResourceQuotaExceeded",
+}
+CREDENTIALS = {
+    "AuthorizationFailed",
+    "LinkedAuthorizationFailed",
+    "InvalidAuthenticationToken",
+    "InvalidAuthenticationTokenTenant",
+    "SubscriptionNotFound",
+}
 HINTS: dict[type[ProviderError], str] = {
-    CapacityError: "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out.",
+    CapacityError: (
+        "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out."
+    ),
     QuotaError: "Ask for more at the portal's page Quotas, or use another `cloud-region`.",
-    CredentialsError: "`cml-runner permissions azure`, with the inputs of this launch, prints the role that it needs.",
+    CredentialsError: (
+        "`cml-runner permissions azure`, with the inputs of this launch, prints the role that it"
+        " needs."
+    ),
     ConfigurationError: "Change the input named in the message.",
     ProviderError: "Try again.",
 }
@@ -58,21 +88,38 @@ def kind_of(codes: Sequence[str], message: str, status: int = 0) -> type[Provide
 def translate(error: AzureError, doing: str) -> ProviderError:
     if isinstance(error, ClientAuthenticationError) and not codes_of(error):
         # Of the token service, whose text may quote what was sent.
-        return CredentialsError(f"Azure's credentials do not work while {doing}: {type(error).__name__}.", KEYS_HINT)
+        return CredentialsError(
+            f"Azure's credentials do not work while {doing}: {type(error).__name__}.", KEYS_HINT
+        )
     if not isinstance(error, HttpResponseError):
-        return ProviderError(f"Azure did not answer while {doing}: {type(error).__name__}.", "Try again.")
+        return ProviderError(
+            f"Azure did not answer while {doing}: {type(error).__name__}.", "Try again."
+        )
     codes = codes_of(error)
-    said = " ".join(str(getattr(getattr(error, "error", None), "message", None) or error.message).split())
+    said = " ".join(
+        str(getattr(getattr(error, "error", None), "message", None) or error.message).split()
+    )
     kind = kind_of(codes, said, error.status_code or 0)
     hint = HINTS[kind]
     if "MissingSubscriptionRegistration" in codes:
         named = re.search(r"namespace '([^']+)'", said)
-        hint = f"Register it once in this subscription: `az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`."
+        hint = (
+            "Register it once in this subscription: `az provider register --namespace"
+            f" {named[1] if named else 'Microsoft.Compute'}`."
+        )
     if TERMS & set(codes):
-        hint = "Accept the terms of this image once in this subscription: `az vm image terms accept --urn PUBLISHER:OFFER:SKU:VERSION`."
+        hint = (
+            "Accept the terms of this image once in this subscription: `az vm image terms accept"
+            " --urn PUBLISHER:OFFER:SKU:VERSION`."
+        )
     if "LinkedAuthorizationFailed" in codes and "userAssignedIdentities" in said:
-        hint = "The launcher needs the role Managed Identity Operator on the identity of `cloud-permission-set`."
-    return kind(f"Azure refused while {doing}: {', '.join(codes) or error.status_code}: {said}", hint)
+        hint = (
+            "The launcher needs the role Managed Identity Operator on the identity of"
+            " `cloud-permission-set`."
+        )
+    return kind(
+        f"Azure refused while {doing}: {', '.join(codes) or error.status_code}: {said}", hint
+    )
 
 
 @contextmanager

@@ -8,7 +8,12 @@ from typing import Any
 from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 ENDING = ("Deleting", "Failed")
-STOPPED = ("PowerState/stopped", "PowerState/deallocated", "PowerState/stopping", "PowerState/deallocating")
+STOPPED = (
+    "PowerState/stopped",
+    "PowerState/deallocated",
+    "PowerState/stopping",
+    "PowerState/deallocating",
+)
 
 
 def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
@@ -24,11 +29,13 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
         region=told["location"],
         zone=f"{told['location']}-{zones[0]}" if zones else told["location"],
         instance_type=properties["hardwareProfile"]["vmSize"],
-        image=image.get("id") or ":".join(image.get(part, "") for part in ("publisher", "offer", "sku", "version")),
+        image=image.get("id")
+        or ":".join(image.get(part, "") for part in ("publisher", "offer", "sku", "version")),
         spot=properties.get("priority") == "Spot",
         address=address,
         launched=properties.get("timeCreated", ""),
-        alive=properties.get("provisioningState") not in ENDING and not any(one["code"] in STOPPED for one in view),
+        alive=properties.get("provisioningState") not in ENDING
+        and not any(one["code"] in STOPPED for one in view),
         login=properties.get("osProfile", {}).get("adminUsername", ""),
         group=group_of(told["id"]),
         tags=ours_of(tags),

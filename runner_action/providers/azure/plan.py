@@ -12,26 +12,41 @@ from runner_action.providers.gpus import choose
 from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 65535
-"""Bytes of custom data before Base64. https://learn.microsoft.com/azure/virtual-machines/custom-data"""
-IMAGE = re.compile(r"[^:/]+:[^:/]+:[^:/]+:[^:/]+|/subscriptions/.+/providers/Microsoft\.Compute/(images|galleries)/.+|/(Shared|Community)Galleries/.+")
+"""Bytes of custom data before Base64.
+https://learn.microsoft.com/azure/virtual-machines/custom-data"""
+IMAGE = re.compile(
+    r"[^:/]+:[^:/]+:[^:/]+:[^:/]+|/subscriptions/.+/providers/Microsoft\.Compute/(images|galleries)/.+|/(Shared|Community)Galleries/.+"
+)
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in Azure's words, with notes on what the user should know. Raises InputError with all problems."""
+    """The request in Azure's words, with notes on what the user should know. Raises InputError
+    with all problems."""
     draft = Draft(request, _place, _size, architecture_of)
     if request.image and not IMAGE.fullmatch(request.image):
-        wanted = f"write publisher:offer:sku:version, as in {UBUNTU['x64']}, or the id of an image of yours"
+        wanted = (
+            f"write publisher:offer:sku:version, as in {UBUNTU['x64']}, or the id of an image of"
+            " yours"
+        )
         draft.problems.append(f"cloud-image {request.image} is no image of Azure; {wanted}")
     draft.problems += own_tags(request.metadata)
     draft.problems += identities_of(request.permission_set)[1]
-    return draft.plan(lambda architecture: WITH_DRIVER if any(map(has_gpu, draft.types)) else UBUNTU[architecture], request.spot_price)
+    return draft.plan(
+        lambda architecture: (
+            WITH_DRIVER if any(map(has_gpu, draft.types)) else UBUNTU[architecture]
+        ),
+        request.spot_price,
+    )
 
 
 def _place(word: str, problems: list[str]) -> Place | None:
     native = REGIONS.get(word, word)
     match = re.fullmatch(r"([a-z]+\d*)(?:-([1-3]))?", native)
     if not match:
-        problems.append(f"cloud-region {word} is not a region or zone of Azure; write for example us-west, swedencentral or westeurope-2")
+        problems.append(
+            f"cloud-region {word} is not a region or zone of Azure; write for example us-west,"
+            " swedencentral or westeurope-2"
+        )
         return None
     return Place(region=match[1], zone=match[2])
 
@@ -39,15 +54,22 @@ def _place(word: str, problems: list[str]) -> Place | None:
 def _size(word: str, request: CloudRequest, notes: Notes, problems: list[str]) -> str | None:
     size, _, gpu = word.partition("+")
     gpu = gpu or request.gpu or ""
-    return choose(size, gpu, GPUS, request.image is not None, notes, problems) if gpu else TYPES.get(size, size)
+    return (
+        choose(size, gpu, GPUS, request.image is not None, notes, problems)
+        if gpu
+        else TYPES.get(size, size)
+    )
 
 
 def architecture_of(size: str) -> str:
-    """A `p` among the letters behind the number of CPUs stands for an Arm processor. https://learn.microsoft.com/azure/virtual-machines/vm-naming-conventions"""
+    """A `p` among the letters behind the number of CPUs stands for an Arm processor.
+    https://learn.microsoft.com/azure/virtual-machines/vm-naming-conventions"""
     match = re.match(r"(?:Standard_|Basic_)?[A-Z]+\d+(?:-\d+)?([a-z]*)", size)
     return "arm64" if match and "p" in match[1] else "x64"
 
 
 def has_gpu(size: str) -> bool:
     """NC, ND and NV are NVIDIA's, but for AMD's (…_v4 of NV, MI300X, V710)."""
-    return bool(re.match(r"Standard_N[CDV]\d", size)) and not re.search(r"NV\d+as_v4|MI\d+X|V710", size)
+    return bool(re.match(r"Standard_N[CDV]\d", size)) and not re.search(
+        r"NV\d+as_v4|MI\d+X|V710", size
+    )

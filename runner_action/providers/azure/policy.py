@@ -1,4 +1,5 @@
-"""The custom role that a launch needs, by its options: what the calls of this package ask for, and no more. Pure.
+"""The custom role that a launch needs, by its options: what the calls of this package ask for,
+and no more. Pure.
 
 A test launches with it against an Azure that refuses all else.
 https://learn.microsoft.com/azure/role-based-access-control/resource-provider-operations
@@ -10,18 +11,36 @@ import json
 
 from runner_action.request import CloudRequest
 
-GROUPS = {f"Microsoft.Resources/subscriptions/resourceGroups/{verb}" for verb in ("read", "write", "delete")}
-MACHINES = {f"Microsoft.Compute/virtualMachines/{verb}" for verb in ("read", "write", "delete", "retrieveBootDiagnosticsData/action")}
+GROUPS = {
+    f"Microsoft.Resources/subscriptions/resourceGroups/{verb}"
+    for verb in ("read", "write", "delete")
+}
+MACHINES = {
+    f"Microsoft.Compute/virtualMachines/{verb}"
+    for verb in ("read", "write", "delete", "retrieveBootDiagnosticsData/action")
+}
 OPERATIONS = {"Microsoft.Compute/locations/operations/read"}
 """How a creation goes is asked at an address of the region, not of the machine.
 https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations"""
 PROOF = {"Microsoft.Authorization/permissions/read"}
 """What a machine with the launcher's secret proves with that it may delete its group.
 https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource-group"""
-LOOKING = {"Microsoft.Compute/skus/read", "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read"}
-SECURITY = {f"Microsoft.Network/networkSecurityGroups/{verb}" for verb in ("read", "write", "delete", "join/action")}
-CARDS = {f"Microsoft.Network/networkInterfaces/{verb}" for verb in ("read", "write", "delete", "join/action")}
-ADDRESSES = {f"Microsoft.Network/publicIPAddresses/{verb}" for verb in ("read", "write", "delete", "join/action")}
+LOOKING = {
+    "Microsoft.Compute/skus/read",
+    "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read",
+}
+SECURITY = {
+    f"Microsoft.Network/networkSecurityGroups/{verb}"
+    for verb in ("read", "write", "delete", "join/action")
+}
+CARDS = {
+    f"Microsoft.Network/networkInterfaces/{verb}"
+    for verb in ("read", "write", "delete", "join/action")
+}
+ADDRESSES = {
+    f"Microsoft.Network/publicIPAddresses/{verb}"
+    for verb in ("read", "write", "delete", "join/action")
+}
 NETWORKS = {f"Microsoft.Network/virtualNetworks/{verb}" for verb in ("read", "write", "delete")}
 DISKS = {f"Microsoft.Compute/disks/{verb}" for verb in ("read", "write", "delete")}
 JOIN = "Microsoft.Network/virtualNetworks/subnets/join/action"
@@ -30,7 +49,16 @@ ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 
 def actions(request: CloudRequest) -> set[str]:
     """The least that lets this request launch, be taken back and be cleaned up after."""
-    found = GROUPS | MACHINES | OPERATIONS | PROOF | SECURITY | CARDS | DISKS | {JOIN, "Microsoft.Compute/skus/read"}
+    found = (
+        GROUPS
+        | MACHINES
+        | OPERATIONS
+        | PROOF
+        | SECURITY
+        | CARDS
+        | DISKS
+        | {JOIN, "Microsoft.Compute/skus/read"}
+    )
     found |= {"Microsoft.Network/publicIPAddresses/read"} if request.azure.private else ADDRESSES
     if request.azure.subnet is None:
         found |= NETWORKS
@@ -52,6 +80,8 @@ def text(request: CloudRequest) -> str:
         "Name": "cml-runner",
         "Description": "What a launch of cml-runner with these inputs asks for",
         "Actions": sorted(actions(request)),
-        "AssignableScopes": [f"/subscriptions/{request.azure.account.subscription_id or 'SUBSCRIPTION'}"],
+        "AssignableScopes": [
+            f"/subscriptions/{request.azure.account.subscription_id or 'SUBSCRIPTION'}"
+        ],
     }
     return json.dumps(told, indent=2) + "\n"

@@ -1,4 +1,5 @@
-"""The bodies of requests to Azure Resource Manager. Pure: what they may hold is judged by Azure's own types in tests."""
+"""The bodies of requests to Azure Resource Manager. Pure: what they may hold is judged by
+Azure's own types in tests."""
 
 from __future__ import annotations
 
@@ -14,15 +15,21 @@ Body = dict[str, Any]
 NETWORK_API = "2022-11-01"
 """Of the network interface and address that are made with the machine, and go with it."""
 TAGS_OF_USER = 43
-"""Of 50 a resource. https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
+"""Of 50 a resource.
+https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 NAME_LIMIT, VALUE_LIMIT = 512, 256
-IDENTITY = re.compile(r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+", re.I)
+IDENTITY = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+",
+    re.I,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AzurePlacement(Placement):
-    """One region or zone, one size, one market. `trusted`: whether image and size can be launched as trusted; `signed`: with a kernel whose modules are.
-    `encryption`: id of a disk encryption set; `purchase`: the marketplace's plan for the image, if it has one."""
+    """One region or zone, one size, one market. `trusted`: whether image and size can be
+    launched as trusted; `signed`: with a kernel whose modules are. `encryption`: id of a disk
+    encryption set; `purchase`: the marketplace's plan for the image, if it has one.
+    """
 
     image: str
     disk_gb: int
@@ -39,15 +46,24 @@ class AzurePlacement(Placement):
 
 
 def own_tags(metadata: Mapping[str, str]) -> list[str]:
-    """What is wrong with the user's tags: what does not fit Azure's rules is refused, not mangled."""
+    """What is wrong with the user's tags: what does not fit Azure's rules is refused, not
+    mangled."""
     problems = []
     for name, value in metadata.items():
         if len(name) > NAME_LIMIT or re.search(r"[<>%&\\?/]", name):
-            problems.append(f"cloud-metadata {name}=… is no tag of Azure: a name has at most {NAME_LIMIT} characters, and none of < > % & \\ ? /")
+            problems.append(
+                f"cloud-metadata {name}=… is no tag of Azure: a name has at most {NAME_LIMIT}"
+                " characters, and none of < > % & \\ ? /"
+            )
         if len(value) > VALUE_LIMIT:
-            problems.append(f"cloud-metadata {name}: its value has {len(value)} characters; Azure takes {VALUE_LIMIT}")
+            problems.append(
+                f"cloud-metadata {name}: its value has {len(value)} characters; Azure takes"
+                f" {VALUE_LIMIT}"
+            )
     if len(metadata) > TAGS_OF_USER:
-        problems.append(f"cloud-metadata has {len(metadata)} pairs; Azure takes {TAGS_OF_USER} beside ours")
+        problems.append(
+            f"cloud-metadata has {len(metadata)} pairs; Azure takes {TAGS_OF_USER} beside ours"
+        )
     return problems
 
 
@@ -56,7 +72,10 @@ def identities_of(permission_set: str | None) -> tuple[tuple[str, ...], list[str
     found = tuple(part.strip() for part in (permission_set or "").split(",") if part.strip())
     wrong = [part for part in found if not IDENTITY.fullmatch(part)]
     shape = "/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/name"
-    return found, [f"cloud-permission-set {part} is no user-assigned identity; write its id, {shape}" for part in wrong]
+    return found, [
+        f"cloud-permission-set {part} is no user-assigned identity; write its id, {shape}"
+        for part in wrong
+    ]
 
 
 def tags_of(tags: Mapping[str, str]) -> dict[str, str]:
@@ -70,64 +89,116 @@ def group(region: str, tags: Mapping[str, str]) -> Body:
 
 
 def security_group(region: str, tags: Mapping[str, str], with_ssh: bool) -> Body:
-    """networkSecurityGroups: nothing inbound, not even from the same network; port 22 if a key was given."""
-    rules = [_rule("nothing", 4096, "Deny", "*", "*"), *([_rule("ssh", 100, "Allow", "Tcp", "22")] if with_ssh else [])]
+    """networkSecurityGroups: nothing inbound, not even from the same network; port 22 if a key
+    was given."""
+    rules = [
+        _rule("nothing", 4096, "Deny", "*", "*"),
+        *([_rule("ssh", 100, "Allow", "Tcp", "22")] if with_ssh else []),
+    ]
     return {"location": region, "tags": tags_of(tags), "properties": {"securityRules": rules}}
 
 
 def _rule(name: str, priority: int, access: str, protocol: str, port: str) -> Body:
     anywhere = {"sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationAddressPrefix": "*"}
-    told = {"priority": priority, "direction": "Inbound", "access": access, "protocol": protocol, "destinationPortRange": port}
+    told = {
+        "priority": priority,
+        "direction": "Inbound",
+        "access": access,
+        "protocol": protocol,
+        "destinationPortRange": port,
+    }
     return {"name": name, "properties": {**told, **anywhere}}
 
 
 def network(region: str, tags: Mapping[str, str]) -> Body:
     """virtualNetworks: for one machine."""
     subnets = [{"name": "machine", "properties": {"addressPrefix": "10.0.0.0/24"}}]
-    return {"location": region, "tags": tags_of(tags), "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/24"]}, "subnets": subnets}}
+    return {
+        "location": region,
+        "tags": tags_of(tags),
+        "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/24"]}, "subnets": subnets},
+    }
 
 
-def virtual_machine(placement: AzurePlacement, machine: Machine, subnet: str, security: str, public_key: str) -> Body:
-    """virtualMachines: with disk, network interface and address that go with it. `public_key` of nobody, if the user gave none: Azure wants one."""
+def virtual_machine(
+    placement: AzurePlacement, machine: Machine, subnet: str, security: str, public_key: str
+) -> Body:
+    """virtualMachines: with disk, network interface and address that go with it. `public_key` of
+    nobody, if the user gave none: Azure wants one."""
     properties: Body = {
         "hardwareProfile": {"vmSize": placement.pools[0].instance_type},
         "storageProfile": {"imageReference": _image(placement.image), "osDisk": _disk(placement)},
-        "networkProfile": {"networkApiVersion": NETWORK_API, "networkInterfaceConfigurations": [_interface(placement, machine, subnet, security)]},
+        "networkProfile": {
+            "networkApiVersion": NETWORK_API,
+            "networkInterfaceConfigurations": [_interface(placement, machine, subnet, security)],
+        },
         "osProfile": {
             "computerName": machine.identity.name[:64],
             "adminUsername": placement.login,
             "customData": base64.b64encode(machine.user_data).decode(),
             "linuxConfiguration": {
                 "disablePasswordAuthentication": True,
-                "ssh": {"publicKeys": [{"path": f"/home/{placement.login}/.ssh/authorized_keys", "keyData": public_key}]},
+                "ssh": {
+                    "publicKeys": [
+                        {
+                            "path": f"/home/{placement.login}/.ssh/authorized_keys",
+                            "keyData": public_key,
+                        }
+                    ]
+                },
             },
         },
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
     if placement.trusted:
-        properties["securityProfile"] = {"securityType": "TrustedLaunch", "uefiSettings": {"secureBootEnabled": placement.signed, "vTpmEnabled": True}}
+        properties["securityProfile"] = {
+            "securityType": "TrustedLaunch",
+            "uefiSettings": {"secureBootEnabled": placement.signed, "vTpmEnabled": True},
+        }
     if placement.spot:
         price = -1 if placement.max_price is None else placement.max_price
-        properties |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": price}}
-    body: Body = {"location": placement.region, "tags": tags_of(machine.tags), "properties": properties}
+        properties |= {
+            "priority": "Spot",
+            "evictionPolicy": "Delete",
+            "billingProfile": {"maxPrice": price},
+        }
+    body: Body = {
+        "location": placement.region,
+        "tags": tags_of(machine.tags),
+        "properties": properties,
+    }
     if zone := placement.pools[0].zone:
         body["zones"] = [zone.rpartition("-")[2]]
     if placement.purchase:
         body["plan"] = dict(placement.purchase)
     if placement.identities:
-        body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {identity: {} for identity in placement.identities}}
+        body["identity"] = {
+            "type": "UserAssigned",
+            "userAssignedIdentities": {identity: {} for identity in placement.identities},
+        }
     return body
 
 
 def _image(image: str) -> Body:
     if image.startswith("/"):
-        kind = "sharedGalleryImageId" if image.startswith("/Shared") else "communityGalleryImageId" if image.startswith("/Community") else "id"
+        kind = (
+            "sharedGalleryImageId"
+            if image.startswith("/Shared")
+            else "communityGalleryImageId"
+            if image.startswith("/Community")
+            else "id"
+        )
         return {kind: image}
     return dict(zip(("publisher", "offer", "sku", "version"), image.split(":"), strict=True))
 
 
 def _disk(placement: AzurePlacement) -> Body:
-    kept = {"createOption": "FromImage", "deleteOption": "Delete", "caching": "ReadWrite", "diskSizeGB": placement.disk_gb}
+    kept = {
+        "createOption": "FromImage",
+        "deleteOption": "Delete",
+        "caching": "ReadWrite",
+        "diskSizeGB": placement.disk_gb,
+    }
     encryption = {"diskEncryptionSet": {"id": placement.encryption}} if placement.encryption else {}
     return {**kept, "managedDisk": {"storageAccountType": "StandardSSD_LRS", **encryption}}
 
@@ -140,7 +211,19 @@ def _interface(placement: AzurePlacement, machine: Machine, subnet: str, securit
             "name": "address",
             "sku": {"name": "Standard", "tier": "Regional"},
             "tags": tags,
-            "properties": {"deleteOption": "Delete", "publicIPAllocationMethod": "Static", "publicIPAddressVersion": "IPv4"},
+            "properties": {
+                "deleteOption": "Delete",
+                "publicIPAllocationMethod": "Static",
+                "publicIPAddressVersion": "IPv4",
+            },
         }
-    properties = {"primary": True, "deleteOption": "Delete", "networkSecurityGroup": {"id": security}}
-    return {"name": "interface", "tags": tags, "properties": {**properties, "ipConfigurations": [{"name": "ip", "properties": address}]}}
+    properties = {
+        "primary": True,
+        "deleteOption": "Delete",
+        "networkSecurityGroup": {"id": security},
+    }
+    return {
+        "name": "interface",
+        "tags": tags,
+        "properties": {**properties, "ipConfigurations": [{"name": "ip", "properties": address}]},
+    }

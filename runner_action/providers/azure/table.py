@@ -1,6 +1,7 @@
 """What the user's words stand for at Azure: data, with its sources.
 
-Sizes: https://learn.microsoft.com/azure/virtual-machines/sizes/overview. CML's words: terraform-provider-iterative, az.go.
+Sizes: https://learn.microsoft.com/azure/virtual-machines/sizes/overview. CML's words:
+terraform-provider-iterative, az.go.
 """
 
 from __future__ import annotations
@@ -9,17 +10,37 @@ from collections.abc import Mapping
 
 from runner_action.providers.gpus import GpuTable
 
-REGIONS: Mapping[str, str] = {"us-east": "eastus", "us-west": "westus2", "eu-north": "northeurope", "eu-west": "westeurope"}
+REGIONS: Mapping[str, str] = {
+    "us-east": "eastus",
+    "us-west": "westus2",
+    "eu-north": "northeurope",
+    "eu-west": "westeurope",
+}
 
-TYPES: Mapping[str, str] = {"s": "Standard_B2s", "m": "Standard_D8s_v5", "l": "Standard_D32s_v5", "xl": "Standard_D64s_v5"}
-"""CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each. B1s has 1 GB, in which no runner lives."""
+TYPES: Mapping[str, str] = {
+    "s": "Standard_B2s",
+    "m": "Standard_D8s_v5",
+    "l": "Standard_D32s_v5",
+    "xl": "Standard_D64s_v5",
+}
+"""CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each. B1s has 1 GB, in which no runner
+lives."""
 
 GPUS = GpuTable(
     cloud="Azure",
     types={
         "t4": {1: "Standard_NC4as_T4_v3", 4: "Standard_NC64as_T4_v3"},
-        "a100": {1: "Standard_NC24ads_A100_v4", 2: "Standard_NC48ads_A100_v4", 4: "Standard_NC96ads_A100_v4", 8: "Standard_ND96asr_v4"},
-        "h100": {1: "Standard_NC40ads_H100_v5", 2: "Standard_NC80adis_H100_v5", 8: "Standard_ND96isr_H100_v5"},
+        "a100": {
+            1: "Standard_NC24ads_A100_v4",
+            2: "Standard_NC48ads_A100_v4",
+            4: "Standard_NC96ads_A100_v4",
+            8: "Standard_ND96asr_v4",
+        },
+        "h100": {
+            1: "Standard_NC40ads_H100_v5",
+            2: "Standard_NC80adis_H100_v5",
+            8: "Standard_ND96isr_H100_v5",
+        },
     },
     gone={
         "k80": ("t4", "machines with K80 GPUs (NC) are gone at Azure"),
@@ -28,14 +49,20 @@ GPUS = GpuTable(
         "a10g": ("t4", "Azure has A10 GPUs in slices only, whose driver no image brings"),
     },
 )
-"""The smallest size that has so many. https://learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/ (retired: ncv3-series)"""
+"""The smallest size that has so many.
+https://learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/ (retired: ncv3-series)"""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "x64", "arm64": "Arm64"}
 """Ours -> Azure's."""
 
-UBUNTU: Mapping[str, str] = {"x64": "Canonical:ubuntu-24_04-lts:server:latest", "arm64": "Canonical:ubuntu-24_04-lts:server-arm64:latest"}
-"""Ubuntu 24.04 of the second generation. https://documentation.ubuntu.com/azure/azure-how-to/instances/find-ubuntu-images/"""
+UBUNTU: Mapping[str, str] = {
+    "x64": "Canonical:ubuntu-24_04-lts:server:latest",
+    "arm64": "Canonical:ubuntu-24_04-lts:server-arm64:latest",
+}
+"""Ubuntu 24.04 of the second generation.
+https://documentation.ubuntu.com/azure/azure-how-to/instances/find-ubuntu-images/"""
 WITH_DRIVER = "microsoft-dsvm:ubuntu-hpc:2404:latest"
-"""Microsoft's Ubuntu 24.04 with NVIDIA's driver, CUDA, Docker and the container toolkit. https://github.com/Azure/azhpc-images"""
+"""Microsoft's Ubuntu 24.04 with NVIDIA's driver, CUDA, Docker and the container toolkit.
+https://github.com/Azure/azhpc-images"""
 ROOM_GB = 32
 """Beside that image, which fills all but some 7 of its 64 GB."""

@@ -1,4 +1,5 @@
-"""Compute Engine as a provider, through google-cloud-compute: look-ups side by side, creations followed to their end."""
+"""Compute Engine as a provider, through google-cloud-compute: look-ups side by side, creations
+followed to their end."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPICallError, NotFound
 
 from runner_action.errors import ConfigurationError
-from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import (
+    NAME_TAG,
+    OWNER_TAG,
+    Deletion,
+    Instance,
+    Machine,
+    Placement,
+    Plan,
+    ProviderName,
+)
 from runner_action.providers.base import Created
 from runner_action.providers.gcp import plan as words
 from runner_action.providers.gcp import requests, sdk
@@ -28,8 +38,9 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 CANNOT_DELETE = (
-    "The machine will not be able to delete itself: when it is done it stops, and its disk stays until the next launch of this repository deletes it. "
-    "Give it a service account that may, with the scope compute-rw, as `cloud-permission-set` (docs/gcp.md)."
+    "The machine will not be able to delete itself: when it is done it stops, and its disk stays"
+    " until the next launch of this repository deletes it. Give it a service account that may, with"
+    " the scope compute-rw, as `cloud-permission-set` (docs/gcp.md)."
 )
 
 
@@ -50,8 +61,12 @@ class GcpProvider:
         return words.plan(request)
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """As its own account if that has the scope. A key only where no job can ask the metadata service for it: with an account jobs may."""
-        facts = {"api": self._compute.api, "rule": requests.opens_port(request, self._compute.project)}
+        """As its own account if that has the scope. A key only where no job can ask the metadata
+        service for it: with an account jobs may."""
+        facts = {
+            "api": self._compute.api,
+            "rule": requests.opens_port(request, self._compute.project),
+        }
         if requests.may_delete(request.permission_set):
             return Deletion(facts)
         key = self._compute.account.key
@@ -63,40 +78,83 @@ class GcpProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The image, the zones, and which of them have types and accelerators, asked side by side."""
+        """The image, the zones, and which of them have types and accelerators, asked side by
+        side."""
         named = [names_of(kind) for kind in plan.instance_types]
-        machines, cards = {names[0] for names in named}, {name for names in named for name in names[1:]}
+        machines, cards = (
+            {names[0] for names in named},
+            {name for names in named for name in names[1:]},
+        )
         with translated("looking up image and zones"), ThreadPoolExecutor(4) as side_by_side:
             image = side_by_side.submit(self._image, plan)
             zones = side_by_side.submit(self._zones)
-            types = side_by_side.submit(self._listed, sdk.MachineTypesClient, sdk.types.AggregatedListMachineTypesRequest, "machine_types", machines)
-            gpus = side_by_side.submit(self._listed, sdk.AcceleratorTypesClient, sdk.types.AggregatedListAcceleratorTypesRequest, "accelerator_types", cards)
+            types = side_by_side.submit(
+                self._listed,
+                sdk.MachineTypesClient,
+                sdk.types.AggregatedListMachineTypesRequest,
+                "machine_types",
+                machines,
+            )
+            gpus = side_by_side.submit(
+                self._listed,
+                sdk.AcceleratorTypesClient,
+                sdk.types.AggregatedListAcceleratorTypesRequest,
+                "accelerator_types",
+                cards,
+            )
             offered = types.result() | gpus.result()
-            found = Found(project=self._compute.project, image=image.result(), zones=zones.result(), offered=offered)
+            found = Found(
+                project=self._compute.project,
+                image=image.result(),
+                zones=zones.result(),
+                offered=offered,
+            )
         return placements(plan, request, found)
 
     def _zones(self) -> list[str]:
-        return [zone.name for zone in self._compute.client(sdk.ZonesClient).list(project=self._compute.project, **SAFE) if zone.status == "UP"]
+        return [
+            zone.name
+            for zone in self._compute.client(sdk.ZonesClient).list(
+                project=self._compute.project, **SAFE
+            )
+            if zone.status == "UP"
+        ]
 
     def _image(self, plan: Plan) -> Any:
-        """Of a family the newest, else the very one. None is an error, never another system instead."""
+        """Of a family the newest, else the very one. None is an error, never another system
+        instead."""
         images = self._compute.client(sdk.ImagesClient)
         project, _, name = plan.image.removeprefix("projects/").partition("/")
         try:
             if name.startswith("global/images/") and not name.startswith("global/images/family/"):
-                return images.get(project=project, image=name.removeprefix("global/images/"), **SAFE)
-            return images.get_from_family(project=project, family=name.removeprefix("global/images/family/"), **SAFE)
+                return images.get(
+                    project=project, image=name.removeprefix("global/images/"), **SAFE
+                )
+            return images.get_from_family(
+                project=project, family=name.removeprefix("global/images/family/"), **SAFE
+            )
         except NotFound as error:
-            raise ConfigurationError(f"There is no image {plan.image}.", "Give `project/family` as `cloud-image`, or leave it out.") from error
+            raise ConfigurationError(
+                f"There is no image {plan.image}.",
+                "Give `project/family` as `cloud-image`, or leave it out.",
+            ) from error
 
-    def _listed(self, client: type[Any], request: type[Any], part: str, names: Set[str]) -> dict[str, frozenset[str]]:
+    def _listed(
+        self, client: type[Any], request: type[Any], part: str, names: Set[str]
+    ) -> dict[str, frozenset[str]]:
         """Name -> zones that list it; nothing if the credentials may not ask."""
         if not names:
             return {}
         text = " OR ".join(f'(name = "{name}")' for name in sorted(names))
         try:
-            pages = self._compute.client(client).aggregated_list(request=request(project=self._compute.project, filter=text), **SAFE)
-            found = [(one.name, zone.removeprefix("zones/")) for zone, scope in pages for one in getattr(scope, part)]
+            pages = self._compute.client(client).aggregated_list(
+                request=request(project=self._compute.project, filter=text), **SAFE
+            )
+            found = [
+                (one.name, zone.removeprefix("zones/"))
+                for zone, scope in pages
+                for one in getattr(scope, part)
+            ]
         except GoogleAPICallError as error:
             if not CREDENTIALS & set(codes_of(error)):
                 raise
@@ -126,11 +184,19 @@ class GcpProvider:
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
         wanted = requests.labels_of({OWNER_TAG: "runner", **tags})
         text = " AND ".join(f'(labels.{key} = "{value}")' for key, value in wanted.items())
-        request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=text)
+        request = sdk.types.AggregatedListInstancesRequest(
+            project=self._compute.project, filter=text
+        )
         with translated("looking for our instances"):
-            pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE)
+            pages = self._compute.client(sdk.InstancesClient).aggregated_list(
+                request=request, **SAFE
+            )
             found = [instance_of(one) for _, scope in pages for one in scope.instances]
-        return [one for one in found if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)]
+        return [
+            one
+            for one in found
+            if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)
+        ]
 
     def tidy(self, now: datetime) -> None:
         self._ending.close_rules(now)
@@ -138,7 +204,9 @@ class GcpProvider:
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
             try:
-                now = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=instance.zone, instance=instance.id, **SAFE)
+                now = self._compute.client(sdk.InstancesClient).get(
+                    project=self._compute.project, zone=instance.zone, instance=instance.id, **SAFE
+                )
             except NotFound:
                 return replace(instance, alive=False)
         return replace(instance_of(now), login=instance.login)

@@ -1,4 +1,5 @@
-"""Who asks Compute Engine, where it is, and the SDK's clients for it, each built when it is first used."""
+"""Who asks Compute Engine, where it is, and the SDK's clients for it, each built when it is
+first used."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ from runner_action.request import GcpOptions
 API = "https://compute.googleapis.com"
 CALL: dict[str, Any] = {"timeout": 20.0, "retry": None}
 """For calls that are repeated here, if at all. Seconds without a word."""
-SAFE: dict[str, Any] = {"timeout": 20.0, "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=30.0)}
-"""For those that the SDK may repeat, also after a silence: questions, and deletions of what has a name."""
+SAFE: dict[str, Any] = {
+    "timeout": 20.0,
+    "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=30.0),
+}
+"""For those that the SDK may repeat, also after a silence: questions, and deletions of what has
+a name."""
 
 
 class Compute:
-    """Compute Engine in one project. `who` finds out who asks, when that is first needed; `api` is its address."""
+    """Compute Engine in one project. `who` finds out who asks, when that is first needed; `api`
+    is its address."""
 
     def __init__(self, who: Callable[[], Account], api: str = API) -> None:
         self._who, self.api = who, api
@@ -33,7 +39,10 @@ class Compute:
     def from_environment(cls, options: GcpOptions, environ: Mapping[str, str]) -> Compute:
         """As gcloud is told: GOOGLE_APPLICATION_CREDENTIALS, and another address of the API."""
         parts = urlsplit(environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE") or API)
-        return cls(lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")), f"{parts.scheme}://{parts.netloc}")
+        return cls(
+            lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")),
+            f"{parts.scheme}://{parts.netloc}",
+        )
 
     @property
     def account(self) -> Account:
@@ -48,5 +57,7 @@ class Compute:
     def client(self, kind: type[Any]) -> Any:
         with self._lock:
             if kind not in self._built:
-                self._built[kind] = kind(credentials=self.account.credentials, client_options={"api_endpoint": self.api})
+                self._built[kind] = kind(
+                    credentials=self.account.credentials, client_options={"api_endpoint": self.api}
+                )
             return self._built[kind]

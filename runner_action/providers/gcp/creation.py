@@ -1,4 +1,5 @@
-"""Creating instances: each followed to the end of its operation, and nothing left of one that fails."""
+"""Creating instances: each followed to the end of its operation, and nothing left of one that
+fails."""
 
 from __future__ import annotations
 
@@ -41,28 +42,43 @@ class Creation:
         if count == 1:
             return Created((self._create_one(placement, machine, machine.identity.name),))
         place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
-        names = [f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}" for number in range(count)]
+        names = [
+            f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}"
+            for number in range(count)
+        ]
         made: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [side_by_side.submit(self._create_one, placement, machine, name) for name in names]:
+            for future in [
+                side_by_side.submit(self._create_one, placement, machine, name) for name in names
+            ]:
                 try:
                     made.append(future.result())
                 except ProviderError as error:
                     refusals.append(error)
-        worst = next((one for kind in (ProviderError, QuotaError, CapacityError) for one in refusals if _is(one, kind)), None)
+        worst = next(
+            (
+                one
+                for kind in (ProviderError, QuotaError, CapacityError)
+                for one in refusals
+                if _is(one, kind)
+            ),
+            None,
+        )
         if worst and not made:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
 
     def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
-        """One machine, followed to the end of its operation. When that fails, whatever bears the name is deleted."""
+        """One machine, followed to the end of its operation. When that fails, whatever bears the
+        name is deleted."""
         doing, zone = f"creating {placement}", placement.pools[0].zone
         request = sdk.types.InsertInstanceRequest(
             project=self._compute.project,
             zone=zone,
             instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
-            # For this try: Google would answer a later one, after that machine's end, with what it did then.
+            # For this try: Google would answer a later one, after that machine's end, with what it
+            # did then.
             request_id=str(uuid.uuid4()),
         )
         instances = self._compute.client(sdk.InstancesClient)
@@ -71,17 +87,29 @@ class Creation:
                 if placement.with_rule:
                     self._open_ssh(placement, name)
                 try:
-                    operation = wait_for(partial(self._once, instances.insert_unary, request), f"Google Cloud, while {doing}", clock=self._clock, timeout=60)
+                    operation = wait_for(
+                        partial(self._once, instances.insert_unary, request),
+                        f"Google Cloud, while {doing}",
+                        clock=self._clock,
+                        timeout=60,
+                    )
                     operation = self._finished(operation, zone, doing)
                 except Conflict as error:
                     # An earlier try of this launch made it; anybody else's is not ours to use.
-                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **SAFE)
+                    found = instances.get(
+                        project=self._compute.project, zone=zone, instance=name, **SAFE
+                    )
                     if dict(found.labels).get(f"{OWNER_TAG}-launch") != machine.identity.token():
-                        raise ConfigurationError(f"There is a machine {name} in {zone} that this launch has not made.", "Choose another `name`.") from error
+                        raise ConfigurationError(
+                            f"There is a machine {name} in {zone} that this launch has not made.",
+                            "Choose another `name`.",
+                        ) from error
                 else:
                     if operation.error.errors:
                         raise of_operation(operation, doing)
-                    found = instances.get(project=self._compute.project, zone=zone, instance=name, **SAFE)
+                    found = instances.get(
+                        project=self._compute.project, zone=zone, instance=name, **SAFE
+                    )
         except BaseException as error:
             if not isinstance(error, ConfigurationError) or "has not made" not in str(error):
                 self._ending.after_failure(zone, name, placement.with_rule)
@@ -98,24 +126,42 @@ class Creation:
             raise
 
     def _finished(self, operation: Any, zone: str, doing: str) -> Any:
-        """The operation when it is done. Polled by a client of ours: the SDK's own asks no other address than Google's public one."""
-        request = sdk.types.GetZoneOperationRequest(project=self._compute.project, zone=zone, operation=operation.name)
+        """The operation when it is done. Polled by a client of ours: the SDK's own asks no other
+        address than Google's public one."""
+        request = sdk.types.GetZoneOperationRequest(
+            project=self._compute.project, zone=zone, operation=operation.name
+        )
 
         def probe() -> Any | None:
             now = self._once(self._compute.client(sdk.ZoneOperationsClient).get, request)
-            return now if now is not None and now.status == sdk.types.Operation.Status.DONE else None
+            return (
+                now if now is not None and now.status == sdk.types.Operation.Status.DONE else None
+            )
 
         if operation.status == sdk.types.Operation.Status.DONE:
             return operation
-        return wait_for(probe, f"Google Cloud, while {doing}", clock=self._clock, timeout=CREATE_SECONDS, first=0.5, most=3)
+        return wait_for(
+            probe,
+            f"Google Cloud, while {doing}",
+            clock=self._clock,
+            timeout=CREATE_SECONDS,
+            first=0.5,
+            most=3,
+        )
 
     def _open_ssh(self, placement: GcpPlacement, name: str) -> None:
         rule = sdk.types.Firewall(requests.firewall(placement, name))
         try:
-            self._compute.client(sdk.FirewallsClient).insert_unary(project=self._compute.project, firewall_resource=rule, **SAFE)
+            self._compute.client(sdk.FirewallsClient).insert_unary(
+                project=self._compute.project, firewall_resource=rule, **SAFE
+            )
         except Conflict:
             log.debug("The firewall rule %s-ssh is there already.", name)
 
 
 def _is(error: ProviderError, kind: type[ProviderError]) -> bool:
-    return not isinstance(error, QuotaError | CapacityError) if kind is ProviderError else isinstance(error, kind)
+    return (
+        not isinstance(error, QuotaError | CapacityError)
+        if kind is ProviderError
+        else isinstance(error, kind)
+    )

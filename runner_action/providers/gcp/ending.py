@@ -1,4 +1,5 @@
-"""Deleting instances, with the firewall rule that one may have; and rules whose machines are gone."""
+"""Deleting instances, with the firewall rule that one may have; and rules whose machines are
+gone."""
 
 from __future__ import annotations
 
@@ -31,11 +32,17 @@ class Ending:
         self._compute, self._clock = compute, clock
 
     def delete(self, zone: str, name: str, with_rule: bool) -> bool:
-        """The machine first, which costs, then its rule. A deletion that was accepted cannot be taken back; a machine that is still being made is
-        waited for. False: there was nothing."""
+        """The machine first, which costs, then its rule. A deletion that was accepted cannot be
+        taken back; a machine that is still being made is waited for. False: there was nothing."""
         with translated(f"deleting {name}"):
             rule = self._rule_of(zone, name) if with_rule else ""
-            there = wait_for(lambda: self._delete_once(zone, name), f"{name} to be ready for its end", clock=self._clock, timeout=READY_SECONDS, most=3)
+            there = wait_for(
+                lambda: self._delete_once(zone, name),
+                f"{name} to be ready for its end",
+                clock=self._clock,
+                timeout=READY_SECONDS,
+                most=3,
+            )
             if rule:
                 self._close_ssh(rule)
             return there
@@ -43,7 +50,9 @@ class Ending:
     def _delete_once(self, zone: str, name: str) -> bool | None:
         """None: not now."""
         try:
-            self._compute.client(sdk.InstancesClient).delete_unary(project=self._compute.project, zone=zone, instance=name, **SAFE)
+            self._compute.client(sdk.InstancesClient).delete_unary(
+                project=self._compute.project, zone=zone, instance=name, **SAFE
+            )
         except NotFound:
             return False
         except GoogleAPICallError as error:
@@ -53,26 +62,43 @@ class Ending:
         return True
 
     def _rule_of(self, zone: str, name: str) -> str:
-        """It bears the machine's own name, which its id does not tell, and the machine bears a tag for it. Empty: there is none, or nobody can
-        say; `close_rules` finds it when the machine is gone."""
+        """It bears the machine's own name, which its id does not tell, and the machine bears a
+        tag for it. Empty: there is none, or nobody can say; `close_rules` finds it when the
+        machine is gone."""
         if not name.isdigit():
             return f"{name}-ssh"
         try:
-            machine = self._compute.client(sdk.InstancesClient).get(project=self._compute.project, zone=zone, instance=name, **SAFE)
+            machine = self._compute.client(sdk.InstancesClient).get(
+                project=self._compute.project, zone=zone, instance=name, **SAFE
+            )
         except NotFound:
             return ""
         except (GoogleAPICallError, RetryError) as error:
-            log.warning("Whether %s has a firewall rule could not be asked (%s). Without its machine it opens nothing; %s", name, _reason(error), LATER)
+            log.warning(
+                "Whether %s has a firewall rule could not be asked (%s). Without its machine it"
+                " opens nothing; %s",
+                name,
+                _reason(error),
+                LATER,
+            )
             return ""
         return f"{machine.name}-ssh" if machine.name in machine.tags.items else ""
 
     def _close_ssh(self, rule: str) -> None:
         try:
-            self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule, **SAFE)
+            self._compute.client(sdk.FirewallsClient).delete_unary(
+                project=self._compute.project, firewall=rule, **SAFE
+            )
         except NotFound:
             return
         except (GoogleAPICallError, RetryError) as error:
-            log.warning("The firewall rule %s could not be deleted (%s). Without its machine it opens nothing; %s", rule, _reason(error), LATER)
+            log.warning(
+                "The firewall rule %s could not be deleted (%s). Without its machine it opens"
+                " nothing; %s",
+                rule,
+                _reason(error),
+                LATER,
+            )
 
     def after_failure(self, zone: str, name: str, with_rule: bool) -> None:
         """What may be there of that name is deleted; what is not there is as good."""
@@ -82,23 +108,45 @@ class Ending:
             log.warning("Whether %s is left could not be told: %s", name, error)
 
     def close_rules(self, now: datetime) -> None:
-        """Firewall rules whose machines Google has deleted: nothing passes them, and they cost nothing but their place in the quota."""
-        request = sdk.types.AggregatedListInstancesRequest(project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")')
+        """Firewall rules whose machines Google has deleted: nothing passes them, and they cost
+        nothing but their place in the quota."""
+        request = sdk.types.AggregatedListInstancesRequest(
+            project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")'
+        )
         try:
             with translated("looking for firewall rules of machines that are gone"):
-                rules = [one for one in self._rules() if now - datetime.fromisoformat(one.creation_timestamp) > RULE_AGE]
-                pages = self._compute.client(sdk.InstancesClient).aggregated_list(request=request, **SAFE) if rules else ()
+                rules = [
+                    one
+                    for one in self._rules()
+                    if now - datetime.fromisoformat(one.creation_timestamp) > RULE_AGE
+                ]
+                pages = (
+                    self._compute.client(sdk.InstancesClient).aggregated_list(
+                        request=request, **SAFE
+                    )
+                    if rules
+                    else ()
+                )
                 machines = {one.name for _, scope in pages for one in scope.instances}
                 for rule in (one for one in rules if not machines & set(one.target_tags)):
-                    self._compute.client(sdk.FirewallsClient).delete_unary(project=self._compute.project, firewall=rule.name, **SAFE)
+                    self._compute.client(sdk.FirewallsClient).delete_unary(
+                        project=self._compute.project, firewall=rule.name, **SAFE
+                    )
                     log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
-        except ProviderError as error:  # without a key there is none, and its permissions are not asked for
+        except (
+            ProviderError
+        ) as error:  # without a key there is none, and its permissions are not asked for
             log.debug("%s", error)
 
     def _rules(self) -> list[Any]:
-        request = sdk.types.ListFirewallsRequest(project=self._compute.project, filter=f'description = "{RULE}"')
+        request = sdk.types.ListFirewallsRequest(
+            project=self._compute.project, filter=f'description = "{RULE}"'
+        )
         return list(self._compute.client(sdk.FirewallsClient).list(request=request, **SAFE))
 
 
 def _reason(error: GoogleAPICallError | RetryError) -> str:
-    return ", ".join(codes_of(error) if isinstance(error, GoogleAPICallError) else ()) or type(error).__name__
+    return (
+        ", ".join(codes_of(error) if isinstance(error, GoogleAPICallError) else ())
+        or type(error).__name__
+    )

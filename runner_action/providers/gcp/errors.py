@@ -1,7 +1,8 @@
 """Compute Engine's errors in our words, chosen by what the caller does next.
 
-Codes of operations: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation
-Reasons of answers: https://cloud.google.com/resource-manager/docs/core_errors
+Codes of operations:
+https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation Reasons of
+answers: https://cloud.google.com/resource-manager/docs/core_errors
 """
 
 from __future__ import annotations
@@ -15,61 +16,141 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import GoogleAuthError, TransportError
 from requests.exceptions import RequestException
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 
 CAPACITY = {
-    *("ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "STOCKOUT", "RESOURCE_POOL_EXHAUSTED"),
+    *(
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "STOCKOUT",
+        "RESOURCE_POOL_EXHAUSTED",
+    ),
     *("IP_SPACE_EXHAUSTED", "IP_SPACE_EXHAUSTED_WITH_DETAILS"),  # of the subnetwork
 }
-NOT_IN_ZONE = re.compile(r"(acceleratorTypes|machineTypes)/\S+ was not found|[Mm]achine type with name \S+ does not exist in zone")
+NOT_IN_ZONE = re.compile(
+    r"(acceleratorTypes|machineTypes)/\S+ was not found|[Mm]achine type with name \S+ does not"
+    r" exist in zone"
+)
 """Of those who may not ask which zone has what, the answer to a try."""
-QUOTA = {"QUOTA_EXCEEDED", "quotaExceeded", "QUOTA_EXCEEDED_RATE", "limitExceeded", "LIMIT_EXCEEDED"}
+QUOTA = {
+    "QUOTA_EXCEEDED",
+    "quotaExceeded",
+    "QUOTA_EXCEEDED_RATE",
+    "limitExceeded",
+    "LIMIT_EXCEEDED",
+}
 CREDENTIALS = {
-    *("forbidden", "accessNotConfigured", "SERVICE_DISABLED", "authError", "required", "insufficientPermissions"),
+    *(
+        "forbidden",
+        "accessNotConfigured",
+        "SERVICE_DISABLED",
+        "authError",
+        "required",
+        "insufficientPermissions",
+    ),
     *("UNAUTHENTICATED", "PERMISSION_DENIED", "PERMISSIONS_ERROR", "SERVICE_ACCOUNT_ACCESS_DENIED"),
 }
-PASSING = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "internalError", "INTERNAL_ERROR", "RATE_LIMIT_EXCEEDED"}
+PASSING = {
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+    "backendError",
+    "internalError",
+    "INTERNAL_ERROR",
+    "RATE_LIMIT_EXCEEDED",
+}
 BUSY = (429, 500, 502, 503, 504)
 """Status of an answer."""
 NOT_YET = "resourceNotReady"
 """Of a machine that is being made or deleted: it can be deleted in a moment."""
 HINTS: dict[type[ProviderError], str] = {
-    CapacityError: "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out.",
+    CapacityError: (
+        "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out."
+    ),
     QuotaError: "Ask for more at the console's page Quotas, or use another `cloud-region`.",
-    CredentialsError: "The launcher needs roles/compute.instanceAdmin.v1 in the project; with `cloud-ssh-private` also roles/compute.securityAdmin.",
+    CredentialsError: (
+        "The launcher needs roles/compute.instanceAdmin.v1 in the project; with `cloud-ssh-private`"
+        " also roles/compute.securityAdmin."
+    ),
     ConfigurationError: "Change the input named in the message.",
     ProviderError: "Try again.",
 }
 SPECIAL: tuple[tuple[str, str], ...] = (
     (
         r"(?i)actAs|serviceAccountUser|SERVICE_ACCOUNT_ACCESS_DENIED",
-        "The launcher needs iam.serviceAccounts.actAs on the service account of `cloud-permission-set`: role roles/iam.serviceAccountUser.",
+        (
+            "The launcher needs iam.serviceAccounts.actAs on the service account of"
+            " `cloud-permission-set`: role roles/iam.serviceAccountUser."
+        ),
     ),
-    (r"SERVICE_DISABLED|accessNotConfigured", "Enable the Compute Engine API of this project: `gcloud services enable compute.googleapis.com`."),
-    (r"compute\.vmExternalIpAccess", "External addresses are forbidden: add `cloud-gcp-private`; the network then needs Cloud NAT, or the runner a proxy."),
-    (r"networks/\S+ was not found|resource\.networkInterfaces", "Write a network of this project, or path, as `cloud-gcp-network` or `cloud-gcp-subnetwork`."),
+    (
+        r"SERVICE_DISABLED|accessNotConfigured",
+        (
+            "Enable the Compute Engine API of this project: `gcloud services enable"
+            " compute.googleapis.com`."
+        ),
+    ),
+    (
+        r"compute\.vmExternalIpAccess",
+        (
+            "External addresses are forbidden: add `cloud-gcp-private`; the network then needs"
+            " Cloud NAT, or the runner a proxy."
+        ),
+    ),
+    (
+        r"networks/\S+ was not found|resource\.networkInterfaces",
+        (
+            "Write a network of this project, or path, as `cloud-gcp-network` or"
+            " `cloud-gcp-subnetwork`."
+        ),
+    ),
 )
 """Words of an error -> what to do about it, where more is known than its class."""
 KEYS_HINT = (
-    "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key; better, without keys: google-github-actions/auth before this step on GitHub, "
-    "`id_tokens` on GitLab (gitlab-component/examples/google-cloud.yml)."
+    "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key; better, without keys:"
+    " google-github-actions/auth before this step on GitHub, `id_tokens` on GitLab"
+    " (gitlab-component/examples/google-cloud.yml)."
 )
 
 
 def kind_of(codes: Sequence[str], message: str = "", status: int = 0) -> type[ProviderError]:
     """What the caller does next at an error with these codes."""
-    for known, kind in ((CAPACITY, CapacityError), (QUOTA, QuotaError), (PASSING, ProviderError), (CREDENTIALS, CredentialsError)):
+    for known, kind in (
+        (CAPACITY, CapacityError),
+        (QUOTA, QuotaError),
+        (PASSING, ProviderError),
+        (CREDENTIALS, CredentialsError),
+    ):
         if known & set(codes):
             return kind
     if NOT_IN_ZONE.search(message):
         return CapacityError
-    return CredentialsError if status in (401, 403) else ProviderError if status in BUSY else ConfigurationError
+    return (
+        CredentialsError
+        if status in (401, 403)
+        else ProviderError
+        if status in BUSY
+        else ConfigurationError
+    )
 
 
 def codes_of(error: GoogleAPICallError) -> list[str]:
     """Reasons in the answer's body, and in its details."""
     listed = [str(one.get("reason", "")) for one in error.errors or () if isinstance(one, dict)]
-    return [code for code in [*listed, *re.findall(r"'reason': '([A-Z_]+)'", str(error.details or "")), str(error.reason or "")] if code]
+    return [
+        code
+        for code in [
+            *listed,
+            *re.findall(r"'reason': '([A-Z_]+)'", str(error.details or "")),
+            str(error.reason or ""),
+        ]
+        if code
+    ]
 
 
 def passes(error: Exception) -> bool:
@@ -81,19 +162,35 @@ def passes(error: Exception) -> bool:
 
 def refused(codes: Sequence[str], message: str, doing: str, status: int = 0) -> ProviderError:
     kind = kind_of(codes, message, status)
-    hint = next((special for words, special in SPECIAL if re.search(words, f"{' '.join(codes)} {message}")), HINTS[kind])
-    return kind(f"Google Cloud refused while {doing}: {', '.join(codes) or status}: {message}", hint)
+    hint = next(
+        (special for words, special in SPECIAL if re.search(words, f"{' '.join(codes)} {message}")),
+        HINTS[kind],
+    )
+    return kind(
+        f"Google Cloud refused while {doing}: {', '.join(codes) or status}: {message}", hint
+    )
 
 
 def translate(error: Exception, doing: str) -> ProviderError:
     if isinstance(error, RetryError) and isinstance(error.cause, Exception):
         return translate(error.cause, doing)
-    if not isinstance(error, GoogleAPICallError | GoogleAuthError) or isinstance(error, TransportError):
-        return ProviderError(f"Google Cloud did not answer while {doing}: {type(error).__name__}.", "Try again; is its API to be reached from here?")
+    if not isinstance(error, GoogleAPICallError | GoogleAuthError) or isinstance(
+        error, TransportError
+    ):
+        return ProviderError(
+            f"Google Cloud did not answer while {doing}: {type(error).__name__}.",
+            "Try again; is its API to be reached from here?",
+        )
     if isinstance(error, GoogleAuthError):
-        # Its texts name files and addresses, never keys; but an answer of the token service may quote what was sent.
-        return CredentialsError(f"Google Cloud's credentials do not work while {doing}: {type(error).__name__}.", KEYS_HINT)
-    said = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))  # the SDK puts method and address before Google's words
+        # Its texts name files and addresses, never keys; but an answer of the token service may
+        # quote what was sent.
+        return CredentialsError(
+            f"Google Cloud's credentials do not work while {doing}: {type(error).__name__}.",
+            KEYS_HINT,
+        )
+    said = re.sub(
+        r"^[A-Z]+ https?://\S+: ", "", str(error.message)
+    )  # the SDK puts method and address before Google's words
     return refused(codes_of(error), said, doing, int(error.code or 0))
 
 
@@ -102,9 +199,18 @@ def of_operation(operation: Any, doing: str) -> ProviderError:
     found = list(operation.error.errors)
     codes = [one.code for one in found if one.code]
     details = [detail for one in found for detail in one.error_details]
-    said = [*(one.message for one in found), *(detail.localized_message.message for detail in details)]
-    said += [f"other zones have it: {zones}" for detail in details if (zones := detail.error_info.metadatas.get("zonesAvailable"))]
-    message = "; ".join(dict.fromkeys(text for text in said if text)) or operation.http_error_message
+    said = [
+        *(one.message for one in found),
+        *(detail.localized_message.message for detail in details),
+    ]
+    said += [
+        f"other zones have it: {zones}"
+        for detail in details
+        if (zones := detail.error_info.metadatas.get("zonesAvailable"))
+    ]
+    message = (
+        "; ".join(dict.fromkeys(text for text in said if text)) or operation.http_error_message
+    )
     return refused(codes, message, doing, int(operation.http_error_status_code or 0))
 
 

@@ -13,7 +13,12 @@ RUNNING = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING")
 def instance_of(told: Any) -> Instance:
     tags, zone = tags_of(dict(told.labels), told.description), told.zone.rpartition("/")[2]
     interfaces = list(told.network_interfaces)
-    public = [config.nat_i_p for interface in interfaces for config in interface.access_configs if config.nat_i_p]
+    public = [
+        config.nat_i_p
+        for interface in interfaces
+        for config in interface.access_configs
+        if config.nat_i_p
+    ]
     return Instance(
         provider=ProviderName.GCP,
         id=str(told.id),

@@ -1,4 +1,5 @@
-"""From what Compute Engine answered to placements: which image, which zones, in which order. Pure."""
+"""From what Compute Engine answered to placements: which image, which zones, in which order.
+Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from runner_action.request import CloudRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`zones`: names of those that are up. `offered`: type or accelerator -> zones that have it; without those that the credentials may not ask about."""
+    """`zones`: names of those that are up. `offered`: type or accelerator -> zones that have it;
+    without those that the credentials may not ask about."""
 
     project: str
     image: Any
@@ -24,14 +26,26 @@ class Found:
 
 
 def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlacement]:
-    """A rung for each market, place, type and zone, in the user's order. Raises ConfigurationError if there is none."""
+    """A rung for each market, place, type and zone, in the user's order. Raises
+    ConfigurationError if there is none."""
     image, expected = found.image, ARCHITECTURES[plan.architecture]
     if image.architecture and image.architecture != expected:
-        text = f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]} is {expected}."
+        text = (
+            f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]}"
+            f" is {expected}."
+        )
         raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
-    rungs = [(spot, place, zone, kind) for spot in plan.spots for place in plan.places for kind in plan.instance_types for zone in _zones(place, found)]
+    rungs = [
+        (spot, place, zone, kind)
+        for spot in plan.spots
+        for place in plan.places
+        for kind in plan.instance_types
+        for zone in _zones(place, found)
+    ]
     # arm64 has it by Google's own default; a firmware of the older kind cannot have it.
-    shielded = plan.architecture == "x64" and any(one.type_ == "UEFI_COMPATIBLE" for one in image.guest_os_features)
+    shielded = plan.architecture == "x64" and any(
+        one.type_ == "UEFI_COMPATIBLE" for one in image.guest_os_features
+    )
     canonical = f"/projects/{CANONICAL}/" in image.self_link
     made = [
         GcpPlacement(
@@ -48,24 +62,41 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
             with_rule=opens_port(request, found.project),
             kms_key=request.gcp.kms_key,
             shielded=shielded,
-            signed=shielded and canonical and not has_gpu(kind),  # NVIDIA's modules are not signed by a key that the firmware knows
+            signed=shielded
+            and canonical
+            and not has_gpu(
+                kind
+            ),  # NVIDIA's modules are not signed by a key that the firmware knows
         )
         for spot, place, zone, kind in rungs
-        if all(zone in found.offered.get(name, (zone,)) for name in names_of(kind)) and (spot or kind not in SPOT_ONLY)
+        if all(zone in found.offered.get(name, (zone,)) for name in names_of(kind))
+        and (spot or kind not in SPOT_ONLY)
     ]
     if not made:
         where = ", ".join(place.zone or place.region for place in plan.places)
         text = f"Google Cloud does not offer {', '.join(plan.instance_types)} in {where}."
-        raise ConfigurationError(text, "Write another `cloud-type` or `cloud-region`; `gcloud compute machine-types list` tells what each zone has.")
+        raise ConfigurationError(
+            text,
+            "Write another `cloud-type` or `cloud-region`; `gcloud compute machine-types list`"
+            " tells what each zone has.",
+        )
     return made
 
 
 def names_of(kind: str) -> list[str]:
-    """What a zone has to list to have this type. Types made to measure are in no list, but others of their family are."""
+    """What a zone has to list to have this type. Types made to measure are in no list, but
+    others of their family are."""
     machine_type, _, accelerator = kind.partition("+")
     family, custom, _ = machine_type.partition("custom")
-    return [f"{family or 'n1-'}standard-4" if custom else machine_type, *([accelerator.partition("*")[0]] if accelerator else [])]
+    return [
+        f"{family or 'n1-'}standard-4" if custom else machine_type,
+        *([accelerator.partition("*")[0]] if accelerator else []),
+    ]
 
 
 def _zones(place: Place, found: Found) -> list[str]:
-    return [zone for zone in sorted(found.zones) if zone == place.zone or (place.zone is None and zone.rpartition("-")[0] == place.region)]
+    return [
+        zone
+        for zone in sorted(found.zones)
+        if zone == place.zone or (place.zone is None and zone.rpartition("-")[0] == place.region)
+    ]

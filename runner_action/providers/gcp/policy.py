@@ -1,6 +1,8 @@
-"""The custom IAM role that a launch needs, by its options: what the calls of this package ask for, and no more. Pure.
+"""The custom IAM role that a launch needs, by its options: what the calls of this package ask
+for, and no more. Pure.
 
-A test records every call and holds it against this. https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (IAM permissions)
+A test records every call and holds it against this.
+https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (IAM permissions)
 """
 
 from __future__ import annotations
@@ -9,13 +11,31 @@ from runner_action.providers.gcp import plan as words
 from runner_action.providers.gcp.requests import opens_port
 from runner_action.request import CloudRequest
 
-LOOKING = {"compute.instances.get", "compute.instances.list", "compute.machineTypes.list", "compute.zoneOperations.get", "compute.zones.list"}
-CREATING = {f"compute.instances.{verb}" for verb in ("create", "setLabels", "setMetadata", "setTags")} | {"compute.disks.create", "compute.disks.setLabels"}
+LOOKING = {
+    "compute.instances.get",
+    "compute.instances.list",
+    "compute.machineTypes.list",
+    "compute.zoneOperations.get",
+    "compute.zones.list",
+}
+CREATING = {
+    f"compute.instances.{verb}" for verb in ("create", "setLabels", "setMetadata", "setTags")
+} | {"compute.disks.create", "compute.disks.setLabels"}
 NETWORK = {"compute.subnetworks.use"}
 ENDING = {"compute.instances.delete", "compute.instances.getSerialPortOutput"}
-RULES = {"compute.firewalls.create", "compute.firewalls.delete", "compute.firewalls.list", "compute.networks.updatePolicy"}
+RULES = {
+    "compute.firewalls.create",
+    "compute.firewalls.delete",
+    "compute.firewalls.list",
+    "compute.networks.updatePolicy",
+}
 ACCOUNT = {"compute.instances.setServiceAccount", "iam.serviceAccounts.actAs"}
-PUBLIC = ("ubuntu-os-cloud/", "deeplearning-platform-release/", "ubuntu-os-accelerator-images/", "debian-cloud/")
+PUBLIC = (
+    "ubuntu-os-cloud/",
+    "deeplearning-platform-release/",
+    "ubuntu-os-accelerator-images/",
+    "debian-cloud/",
+)
 """Projects whose images are everybody's."""
 
 
@@ -31,11 +51,23 @@ def permissions(request: CloudRequest) -> set[str]:
     if any("+" in kind for kind in words.plan(request).instance_types):
         found |= {"compute.acceleratorTypes.list"}
     if not words.plan(request).image.removeprefix("projects/").startswith(PUBLIC):
-        found |= {"compute.images.get", "compute.images.getFromFamily", "compute.images.useReadOnly"}
+        found |= {
+            "compute.images.get",
+            "compute.images.getFromFamily",
+            "compute.images.useReadOnly",
+        }
     return found
 
 
 def text(request: CloudRequest) -> str:
     """YAML, for `gcloud iam roles create --file`."""
-    lines = ["title: cml-runner", "description: What a launch of cml-runner with these inputs asks for", "stage: GA", "includedPermissions:"]
-    return "\n".join([*lines, *(f"- {permission}" for permission in sorted(permissions(request)))]) + "\n"
+    lines = [
+        "title: cml-runner",
+        "description: What a launch of cml-runner with these inputs asks for",
+        "stage: GA",
+        "includedPermissions:",
+    ]
+    return (
+        "\n".join([*lines, *(f"- {permission}" for permission in sorted(permissions(request)))])
+        + "\n"
+    )

@@ -1,4 +1,5 @@
-"""The bodies of requests to Compute Engine, in its own words. Pure: what they may hold is judged by Google's discovery document in tests."""
+"""The bodies of requests to Compute Engine, in its own words. Pure: what they may hold is judged
+by Google's discovery document in tests."""
 
 from __future__ import annotations
 
@@ -29,8 +30,9 @@ RULE = "cml-runner: asked for by cloud-ssh-private"
 
 @dataclass(frozen=True, kw_only=True)
 class GcpPlacement(Placement):
-    """One zone, one type, one market. `image`: path of the very image; `login`: its user. `with_rule`: port 22 is opened by a rule of ours. `shielded`:
-    whether image and type can be; `signed`: with a kernel whose modules are."""
+    """One zone, one type, one market. `image`: path of the very image; `login`: its user.
+    `with_rule`: port 22 is opened by a rule of ours. `shielded`: whether image and type can be;
+    `signed`: with a kernel whose modules are."""
 
     project: str
     image: str
@@ -47,24 +49,46 @@ class GcpPlacement(Placement):
 
 
 def own_labels(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The user's labels, and what is wrong with them: what does not fit Google's rules is refused, not mangled."""
+    """The user's labels, and what is wrong with them: what does not fit Google's rules is
+    refused, not mangled."""
     problems = []
     for key, value in metadata.items():
         if not LABEL_KEY.fullmatch(key):
-            problems.append(f"cloud-metadata {key}=… is no label of Google Cloud: a key has at most 63 lower-case letters, digits, _ and -, a letter first")
+            problems.append(
+                f"cloud-metadata {key}=… is no label of Google Cloud: a key has at most 63"
+                " lower-case letters, digits, _ and -, a letter first"
+            )
         if not LABEL_VALUE.fullmatch(value):
-            problems.append(f"cloud-metadata {key}={value} is no label of Google Cloud: a value has at most 63 lower-case letters, digits, _ and -")
+            problems.append(
+                f"cloud-metadata {key}={value} is no label of Google Cloud: a value has at most 63"
+                " lower-case letters, digits, _ and -"
+            )
     if len(metadata) > LABELS_OF_USER:
-        problems.append(f"cloud-metadata has {len(metadata)} pairs; Google Cloud takes {LABELS_OF_USER} beside ours")
+        problems.append(
+            f"cloud-metadata has {len(metadata)} pairs; Google Cloud takes {LABELS_OF_USER} beside"
+            " ours"
+        )
     return dict(metadata), problems
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Addresses and titles are no labels; `description` has them."""
-    ours = {key.replace(":", "-"): re.sub(r"[^a-z0-9_-]", "-", value.lower()) for key, value in tags.items() if key.startswith(OWNER_TAG)}
+    """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Addresses and
+    titles are no labels; `description` has them."""
+    ours = {
+        key.replace(":", "-"): re.sub(r"[^a-z0-9_-]", "-", value.lower())
+        for key, value in tags.items()
+        if key.startswith(OWNER_TAG)
+    }
     for tag in NO_LABELS:
         ours.pop(tag.replace(":", "-"), None)
-    return {**{key: value for key, value in tags.items() if not key.startswith(OWNER_TAG) and key != "Name"}, **ours}
+    return {
+        **{
+            key: value
+            for key, value in tags.items()
+            if not key.startswith(OWNER_TAG) and key != "Name"
+        },
+        **ours,
+    }
 
 
 def description(tags: Mapping[str, str]) -> str:
@@ -73,34 +97,51 @@ def description(tags: Mapping[str, str]) -> str:
 
 def tags_of(labels: Mapping[str, str], told: str) -> dict[str, str]:
     """The way back, for the tags that are ours. `told`: the description."""
-    ours = {OWNER_TAG + key.removeprefix(OWNER_TAG).replace("-", ":", 1): value for key, value in labels.items() if key.startswith(OWNER_TAG)}
+    ours = {
+        OWNER_TAG + key.removeprefix(OWNER_TAG).replace("-", ":", 1): value
+        for key, value in labels.items()
+        if key.startswith(OWNER_TAG)
+    }
     run, of, repository = told.removeprefix("cml-runner: ").rpartition(" of ")
     return {**ours, **({RUN_TAG: run, REPOSITORY_TAG: repository} if of else {})}
 
 
 def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[str]]:
-    """`email[,scopes=a,b]` as a service account, and what is wrong with it. Without scopes none are granted, as in CML."""
+    """`email[,scopes=a,b]` as a service account, and what is wrong with it. Without scopes none
+    are granted, as in CML."""
     if permission_set is None:
         return None, []
     email, _, rest = permission_set.partition(",")
     if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", email) or (rest and not rest.startswith("scopes=")):
         return None, [
-            f"cloud-permission-set {permission_set} is no service account; write my-sa@my-project.iam.gserviceaccount.com,scopes=storage-rw,datastore"
+            (
+                f"cloud-permission-set {permission_set} is no service account; write"
+                " my-sa@my-project.iam.gserviceaccount.com,scopes=storage-rw,datastore"
+            )
         ]
     scopes = [word for word in rest.removeprefix("scopes=").split(",") if word]
     unknown = [word for word in scopes if word not in SCOPES and not word.startswith("https://")]
-    problems = [f"cloud-permission-set: {word} is no scope; write an address or one of {', '.join(SCOPES)}" for word in unknown]
-    return {"email": email, "scopes": [SCOPE.format(SCOPES[word]) if word in SCOPES else word for word in scopes]}, problems
+    problems = [
+        f"cloud-permission-set: {word} is no scope; write an address or one of {', '.join(SCOPES)}"
+        for word in unknown
+    ]
+    return {
+        "email": email,
+        "scopes": [SCOPE.format(SCOPES[word]) if word in SCOPES else word for word in scopes],
+    }, problems
 
 
 def may_delete(permission_set: str | None) -> bool:
     """Whether the machine's own account is given a scope in which instances can be deleted."""
     account, _ = account_of(permission_set)
-    return account is not None and bool({SCOPE.format("compute"), SCOPE.format("cloud-platform")} & set(account["scopes"]))
+    return account is not None and bool(
+        {SCOPE.format("compute"), SCOPE.format("cloud-platform")} & set(account["scopes"])
+    )
 
 
 def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
-    """instances.insert: a machine that Google deletes when its time is over, whatever else happens, with everything it brings."""
+    """instances.insert: a machine that Google deletes when its time is over, whatever else
+    happens, with everything it brings."""
     pool = placement.pools[0]
     zone = f"zones/{pool.zone}"
     machine_type, _, accelerator = pool.instance_type.partition("+")
@@ -120,7 +161,11 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                     "disk_type": f"{zone}/diskTypes/{disk_type(machine_type)}",
                     "labels": labels,
                 },
-                **({"disk_encryption_key": {"kms_key_name": placement.kms_key}} if placement.kms_key else {}),
+                **(
+                    {"disk_encryption_key": {"kms_key_name": placement.kms_key}}
+                    if placement.kms_key
+                    else {}
+                ),
             }
         ],
         "network_interfaces": [_network(placement)],
@@ -129,7 +174,8 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                 {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
                 {"key": "user-data-encoding", "value": "base64"},
                 {"key": "block-project-ssh-keys", "value": "true"},
-                # Else the guest agent writes a client certificate for port 443 of the metadata service that everybody may read.
+                # Else the guest agent writes a client certificate for port 443 of the metadata
+                # service that everybody may read.
                 # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
                 {"key": "disable-https-mds-setup", "value": "TRUE"},
             ]
@@ -138,10 +184,19 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
         "tags": {"items": [OWNER_TAG, *([name] if placement.with_rule else [])]},
     }
     if placement.shielded:
-        body["shielded_instance_config"] = {"enable_secure_boot": placement.signed, "enable_vtpm": True, "enable_integrity_monitoring": True}
+        body["shielded_instance_config"] = {
+            "enable_secure_boot": placement.signed,
+            "enable_vtpm": True,
+            "enable_integrity_monitoring": True,
+        }
     if accelerator:
         kind, _, number = accelerator.partition("*")
-        body["guest_accelerators"] = [{"accelerator_type": f"{zone}/acceleratorTypes/{kind}", "accelerator_count": int(number)}]
+        body["guest_accelerators"] = [
+            {
+                "accelerator_type": f"{zone}/acceleratorTypes/{kind}",
+                "accelerator_count": int(number),
+            }
+        ]
     if placement.account:
         body["service_accounts"] = [dict(placement.account)]
     return body
@@ -150,14 +205,17 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
 def _network(placement: GcpPlacement) -> Body:
     interface: Body = {"network": _path("global/networks", placement.network)}
     if placement.subnetwork:
-        interface = {"subnetwork": _path(f"regions/{placement.region}/subnetworks", placement.subnetwork)}
+        interface = {
+            "subnetwork": _path(f"regions/{placement.region}/subnetworks", placement.subnetwork)
+        }
     if not placement.private:
         interface["access_configs"] = [{"type_": "ONE_TO_ONE_NAT", "name": "External NAT"}]
     return interface
 
 
 def _path(kind: str, name: str) -> str:
-    """A network of this project by its name; one of another project (a shared VPC) by its whole path."""
+    """A network of this project by its name; one of another project (a shared VPC) by its whole
+    path."""
     return name if "/" in name else f"{kind}/{name}"
 
 
@@ -169,12 +227,22 @@ def opens_port(request: CloudRequest, project: str | None) -> bool:
 
 def disk_type(machine_type: str) -> str:
     """The newest families take no other than Hyperdisk."""
-    return "hyperdisk-balanced" if machine_type.startswith(HYPERDISK) or machine_type.endswith("-metal") else "pd-balanced"
+    return (
+        "hyperdisk-balanced"
+        if machine_type.startswith(HYPERDISK) or machine_type.endswith("-metal")
+        else "pd-balanced"
+    )
 
 
 def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
-    """A machine with a GPU cannot move to another host; a spot machine is deleted when it is taken; each is when its time is over."""
-    fixed = spot or has_gpu(machine_type) or machine_type.startswith(FIXED) or machine_type.endswith("-metal")
+    """A machine with a GPU cannot move to another host; a spot machine is deleted when it is
+    taken; each is when its time is over."""
+    fixed = (
+        spot
+        or has_gpu(machine_type)
+        or machine_type.startswith(FIXED)
+        or machine_type.endswith("-metal")
+    )
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
         "on_host_maintenance": "TERMINATE" if fixed else "MIGRATE",

@@ -1,4 +1,5 @@
-"""google-cloud-compute, as much of it as we use. Its package loads a hundred services when it is imported, which takes seconds; this loads seven."""
+"""google-cloud-compute, as much of it as we use. Its package loads a hundred services when it is
+imported, which takes seconds; this loads seven."""
 
 # ruff: noqa: E402
 from __future__ import annotations
@@ -11,7 +12,8 @@ PACKAGE = "google.cloud.compute_v1"
 
 
 def _without_the_rest() -> None:
-    """Lets the package's modules be imported one by one, without the package's own list of all of them. If it has been loaded, it is taken as it is."""
+    """Lets the package's modules be imported one by one, without the package's own list of all
+    of them. If it has been loaded, it is taken as it is."""
     if PACKAGE in sys.modules:
         return
     found = importlib.util.find_spec(PACKAGE)
@@ -33,4 +35,13 @@ from google.cloud.compute_v1.services.zone_operations import ZoneOperationsClien
 from google.cloud.compute_v1.services.zones import ZonesClient
 from google.cloud.compute_v1.types import compute as types
 
-__all__ = ["AcceleratorTypesClient", "FirewallsClient", "ImagesClient", "InstancesClient", "MachineTypesClient", "ZoneOperationsClient", "ZonesClient", "types"]
+__all__ = [
+    "AcceleratorTypesClient",
+    "FirewallsClient",
+    "ImagesClient",
+    "InstancesClient",
+    "MachineTypesClient",
+    "ZoneOperationsClient",
+    "ZonesClient",
+    "types",
+]

@@ -1,7 +1,7 @@
 """What the user's words stand for at Google Cloud: data, with its sources.
 
-Types: https://cloud.google.com/compute/docs/machine-resource, GPUs: https://cloud.google.com/compute/docs/gpus
-CML's words: terraform-provider-iterative, gcp.go.
+Types: https://cloud.google.com/compute/docs/machine-resource, GPUs:
+https://cloud.google.com/compute/docs/gpus CML's words: terraform-provider-iterative, gcp.go.
 """
 
 from __future__ import annotations
@@ -10,16 +10,30 @@ from collections.abc import Mapping
 
 from runner_action.providers.gpus import GpuTable
 
-REGIONS: Mapping[str, str] = {"us-east": "us-east1", "us-west": "us-west1", "eu-north": "europe-north1", "eu-west": "europe-west1"}
+REGIONS: Mapping[str, str] = {
+    "us-east": "us-east1",
+    "us-west": "us-west1",
+    "eu-north": "europe-north1",
+    "eu-west": "europe-west1",
+}
 """CML's words, whose zones were of these regions. All zones of a region are tried."""
 
-TYPES: Mapping[str, str] = {"s": "e2-small", "m": "e2-standard-8", "l": "e2-standard-32", "xl": "n2-standard-64"}
+TYPES: Mapping[str, str] = {
+    "s": "e2-small",
+    "m": "e2-standard-8",
+    "l": "e2-standard-32",
+    "xl": "n2-standard-64",
+}
 """CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each."""
 
 GPUS = GpuTable(
     cloud="Google Cloud",
     types={
-        "t4": {1: "n1-standard-4+nvidia-tesla-t4*1", 2: "n1-standard-8+nvidia-tesla-t4*2", 4: "n1-standard-16+nvidia-tesla-t4*4"},
+        "t4": {
+            1: "n1-standard-4+nvidia-tesla-t4*1",
+            2: "n1-standard-8+nvidia-tesla-t4*2",
+            4: "n1-standard-16+nvidia-tesla-t4*4",
+        },
         "v100": {
             1: "n1-standard-8+nvidia-tesla-v100*1",
             2: "n1-standard-16+nvidia-tesla-v100*2",
@@ -27,7 +41,13 @@ GPUS = GpuTable(
             8: "n1-standard-64+nvidia-tesla-v100*8",
         },
         "l4": {1: "g2-standard-4", 2: "g2-standard-24", 4: "g2-standard-48", 8: "g2-standard-96"},
-        "a100": {1: "a2-highgpu-1g", 2: "a2-highgpu-2g", 4: "a2-highgpu-4g", 8: "a2-highgpu-8g", 16: "a2-megagpu-16g"},
+        "a100": {
+            1: "a2-highgpu-1g",
+            2: "a2-highgpu-2g",
+            4: "a2-highgpu-4g",
+            8: "a2-highgpu-8g",
+            16: "a2-megagpu-16g",
+        },
         "h100": {1: "a3-highgpu-1g", 2: "a3-highgpu-2g", 4: "a3-highgpu-4g", 8: "a3-highgpu-8g"},
     },
     gone={
@@ -35,17 +55,20 @@ GPUS = GpuTable(
         "a10g": ("l4", "Google Cloud has no A10G GPUs"),
     },
 )
-"""The smallest type that has so many, in CML's syntax `type+accelerator*number` where the GPU is not part of the type.
-https://cloud.google.com/compute/docs/eol/k80-eol"""
+"""The smallest type that has so many, in CML's syntax `type+accelerator*number` where the GPU is
+not part of the type. https://cloud.google.com/compute/docs/eol/k80-eol"""
 
 WITH_GPU = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
 """Families whose types have their GPUs built in."""
 FIXED = (*WITH_GPU, "ct", "h4d-")
-"""Families that cannot be moved to another host while they run; nor can bare metal. https://cloud.google.com/compute/docs/instances/setting-vm-host-options"""
+"""Families that cannot be moved to another host while they run; nor can bare metal.
+https://cloud.google.com/compute/docs/instances/setting-vm-host-options"""
 SPOT_ONLY = ("a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g")
-"""Types that Google sells as spot or flex-start machines only. https://cloud.google.com/compute/docs/accelerator-optimized-machines#a3-high-vms"""
+"""Types that Google sells as spot or flex-start machines only.
+https://cloud.google.com/compute/docs/accelerator-optimized-machines#a3-high-vms"""
 HYPERDISK = ("a3-ultragpu", "a4", "c4", "g4-", "h4d-", "m4-", "n4", "x4-")
-"""Families that take no other disks; nor does bare metal. https://cloud.google.com/compute/docs/disks/hyperdisks"""
+"""Families that take no other disks; nor does bare metal.
+https://cloud.google.com/compute/docs/disks/hyperdisks"""
 ARM = ("t2a-", "c4a-", "n4a-", "a4x-")
 """Families with arm64 processors. https://cloud.google.com/compute/docs/instances/arm-on-compute"""
 
@@ -53,11 +76,14 @@ ARCHITECTURES: Mapping[str, str] = {"x64": "X86_64", "arm64": "ARM64"}
 """Ours -> Compute Engine's."""
 
 CANONICAL = "ubuntu-os-cloud"
-UBUNTU: Mapping[str, str] = {"x64": f"{CANONICAL}/ubuntu-2404-lts-amd64", "arm64": f"{CANONICAL}/ubuntu-2404-lts-arm64"}
+UBUNTU: Mapping[str, str] = {
+    "x64": f"{CANONICAL}/ubuntu-2404-lts-amd64",
+    "arm64": f"{CANONICAL}/ubuntu-2404-lts-arm64",
+}
 """https://cloud.google.com/compute/docs/images/os-details: family of Canonical's Ubuntu 24.04."""
 WITH_DRIVER = "deeplearning-platform-release/common-cu129-ubuntu-2404-nvidia-580"
-"""Ubuntu 24.04 with NVIDIA's driver 580 (the last for V100), CUDA, Docker and the container toolkit.
-https://cloud.google.com/deep-learning-vm/docs/images"""
+"""Ubuntu 24.04 with NVIDIA's driver 580 (the last for V100), CUDA, Docker and the container
+toolkit. https://cloud.google.com/deep-learning-vm/docs/images"""
 
 SCOPES: Mapping[str, str] = {
     "bigquery": "bigquery",
@@ -85,5 +111,6 @@ SCOPES: Mapping[str, str] = {
     "useraccounts-rw": "cloud.useraccounts",
     "userinfo-email": "userinfo.email",
 }
-"""gcloud's short words -> the last part of the scope's address. https://cloud.google.com/sdk/gcloud/reference/compute/instances/create"""
+"""gcloud's short words -> the last part of the scope's address.
+https://cloud.google.com/sdk/gcloud/reference/compute/instances/create"""
 SCOPE = "https://www.googleapis.com/auth/{}"

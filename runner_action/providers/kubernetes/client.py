@@ -9,7 +9,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from runner_action.errors import InputError
-from runner_action.model import NAME_TAG, OWNER_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import (
+    NAME_TAG,
+    OWNER_TAG,
+    Deletion,
+    Instance,
+    Machine,
+    Placement,
+    Plan,
+    ProviderName,
+)
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes import plan as words
 from runner_action.providers.kubernetes.cluster import Cluster, Json
@@ -25,7 +34,8 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 SECRET_LIMIT = 1_000_000
-"""Bytes: a Secret takes 1 MiB, its Base64 not counted. https://kubernetes.io/docs/concepts/configuration/secret/"""
+"""Bytes: a Secret takes 1 MiB, its Base64 not counted.
+https://kubernetes.io/docs/concepts/configuration/secret/"""
 FRESH_SECONDS = 1.0
 """How long a list of a Job's pods serves all who look at one of them."""
 LOG_LINES = 2000
@@ -56,8 +66,9 @@ class KubernetesProvider:
         return None
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """A rung for each market, place and size. Asks whether the namespace can be read: a launch that may not is over before it has begun.
-        Raises InputError if there is no image to start, before anything is asked."""
+        """A rung for each market, place and size. Asks whether the namespace can be read: a
+        launch that may not is over before it has begun. Raises InputError if there is no image
+        to start, before anything is asked."""
         if not plan.image:
             raise InputError([words.NO_IMAGE])
         with translated("looking into the namespace"):
@@ -74,7 +85,8 @@ class KubernetesProvider:
         return ()
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """The Secret has been read by all that it was for; pods that jobs make might read it too."""
+        """The Secret has been read by all that it was for; pods that jobs make might read it
+        too."""
         with translated("deleting the Secret of the runners"):
             for job in dict.fromkeys(one.group for one in instances):
                 self._cluster.delete("secrets", job)
@@ -88,13 +100,38 @@ class KubernetesProvider:
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one namespace
         """A Job without a pod counts too: it may get one."""
-        chosen = ",".join([MANAGED, *(f"{key.replace(':', '/')}={value}" for key, value in tags.items() if VALUE.fullmatch(value))])
+        chosen = ",".join(
+            [
+                MANAGED,
+                *(
+                    f"{key.replace(':', '/')}={value}"
+                    for key, value in tags.items()
+                    if VALUE.fullmatch(value)
+                ),
+            ]
+        )
         with translated("looking for our pods"):
             listed = self._cluster.get("batch/jobs", labelSelector=chosen)["items"]
-            jobs = [one for one in listed if not _over(one) and tags.items() <= tags_of(one).items()]
-            pods = [instance_of(one) for one in self._cluster.get("pods", labelSelector=chosen)["items"]] if jobs else []
+            jobs = [
+                one for one in listed if not _over(one) and tags.items() <= tags_of(one).items()
+            ]
+            pods = (
+                [
+                    instance_of(one)
+                    for one in self._cluster.get("pods", labelSelector=chosen)["items"]
+                ]
+                if jobs
+                else []
+            )
         alive = [pod for pod in pods if pod.alive and tags.items() <= pod.tags.items()]
-        return [*alive, *(_empty(job) for job in jobs if job["metadata"]["name"] not in {pod.group for pod in alive})]
+        return [
+            *alive,
+            *(
+                _empty(job)
+                for job in jobs
+                if job["metadata"]["name"] not in {pod.group for pod in alive}
+            ),
+        ]
 
     def tidy(self, now: datetime) -> None:
         """All goes with a machine."""
@@ -110,7 +147,9 @@ class KubernetesProvider:
         with self._lock, translated(f"looking at {instance.id}"):
             when, pods = self._listed.get(instance.group, (float("-inf"), {}))
             if self._clock.monotonic() - when >= FRESH_SECONDS:
-                listed = self._cluster.get("pods", labelSelector=f"{JOB_LABEL}={instance.group}")["items"]
+                listed = self._cluster.get("pods", labelSelector=f"{JOB_LABEL}={instance.group}")[
+                    "items"
+                ]
                 pods = {one["metadata"]["name"]: one for one in listed}
                 self._listed[instance.group] = self._clock.monotonic(), pods
         return pods.get(instance.id)
@@ -124,10 +163,15 @@ class KubernetesProvider:
         with translated(f"reading the log of {instance.id}"):
             events = []
             if pod is not None and pod.get("status", {}).get("phase") == "Pending":
-                events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={instance.id}")["items"]
+                events = self._cluster.get(
+                    "events",
+                    fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={instance.id}",
+                )["items"]
             waits = "".join(f"{line}\n" for line in explanation(pod, events)) if pod else ""
             try:
-                return waits + self._cluster.text("pods/log", instance.id, container="runner", tailLines=str(LOG_LINES))
+                return waits + self._cluster.text(
+                    "pods/log", instance.id, container="runner", tailLines=str(LOG_LINES)
+                )
             except Refused as error:
                 if error.status not in (400, 404):  # not started, or gone
                     raise
@@ -135,7 +179,10 @@ class KubernetesProvider:
 
 
 def _over(job: Json) -> bool:
-    return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in job.get("status", {}).get("conditions") or ())
+    return any(
+        one["type"] in ("Complete", "Failed") and one["status"] == "True"
+        for one in job.get("status", {}).get("conditions") or ()
+    )
 
 
 def _empty(job: Json) -> Instance:
@@ -143,4 +190,11 @@ def _empty(job: Json) -> Instance:
     tags = tags_of(job)
     named, since = tags.get(NAME_TAG, ""), metadata.get("creationTimestamp") or ""
     where = {"region": metadata["namespace"], "group": metadata["name"]}
-    return Instance(provider=ProviderName.KUBERNETES, id=metadata["name"], name=named, launched=since, tags=tags, **where)
+    return Instance(
+        provider=ProviderName.KUBERNETES,
+        id=metadata["name"],
+        name=named,
+        launched=since,
+        tags=tags,
+        **where,
+    )

@@ -1,4 +1,5 @@
-"""Creating runners: one Job for all of a launch, the Secret that belongs to it, and the wait for nodes, which is where a cluster says that it is full."""
+"""Creating runners: one Job for all of a launch, the Secret that belongs to it, and the wait for
+nodes, which is where a cluster says that it is full."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from runner_action.providers.kubernetes import requests
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import HINTS, Refused, refused, translated
-from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, has_node, instance_of, is_over
+from runner_action.providers.kubernetes.pods import (
+    JOB_LABEL,
+    explanation,
+    has_node,
+    instance_of,
+    is_over,
+)
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.waiting import Clock
 
@@ -21,7 +28,8 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 PATIENCE_SECONDS = 3.0
 """How long a Job may be without its pods before its events are asked why."""
 LOOK_SECONDS = 2
-"""Between two looks at the clock and at events, growing to five times that; pods are heard of at once."""
+"""Between two looks at the clock and at events, growing to five times that; pods are heard of at
+once."""
 
 
 class _NotOurs(Exception):
@@ -36,7 +44,8 @@ class Creation:
         self._told: dict[str, str] = {}
 
     def create(self, placement: PodPlacement, machine: Machine, count: int) -> Created:
-        """All pods that found a node. Those that did not are removed; when there is none, all of it is."""
+        """All pods that found a node. Those that did not are removed; when there is none, all of
+        it is."""
         name = requests.job_name(placement, machine)
         doing = f"creating {placement}"
         try:
@@ -48,11 +57,15 @@ class Creation:
             with translated(doing):
                 self._leave_it_at(name, pods, count)
         except _NotOurs as error:
-            raise ConfigurationError(f"There is a Job {name} that this launch has not made.", "Choose another `name`.") from error
+            raise ConfigurationError(
+                f"There is a Job {name} that this launch has not made.", "Choose another `name`."
+            ) from error
         except BaseException:
             self._ending.after_failure(name)
             raise
-        made_of = tuple(instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod))
+        made_of = tuple(
+            instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod)
+        )
         return Created(made_of, shortage, (str(shortage),) if shortage else ())
 
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
@@ -63,13 +76,17 @@ class Creation:
             if error.status != 409:
                 raise
         there = self._cluster.get("batch/jobs", body["metadata"]["name"])
-        if (there["metadata"].get("labels") or {}).get(f"{OWNER_TAG}/launch") != machine.identity.token():
+        if (there["metadata"].get("labels") or {}).get(
+            f"{OWNER_TAG}/launch"
+        ) != machine.identity.token():
             raise _NotOurs
         return there
 
     def _secret(self, made: Json, machine: Machine) -> None:
-        """One that is there already is of an answer that got lost, or of an earlier try of this launch, which knew another
-        token; or it is somebody else's, whose program a pod would run. Only what belongs to our Job is replaced."""
+        """One that is there already is of an answer that got lost, or of an earlier try of this
+        launch, which knew another token; or it is somebody else's, whose program a pod would
+        run. Only what belongs to our Job is replaced.
+        """
         body = requests.secret(made, machine)
         name = body["metadata"]["name"]
         there = self._there(body)
@@ -94,24 +111,38 @@ class Creation:
         return None
 
     def _leave_it_at(self, name: str, pods: list[Json], count: int) -> None:
-        """No pod of this Job may come later, when there is room again: those without a node go, and with them their index; the Job shrinks to the
-        indexes that were made. https://kubernetes.io/docs/concepts/workloads/controllers/job/#elastic-indexed-jobs"""
+        """No pod of this Job may come later, when there is room again: those without a node go,
+        and with them their index; the Job shrinks to the indexes that were made.
+        https://kubernetes.io/docs/concepts/workloads/controllers/job/#elastic-indexed-jobs
+        """
         if len(pods) < count:
             made = 1 + max(int(pod["metadata"]["annotations"][INDEX]) for pod in pods)
-            self._cluster.patch("batch/jobs", name, {"spec": {"completions": made, "parallelism": made}})
+            self._cluster.patch(
+                "batch/jobs", name, {"spec": {"completions": made, "parallelism": made}}
+            )
         for pod in pods:
             if not has_node(pod):
                 self._cluster.delete("pods", pod["metadata"]["name"])
 
     # --- waiting for nodes
 
-    def _placed(self, name: str, placement: PodPlacement, count: int, doing: str) -> tuple[list[Json], ProviderError | None]:
+    def _placed(
+        self, name: str, placement: PodPlacement, count: int, doing: str
+    ) -> tuple[list[Json], ProviderError | None]:
         """The pods, and why not all of them have a node."""
         began, looked = self._clock.monotonic(), 0.0
 
         def pause() -> int:
             waited = self._clock.monotonic() - began
-            return max(1, int(min(LOOK_SECONDS if waited < 5 * LOOK_SECONDS else 5 * LOOK_SECONDS, placement.schedule_timeout - waited)))
+            return max(
+                1,
+                int(
+                    min(
+                        LOOK_SECONDS if waited < 5 * LOOK_SECONDS else 5 * LOOK_SECONDS,
+                        placement.schedule_timeout - waited,
+                    )
+                ),
+            )
 
         for pods in self._pods(name, pause):
             if sum(1 for pod in pods if has_node(pod) or is_over(pod)) >= count:
@@ -124,8 +155,15 @@ class Creation:
                 return pods, refused(why, doing)
             text = self._tell(name, [pod for pod in pods if not has_node(pod)])
             if waited >= placement.schedule_timeout:
-                without = "the pod" if count == 1 else f"{count - sum(map(has_node, pods))} of {count} pods"
-                return pods, CapacityError(f"No node for {without} ({placement}) within {waited:.0f} s: {text}", HINTS[CapacityError])
+                without = (
+                    "the pod"
+                    if count == 1
+                    else f"{count - sum(map(has_node, pods))} of {count} pods"
+                )
+                return pods, CapacityError(
+                    f"No node for {without} ({placement}) within {waited:.0f} s: {text}",
+                    HINTS[CapacityError],
+                )
         raise AssertionError("the list has no end")
 
     def _pods(self, name: str, pause: Callable[[], int]) -> Iterator[list[Json]]:
@@ -135,7 +173,9 @@ class Creation:
             listed = self._cluster.get("pods", **chosen)
             pods = {one["metadata"]["uid"]: one for one in listed["items"]}
             yield list(pods.values())
-            for event in self._cluster.watch("pods", pause(), resourceVersion=listed["metadata"]["resourceVersion"], **chosen):
+            for event in self._cluster.watch(
+                "pods", pause(), resourceVersion=listed["metadata"]["resourceVersion"], **chosen
+            ):
                 if event["type"] == "ERROR":
                     break
                 if event["type"] != "BOOKMARK":
@@ -146,17 +186,32 @@ class Creation:
 
     def _not_made(self, name: str) -> str:
         """Why the cluster makes no pods for a Job, by its events; empty if it says nothing."""
-        events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Job,involvedObject.name={name}")["items"]
-        return next((str(one.get("message")) for one in reversed(events) if one.get("reason") == "FailedCreate"), "")
+        events = self._cluster.get(
+            "events", fieldSelector=f"involvedObject.kind=Job,involvedObject.name={name}"
+        )["items"]
+        return next(
+            (
+                str(one.get("message"))
+                for one in reversed(events)
+                if one.get("reason") == "FailedCreate"
+            ),
+            "",
+        )
 
     def _tell(self, name: str, waiting: list[Json]) -> str:
         """What the first of the pods without a node waits for; logged when it is news."""
         if not waiting:
             return "the cluster has made no pod"
         pod = waiting[0]["metadata"]["name"]
-        events = self._cluster.get("events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}")["items"]
+        events = self._cluster.get(
+            "events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}"
+        )["items"]
         text = "; ".join(explanation(waiting[0], events)) or "the scheduler has not looked at it"
         if self._told.get(name) != text:
             self._told[name] = text
-            log.info("%s for a node: %s", f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait", text)
+            log.info(
+                "%s for a node: %s",
+                f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait",
+                text,
+            )
         return text

@@ -1,4 +1,5 @@
-"""The end of what a launch made: its Job, and with it, by the cluster's own garbage collector, pods and Secret."""
+"""The end of what a launch made: its Job, and with it, by the cluster's own garbage collector,
+pods and Secret."""
 
 from __future__ import annotations
 
@@ -20,12 +21,20 @@ class Ending:
         self._cluster, self._clock = cluster, clock
 
     def delete(self, job: str) -> bool:
-        """Asks, and waits until pods and Job are gone. A deletion that was accepted cannot be taken back. False: there was nothing."""
+        """Asks, and waits until pods and Job are gone. A deletion that was accepted cannot be
+        taken back. False: there was nothing."""
         with translated(f"deleting the Job {job}"):
             if not self._cluster.delete("batch/jobs", job, propagationPolicy="Foreground"):
                 return False
             what = f"the pods of {job} to be gone"
-            wait_for(lambda: True if self._gone(job) else None, what, clock=self._clock, timeout=GRACE_SECONDS + 30, first=0.2, most=2)
+            wait_for(
+                lambda: True if self._gone(job) else None,
+                what,
+                clock=self._clock,
+                timeout=GRACE_SECONDS + 30,
+                first=0.2,
+                most=2,
+            )
         return True
 
     def after_failure(self, job: str) -> None:
@@ -33,7 +42,11 @@ class Ending:
         try:
             self.delete(job)
         except (ProviderError, TimedOut) as error:
-            log.error("The Job %s may be left: %s Its pods end themselves after their start timeout.", job, error)
+            log.error(
+                "The Job %s may be left: %s Its pods end themselves after their start timeout.",
+                job,
+                error,
+            )
 
     def _gone(self, job: str) -> bool:
         try:

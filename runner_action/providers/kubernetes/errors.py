@@ -1,6 +1,7 @@
 """The cluster's errors in our words, chosen by what the caller does next.
 
-A refusal is a `Status` with a reason: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+A refusal is a `Status` with a reason:
+https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ from typing import Any
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from runner_action.errors import CapacityError, ConfigurationError, CredentialsError, ProviderError, QuotaError
+from runner_action.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialsError,
+    ProviderError,
+    QuotaError,
+)
 
 KEYS_HINT = (
-    "Give a kubeconfig as KUBERNETES_CONFIGURATION or KUBECONFIG, or run the launcher in a pod with a service account; docs/kubernetes.md says how to make one."
+    "Give a kubeconfig as KUBERNETES_CONFIGURATION or KUBECONFIG, or run the launcher in a pod with"
+    " a service account; docs/kubernetes.md says how to make one."
 )
 HINTS: dict[type[ProviderError], str] = {
-    CapacityError: "Write several `cloud-type`, a longer `cloud-kubernetes-schedule-timeout`, or leave `cloud-spot` out.",
+    CapacityError: (
+        "Write several `cloud-type`, a longer `cloud-kubernetes-schedule-timeout`, or leave"
+        " `cloud-spot` out."
+    ),
     QuotaError: "Ask for a larger ResourceQuota of the namespace, or use a smaller `cloud-type`.",
-    CredentialsError: "`cml-runner permissions kubernetes`, with the inputs of this launch, prints the role that it needs.",
+    CredentialsError: (
+        "`cml-runner permissions kubernetes`, with the inputs of this launch, prints the role that"
+        " it needs."
+    ),
     ConfigurationError: "Change the input named in the message.",
 }
 
@@ -32,7 +46,10 @@ class Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         self.status = status
         told = _object(text)
-        self.reason, self.message = str(told.get("reason") or ""), str(told.get("message") or text.strip()[:300])
+        self.reason, self.message = (
+            str(told.get("reason") or ""),
+            str(told.get("message") or text.strip()[:300]),
+        )
         super().__init__(self.message)
 
 
@@ -45,10 +62,20 @@ def _object(text: str) -> Mapping[str, Any]:
 
 
 def kind_of(message: str, status: int = 0) -> type[ProviderError]:
-    """What the caller does next at this refusal, be it of a call or of a pod that a controller wanted."""
+    """What the caller does next at this refusal, be it of a call or of a pod that a controller
+    wanted."""
     if "exceeded quota" in message:
         return QuotaError
-    admission = ("violates PodSecurity", "admission webhook", "denied the request", "failed quota", "must specify", "LimitRange", "per Container", "per Pod")
+    admission = (
+        "violates PodSecurity",
+        "admission webhook",
+        "denied the request",
+        "failed quota",
+        "must specify",
+        "LimitRange",
+        "per Container",
+        "per Pod",
+    )
     if status in (401, 403) and not any(words in message for words in admission):
         return CredentialsError
     return ConfigurationError
@@ -58,15 +85,26 @@ def refused(message: str, doing: str, status: int = 0) -> ProviderError:
     kind = kind_of(message, status)
     hint = HINTS[kind]
     if "violates PodSecurity" in message:
-        hint = "The namespace has a Pod Security Standard that these inputs break: Docker beside the runner and some pod templates need another namespace."
+        hint = (
+            "The namespace has a Pod Security Standard that these inputs break: Docker beside the"
+            " runner and some pod templates need another namespace."
+        )
     elif status == 404 and message.startswith("namespaces"):
-        hint = "Write another `cloud-kubernetes-namespace`, or make this one: `kubectl create namespace …`."
+        hint = (
+            "Write another `cloud-kubernetes-namespace`, or make this one: `kubectl create"
+            " namespace …`."
+        )
     elif "serviceaccount" in message and "not found" in message:
-        hint = "Make the service account of `cloud-permission-set` in this namespace: `kubectl create serviceaccount …`."
+        hint = (
+            "Make the service account of `cloud-permission-set` in this namespace: `kubectl create"
+            " serviceaccount …`."
+        )
     elif status == 401:
         hint = KEYS_HINT
     if status == 429 or status >= 500:
-        return ProviderError(f"The cluster is busy or broken while {doing}: HTTP {status}: {message}", "Try again.")
+        return ProviderError(
+            f"The cluster is busy or broken while {doing}: HTTP {status}: {message}", "Try again."
+        )
     return kind(f"The cluster refused while {doing}: {message}", hint)
 
 
@@ -83,7 +121,10 @@ def translated(doing: str) -> Iterator[None]:
         cause = error.reason if isinstance(error, MaxRetryError) else error
         if isinstance(cause, SSLError):
             raise CredentialsError(
-                f"The cluster's certificate is not trusted while {doing}.", "Put `certificate-authority-data` into the kubeconfig."
+                f"The cluster's certificate is not trusted while {doing}.",
+                "Put `certificate-authority-data` into the kubeconfig.",
             ) from error
         hint = "Is it to be reached from here? A private cluster wants a launcher in its network."
-        raise ProviderError(f"The cluster did not answer while {doing}: {type(cause).__name__}.", hint) from error
+        raise ProviderError(
+            f"The cluster did not answer while {doing}: {type(cause).__name__}.", hint
+        ) from error

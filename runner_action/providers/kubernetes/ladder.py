@@ -11,7 +11,12 @@ from runner_action.request import CloudRequest
 def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
     """A rung for each market, place and size, in the user's order."""
     options = request.kubernetes
-    rungs = [(spot, place, words.size_of(word)) for spot in plan.spots for place in plan.places for word in plan.instance_types]
+    rungs = [
+        (spot, place, words.size_of(word))
+        for spot in plan.spots
+        for place in plan.places
+        for word in plan.instance_types
+    ]
     return [
         PodPlacement(
             region=place.region,

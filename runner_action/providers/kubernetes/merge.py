@@ -1,7 +1,9 @@
-"""A strategic merge, as `kubectl patch` and `kustomize` do it: mappings by key, lists of named things by their name, other lists as a whole. Pure.
+"""A strategic merge, as `kubectl patch` and `kustomize` do it: mappings by key, lists of named
+things by their name, other lists as a whole. Pure.
 
-https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/. Which lists are merged by which key is said by
-`x-kubernetes-patch-merge-key` of the API's description; a test compares.
+https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/.
+Which lists are merged by which key is said by `x-kubernetes-patch-merge-key` of the API's
+description; a test compares.
 """
 
 from __future__ import annotations
@@ -36,13 +38,21 @@ def merged(base: Any, patch: Any, name: str = "") -> Any:
         if patch.get("$patch") == "replace":
             return {key: value for key, value in patch.items() if key != "$patch"}
         kept = {key: value for key, value in base.items() if key not in patch}
-        return kept | {key: merged(base.get(key), value, key) for key, value in patch.items() if value is not None}
+        return kept | {
+            key: merged(base.get(key), value, key)
+            for key, value in patch.items()
+            if value is not None
+        }
     if isinstance(base, Sequence) and isinstance(patch, Sequence) and not isinstance(patch, str):
         if name in APPENDED:
             return [*base, *(one for one in patch if one not in base)]
         if key := KEYS.get(name):
             return _by(key, base, patch)
-    return merged({}, patch, name) if isinstance(patch, Mapping) and not isinstance(base, Mapping) else patch
+    return (
+        merged({}, patch, name)
+        if isinstance(patch, Mapping) and not isinstance(base, Mapping)
+        else patch
+    )
 
 
 def _by(key: str, base: Sequence[Any], patch: Sequence[Any]) -> list[Any]:
@@ -50,5 +60,9 @@ def _by(key: str, base: Sequence[Any], patch: Sequence[Any]) -> list[Any]:
     if any(one.get("$patch") == "replace" for one in patch):
         return [one for one in patch if one.get("$patch") != "replace"]
     theirs = {one[key]: one for one in patch}
-    found = [merged(one, theirs.pop(one[key])) if one[key] in theirs else one for one in base if theirs.get(one[key], {}).get("$patch") != "delete"]
+    found = [
+        merged(one, theirs.pop(one[key])) if one[key] in theirs else one
+        for one in base
+        if theirs.get(one[key], {}).get("$patch") != "delete"
+    ]
     return [*found, *(one for one in theirs.values() if one.get("$patch") != "delete")]

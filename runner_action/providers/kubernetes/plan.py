@@ -13,24 +13,38 @@ from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.draft import SPOTS
 from runner_action.providers.gpus import OLDER_WORDS
-from runner_action.providers.kubernetes.table import ARCHITECTURES, GENERIC_REGIONS, GPU_IMAGE, GPU_RESOURCE, GPU_SIZES, IMAGE, MODELS, SIZES
+from runner_action.providers.kubernetes.table import (
+    ARCHITECTURES,
+    GENERIC_REGIONS,
+    GPU_IMAGE,
+    GPU_RESOURCE,
+    GPU_SIZES,
+    IMAGE,
+    MODELS,
+    SIZES,
+)
 from runner_action.request import CloudRequest
 
 NATIVE = re.compile(r"(\d+(?:\.\d+)?)-(\d+)(?:\+([A-Za-z0-9][A-Za-z0-9._/-]*)(?:\*(\d+))?)?")
 """CML's form: CPUs, MB, accelerator and number."""
 NO_IMAGE = (  # only a launch needs one: what is looked for or removed has its own
-    "cloud-image is needed here: this cml-runner is of no release, so it names no image for pods; "
-    "write one that was built from image/runner.Dockerfile, such as `registry.example/cml-runner:runner`"
+    "cloud-image is needed here: this cml-runner is of no release, so it names no image for pods;"
+    " write one that was built from image/runner.Dockerfile, such as"
+    " `registry.example/cml-runner:runner`"
 )
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
-KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+KEY = re.compile(
+    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+)
 VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-"""Names of labels and annotations; values of labels. https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/"""
+"""Names of labels and annotations; values of labels.
+https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What one runner may use. `model`: GPU by its word; `exact`: request all of it, not a share."""
+    """What one runner may use. `model`: GPU by its word; `exact`: request all of it, not a
+    share."""
 
     cpus: float
     memory_mib: int
@@ -45,27 +59,62 @@ class Size:
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in the cluster's words, with notes on what the user should know. Raises InputError with all problems."""
+    """The request in the cluster's words, with notes on what the user should know. Raises
+    InputError with all problems."""
     problems: list[str] = []
     notes: dict[str, None] = {}
-    words = [word for size in request.sizes if (word := _word(size, request.gpu)) and size_of(word, problems)]
+    words = [
+        word
+        for size in request.sizes
+        if (word := _word(size, request.gpu)) and size_of(word, problems)
+    ]
     selector = request.kubernetes.node_selector
-    architecture = next((ours for ours, theirs in ARCHITECTURES.items() if selector.get(ARCHITECTURE_LABEL, "amd64") == theirs), "")
+    architecture = next(
+        (
+            ours
+            for ours, theirs in ARCHITECTURES.items()
+            if selector.get(ARCHITECTURE_LABEL, "amd64") == theirs
+        ),
+        "",
+    )
     if not architecture:
-        problems.append(f"cloud-kubernetes-node-selector {ARCHITECTURE_LABEL}={selector[ARCHITECTURE_LABEL]}: runners are for amd64 and arm64")
-    problems += [wrong for key, value in selector.items() if (wrong := _bad_label("cloud-kubernetes-node-selector", key, value))]
-    problems += [f"cloud-metadata {key}=… has no key of Kubernetes: at most 63 letters, digits, . _ -" for key in request.metadata if not KEY.fullmatch(key)]
+        problems.append(
+            f"cloud-kubernetes-node-selector {ARCHITECTURE_LABEL}={selector[ARCHITECTURE_LABEL]}:"
+            " runners are for amd64 and arm64"
+        )
+    problems += [
+        wrong
+        for key, value in selector.items()
+        if (wrong := _bad_label("cloud-kubernetes-node-selector", key, value))
+    ]
+    problems += [
+        f"cloud-metadata {key}=… has no key of Kubernetes: at most 63 letters, digits, . _ -"
+        for key in request.metadata
+        if not KEY.fullmatch(key)
+    ]
     problems += template_problems(request.kubernetes.pod_template)
-    if request.permission_set and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", request.permission_set):
-        problems.append(f"cloud-permission-set {request.permission_set} is no service account; write the name of one in the namespace")
+    if request.permission_set and not re.fullmatch(
+        r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", request.permission_set
+    ):
+        problems.append(
+            f"cloud-permission-set {request.permission_set} is no service account; write the name"
+            " of one in the namespace"
+        )
     if request.kubernetes.containers == "kubernetes" and not request.permission_set:
-        needs = "a service account that may make pods; `cml-runner permissions kubernetes` prints its role: give its name as cloud-permission-set"
+        needs = (
+            "a service account that may make pods; `cml-runner permissions kubernetes` prints its"
+            " role: give its name as cloud-permission-set"
+        )
         problems.append(f"cloud-kubernetes-containers kubernetes needs {needs}")
     if problems:
         raise InputError(problems)
     gpus = any(size_of(word).resource.startswith("nvidia.com/") for word in words)
     return Plan(
-        places=tuple(dict.fromkeys(Place(region="" if word in GENERIC_REGIONS else word) for word in request.regions)),
+        places=tuple(
+            dict.fromkeys(
+                Place(region="" if word in GENERIC_REGIONS else word) for word in request.regions
+            )
+        ),
         instance_types=tuple(dict.fromkeys(words)),
         architecture=architecture,
         image=request.image or (GPU_IMAGE if gpus else IMAGE),
@@ -82,23 +131,33 @@ def _word(size: str, gpu: str | None) -> str:
 
 
 def size_of(word: str, problems: list[str] | None = None) -> Size:
-    """Of `m`, `m+t4`, `l+nvidia.com/gpu:2`, `4-16384`, `4-16384+nvidia-tesla-v100*2`. Falsy problems: the word is known to be good."""
+    """Of `m`, `m+t4`, `l+nvidia.com/gpu:2`, `4-16384`, `4-16384+nvidia-tesla-v100*2`. Falsy
+    problems: the word is known to be good."""
     if match := NATIVE.fullmatch(word.replace(":", "*")):
         cpus, memory, gpu, number = match.groups()
-        return _with_gpu(Size(cpus=float(cpus), memory_mib=int(memory), exact=True), gpu or "", int(number or 1))
+        return _with_gpu(
+            Size(cpus=float(cpus), memory_mib=int(memory), exact=True), gpu or "", int(number or 1)
+        )
     size, _, gpu = word.partition("+")
     gpu, _, number = gpu.replace("*", ":").partition(":")
     gpu = OLDER_WORDS.get(gpu, gpu)
     if size in SIZES and (not gpu or "/" in gpu):
-        return _with_gpu(Size(cpus=SIZES[size][0], memory_mib=SIZES[size][1] * 1024), gpu, int(number or 1))
+        return _with_gpu(
+            Size(cpus=SIZES[size][0], memory_mib=SIZES[size][1] * 1024), gpu, int(number or 1)
+        )
     sizes = GPU_SIZES.get(gpu, GPU_SIZES[""])
     if size in sizes and gpu in MODELS:
         cpus, gib, own = sizes[size]
         wanted = int(number or own)
-        times = wanted if size == "m" else 1  # `m` is what nobody had to write: it grows with the number
+        times = (
+            wanted if size == "m" else 1
+        )  # `m` is what nobody had to write: it grows with the number
         return _with_gpu(Size(cpus=cpus * times, memory_mib=gib * 1024 * times), gpu, wanted)
     if problems is not None:
-        known = "`s`, `m`, `l`, `xl`, CPUs and MB as in `4-16384`, or with a GPU `m+t4`, `4-16384+nvidia.com/gpu*2`"
+        known = (
+            "`s`, `m`, `l`, `xl`, CPUs and MB as in `4-16384`, or with a GPU `m+t4`,"
+            " `4-16384+nvidia.com/gpu*2`"
+        )
         problems.append(f"cloud-type {word} is no size of Kubernetes; write {known}")
     return Size(cpus=1, memory_mib=1024)
 
@@ -109,13 +168,23 @@ def _with_gpu(size: Size, gpu: str, number: int) -> Size:
         return size
     model = "" if "/" in gpu else re.sub(r"^nvidia-(tesla-)?", "", gpu)
     resource = gpu if "/" in gpu else GPU_RESOURCE
-    return Size(cpus=size.cpus, memory_mib=size.memory_mib, resource=resource, number=number, model=model, exact=size.exact)
+    return Size(
+        cpus=size.cpus,
+        memory_mib=size.memory_mib,
+        resource=resource,
+        number=number,
+        model=model,
+        exact=size.exact,
+    )
 
 
 def _bad_label(name: str, key: str, value: str) -> str | None:
     if KEY.fullmatch(key) and VALUE.fullmatch(value):
         return None
-    return f"{name} {key}={value} is no label of Kubernetes: at most 63 letters, digits, . _ - on either side, before the key perhaps a domain and /"
+    return (
+        f"{name} {key}={value} is no label of Kubernetes: at most 63 letters, digits, . _ - on"
+        " either side, before the key perhaps a domain and /"
+    )
 
 
 def template_problems(text: str | None) -> list[str]:
@@ -127,17 +196,39 @@ def template_problems(text: str | None) -> list[str]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        return [f"cloud-kubernetes-pod-template is no YAML: {getattr(error, 'problem', None) or 'it cannot be read'}{where}"]
+        return [
+            (
+                "cloud-kubernetes-pod-template is no YAML:"
+                f" {getattr(error, 'problem', None) or 'it cannot be read'}{where}"
+            )
+        ]
     if not isinstance(told, Mapping):
-        return ["cloud-kubernetes-pod-template wants a mapping with `metadata` or `spec`, or the name of a file that has one"]
+        return [
+            (
+                "cloud-kubernetes-pod-template wants a mapping with `metadata` or `spec`, or the name"
+                " of a file that has one"
+            )
+        ]
     strange = [str(key) for key in told if key not in ("apiVersion", "kind", "metadata", "spec")]
     if strange:
-        return [f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and `spec` of a pod are merged"]
+        return [
+            (
+                f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and `spec` of"
+                " a pod are merged"
+            )
+        ]
     wrong = any(not isinstance(told.get(key) or {}, Mapping) for key in ("metadata", "spec"))
     spec = {} if wrong else told.get("spec") or {}
-    named: Sequence[Any] = [one for kind in ("containers", "initContainers", "volumes") for one in (spec.get(kind) or ())]
+    named: Sequence[Any] = [
+        one for kind in ("containers", "initContainers", "volumes") for one in spec.get(kind) or ()
+    ]
     if wrong or any(not isinstance(one, Mapping) or "name" not in one for one in named):
-        return ["cloud-kubernetes-pod-template: `metadata` and `spec` are mappings, and each container and volume has a `name`, by which it is merged"]
+        return [
+            (
+                "cloud-kubernetes-pod-template: `metadata` and `spec` are mappings, and each container"
+                " and volume has a `name`, by which it is merged"
+            )
+        ]
     return []
 
 

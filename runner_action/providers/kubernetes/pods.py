@@ -1,4 +1,5 @@
-"""A pod as the cluster tells it, in our words: an instance, what it waits for, why it will never be a runner. Pure."""
+"""A pod as the cluster tells it, in our words: an instance, what it waits for, why it will never
+be a runner. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +13,30 @@ Json = Mapping[str, Any]
 JOB_LABEL = "batch.kubernetes.io/job-name"
 """Since Kubernetes 1.27; `job-name` before that."""
 OVER = ("Succeeded", "Failed")
-HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-"""Reasons for which a container waits in vain. https://github.com/kubernetes/kubernetes: pkg/kubelet/images/types.go, kuberuntime"""
+HOPELESS = (
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+)
+"""Reasons for which a container waits in vain. https://github.com/kubernetes/kubernetes:
+pkg/kubelet/images/types.go, kuberuntime"""
 STUMBLES, NOT_STARTED = 3, ("StartError", "ContainerCannotRun")
-NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|denied|unauthorized|authorization failed|authentication required|40[134] ", re.I)
+NO_SUCH_IMAGE = re.compile(
+    r"not found|manifest unknown|denied|unauthorized|authorization failed|authentication"
+    r" required|40[134] ",
+    re.I,
+)
 """Of a failed pull: what another try will not change."""
 
 
 def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
     metadata, status = pod["metadata"], pod.get("status", {})
     labels, tags = metadata.get("labels") or {}, tags_of(pod)
-    container: Json = next((one for one in pod["spec"]["containers"] if one["name"] == "runner"), {})
+    container: Json = next(
+        (one for one in pod["spec"]["containers"] if one["name"] == "runner"), {}
+    )
     return Instance(
         provider=ProviderName.KUBERNETES,
         id=metadata["name"],
@@ -45,7 +59,11 @@ def tags_of(told: Json) -> dict[str, str]:
     """Ours, from labels and annotations of a pod or a Job."""
     metadata = told["metadata"]
     said = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
-    return {key.replace("/", ":"): value for key, value in said.items() if key == OWNER_TAG or key.startswith(f"{OWNER_TAG}/")}
+    return {
+        key.replace("/", ":"): value
+        for key, value in said.items()
+        if key == OWNER_TAG or key.startswith(f"{OWNER_TAG}/")
+    }
 
 
 def has_node(pod: Json) -> bool:
@@ -59,7 +77,14 @@ def is_over(pod: Json) -> bool:
 def unschedulable(pod: Json) -> str:
     """The scheduler's own words; empty if it has said nothing against the pod."""
     conditions = pod.get("status", {}).get("conditions") or ()
-    return next((str(one.get("message") or one.get("reason")) for one in conditions if one["type"] == "PodScheduled" and one["status"] == "False"), "")
+    return next(
+        (
+            str(one.get("message") or one.get("reason"))
+            for one in conditions
+            if one["type"] == "PodScheduled" and one["status"] == "False"
+        ),
+        "",
+    )
 
 
 def trouble(pod: Json) -> str:
@@ -68,17 +93,30 @@ def trouble(pod: Json) -> str:
     for container in _containers(status):
         state: Json = container.get("state") or {}
         waiting = state.get("waiting") or {}
-        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        ended = (
+            state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        )
         reason, message = waiting.get("reason", ""), waiting.get("message") or ""
-        if reason in HOPELESS or (reason in ("ErrImagePull", "ImagePullBackOff") and NO_SUCH_IMAGE.search(message)):
+        if reason in HOPELESS or (
+            reason in ("ErrImagePull", "ImagePullBackOff") and NO_SUCH_IMAGE.search(message)
+        ):
             return f"{reason} of container {container['name']}: {message or 'no more is told'}"
         # A sidecar that stumbles is started again; one that cannot be started never will be.
-        again = container["name"] not in ("runner", "hand-over") and container.get("restartCount", 0) < STUMBLES and ended.get("reason") not in NOT_STARTED
+        again = (
+            container["name"] not in ("runner", "hand-over")
+            and container.get("restartCount", 0) < STUMBLES
+            and ended.get("reason") not in NOT_STARTED
+        )
         if ended.get("exitCode") and not again and not state.get("running"):
             said = f": {ended['message'].strip()}" if ended.get("message") else ""
-            return f"container {container['name']} ended with code {ended['exitCode']} ({ended.get('reason') or 'Error'}){said}"
+            return (
+                f"container {container['name']} ended with code {ended['exitCode']}"
+                f" ({ended.get('reason') or 'Error'}){said}"
+            )
     if status.get("phase") == "Failed":
-        return f"{status.get('reason') or 'Failed'}: {status.get('message') or 'the pod has failed'}"
+        return (
+            f"{status.get('reason') or 'Failed'}: {status.get('message') or 'the pod has failed'}"
+        )
     return ""
 
 
@@ -88,7 +126,8 @@ def _containers(status: Json) -> Iterable[Json]:
 
 
 def explanation(pod: Json, events: Sequence[Json] = ()) -> list[str]:
-    """What the pod waits for, in the cluster's words: scheduler, containers, then warnings, each once. Empty for one that runs."""
+    """What the pod waits for, in the cluster's words: scheduler, containers, then warnings, each
+    once. Empty for one that runs."""
     if pod.get("status", {}).get("phase") == "Running":
         return []
     said = [unschedulable(pod)]
@@ -97,8 +136,12 @@ def explanation(pod: Json, events: Sequence[Json] = ()) -> list[str]:
         if waiting.get("message"):
             said.append(f"{waiting.get('reason')}: {waiting['message']}")
     said += [
-        f"{one.get('reason')}: {one.get('message')}" for one in events if one.get("type") != "Normal" or one.get("reason") in ("Pulling", "TriggeredScaleUp")
+        f"{one.get('reason')}: {one.get('message')}"
+        for one in events
+        if one.get("type") != "Normal" or one.get("reason") in ("Pulling", "TriggeredScaleUp")
     ]
     found = list(dict.fromkeys(one.strip() for one in said if one))
     # FailedScheduling says what the condition has said.
-    return [one for one in found if not any(one != other and one.endswith(other) for other in found)]
+    return [
+        one for one in found if not any(one != other and one.endswith(other) for other in found)
+    ]

@@ -1,4 +1,5 @@
-"""The role that a launch needs, by its options: what the calls of this package ask for, and no more. Pure. A test records every call."""
+"""The role that a launch needs, by its options: what the calls of this package ask for, and no
+more. Pure. A test records every call."""
 
 from __future__ import annotations
 
@@ -36,26 +37,45 @@ RUNNERS: Mapping[ForgeName, Mapping[tuple[str, str], tuple[str, ...]]] = {
         ("", "events"): ("list", "watch"),
     },
 }
-"""Of the pod itself where its jobs are pods. https://github.com/actions/runner-container-hooks/tree/main/packages/k8s#pre-requisites and
+"""Of the pod itself where its jobs are pods.
+https://github.com/actions/runner-container-hooks/tree/main/packages/k8s#pre-requisites and
 https://docs.gitlab.com/runner/executors/kubernetes/#configure-runner-api-permissions"""
 
 
 def text(request: CloudRequest, forge: ForgeName = ForgeName.GITHUB) -> str:
-    """YAML for `kubectl apply -f -`: role and binding of the launcher, whose service account is called `cml-runner`, and, where its jobs are pods, of
-    the runner."""
+    """YAML for `kubectl apply -f -`: role and binding of the launcher, whose service account is
+    called `cml-runner`, and, where its jobs are pods, of the runner."""
     found = _role("cml-runner", "cml-runner", LAUNCHER, request)
     if request.kubernetes.containers is Containers.KUBERNETES:
-        found += _role("cml-runner-jobs", request.permission_set or "cml-runner-jobs", RUNNERS[forge], request)
+        found += _role(
+            "cml-runner-jobs", request.permission_set or "cml-runner-jobs", RUNNERS[forge], request
+        )
     return yaml.safe_dump_all(found, sort_keys=False)
 
 
-def _role(name: str, account: str, rules: Mapping[tuple[str, str], tuple[str, ...]], request: CloudRequest) -> list[dict[str, Any]]:
+def _role(
+    name: str, account: str, rules: Mapping[tuple[str, str], tuple[str, ...]], request: CloudRequest
+) -> list[dict[str, Any]]:
     namespace = request.kubernetes.namespace or "default"
     where = {"name": name, "namespace": namespace}
-    told = [{"apiGroups": [group], "resources": [resource], "verbs": list(verbs)} for (group, resource), verbs in rules.items()]
+    told = [
+        {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
+        for (group, resource), verbs in rules.items()
+    ]
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     return [
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": where, "rules": told},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": dict(where), "subjects": [subject], "roleRef": reference},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": where,
+            "rules": told,
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": dict(where),
+            "subjects": [subject],
+            "roleRef": reference,
+        },
     ]

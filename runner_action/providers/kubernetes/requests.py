@@ -1,10 +1,11 @@
-"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret that goes with it. Pure:
-judged by the API's own description.
+"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret
+that goes with it. Pure: judged by the API's own description.
 
-The pod's containers are of one image. `hand-over` alone has the Secret, and has ended before another begins. `guard` gets
-from it, by memory that it empties at once, what the Secret told; it makes the calls that need a token, and when the other
-has ended, takes the runner off the list if that has not been done. `runner` runs the agent and its jobs. What it shares
-with the guard it cannot write: the program, and a socket.
+The pod's containers are of one image. `hand-over` alone has the Secret, and has ended before
+another begins. `guard` gets from it, by memory that it empties at once, what the Secret told; it
+makes the calls that need a token, and when the other has ended, takes the runner off the list if
+that has not been done. `runner` runs the agent and its jobs. What it shares with the guard it
+cannot write: the program, and a socket.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from runner_action.request import Containers
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"
-BUNDLE, PROGRAM, TOLD, GUARD = (f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard"))
-"""The Secret; the agent, read-only but for the container that puts it there; what the Secret told, until the guard has
-read it; the guard's socket."""
+BUNDLE, PROGRAM, TOLD, GUARD = (
+    f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard")
+)
+"""The Secret; the agent, read-only but for the container that puts it there; what the Secret
+told, until the guard has read it; the guard's socket."""
 USER, GUARD_USER = 1001, 1002
-"""`runner` in our image and in GitHub's; any other image works with it too. The guard is nobody in particular, so that no
-job is the same user, whatever a template makes them share."""
+"""`runner` in our image and in GitHub's; any other image works with it too. The guard is nobody
+in particular, so that no job is the same user, whatever a template makes them share."""
 GRACE_SECONDS = 60
 """Agent (30 s at most when it is taken) and guard (20 s) one after the other."""
 TTL_SECONDS = 300
@@ -36,9 +39,11 @@ TTL_SECONDS = 300
 LATE_SECONDS = 300
 """The agent ends at max-lifetime by itself; this much later the cluster does."""
 PYTHON = ("python3", "-IS")
-"""Which heeds no variable and no folder of others. https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
+"""Which heeds no variable and no folder of others.
+https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
 RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-"""Of containers, for https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+"""Of containers, for
+https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
 REGION_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 
 
@@ -67,14 +72,21 @@ def job_name(placement: PodPlacement, machine: Machine) -> str:
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """What of the tags can be asked for: keys with our prefix are ours in the words of Kubernetes."""
-    said = {_key(key): value for key, value in tags.items() if key != "Name" and VALUE.fullmatch(value)}
+    """What of the tags can be asked for: keys with our prefix are ours in the words of
+    Kubernetes."""
+    said = {
+        _key(key): value for key, value in tags.items() if key != "Name" and VALUE.fullmatch(value)
+    }
     return {**said, "app.kubernetes.io/name": OWNER_TAG, "app.kubernetes.io/managed-by": OWNER_TAG}
 
 
 def annotations_of(tags: Mapping[str, str]) -> dict[str, str]:
     """The others, such as addresses."""
-    return {_key(key): value for key, value in tags.items() if key != "Name" and not VALUE.fullmatch(value)}
+    return {
+        _key(key): value
+        for key, value in tags.items()
+        if key != "Name" and not VALUE.fullmatch(value)
+    }
 
 
 def _key(tag: str) -> str:
@@ -82,9 +94,16 @@ def _key(tag: str) -> str:
 
 
 def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
-    """batch/v1 Job: nothing of it is ever tried again by the cluster, as the agent restarts the workflow and that launches anew."""
+    """batch/v1 Job: nothing of it is ever tried again by the cluster, as the agent restarts the
+    workflow and that launches anew."""
     labels, annotations = labels_of(machine.tags), annotations_of(machine.tags)
-    pod = merged({"metadata": {"labels": {}, "annotations": {}}, "spec": _pod(placement, job_name(placement, machine))}, placement.template)
+    pod = merged(
+        {
+            "metadata": {"labels": {}, "annotations": {}},
+            "spec": _pod(placement, job_name(placement, machine)),
+        },
+        placement.template,
+    )
     pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **labels}
     pod["metadata"]["annotations"] = {**annotations, **(pod["metadata"].get("annotations") or {})}
     spec: Body = {
@@ -95,7 +114,8 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
         "template": pod,
     }
     if count > 1:
-        # Without a limit of its own for each index, the first that ends with an error ends the others.
+        # Without a limit of its own for each index, the first that ends with an error ends the
+        # others.
         spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": count}
         del spec["backoffLimit"]
     if machine.lifetime:
@@ -105,12 +125,25 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
 
 
 def secret(made: Mapping[str, Any], machine: Machine) -> Body:
-    """v1 Secret of what the pods of a Job get to know; the cluster deletes it with the Job. `made`: the Job, as the cluster answered."""
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
+    """v1 Secret of what the pods of a Job get to know; the cluster deletes it with the Job.
+    `made`: the Job, as the cluster answered."""
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": made["metadata"]["name"],
+        "uid": made["metadata"]["uid"],
+    }
     said = {"labels": labels_of(machine.tags), "annotations": annotations_of(machine.tags)}
     metadata = {"name": made["metadata"]["name"], **said, "ownerReferences": [owner]}
     data = {"agent.pyz": base64.b64encode(machine.user_data).decode()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "immutable": True, "data": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "immutable": True,
+        "data": data,
+    }
 
 
 def _pod(placement: PodPlacement, name: str) -> Body:
@@ -130,20 +163,35 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         },
         "nodeSelector": node_selector(placement),
         "tolerations": tolerations(placement),
-        "initContainers": [_hand_over(placement), _guard(placement), *([_docker()] if docker else [])],
+        "initContainers": [
+            _hand_over(placement),
+            _guard(placement),
+            *([_docker()] if docker else []),
+        ],
         "containers": [_runner(placement)],
         "volumes": [
             {"name": "home", "emptyDir": {}},
             {"name": "bundle", "secret": {"secretName": name, "defaultMode": 0o440}},
             {"name": "program", "emptyDir": {}},
-            *({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}} for name in ("told", "guard")),
-            *([{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")] if docker else []),
+            *(
+                {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+                for name in ("told", "guard")
+            ),
+            *(
+                [{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")]
+                if docker
+                else []
+            ),
         ],
     }
     if placement.service_account:
         spec["serviceAccountName"] = placement.service_account
     if terms := _affinity(placement):
-        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+        spec["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+            }
+        }
     return spec
 
 
@@ -182,10 +230,19 @@ def _environment(placement: PodPlacement) -> list[Body]:
         said.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
     if placement.containers is Containers.KUBERNETES:
         said += [
-            {"name": "ACTIONS_RUNNER_CONTAINER_HOOKS", "value": "/opt/cml-runner/k8s-hooks/index.js"},
-            {"name": "ACTIONS_RUNNER_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {
+                "name": "ACTIONS_RUNNER_CONTAINER_HOOKS",
+                "value": "/opt/cml-runner/k8s-hooks/index.js",
+            },
+            {
+                "name": "ACTIONS_RUNNER_POD_NAME",
+                "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+            },
             {"name": "ACTIONS_RUNNER_REQUIRE_JOB_CONTAINER", "value": "false"},
-            {"name": "CML_RUNNER_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {
+                "name": "CML_RUNNER_NAMESPACE",
+                "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+            },
         ]
     return said
 
@@ -195,11 +252,13 @@ def _agent(*words: str) -> list[str]:
 
 
 def _hand_over(placement: PodPlacement) -> Body:
-    """The one container that has the Secret. The cluster keeps what is mounted for as long as the pod lives, whatever
-    becomes of the Secret itself, and has no way into a container that has ended.
+    """The one container that has the Secret. The cluster keeps what is mounted for as long as
+    the pod lives, whatever becomes of the Secret itself, and has no way into a container that
+    has ended.
 
-    https://kubernetes.io/docs/concepts/configuration/secret/#secret-immutable-create: "Existing Pods maintain a mount
-    point to the deleted Secret"; https://kubernetes.io/docs/concepts/workloads/pods/init-containers/
+    https://kubernetes.io/docs/concepts/configuration/secret/#secret-immutable-create: "Existing
+    Pods maintain a mount point to the deleted Secret";
+    https://kubernetes.io/docs/concepts/workloads/pods/init-containers/
     """
     return {
         **_small(placement, "hand-over"),
@@ -232,7 +291,10 @@ def _small(placement: PodPlacement, name: str) -> Body:
         "image": placement.image,
         "workingDir": "/",
         "env": [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi"},
+        },
         "securityContext": {**RESTRICTED, "runAsUser": GUARD_USER},
     }
 
@@ -246,8 +308,17 @@ def _docker() -> Body:
         # Jobs' containers are given this socket by its usual name, which is looked for in here.
         "args": ["dockerd", "--host=unix:///run/docker.sock", f"--group={USER}"],
         "env": [{"name": "DOCKER_TLS_CERTDIR", "value": ""}],
-        "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
-        "startupProbe": {"exec": {"command": ["docker", "-H", "unix:///run/docker.sock", "version"]}, "periodSeconds": 1, "failureThreshold": 60},
+        "securityContext": {
+            "privileged": True,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": False,
+        },
+        "startupProbe": {
+            "exec": {"command": ["docker", "-H", "unix:///run/docker.sock", "version"]},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
         "volumeMounts": [
             {"name": "home", "mountPath": HOME},
             {"name": "docker", "mountPath": "/run"},
@@ -260,7 +331,11 @@ def resources(placement: PodPlacement) -> Body:
     size, disk = placement.size, placement.disk_gb
     cpus, memory = (1.0, 1.0) if size.exact else (table.CPU_SHARE, table.MEMORY_SHARE)
     asked = table.SMALL_DISK_GB if disk <= table.DISK_NOT_ASKED else disk * table.CPU_SHARE
-    limits = {"cpu": _cpus(size.cpus), "memory": f"{size.memory_mib}Mi", "ephemeral-storage": f"{disk}G"}
+    limits = {
+        "cpu": _cpus(size.cpus),
+        "memory": f"{size.memory_mib}Mi",
+        "ephemeral-storage": f"{disk}G",
+    }
     requests = {
         "cpu": _cpus(size.cpus * cpus),
         "memory": f"{int(size.memory_mib * memory)}Mi",
@@ -275,29 +350,49 @@ def _cpus(number: float) -> str:
 
 
 def node_selector(placement: PodPlacement) -> dict[str, str]:
-    """The user's labels; the word `infer` stands for the GPU's model, and for nothing without one, as in CML."""
+    """The user's labels; the word `infer` stands for the GPU's model, and for nothing without
+    one, as in CML."""
     given = dict(placement.node_selector)
     for key in [key for key, value in given.items() if value == "infer"]:
-        values = models(placement.size.model).get(key) or models(placement.size.model).get(table.OLD_LABEL, ())
+        values = models(placement.size.model).get(key) or models(placement.size.model).get(
+            table.OLD_LABEL, ()
+        )
         given |= {key: values[0]} if values else {}
         if not values:
             del given[key]
-    return {"kubernetes.io/os": "linux", ARCHITECTURE_LABEL: table.ARCHITECTURES[placement.architecture], **given}
+    return {
+        "kubernetes.io/os": "linux",
+        ARCHITECTURE_LABEL: table.ARCHITECTURES[placement.architecture],
+        **given,
+    }
 
 
 def models(word: str) -> dict[str, tuple[str, ...]]:
-    """Label -> values that tell of this GPU. A model that is in no table is taken as the value itself."""
+    """Label -> values that tell of this GPU. A model that is in no table is taken as the value
+    itself."""
     if not word:
         return {}
     names, karpenter, products = table.MODELS.get(word, ((word,), word, (word,)))
-    values = ((karpenter,), (karpenter,), names, (*names, karpenter), (karpenter.upper(),), (karpenter.upper(),), products, names)
+    values = (
+        (karpenter,),
+        (karpenter,),
+        names,
+        (*names, karpenter),
+        (karpenter.upper(),),
+        (karpenter.upper(),),
+        products,
+        names,
+    )
     return dict(zip(table.MODEL_LABELS, values, strict=True))
 
 
 def tolerations(placement: PodPlacement) -> list[Body]:
     found = [toleration(text) for text in placement.tolerations]
     if placement.spot:
-        found += [{"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"} for key, value in table.SPOT_TAINTS.items()]
+        found += [
+            {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
+            for key, value in table.SPOT_TAINTS.items()
+        ]
     if placement.size.number:
         keys = dict.fromkeys([placement.size.resource, *table.GPU_TAINTS])
         found += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
@@ -313,11 +408,27 @@ def toleration(text: str) -> Body:
 
 
 def _affinity(placement: PodPlacement) -> list[Body]:
-    """Terms, any of which has to hold: each way of saying `spot` with each way of saying the GPU's model and each of saying the region."""
+    """Terms, any of which has to hold: each way of saying `spot` with each way of saying the
+    GPU's model and each of saying the region."""
     chosen = set(placement.node_selector)
-    spots: Sequence[Body | None] = [{"key": key, "operator": "In", "values": [value]} for key, value in table.SPOT_LABELS.items()] if placement.spot else [None]
-    known = {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)  # the user's own labels say which nodes
-    gpus: Sequence[Body | None] = [{"key": key, "operator": "In", "values": list(values)} for key, values in known.items()] or [None]
-    places: Sequence[Body | None] = [{"key": key, "operator": "In", "values": [placement.region]} for key in REGION_LABELS] if placement.region else [None]
+    spots: Sequence[Body | None] = (
+        [
+            {"key": key, "operator": "In", "values": [value]}
+            for key, value in table.SPOT_LABELS.items()
+        ]
+        if placement.spot
+        else [None]
+    )
+    known = (
+        {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)
+    )  # the user's own labels say which nodes
+    gpus: Sequence[Body | None] = [
+        {"key": key, "operator": "In", "values": list(values)} for key, values in known.items()
+    ] or [None]
+    places: Sequence[Body | None] = (
+        [{"key": key, "operator": "In", "values": [placement.region]} for key in REGION_LABELS]
+        if placement.region
+        else [None]
+    )
     terms = [[one for one in term if one] for term in product(spots, gpus, places)]
     return [{"matchExpressions": term} for term in terms if term]

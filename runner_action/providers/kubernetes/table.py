@@ -1,7 +1,8 @@
 """What the user's words stand for in a cluster: data, with its sources.
 
-Sizes: CML's (terraform-provider-iterative, its table of limits). Labels of nodes are those that the vendors' node pools, NVIDIA's feature discovery
-and Karpenter give; a cluster has some of them, so any that is there decides.
+Sizes: CML's (terraform-provider-iterative, its table of limits). Labels of nodes are those that
+the vendors' node pools, NVIDIA's feature discovery and Karpenter give; a cluster has some of
+them, so any that is there decides.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ GPU_SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
     "k80": {"m": (4, 64, 1), "l": (32, 512, 8), "xl": (64, 768, 16)},
     "v100": {"m": (8, 64, 1), "l": (32, 256, 4), "xl": (64, 512, 8)},
 }
-"""CPUs, GiB and GPUs; those of K80 and V100 are CML's, of others as much as the clouds' machines with such GPUs have."""
+"""CPUs, GiB and GPUs; those of K80 and V100 are CML's, of others as much as the clouds' machines
+with such GPUs have."""
 
 CPU_SHARE, MEMORY_SHARE = 0.85, 0.75
-"""Of a size is requested, and the whole is the limit: a node with as many CPUs and GiB keeps some for itself (GKE a tenth of 32 GiB, a fifth of 16) and
-has others' pods, and would never take it."""
+"""Of a size is requested, and the whole is the limit: a node with as many CPUs and GiB keeps
+some for itself (GKE a tenth of 32 GiB, a fifth of 16) and has others' pods, and would never take
+it."""
 DISK_NOT_ASKED, SMALL_DISK_GB = 35, 8
 """Up to the size that is the default no more than this is requested: nodes come with 20 GB too."""
 
@@ -29,10 +32,16 @@ OLD_LABEL = "accelerator"
 """CML's."""
 MODEL_LABELS = (
     *("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name"),
-    *("cloud.google.com/gke-accelerator", "k8s.amazonaws.com/accelerator", "karpenter.azure.com/sku-gpu-name", "gpu.nvidia.com/class"),
+    *(
+        "cloud.google.com/gke-accelerator",
+        "k8s.amazonaws.com/accelerator",
+        "karpenter.azure.com/sku-gpu-name",
+        "gpu.nvidia.com/class",
+    ),
     *("nvidia.com/gpu.product", OLD_LABEL),
 )
-"""Karpenter takes the first term that it can satisfy, so its own come first; NVIDIA's is put on after a node has come up, so that no autoscaler knows it."""
+"""Karpenter takes the first term that it can satisfy, so its own come first; NVIDIA's is put on
+after a node has come up, so that no autoscaler knows it."""
 MODELS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "t4": (("nvidia-tesla-t4",), "t4", ("Tesla-T4",)),
     "l4": (("nvidia-l4",), "l4", ("NVIDIA-L4",)),
@@ -40,7 +49,13 @@ MODELS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "a100": (
         ("nvidia-tesla-a100", "nvidia-a100-80gb"),
         "a100",
-        ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-80GB-PCIe", "NVIDIA-A100-PCIE-80GB"),
+        (
+            "NVIDIA-A100-SXM4-40GB",
+            "NVIDIA-A100-SXM4-80GB",
+            "NVIDIA-A100-PCIE-40GB",
+            "NVIDIA-A100-80GB-PCIe",
+            "NVIDIA-A100-PCIE-80GB",
+        ),
     ),
     "h100": (
         ("nvidia-h100-80gb", "nvidia-h100-mega-80gb"),
@@ -50,7 +65,14 @@ MODELS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "v100": (
         ("nvidia-tesla-v100",),
         "v100",
-        ("Tesla-V100-SXM2-16GB", "Tesla-V100-SXM2-32GB", "Tesla-V100-SXM3-32GB", "Tesla-V100-PCIE-16GB", "Tesla-V100-PCIE-32GB", "Tesla-V100S-PCIE-32GB"),
+        (
+            "Tesla-V100-SXM2-16GB",
+            "Tesla-V100-SXM2-32GB",
+            "Tesla-V100-SXM3-32GB",
+            "Tesla-V100-PCIE-16GB",
+            "Tesla-V100-PCIE-32GB",
+            "Tesla-V100S-PCIE-32GB",
+        ),
     ),
     "k80": (("nvidia-tesla-k80",), "k80", ("Tesla-K80",)),
 }
@@ -63,9 +85,13 @@ SPOT_LABELS: Mapping[str, str] = {
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
 """Any of which says that a node is one that its cloud may take back. GKE, EKS, Karpenter, AKS."""
-SPOT_TAINTS: Mapping[str, str] = {"cloud.google.com/gke-spot": "true", "kubernetes.azure.com/scalesetpriority": "spot"}
+SPOT_TAINTS: Mapping[str, str] = {
+    "cloud.google.com/gke-spot": "true",
+    "kubernetes.azure.com/scalesetpriority": "spot",
+}
 GPU_TAINTS = ("nvidia.com/gpu", "sku")
-"""Keys of the taints that keep other pods from nodes with GPUs: GKE's, Karpenter's and most people's; `sku=gpu`, AKS'."""
+"""Keys of the taints that keep other pods from nodes with GPUs: GKE's, Karpenter's and most
+people's; `sku=gpu`, AKS'."""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
 """Ours -> Go's."""
@@ -73,7 +99,11 @@ GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")
 """Words for clouds; a cluster is where it is."""
 IMAGE = ""
 GPU_IMAGE = ""
-"""Ours (image/runner.Dockerfile), by its digest. The release writes them (image/release.py): a checkout is of none, and a name in
-their place would be a stranger's, whose image would get the token."""
-DOCKER_IMAGE = "docker:28-dind@sha256:2a232a42256f70d78e3cc5d2b5d6b3276710a0de0596c145f627ecfae90282ac"
-"""Privileged in its pod. image/images.Dockerfile has it too, for those who keep such digests new."""
+"""Ours (image/runner.Dockerfile), by its digest. The release writes them (image/release.py): a
+checkout is of none, and a name in their place would be a stranger's, whose image would get the
+token."""
+DOCKER_IMAGE = (
+    "docker:28-dind@sha256:2a232a42256f70d78e3cc5d2b5d6b3276710a0de0596c145f627ecfae90282ac"
+)
+"""Privileged in its pod. image/images.Dockerfile has it too, for those who keep such digests
+new."""
