@@ -26,9 +26,28 @@ def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str
         yield f"{told}; if it is a token of {own}, revoke it, and correct `repo`"
 
 
-def launch(value: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """All that is to be said of a launch's own inputs."""
-    return [*tokenless(value), *exposed(value), *never_asked_for(value, environ)]
+def launch(value: Mapping[str, Any], environ: Mapping[str, str], public: bool) -> list[str]:
+    """All that is to be said of a launch's own inputs. `public`: whether anybody may fork the
+    repository."""
+    return [
+        *tokenless(value),
+        *exposed(value),
+        *(open_to_forks(value) if public else ()),
+        *never_asked_for(value, environ),
+    ]
+
+
+def open_to_forks(value: Mapping[str, Any]) -> Iterator[str]:
+    """A pull request from a fork brings its own workflow, which may ask for any label that it
+    can know.
+    https://docs.github.com/en/actions/reference/security/secure-use#hardening-for-self-hosted-runners"""
+    if value["labels"]:
+        names = ", ".join(value["labels"])
+        yield (
+            f"this repository is public, and a workflow in a fork's pull request can ask for a"
+            f" runner with {names}: leave `labels` out and use the output `label`, or require"
+            " approval for all external contributors (Settings > Actions > General)"
+        )
 
 
 def tokenless(value: Mapping[str, Any]) -> Iterator[str]:

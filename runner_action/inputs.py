@@ -24,7 +24,7 @@ from runner_action import advice, to_request
 from runner_action.conversion import check_rsa, convert, is_here, public_half, repository_url
 from runner_action.errors import InputError
 from runner_action.model import ForgeName, Repository
-from runner_action.origin import fork_of
+from runner_action.origin import fork_of, is_public
 from runner_action.plain import is_plain, plain
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
@@ -87,7 +87,8 @@ def parse(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[LaunchReque
         **({"cloud-region": []} if makes_none else advice.least(values)),
         **values,
     }
-    made = [] if makes_none else advice.launch(whole, raw.environ)
+    public = is_public(raw.environ, read_file)
+    made = [] if makes_none else advice.launch(whole, raw.environ, public)
     return to_request.launch_request(whole), [
         *_warnings(raw),
         *advice.to_another(whole, raw.environ, _source_of_token(raw)),

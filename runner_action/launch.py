@@ -39,6 +39,7 @@ from runner_action.model import (
     Machine,
     Placement,
     Plan,
+    ProviderName,
     Registration,
     Report,
     Run,
@@ -94,7 +95,7 @@ class Launch:
         self.waited = 0.0
         """Seconds that passed until it was this launch's turn."""
         self._signals, self._stopping = signals or Signals(clock), False
-        self._threads = ThreadPoolExecutor(4 + request.count, "launch")
+        self._threads = ThreadPoolExecutor(5 + request.count, "launch")
 
     def launch(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
         """The report of runners that are online, when it was told. Raises what went wrong, or
@@ -135,7 +136,9 @@ class Launch:
         foreseeing = side_by_side(self._foresee, plan)
         downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
         joining = None if request.dry_run else side_by_side(self._token, foreseeing)
-        if request.restart_token is None and not request.dry_run:
+        kept = request.restart_token
+        checking = side_by_side(self._check_kept, kept) if kept else None
+        if kept is None and not request.dry_run:
             self.removal = side_by_side(self.forge.removal_token)
         if (
             request.restart_limit
@@ -143,6 +146,8 @@ class Launch:
             and holds(request.repository, self.run.job.repository_url)
         ):
             self.job = side_by_side(self._find_job, self.run.job)
+        if checking:
+            checking.result()
         listed = listing.result()
         online = (
             {runner.name for runner in listed if runner.online}
@@ -234,6 +239,20 @@ class Launch:
         """None: each runner is registered by itself."""
         _, found = foreseeing.result()
         return None if found.jit else self.forge.registration_token()
+
+    def _check_kept(self, token: Secret) -> None:
+        """Of the token that machines will have: that it is one, and what a job that gets hold of
+        it would have. Raises AuthError if it is none: found only when a job was interrupted, that
+        would be too late."""
+        try:
+            reach = self.forge.reach(token)
+        except AuthError as error:
+            raise AuthError(f"`restart-token` is no good: {error}", error.hint) from None
+        except ForgeError as error:
+            log.debug("What `restart-token` opens is not known: %s", error)
+            return
+        if reach and self.cloud.provider is not ProviderName.KUBERNETES and self.request.job_sudo:
+            log.warning("`restart-token`, which jobs can read as root, is %s.", reach)
 
     def _find_job(self, job: CiJob) -> LaunchJob | None:
         """Which job of the run this is, so that a restart begins with it. Not known is no reason

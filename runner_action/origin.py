@@ -47,6 +47,13 @@ def fork_of(environ: Mapping[str, str], read_file: Callable[[str], str | None]) 
     return f"{fork}, a fork of {ours}"
 
 
+def is_public(environ: Mapping[str, str], read_file: Callable[[str], str | None]) -> bool:
+    """Whether this job is one of a GitHub repository that anybody may fork, as its event tells.
+    https://docs.github.com/en/webhooks/webhook-events-and-payloads"""
+    event = _event(read_file(environ.get("GITHUB_EVENT_PATH", "")))
+    return _part(event, "repository").get("private") is False
+
+
 def fork_of_run(run: Mapping[str, Any]) -> str | None:
     """The same for a workflow run, as the API or an event tells of it: its code is of
     `head_repository`. https://docs.github.com/en/rest/actions/workflow-runs#get-a-workflow-run"""

@@ -109,6 +109,8 @@ class FakeForge:
         self.notes: dict[int, list[tuple[str, str]]] = {}
         self.reruns: list[tuple[str, int, int | None]] = []
         self.refuses: tuple[str, ...] = ()
+        self.opens: str | None = None
+        """What a token for restarts opens beyond its runs."""
         self._lock, self._ids = threading.Lock(), count(1)
 
     def _called(self, method: str) -> None:
@@ -116,6 +118,10 @@ class FakeForge:
             self.calls.append(method)
         if method in self.trouble:
             raise self.trouble[method]
+
+    def reach(self, token: Secret) -> str | None:
+        self._called("reach")
+        return self.opens
 
     def add(
         self,

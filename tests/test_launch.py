@@ -262,6 +262,39 @@ def test_a_token_that_may_not_restart_is_told_at_the_launch(
     )
 
 
+@pytest.mark.parametrize(("more", "told"), [((), True), (("--job-sudo=false",), False)])
+def test_what_a_token_that_jobs_can_read_opens_is_told(
+    more: tuple[str, ...], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    story = Story(*RESTARTING, *more)
+    story.forge.opens = "a classic token"
+    assert story.launch().launched
+    assert (
+        "`restart-token`, which jobs can read as root, is a classic token." in caplog.text
+    ) == told
+
+
+def test_a_restart_token_that_is_none_ends_the_launch_before_anything_is_made() -> None:
+    story = Story(*RESTARTING)
+    story.forge.trouble["reach"] = AuthError("GitHub answered 401.", "Make another.")
+    with pytest.raises(AuthError, match="`restart-token` is no good: GitHub answered 401"):
+        story.launch()
+    assert not story.provider.instances
+    assert "registration_token" not in story.forge.calls or not story.forge.listed
+
+
+def test_a_restart_token_that_nobody_can_judge_ends_nothing() -> None:
+    story = Story(*RESTARTING)
+    story.forge.trouble["reach"] = ForgeError("GitHub could not be reached.", "")
+    assert story.launch().launched
+
+
+def test_without_a_restart_token_nothing_is_asked_of_it() -> None:
+    story = Story()
+    assert story.launch().launched
+    assert "reach" not in story.forge.calls
+
+
 def test_an_organisations_runner_knows_the_job_of_one_of_its_repositories() -> None:
     story = Story("--repo=https://github.com/octo", *RESTARTING)
     story.run = replace(RUN, job=JOB)

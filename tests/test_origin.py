@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner_action.origin import MAY_WRITE, fork_of, fork_of_run
+from runner_action.origin import MAY_WRITE, fork_of, fork_of_run, is_public
 
 OURS, THEIRS = {"id": 1, "full_name": "octo/train"}, {"id": 2, "full_name": "mallory/train"}
 PULLS = (
@@ -36,6 +36,17 @@ def told(name: str, event: object, **environ: str) -> str | None:
 
 def pull(head: object, base: object = OURS) -> Json:
     return {"pull_request": {"head": {"repo": head}, "base": {"repo": base}}, "repository": OURS}
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"repository": None}, {"repository": {}}, {"repository": {"private": True}}]
+)
+def test_what_does_not_say_that_it_is_public_is_not(event: Json) -> None:
+    environ = {"GITHUB_EVENT_PATH": "/event.json"}
+    assert not is_public(environ, {"/event.json": json.dumps(event)}.get)
+    assert not is_public({}, lambda _: None)
+    public = json.dumps({"repository": {"private": False}})
+    assert is_public(environ, {"/event.json": public}.get)
 
 
 def run(head: object, base: object = OURS) -> Json:

@@ -55,6 +55,11 @@ class Forge(Protocol):
         Short-lived. None: it has what it needs."""
         ...
 
+    def reach(self, token: Secret) -> str | None:
+        """What else than its runs here a token for restarts opens, in words that follow "it is";
+        None: nothing that the forge tells of. Raises AuthError if it is no good."""
+        ...
+
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """The job that launches, as the forge knows it; None if it cannot be told from others."""
         ...

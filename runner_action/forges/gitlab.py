@@ -9,6 +9,7 @@ token of the user's is needed there.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,10 @@ TRIES = 6
 """Some six seconds in all, as the library waits twice as long each time; left to itself it would
 go on for a hundred."""
 EXECUTION, NEVER = "job_execution_status", "never_contacted"
+GROUP_BOT = re.compile(r"group_\d+_bot")
+"""Who a group's token is. A project's opens that project alone.
+https://docs.gitlab.com/user/group/settings/group_access_tokens/#bot-users-for-groups"""
+OF_A_GROUP = "a group's token: it opens every project of the group; a project's opens only that"
 NEEDED = ("create_runner", "manage_runner", "read_api")
 HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
@@ -108,11 +113,14 @@ class GitLab(Claims):
 
     @cached_property
     def _client(self) -> gitlab.Gitlab:
+        return self._client_with(self._token)
+
+    def _client_with(self, token: Secret) -> gitlab.Gitlab:
         # GitLab's own paging links may name a host that is not reachable from here:
         # `keep_base_url`.
         return gitlab.Gitlab(
             self._base,
-            private_token=self._token.reveal(),
+            private_token=token.reveal(),
             ssl_verify=self._bundle or True,
             timeout=retrying.SECONDS,
             per_page=100,
@@ -379,6 +387,18 @@ class GitLab(Claims):
             )
             raise ForgeError(said, "Check `runner-version` and `runner-downloads`.")
         return Download(url=f"{place}/{program}", sha256=digest, version=version)
+
+    def reach(self, token: Secret) -> str | None:
+        client = self._client_with(token)
+        with suppress(NotThere), translated("GET /personal_access_tokens/self"):
+            scopes = client.http_get("/personal_access_tokens/self", max_retries=TRIES)["scopes"]
+            if "api" not in scopes:
+                raise AuthError(f"It has scope {', '.join(scopes)}; restarts need `api`.", HINT)
+        with translated("GET /user"):
+            user = client.http_get("/user", max_retries=TRIES)
+        if not user.get("bot"):
+            return "a personal token: it opens all that its owner may see and change"
+        return OF_A_GROUP if GROUP_BOT.match(user["username"]) else None
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """GitLab tells a job all about itself."""

@@ -3,7 +3,7 @@ address of its page. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -56,6 +56,19 @@ def in_the_cloud(repository: Repository) -> bool:
     """Run by GitHub itself, which asks for recent runners."""
     host = urlsplit(repository.url).netloc
     return host == "github.com" or host.endswith(".ghe.com")
+
+
+def beyond(scopes: Collection[str]) -> str:
+    """What a classic token with these scopes opens, whichever repository it was made for.
+    https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/managing-your-personal-access-tokens"""
+    spelled = ", ".join(f"`{scope}`" for scope in scopes)
+    if any(scope.endswith(":enterprise") for scope in scopes):
+        opens = "every enterprise that its owner manages"
+    elif "admin:org" in scopes or "write:org" in scopes:
+        opens = "every organisation that its owner manages"
+    else:
+        opens = "every repository that its owner may write to"
+    return f"a classic token with {spelled}: it opens {opens}; a fine-grained token opens only one"
 
 
 def misread(repository: Repository) -> Iterator[str]:

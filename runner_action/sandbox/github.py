@@ -99,11 +99,11 @@ class FakeGitHub(Served):
             if not root.startswith("repos/"):
                 whole = f"/api/v3/{root}/actions/runner-groups"
                 app.add_url_rule(whole, whole, self._guarded(self._groups))
-        app.add_url_rule(
-            "/api/v3/repos/actions/runner/releases/tags/<tag>",
-            "release",
-            self._guarded(self._release),
-        )
+        for path, view in (
+            ("/", lambda: {"repository_url": f"{self.url}/api/v3/repos"}),
+            ("/repos/actions/runner/releases/tags/<tag>", self._release),
+        ):
+            app.add_url_rule(f"/api/v3{path}", path, self._guarded(view))
         for method, path, view in self.github_app.routes():
             app.add_url_rule(
                 f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method]
@@ -163,7 +163,7 @@ class FakeGitHub(Served):
                 answer.headers.update(
                     {
                         "X-OAuth-Scopes": kind.removeprefix("scopes:"),
-                        "X-Accepted-OAuth-Scopes": SCOPES[self._root.partition("/")[0]],
+                        "X-Accepted-OAuth-Scopes": SCOPES.get(self._root.partition("/")[0], ""),
                     }
                 )
             return answer

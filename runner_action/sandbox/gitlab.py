@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.
 MOST_OF_A_PAGE = 100
 """https://docs.gitlab.com/api/rest/#pagination"""
 READ_RUNNERS = ("api", "read_api", "manage_runner")
+BOT = re.compile(r"(project|group)_\d+_bot_")
 NEVER_A_USER = {
     "error": "insufficient_scope",
     "error_description": (
@@ -54,6 +56,8 @@ class FakeGitLab(Served):
         host: str = "127.0.0.1",
     ) -> None:
         self.tokens, self.prefix, self.version = tokens, prefix, version
+        self.users: dict[str, str] = {}
+        """Token -> its user, where that is not a project's bot."""
         self.forge = Forge()
         self.places: dict[int, tuple[str, int]] = {}
         self.shared: set[int] = set()
@@ -92,6 +96,7 @@ class FakeGitLab(Served):
                 ("api", "read_api", "read_user"),
             ),
             ("GET", "/personal_access_tokens/self", self._token, ()),
+            ("GET", "/user", self._user, ("api", "read_api", "read_user")),
             *(
                 ("GET", f"/{kind}/<path:place>", self._place, ("api", "read_api"))
                 for kind in ("projects", "groups")
@@ -160,6 +165,17 @@ class FakeGitLab(Served):
             "user_id": 1,
             "active": True,
             "expires_at": None,
+        }
+
+    def _user(self) -> Any:
+        """Of a project's or a group's token a bot, whose name GitLab makes."""
+        name = self.users.get(request.headers["PRIVATE-TOKEN"], "project_1_bot_0123456789abcdef")
+        return {
+            "id": 1,
+            "username": name,
+            "name": name,
+            "state": "active",
+            "bot": bool(BOT.match(name)),
         }
 
     def _kind(self) -> str:

@@ -20,7 +20,7 @@ from runner_action.errors import ForgeError, InputError
 from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.forges.github.asking import PAGE, Asking, Patience
 from runner_action.forges.github.claims import Claims
-from runner_action.forges.levels import api_url_of, in_the_cloud, root_of
+from runner_action.forges.levels import api_url_of, beyond, in_the_cloud, root_of
 from runner_action.model import (
     App,
     CiJob,
@@ -309,6 +309,10 @@ class GitHub(Claims):
             age.total_seconds(),
             tuple(jobs),
         )
+
+    def reach(self, token: Secret) -> str | None:
+        scopes = self._asking.scopes_of(token)
+        return beyond(scopes) if scopes else None
 
     def fork(self, run_id: int) -> str | None:
         return fork_of_run(self._ask("GET", f"{self._runs}/{run_id}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +157,16 @@ class Asking:
         if verb == "GET" and "etag" in told:
             self._known[path] = Known(told["etag"], answer)
         return answer
+
+    def scopes_of(self, token: Secret) -> list[str]:
+        """Of a classic token; none of any other. Raises AuthError if it is no good.
+        https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps"""
+        with self._translated("GET /"):
+            client = Github(auth=Auth.Token(token.reveal()), **self._options)
+            status, headers, text = client.requester.requestJson("GET", "/")
+            if status >= 400:
+                raise Requester.createException(status, headers, _parsed(text, status))
+        return re.findall(r"[^,\s]+", headers.get("x-oauth-scopes", ""))
 
     def pages(self, path: str, key: str) -> list[dict[str, Any]]:
         """All entries of a list, page by page, one after the other, as GitHub asks."""
