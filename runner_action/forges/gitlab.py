@@ -391,11 +391,11 @@ class GitLab(Claims):
     def reach(self, token: Secret) -> str | None:
         client = self._client_with(token)
         with suppress(NotThere), translated("GET /personal_access_tokens/self"):
-            scopes = client.http_get("/personal_access_tokens/self", max_retries=TRIES)["scopes"]
-            if "api" not in scopes:
+            made: Any = client.http_get("/personal_access_tokens/self", max_retries=TRIES)
+            if "api" not in (scopes := made["scopes"]):
                 raise AuthError(f"It has scope {', '.join(scopes)}; restarts need `api`.", HINT)
         with translated("GET /user"):
-            user = client.http_get("/user", max_retries=TRIES)
+            user: Any = client.http_get("/user", max_retries=TRIES)
         if not user.get("bot"):
             return "a personal token: it opens all that its owner may see and change"
         return OF_A_GROUP if GROUP_BOT.match(user["username"]) else None
