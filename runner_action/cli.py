@@ -142,7 +142,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
     """After the job, with the inputs of its launch."""
     from runner_action import providers
-    from runner_action.takeback import cleanup
+    from runner_action.runners.rollback import cleanup
 
     noted = front.remembered()
     if noted == [] or environ.get("CI_JOB_STATUS") == "success":

@@ -11,47 +11,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from runner_action import bootstrap, console, published
-from runner_action.arrival import Arrival
-from runner_action.bundle import bundle
-from runner_action.errors import (
-    AuthError,
-    Cancelled,
-    CapacityError,
-    ForgeError,
-    ProviderError,
-    QuotaError,
-)
-from runner_action.fitting import Foreseen, foreseen, user_data
+from runner_action import bootstrap, console
+from runner_action.errors import Cancelled, ProviderError
+from runner_action.fitting import user_data
 from runner_action.forges.base import Forge
-from runner_action.forges.levels import holds
 from runner_action.marks import Mark, tags
 from runner_action.model import (
-    CiJob,
-    Deletion,
-    Download,
     Instance,
     Launched,
-    LaunchJob,
     Machine,
-    Placement,
-    Plan,
-    ProviderName,
     Registration,
     Report,
     Run,
     Runner,
-    Secret,
 )
 from runner_action.providers.base import Provider
 from runner_action.reap import Sweep
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
+from runner_action.runners.group import Joining, RunnerGroup, groups_of
+from runner_action.runners.ladder import Ladder
+from runner_action.runners.lookup import Findings, LookUp, Planned, placements, planned
+from runner_action.runners.readiness import Readiness
+from runner_action.runners.rollback import SETTLE_SECONDS, roll_back
 from runner_action.stopping import Signals
-from runner_action.takeback import SETTLE_SECONDS, Ours, all_ours, take_back
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
@@ -60,6 +46,29 @@ LEFT = (
     " job, to the machine, which ends itself, and to `cml-runner reap`, which removes what is left."
 )
 TURN_SECONDS = 30.0
+
+
+NO_LABELS = (
+    "No `labels` given: only jobs whose `runs-on` is the output `label` run on this machine."
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a launch has begun to make, and by whom it is rolled back."""
+
+    groups: Sequence[RunnerGroup]
+    forge: Forge
+    provider: Provider
+    ladder: Ladder
+
+
+@dataclass(frozen=True)
+class Turn:
+    """With `reuse`: what waits until no other launch with these labels is under way."""
+
+    reusing: Reusing
+    waiting: Future[list[Runner]]
 
 
 class Launch:
@@ -81,21 +90,23 @@ class Launch:
         takes as long as asking the other. `note` is told the names of the runners that are about
         to be made, and none when all was taken back.
         """
-        self.request, self.run, self.clock, self.began, self.note = request, run, clock, began, note
-        self._build_forge, self._build_provider = forge, provider
+        self.request = request
+        self.run = run
+        self.clock = clock
+        self.began = began
+        self.note = note
+        self._build_forge = forge
+        self._build_provider = provider
         assert request.cloud, "without a cloud it is local.py's story"
         self.cloud: CloudRequest = request.cloud
-        self.job: Future[LaunchJob | None] | None = None
-        self.removal: Future[Secret | None] | None = None
-        """What machines without a token for the API leave the list with."""
-        self.ours: list[Ours] = []
-        self.tried: list[str] = []
         self.stages: dict[str, float] = {}
-        self.turn: Future[list[Runner]] | None = None
         self.waited = 0.0
         """Seconds that passed until it was this launch's turn."""
-        self._signals, self._stopping = signals or Signals(clock), False
-        self._threads = ThreadPoolExecutor(5 + request.count, "launch")
+        self._made: Made | None = None
+        self._turn: Turn | None = None
+        self._signals = signals or Signals(clock)
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(8 + request.count, "launch")
 
     def launch(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
         """The report of runners that are online, when it was told. Raises what went wrong, or
@@ -108,7 +119,7 @@ class Launch:
                 self._signals.shield()  # a signal that comes before is the last that interrupts
         except BaseException as error:
             turn = self._threads.submit(self._end_turn)
-            hint = self._take_back()
+            hint = self._roll_back()
             wait([turn], timeout=self._patience())
             self._threads.shutdown(wait=False, cancel_futures=True)
             if self._signals.number:
@@ -119,329 +130,189 @@ class Launch:
         return report
 
     def _launch(self) -> Report:
-        request, side_by_side = self.request, self._threads.submit
+        request, run, submit = self.request, self.run, self._threads.submit
         if not request.labels:
-            log.info(
-                "No `labels` given: only jobs whose `runs-on` is the output `label` run on this"
-                " machine."
-            )
-        planning = side_by_side(self._plan)
-        resolving = side_by_side(self._resolve, planning)
-        self.forge = self._build_forge()
-        listing = side_by_side(lambda: self.forge.runners(labels=request.reuse is not Reuse.NEVER))
-        reused = self._reuse(listing, planning) if request.reuse is not Reuse.NEVER else []
+            log.info(NO_LABELS)
+        planning = submit(planned, self._build_provider, self.cloud)
+        placing = submit(placements, planning, self.cloud)
+        forge = self._build_forge()
+        shared = request.reuse is not Reuse.NEVER
+        listing = submit(lambda: forge.runners(labels=shared))
+        reused = self._reuse(forge, listing, planning) if shared else ()
         if len(reused) == request.count:
-            return Report(launched=tuple(reused))
-        plan = planning.result()
-        foreseeing = side_by_side(self._foresee, plan)
-        downloading = side_by_side(self.forge.download, plan.architecture, request.runner_version)
-        joining = None if request.dry_run else side_by_side(self._token, foreseeing)
-        kept = request.restart_token
-        checking = side_by_side(self._check_kept, kept) if kept else None
-        if kept is None and not request.dry_run:
-            self.removal = side_by_side(self.forge.removal_token)
-        if (
-            request.restart_limit
-            and self.run.job
-            and holds(request.repository, self.run.job.repository_url)
-        ):
-            self.job = side_by_side(self._find_job, self.run.job)
-        if checking:
-            checking.result()
+            return Report(launched=reused)
+        asked = LookUp(request, run, forge, planning.result(), self._threads)
         listed = listing.result()
-        online = (
-            {runner.name for runner in listed if runner.online}
-            if request.reuse is not Reuse.NEVER
-            else ()
-        )
-        self.ours = all_ours(request, self.run, self.forge.together, len(reused), online)
-        refuse_taken(listed, {ours.identity.name for ours in self.ours if not ours.suffixed})
-        ladder, download, (deletion, _) = (
-            resolving.result(),
-            downloading.result(),
-            foreseeing.result(),
-        )
+        taken = {runner.name for runner in listed if shared and runner.online}
+        groups = groups_of(request, run, forge.together, len(reused), taken)
+        refuse_taken(listed, {group.identity.name for group in groups if not group.suffixed})
+        findings = asked.findings(placing)
         self._stage("prepared")
+        plan, ladder = findings.plan, findings.placements
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
-        self._create(plan, ladder, download, joining.result() if joining else None, deletion)
-        with Sweep(request.repository, self.forge, self.provider, self.clock):
-            launched_all = (*self._wait_online(), *reused)
-        return Report(
-            launched=launched_all,
-            plan=plan,
-            ladder=ladder,
-            tried=tuple(self.tried),
-            stages=self.stages,
-        )
+        made = self._create(groups, forge, findings)
+        with Sweep(request.repository, forge, findings.provider, self.clock):
+            launched = (*self._await_online(made), *reused)
+        tried = tuple(made.ladder.tried)
+        return Report(launched=launched, plan=plan, ladder=ladder, tried=tried, stages=self.stages)
 
     # --- runners that are there
 
-    def _reuse(self, listing: Future[Sequence[Runner]], planning: Future[Plan]) -> list[Launched]:
+    def _reuse(
+        self, forge: Forge, listing: Future[Sequence[Runner]], planning: Future[Planned]
+    ) -> tuple[Launched, ...]:
         """Runners that serve instead of new ones; as many as there are, and, where that is too
         few and `reuse` is set, not beside another launch."""
-        request = self.request
-        self.reusing = Reusing(request, self.run, self.forge, self.clock)
-        found = self._threads.submit(self.reusing.claim, listing.result()).result()
+        request, submit = self.request, self._threads.submit
+        reusing = Reusing(request, self.run, forge, self.clock)
+        found = submit(reusing.claim, listing.result()).result()
         if request.reuse is Reuse.ANY and len(found) < request.count and not request.dry_run:
-            self.turn = self._threads.submit(self.reusing.wait_turn, lambda: self._stopping)
-            found = self.turn.result()
+            waiting = submit(reusing.wait_turn, lambda: self._stopping)
+            self._turn = Turn(reusing, waiting)
+            found = waiting.result()
             self.waited = self._seconds()
-        return [
-            one.result()
-            for one in [self._threads.submit(self._reused, runner, planning) for runner in found]
-        ]
+        return tuple(self._threads.map(lambda runner: self._reused(runner, planning), found))
 
-    def _reused(self, runner: Runner, planning: Future[Plan]) -> Launched:
+    def _reused(self, runner: Runner, planning: Future[Planned]) -> Launched:
         """Its machine is told where the cloud knows it."""
+        instance = None
         try:
-            instance = instance_of(runner, planning.result(), self.provider)
-        except (
-            ProviderError
-        ) as error:  # the runner is there: credentials of the cloud are not worth its refusal
+            cloud = planning.result()
+            instance = instance_of(runner, cloud.plan, cloud.provider)
+        except ProviderError as error:
+            # The runner is there: credentials of the cloud are not worth its refusal.
             log.warning("The machine of runner %s is not known: %s", runner.name, error)
-            instance = None
         return launched_of(runner, self.request.labels, self._seconds(), instance)
 
     def _end_turn(self) -> None:
-        if self.turn:
-            wait([self.turn], timeout=SETTLE_SECONDS)
-            if self.reusing.took_turn:
-                self.reusing.end_turn()
+        if self._turn:
+            wait([self._turn.waiting], timeout=SETTLE_SECONDS)
+            if self._turn.reusing.took_turn:
+                self._turn.reusing.end_turn()
 
     def _patience(self) -> float:
         """Seconds for what is over by itself if it is not done."""
         return max(min(self._signals.left(), TURN_SECONDS), 0)
 
-    # --- steps
+    # --- creation
 
-    def _plan(self) -> Plan:
-        self.provider = self._build_provider()
-        plan = self.provider.plan(self.cloud)
-        for note in plan.notes:
-            log.warning("%s.", note[0].upper() + note[1:])
-        return plan
-
-    def _foresee(self, plan: Plan) -> tuple[Deletion | None, Foreseen]:
-        """Raises InputError if the user data will not fit, MachineFailed if the machine would
-        not find its agent: before anything is made."""
-        deletion = self.provider.deletion(self.cloud)
-        found = foreseen(self.request, self.provider.user_data_limit, plan.architecture, deletion)
-        if found.stage:
-            log.info(
-                "The user data has no room for the agent: the machine fetches it from %s.",
-                found.stage,
-            )
-            published.check(found.stage, bundle().sha256)
-        return deletion, found
-
-    def _token(self, foreseeing: Future[tuple[Deletion | None, Foreseen]]) -> Secret | None:
-        """None: each runner is registered by itself."""
-        _, found = foreseeing.result()
-        return None if found.jit else self.forge.registration_token()
-
-    def _check_kept(self, token: Secret) -> None:
-        """Of the token that machines will have: that it is one, and what a job that gets hold of
-        it would have. Raises AuthError if it is none: found only when a job was interrupted, that
-        would be too late."""
-        try:
-            reach = self.forge.reach(token)
-        except AuthError as error:
-            raise AuthError(f"`restart-token` is no good: {error}", error.hint) from None
-        except ForgeError as error:
-            log.debug("What `restart-token` opens is not known: %s", error)
-            return
-        if reach and self.cloud.provider is not ProviderName.KUBERNETES and self.request.job_sudo:
-            log.warning("`restart-token`, which jobs can read as root, is %s.", reach)
-
-    def _find_job(self, job: CiJob) -> LaunchJob | None:
-        """Which job of the run this is, so that a restart begins with it. Not known is no reason
-        to fail."""
-        try:
-            return self.forge.launch_job(job)
-        except AuthError as error:  # whoever may not see a run may not run it again
-            if self.request.restart_token == self.request.token:
-                log.warning("The machine will not be able to restart its job. %s", error)
-            return None
-        except ForgeError as error:
-            log.debug("The launch job is not known: %s", error)
-            return None
-
-    def _resolve(self, planning: Future[Plan]) -> tuple[Placement, ...]:
-        plan = planning.result()  # the provider is there only after this
-        return tuple(self.provider.resolve(plan, self.cloud))
-
-    def _create(
-        self,
-        plan: Plan,
-        ladder: Sequence[Placement],
-        download: Download,
-        token: Secret | None,
-        deletion: Deletion | None,
-    ) -> None:
+    def _create(self, groups: Sequence[RunnerGroup], forge: Forge, findings: Findings) -> Made:
         """All machines of the launch side by side. The first failure ends the launch."""
-        self.note([ours.identity.name for ours in self.ours])
-        for ours in self.ours:
-            ours.creating = self._threads.submit(
-                self._create_one, ours, plan, ladder, download, token, deletion
-            )
-        for ours in self.ours:
-            assert ours.creating is not None
-            ours.creating.result()
+        ladder = Ladder(findings.placements, findings.provider, lambda: self._stopping)
+        made = self._made = Made(groups, forge, findings.provider, ladder)
+        self.note([group.identity.name for group in groups])
+        for group in groups:
+            group.creating = self._threads.submit(self._create_group, group, made, findings)
+        for group in groups:
+            assert group.creating
+            group.creating.result()
         self._stage("created")
+        return made
 
-    def _create_one(
-        self,
-        ours: Ours,
-        plan: Plan,
-        ladder: Sequence[Placement],
-        download: Download,
-        token: Secret | None,
-        deletion: Deletion | None,
-    ) -> None:
+    def _create_group(self, group: RunnerGroup, made: Made, findings: Findings) -> None:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
-        mark = Mark(
-            provider=self.cloud.provider, online_by=online_by, name=ours.identity.name
-        ).label(self.request.repository)
-        request = replace(self.request, labels=(*labels_with(self.request.labels, self.run), mark))
-        removal = self.removal.result() if self.removal else None
+        name = group.identity.name
+        mark = Mark(provider=self.cloud.provider, online_by=online_by, name=name)
+        labels = labels_with(self.request.labels, self.run)
+        request = replace(self.request, labels=(*labels, mark.label(self.request.repository)))
         if self._stopping:
             return
-        if token:
-            ours.registration = Registration(token=token, removal_token=removal)
-        else:
-            ours.alone = True
-            made = self.forge.register_one(
-                ours.identity.name, request.labels, plan.architecture, longest=request.max_lifetime
-            )
-            ours.registration = replace(made, removal_token=removal)
-        name = (
-            ours.identity.name
-            if not ours.suffixed
-            else f"{ours.identity.name}-{bootstrap.INSTANCE}"
-        )
-        spec = bootstrap.spec_of(
-            request,
-            name,
-            ours.registration,
-            download,
-            self.forge.api_url,
-            self.job.result() if self.job else None,
-        )
-        data = user_data(spec, request, self.provider.user_data_limit, deletion)
+        group.registration = self._register(group, request, made.forge, findings)
+        data = self._user_data(group, group.registration, request, made.forge, findings)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
         expiry = self.clock.now() + timedelta(seconds=lifetime)
-        marks = tags(
-            ours.identity,
-            request.repository,
-            self.run.title,
-            online_by,
-            expiry,
-            self.cloud.metadata,
-        )
-        self._climb(
-            ours,
-            ladder,
-            Machine(identity=ours.identity, user_data=data, tags=marks, lifetime=lifetime),
-        )
-        for name, instance in ours.runners.items():
-            log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, name)
+        title, metadata = self.run.title, self.cloud.metadata
+        marks = tags(group.identity, request.repository, title, online_by, expiry, metadata)
+        machine = Machine(identity=group.identity, user_data=data, tags=marks, lifetime=lifetime)
+        made.ladder.climb(group, machine)
+        for runner, instance in group.runners.items():
+            log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, runner)
 
-    def _climb(self, ours: Ours, ladder: Sequence[Placement], machine: Machine) -> None:
-        """Placement by placement until there are enough machines. No quota: the next region, or
-        on demand after spot; all else than that and no capacity ends it."""
-        full: set[tuple[str, bool]] = set()
-        refusal: ProviderError | None = None
-        for placement in ladder:
-            if self._stopping:
-                break
-            if (placement.region, placement.spot) in full:
-                continue
-            wanted = ours.count - len(ours.instances)
-            log.info("Asking for %s%s.", f"{wanted} × " if wanted > 1 else "", placement)
-            ours.asked = True
-            try:
-                made = self.provider.create(placement, machine, wanted)
-            except (CapacityError, QuotaError) as error:
-                ours.asked, refusal, answer = bool(ours.instances), error, str(error)
-            else:
-                ours.instances += made.instances
-                refusal, answer = (
-                    made.shortage,
-                    ("yes" if ours.count == 1 else f"{len(made.instances)} of {wanted}"),
-                )
-                self.tried += made.refused
-            self.tried.append(f"{placement}: {answer}")
-            if refusal is None:
-                return
-            log.warning("%s", refusal)
-            if not isinstance(refusal, CapacityError | QuotaError):
-                raise refusal
-            if isinstance(refusal, QuotaError):
-                full.add((placement.region, placement.spot))
-        if isinstance(refusal, QuotaError):
-            raise refusal
-        what = "such a machine" if ours.count == 1 else f"{ours.count} such machines"
-        raise CapacityError(
-            f"No placement had {what}: " + "; ".join(self.tried), refusal.hint if refusal else ""
+    def _register(
+        self, group: RunnerGroup, request: LaunchRequest, forge: Forge, findings: Findings
+    ) -> Registration:
+        if findings.token:
+            return Registration(token=findings.token, removal_token=findings.removal_token)
+        group.joining = Joining.BY_THE_LAUNCH
+        name, architecture = group.identity.name, findings.plan.architecture
+        own = forge.register_one(name, request.labels, architecture, longest=request.max_lifetime)
+        return replace(own, removal_token=findings.removal_token)
+
+    def _user_data(
+        self,
+        group: RunnerGroup,
+        registration: Registration,
+        request: LaunchRequest,
+        forge: Forge,
+        findings: Findings,
+    ) -> bytes:
+        name = group.identity.name
+        runner = f"{name}-{bootstrap.INSTANCE}" if group.suffixed else name
+        spec = bootstrap.spec_of(
+            request, runner, registration, findings.download, forge.api_url, findings.job
         )
+        return user_data(spec, request, findings.provider.user_data_limit, findings.deletion)
 
     # --- waiting
 
-    def _wait_online(self) -> tuple[Launched, ...]:
+    def _await_online(self, made: Made) -> tuple[Launched, ...]:
         wanted = {
-            name: (instance, ours.registration)
-            for ours in self.ours
-            for name, instance in ours.runners.items()
-            if ours.registration
+            name: (instance, group.registration)
+            for group in made.groups
+            for name, instance in group.runners.items()
+            if group.registration
         }
-        arrival = Arrival(wanted, self.forge, self.provider, self.clock, lambda: self._stopping)
-        self._threads.submit(
-            arrival.wait, max(self.request.start_timeout + self.waited - self._seconds(), 1.0)
-        ).result()
+        provider = made.provider
+        readiness = Readiness(wanted, made.forge, provider, self.clock, lambda: self._stopping)
+        timeout = self.request.start_timeout + self.waited - self._seconds()
+        self._threads.submit(readiness.wait, max(timeout, 1.0)).result()
         self._stage("online")
-        settling = self._threads.submit(self._settle, [instance for instance, _ in wanted.values()])
-        launched = tuple(
-            self._threads.map(lambda name: self._launched(name, wanted[name][0]), wanted)
+        instances = {name: instance for name, (instance, _) in wanted.items()}
+        settling = self._threads.submit(self._settle, provider, list(instances.values()))
+        launched = self._threads.map(
+            lambda name: self._launched(name, instances[name], provider), instances
         )
+        found = tuple(launched)
         settling.result()
-        return launched
+        return found
 
-    def _settle(self, instances: Sequence[Instance]) -> None:
+    def _settle(self, provider: Provider, instances: Sequence[Instance]) -> None:
         try:
-            self.provider.settle(instances)
+            provider.settle(instances)
         except ProviderError as error:  # as with an address: no reason to end what works
             log.warning("%s", error)
 
-    def _launched(self, name: str, instance: Instance) -> Launched:
+    def _launched(self, name: str, instance: Instance, provider: Provider) -> Launched:
         try:
-            instance = self.provider.look(instance)
+            instance = provider.look(instance)
             if self.cloud.ssh_public_key:
-                user = console.login(self.provider.console(instance)) or instance.login
+                user = console.login(provider.console(instance)) or instance.login
                 log.info("To log in to %s: ssh -i KEY %s@%s", name, user, instance.address)
         except ProviderError as error:  # the runner is online: its address is not worth its end
             log.warning("%s", error)
-        label, labels = self.run.derived_name, self.request.labels
         return Launched(
             runner_name=name,
-            label=label,
-            labels=labels,
+            label=self.run.derived_name,
+            labels=self.request.labels,
             reused=False,
             launch_seconds=self.stages["online"],
             instance=instance,
         )
 
-    # --- taking back
+    # --- rollback
 
-    def _take_back(self) -> str:
-        """Ends what was made and clears the forge's list, within what a signal leaves of time.
+    def _roll_back(self) -> str:
+        """Deletes what was made and clears the list, within what a signal leaves of time.
         Returns how that went, for people."""
-        begun = [ours for ours in self.ours if ours.creating is not None]
         self._stopping = True
-        if not begun:
+        made = self._made
+        begun = [group for group in made.groups if group.creating] if made else []
+        if not made or not begun:
             return "Nothing had been made."
         log.info("Taking back what was made.")
-        if take_back(begun, self.forge, self.provider, self.clock, left=self._signals.left):
+        left = self._signals.left
+        if roll_back(begun, made.forge, made.provider, self.clock, left=left):
             return LEFT
         self.note([])
         return "What had been made was taken back."

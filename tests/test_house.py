@@ -19,7 +19,6 @@ LONG_FILES = {
     "runner_action/cli.py",
     "runner_action/forges/gitlab.py",
     "runner_action/inputs.py",
-    "runner_action/launch.py",
     "runner_action/providers/kubernetes/requests.py",
     "runner_action/sandbox/azure.py",
     "runner_action/sandbox/ec2.py",

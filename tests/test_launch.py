@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from runner_action import bootstrap, claim
-from runner_action.arrival import LOOK_EVERY
 from runner_action.errors import (
     AuthError,
     CapacityError,
@@ -28,6 +27,7 @@ from runner_action.inputs import Raw, parse
 from runner_action.launch import Launch
 from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
 from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.runners.readiness import LOOK_EVERY
 from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
 
 RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")

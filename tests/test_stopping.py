@@ -14,8 +14,9 @@ from runner_action.errors import Cancelled, ConfigurationError
 from runner_action.forges.base import Forge
 from runner_action.launch import LEFT, Launch
 from runner_action.model import Identity, Instance, Machine, Placement, Pool, Report
+from runner_action.runners.group import Creation, RunnerGroup
+from runner_action.runners.rollback import roll_back
 from runner_action.stopping import Signals
-from runner_action.takeback import Ours, take_back
 from runner_action.waiting import SystemClock
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 from tests.test_launch import RUN, Story
@@ -126,7 +127,7 @@ def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() 
             return []
 
     forge, provider, clock = FakeForge(), Slow(), FakeClock()
-    ours = Ours(Identity(name="cml-1", key="key"), asked=True)
+    ours = RunnerGroup(Identity(name="cml-1", key="key"), creation=Creation.UNANSWERED)
 
     def create() -> None:
         looked.wait(30)
@@ -138,6 +139,6 @@ def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() 
 
     with ThreadPoolExecutor(1) as creating:
         ours.creating = creating.submit(create)
-        assert take_back([ours], forge, provider, clock) == []
+        assert roll_back([ours], forge, provider, clock) == []
     assert provider.alive == []
     assert provider.instances

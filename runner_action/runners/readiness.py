@@ -18,7 +18,7 @@ LOOK_EVERY = 10.0
 """Seconds between looks at instances and their consoles while the forge does not say online."""
 
 
-class Arrival:
+class Readiness:
     """The runners of one launch, by name. `stopping` says that nobody waits any more."""
 
     def __init__(
