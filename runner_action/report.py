@@ -76,11 +76,24 @@ def summary(report: Report, request: LaunchRequest) -> str:
     """The job summary, in Markdown: what came online and where the seconds went."""
     if not report.launched:
         return plan_text(report)
-    rows = [
+    count = len(report.launched)
+    heading = "### Runner online" if count == 1 else f"### {count} runners online"
+    parts = [heading, _table(report.launched)]
+    if report.stages:
+        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
+        parts.append(f"Seconds until: {stages}")
+    if any(not line.endswith(": yes") for line in report.tried):
+        parts.append("Asked for:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
+    parts.append(_ends(request))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(launched: Sequence[Launched]) -> str:
+    lines = [
         "| runner | labels | instance | type | zone | address | online after |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in report.launched:
+    for one in launched:
         told = _output(one)
         market = " (spot)" if told["spot"] == "true" else ""
         cells = (
@@ -92,35 +105,21 @@ def summary(report: Report, request: LaunchRequest) -> str:
             markdown(told["instance-ip"]),
             f"{one.launch_seconds:.0f} s",
         )
-        rows.append("| " + " | ".join(cells) + " |")
-    parts = [
-        (
-            "### Runner online"
-            if len(report.launched) == 1
-            else f"### {len(report.launched)} runners online"
-        ),
-        "\n".join(rows),
-    ]
-    if report.stages:
-        parts.append(
-            "Seconds until: "
-            + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
-        )
-    if any(not line.endswith(": yes") for line in report.tried):
-        parts.append("Asked for:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
-    idle = (
-        "never, as `idle-timeout` says"
-        if request.idle_timeout is None
-        else f"after {request.idle_timeout} s without a job"
-    )
-    ends = "after one job" if request.single else idle
-    lifetime = (
-        f", and after {request.max_lifetime // 3600} h in any case" if request.max_lifetime else ""
-    )
-    parts.append(
-        f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {ends}{lifetime}."
-    )
-    return "\n\n".join(parts) + "\n"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ends(request: LaunchRequest) -> str:
+    """When the machine ends itself, as a sentence."""
+    if request.single:
+        when = "after one job"
+    elif request.idle_timeout is None:
+        when = "never, as `idle-timeout` says"
+    else:
+        when = f"after {request.idle_timeout} s without a job"
+    if request.max_lifetime:
+        when += f", and after {request.max_lifetime // 3600} h in any case"
+    return f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {when}."
 
 
 def plan_text(report: Report) -> str:

@@ -14,7 +14,7 @@ from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.plain import code, dumps, markdown
 from runner_action.providers.base import Provider
-from runner_action.reap import ours, removals
+from runner_action.reap import Removal, ours, removals
 from runner_action.waiting import Clock
 
 COLUMNS = ("runner", "state", "machine", "type", "where", "age", "lease", "cost so far", "odd")
@@ -47,73 +47,70 @@ def rows(
 ) -> list[Row]:
     """What is ours, machines first. `provider`: whose machines were looked for; None: nobody's.
     Pure."""
-    mine = ours(machines, repository)
-    gone = (
-        removals(mine, runners, repository, provider, now, everywhere=everywhere)
-        if provider
-        else []
-    )
-    whys = {
-        one.machine.id if one.machine else one.runner.id: one.why  # type: ignore[union-attr]
-        for one in gone
-        if one.machine or one.runner
-    }
-    found, paired = [], set()
-    for machine in sorted(mine, key=lambda one: (one.name, one.id)):
+    mine = sorted(ours(machines, repository), key=lambda one: (one.name, one.id))
+    removed: Sequence[Removal] = ()
+    if provider:
+        removed = removals(mine, runners, repository, provider, now, everywhere=everywhere)
+    whys = {_id_of(one): one.why for one in removed}
+    found = []
+    paired = set()
+    for machine in mine:
         runner = next((one for one in runners if one.name in machine.runner_names), None)
-        paired |= {runner.id} if runner else set()
-        odd = whys.get(machine.id, "") or (
-            "its runner is offline"
-            if runner and not runner.online and not _starts(machine, now)
-            else ""
-        )
-        found.append(
-            Row(
-                name=runner.name if runner else machine.name,
-                state=(
-                    _state(runner)
-                    if runner and (runner.online or not _starts(machine, now))
-                    else "starting"
-                    if _starts(machine, now)
-                    else "none"
-                ),
-                machine=machine,
-                runner=runner,
-                age=now - since if (since := _since(machine)) else None,
-                lease=machine.expiry - now if machine.expiry else None,
-                cost=costs.get(machine.id),
-                odd=odd,
-            )
-        )
+        if runner:
+            paired.add(runner.id)
+        why = whys.get(machine.id, "")
+        found.append(_row_of_machine(machine, runner, now, costs.get(machine.id), why))
     for runner in runners:
-        if runner.id not in paired and (mark := Mark.of(runner, repository)):
-            known = provider is mark.provider and everywhere
-            odd = whys.get(runner.id, "") or (
-                "no machine of it was found"
-                if known and runner.online
-                else ""
-                if known
-                else f"its machine is at {mark.provider}"
-            )
-            found.append(
-                Row(
-                    name=runner.name,
-                    state=(
-                        "starting" if mark.online_by > now and not runner.online else _state(runner)
-                    ),
-                    runner=runner,
-                    odd=odd,
-                )
-            )
+        mark = Mark.of(runner, repository)
+        if runner.id in paired or not mark:
+            continue
+        why = whys.get(runner.id, "") or _alone(runner, mark, provider, everywhere)
+        starts = mark.online_by > now and not runner.online
+        state = "starting" if starts else _state(runner)
+        found.append(Row(name=runner.name, state=state, runner=runner, odd=why))
     return found
 
 
-def _starts(machine: Instance, now: datetime) -> bool:
-    return machine.online_by is not None and machine.online_by > now
+def _id_of(removal: Removal) -> str | int | None:
+    if removal.machine:
+        return removal.machine.id
+    return removal.runner.id if removal.runner else None
+
+
+def _row_of_machine(
+    machine: Instance, runner: Runner | None, now: datetime, cost: float | None, why: str
+) -> Row:
+    since = _since(machine)
+    starts = machine.online_by is not None and machine.online_by > now
+    state, odd = "none", ""
+    if runner and (runner.online or not starts):
+        state = _state(runner)
+        odd = "" if runner.online else "its runner is offline"
+    elif starts:
+        state = "starting"
+    return Row(
+        name=runner.name if runner else machine.name,
+        state=state,
+        machine=machine,
+        runner=runner,
+        age=now - since if since else None,
+        lease=machine.expiry - now if machine.expiry else None,
+        cost=cost,
+        odd=why or odd,
+    )
+
+
+def _alone(runner: Runner, mark: Mark, provider: ProviderName | None, everywhere: bool) -> str:
+    """What is odd about a runner whose machine was not found."""
+    if provider is not mark.provider or not everywhere:
+        return f"its machine is at {mark.provider}"
+    return "no machine of it was found" if runner.online else ""
 
 
 def _state(runner: Runner) -> str:
-    return "busy" if runner.busy else "online" if runner.online else "offline"
+    if runner.busy:
+        return "busy"
+    return "online" if runner.online else "offline"
 
 
 def _since(machine: Instance) -> datetime | None:
@@ -126,25 +123,28 @@ def _since(machine: Instance) -> datetime | None:
 def table(found: Sequence[Row]) -> str:
     """In Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
-    for row in found:
-        machine = row.machine
-        kind = f"{machine.instance_type}{' (spot)' if machine.spot else ''}" if machine else ""
-        lease = (
-            ""
-            if row.lease is None
-            else (
-                f"{span(row.lease)} left"
-                if row.lease > timedelta()
-                else f"over for {span(-row.lease)}"
-            )
-        )
-        cost = "" if machine is None else "unknown" if row.cost is None else f"${row.cost:.2f}"
-        where = machine.zone or machine.region if machine else ""
-        told = (row.state, machine.id if machine else "none", kind, where)
-        age = span(row.age) if row.age else ""
-        cells = (code(row.name), *map(markdown, told), age, lease, cost, markdown(row.odd))
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(_cells(row))} |" for row in found]
     return "\n".join(lines)
+
+
+def _cells(row: Row) -> list[str]:
+    name, state = code(row.name), markdown(row.state)
+    age = span(row.age) if row.age else ""
+    odd = markdown(row.odd)
+    machine = row.machine
+    if not machine:
+        return [name, state, "none", "", "", age, _lease(row), "", odd]
+    kind = f"{machine.instance_type} (spot)" if machine.spot else machine.instance_type
+    place = markdown(machine.zone or machine.region)
+    cost = "unknown" if row.cost is None else f"${row.cost:.2f}"
+    return [name, state, markdown(machine.id), markdown(kind), place, age, _lease(row), cost, odd]
+
+
+def _lease(row: Row) -> str:
+    if row.lease is None:
+        return ""
+    over = row.lease <= timedelta()
+    return f"over for {span(-row.lease)}" if over else f"{span(row.lease)} left"
 
 
 def span(time: timedelta) -> str:
@@ -187,34 +187,43 @@ def status(
 ) -> tuple[dict[str, str], str]:
     """Outputs, and the story in Markdown. Asks only. `provider`: None, if no cloud was named;
     `regions` as in `reap`."""
-    where = provider.regions() if provider and regions is None else regions or ()
-    machines = (
-        ours(provider.find({REPOSITORY_TAG: address_tag(repository)}, where), repository)
-        if provider
-        else []
-    )
+    machines, where = _machines(repository, provider, regions)
     runners = forge.runners(offline=True)
-    now, costs = clock.now(), _costs(provider, machines, clock.now())
+    now = clock.now()
+    costs = _costs(provider, machines, now)
     everywhere = provider is not None and (regions is None or not provider.regional)
-    found = rows(
-        machines,
-        runners,
-        repository,
-        provider.name if provider else None,
-        now,
-        costs,
-        everywhere=everywhere,
-    )
+    name = provider.name if provider else None
+    found = rows(machines, runners, repository, name, now, costs, everywhere=everywhere)
     others = len(runners) - len({row.runner.id for row in found if row.runner})
+    return {"status": as_json(found)}, _story(repository, provider, where, found, others)
+
+
+def _machines(
+    repository: Repository, provider: Provider | None, regions: Sequence[str] | None
+) -> tuple[list[Instance], Sequence[str]]:
+    """Those that are ours, and in which regions they were looked for."""
+    if provider is None:
+        return [], ()
+    where = provider.regions() if regions is None else regions
+    found = provider.find({REPOSITORY_TAG: address_tag(repository)}, where)
+    return ours(found, repository), where
+
+
+def _story(
+    repository: Repository,
+    provider: Provider | None,
+    where: Sequence[str],
+    found: Sequence[Row],
+    others: int,
+) -> str:
+    """In Markdown. `others`: how many runners there are besides."""
     parts = [
         f"### Runners and machines of {markdown(repository.url)}",
         table(found) if found else "There are none of ours.",
     ]
     if others:
-        parts.append(
-            f"{others} {'runner' if others == 1 else 'runners'} besides, which no launch of ours"
-            " has made."
-        )
+        runners = "runner" if others == 1 else "runners"
+        parts.append(f"{others} {runners} besides, which no launch of ours has made.")
     if provider is None:
         parts.append("Machines were not looked for: no `cloud` was named.")
     elif provider.regional:
@@ -224,7 +233,7 @@ def status(
             "`cml-runner reap --dry-run` says what a sweep would remove, `cml-runner destroy NAME`"
             " removes one."
         )
-    return {"status": as_json(found)}, "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _costs(
