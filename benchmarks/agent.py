@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from runner_action import bootstrap
+from runner_action.bootstrap.units import text_of
 from runner_action.sandbox.systemd import descendants
 from runner_action.sandbox.world import World
 
@@ -71,7 +72,7 @@ def watchdog_run(home: Path) -> float:
 
 
 def main(seconds: float) -> None:
-    every = re.search(r"OnUnitInactiveSec=(\d+)s", bootstrap.WATCHDOG_TIMER)
+    every = re.search(r"OnUnitInactiveSec=(\d+)s", text_of("cml-runner-watchdog.timer"))
     assert every
     with World() as world:
         home, agent = launched(world)

@@ -111,7 +111,8 @@ def prune(site: Path) -> None:
         for found in list(site.glob(pattern)):
             remove(found)
     for found in list((site / "runner_action").rglob("*")):
-        if found.is_file() and found.suffix != ".py" and found.name != "inputs.schema.json":
+        belongs = found.suffix in (".py", ".service", ".timer", ".sh")
+        if found.is_file() and not belongs and found.name != "inputs.schema.json":
             remove(found)  # whatever lay about where this is built
     googles = {
         *GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")),

@@ -348,7 +348,7 @@ def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
     """The name at the forge: that of the launch, or, for one of several machines with the same
     user data, with the end of its instance's id.
 
-    The machine makes it in the same way (`bootstrap.BEGIN`).
+    The machine makes it in the same way (`bootstrap/machine/boot.sh`).
     """
     return identity.name if alone else f"{identity.name}-{id_end(instance_id)}"
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import yaml
 
 from runner_action import bootstrap, fitting, inputs, to_request
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap.units import boot_script, units
 from runner_action.errors import InputError
 from runner_action.model import Deletion, Secret
 from runner_action.sandbox.systemd import Unit
@@ -62,6 +64,12 @@ DELETION = Deletion(
 SCRIPT = "#!/bin/bash\necho \"it's $HOME\" 'and' `this`\nEOF\nexit 0\n"
 HOME = bootstrap.HOME[1:]
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+
+
+UPKEEP = (
+    "apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service"
+    " unattended-upgrades.service"
+)
 
 
 def data(
@@ -252,7 +260,7 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
     ) == ("on-abnormal", "process", "2")
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
     lines = (tmp_path / "root-tools" / "told").read_text().splitlines()
-    told = [line for line in lines if bootstrap.UPKEEP not in line]
+    told = [line for line in lines if UPKEEP not in line]
     assert {
         word for line in told for word in line.split() if word.endswith((".service", ".timer"))
     } == set(units) - {
@@ -290,7 +298,7 @@ def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> Non
 def test_the_machines_own_upkeep_is_over_before_anything_of_ours_begins(tmp_path: Path) -> None:
     written(data(), tmp_path / "root")
     told = (tmp_path / "root-tools" / "told").read_text().splitlines()
-    assert told[:2] == [f"stop --no-block {bootstrap.UPKEEP}", f"mask --runtime {bootstrap.UPKEEP}"]
+    assert told[:2] == [f"stop --no-block {UPKEEP}", f"mask --runtime {UPKEEP}"]
     assert told.count(told[1]) == 2, "at each boot: /run is empty then"
 
 
@@ -414,6 +422,22 @@ def test_cloud_init_and_systemd_take_what_we_write(
         argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_boot_script_is_sound_shell() -> None:
+    script = files("runner_action.bootstrap").joinpath("machine", "boot.sh")
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, "-x", str(script)], check=True)
+
+
+def test_of_the_machine_s_files_every_one_is_used_and_none_keeps_its_comments(
+    tmp_path: Path,
+) -> None:
+    shipped = {file.name for file in files("runner_action.bootstrap").joinpath("machine").iterdir()}
+    made = units("azure", has_script=True, deletes=True)
+    assert shipped == {*made, "boot.sh"} - {"poweroff.target.d/cml-runner.conf"}
+    assert not [text for text in (*made.values(), boot_script("", "")) if text.startswith("#")]
+    assert "@" not in boot_script("", "")
 
 
 @pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])

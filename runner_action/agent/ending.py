@@ -1,5 +1,5 @@
 """On a cloud where a machine that powers itself off is still there and costs: it deletes itself, as
-the last thing before it powers off (`orderly.py`), and proves before it becomes a runner that it
+the last thing before it powers off (`bootstrap/units.py`), and proves before it becomes a runner that it
 may. What it needs is in deletion.json.
 
 A cloud's module has a `Deletion`: `credentials()`, names and ways to a token; `delete(bearer)`, and

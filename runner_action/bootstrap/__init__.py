@@ -4,7 +4,7 @@ Pure: same input, same bytes.
 The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well
 (SuccessAction) or not (OnFailure); an agent that was killed is started again once, and finds its
 runner alive (KillMode=process). Beside it stands a timer that looks at the agent's heartbeat. Where
-a machine that is off still costs, every power-off waits for its deletion (`orderly.py`). Nothing is
+a machine that is off still costs, every power-off waits for its deletion (`units.py`). Nothing is
 installed before the runner is online, and nothing fetched before its agent runs but that agent,
 where the user data has no room for it (`fitting.py`).
 """
@@ -26,6 +26,7 @@ from typing import Any
 from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap.units import boot_script, units
 from runner_action.bundle import bundle
 from runner_action.jit import packed as packed_jit
 from runner_action.model import (
@@ -38,7 +39,6 @@ from runner_action.model import (
     Registration,
     Secret,
 )
-from runner_action.orderly import after_deletion
 from runner_action.request import LaunchRequest
 from runner_action.slim import keywords, slim
 
@@ -47,125 +47,6 @@ AGENT_BUDGET = 16 * 1024 - 256
 """Bytes that agent, spec and frame may take of a user data on AWS, which takes 16 KiB: a plain
 launch needs nothing else. A test holds us to it. What does not fit beside them has its agent
 fetched (`fitting`)."""
-
-SERVICE = f"""[Unit]
-Description=cml-runner agent
-After=network-online.target%s
-Wants=network-online.target
-SuccessAction=poweroff
-OnFailure=cml-runner-end.service
-StartLimitAction=poweroff-force
-StartLimitIntervalSec=infinity
-StartLimitBurst=2
-RefuseManualStop=yes
-
-[Service]
-WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 -m agent run
-ExecStopPost=-/usr/bin/python3 -m agent cleanup
-Restart=on-abnormal
-RestartMode=direct
-KillMode=process
-TimeoutStopSec=100
-OOMPolicy=continue
-StandardOutput=journal+console
-"""
-"""RefuseManualStop: needrestart, which Ubuntu's servers run after each package that is
-installed, restarts what uses a library that was replaced, without a question, and passes over
-units that refuse it. A power-off still stops the unit: it comes by a dependency.
-https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#RefuseManualStart=
-https://github.com/liske/needrestart/blob/v3.6/needrestart (`systemd_refuse_restart`)
-https://discourse.ubuntu.com/t/needrestart-changes-in-ubuntu-24-04-service-restarts/44671"""
-
-END_SERVICE = """[Unit]
-SuccessAction=poweroff-force
-
-[Service]
-Type=oneshot
-ExecStart=/bin/true
-"""
-"""Not a FailureAction of the agent's own unit: systemd takes that at every failure, also at one
-after which it starts the agent again. So it does with OnFailure since 254, which knows
-RestartMode=direct against it; older ones pass over that word."""
-
-WATCHDOG_SERVICE = f"""[Unit]
-FailureAction=poweroff-force
-
-[Service]
-Type=oneshot
-SuccessExitStatus=SIGTERM
-WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 -m agent watchdog
-TimeoutStartSec=120
-StandardOutput=journal+console
-"""
-"""SuccessExitStatus: a look that somebody's SIGTERM ends has seen nothing, and the next one
-comes."""
-
-WATCHDOG_TIMER = """[Timer]
-OnActiveSec=60s
-OnUnitInactiveSec=60s
-
-[Install]
-WantedBy=timers.target
-"""
-
-WIPE_SERVICE = f"""[Unit]
-After=cloud-final.service
-
-[Service]
-Type=oneshot
-WorkingDirectory={HOME}
-ExecStart=/usr/bin/python3 -m agent wipe /var/lib/cloud /run/cloud-init
-"""
-
-WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
-"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning
-disc."""
-
-DAILY = "apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service"
-UPKEEP = f"{DAILY} unattended-upgrades.service"
-"""What upgrades packages on its own: it holds apt's locks in a machine's first minutes, and
-replaces libraries and drivers under a job. https://wiki.debian.org/UnattendedUpgrades; images of
-Fedora's kin have nothing of that kind switched on.
-
-Stopped first, as what is masked before it starts is told as failed. Masked in /run: an image made
-from this machine has it again. A unit file in /etc would be before that mask, but none can be made
-over it in /etc either. Where there is no such unit, systemctl complains to nobody."""
-
-APT_SECONDS = 300
-"""apt waits so long for dpkg's locks; by itself it does not (apt.conf(5)). Not for the lock of its
-lists: two `apt-get update` at once fail as before. The shell writes that setting, since apt wants
-everybody to be able to read it."""
-
-BEGIN = f"""cd /
-echo 9 >/proc/sys/kernel/panic
-{{ units='{UPKEEP}'
-systemctl stop --no-block $units
-systemctl mask --runtime $units
-echo 'DPkg::Lock::Timeout {APT_SECONDS};'>etc/apt/apt.conf.d/99cml-runner
-}} 2>/dev/null
-if [ ! -e {HOME[1:]}/spec.json ]; then
-python3 - <<'END'
-import base64,bz2,os
-parts=iter(bz2.decompress(base64.b64decode('%s')).decode().split('\\0'))
-for path,text in zip(parts,parts):
- os.makedirs(os.path.dirname(path),exist_ok=True)
- with open(os.open(path,os.O_CREAT|os.O_WRONLY,0o644 if 'systemd' in path else 0o700),'w') as file:file.write(text%s)
-END
-systemctl enable cml-runner-watchdog.timer
-systemctl start --no-block cml-runner.service cml-runner-watchdog.timer
-fi
-systemctl start --no-block cml-runner-wipe.service
-"""
-"""What cloud-init runs as its first step with a network, at every boot. All that we bring is in
-it, since no better compression than gzip is known to cloud-init (bzip2 saves 2 KiB of the 16
-that AWS takes), and nothing of it is in an argument list; `enable` also makes systemd read the
-units. The agent's unit waits until cloud-init has made the job's user and trusts our
-certificates, which is when it lets the network be `online`; nothing here may wait for a unit, as
-they all wait for cloud-init. At later boots there is no agent any more: the timer, which is
-enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang."""
-
 
 POD_ENTRY = (
     "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
@@ -288,7 +169,7 @@ def cloud_config(
     packed = base64.b64encode(packed_files(spec, request, deletion, stage)).decode()
     config: dict[str, Any] = {
         "users": ["default", user],
-        "bootcmd": [BEGIN % (packed, NAMED if INSTANCE in spec.name else "")],
+        "bootcmd": [boot_script(packed, NAMED if INSTANCE in spec.name else "")],
     }
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
@@ -329,20 +210,9 @@ def packed_files(
         else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
     )
     found = {f"{home}/{name}": text for name, text in agent.items()}
-    # A script may install packages, for which cloud-init says where from.
-    after = " cloud-config.service" if request.cloud.startup_script else ""
-    units = {
-        "": SERVICE % after,
-        "-wipe": WIPE_SERVICE + WIPED_TOO.get(spec.cloud, ""),
-        "-end": END_SERVICE,
-        "-watchdog": WATCHDOG_SERVICE,
-    }
-    units = {
-        **{f"cml-runner{name}.service": text for name, text in units.items()},
-        "cml-runner-watchdog.timer": WATCHDOG_TIMER,
-    }
-    units = after_deletion(units, spec.cloud, HOME) if deletion else units
-    found |= {f"etc/systemd/system/{name}": text for name, text in units.items()}
+    has_script = bool(request.cloud.startup_script)
+    made = units(spec.cloud, has_script=has_script, deletes=deletion is not None)
+    found |= {f"etc/systemd/system/{name}": text for name, text in made.items()}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
     if deletion:

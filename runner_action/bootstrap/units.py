@@ -1,0 +1,62 @@
+"""The files by which a machine starts the agent and ends itself: systemd's units and the script
+that cloud-init runs, as they stand in `machine/`, without their comments. Pure.
+
+Where a machine that is off still costs, there is no power-off, whoever asks for it, before the
+machine's own deletion. systemd powers off in order when a unit says `poweroff`, a person or a job
+does, or somebody presses the button: it stops all units first, and waits for each. So the deletion
+is what a unit does when it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
+"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning
+disc."""
+FOR_EVER = {"azure": {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}}
+"""By cloud, where the deletion is tried for ever. systemd's own poweroff.target forces a power-off
+that takes half an hour: https://github.com/systemd/systemd/blob/main/units/poweroff.target"""
+AGENT, WATCHDOG_TIMER, WIPE, DELETE = (
+    "cml-runner.service",
+    "cml-runner-watchdog.timer",
+    "cml-runner-wipe.service",
+    "cml-runner-delete.service",
+)
+ONLINE = "After=network-online.target"
+
+
+@cache
+def text_of(name: str) -> str:
+    """A file of `machine/`."""
+    text = files("runner_action.bootstrap").joinpath("machine", name).read_text("utf-8")
+    return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
+
+
+def boot_script(packed: str, named: str) -> str:
+    """`packed`: what it unpacks, in Base64; `named`: what Python does to each text of it."""
+    return text_of("boot.sh").replace("@FILES@", packed).replace("@NAMED@", named)
+
+
+def units(cloud: str, *, has_script: bool, deletes: bool) -> dict[str, str]:
+    """By their names. `has_script`: a script of the user's may install packages, for which
+    cloud-init says where from. `deletes`: the machine costs while it is off."""
+    agent = text_of(AGENT)
+    found = {
+        AGENT: agent.replace(ONLINE, f"{ONLINE} cloud-config.service") if has_script else agent,
+        WIPE: text_of(WIPE) + WIPED_TOO.get(cloud, ""),
+        "cml-runner-end.service": text_of("cml-runner-end.service"),
+        "cml-runner-watchdog.service": text_of("cml-runner-watchdog.service"),
+        WATCHDOG_TIMER: text_of(WATCHDOG_TIMER),
+    }
+    return _after_deletion(found, cloud) if deletes else found
+
+
+def _after_deletion(units: Mapping[str, str], cloud: str) -> dict[str, str]:
+    """The agent's, and the timer that every boot starts, bring the deletion with them."""
+    found = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
+    for name in (AGENT, WATCHDOG_TIMER):
+        found[name] = f"[Unit]\nWants={DELETE}\n\n{found[name]}"
+    return {**found, DELETE: text_of(DELETE), **FOR_EVER.get(cloud, {})}
