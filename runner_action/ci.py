@@ -268,7 +268,7 @@ class TerminalFront:
 
 
 BUG = (
-    "This is a bug in cml-runner. What had been made was taken back, unless a line above says"
+    "This is a bug in cml-runner. What it had created has been deleted, unless a line above says"
     " otherwise. Please report it with these lines."
 )
 

@@ -44,7 +44,7 @@ STEPS = {
     "agent": "after its agent had started",
     "startup-script": "in the startup script",
     "downloaded": "after the runner program was unpacked",
-    "configured": "after it had registered at the forge",
+    "configured": "after it had registered",
     "online": "after it was online",
 }
 
@@ -71,13 +71,13 @@ def tail(text: str, lines: int = 40) -> str:
 SENTENCES = {
     "agent": "Becoming runner {name}.",
     "downloaded": "The runner program is unpacked, its checksum is right.",
-    "configured": "Registered at the forge.",
+    "configured": "Registered.",
     "online": "Online: waiting for jobs. Ctrl-C leaves.",
     "job-started": "Job {job} begins.",
     "job-finished": "Job {job} is over.",
     "leaving": "Leaving: {why}.",
     "staying": "Staying: {why}.",
-    "deregistered": "The forge has taken the runner off its list.",
+    "deregistered": "The runner was removed from the list.",
     "end": "Gone: {why}.",
     "restart": "Restart: {outcome}.",
     "checkpoint": "The checkpoint script has {seconds} s.",
@@ -87,7 +87,7 @@ SENTENCES = {
 WARNINGS = {
     "failed": "Failed: {why}.",
     "left": "Left behind, and not to be removed: {why}.",
-    "still-registered": "The runner is still on the forge's list: {why}.",
+    "still-registered": "The runner is still registered: {why}.",
 }
 
 

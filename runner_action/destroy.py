@@ -69,7 +69,7 @@ def destroy(
 
     found = look()
     if not any(one.runner for one in found) and any(one.name == name for one in listed()):
-        log.warning("The forge lists a runner %s that no launch of ours has made: it stays.", name)
+        log.warning("Runner %s was not made by cml-runner: it stays registered.", name)
     if not found:
         log.info("There is nothing of %s.", name)
     if dry_run or not found:

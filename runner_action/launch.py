@@ -42,8 +42,8 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 LEFT = (
-    "Not everything could be taken back, as is told above. It is left to the clean-up after this"
-    " job, to the machine, which ends itself, and to `cml-runner reap`, which removes what is left."
+    "Not everything could be deleted, as the errors above tell. What is left is deleted by the"
+    " cleanup step of this job, by the machine, which ends itself, or by `cml-runner reap`."
 )
 TURN_SECONDS = 30.0
 
@@ -309,13 +309,13 @@ class Launch:
         made = self._made
         begun = [group for group in made.groups if group.creating] if made else []
         if not made or not begun:
-            return "Nothing had been made."
-        log.info("Taking back what was made.")
+            return "Nothing had been created."
+        log.info("Rolling back: deleting what was created.")
         left = self._signals.left
         if roll_back(begun, made.forge, made.provider, self.clock, left=left):
             return LEFT
         self.note([])
-        return "What had been made was taken back."
+        return "Everything that was created has been deleted."
 
     # --- time
 

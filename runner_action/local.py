@@ -213,7 +213,7 @@ def kept(download: Download, folder: Path) -> Path:
         if (digest := _digest(fresh)) != download.sha256:
             raise MachineFailed(
                 f"{download.url} has checksum {digest}, expected {download.sha256}.",
-                "Try again; if it repeats, tell the forge.",
+                "Try again; if it repeats, report it to GitHub or GitLab.",
             )
         return fresh.replace(archive)
     except OSError as error:
@@ -251,6 +251,6 @@ def forget(forge: Forge, name: str, joining: Registration) -> None:
     """The agent has done this in order; this is for when it could not."""
     try:
         if forge.deregister(name, joining.runner_id, twins=True):
-            log.info("Took runner %s off the forge's list.", name)
+            log.info("Deregistered runner %s.", name)
     except ForgeError as error:
-        log.error("Runner %s is still on the forge's list: %s", name, error)
+        log.error("Runner %s is still registered: %s", name, error)

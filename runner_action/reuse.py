@@ -206,7 +206,7 @@ class Reusing:
             self._forge.end_turn(self._turn, self._holder)
         except ForgeError as error:
             log.warning(
-                "%s is still on the forge's list, so that launches with these labels may wait for"
+                "%s is still registered, so that launches with these labels may wait for"
                 " this one until its start timeout: %s",
                 self._turn,
                 error,

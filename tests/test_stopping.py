@@ -65,7 +65,7 @@ def test_a_signal_while_a_failed_launch_is_taken_back_does_not_cut_that_short() 
         story.go()
     assert (caught.value.exit_code, caught.value.hint, story.left) == (
         143,
-        "What had been made was taken back.",
+        "Everything that was created has been deleted.",
         (0, 0),
     )
 

@@ -40,7 +40,7 @@ class Readiness:
         """Raises MachineFailed with a machine's own reason, or TimedOut with how far the
         machines had come."""
         log.info(
-            "Waiting until %s online at the forge.",
+            "Waiting until %s online.",
             "the runner is" if len(self._instances) == 1 else f"{len(self._instances)} runners are",
         )
         try:

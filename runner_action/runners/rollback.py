@@ -49,7 +49,7 @@ def roll_back(
         deleting = threads.submit(_delete_machines, group, provider, clock, ())
         leaving = threads.submit(_leave_list, group, forge, deleting)
         steps[deleting] = f"the end of {name}'s machine"
-        steps[leaving] = f"{name} off the forge's list"
+        steps[leaving] = f"{name} deregistered"
     return _problems_of(steps, threads, left)
 
 
@@ -81,12 +81,12 @@ def cleanup(
         deleting = threads.submit(_delete_machines, group, provider, clock, regions)
         steps[deleting] = f"the end of {group.identity.name}'s machine"
     leaving = threads.submit(_deregister_own, run, request.repository, forge, list(steps))
-    steps[leaving] = "its runners off the forge's list"
+    steps[leaving] = "its runners deregistered"
     problems = _problems_of(steps, threads, left)
     if problems:
         raise RunnerActionError(
-            "Not everything could be taken back: " + " ".join(problems),
-            "Look for it in your cloud's console and at the forge.",
+            "Not everything could be deleted: " + " ".join(problems),
+            "Look for it in your cloud's console and on the list of runners.",
         )
 
 
@@ -198,7 +198,7 @@ def _deregister_own(
         listed = forge.runners(offline=True)
     except RunnerActionError as error:
         name = run.derived_name
-        return [f"Whether runners of {name} are still on the forge's list is not known: {error}"]
+        return [f"Whether runners of {name} are still registered is not known: {error}"]
     own = [one for one in listed if run.derived_name in one.labels and Mark.of(one, repository)]
     problems = [_deregister(forge, one.name, one.id, twins=False) for one in own]
     return [problem for problem in problems if problem]
@@ -208,7 +208,7 @@ def _deregister(forge: Forge, name: str, runner_id: int | None, *, twins: bool =
     """What went wrong, if something did: so that the user can do it; the others come next."""
     try:
         if forge.deregister(name, runner_id, twins=twins):
-            log.info("Took runner %s off the forge's list.", name)
+            log.info("Deregistered runner %s.", name)
     except Exception as error:
-        return f"Runner {name} is still on the forge's list: {error}"
+        return f"Runner {name} is still registered: {error}"
     return ""

@@ -39,7 +39,7 @@ FREE = "firewall rule"
 TOLD = (
     "could not be ended",
     "could not be deleted",
-    "is still on the forge's list",
+    "is still registered",
     "is not known",
     "could not be asked",
 )

@@ -105,7 +105,7 @@ def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> N
     )
     done = after(launch, launcher, "--single")
     assert done.process.returncode == 1
-    assert "Not everything could be taken back: The machine i-" in done.told
+    assert "Not everything could be deleted: The machine i-" in done.told
     assert world.forge.seats() == [], (
         "the forge's list is cleared though the machine could not be ended"
     )
@@ -135,7 +135,7 @@ def test_a_stranded_runner_that_cannot_go_does_not_keep_the_others(
     world.server.fail("DELETE", f"/runners/{first.id}$", 403)
     done = after(launch, launcher, "--count=3")
     assert done.process.returncode == 1
-    assert f"Runner {first.name} is still on the forge's list: GitHub answered 403" in done.told
+    assert f"Runner {first.name} is still registered: GitHub answered 403" in done.told
     assert world.forge.seats() == [first]
     assert after(launch, launcher, "--count=3").process.returncode == 0
     all_gone(world)
