@@ -130,7 +130,9 @@ class Launch:
         return report
 
     def _launch(self) -> Report:
-        request, run, submit = self.request, self.run, self._threads.submit
+        request = self.request
+        run = self.run
+        submit = self._threads.submit
         if not request.labels:
             log.info(NO_LABELS)
         planning = submit(planned, self._build_provider, self.cloud)

@@ -116,9 +116,12 @@ class Reusing:
     will do."""
 
     def __init__(self, request: LaunchRequest, run: Run, forge: Forge, clock: Clock) -> None:
-        self._request, self._forge, self._clock = request, forge, clock
+        self._request = request
+        self._forge = forge
+        self._clock = clock
         self._holder = run.key[: claim.KEY_LENGTH]
-        self._shared, self._turn = request.reuse is Reuse.ANY, claim.turn(request.labels)
+        self._shared = request.reuse is Reuse.ANY
+        self._turn = claim.turn(request.labels)
         self.took_turn = False
         self.claimed: dict[int, Runner] = {}
 

@@ -24,14 +24,18 @@ class Signals:
     nothing."""
 
     def __init__(self, clock: Clock, grace: float = GRACE_SECONDS) -> None:
-        self._clock, self._grace, self._at, self._shielded = clock, grace, 0.0, False
+        self._clock = clock
+        self._grace = grace
+        self._at = 0.0
+        self._shielded = False
         self.number = 0
         """Of the first signal; 0 for none."""
 
     def hear(self, number: int, _frame: FrameType | None = None) -> None:
         if self.number:
             return
-        self.number, self._at = number, self._clock.monotonic()
+        self.number = number
+        self._at = self._clock.monotonic()
         if not self._shielded:
             raise Cancelled(number)
 

@@ -19,12 +19,10 @@ disc."""
 FOR_EVER = {"azure": {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}}
 """By cloud, where the deletion is tried for ever. systemd's own poweroff.target forces a power-off
 that takes half an hour: https://github.com/systemd/systemd/blob/main/units/poweroff.target"""
-AGENT, WATCHDOG_TIMER, WIPE, DELETE = (
-    "cml-runner.service",
-    "cml-runner-watchdog.timer",
-    "cml-runner-wipe.service",
-    "cml-runner-delete.service",
-)
+AGENT = "cml-runner.service"
+WATCHDOG_TIMER = "cml-runner-watchdog.timer"
+WIPE = "cml-runner-wipe.service"
+DELETE = "cml-runner-delete.service"
 ONLINE = "After=network-online.target"
 
 

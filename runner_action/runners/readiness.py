@@ -31,7 +31,10 @@ class Readiness:
     ) -> None:
         self._instances = {name: instance for name, (instance, _) in wanted.items()}
         self._registrations = {name: registration for name, (_, registration) in wanted.items()}
-        self._forge, self._provider, self._clock, self._stopping = forge, provider, clock, stopping
+        self._forge = forge
+        self._provider = provider
+        self._clock = clock
+        self._stopping = stopping
         self._looked = clock.monotonic()
         self._missing = dict(self._instances)
         self._told = ""
