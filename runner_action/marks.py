@@ -29,6 +29,12 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html and
 https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 
 
+def is_named_as(name: str, real: str) -> bool:
+    """Whether `real`, a name that its cloud never changes, is one that a launch called `name`
+    gives: with a digest behind it."""
+    return bool(re.match(rf"{re.escape(name)}-[0-9a-f]{{8}}(-|$)", real))
+
+
 def address_tag(repository: Repository) -> str:
     """A repository's address as a tag's value: of one that is too long for that, as with
     GitLab's groups it may be, the beginning and a digest."""

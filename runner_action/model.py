@@ -107,6 +107,11 @@ class Identity:
     name: str
     key: str
 
+    def client_token(self, *parts: str) -> str:
+        """The same with a second half that shows that it is one of ours (`is_client_token`)."""
+        token = self.token(*parts)
+        return token + _seal(token)
+
     def token(self, *parts: str) -> str:
         """Client token for one request about this runner: 32 hexadecimal digits, the same for
         the same parts."""
@@ -117,6 +122,15 @@ class Identity:
         """Tags by which what this launch made is told from all else, even from another launch's
         of the same name."""
         return {NAME_TAG: self.name, LAUNCH_TAG: self.token()}
+
+
+def is_client_token(text: str) -> bool:
+    """Nobody but a launch gives one of that kind to what it creates."""
+    return len(text) == 64 and text[32:] == _seal(text[:32])
+
+
+def _seal(token: str) -> str:
+    return hashlib.sha256(f"{OWNER_TAG}\0{token}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +271,9 @@ class Instance:
     """Why it will not be a runner, where the cloud says that before the machine can."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Ours, as they were given, whatever the cloud makes of such words."""
+    proven: bool = False
+    """Whether what the cloud recorded at its creation, which nobody can change since, says that
+    we made it. Tags alone do not: whoever may tag a machine could make it look like ours."""
 
     @property
     def online_by(self) -> datetime | None:

@@ -9,7 +9,6 @@ runner without a machine.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -61,17 +60,9 @@ class Removal:
 
 
 def ours(machines: Iterable[Instance], repository: Repository) -> list[Instance]:
-    """Of this repository, by their tags, and by their names where nobody can change those: who may
-    tag a machine of others makes it ours on AWS alone (docs/reliability.md)."""
+    """Of this repository, by their tags, and made by a launch, by what their cloud recorded."""
     whose = {OWNER_TAG: "runner", REPOSITORY_TAG: address_tag(repository)}
-    return [one for one in machines if whose.items() <= one.tags.items() and _is_named_by_us(one)]
-
-
-def _is_named_by_us(machine: Instance) -> bool:
-    """Azure's groups and Kubernetes' Jobs and pods are called as their launch, with a digest."""
-    fixed = {ProviderName.AZURE: machine.group, ProviderName.KUBERNETES: machine.id}
-    name = fixed.get(machine.provider)
-    return name is None or bool(re.match(rf"{re.escape(machine.name)}-[0-9a-f]{{8}}(-|$)", name))
+    return [one for one in machines if one.proven and whose.items() <= one.tags.items()]
 
 
 def removals(

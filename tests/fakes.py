@@ -337,6 +337,7 @@ class FakeProvider:
                         for key, value in machine.tags.items()
                         if key.startswith(OWNER_TAG)
                     },
+                    proven=True,
                 )
                 self.instances[token], self.machines[name] = instance, machine
                 self.born(instance, machine)

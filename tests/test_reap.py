@@ -12,8 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner_action.errors import ForgeError, ProviderError, RunnerActionError, RunnerBusy
-from runner_action.marks import Mark, tags
-from runner_action.model import Identity, Instance, ProviderName, Repository, Runner, runner_name
+from runner_action.marks import Mark, is_named_as, tags
+from runner_action.model import (
+    Identity,
+    Instance,
+    ProviderName,
+    Repository,
+    Runner,
+    is_client_token,
+    runner_name,
+)
 from runner_action.reap import SKEW, Removal, reap, removals
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 
@@ -51,6 +59,7 @@ class Launch:
             name=self.name,
             region="r1",
             tags=told,
+            proven=True,
         )
         digest = f"{self.name}-{self.number:08x}"
         if self.provider is ProviderName.AZURE:
@@ -454,27 +463,33 @@ def test_times_are_utc() -> None:
     assert YOUNG.machine.online_by == YOUNG.online_by.astimezone(UTC)
 
 
-AZURE, KUBERNETES = ProviderName.AZURE, ProviderName.KUBERNETES
-
-
 @pytest.mark.parametrize(
-    ("provider", "where", "ours_too"),
+    ("real", "is_its"),
     [
-        (AZURE, {"group": "cml-0123456789-0a1b2c3d"}, True),
-        (AZURE, {"group": "prod-database"}, False),
-        (AZURE, {"group": "cml-0123456789"}, False),
-        (AZURE, {"group": "x-cml-0123456789-0a1b2c3d"}, False),
-        (KUBERNETES, {"id": "cml-0123456789-0a1b2c3d-4-x7k2p"}, True),
-        (KUBERNETES, {"id": "cml-0123456789-0a1b2c3d"}, True),
-        (KUBERNETES, {"id": "database-0"}, False),
+        ("cml-0123456789-0a1b2c3d", True),
+        ("cml-0123456789-0a1b2c3d-4-x7k2p", True),
+        ("cml-0123456789", False),
+        ("x-cml-0123456789-0a1b2c3d", False),
+        ("prod-database", False),
+        ("database-0", False),
     ],
 )
-def test_who_may_tag_does_not_make_a_machine_ours_where_its_name_stays(
-    provider: ProviderName, where: dict[str, str], ours_too: bool
-) -> None:
-    made = replace(Launch(PAST.ago, provider=provider).machine, **where)  # type: ignore[arg-type]
-    assert [str(one) for one in removals([made], [], HERE, provider, NOW)] == (
-        [f"machine {made.id} (cml-0123456789): its lease ended at 2026-11-22 20:26 UTC"]
-        if ours_too
-        else []
-    )
+def test_a_name_with_a_launch_s_digest_is_known(real: str, is_its: bool) -> None:
+    assert is_named_as("cml-0123456789", real) is is_its
+
+
+@pytest.mark.parametrize("provider", ProviderName)
+def test_who_may_tag_does_not_make_a_machine_ours(provider: ProviderName) -> None:
+    made = Launch(PAST.ago, provider=provider).machine
+    assert [one.machine for one in removals([made], [], HERE, provider, NOW)] == [made]
+    assert removals([replace(made, proven=False)], [], HERE, provider, NOW) == []
+
+
+def test_a_client_token_shows_that_it_is_ours() -> None:
+    identity = Identity(name="cml-1", key="key")
+    tokens = {identity.client_token(), identity.client_token("fleet", "1")}
+    assert len(tokens) == 2
+    assert all(map(is_client_token, tokens))
+    assert not any(map(is_client_token, ("", "terraform", identity.token(), "0" * 64)))
+    # EC2's limit: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
+    assert {len(token) for token in tokens} == {64}

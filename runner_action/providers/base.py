@@ -1,13 +1,14 @@
 """Where machines come from: the contract every cloud keeps, in prose on the members.
 
-What is made for a runner carries the tags of `model.tags`; what does not carry them is never
-touched. Vendor exceptions never leave a provider: it raises CapacityError, QuotaError,
+What is made for a runner carries the tags of `model.tags`, and its cloud recorded something at its
+creation that nobody can change since; what has not both is never touched. Vendor exceptions never leave a provider: it raises CapacityError, QuotaError,
 CredentialsError or ConfigurationError, by what the caller does next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,6 +16,8 @@ from typing import Protocol
 from runner_action.errors import ProviderError
 from runner_action.model import Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.request import CloudRequest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,22 @@ class Created:
     instances: tuple[Instance, ...]
     shortage: ProviderError | None = None
     refused: tuple[str, ...] = ()
+
+
+def proven(found: Iterable[Instance]) -> list[Instance]:
+    """Those that a launch made; of the others it is told that they bear its tags."""
+    made = []
+    for one in found:
+        if one.proven:
+            made.append(one)
+        else:
+            log.warning(
+                "%s (%s) has the tags of a machine of cml-runner's, but was not created by it: it"
+                " is left alone.",
+                one.id,
+                one.region,
+            )
+    return made
 
 
 class Provider(Protocol):

@@ -246,6 +246,7 @@ class FakeEC2:
             environ, urlencode({**form, "MinCount": str(wanted), "MaxCount": str(wanted)}).encode()
         )
         for instance in sorted(set(self._instances(region)) - known):
+            self._instances(region)[instance].client_token = form.get("ClientToken", "")
             if spot == "spot":
                 self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
             self._boot(instance, region)
@@ -275,15 +276,20 @@ class FakeEC2:
                 400,
                 "The fleet configuration contains duplicate instance pools",
             )
-        template = backend.get_launch_template_by_name(name).get_version(1).data
+        template = backend.get_launch_template_by_name(name)
+        known = set(self._instances(region))
         content = fleet.fill(
             form,
-            template,
+            template.get_version(1).data,
             lambda pool: (
                 self._refused({**pool, "region": region})
                 or self._run_instances(environ, pool, region)
             ),
         )
+        # EC2 itself says where an instance comes from; nobody can change that.
+        origin = {"aws:ec2launchtemplate:id": template.id, "aws:ec2launchtemplate:version": "1"}
+        for instance in set(self._instances(region)) - known:
+            backend.tags[instance].update(origin)
         return (
             "200 OK",
             [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))],

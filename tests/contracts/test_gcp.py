@@ -275,6 +275,7 @@ def test_what_a_machine_is_made_of(side: Side) -> None:
         "user-data",
         "user-data-encoding",
         "block-project-ssh-keys",
+        "cml-runner-launch",
         "disable-https-mds-setup",
     }
     assert made["shieldedInstanceConfig"] == {

@@ -12,19 +12,25 @@ from pathlib import Path
 import boto3
 import pytest
 from google.auth.credentials import AnonymousCredentials
+from moto.backends import get_backend
 
 from runner_action.marks import address_tag, tags
 from runner_action.model import REPOSITORY_TAG, Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.aws.client import AwsProvider
+from runner_action.providers.aws.instance import TEMPLATE_TAG
+from runner_action.providers.azure.client import AzureProvider
 from runner_action.providers.base import Provider
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
+from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.reap import ours
 from runner_action.request import CloudRequest
-from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.azure import FakeAzure
+from runner_action.sandbox.ec2 import ACCOUNT, FakeEC2
 from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.gcp_catalogue import PROJECT
+from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.world import POD_IMAGE
 from tests.contracts.test_azure import azure, served
@@ -197,6 +203,68 @@ def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(
     found = side.provider.find({REPOSITORY_TAG: address_tag(repository)}, side.provider.regions())
     assert [one.id for one in ours(found, repository)] == [made.id]
     assert ours(side.provider.find({}), Repository(url=f"{repository.url}x")) == []
+
+
+def test_a_machine_that_only_bears_our_tags_is_not_ours(
+    side: Side, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever may tag a machine, and no more, does not get it deleted."""
+    made = side.create()
+    stranger = disguised(side, request, made)
+    assert [one.id for one in side.provider.find({})] == [made.id]
+    assert [one.id for one in side.provider.find(machine().identity.marks)] == [made.id]
+    assert stranger in caplog.text
+    assert "was not created by it" in caplog.text
+    assert side.provider.destroy("cml-1") is True
+    assert side.provider.destroy("cml-1") is False
+    caplog.clear()
+    assert side.provider.find({}) == []
+    assert stranger in caplog.text, "it is still there"
+
+
+def disguised(side: Side, request: pytest.FixtureRequest, made: Instance) -> str:
+    """Makes a machine by other means than ours, puts all tags of `made` to it, and returns a word
+    by which it is told."""
+    if side.ec2:
+        client = session().client("ec2", region_name=made.region, endpoint_url=side.ec2.url)
+        answer = client.describe_instances(InstanceIds=[made.id])
+        born = answer["Reservations"][0]["Instances"][0]
+        template = client.create_launch_template(
+            LaunchTemplateName="database", LaunchTemplateData={"InstanceType": "m6i.large"}
+        )["LaunchTemplate"]["LaunchTemplateId"]
+        (running,) = client.run_instances(
+            ImageId=born["ImageId"],
+            InstanceType="m6i.large",
+            SubnetId=born["SubnetId"],
+            MinCount=1,
+            MaxCount=1,
+            ClientToken="terraform-20261127",
+        )["Instances"]
+        own = [tag for tag in born["Tags"] if not tag["Key"].startswith("aws:")]
+        client.create_tags(Resources=[running["InstanceId"]], Tags=own)
+        get_backend("ec2")[ACCOUNT][made.region].tags[running["InstanceId"]][TEMPLATE_TAG] = (
+            template
+        )
+        return str(running["InstanceId"])
+    if isinstance(side.provider, GcpProvider):
+        fake: FakeGcp = request.getfixturevalue("compute")
+        (((zone, _), like),) = fake.instances.items()
+        items = [{"key": "startup-script", "value": "#!/bin/sh"}]
+        victim = {**like, "name": "database", "id": "77", "metadata": {"items": items}}
+        fake.instances[zone, "database"] = victim
+        return "77"
+    if isinstance(side.provider, AzureProvider):
+        arm: FakeAzure = request.getfixturevalue("azure")
+        arm.groups["database"] = {**arm.groups[made.group], "name": "database"}
+        return "database"
+    if isinstance(side.provider, KubernetesProvider):
+        control: FakeKubernetes = request.getfixturevalue("cluster")
+        (job,) = control.shelf.of("jobs")
+        metadata = {**job["metadata"], "name": "database", "uid": "77"}
+        with control.shelf.changed:
+            control.shelf.put("jobs", {**job, "metadata": metadata})
+        return "database"
+    pytest.skip("the fake in memory has no strangers")
 
 
 def test_creating_again_gives_the_same_instance(side: Side) -> None:

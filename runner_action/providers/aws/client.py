@@ -30,9 +30,10 @@ from runner_action.providers.aws.creation import Creation
 from runner_action.providers.aws.errors import ABSENT, code_of, translated
 from runner_action.providers.aws.instance import LIVING, instance_of
 from runner_action.providers.aws.lookup import Lookup
+from runner_action.providers.aws.ownership import OwnTemplates
 from runner_action.providers.aws.price import cost
 from runner_action.providers.aws.requests import AwsPlacement
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, proven
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
@@ -64,6 +65,7 @@ class AwsProvider:
         self._lock = threading.Lock()
         self._own_groups: dict[tuple[str, bool], str] = {}  # (VPC, with SSH) -> id
         self._fleets = True  # until the credentials turn out not to allow it
+        self._templates = OwnTemplates()
 
     @classmethod
     def from_environment(cls, clock: Clock) -> AwsProvider:
@@ -231,15 +233,17 @@ class AwsProvider:
                 pages = (
                     self._ec2(region).get_paginator("describe_instances").paginate(Filters=filters)
                 )
-                return [
-                    instance_of(one, region)
+                found = [
+                    one
                     for page in pages
                     for group in page["Reservations"]
                     for one in group["Instances"]
                 ]
+                templates = self._templates.among(self._ec2(region), found)
+                return [instance_of(one, region, templates=templates) for one in found]
 
         with ThreadPoolExecutor(8) as side_by_side:
-            return [one for found in side_by_side.map(ask, where) for one in found]
+            return proven(one for found in side_by_side.map(ask, where) for one in found)
 
     def tidy(self, now: datetime) -> None:
         """All goes with a machine."""

@@ -237,7 +237,7 @@ class Creation:
         passing is asked again with the same client token."""
         for again in ("", "again"):
             asking = partial(
-                self._once, call, request(self._machine.identity.token(*parts, again)), doing
+                self._once, call, request(self._machine.identity.client_token(*parts, again)), doing
             )
             answer = wait_for(
                 asking, f"EC2, while {doing}", clock=self._clock, timeout=CREATE_SECONDS

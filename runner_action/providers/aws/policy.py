@@ -68,7 +68,15 @@ def policy(request: CloudRequest, repository: Repository | None = None) -> dict[
 
 def _looking(image: str, spot: bool) -> Statement:
     """None of these can be narrowed to a resource."""
-    kinds = ("Images", "InstanceTypeOfferings", "Instances", "Regions", "SecurityGroups", "Subnets")
+    kinds = (
+        "Images",
+        "InstanceTypeOfferings",
+        "Instances",
+        "LaunchTemplates",
+        "Regions",
+        "SecurityGroups",
+        "Subnets",
+    )
     actions = [f"ec2:Describe{kind}" for kind in kinds]
     actions += ["ec2:DescribeSpotPriceHistory"] if spot else []
     actions += ["ssm:GetParameter"] if image.startswith("ssm:") else []

@@ -14,6 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from runner_action.agent.azure import CANNOT_DELETE
 from runner_action.errors import ConfigurationError, CredentialsError
+from runner_action.marks import is_named_as
 from runner_action.model import NAME_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.providers.azure import plan as words
 from runner_action.providers.azure.arm import COMPUTE, NETWORK, SKUS, Arm, Json
@@ -23,7 +24,7 @@ from runner_action.providers.azure.errors import CREDENTIALS, codes_of, translat
 from runner_action.providers.azure.instance import instance_of, ours_of
 from runner_action.providers.azure.ladder import Found, placements
 from runner_action.providers.azure.requests import AzurePlacement
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, proven
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
@@ -153,7 +154,10 @@ class AzureProvider:
             ]
             stopped = self._ending.stopped() if groups else frozenset()
             found = [machine for group in groups for machine in self._machines(group)]
-        return [replace(one, alive=one.alive and one.group.lower() not in stopped) for one in found]
+        return [
+            replace(one, alive=one.alive and one.group.lower() not in stopped)
+            for one in proven(found)
+        ]
 
     def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
         machines = self._arm.get(
@@ -167,6 +171,7 @@ class AzureProvider:
             region=group["location"],
             group=group["name"],
             tags=ours_of(group["tags"]),
+            proven=is_named_as(named, group["name"]),
         )
         return [instance_of(one) for one in machines] or [empty]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runner_action.marks import is_named_as
 from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 ENDING = ("Deleting", "Failed")
@@ -38,6 +39,7 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
         and not any(one["code"] in STOPPED for one in view),
         login=properties.get("osProfile", {}).get("adminUsername", ""),
         group=group_of(told["id"]),
+        proven=is_named_as(tags.get(NAME_TAG, told["name"]), group_of(told["id"])),
         tags=ours_of(tags),
     )
 

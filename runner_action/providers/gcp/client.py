@@ -23,7 +23,7 @@ from runner_action.model import (
     Plan,
     ProviderName,
 )
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, proven
 from runner_action.providers.gcp import plan as words
 from runner_action.providers.gcp import requests, sdk
 from runner_action.providers.gcp.compute import SAFE, Compute
@@ -192,11 +192,8 @@ class GcpProvider:
                 request=request, **SAFE
             )
             found = [instance_of(one) for _, scope in pages for one in scope.instances]
-        return [
-            one
-            for one in found
-            if all(one.tags.get(tag) == tags[tag] for tag in requests.NO_LABELS if tag in tags)
-        ]
+        described = {tag: value for tag, value in tags.items() if tag in requests.NO_LABELS}
+        return proven(one for one in found if described.items() <= one.tags.items())
 
     def tidy(self, now: datetime) -> None:
         self._ending.close_rules(now)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner_action.model import NAME_TAG, Instance, ProviderName
-from runner_action.providers.gcp.requests import tags_of
+from runner_action.model import LAUNCH_TAG, NAME_TAG, Instance, ProviderName
+from runner_action.providers.gcp.requests import LAUNCH_ITEM, tags_of
 
 RUNNING = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING")
 
 
 def instance_of(told: Any) -> Instance:
     tags, zone = tags_of(dict(told.labels), told.description), told.zone.rpartition("/")[2]
+    items = {item.key: item.value for item in told.metadata.items}
+    launch = tags.get(LAUNCH_TAG, "")
     interfaces = list(told.network_interfaces)
     public = [
         config.nat_i_p
@@ -32,4 +34,5 @@ def instance_of(told: Any) -> Instance:
         launched=told.creation_timestamp,
         alive=told.status in RUNNING,
         tags=tags,
+        proven=bool(launch) and items.get(LAUNCH_ITEM) == launch,
     )

@@ -16,6 +16,9 @@ from runner_action.request import CloudRequest
 Body = dict[str, Any]
 LABEL_KEY, LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 """https://cloud.google.com/compute/docs/labeling-resources#requirements"""
+LAUNCH_ITEM = f"{OWNER_TAG}-launch"
+"""Metadata with the token of the launch, which its label has too: who may only label a machine
+cannot change it. https://cloud.google.com/compute/docs/access/iam-permissions"""
 NO_LABELS = (REPOSITORY_TAG, RUN_TAG)
 """Tags whose values are none for Google."""
 LABELS_OF_USER = 56
@@ -174,6 +177,7 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                 {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
                 {"key": "user-data-encoding", "value": "base64"},
                 {"key": "block-project-ssh-keys", "value": "true"},
+                {"key": LAUNCH_ITEM, "value": machine.identity.token()},
                 # Else the guest agent writes a client certificate for port 443 of the metadata
                 # service that everybody may read.
                 # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata

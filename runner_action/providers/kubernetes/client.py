@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from runner_action.errors import InputError
+from runner_action.marks import is_named_as
 from runner_action.model import (
     NAME_TAG,
     OWNER_TAG,
@@ -19,7 +20,7 @@ from runner_action.model import (
     Plan,
     ProviderName,
 )
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, proven
 from runner_action.providers.kubernetes import plan as words
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.creation import Creation
@@ -124,14 +125,9 @@ class KubernetesProvider:
                 else []
             )
         alive = [pod for pod in pods if pod.alive and tags.items() <= pod.tags.items()]
-        return [
-            *alive,
-            *(
-                _empty(job)
-                for job in jobs
-                if job["metadata"]["name"] not in {pod.group for pod in alive}
-            ),
-        ]
+        with_pods = {pod.group for pod in alive}
+        waiting = [_empty(job) for job in jobs if job["metadata"]["name"] not in with_pods]
+        return proven([*alive, *waiting])
 
     def tidy(self, now: datetime) -> None:
         """All goes with a machine."""
@@ -196,5 +192,6 @@ def _empty(job: Json) -> Instance:
         name=named,
         launched=since,
         tags=tags,
+        proven=is_named_as(named, metadata["name"]),
         **where,
     )

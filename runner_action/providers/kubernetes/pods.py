@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runner_action.marks import is_named_as
 from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 Json = Mapping[str, Any]
@@ -52,6 +53,7 @@ def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
         group=labels.get(JOB_LABEL) or labels.get("job-name", ""),
         trouble=trouble(pod),
         tags=tags,
+        proven=is_named_as(tags.get(NAME_TAG, ""), metadata["name"]),
     )
 
 

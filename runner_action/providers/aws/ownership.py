@@ -1,0 +1,57 @@
+"""Which instances were launched from a launch template of ours: tags can be changed by whoever may
+tag, the template that an instance comes from cannot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from runner_action.model import OWNER_TAG
+from runner_action.providers.aws.errors import CREDENTIALS, code_of
+from runner_action.providers.aws.instance import template_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+log = logging.getLogger(__name__)
+ABSENT = ("InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateId.NotFoundException")
+UNCHECKED = (
+    "Without the permission ec2:DescribeLaunchTemplates machines are known by their tags alone:"
+    " whoever may tag a machine of yours can have it deleted. `cml-runner permissions aws` prints"
+    " the policy."
+)
+
+
+class OwnTemplates:
+    """Each is asked about once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def among(self, ec2: EC2Client, found: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Ids of ours. Raises ClientError. Whoever may not ask is warned, and the tags are
+        believed: a machine that nobody deletes costs."""
+        ids = {template_of(one) for one in found} - {""}
+        with self._lock:
+            for template in ids - self._known.keys():
+                self._known[template] = _is_ours(ec2, template)
+            return {template for template in ids if self._known[template]}
+
+
+def _is_ours(ec2: EC2Client, template: str) -> bool:
+    try:
+        answer = ec2.describe_launch_templates(LaunchTemplateIds=[template])
+    except ClientError as error:
+        if code_of(error) in ABSENT:
+            return False
+        if code_of(error) in CREDENTIALS:
+            log.warning(UNCHECKED)
+            return True
+        raise
+    names = [one["LaunchTemplateName"] for one in answer["LaunchTemplates"]]
+    return any(name.startswith(f"{OWNER_TAG}-") for name in names)
