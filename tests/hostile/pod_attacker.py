@@ -214,7 +214,10 @@ class Attack:
         """Of the agent and its guard alone: what a job does to its own processes is nobody's
         business."""
         libc = ctypes.CDLL(None, use_errno=True)
-        said = Path(f"/proc/{pid}/cmdline").read_bytes()
+        try:
+            said = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has ended since
+            return
         if b"agent.pyz" not in said:
             return
         self.tried["trace"] = self.tried.get("trace", 0) + 1

@@ -137,8 +137,12 @@ def test_a_job_that_looks_everywhere_sees_no_token(story: Story) -> None:
     entered any more."""
     story.online()
     log = story.loot / "jobs-own"
+    seen = story.loot / "seen"
     job = story.world.forge.queue_job(
-        ["train"], 0.1, f"id -u > {log}; {' '.join(story.attack('look', 'plant'))}; sleep 6"
+        ["train"],
+        0.1,
+        f"id -u > {log}; {' '.join(story.attack('look', 'plant'))};"
+        f" until [ -e {seen} ]; do sleep 0.2; done",
     )
     until(lambda: "plant" in story.attempts(), "the job's attempts", 60)
     assert story.world.kubernetes
@@ -150,6 +154,7 @@ def test_a_job_that_looks_everywhere_sees_no_token(story: Story) -> None:
         ).stdout.decode().strip() == str(user)
         done = story.world.kubernetes.execute(name, container, story.attack("look", "plant"))
         assert done.returncode == 0, done.stderr.decode()
+    seen.touch()
     with pytest.raises(LookupError, match="container not found"):
         story.world.kubernetes.execute(name, "hand-over", ["true"])
     until(lambda: job.status == "completed", "the job", 30)

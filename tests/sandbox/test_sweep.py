@@ -206,7 +206,7 @@ def test_destroy_removes_all_of_a_name_and_is_content_with_nothing(
     assert code == 0
     assert "There is nothing of trained." in text
     assert (
-        "no launch of ours has made: it stays"
+        "was not made by cml-runner: it stays"
         in ask(world, capsys, monkeypatch, "destroy", "trainer")[1]
     )
     assert names(world) == STRANGERS
