@@ -13,6 +13,7 @@ import pytest
 from runner_action.providers.aws.plan import USER_DATA_LIMIT
 from runner_action.sandbox.jobs import Job
 from tests import large
+from tests.boot import walls
 from tests.boot.lab import ADDRESS, ONLINE, Lab, stages, until
 from tests.fakes import brought
 from tests.sandbox.conftest import Launcher
@@ -49,9 +50,13 @@ def found(job: Job) -> dict[str, str]:
     "release", [pytest.param("trixie", marks=pytest.mark.e2e), "bullseye"], indirect=True
 )
 def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
-    """Launch, online, a job that looks around, idle, off the list, powered off."""
+    """Launch, online, a job that looks around and tries the walls, idle, off the list, powered
+    off."""
     world = lab.world
-    launcher = Launcher(world, tmp_path, "--idle-timeout=10", "--labels=cml")
+    script = base64.b64encode(walls.SCRIPT.encode()).decode()
+    launcher = Launcher(
+        world, tmp_path, "--idle-timeout=10", "--labels=cml", f"--cloud-startup-script={script}"
+    )
     assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     (instance,) = world.machines.living
     packed = brought(lab.service.guest.user_data)
@@ -71,6 +76,7 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
         "plain": (
             f"printf 'canary-%s\\\\n' admin register secret runner | sudo grep -rlFf - {places}"
         ),
+        **walls.LOOKS,
         "argv": "sudo cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -E '^canary-'",
     }
     job = world.forge.queue_job(["cml"], 0, f"{CLOUD_INIT_IS_DONE}\n{probe(**looks)}")
@@ -83,6 +89,10 @@ def test_a_whole_life(lab: Lab, tmp_path: Path) -> None:
     assert "Permission denied" in told.pop("spec")
     assert "refused" in told.pop("metadata")
     assert "refused" in told.pop("wire")
+    seen = {name: walls.reached(told.pop(name)) for name in walls.LOOKS}
+    assert seen.pop("of-root") == walls.EVERYTHING
+    for name, found_open in seen.items():
+        assert found_open == walls.WALLED, name
     assert set(told.values()) == {""}, told
     assert world.left() == []
     assert world.machines.living[instance].process.returncode == 0, (
