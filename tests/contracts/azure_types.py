@@ -1,23 +1,20 @@
-"""Azure's own types, from ../shared/contracts where that exists: whatever a fake Azure is sent
-and says is held to them."""
+"""Azure's own types: whatever a fake Azure is sent and says is held to them."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from flask import Response, request
 from jsonschema import Draft7Validator
 
 from runner_action.sandbox.azure import FakeAzure
+from tests.descriptions import described
 
 Json = dict[str, Any]
-FOLDER = Path(__file__).parents[3] / "shared" / "contracts"
 FILES = {
     "Microsoft.Compute": "azure-compute-2026-04-01.schema.json",
     "Microsoft.Network": "azure-network-2025-09-01.schema.json",
@@ -33,14 +30,10 @@ FREE = ("vmSize", "networkApiVersion")
 """Whose listed values stop at old ones."""
 
 
-def there() -> bool:
-    return all((FOLDER / file).exists() for file in FILES.values())
-
-
 @cache
 def validator(kind: str, answer: bool) -> Draft7Validator:
     """Of a resource. What only Azure sets may not be sent."""
-    document = json.loads((FOLDER / FILES[kind.partition("/")[0]]).read_text("utf-8"))
+    document = described(FILES[kind.partition("/")[0]])
 
     def walk(node: Any, name: str = "") -> Any:
         if isinstance(node, list):

@@ -1,5 +1,5 @@
-"""kubectl as the judge of manifests: its own check, by the description of Kubernetes in
-../shared/contracts where that exists, and no cluster.
+"""kubectl as the judge of manifests: its own check, by the description of Kubernetes,
+and no cluster.
 
 kubectl (`create --dry-run=client --validate=strict`) asks its server what kinds there are, and
 for the description as `/openapi/v2`, only in protobuf. A server that does not say of itself that
@@ -23,27 +23,23 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-FILE = Path(__file__).parents[3] / "shared" / "contracts" / "kubernetes-1.36-swagger.json"
-MISSING = (
-    f"SKIPPED LOUDLY: kubectl or {FILE.name} in ../shared/contracts is missing: kubectl judged"
-    " nothing"
-)
+from tests.descriptions import described
+
+MISSING = "SKIPPED LOUDLY: kubectl is missing: it judged nothing"
 KIND = "x-kubernetes-group-version-kind"
 OPENAPI, PROTOBUF = "/openapi/v2", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 def there() -> bool:
-    return FILE.exists() and shutil.which("kubectl") is not None
+    return shutil.which("kubectl") is not None
 
 
 def description() -> dict[str, Any]:
     """Kubernetes' own; a fresh copy."""
-    whole: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
-    return whole
+    return described("kubernetes-1.36-swagger.json")
 
 
 class Kubectl:

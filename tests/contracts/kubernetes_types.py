@@ -1,5 +1,4 @@
-"""Kubernetes' own description, from ../shared/contracts where that exists: whatever a fake API
-server is sent and says is held to it."""
+"""Kubernetes' own description: whatever a fake API server is sent and says is held to it."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from flask import Response, request
@@ -15,8 +13,8 @@ from jsonschema import Draft4Validator
 
 from runner_action.sandbox.kubernetes import FakeKubernetes
 from tests.contracts.openapi import closed, rewritten
+from tests.descriptions import described
 
-FILE = Path(__file__).parents[3] / "shared" / "contracts" / "kubernetes-1.36-oas3.json"
 Json = dict[str, Any]
 UNNAMED = {"/version": "io.k8s.apimachinery.pkg.version.Info"}
 """Answers that do not say what kind they are."""
@@ -28,14 +26,10 @@ EITHER = {
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
 
 
-def there() -> bool:
-    return FILE.exists()
-
-
 @cache
 def description() -> Json:
     """With schemas that take nothing they do not name."""
-    whole: Json = json.loads(FILE.read_text("utf-8"))
+    whole = described("kubernetes-1.36-oas3.json")
     schemas = rewritten(whole["components"]["schemas"], closed)
     for name, types in EITHER.items():
         schemas[name] = {"type": types}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +29,7 @@ from runner_action.request import CloudRequest
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE, SUBSCRIPTION
 from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR, Rights, Route
-from tests.contracts.azure_types import Judge, there
+from tests.contracts.azure_types import Judge
 from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request
 
@@ -49,27 +48,22 @@ class Known:
 @pytest.fixture(scope="module")
 def served(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[FakeAzure, Judge | None, str]]:
+) -> Iterator[tuple[FakeAzure, Judge, str]]:
     folder, authority = tmp_path_factory.mktemp("azure"), trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "certificate.pem"))
     issued.private_key_pem.write_to_path(str(folder / "key.pem"))
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     fake = FakeAzure((str(folder / "certificate.pem"), str(folder / "key.pem")))
-    if not there():
-        warnings.warn(
-            "SKIPPED LOUDLY: ../shared/contracts has no types of Azure's: nothing was judged",
-            stacklevel=1,
-        )
-    judge = Judge(fake) if there() else None
+    judge = Judge(fake)
     yield fake, judge, str(folder / "ca.pem")
     fake.close()
-    assert judge is None or judge.seen
+    assert judge.seen
 
 
 @pytest.fixture
 def azure(
-    served: tuple[FakeAzure, Judge | None, str], monkeypatch: pytest.MonkeyPatch
+    served: tuple[FakeAzure, Judge, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FakeAzure]:
     fake, judge, authority = served
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
@@ -89,7 +83,7 @@ def azure(
     fake.rights.grant(LAUNCHER, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
     fake.steps = 1
     yield fake
-    assert judge is None or judge.problems == []
+    assert judge.problems == []
 
 
 def provider(fake: FakeAzure, secret: Secret | None = None) -> AzureProvider:

@@ -18,7 +18,7 @@ from runner_action.errors import AuthError, ForgeError, RunnerActionError, Runne
 from runner_action.forges.gitlab import NEEDED, GitLab
 from runner_action.model import Repository, Secret
 from runner_action.sandbox.gitlab import VERSION, FakeGitLab
-from tests.contracts.openapi import GITLAB_MISSING, gitlab_description, gitlab_judge
+from tests.contracts.openapi import gitlab_judge
 from tests.fakes import FakeClock
 
 TOKENS = {
@@ -47,11 +47,6 @@ def gitlab(server: FakeGitLab, token: str = "canary-admin", url: str = "", **mor
 
 def asked(server: FakeGitLab, method: str) -> list[str]:
     return [path.removeprefix("/git/api/v4") for how, path, _ in server.requests if how == method]
-
-
-def test_gitlab_is_judged_by_its_own_description() -> None:
-    if gitlab_description() is None:
-        pytest.skip(GITLAB_MISSING)
 
 
 # --- where it lives

@@ -9,7 +9,6 @@ import logging
 import resource
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.kubernetes_nodes import Node
 from runner_action.sandbox.world import POD_IMAGE
 from runner_action.waiting import SystemClock
-from tests.contracts.kubernetes_types import Judge, there
+from tests.contracts.kubernetes_types import Judge
 from tests.test_launch import request
 
 
@@ -50,16 +49,10 @@ def cluster() -> Iterator[FakeKubernetes]:
             Node("node-2", labels=labels),
         ],
     )
-    if not there():
-        warnings.warn(
-            "SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was"
-            " judged",
-            stacklevel=1,
-        )
-    judge = Judge(fake) if there() else None
+    judge = Judge(fake)
     yield fake
     fake.close()
-    assert judge is None or judge.problems == []
+    assert judge.problems == []
 
 
 def provider(fake: FakeKubernetes, **options: Any) -> KubernetesProvider:

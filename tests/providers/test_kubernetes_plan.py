@@ -25,10 +25,10 @@ from runner_action.sandbox.world import POD_IMAGE
 from tests.contracts.kubectl import MISSING as KUBECTL_MISSING
 from tests.contracts.kubectl import Kubectl
 from tests.contracts.kubectl import there as kubectl_is_there
+from tests.descriptions import described
 from tests.test_launch import request
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kubernetes.json"
-DESCRIPTION = Path(__file__).parents[3] / "shared" / "contracts" / "kubernetes-1.36-swagger.json"
 VERSIONS = ("1.35.0", "1.36.0", "1.37.0")
 TAGS = {
     "Name": "cml-1",
@@ -240,9 +240,7 @@ def test_a_strategic_merge(
 
 
 def test_lists_are_merged_by_the_keys_of_the_description() -> None:
-    if not DESCRIPTION.exists():
-        pytest.skip(f"SKIPPED LOUDLY: {DESCRIPTION.name} is not in ../shared/contracts")
-    definitions = json.loads(DESCRIPTION.read_text("utf-8"))["definitions"]
+    definitions = described("kubernetes-1.36-swagger.json")["definitions"]
     told: dict[str, str] = {}
     todo, seen = ["io.k8s.api.core.v1.PodTemplateSpec"], set()
     while todo:

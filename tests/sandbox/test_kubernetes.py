@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from runner_action.sandbox.kubernetes_nodes import Node
 from runner_action.sandbox.systemd import descendants
 from runner_action.sandbox.world import World
-from tests.contracts.kubernetes_types import Judge, there
+from tests.contracts.kubernetes_types import Judge
 from tests.sandbox.conftest import Launch, Launcher, busy, job_of, training, until
 
 CANARY = "canary-kubernetes-token"
@@ -25,15 +24,9 @@ CANARY = "canary-kubernetes-token"
 def world() -> Iterator[World]:
     with World(cloud="kubernetes", timer_factor=0.02) as made:
         assert made.kubernetes
-        if not there():
-            warnings.warn(
-                "SKIPPED LOUDLY: ../shared/contracts has no description of Kubernetes: nothing was"
-                " judged",
-                stacklevel=1,
-            )
-        judge = Judge(made.kubernetes) if there() else None
+        judge = Judge(made.kubernetes)
         yield made
-        assert judge is None or judge.problems == []
+        assert judge.problems == []
 
 
 def gone(world: World, seconds: float = 40) -> None:
