@@ -23,9 +23,19 @@ SCRIPT = """
 import boto3
 ec2 = boto3.client("ec2", region_name="us-west-1")
 name = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
-images = ec2.describe_images(Owners=["099720109477"], Filters=[{"Name": "name", "Values": [name]}, {"Name": "architecture", "Values": ["x86_64"]}])
+filters = [
+    {"Name": "name", "Values": [name]},
+    {"Name": "architecture", "Values": ["x86_64"]},
+]
+images = ec2.describe_images(Owners=["099720109477"], Filters=filters)
 newest = max(images["Images"], key=lambda image: image["CreationDate"])
-made = ec2.run_instances(ImageId=newest["ImageId"], InstanceType="m6i.2xlarge", MinCount=1, MaxCount=1, UserData="#cloud-config")
+made = ec2.run_instances(
+    ImageId=newest["ImageId"],
+    InstanceType="m6i.2xlarge",
+    MinCount=1,
+    MaxCount=1,
+    UserData="#cloud-config",
+)
 print(made["Instances"][0]["InstanceId"])
 """
 

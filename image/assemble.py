@@ -39,11 +39,11 @@ NOT_OF_KUBERNETES = (
 )
 """What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads
 (runner_action/providers/kubernetes/cluster.py)."""
-NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py doctest.py curses dbm sqlite3 wsgiref xmlrpc
-    unittest test __phello__"""
+NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py
+    doctest.py curses dbm sqlite3 wsgiref xmlrpc unittest test __phello__"""
 """Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
-TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir mktemp mv printf pwd readlink rm sed
-    sh sleep sort tail tee test touch tr true uname xargs ["""
+TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir
+    mktemp mv printf pwd readlink rm sed sh sleep sort tail tee test touch tr true uname xargs ["""
 """Of busybox: what GitLab Runner's scripts and a `before_script` like ours in
 gitlab-component/examples use."""
 COMMANDS = {"cml-runner": "", "cml-runner-cleanup": 'sys.argv[1:] = ["cleanup"]\n'}

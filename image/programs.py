@@ -1,9 +1,13 @@
 """Programs for the image of jobs that are in no package: the runners of GitHub and GitLab, kept
 as they come for the agent, GitHub's hooks for Kubernetes, and Node.
 
-    python3 image/programs.py install ARCHITECTURE   amd64 or arm64, as a builder does it
-    python3 image/programs.py check                  whether each has its checksum in programs.sha256, and its project still publishes the same
-    python3 image/programs.py pin                    writes that file, as the projects publish it now: to be read before it is committed
+    python3 image/programs.py install ARCHITECTURE
+        installs the programs for amd64 or arm64; the image's build calls it
+    python3 image/programs.py check
+        fails unless each program has its checksum in programs.sha256, and its project still
+        publishes the same
+    python3 image/programs.py pin
+        writes that file from what the projects publish now: read it before you commit it
 
 A program is what it was when its checksum was committed, or the build ends: neither where it
 comes from nor its project's list of checksums is believed then. Versions and addresses are the

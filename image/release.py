@@ -1,14 +1,22 @@
 """What a release writes: the tags of its images, and files that name the images by their digests
 and the project by its own name.
 
-python3 image/release.py check VERSION [TAG…]                   refuses what is no version, and one whose tag is there already
-python3 image/release.py build SUFFIX VERSION REPOSITORY IMAGE  lines for GITHUB_OUTPUT: how that image is built, REPOSITORY being an address
-python3 image/release.py jobs-images JOBS JOBS_GPU              the launcher starts pods of these images, both with their digests
-python3 image/release.py pin LAUNCHER JOBS JOBS_GPU [GITLAB]    that, and action.yml and the component start the launcher; names are filled in
-python3 image/release.py image-tags VERSION IMAGE SUFFIX        options for `docker buildx imagetools create`
-python3 image/release.py moving-tags VERSION                    v1.2 v1; v1.2.3 is never moved
-python3 image/release.py agent FOLDER                           puts the agent there, for machines that have to fetch it
-python3 image/release.py component FOLDER PROJECT VERSION       the component's project: the agent, and where it will be
+python3 image/release.py check VERSION [TAG…]
+    fails if VERSION is no version, or if its tag exists already
+python3 image/release.py build SUFFIX VERSION REPOSITORY IMAGE
+    prints lines for GITHUB_OUTPUT: how that image is built; REPOSITORY is a URL
+python3 image/release.py jobs-images JOBS JOBS_GPU
+    makes the launcher start pods of these images, both with their digests
+python3 image/release.py pin LAUNCHER JOBS JOBS_GPU [GITLAB]
+    does that, makes action.yml and the component start the launcher, and fills in names
+python3 image/release.py image-tags VERSION IMAGE SUFFIX
+    prints options for `docker buildx imagetools create`
+python3 image/release.py moving-tags VERSION
+    prints `v1.2 v1`; v1.2.3 is never moved
+python3 image/release.py agent FOLDER
+    writes the agent there, for machines that have to fetch it
+python3 image/release.py component FOLDER PROJECT VERSION
+    writes the component's project: the agent, and where it will be
 """
 
 from __future__ import annotations

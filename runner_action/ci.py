@@ -318,7 +318,15 @@ class _WorkflowCommands(logging.Formatter):
             title, _, rest = text.partition("\n")
             # What a machine says must not be taken for a command to this job.
             word = secrets.token_hex(8)
-            return f"::group::{_escaped(title)}\n::stop-commands::{word}\n{rest}\n::{word}::\n::endgroup::"
+            return "\n".join(
+                [
+                    f"::group::{_escaped(title)}",
+                    f"::stop-commands::{word}",
+                    rest,
+                    f"::{word}::",
+                    "::endgroup::",
+                ]
+            )
         command = {
             logging.ERROR: "::error::",
             logging.WARNING: "::warning::",

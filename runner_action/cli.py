@@ -87,8 +87,8 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise InputError(
             [
                 (
-                    f"permissions wants one of the words {known}, with the inputs of the launch behind"
-                    " it, as in `cml-runner permissions aws`"
+                    f"permissions wants one of the words {known}, with the inputs of the launch"
+                    " behind it, as in `cml-runner permissions aws`"
                 )
             ]
         )

@@ -125,8 +125,8 @@ def parse_place(raw: Raw, read_file: Callable[[str], str | None]) -> tuple[Repos
         raise InputError(
             [
                 (
-                    f"permissions github: {value['repo'] or 'driver gitlab'} is not GitHub's; on GitLab"
-                    " a token needs the scope `api`"
+                    f"permissions github: {value['repo'] or 'driver gitlab'} is not GitHub's; on"
+                    " GitLab a token needs the scope `api`"
                 )
             ]
         )

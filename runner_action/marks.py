@@ -82,7 +82,8 @@ class Mark:
 
     def label(self, repository: Repository) -> str:
         text = f"{OWNER_TAG}-{self.provider}-{self.online_by:%Y%m%d%H%M%S}"
-        return f"{text}-{hashlib.sha256(chr(0).join((text, self.name, repository.url)).encode()).hexdigest()[:8]}"
+        bound = "\0".join((text, self.name, repository.url))
+        return f"{text}-{hashlib.sha256(bound.encode()).hexdigest()[:8]}"
 
     @classmethod
     def of(cls, runner: Runner, repository: Repository) -> Mark | None:

@@ -44,8 +44,8 @@ def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:
         raise InputError(
             [
                 (
-                    f"name {', '.join(taken)} is in use by an online runner; choose another `name`, or"
-                    " set `reuse`"
+                    f"name {', '.join(taken)} is in use by an online runner; choose another"
+                    " `name`, or set `reuse`"
                 )
             ]
         )

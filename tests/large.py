@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 PIPELINES = "https://pipelinesghubeus7.actions.githubusercontent.com"
 BITS = 4096
+SETTINGS = ["vm.max_map_count", "net.core.somaxconn", "fs.inotify.max_user_watches"]
 
 
 def word(length: int, seed: str) -> str:
@@ -140,12 +141,7 @@ def script(size: int = 8192) -> str:
                         f' ({number})"; done'
                     )
                 ],
-                [
-                    (
-                        "sysctl -w"
-                        f" {chance.choice(['vm.max_map_count', 'net.core.somaxconn', 'fs.inotify.max_user_watches'])}={chance.randint(1000, 999999)}"
-                    )
-                ],
+                [(f"sysctl -w {chance.choice(SETTINGS)}={chance.randint(1000, 999999)}")],
                 [f"# {name}: see https://wiki.octo.example/display/ML/{number}-{tool}"],
             ]
         )

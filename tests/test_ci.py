@@ -238,8 +238,10 @@ def test_the_line_that_scripts_of_cml_search() -> None:
         line["idleTimeout"],
         line["metadata"],
     ) == ("i-1", "us-west-1", "m6i.2xlarge", -1, {"a": "b"})
-    of_old = """awsSecurityGroup awsSubnetId cloud driver id idleTimeout image instanceGpu instanceHddSize instanceIp instanceLaunchTime instanceType
-        instancePermissionSet labels cmlVersion metadata name region repo single spot spotPrice timeouts kubernetesNodeSelector"""
+    of_old = """awsSecurityGroup awsSubnetId cloud driver id idleTimeout image instanceGpu
+        instanceHddSize instanceIp instanceLaunchTime instanceType instancePermissionSet labels
+        cmlVersion metadata name region repo single spot spotPrice timeouts
+        kubernetesNodeSelector"""
     assert list(line) == of_old.split()
     assert "canary" not in str(line)
 

@@ -200,9 +200,7 @@ def test_what_is_foreseen_comes_true() -> None:
             assert len(fitting.user_data(registered, asked, USER_DATA_LIMIT)) <= USER_DATA_LIMIT
 
 
-def test_without_a_release_a_single_one_has_a_registration_token_where_the_configuration_has_no_room() -> (
-    None
-):
+def test_without_a_release_and_room_for_the_configuration_a_single_one_has_a_token() -> None:
     size = len(
         bootstrap.cloud_config(
             fitting.usual_spec(request("single", release=None), "x64"),

@@ -33,10 +33,13 @@ def load(what):
     except Exception:
         pass  # no credentials here
 
-threads = [
-    threading.Thread(target=load, args=(lambda: providers.provider_for(request.cloud, {}, None, SystemClock()),)),
-    threading.Thread(target=load, args=(lambda: forges.forge_for(request),)),
-]
+def provider():
+    providers.provider_for(request.cloud, {}, None, SystemClock())
+
+def forge():
+    forges.forge_for(request)
+
+threads = [threading.Thread(target=load, args=(what,)) for what in (provider, forge)]
 for thread in threads:
     thread.start()
 for thread in threads:

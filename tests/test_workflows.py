@@ -26,7 +26,10 @@ MODULES = ROOT / "tests" / "node_modules"
 EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 AN_ID = "00000000-0000-0000-0000-000000000000"
-AN_IDENTITY = f"/subscriptions/{AN_ID}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+AN_IDENTITY = (
+    f"/subscriptions/{AN_ID}/resourceGroups/ours/providers"
+    "/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+)
 
 
 def stand_in(name: str) -> str:

@@ -1,6 +1,6 @@
-"""On a cloud where a machine that powers itself off is still there and costs: it deletes itself, as
-the last thing before it powers off (`bootstrap/units.py`), and proves before it becomes a runner that it
-may. What it needs is in deletion.json.
+"""On a cloud where a machine that powers itself off is still there and costs: it deletes itself,
+as the last thing before it powers off (`bootstrap/units.py`), and proves before it becomes a
+runner that it may. What it needs is in deletion.json.
 
 A cloud's module has a `Deletion`: `credentials()`, names and ways to a token; `delete(bearer)`, and
 `may(bearer)` where the right has to be proven, both None if that came through, else what was

@@ -32,7 +32,7 @@ try:os.rename(sys.argv[1],"_cml-done-"+os.urandom(8).hex())
 except OSError as error:print("::warning title=cml-runner::the workspace stays:",error)' "$GITHUB_WORKSPACE" || :
 fi
 esac
-"""
+"""  # noqa: E501
 """At the end of the last step of a job: nothing of it stays for the next one. The workspace is
 moved, which takes none of the job's time, and then removed by the agent (`removal.py`);
 actions/runner makes another one. What the job left mounted goes along: the next job must not

@@ -1,13 +1,17 @@
 """How a machine leaves, in order; each step runs even if the one before failed, and none lasts
 longer than the plan says.
 
-no job that must be restarted                    a job that must be restarted
-1 off the forge's list, while the runner runs    1 the job is told, the user's checkpoint runs
-2 the runner is stopped                          2 the runner is asked to stop; its run ended and restarted meanwhile
-3 off the list again, if a job held it there     3 the runner is stopped, for good
-                                                 4 off the forge's list; a busy runner is no
-                                                 reason to stay
-                                                 5 the cloud is told that all is done
+With no job that must be restarted:
+1 the runner leaves the forge's list while it still runs
+2 the runner is stopped
+3 it leaves the list again, if a job held it there
+
+With a job that must be restarted:
+1 the job is told, the user's checkpoint runs
+2 the runner is asked to stop; meanwhile its run is ended and restarted
+3 the runner is stopped for good
+4 it leaves the forge's list; that it is busy there is no reason to stay
+5 the cloud is told that all is done
 """
 
 from __future__ import annotations

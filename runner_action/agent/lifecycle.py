@@ -1,30 +1,31 @@
 """The life of a machine as one pure function: (state, event, policy) -> state. No clock, no
 process, no network.
 
-    reason         when                                                    job restarted  may refuse  seconds  exit code
-    IDLE           no job for idle-timeout after one                       no             yes         45       0
-    NO_JOB         no first job for first-job-timeout                      no             yes         45       0
-    SINGLE         its one job is done and the runner has ended            no             no          80       0
-    ASKED          SIGTERM or SIGINT on a machine that is not ours         no             no          45       0
-    TAKEN          notice of the cloud; SIGTERM in a pod                   yes            no          30       0
-    SHUT_DOWN      the system shuts down, and the cloud gave no notice     once           no          25       0
-    STOPPED        systemd stops the agent's unit, and not the system      once           no          45       0
-    JOB_LIMIT      the forge's limit of a job or a run is near             yes            no          300      0
-    LIFETIME       max-lifetime is near (busy) or over                     yes            no          300      0
-    CRASHED        the runner process ended by itself                      once           no          45       1
-    HUNG           the runner does not come back after its job             no             no          45       1
-    DISK_FULL      no room for a minute                                    no             no          45       1
-    AGENT_CRASHED  the agent was restarted, and no job ran                 no             no          45       1
-    VERSION        the forge refuses this version of its runner            no             no          45       3
-    REMOVED        the forge no longer knows the runner                    no             no          45       3
-    START_FAILED   it cannot become a runner                               no             no          45       6
-    NEVER_ONLINE   not online within start-timeout                         no             no          45       6
+                                                                       job        may           exit
+  reason         when                                                  restarted  refuse  secs  code
+  IDLE           no job for idle-timeout after one                     no         yes     45    0
+  NO_JOB         no first job for first-job-timeout                    no         yes     45    0
+  SINGLE         its one job is done and the runner has ended          no         no      80    0
+  ASKED          SIGTERM or SIGINT on a machine that is not ours       no         no      45    0
+  TAKEN          notice of the cloud; SIGTERM in a pod                 yes        no      30    0
+  SHUT_DOWN      the system shuts down, and the cloud gave no notice   once       no      25    0
+  STOPPED        systemd stops the agent's unit, and not the system    once       no      45    0
+  JOB_LIMIT      the forge's limit of a job or a run is near           yes        no      300   0
+  LIFETIME       max-lifetime is near (busy) or over                   yes        no      300   0
+  CRASHED        the runner process ended by itself                    once       no      45    1
+  HUNG           the runner does not come back after its job           no         no      45    1
+  DISK_FULL      no room for a minute                                  no         no      45    1
+  AGENT_CRASHED  the agent was restarted, and no job ran               no         no      45    1
+  VERSION        the forge refuses this version of its runner          no         no      45    3
+  REMOVED        the forge no longer knows the runner                  no         no      45    3
+  START_FAILED   it cannot become a runner                             no         no      45    6
+  NEVER_ONLINE   not online within start-timeout                       no         no      45    6
 
 `job restarted`: as often as the user allows; `once`: what the job itself or the system's upkeep
 may have brought about, and would bring about again, is restarted after a first attempt only. A
 signal that systemd knows nothing of is no reason at all: any job with sudo can send one. `may
 refuse`: the forge may say that a job has just been given to the runner, or a launch that it counts
-on it, and the machine goes on. `seconds`: within which it leaves; a notice that says otherwise
+on it, and the machine goes on. `secs`: seconds within which it leaves; a notice that says otherwise
 overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
 """
 

@@ -371,7 +371,8 @@ class GitLab(Claims):
     # --- the rest of a launch
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
-        place = f"{self._downloads}/{'latest' if version == 'latest' else 'v' + version.removeprefix('v')}"
+        tag = "latest" if version == "latest" else "v" + version.removeprefix("v")
+        place = f"{self._downloads}/{tag}"
         program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
         with translated("the list of checksums"):
             answer = self._fetch(f"{place}/release.sha256")

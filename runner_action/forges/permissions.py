@@ -36,7 +36,10 @@ OWNER = {
 APPS_NOT_HERE = (
     "GitHub's calls for an enterprise's runners take classic personal access tokens only"
 )
-OWN_TOKEN = "The job's own GITHUB_TOKEN can never manage runners: store a token as a secret and pass it as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."  # noqa: S105
+OWN_TOKEN = (
+    "The job's own GITHUB_TOKEN can never manage runners: store a token as a secret and pass it"  # noqa: S105
+    " as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."
+)
 
 
 def scopes(level: Level, restart: bool) -> tuple[str, ...]:
@@ -84,9 +87,8 @@ def text(repository: Repository, restart: bool) -> str:
     lines += [
         f"- personal access token (classic) of {OWNER[level]}: scope {' and '.join(scope)}{private}"
     ]
-    lines += [
-        f"  {server}/settings/tokens/new?{urlencode({'description': 'cml-runner', 'scopes': ','.join(scope)}, safe=':,')}"
-    ]
+    query = urlencode({"description": "cml-runner", "scopes": ",".join(scope)}, safe=":,")
+    lines += [f"  {server}/settings/tokens/new?{query}"]
     if level is Level.ENTERPRISE:
         others = "no fine-grained token" if restart else "no fine-grained token and no App"
         return "\n".join([*lines, f"- {others}: {APPS_NOT_HERE}", ""])

@@ -1,8 +1,9 @@
 """Where machines come from: the contract every cloud keeps, in prose on the members.
 
-What is made for a runner carries the tags of `model.tags`, and its cloud recorded something at its
-creation that nobody can change since; what has not both is never touched. Vendor exceptions never leave a provider: it raises CapacityError, QuotaError,
-CredentialsError or ConfigurationError, by what the caller does next.
+What is made for a runner carries the tags of `model.tags`, and its cloud recorded something at
+its creation that nobody can change since; what has not both is never touched. Vendor exceptions
+never leave a provider: it raises CapacityError, QuotaError, CredentialsError or
+ConfigurationError, by what the caller does next.
 """
 
 from __future__ import annotations

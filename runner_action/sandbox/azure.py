@@ -34,7 +34,10 @@ NETWORK, VM = (
     rf"{GROUP}/providers/microsoft\.network",
     rf"{GROUP}/providers/microsoft\.compute/virtualmachines",
 )
-VERSIONS = r"/providers/microsoft\.compute/locations/[^/]+/publishers/([^/]+)/artifacttypes/vmimage/offers/([^/]+)/skus/([^/]+)/versions"
+VERSIONS = (
+    r"/providers/microsoft\.compute/locations/[^/]+/publishers/([^/]+)"
+    r"/artifacttypes/vmimage/offers/([^/]+)/skus/([^/]+)/versions"
+)
 
 
 @dataclass
@@ -402,7 +405,10 @@ class FakeAzure:
         self._left[number] = self.steps
         if refusal:
             self._failed[number] = {"code": refusal.code, "message": refusal.message}
-        where = f"{self.url}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/{body['location']}/operations/{number}?api-version=2026-04-01"
+        where = (
+            f"{self.url}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute"
+            f"/locations/{body['location']}/operations/{number}?api-version=2026-04-01"
+        )
         return Response(
             json.dumps(made),
             201,

@@ -174,9 +174,5 @@ def implied(action: str, body: Json, group: str) -> Iterator[Needed]:
     if encryption := storage["osDisk"]["managedDisk"].get("diskEncryptionSet"):
         yield "Microsoft.Compute/diskEncryptionSets/read", encryption["id"]
     if image := storage["imageReference"].get("id"):
-        yield (
-            (
-                f"Microsoft.Compute/{'galleries/images/versions' if '/galleries/' in image.lower() else 'images'}/read"
-            ),
-            image,
-        )
+        kind = "galleries/images/versions" if "/galleries/" in image.lower() else "images"
+        yield f"Microsoft.Compute/{kind}/read", image

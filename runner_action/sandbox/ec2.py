@@ -43,7 +43,10 @@ from runner_action.sandbox.served import Between
 ACCOUNT = "123456789012"
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
-REGION = "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint><optInStatus>opt-in-not-required</optInStatus></item>"
+REGION = (
+    "<item><regionName>{0}</regionName><regionEndpoint>ec2.{0}.amazonaws.com</regionEndpoint>"
+    "<optInStatus>opt-in-not-required</optInStatus></item>"
+)
 CONSOLE_BYTES = 64 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html"""
 SPOT_PRICE = b"0.084100"
@@ -420,7 +423,10 @@ def _region(environ: dict[str, Any]) -> str:
 
 
 def _error(code: str, status: int, message: str) -> Answer:
-    text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>".encode()
+    text = (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+        "<RequestID>r</RequestID></Response>"
+    ).encode()
     return (
         f"{status} refused",
         [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))],
@@ -438,11 +444,14 @@ def _console(instance_id: str, text: str) -> Answer:
     output = base64.b64encode(text.encode()).decode()
     return _xml(
         "GetConsoleOutput",
-        f"<instanceId>{instance_id}</instanceId><timestamp>2026-11-23T00:00:00Z</timestamp><output>{output}</output>",
+        f"<instanceId>{instance_id}</instanceId><timestamp>2026-11-23T00:00:00Z</timestamp>"
+        f"<output>{output}</output>",
     )
 
 
 def _xml(action: str, content: str, namespace: str = fleet.NAMESPACE) -> Answer:
     inner = content if "ec2" in namespace else f"<{action}Result>{content}</{action}Result>"
-    body = f'<{action}Response xmlns="{namespace}"><requestId>r</requestId>{inner}</{action}Response>'.encode()
+    body = (
+        f'<{action}Response xmlns="{namespace}"><requestId>r</requestId>{inner}</{action}Response>'
+    ).encode()
     return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))], body

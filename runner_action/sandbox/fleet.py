@@ -105,21 +105,33 @@ def fill(form: Form, template: Mapping[str, Any], launch: Callable[[Form], Answe
         if not left:
             break
         status, _, content = launch({**pool, "MaxCount": str(left)})
-        override = f"<instanceType>{pool['InstanceType']}</instanceType><subnetId>{pool['SubnetId']}</subnetId>"
-        about = f"<launchTemplateAndOverrides><overrides>{override}</overrides></launchTemplateAndOverrides><lifecycle>{lifecycle}</lifecycle>"
+        override = (
+            f"<instanceType>{pool['InstanceType']}</instanceType>"
+            f"<subnetId>{pool['SubnetId']}</subnetId>"
+        )
+        about = (
+            f"<launchTemplateAndOverrides><overrides>{override}</overrides>"
+            f"</launchTemplateAndOverrides><lifecycle>{lifecycle}</lifecycle>"
+        )
         if status.startswith("200"):
             ids = instances_in(content)
             left -= len(ids)
             items = "".join(f"<item>{one}</item>" for one in ids)
             made.append(
-                f"<item>{about}<instanceIds>{items}</instanceIds><instanceType>{pool['InstanceType']}</instanceType></item>"
+                f"<item>{about}<instanceIds>{items}</instanceIds>"
+                f"<instanceType>{pool['InstanceType']}</instanceType></item>"
             )
         else:
             code, message = error_in(content)
             errors.append(
-                f"<item>{about}<errorCode>{code}</errorCode><errorMessage>{escape(message)}</errorMessage></item>"
+                f"<item>{about}<errorCode>{code}</errorCode>"
+                f"<errorMessage>{escape(message)}</errorMessage></item>"
             )
-    body = f"<fleetId>fleet-{form['ClientToken'][:8]}</fleetId><fleetInstanceSet>{''.join(made)}</fleetInstanceSet><errorSet>{''.join(errors)}</errorSet>"
+    body = (
+        f"<fleetId>fleet-{form['ClientToken'][:8]}</fleetId>"
+        f"<fleetInstanceSet>{''.join(made)}</fleetInstanceSet>"
+        f"<errorSet>{''.join(errors)}</errorSet>"
+    )
     return (
         "<CreateFleetResponse"
         f' xmlns="{NAMESPACE}"><requestId>r</requestId>{body}</CreateFleetResponse>'.encode()

@@ -189,7 +189,8 @@ def remove(given: argparse.Namespace) -> int:
             "DELETE",
         )
     else:
-        place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}?api-version=6.0-preview"
+        place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}"
+        place += "?api-version=6.0-preview"
         call(answer["url"], place, {}, "Bearer " + answer["token"], "DELETE")
     forget()
     print("√ Runner removed successfully")

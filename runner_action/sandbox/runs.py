@@ -15,8 +15,9 @@ SHA = "0" * 40
 NOT_THERE = ({"message": "Not Found", "status": "404"}, 404)
 NOWHERE = "https://forge.test/nowhere"
 """In place of addresses that GitHub's answers must hold, but that nobody follows here."""
-OF_REPOSITORY = """archive assignees blobs branches collaborators comments commits compare contents contributors deployments downloads events
-    forks git_commits git_refs git_tags hooks html issue_comment issue_events issues keys labels languages merges milestones notifications pulls
+OF_REPOSITORY = """archive assignees blobs branches collaborators comments commits compare contents
+    contributors deployments downloads events forks git_commits git_refs git_tags hooks html
+    issue_comment issue_events issues keys labels languages merges milestones notifications pulls
     releases stargazers statuses subscribers subscription tags teams trees"""
 OF_USER = (
     "avatar events followers following gists html organizations received_events repos starred"

@@ -14,7 +14,7 @@ CONFIG = """#!/bin/bash
 cd "$(dirname "$0")"
 if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then echo "Must not run with sudo"; exit 1; fi
 if [ "$1" == "remove" ]; then ./bin/Runner.Listener "$@"; else ./bin/Runner.Listener configure "$@"; fi
-"""
+"""  # noqa: E501
 RUN = """#!/bin/bash
 cd "$(dirname "$0")"
 if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then echo "Must not run interactively with sudo"; exit 1; fi
@@ -36,7 +36,7 @@ while :; do
     *) echo "Exiting with unknown error code: $code"; exit 0 ;;
   esac
 done
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)

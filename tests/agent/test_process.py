@@ -130,7 +130,8 @@ import os, sys, time
 from pathlib import Path
 from runner_action.agent.process import Child
 from runner_action.agent.guard import COMMAND
-Child.start([*COMMAND, "bash", "-c", {STUBBORN!r}], Path("."), dict(os.environ), Path("log"), lambda code: None, stdin=-1)
+argv = [*COMMAND, "bash", "-c", {STUBBORN!r}]
+Child.start(argv, Path("."), dict(os.environ), Path("log"), lambda code: None, stdin=-1)
 time.sleep(300)
 """
     agent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)

@@ -25,7 +25,7 @@ MAC = "52:54:00:12:34:56"
 AZURE_VM = "a1b2c3d4-0000-4000-8000-000000000001"
 GOAL = """<?xml version="1.0" encoding="utf-8"?><GoalState><Version>2012-11-30</Version><Incarnation>1</Incarnation><Machine/>
 <Container><ContainerId>c-1</ContainerId><RoleInstanceList><RoleInstance><InstanceId>i-1</InstanceId><State>Started</State>
-<Configuration/></RoleInstance></RoleInstanceList></Container></GoalState>"""
+<Configuration/></RoleInstance></RoleInstanceList></Container></GoalState>"""  # noqa: E501
 Tree = dict[str, Any]
 
 
@@ -91,9 +91,10 @@ def azure_disc(user_data: bytes) -> dict[str, str]:
         "".join(f"<wa:{name}>{text}</wa:{name}>" for name, text in one.items())
         for one in (given, settings)
     )
-    sections = f"<wa:ProvisioningSection><wa:Version>1.0</wa:Version><wa:LinuxProvisioningConfigurationSet>{inside}</wa:LinuxProvisioningConfigurationSet>"
-    sections += "</wa:ProvisioningSection><wa:PlatformSettingsSection><wa:Version>1.0</wa:Version>"
-    sections += (
+    sections = (
+        "<wa:ProvisioningSection><wa:Version>1.0</wa:Version><wa:LinuxProvisioningConfigurationSet>"
+        f"{inside}</wa:LinuxProvisioningConfigurationSet></wa:ProvisioningSection>"
+        "<wa:PlatformSettingsSection><wa:Version>1.0</wa:Version>"
         f"<wa:PlatformSettings>{platform}</wa:PlatformSettings></wa:PlatformSettingsSection>"
     )
     spaces = (

@@ -18,8 +18,8 @@ from tests.e2e.engine import need, run
 
 CACHE = Path("/var/cache/cml-runner-boot")
 RELEASES = ("trixie", "bullseye")
-PACKAGES = """systemd-sysv udev dbus linux-image-cloud-amd64 cloud-init isc-dhcp-client ifupdown iproute2 nftables sudo git python3 ca-certificates procps
-    e2fsprogs openssl needrestart"""
+PACKAGES = """systemd-sysv udev dbus linux-image-cloud-amd64 cloud-init isc-dhcp-client ifupdown
+    iproute2 nftables sudo git python3 ca-certificates procps e2fsprogs openssl needrestart"""
 FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults,noatime 0 1\n",
     # As Google's own images have it: the name is asked of nobody.

@@ -142,7 +142,8 @@ def stages(text: str) -> dict[str, float]:
 
 
 MILESTONE = re.compile(
-    r"""\[ *([\d.]+)\] (?:.*running '(init)' at|.*cml-runner: {"stage": "([a-z-]+)"|reboot: (Power down))"""
+    r"\[ *([\d.]+)\] (?:.*running '(init)' at"
+    r"""|.*cml-runner: {"stage": "([a-z-]+)"|reboot: (Power down))"""
 )
 
 

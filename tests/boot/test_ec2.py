@@ -31,7 +31,7 @@ OTHER_COPIES = (
 )
 ASK_METADATA = """python3 -c 'import urllib.request as u
 try: print(u.urlopen(u.Request("http://{address}/latest/api/token", method="PUT"), timeout=5).status)
-except OSError as error: print(error)'"""
+except OSError as error: print(error)'"""  # noqa: E501
 
 
 def probe(**commands: str) -> str:
@@ -231,14 +231,16 @@ def test_a_spot_notice_restarts_the_job_and_ends_the_machine(lab: Lab, tmp_path:
 
 
 SABOTAGE = """#!/bin/sh
-setsid sh -c 'until [ -e /var/tmp/now ]; do sleep 1; done; systemctl kill --signal={signal} --kill-who=main cml-runner.service' >/dev/null 2>&1 &
+setsid sh -c 'until [ -e /var/tmp/now ]; do sleep 1; done
+systemctl kill --signal={signal} --kill-who=main cml-runner.service' >/dev/null 2>&1 &
 """
 
 
 def saboteur(signal: str) -> str:
     """A startup script that leaves somebody behind who sends the agent a signal once a job has
     made a file."""
-    return f"--cloud-startup-script={base64.b64encode(SABOTAGE.format(signal=signal).encode()).decode()}"
+    script = SABOTAGE.format(signal=signal).encode()
+    return f"--cloud-startup-script={base64.b64encode(script).decode()}"
 
 
 @pytest.mark.e2e

@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("release", ["trixie", "bullseye"], indirect=True)
 PACKAGE = """mkdir -p /tmp/{name}/DEBIAN
 printf 'Package: {name}\\nVersion: 1\\nArchitecture: all\\nMaintainer: n <n@example.com>\\nDescription: none\\n' > /tmp/{name}/DEBIAN/control
 dpkg-deb --build /tmp/{name} /tmp/{name}.deb
-"""
+"""  # noqa: E501
 """A package that is on no server."""
 LOCK = """python3 -c '
 import fcntl, time
@@ -33,7 +33,8 @@ UPGRADE = """agent=$(systemctl show --property=MainPID --value cml-runner.servic
 library=$(sudo grep -o '/[^ ]*/libcrypto[^ ]*' /proc/$agent/maps | head -n 1)
 sudo cp $library $library.new
 sudo mv $library.new $library
-echo "::notice title=seen::$(sudo needrestart -v -l -r l 2>&1 | grep -Ec "^.main. #($agent is cml-runner.service|$agent uses )")"
+ours="$agent is cml-runner.service|$agent uses "
+echo "::notice title=seen::$(sudo needrestart -v -l -r l 2>&1 | grep -Ec "^.main. #($ours)")"
 sudo apt-get install -y /tmp/upgraded.deb > /tmp/apt 2>&1
 sleep 10
 """

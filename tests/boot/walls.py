@@ -84,8 +84,12 @@ join() {{ # namespace, its addresses, those of the machine
 join cloud 198.51.100.2/24 198.51.100.1/24 fd00:77::1/64 fd00:77::2/64
 join box 203.0.113.2/24 203.0.113.1/24 fd00:88::1/64 fd00:88::2/64
 for address in {" ".join(SERVICES)}; do
-  case $address in *:*) ip -n cloud addr add $address/128 dev lo nodad; ip -6 route add $address/128 via fd00:77::1;;
-  *) ip -n cloud addr add $address/32 dev lo; ip route add $address/32 via 198.51.100.2;; esac
+  case $address in
+  *:*) ip -n cloud addr add $address/128 dev lo nodad
+       ip -6 route add $address/128 via fd00:77::1;;
+  *)   ip -n cloud addr add $address/32 dev lo
+       ip route add $address/32 via 198.51.100.2;;
+  esac
 done
 cat > /usr/local/bin/cloud-server <<'END'
 {SERVER}END

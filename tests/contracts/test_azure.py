@@ -33,9 +33,10 @@ from tests.contracts.azure_types import Judge
 from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request
 
-IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
-ENCRYPTION = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.Compute/diskEncryptionSets/disks"
-SUBNET = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.Network/virtualNetworks/net/subnets/builders"
+OURS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers"
+IDENTITY = f"{OURS}/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+ENCRYPTION = f"{OURS}/Microsoft.Compute/diskEncryptionSets/disks"
+SUBNET = f"{OURS}/Microsoft.Network/virtualNetworks/net/subnets/builders"
 
 
 class Known:

@@ -27,8 +27,14 @@ from tests.contracts.test_azure import (
 from tests.fakes import FakeClock, FakeForge
 
 __all__ = ["azure", "served"]
-IMAGE = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/ours/providers/Microsoft.Compute/images/ours"
-GALLERY = f"{SCOPE}/resourceGroups/ours/providers/Microsoft.Compute/galleries/ours/images/train/versions/1"
+IMAGE = (
+    "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/ours/providers"
+    "/Microsoft.Compute/images/ours"
+)
+GALLERY = (
+    f"{SCOPE}/resourceGroups/ours/providers"
+    "/Microsoft.Compute/galleries/ours/images/train/versions/1"
+)
 OPTIONS: dict[str, list[str]] = {
     "plain": [],
     "gpu": ["--cloud-type=m+t4", "--cloud-region=eu-west"],

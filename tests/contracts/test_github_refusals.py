@@ -137,7 +137,8 @@ def test_where_runners_are_in_pools_it_is_good_for_the_token_of_the_pools(
     assert told["use_v2_flow"] is False
 
     def leave(pool: int, bearer: str) -> int:
-        place = f"{told['url']}_apis/distributedtask/pools/{pool}/agents/{seat.id}?api-version=6.0-preview"
+        place = f"{told['url']}_apis/distributedtask/pools/{pool}/agents/{seat.id}"
+        place += "?api-version=6.0-preview"
         return requests.delete(
             place, headers={"Authorization": f"Bearer {bearer}"}, timeout=10
         ).status_code

@@ -344,7 +344,8 @@ def start(engine: Engine, container: dict[str, Any], folder: Path) -> str:
         "host",
     ]
     mounts = [
-        f"type=bind,source={folder}/{one['name']},target={one['mountPath']}{',readonly' if one.get('readOnly') else ''}"
+        f"type=bind,source={folder}/{one['name']},target={one['mountPath']}"
+        + (",readonly" if one.get("readOnly") else "")
         for one in container["volumeMounts"]
     ]
     given = [word for mount in mounts for word in ("--mount", mount)] + [

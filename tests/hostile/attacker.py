@@ -1,9 +1,11 @@
 """The job of an attacker, as a program of its own: run by a job's user, it tries all that it can
 reach on the machine.
 
-    python3 attacker.py FACTS     a JSON file: `home` of the agent, `loot` (a folder for what was found), `victim` (a folder of root's),
-                                  `variant`, `names` (of files that the agent makes or reads),
-                                  `other` (ids that are not this job's)
+    python3 attacker.py FACTS
+
+FACTS is a JSON file: `home` of the agent, `loot` (a folder for what was found), `victim` (a folder
+of root's), `variant`, `names` (of files that the agent makes or reads), `other` (ids that are not
+this job's).
 
 Standard library only, any Python from 3.9. It counts what it tried, and writes down what it
 should not have got.

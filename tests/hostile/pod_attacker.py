@@ -38,10 +38,12 @@ QUESTIONS = [
 PAYLOAD = """import os
 try:
     import gc, json
-    held = [repr(vars(one)) for one in gc.get_objects() if type(one).__name__ in ("AgentSpec", "Guard")]
+    secret = ("AgentSpec", "Guard")
+    held = [repr(vars(one)) for one in gc.get_objects() if type(one).__name__ in secret]
     said = open("/proc/self/cmdline").read()
     if held or "agent.pyz" in said:
-        open("LOOT/gained-import-%s-%d" % (__name__, os.getpid()), "w").write(json.dumps([said, held]))
+        loot = "LOOT/gained-import-%s-%d" % (__name__, os.getpid())
+        open(loot, "w").write(json.dumps([said, held]))
 except OSError:
     pass
 raise ImportError("not here")
@@ -49,7 +51,8 @@ raise ImportError("not here")
 """A module. It tells of itself only where it is in the agent or its guard, since jobs may run
 what they like."""
 SCRIPT = """#!/bin/sh
-if env | grep -qEf LOOT/secrets || tr '\\0' ' ' < /proc/$PPID/cmdline | grep -q 'agent.pyz guard'; then
+if env | grep -qEf LOOT/secrets ||
+   tr '\\0' ' ' < /proc/$PPID/cmdline | grep -q 'agent.pyz guard'; then
 env > "LOOT/gained-run-$$"
 fi
 exit 0

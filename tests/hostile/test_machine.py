@@ -103,7 +103,9 @@ from pathlib import Path
 from agent import forge, process
 from agent.spec import AgentSpec
 home, user = Path.cwd(), process.job_user("USER", {})
-member = forge.member(AgentSpec.from_json(Path("spec.json").read_text()), home / "runner", process.child_environment(user, os.environ), process.identity(user))
+spec = AgentSpec.from_json(Path("spec.json").read_text())
+env = process.child_environment(user, os.environ)
+member = forge.member(spec, home / "runner", env, process.identity(user))
 member.environment(home / "hooks", home / "jobs")
 print("written")
 """

@@ -96,7 +96,10 @@ def test_a_key_as_a_file_and_another_project(tokens: Tokens, tmp_path: Path) -> 
 
 def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path) -> None:
     (tmp_path / "id-token").write_text("canary-id-token")
-    audience = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/providers/github"
+    audience = (
+        "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool"
+        "/providers/github"
+    )
     told = {
         "type": "external_account",
         "audience": audience,

@@ -23,7 +23,10 @@ from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
 from tests.sandbox.test_story import OLDER, agent_of
 
-IDENTITY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+IDENTITY = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours/providers"
+    "/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
+)
 PAGE = (Path(__file__).parents[2] / "docs" / "azure.md").read_text("utf-8")
 
 

@@ -66,7 +66,10 @@ def spec_of(
     launch_job: LaunchJob | None = None,
 ) -> AgentSpec:
     forge = world.github
-    url = f"{forge.url}/actions/runner/releases/download/v{VERSION}/actions-runner-linux-x64-{VERSION}.tar.gz"
+    url = (
+        f"{forge.url}/actions/runner/releases/download/v{VERSION}"
+        f"/actions-runner-linux-x64-{VERSION}.tar.gz"
+    )
     download = Download(url=url, sha256=forge._archive.sha256, version=VERSION)
     joining = Registration(token=Secret(forge.forge.new_token("register")))
     asked = request(world, **(flags or {}))

@@ -72,13 +72,17 @@ def test_a_job_finds_no_secret_of_the_launch(world: World, launch: Launch) -> No
     """It is the same user as the agent: what is not to be read must not be there."""
     online(world, launch, "--cloud-startup-script=#!/bin/sh\necho canary-startup\n", "--single")
     look = f"""
-    grep -rl canary {home(world)} --include=* 2>/dev/null | grep -v -e /_work/ -e /_temp/ -e runner.log | head -3 > {world.folder}/found
+    home={home(world)}
+    found={world.folder}/found
+    grep -rl canary $home --include=* 2>/dev/null |
+        grep -v -e /_work/ -e /_temp/ -e runner.log | head -3 > $found
     agent=$(pgrep -f 'agent[.]pyz run' | tail -n 1)
-    [ -n "$agent" ] || echo no agent >> {world.folder}/found
-    (cat /proc/$agent/environ | tr '\\0' '\\n' | grep canary) >> {world.folder}/found 2>&1 && echo environ >> {world.folder}/found
-    ls {home(world)}/spec.json {home(world)}/startup.sh {home(world)}/heartbeat >> {world.folder}/found 2>/dev/null
-    ls {home(world)}/../told/* >> {world.folder}/found 2>/dev/null
-    env | grep canary >> {world.folder}/found
+    [ -n "$agent" ] || echo no agent >> $found
+    (cat /proc/$agent/environ | tr '\\0' '\\n' | grep canary) >> $found 2>&1 &&
+        echo environ >> $found
+    ls $home/spec.json $home/startup.sh $home/heartbeat >> $found 2>/dev/null
+    ls $home/../told/* >> $found 2>/dev/null
+    env | grep canary >> $found
     true"""
     job = world.forge.queue_job(["train"], 0.1, look)
     until(lambda: job.status == "completed", "the job")

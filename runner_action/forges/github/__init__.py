@@ -105,8 +105,8 @@ class GitHub(Claims):
             raise InputError(
                 [
                     (
-                        f"runner-group {self._joining.group}: {self._repository.url} has no group of"
-                        f" that name; it has {known}"
+                        f"runner-group {self._joining.group}: {self._repository.url} has no group"
+                        f" of that name; it has {known}"
                     )
                 ]
             )

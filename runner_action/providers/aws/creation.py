@@ -83,9 +83,9 @@ class Creation:
             for one in entry["InstanceIds"]
         )
         found = self._refusals(answer.get("Errors", ()))
-        if (
-            not made and not found
-        ):  # an answer that was lost, asked for again: nobody promises that it lists its instances a second time
+        if not made and not found:
+            # An answer that was lost, asked for again: nobody promises that it lists its instances
+            # a second time.
             made = tuple(self._before())
         shortage = (
             None

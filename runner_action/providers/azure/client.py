@@ -103,8 +103,11 @@ class AzureProvider:
         if image.startswith("/"):
             return image, None
         publisher, offer, sku, version = image.split(":")
-        path = f"/subscriptions/{self._arm.account.subscription}/providers/Microsoft.Compute/locations/{region}/publishers/{publisher}"
-        path += f"/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
+        path = (
+            f"/subscriptions/{self._arm.account.subscription}/providers/Microsoft.Compute"
+            f"/locations/{region}/publishers/{publisher}"
+            f"/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
+        )
         try:
             if version == "latest":
                 # A list, not a page of one: Azure answers with the versions themselves.

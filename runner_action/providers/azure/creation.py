@@ -90,7 +90,8 @@ class Creation:
         """Makes a group; its name is of this very try. One of that name may be there whose
         deletion takes minutes: then another."""
         for number in range(NAMES):
-            name = f"{machine.identity.name}-{machine.identity.token(*parts, *(['again'] * number))[:8]}"
+            token = machine.identity.token(*parts, *(["again"] * number))
+            name = f"{machine.identity.name}-{token[:8]}"
             try:
                 self._arm.put(
                     self._arm.group(name), GROUPS, requests.group(placement.region, machine.tags)

@@ -71,7 +71,10 @@ def identities_of(permission_set: str | None) -> tuple[tuple[str, ...], list[str
     """Ids of user-assigned identities, and what is wrong with them."""
     found = tuple(part.strip() for part in (permission_set or "").split(",") if part.strip())
     wrong = [part for part in found if not IDENTITY.fullmatch(part)]
-    shape = "/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/name"
+    shape = (
+        "/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity"
+        "/userAssignedIdentities/name"
+    )
     return found, [
         f"cloud-permission-set {part} is no user-assigned identity; write its id, {shape}"
         for part in wrong

@@ -205,16 +205,16 @@ def template_problems(text: str | None) -> list[str]:
     if not isinstance(told, Mapping):
         return [
             (
-                "cloud-kubernetes-pod-template wants a mapping with `metadata` or `spec`, or the name"
-                " of a file that has one"
+                "cloud-kubernetes-pod-template wants a mapping with `metadata` or `spec`, or the"
+                " name of a file that has one"
             )
         ]
     strange = [str(key) for key in told if key not in ("apiVersion", "kind", "metadata", "spec")]
     if strange:
         return [
             (
-                f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and `spec` of"
-                " a pod are merged"
+                f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and"
+                " `spec` of a pod are merged"
             )
         ]
     wrong = any(not isinstance(told.get(key) or {}, Mapping) for key in ("metadata", "spec"))
@@ -225,8 +225,8 @@ def template_problems(text: str | None) -> list[str]:
     if wrong or any(not isinstance(one, Mapping) or "name" not in one for one in named):
         return [
             (
-                "cloud-kubernetes-pod-template: `metadata` and `spec` are mappings, and each container"
-                " and volume has a `name`, by which it is merged"
+                "cloud-kubernetes-pod-template: `metadata` and `spec` are mappings, and each"
+                " container and volume has a `name`, by which it is merged"
             )
         ]
     return []

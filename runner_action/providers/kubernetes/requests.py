@@ -63,12 +63,15 @@ class PodPlacement(Placement):
     schedule_timeout: int = 300
 
     def __str__(self) -> str:
-        return f"{self.size}{' on spot nodes' if self.spot else ''}{f' in {self.region}' if self.region else ''}"
+        nodes = " on spot nodes" if self.spot else ""
+        where = f" in {self.region}" if self.region else ""
+        return f"{self.size}{nodes}{where}"
 
 
 def job_name(placement: PodPlacement, machine: Machine) -> str:
     """The runner's, and eight digits that tell launches and rungs apart."""
-    return f"{machine.identity.name}-{machine.identity.token(placement.region, str(placement.size), str(placement.spot))[:8]}"
+    token = machine.identity.token(placement.region, str(placement.size), str(placement.spot))
+    return f"{machine.identity.name}-{token[:8]}"
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
