@@ -31,13 +31,9 @@ def slim(source: str, keywords: frozenset[str]) -> str:
     function, but for parameters that `keywords` may name.
     """
     tree = _Slim().visit(ast.parse(source))
-    shared = {
-        *keywords,
-        *dir(builtins),
-        *symtable.symtable(source, "agent", "exec").get_identifiers(),
-    }
+    shared = {*dir(builtins), *symtable.symtable(source, "agent", "exec").get_identifiers()}
     for function in outermost(tree):
-        shorten(function, shared)
+        shorten(function, shared, keywords)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
@@ -51,6 +47,7 @@ def slim(source: str, keywords: frozenset[str]) -> str:
     ]
     text = tight(ast.unparse(ast.fix_missing_locations(tree)))
     text = re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), text, flags=re.M)
+    text = re.sub(r"\n{2,}", "\n", text)  # nor blank lines; in strings they are escaped
     return (
         re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"
     )  # a pair needs no parentheses there
@@ -65,13 +62,15 @@ def outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
             yield from outermost(node)
 
 
-def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
+def shorten(function: ast.FunctionDef, shared: Set[str], keywords: Set[str]) -> None:
     """Letters for parameters and variables of a function and of those inside it. Names that are
-    `shared` stay: with callers, or with the module or Python, which a function inside may mean."""
+    `shared` with the module or Python stay, since a function inside may mean them; so do
+    parameters that callers may name, which are the `keywords`."""
     nodes = list(ast.walk(function))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     parameters = [node for node in nodes if isinstance(node, ast.arg)]
     kept = set(shared)
+    kept |= {node.arg for node in parameters if node.arg in keywords}
     kept |= {
         name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names
     }
@@ -85,7 +84,7 @@ def shorten(function: ast.FunctionDef, shared: Set[str]) -> None:
     own = [node.arg for node in parameters] + [
         node.id for node in names if isinstance(node.ctx, ast.Store)
     ]
-    taken = {*kept, *own, *(node.id for node in names)}
+    taken = {*kept, *own, *keywords, *(node.id for node in names)}
     free = iter(letter for letter in string.ascii_letters if letter not in taken)
     short = {
         name: next(free, name) for name in dict.fromkeys(own) if len(name) > 1 and name not in kept

@@ -102,6 +102,14 @@ def test_short_names_mean_what_the_long_ones_did(source: str, value: object) -> 
     assert run(slim(source, keywords([source])))["f"](3) == value
 
 
+def test_what_only_a_function_uses_is_short_though_an_argument_elsewhere_has_its_name() -> None:
+    source = "def f(path):\n folder = path + 1\n return folder\n\ndef g(path=1):\n return path\n"
+    slimmed = slim(source, frozenset({"folder", "path"}))
+    assert "folder" not in slimmed
+    assert run(slimmed)["f"](path=3) == 4
+    assert "\n\n" not in slimmed
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name)
 def test_functions_of_the_agent_keep_their_names_and_what_callers_write(module: Path) -> None:
     """A traceback from a machine names the functions."""
