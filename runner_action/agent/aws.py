@@ -20,7 +20,9 @@ class Notices(metadata.Notices):
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or "http://169.254.169.254")
-        self._token, self._until, self._looks = "", 0.0, 0
+        self._token = ""
+        self._until = 0.0
+        self._looks = 0
 
     def look(self) -> Optional[metadata.Notice]:
         found = self._get("spot/instance-action")

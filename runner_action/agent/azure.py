@@ -72,12 +72,11 @@ class Deletion:
     def __init__(
         self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]
     ) -> None:
-        self._api, self._key, self._identities = (
-            facts["api"],
-            facts.get("key"),
-            facts.get("identities", ()),
-        )
-        self._service, self._ask = metadata.Metadata(base or HOST), ask
+        self._api = facts["api"]
+        self._key = facts.get("key")
+        self._identities = facts.get("identities", ())
+        self._service = metadata.Metadata(base or HOST)
+        self._ask = ask
 
     def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
         for identity in self._identities:

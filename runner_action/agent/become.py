@@ -35,21 +35,22 @@ class Start:
         identity: Dict[str, Any],
         say: Say,
     ) -> None:
-        self.spec, self.home, self.environ, self.user, self.identity, self.say = (
-            spec,
-            home,
-            environ,
-            user,
-            identity,
-            say,
-        )
+        self.spec = spec
+        self.home = home
+        self.environ = environ
+        self.user = user
+        self.identity = identity
+        self.say = say
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
     def run(self, forge: Member, sysfs: Path) -> None:
         """Raises StartUpError, or whatever else went wrong."""
-        for path in (self.home / "runner", self.home / "jobs"):
-            path.mkdir(exist_ok=True) if path.name == "runner" else path.touch()
-            if self.identity:
+        runner = self.home / "runner"
+        jobs = self.home / "jobs"
+        runner.mkdir(exist_ok=True)
+        jobs.touch()
+        if self.identity:
+            for path in (runner, jobs):
                 os.chown(str(path), self.user.pw_uid, self.user.pw_gid)
         # They do not need one another, nor the rest them, so all run side by side.
         problems: List[Exception] = []
@@ -76,7 +77,8 @@ class Start:
 
     def _forget(self) -> None:
         """What is used up is not on the machine any more. In a pod, and here, it is in no file."""
-        spec, fresh = self.home / "spec.json", self.home / "spec.new"
+        spec = self.home / "spec.json"
+        fresh = self.home / "spec.new"
         if spec.exists():
             try:
                 fresh.touch(0o600)

@@ -46,7 +46,9 @@ def end(
     this comes the power-off."""
     spec = AgentSpec.from_json((home / "spec.json").read_text())
     os.environ.update(spec.environment)
-    say, said, began = say_on_console(spec), "", now()
+    say = say_on_console(spec)
+    said = ""
+    began = now()
     if failed(home):
         sleep(heard)
     for pause in pauses(MOST):
@@ -74,7 +76,8 @@ def prove(
     """Returns if this machine may delete itself, or need not prove it; raises Unproven. As a new
     right takes minutes to work, it is asked for half of the start timeout: the launcher, which
     began earlier, shall still hear the answer."""
-    kind, until = _kind(spec), now() + spec.start_timeout / 2
+    kind = _kind(spec)
+    until = now() + spec.start_timeout / 2
     if not hasattr(kind, "may"):
         return
     for pause in pauses(MOST_PROVING):

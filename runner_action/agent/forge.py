@@ -30,7 +30,10 @@ class Member:
     def __init__(
         self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]
     ) -> None:
-        self._spec, self._folder, self._env, self._identity = spec, folder, env, identity
+        self._spec = spec
+        self._folder = folder
+        self._env = env
+        self._identity = identity
         self.told: Dict[str, int] = {}
         """What the forge told the runner when it joined: on GitHub `agentId` and `poolId`."""
 
@@ -139,7 +142,9 @@ class Member:
 
 def module_of(spec: AgentSpec) -> str:
     """Of this package, by what the machine has to ask the forge with."""
-    return spec.forge + ("_token" if spec.api_token else "_removal" if spec.removal_token else "")
+    if spec.api_token:
+        return spec.forge + "_token"
+    return spec.forge + ("_removal" if spec.removal_token else "")
 
 
 def member(spec: AgentSpec, *rest: Any) -> Member:

@@ -62,7 +62,9 @@ class Deletion:
         self, facts: Dict[str, Any], base: str, ask: Callable[..., Tuple[int, str]]
     ) -> None:
         self._ask = ask
-        self._api, self._key, self._rule = facts["api"], facts.get("key"), facts.get("rule", False)
+        self._api = facts["api"]
+        self._key = facts.get("key")
+        self._rule = facts.get("rule", False)
         self._service = metadata.Metadata(base or HOST)
 
     def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:

@@ -72,11 +72,9 @@ class Forge(Member):
     ) -> None:
         super().__init__(spec, folder, env, identity)
         self._place = path = spec.repository_url.split("//", 1)[-1].split("/", 1)[-1]
-        self._listed = "/%s/actions/runners/%%d" % (
-            path
-            if path.startswith("enterprises/")
-            else ("repos/" if "/" in path else "orgs/") + path
-        )
+        if not path.startswith("enterprises/"):
+            path = ("repos/" if "/" in path else "orgs/") + path
+        self._listed = "/%s/actions/runners/%%d" % path
         self._mark = folder.parent / "registered"
         self._code: Optional[int] = None
         self._removed = False
@@ -162,10 +160,13 @@ class Forge(Member):
         code = exit_code(line)
         self._code = self._code if code is None else code
         self._removed = self._removed or any(words in line for words in REMOVED)
-        return [Online(at)] if ONLINE in line else [Settled(at)] if SETTLED in line else []
+        if ONLINE in line:
+            return [Online(at)]
+        return [Settled(at)] if SETTLED in line else []
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        told, self._code = self._code, None
+        told = self._code
+        self._code = None
         return code if told is None else told, self._removed
 
     # --- leaving

@@ -52,23 +52,11 @@ class Forge(github.Forge):
         """A job can write whatever it likes into the line that told of it: so it must be a run
         of a repository that this runner works for, with a job on this runner. What the launcher
         wrote has no repository."""
-        spec, (repository, run_id, attempt) = self._spec, job
+        repository = job[0]
         if repository and not self._works_for(repository):
             return "not restarted: this runner does not work for %r" % repository
         self._repository = repository or self._repository
-        launch = policy.Launch(spec.launch_job, spec.launch_job_name)
-        return policy.restart(
-            self,
-            run_id,
-            attempt,
-            spec.restart_limit,
-            launch,
-            spec.name,
-            plan.gentle,
-            plan.restart,
-            restarts=plan.restarts,
-            ours_only=bool(repository),
-        )
+        return policy.restart(self, job, self._spec, plan)
 
     def _works_for(self, repository: str) -> bool:
         if not re.fullmatch(r"[\w.-]+/\w[\w.-]*", repository):
@@ -81,7 +69,8 @@ class Forge(github.Forge):
 
     def run(self, run_id: int) -> policy.Run:
         path = self._path("runs/%d", run_id)
-        told, page = self.get(path), 1
+        told = self.get(path)
+        page = 1
         jobs: List[policy.Job] = []
         while len(jobs) == (page - 1) * 100:
             jobs += [

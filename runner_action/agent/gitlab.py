@@ -18,12 +18,10 @@ from .process import Child, run_to_end
 
 IMAGE = "ubuntu:24.04"
 """For jobs that name none, where there is Docker."""
-STARTED, RECEIVED, FORBIDDEN, ENDED = (
-    "Starting runner for",
-    "Checking for jobs... received",
-    "Checking for jobs... forbidden",
-    ("Job succeeded", "Job failed"),
-)
+STARTED = "Starting runner for"
+RECEIVED = "Checking for jobs... received"
+FORBIDDEN = "Checking for jobs... forbidden"
+ENDED = ("Job succeeded", "Job failed")
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
 QUIT_SECONDS = 3.0
 
@@ -136,8 +134,11 @@ class Forge(Member):
     def ended(self, code: int) -> Tuple[int, bool]:
         """A runner that was asked to quit and then had a job is started anew, as
         actions/runner's code 2 asks for."""
-        retired, self._retired = self._retired, False
-        return (2 if retired else 1 if code else 0), False
+        retired = self._retired
+        self._retired = False
+        if retired:
+            return 2, False
+        return (1 if code else 0), False
 
     def retire(self, child: Optional[Child]) -> bool:
         """SIGQUIT: it ends after the job it may just have been given. It may also sit in a long

@@ -35,7 +35,10 @@ class Forge(gitlab.Forge):
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         """The launch job first, so that there is a machine, then the job; never more. A job can
         make up what it was told of: so it must be one of this runner's, or what launched it."""
-        (project, number, _), began, why, asked = job, time.monotonic(), "no answer", 0
+        project, number, _ = job
+        began = time.monotonic()
+        why = "no answer"
+        asked = 0
         if not self._spec.restart_limit:
             return "not restarted: restarting is switched off"
         while time.monotonic() - began < plan.restart:
@@ -86,14 +89,18 @@ class Forge(gitlab.Forge):
         ]
         latest = max(launches, key=lambda one: int(one["id"]), default=None)
         again = [latest] if latest and latest["status"] in ("success", "failed", "canceled") else []
-        for one in [*again, *([job] if not latest or job["name"] != latest["name"] else [])]:
+        if not latest or job["name"] != latest["name"]:
+            again.append(job)
+        for one in again:
             no = self.post("%s/jobs/%d/retry" % (_project(project), one["id"]))
-            (refused if no else done).append(one["name"] + (": " + no if no else ""))
-        return (
-            " and ".join(done) + (" (" + "; ".join(refused) + ")" if refused else "")
-            if done
-            else "not restarted: " + "; ".join(refused)
-        )
+            if no:
+                refused.append(one["name"] + ": " + no)
+            else:
+                done.append(one["name"])
+        refusals = "; ".join(refused)
+        if not done:
+            return "not restarted: " + refusals
+        return " and ".join(done) + (" (" + refusals + ")" if refused else "")
 
     def _jobs(self, project: str, pipeline: int) -> List[Dict[str, Any]]:
         """All tries of all jobs of a pipeline."""

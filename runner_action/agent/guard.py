@@ -37,7 +37,8 @@ def guard(argv: List[str], seconds: float = 10) -> int:
     started this is gone."""
     for meant_for_the_command in (signal.SIGINT, signal.SIGQUIT):  # which is of the same group
         signal.signal(meant_for_the_command, lambda *_: None)
-    process, alone = subprocess.Popen(argv, stdin=subprocess.DEVNULL), threading.Event()
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    alone = threading.Event()
 
     def watch() -> None:
         while os.read(0, 1):

@@ -14,7 +14,8 @@ def whole(parts: Dict[str, Any]) -> str:
     the primes `p` and `q` (Base64) and the exponent `e`; `lcm`: its inverse is taken modulo
     their least common totient, not their product.
     """
-    files, key = dict(parts["files"]), parts.get("key")
+    files = dict(parts["files"])
+    key = parts.get("key")
     if key:
         files[key["name"]] = _json(numbers(key))
     return _base64(_json({name: _base64(text) for name, text in files.items()}))
@@ -24,7 +25,8 @@ def numbers(key: Dict[str, Any]) -> Dict[str, str]:
     """The eight numbers of .NET's RSAParameters, big-endian in Base64, in the order of their
     names."""
     p, q = (int.from_bytes(base64.b64decode(key[name]), "big") for name in "pq")
-    e, totient = key["e"], (p - 1) * (q - 1)
+    e = key["e"]
+    totient = (p - 1) * (q - 1)
     d = pow(e, -1, totient // math.gcd(p - 1, q - 1) if key["lcm"] else totient)
     half = (p.bit_length() + 7) // 8
     found = {"d": d, "dp": d % (p - 1), "dq": d % (q - 1), "exponent": e}

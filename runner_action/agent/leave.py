@@ -46,8 +46,13 @@ class Leave:
         identity: Dict[str, Any],
         env: Dict[str, str],
     ) -> None:
-        self.spec, self.home, self.forge, self.say, self.hurry = spec, home, forge, say, hurry
-        self.identity, self.env = identity, env
+        self.spec = spec
+        self.home = home
+        self.forge = forge
+        self.say = say
+        self.hurry = hurry
+        self.identity = identity
+        self.env = env
 
     def quietly(self, child: Optional[Child], plan: Leaving, outcome: str) -> None:
         """After the forge was asked once, with `outcome`."""
@@ -64,7 +69,8 @@ class Leave:
         child: Optional[Child],
         plan: Leaving,
     ) -> None:
-        began, (repository, number, attempt) = time.monotonic(), job
+        began = time.monotonic()
+        repository, number, attempt = job
         self.say(
             "interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt
         )

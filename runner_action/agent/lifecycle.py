@@ -71,15 +71,11 @@ RUN_LIMIT = 35 * 86400.0
 RELAUNCHES = 10
 """How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new
 settings, 2 and 5 may pass by themselves."""
-
-
 NOTICE_PATIENCE = 3.0
 """Seconds in which a cloud that makes the system shut down will have said so, and was asked: Google
 does both at once, EC2 is asked every two seconds, and its and Azure's notices come long before."""
 ONCE, ALWAYS = 1, 10**6
 """How often a run that ended so is restarted, by its attempts, if the user allows that many."""
-
-
 GONE, REFUSED = "gone", "busy"
 """What a forge answers to a runner that leaves: it is off the list, a job holds it there;
 anything else is what went wrong."""
@@ -109,13 +105,11 @@ class Reason(enum.Enum):
     def __init__(
         self, text: str, restarts: int, may_refuse: bool, seconds: int, exit_code: int
     ) -> None:
-        self.text, self.restarts, self.may_refuse, self.seconds, self.exit_code = (
-            text,
-            restarts,
-            may_refuse,
-            seconds,
-            exit_code,
-        )
+        self.text = text
+        self.restarts = restarts
+        self.may_refuse = may_refuse
+        self.seconds = seconds
+        self.exit_code = exit_code
 
 
 class Phase(enum.Enum):
@@ -184,13 +178,9 @@ def born(at: float) -> State:
 def resumed(beat: State, at: float) -> State:
     """The life of an agent that was killed and started again: it goes on if a job runs, and only
     then."""
-    if beat.phase in (Phase.BUSY, Phase.DONE):
+    if beat.phase in (Phase.BUSY, Phase.DONE) or (beat.phase is Phase.LEAVING and beat.reason):
         return beat
-    return (
-        beat
-        if beat.phase is Phase.LEAVING and beat.reason
-        else _leave(beat, at, Reason.AGENT_CRASHED)
-    )
+    return _leave(beat, at, Reason.AGENT_CRASHED)
 
 
 def advance(state: State, event: Event, policy: Policy) -> State:
@@ -208,24 +198,29 @@ def advance(state: State, event: Event, policy: Policy) -> State:
         return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
         return _on_exit(state, event, policy)
+    if isinstance(event, (Online, JobStarted, JobFinished, Settled)):
+        return _on_job(state, event, policy)
+    return _on_tick(state, event.at, isinstance(event, Tick) and event.disk_full, policy)
+
+
+def _on_job(state: State, event: Event, policy: Policy) -> State:
+    """What the runner and its hooks report."""
     if isinstance(event, Online):
         return _phase(state, Phase.IDLE, event.at) if state.phase is Phase.STARTING else state
-    if isinstance(event, JobStarted):
-        ends = event.at + event.limit - margin(event.limit)
-        if event.run_ends is not None:
-            ends = min(ends, event.run_ends - margin(RUN_LIMIT))
-        return dataclasses.replace(
-            _phase(state, Phase.BUSY, event.at),
-            job=event.job,
-            job_ends=ends,
-            worked=True,
-            refused=None,
-        )
     if isinstance(event, JobFinished):
         return _over(_phase(state, Phase.DONE, event.at))
-    if isinstance(event, Settled):
+    if not isinstance(event, JobStarted):
         return _settled(state, event.at, policy)
-    return _on_tick(state, event.at, isinstance(event, Tick) and event.disk_full, policy)
+    ends = event.at + event.limit - margin(event.limit)
+    if event.run_ends is not None:
+        ends = min(ends, event.run_ends - margin(RUN_LIMIT))
+    return dataclasses.replace(
+        _phase(state, Phase.BUSY, event.at),
+        job=event.job,
+        job_ends=ends,
+        worked=True,
+        refused=None,
+    )
 
 
 def margin(limit: float) -> float:
@@ -236,7 +231,9 @@ def stops(jobs: str) -> str:
     """What systemd is about to stop, from `systemctl list-jobs`. `is-system-running` tells less: to
     older ones a system whose boot has not ended, while cloud-init runs, is `starting` though it
     shuts down (`manager_state` in systemd 247's src/core/manager.c)."""
-    return SYSTEM if "shutdown.target" in jobs else UNIT if "cml-runner.service" in jobs else ""
+    if "shutdown.target" in jobs:
+        return SYSTEM
+    return UNIT if "cml-runner.service" in jobs else ""
 
 
 def _asked(state: State, event: Asked, policy: Policy) -> State:
@@ -254,7 +251,9 @@ def _while_leaving(state: State, event: Event) -> State:
         return dataclasses.replace(state, urgent=True)
     if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
         # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
-        refused = None if event.claimed else event.at if state.refused is None else state.refused
+        refused = None
+        if not event.claimed:
+            refused = event.at if state.refused is None else state.refused
         return dataclasses.replace(_phase(state, Phase.IDLE, event.at), refused=refused)
     return state
 
@@ -285,29 +284,42 @@ def _settled(state: State, at: float, policy: Policy) -> State:
 
 def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
     """What the passing of time alone decides."""
-    waited, busy = at - state.since, state.phase is Phase.BUSY
     if full != (state.full is not None):
         state = dataclasses.replace(state, full=at if full else None)
+    reason = _limit(state, at, policy) or _patience(state, at, policy)
+    return _leave(state, at, reason) if reason else state
+
+
+def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
+    """A limit that holds in every phase and is reached."""
+    busy = state.phase is Phase.BUSY
+    life = policy.max_lifetime
+    if busy and life is not None:
+        life -= margin(life)
     if state.off is not None and at - state.off >= NOTICE_PATIENCE:
-        return _leave(state, at, Reason.SHUT_DOWN)
-    if policy.max_lifetime is not None and at - state.born >= policy.max_lifetime - (
-        margin(policy.max_lifetime) if busy else 0
-    ):
-        return _leave(state, at, Reason.LIFETIME)
+        return Reason.SHUT_DOWN
+    if life is not None and at - state.born >= life:
+        return Reason.LIFETIME
     if busy and state.job_ends is not None and at >= state.job_ends:
-        return _leave(state, at, Reason.JOB_LIMIT)
+        return Reason.JOB_LIMIT
     if state.full is not None and at - state.full >= DISK_PATIENCE:
-        return _leave(state, at, Reason.DISK_FULL)
+        return Reason.DISK_FULL
+    return None
+
+
+def _patience(state: State, at: float, policy: Policy) -> Optional[Reason]:
+    """The phase has lasted too long."""
+    waited = at - state.since
     if state.phase is Phase.STARTING and waited >= policy.start_timeout:
-        return _leave(state, at, Reason.NEVER_ONLINE)
+        return Reason.NEVER_ONLINE
     if state.phase is Phase.DONE and waited >= (SINGLE_GRACE if policy.single else HANG):
-        return _leave(state, at, Reason.SINGLE if policy.single else Reason.HUNG)
+        return Reason.SINGLE if policy.single else Reason.HUNG
     patience = policy.idle_timeout if state.worked else policy.first_job_timeout
-    if state.phase is Phase.IDLE and patience is not None and waited >= patience:
-        if state.refused is not None and at - state.refused >= HANG:
-            return _leave(state, at, Reason.HUNG)
-        return _leave(state, at, Reason.IDLE if state.worked else Reason.NO_JOB)
-    return state
+    if state.phase is not Phase.IDLE or patience is None or waited < patience:
+        return None
+    if state.refused is not None and at - state.refused >= HANG:
+        return Reason.HUNG
+    return Reason.IDLE if state.worked else Reason.NO_JOB
 
 
 def _phase(state: State, phase: Phase, at: float) -> State:
@@ -342,13 +354,11 @@ def leaving(state: State, now: float) -> Leaving:
     """The plan of a state that leaves, made to fit the notice: AWS gives 120 s, Google and Azure
     30."""
     assert state.reason is not None
-    total = (
-        4.0
-        if state.urgent
-        else max(4.0, state.ends - now)
-        if state.ends is not None
-        else float(state.reason.seconds)
-    )
+    total = float(state.reason.seconds)
+    if state.ends is not None:
+        total = max(4.0, state.ends - now)
+    if state.urgent:
+        total = 4.0
     rest = total / 2
     gentle = min(2.0 if state.reason is Reason.TAKEN else 60.0, rest / 10)
     return Leaving(

@@ -27,7 +27,8 @@ class Metadata:
 
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
-        self._host, self._path = parts.netloc, parts.path.rstrip("/")
+        self._host = parts.netloc
+        self._path = parts.path.rstrip("/")
         self.etag = "0"
         """Of the last answer: by it Google's service knows what it told. `0` is no value's,
         so that the first question does not wait."""

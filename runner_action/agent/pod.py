@@ -39,7 +39,9 @@ INSTANCE = "@instance@"
 """Stands in a runner's name for the end of the pod's name, as in the launcher
 (`bootstrap.INSTANCE`, `model.runner_name`)."""
 PR_SET_DUMPABLE = 4
-PROGRAM, CERTIFICATES, STARTUP = "agent.pyz", "ca.pem", "startup.sh"
+PROGRAM = "agent.pyz"
+CERTIFICATES = "ca.pem"
+STARTUP = "startup.sh"
 HOOKS = "ACTIONS_RUNNER_CONTAINER_HOOKS"
 BUNDLE_OF_SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
 LATE = (
@@ -95,7 +97,8 @@ class Link:
     no file, and the agent's memory is closed to jobs."""
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.key = str(folder / SOCKET), ""
+        self.path = str(folder / SOCKET)
+        self.key = ""
 
     def ask(self, call: str, seconds: float = PATIENCE, **words: Any) -> Any:
         """Raises OSError: no guard, or not its answer."""
@@ -205,7 +208,8 @@ class InPod(Agent):
     def _beat(self) -> None:
         if self._beaten and self.now() - self._beaten < BEAT:
             return
-        self._beaten, state = self.now(), self.state
+        self._beaten = self.now()
+        state = self.state
         reason = state.reason.name if state.reason else None
         try:
             self.link.ask(
@@ -305,7 +309,8 @@ def main(argv: List[str], environ: Dict[str, str]) -> int:
     close_memory()
     for name in LATE:
         importlib.import_module(name)
-    word, places = argv[0], [Path(place) for place in argv[1:]]
+    word = argv[0]
+    places = [Path(place) for place in argv[1:]]
     if word == "hand-over":
         return hand_over(Path(sys.argv[0]), places[0], places[1], environ)
     if word == "guard":

@@ -45,10 +45,15 @@ class Guard:
         say: Say,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.spec, self.scripts, self.say, self.now = spec, scripts, say, now
+        self.spec = spec
+        self.scripts = scripts
+        self.say = say
+        self.now = now
         self.forge = self._member()
         self.gone = False
-        self._key, self._given, self._began = os.urandom(16).hex(), False, now()
+        self._key = os.urandom(16).hex()
+        self._given = False
+        self._began = now()
         self._beat: Optional[Tuple[State, float]] = None
         self._turn = threading.Lock()
 
@@ -60,7 +65,8 @@ class Guard:
         there is no job yet; all else is for who has that answer. Raises PermissionError, or what
         an unfit question leads to.
         """
-        call, key = question.pop("call"), question.pop("key", "")
+        call = question.pop("call")
+        key = question.pop("key", "")
         if call == "watch":
             return self.watch(**question)
         if call == "start":

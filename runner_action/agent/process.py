@@ -73,7 +73,8 @@ class Tail:
     unless it never ends."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        self._path, self.offset = path, offset
+        self._path = path
+        self.offset = offset
 
     def lines(self) -> List[str]:
         try:
@@ -101,7 +102,10 @@ class Child:
         self, pid: int, wait: Callable[[], int], exited: Callable[[int], None], stdin: Any = None
     ) -> None:
         # A guard's standard input closes when this process ends, however it ends.
-        self.pid, self._exited, self._over, self._stdin = pid, exited, threading.Event(), stdin
+        self.pid = pid
+        self._exited = exited
+        self._over = threading.Event()
+        self._stdin = stdin
         threading.Thread(target=self._wait, args=(wait,), daemon=True).start()
 
     @classmethod
@@ -231,7 +235,9 @@ def run_to_end(
             start_new_session=True,
             **identity,
         )
-        end, told, code = time.monotonic() + seconds, 0, None  # type: float, int, Optional[int]
+        end = time.monotonic() + seconds
+        told = 0
+        code: Optional[int] = None
         while code is None and time.monotonic() < end:
             try:
                 code = process.wait(min(seconds, 0.5))
@@ -245,12 +251,6 @@ def run_to_end(
             process.wait()
         out.seek(-min(out.seek(0, os.SEEK_END), LINE_LIMIT), os.SEEK_END)
         said = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
-    return (
-        None
-        if code == 0
-        else (
-            "exit code %d: %s" % (code, said)
-            if code is not None
-            else "no end after %d s: %s" % (seconds, said)
-        )
-    )
+    if code is None:
+        return "no end after %d s: %s" % (seconds, said)
+    return "exit code %d: %s" % (code, said) if code else None

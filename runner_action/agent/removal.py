@@ -80,7 +80,8 @@ class _Removal:
         self.top = self.enter(name, dir_fd)
         try:
             for _ in range(ROUNDS):
-                self.left, self.more = [], False
+                self.left = []
+                self.more = False
                 self.empty(self.top, self.folder)
                 if not self.more:
                     break

@@ -12,14 +12,17 @@ import dataclasses
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
-from .lifecycle import ALWAYS
+from .lifecycle import ALWAYS, Leaving
+from .spec import AgentSpec
 
 RERUNS = 50
 """GitHub re-runs a run 50 times at most, whole or in part.
 https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs"""
 DAYS = 30
 """And within 30 days of its first attempt; same page. Always with the same commit."""
-LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN = "launch job and its dependants", "failed jobs", "whole run"
+LAUNCH_JOB = "launch job and its dependants"
+FAILED_JOBS = "failed jobs"
+WHOLE_RUN = "whole run"
 LOOK = 0.5
 """Seconds between two looks at a run that has to end."""
 
@@ -133,62 +136,74 @@ def request(
     return "", refusals
 
 
+def needless(run: Run, runner: str, ours_only: bool) -> str:
+    """Why the run needs no restart by this runner; empty if it does. `ours_only`: only a run with
+    a job on this runner does."""
+    ours = [job for job in run.jobs if job.runner == runner]
+    if ours_only and not ours:
+        return "no job of run %d is on this runner" % run.id
+    if ours and all(job.conclusion == "success" for job in ours):
+        return "the job ended well in time"
+    return ""
+
+
+def cancels_due(waited: float, plan: Leaving) -> int:
+    """How often the run should have been cancelled after `waited` seconds: gently, then, at half
+    time, by force."""
+    return (waited >= plan.gentle) + (waited >= max(plan.restart / 2, plan.gentle))
+
+
+def has_jobs_of_others(run: Run, runner: str) -> bool:
+    """Whether cancelling the run ends jobs of other runners."""
+    return any(job.status == "in_progress" and job.runner != runner for job in run.jobs)
+
+
 def restart(
     calls: Any,
-    run_id: int,
-    attempt: Optional[int],
-    limit: int,
-    launch: Launch,
-    runner: str,
-    gentle: float,
-    seconds: float,
-    now: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    restarts: int = ALWAYS,
-    ours_only: bool = False,
+    job: Tuple[str, int, Optional[int]],
+    spec: AgentSpec,
+    plan: Leaving,
+    clock: Any = time,
 ) -> str:
-    """`calls` has a forge's `run`, `cancel` and `rerun`, of which the last answers None for
-    granted, else why not.
+    """Ends a run in the gentlest way that ends it in time, and re-runs it: it has `plan.gentle`
+    seconds to end by itself, is then cancelled, and at half time cancelled by force. Returns what
+    was done, or "not restarted: " and why. Never raises.
 
-    Ends the run in the gentlest way that ends it in time, and re-runs it: by itself within
-    `gentle` seconds, then cancelled, at half time by force. `attempt` None: the latest.
-    `ours_only`: only if a job of the run is on this runner. Returns what was done, or "not
-    restarted: " and why. Never raises.
+    `calls`: a forge's `run`, `cancel` and `rerun`; `rerun` returns None if granted, else why not.
+    `job`: repository, run and attempt (None: the latest). If a job named the repository, the run
+    is restarted only if it has a job on this runner. `clock`: has `monotonic` and `sleep`.
 
-    Asked on until granted while `seconds` last: the forge may still hold for running what has
-    just ended.
+    It asks until granted while `plan.restart` seconds last: for the forge, what has just ended may
+    still be running.
     """
-    if not limit:
+    if not spec.restart_limit:
         return "not restarted: restarting is switched off"
-    began, cancelled, forced, others, why = now(), False, False, False, "no answer"
-    while now() - began < seconds:
+    repository, run_id, attempt = job
+    launch = Launch(spec.launch_job, spec.launch_job_name)
+    began = clock.monotonic()
+    cancels = 0
+    others = False
+    why = "no answer"
+    while clock.monotonic() - began < plan.restart:
         try:
             run = calls.run(run_id)
             attempt = attempt or run.attempt
-            verdict = decide(run, attempt, limit, launch, others, restarts)
-            if not verdict.order:
-                return "not restarted: " + verdict.why_not
-            ours = [job for job in run.jobs if job.runner == runner]
-            if ours_only and not ours:
-                return "not restarted: no job of run %d is on this runner" % run_id
-            if ours and all(job.conclusion == "success" for job in ours):
-                return "not restarted: the job ended well in time"
+            verdict = decide(run, attempt, spec.restart_limit, launch, others, plan.restarts)
+            why_not = verdict.why_not or needless(run, spec.name, bool(repository))
+            if why_not:
+                return "not restarted: " + why_not
             if run.done:
                 granted, refusals = request(calls.rerun, run, verdict, launch)
                 if granted:
                     return "%s, attempt %d" % (granted, attempt + 1)
                 why = "; ".join(refusals)
-            elif not cancelled and now() - began >= gentle:
-                others = any(
-                    job.status == "in_progress" and job.runner != runner for job in run.jobs
-                )
-                calls.cancel(run_id, False)
-                cancelled, why = True, "it did not end when cancelled"
+            elif cancels < cancels_due(clock.monotonic() - began, plan):
+                others = others or has_jobs_of_others(run, spec.name)
+                calls.cancel(run_id, cancels > 0)
+                cancels += 1
+                why = "it did not end when cancelled"
                 continue
-            elif not forced and now() - began >= max(seconds / 2, gentle):
-                calls.cancel(run_id, True)
-                forced = True
         except Exception as error:  # the forge may be back in a moment
             why = "%s: %s" % (type(error).__name__, error)
-        sleep(LOOK)
+        clock.sleep(LOOK)
     return "not restarted: " + why

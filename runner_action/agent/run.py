@@ -48,17 +48,16 @@ class Agent:
         sysfs: Path = Path("/sys"),
         guard: Sequence[str] = (),
     ) -> None:
-        self.spec, self.home, self.say, self.now, self.sysfs, self.guard = (
-            spec,
-            home,
-            say,
-            now,
-            sysfs,
-            guard,
-        )
+        self.spec = spec
+        self.home = home
+        self.say = say
+        self.now = now
+        self.sysfs = sysfs
+        self.guard = guard
         self.environ = {**environ, **spec.environment}
         self.user = job_user(spec.job_user, self.environ)
-        self.identity, self.env = identity(self.user), child_environment(self.user, self.environ)
+        self.identity = identity(self.user)
+        self.env = child_environment(self.user, self.environ)
         self.forge = forge.member(spec, home / "runner", self.env, self.identity)
         # A SimpleQueue, since only its put() may be called from a signal handler.
         self.queue: "queue.SimpleQueue[events.Event]" = queue.SimpleQueue()
@@ -67,9 +66,13 @@ class Agent:
         self._start = Start(spec, home, self.environ, self.user, self.identity, say)
         self._leave = Leave(spec, home, self.forge, say, self._hurry, self.identity, self.env)
         self._child: Optional[Child] = None
-        self._jobs, self._log = Tail(home / "jobs"), Tail(home / "runner.log")
+        self._jobs = Tail(home / "jobs")
+        self._log = Tail(home / "runner.log")
         self._job: events.Ref = None
-        self._beaten, self._asked, self._passed, self._told = 0.0, 0, 0, ""
+        self._beaten = 0.0
+        self._asked = 0
+        self._passed = 0
+        self._told = ""
 
     def _notices(self) -> Optional[metadata.Notices]:
         if self.spec.cloud not in metadata.CLOUDS:
@@ -147,8 +150,10 @@ class Agent:
         beat = read_beat(self.home)
         if beat is None or beat.at > self.now():
             return False
-        self.state, self._job = lifecycle.resumed(beat.state, self.now()), beat.job
-        self._jobs.offset, self._log.offset = beat.jobs_offset, beat.log_offset
+        self.state = lifecycle.resumed(beat.state, self.now())
+        self._job = beat.job
+        self._jobs.offset = beat.jobs_offset
+        self._log.offset = beat.log_offset
         try:
             self._child = Child.adopt(int((self.home / "runner.pid").read_text()), self._exited)
         except (OSError, ValueError):
@@ -210,7 +215,8 @@ class Agent:
         )
         if over or self.state.phase is Phase.DONE:
             # What the runner says of a job that is over comes before the next one's beginning.
-            jobs, said = jobs[:over], said + jobs[over:]
+            said += jobs[over:]
+            del jobs[over:]
         return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
 
     def _explained(self, event: events.Event) -> events.Event:
@@ -299,7 +305,8 @@ class Agent:
 
     def _left(self) -> bool:
         """False: the forge refused and we stay."""
-        state, reason = self.state, self.state.reason
+        state = self.state
+        reason = state.reason
         assert reason is not None
         plan = lifecycle.leaving(state, self.now())
         end = time.monotonic() + plan.stop

@@ -48,7 +48,9 @@ def fetched(
 ) -> bytes:
     """What is at the address, asked for until it is there. Raises NotFetched with the last
     answer after so many `seconds`, and at once for what another try would not change."""
-    end, pause, why = now() + seconds, 1.0, ""
+    end = now() + seconds
+    pause = 1.0
+    why = ""
     while now() < end:
         try:
             asked = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})

@@ -94,7 +94,8 @@ def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now
 def comes_back(home: Path, service_result: str) -> bool:
     """Whether systemd starts the agent again: once, if it was killed while a job ran.
     Remembered, so that it is once."""
-    beat, mark = read_beat(home), home / "restarted"
+    beat = read_beat(home)
+    mark = home / "restarted"
     if (
         service_result in ("", "success", "exit-code")
         or beat is None
@@ -109,7 +110,8 @@ def comes_back(home: Path, service_result: str) -> bool:
 def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
     """After the agent, however it ended: takes the runner off the list if the agent did not get
     to it."""
-    gone, registered = home / "gone", home / "runner" / ".runner"
+    gone = home / "gone"
+    registered = home / "runner" / ".runner"
     done = gone.exists() and gone.read_text() == GONE
     # A registration that was on its way when the agent left has come through since.
     late = done and registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime

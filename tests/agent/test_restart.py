@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from runner_action.agent import restart
-from runner_action.agent.lifecycle import ALWAYS, ONCE
+from runner_action.agent.lifecycle import ALWAYS, ONCE, Leaving
 from runner_action.agent.restart import (
     DAYS,
     FAILED_JOBS,
@@ -22,6 +22,7 @@ from runner_action.agent.restart import (
     tried,
     waits_for,
 )
+from tests.agent.test_spec import SPEC
 
 LAUNCHER = Job(1, "launch", "completed", "success", "GitHub Actions 1")
 TRAIN = Job(2, "train", "completed", "failure", "cml-1", ("cml",))
@@ -130,7 +131,7 @@ class Memory:
     end: str = "failure"
     calls: list[str] = field(default_factory=list)
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return self.at
 
     def sleep(self, seconds: float) -> None:
@@ -168,7 +169,15 @@ class Memory:
         return "403" if what in self.refuses else None
 
     def restart(self, seconds: float = 20, limit: int = 5) -> str:
-        return restart.restart(self, 7, 1, limit, KNOWN, "cml-1", 2, seconds, self.now, self.sleep)
+        spec = replace(
+            SPEC,
+            name="cml-1",
+            restart_limit=limit,
+            launch_job=KNOWN.job,
+            launch_job_name=KNOWN.name,
+        )
+        plan = Leaving(checkpoint=0, gentle=2, stop=seconds, restart=seconds, total=seconds)
+        return restart.restart(self, ("", 7, 1), spec, plan, clock=self)
 
 
 OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
