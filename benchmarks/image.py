@@ -24,8 +24,7 @@ RUN apt-get update \\
  && apt-get install --yes --no-install-recommends ca-certificates python3 python3-pip \\
  && rm -rf /var/lib/apt/lists/*
 COPY requirements/launcher.txt .
-RUN python3 -m pip install --break-system-packages --no-cache-dir --no-deps --require-hashes \\
-    -r launcher.txt
+RUN pip install --break-system-packages --no-cache-dir --no-deps --require-hashes -r launcher.txt
 COPY runner_action /usr/lib/python3/dist-packages/runner_action
 COPY schema/inputs.schema.json /usr/lib/python3/dist-packages/runner_action/
 ENTRYPOINT ["python3", "-m", "runner_action"]

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner_action.forges.traits import traits_of
 from runner_action.model import ForgeName, ProviderName
+from runner_action.providers import traits as cloud_traits
 
 
 def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:
@@ -60,32 +62,25 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
             " restart it"
         )
         workflow = ", or add the workflow from docs/restart.md, which needs no token on the machine"
-        second = "" if value["driver"] == ForgeName.GITLAB else workflow
+        second = workflow if traits_of(ForgeName(value["driver"])).restarts_from_outside else ""
         yield f"{told}: set `restart-token`{second}; `no-retry` turns this warning off"
 
 
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
     """Who else gets what lies on a machine. In a pod jobs are never root."""
     kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
-    machine = value["cloud"] and value["cloud"] != ProviderName.KUBERNETES
+    machine = value["cloud"] and not cloud_traits.traits_of(ProviderName(value["cloud"])).pods
     if kept and machine and value["job-sudo"]:
         told = "`restart-token` is stored on the machine, where jobs are root and can read it"
         yield f"{told}; with `job-sudo: false` they cannot"
 
 
-LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
-"""GitLab has them only when a job exists, so that its `tags:` cannot hold them.
-https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
-
-
 def never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     """Labels in a GitLab job that hold such an id: the jobs they are for would find no runner."""
-    if value["driver"] != ForgeName.GITLAB:
-        return
     own = value["repo"] == environ.get("CI_PROJECT_URL")
     instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
     early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]
-    for name in LATE_IDS:
+    for name in traits_of(ForgeName(value["driver"])).late_ids:
         number = environ.get(name, "")
         if not number.isdigit() or number in early:
             continue
@@ -102,7 +97,8 @@ def least(values: Mapping[str, Any]) -> dict[str, Any]:
     shared = values.get("reuse") or values.get("reuse-idle")
     alone = (
         "cloud" in values
-        and values.get("driver") == ForgeName.GITHUB
+        and "driver" in values
+        and traits_of(ForgeName(values["driver"])).own_label_suffices
         and "labels" not in values
         and not shared
     )

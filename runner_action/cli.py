@@ -18,9 +18,11 @@ from typing import NoReturn
 
 from runner_action import __version__, ci, files, inputs, job, report
 from runner_action.errors import Cancelled, InputError, RunnerActionError
+from runner_action.forges import traits as forge_traits
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.plain import lines
+from runner_action.providers import traits as cloud_traits
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import Signals
 from runner_action.waiting import Clock, SystemClock
@@ -102,7 +104,7 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
     cloud, repository = inputs.parse_cloud(raw, _reading(environ))
-    if repository is None and cloud.provider is ProviderName.AWS:
+    if repository is None and cloud_traits.traits_of(cloud.provider).policy_by_repository:
         sys.stderr.write(EVERYBODYS + "\n")
     forge = ForgeName.GITLAB if gitlab else ForgeName.GITHUB
     sys.stdout.write(lines(providers.policy_for(cloud, forge, repository)))
@@ -285,13 +287,10 @@ def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | No
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """Where the job's own forge says its API is, if that is the forge of the repository."""
-    server, api = (
-        ("GITHUB_SERVER_URL", "GITHUB_API_URL")
-        if request.forge is ForgeName.GITHUB
-        else ("CI_SERVER_URL", "CI_API_V4_URL")
-    )
+    traits = forge_traits.traits_of(request.forge)
+    told = environ.get(traits.api_variable)
     # A GitLab may live below its host.
-    told, own = environ.get(api), environ.get(server, "").rstrip("/")
+    own = environ.get(traits.server_variable, "").rstrip("/")
     if not (told and own and f"{request.repository.url}/".startswith(f"{own}/")):
         return None
     in_clear = request.repository.url.startswith("https://") and not told.startswith("https://")

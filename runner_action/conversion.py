@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner_action.forges.traits import traits_of
 from runner_action.model import ForgeName
 
 UNITS = {
@@ -117,10 +118,9 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
     if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
         text = f"https://{match[1]}/{match[2]}"
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
-        server = servers.get(ForgeName.GITLAB if forge == "gitlab" else ForgeName.GITHUB) or next(
-            filter(None, servers.values()), ""
-        )
-        text = f"{server or ('https://gitlab.com' if forge == 'gitlab' else 'https://github.com')}/{text}"
+        name = ForgeName(forge) if forge and forge in [*ForgeName] else ForgeName.GITHUB
+        known = servers.get(name) or next(filter(None, servers.values()), "")
+        text = f"{known or traits_of(name).hosted}/{text}"
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
         return text

@@ -11,20 +11,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
 from runner_action.errors import InputError
+from runner_action.forges.traits import traits_of
 from runner_action.model import (
     Deletion,
     Download,
     ForgeName,
     LaunchJob,
-    ProviderName,
     Registration,
     Secret,
 )
+from runner_action.providers import traits as cloud_traits
 from runner_action.request import LaunchRequest
 
 JIT = 1_350
@@ -54,7 +56,7 @@ def user_data(
     """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a
     compressed cloud-config. Raises InputError if it does not fit."""
     assert request.cloud
-    if request.cloud.provider is ProviderName.KUBERNETES:
+    if cloud_traits.traits_of(request.cloud.provider).pods:
         packed = bootstrap.program(spec, request)
         if len(packed) > limit:
             raise InputError([too_long(spec, request, limit, deletion)])
@@ -86,8 +88,8 @@ def foreseen(
     """Raises InputError if it would not fit in any way. Nothing has been asked for yet: what
     GitHub, GitLab and the job will tell is of its usual length."""
     spec = usual_spec(request, architecture)
-    jit = request.single and request.count == 1 and request.forge is ForgeName.GITHUB
-    if request.cloud and request.cloud.provider is ProviderName.KUBERNETES:
+    jit = request.single and request.count == 1 and traits_of(request.forge).just_in_time
+    if request.cloud and cloud_traits.traits_of(request.cloud.provider).pods:
         user_data(spec, request, limit - SPARE, deletion)
         return Foreseen(jit=jit, stage=None)
     size, stage = (
@@ -114,13 +116,16 @@ def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
         sha256=random(64, "sha256"),
         version="2.336.0",
     )
-    if request.forge is ForgeName.GITLAB:
-        joining = Registration(
-            runner_token=Secret(f"glrt-{random(40, 'runner')}"), runner_id=123456789
-        )
-    else:
-        removal = None if request.restart_token else Secret(random(TOKEN_LENGTH, "removal"))
-        joining = Registration(token=Secret(random(TOKEN_LENGTH, "token")), removal_token=removal)
+    match request.forge:
+        case ForgeName.GITHUB:
+            removal = None if request.restart_token else Secret(random(TOKEN_LENGTH, "removal"))
+            token = Secret(random(TOKEN_LENGTH, "token"))
+            joining = Registration(token=token, removal_token=removal)
+        case ForgeName.GITLAB:
+            token = Secret(f"glrt-{random(40, 'runner')}")
+            joining = Registration(runner_token=token, runner_id=123456789)
+        case _ as unknown:
+            assert_never(unknown)
     job = (
         LaunchJob(run_id=19376284899, id=55448733021, name="launch")
         if request.restart_limit
@@ -136,7 +141,8 @@ def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Dele
     """What to shorten, by the bytes that each thing given takes of the whole; never a thing that
     was not given."""
     assert request.cloud
-    pod, stage = request.cloud.provider is ProviderName.KUBERNETES, second_stage(request, deletion)
+    pod = cloud_traits.traits_of(request.cloud.provider).pods
+    stage = second_stage(request, deletion)
 
     def size(spec: AgentSpec, request: LaunchRequest) -> int:
         return len(

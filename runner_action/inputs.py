@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from runner_action import advice, to_request
 from runner_action.conversion import check_rsa, convert, is_here, public_half, repository_url
 from runner_action.errors import InputError
+from runner_action.forges.traits import forge_of, project_of, servers_of
 from runner_action.model import ForgeName, Repository
 from runner_action.origin import fork_of, is_public
 from runner_action.plain import is_plain, plain
@@ -210,38 +211,16 @@ def _infer(
         ):  # a broken file says nothing; `restart` then asks for `run-id`
             event = json.loads(read_file(environ.get("GITHUB_EVENT_PATH", "")) or "{}")
             given["run-id"] = Given(event["workflow_run"]["id"], "GITHUB_EVENT_PATH")
-    servers = {
-        ForgeName.GITHUB: environ.get("GITHUB_SERVER_URL", ""),
-        ForgeName.GITLAB: environ.get("CI_SERVER_URL", ""),
-    }
-    if "repo" not in given:
-        if servers[ForgeName.GITHUB] and environ.get("GITHUB_REPOSITORY"):
-            given["repo"] = Given(
-                f"{servers[ForgeName.GITHUB]}/{environ['GITHUB_REPOSITORY']}", "GITHUB_REPOSITORY"
-            )
-        elif environ.get("CI_PROJECT_URL"):
-            given["repo"] = Given(environ["CI_PROJECT_URL"], "CI_PROJECT_URL")
+    servers = servers_of(environ)
+    if "repo" not in given and (project := project_of(environ)):
+        given["repo"] = Given(*project)
     if "repo" in given:
         asked = given["driver"].value if "driver" in given else None
         given["repo"] = Given(
             repository_url(str(given["repo"].value), asked, servers), given["repo"].source
         )
-        if asked is None and (forge := _forge_of(str(given["repo"].value), servers)):
+        if asked is None and (forge := forge_of(str(given["repo"].value), servers)):
             given["driver"] = Given(forge.value, given["repo"].source)
-
-
-def _forge_of(url: str, servers: Mapping[ForgeName, str]) -> ForgeName | None:
-    """The forge behind an address: by its well-known host, or because the CI job itself runs at
-    that host."""
-    host = urlsplit(url).netloc
-    if host == "github.com" or host.endswith(".ghe.com"):
-        return ForgeName.GITHUB
-    if host == "gitlab.com":
-        return ForgeName.GITLAB
-    return next(
-        (forge for forge, server in servers.items() if server and urlsplit(server).netloc == host),
-        None,
-    )
 
 
 # --- problems

@@ -39,6 +39,7 @@ from runner_action.model import (
     Registration,
     Secret,
 )
+from runner_action.providers.traits import traits_of
 from runner_action.request import LaunchRequest
 from runner_action.slim import keywords, slim
 
@@ -99,7 +100,7 @@ def spec_of(
         close_metadata=request.cloud is not None and not request.cloud.permission_set,
         confined=request.cloud is not None
         and not request.job_sudo
-        and request.cloud.provider is not ProviderName.KUBERNETES,
+        and not traits_of(request.cloud.provider).pods,
         environment=dict(request.environment),
         download_token=plain(download.token),
         jit_config=plain(joining.jit_config),
@@ -268,7 +269,7 @@ def _agent_files(
         *([] if deletes else ["ending.py"]),
         *([] if confined else ["wall.py"]),
         *([] if member.endswith("_token") else ["restart.py"]),
-        *([] if cloud == ProviderName.KUBERNETES else ["pod.py", "pod_guard.py"]),
+        *([] if cloud and traits_of(ProviderName(cloud)).pods else ["pod.py", "pod_guard.py"]),
         *(f"{name}.py" for name in CLOUDS if name != cloud),
         *(
             {f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from runner_action.errors import InputError
 from runner_action.forges import levels
@@ -14,14 +15,21 @@ from runner_action.request import LaunchRequest, RestartRequest
 
 
 def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
-    """Why no forge of ours can serve this request; told before any library is loaded."""
-    if request.forge is not ForgeName.GITHUB:
-        if isinstance(request, RestartRequest):
-            yield (
-                "command restart: GitLab starts nothing when a pipeline ends; its machines restart"
-                " jobs themselves, with `restart-token`"
-            )
-        return
+    """Why neither GitHub nor GitLab can serve this request; told before any library is loaded."""
+    match request.forge:
+        case ForgeName.GITHUB:
+            yield from _refusals_of_github(request)
+        case ForgeName.GITLAB:
+            if isinstance(request, RestartRequest):
+                yield (
+                    "command restart: GitLab starts nothing when a pipeline ends; its machines"
+                    " restart jobs themselves, with `restart-token`"
+                )
+        case _ as unknown:
+            assert_never(unknown)
+
+
+def _refusals_of_github(request: LaunchRequest | RestartRequest) -> Iterator[str]:
     yield from levels.misread(request.repository)
     level = levels.level_of(request.repository)
     if level is levels.Level.ENTERPRISE and isinstance(request.token, App):
@@ -85,34 +93,45 @@ def forge_for(
     the repository's address tells. `certificates`: authorities by which the CI job trusts its
     forge; `until`: when, by the system's clock, nobody waits any more.
     """
-    if request.forge is ForgeName.GITHUB:
-        with ALONE:
-            from runner_action.forges.github import GitHub, Joining, Patience
+    match request.forge:
+        case ForgeName.GITHUB:
+            with ALONE:
+                from runner_action.forges.github import GitHub, Joining, Patience
 
-        joining = Joining(request.runner_group, request.default_labels)
-        return GitHub(
-            request.repository,
-            request.token,
-            api_url,
-            request.ca_certificates,
-            joining,
-            Patience(until=until),
-        )
-    with ALONE:
-        from runner_action.forges.gitlab import DOWNLOADS, GitLab
+            joining = Joining(request.runner_group, request.default_labels)
+            return GitHub(
+                request.repository,
+                request.token,
+                api_url,
+                request.ca_certificates,
+                joining,
+                Patience(until=until),
+            )
+        case ForgeName.GITLAB:
+            with ALONE:
+                from runner_action.forges.gitlab import DOWNLOADS, GitLab
 
-    assert isinstance(request.token, Secret)
-    return GitLab(
-        request.repository,
-        request.token,
-        api_url,
-        request.ca_certificates or certificates,
-        request.runner_downloads or DOWNLOADS,
-    )
+            assert isinstance(request.token, Secret)
+            return GitLab(
+                request.repository,
+                request.token,
+                api_url,
+                request.ca_certificates or certificates,
+                request.runner_downloads or DOWNLOADS,
+            )
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunning:
     """The same for `restart`, after `refusals` had nothing to say."""
-    from runner_action.forges.github import GitHub
+    match request.forge:
+        case ForgeName.GITHUB:
+            from runner_action.forges.github import GitHub
 
-    return GitHub(request.repository, request.token, api_url, request.ca_certificates)
+            certificates = request.ca_certificates
+            return GitHub(request.repository, request.token, api_url, certificates)
+        case ForgeName.GITLAB:
+            raise InputError(list(refusals(request)))
+        case _ as unknown:
+            assert_never(unknown)

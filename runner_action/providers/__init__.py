@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName, Repository
@@ -17,22 +18,25 @@ def policy_for(
     """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs
     may themselves need rights; `repository`: whose machines may be ended, where the cloud can
     tell them from others'."""
-    if request.provider is ProviderName.KUBERNETES:
-        from runner_action.providers.kubernetes import policy as kubernetes
+    match request.provider:
+        case ProviderName.AWS:
+            from runner_action.providers.aws import policy as aws
 
-        return kubernetes.text(request, forge)
-    if request.provider is ProviderName.GCP:
-        from runner_action.providers.gcp import policy as gcp
+            return aws.text(request, repository)
+        case ProviderName.AZURE:
+            from runner_action.providers.azure import policy as azure
 
-        return gcp.text(request)
-    if request.provider is ProviderName.AZURE:
-        from runner_action.providers.azure import policy as azure
+            return azure.text(request)
+        case ProviderName.GCP:
+            from runner_action.providers.gcp import policy as gcp
 
-        return azure.text(request)
-    from runner_action.providers.aws import policy as aws
+            return gcp.text(request)
+        case ProviderName.KUBERNETES:
+            from runner_action.providers.kubernetes import policy as kubernetes
 
-    assert request.provider is ProviderName.AWS
-    return aws.text(request, repository)
+            return kubernetes.text(request, forge)
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def provider_for(
@@ -43,28 +47,31 @@ def provider_for(
 ) -> Provider:
     """The request's provider, with the credentials of the request, or those that its SDK finds.
     `id_token`: gives the CI job's own for an audience."""
-    if request.provider is ProviderName.KUBERNETES:
-        with ALONE:
-            from runner_action.providers.kubernetes.client import KubernetesProvider
-            from runner_action.providers.kubernetes.cluster import Cluster
+    match request.provider:
+        case ProviderName.AWS:
+            with ALONE:
+                from runner_action.providers.aws.client import AwsProvider
 
-        return KubernetesProvider(Cluster.from_environment(request.kubernetes, environ), clock)
-    if request.provider is ProviderName.GCP:
-        with ALONE:
-            from runner_action.providers.gcp.client import GcpProvider
-            from runner_action.providers.gcp.compute import Compute
+            return AwsProvider.from_environment(clock)
+        case ProviderName.AZURE:
+            with ALONE:
+                from runner_action.providers.azure.arm import Arm
+                from runner_action.providers.azure.client import AzureProvider
 
-        return GcpProvider(Compute.from_environment(request.gcp, environ), clock)
-    if request.provider is ProviderName.AZURE:
-        with ALONE:
-            from runner_action.providers.azure.arm import Arm
-            from runner_action.providers.azure.client import AzureProvider
+            account = request.azure.account
+            return AzureProvider(Arm.from_environment(account, environ, id_token, clock), clock)
+        case ProviderName.GCP:
+            with ALONE:
+                from runner_action.providers.gcp.client import GcpProvider
+                from runner_action.providers.gcp.compute import Compute
 
-        return AzureProvider(
-            Arm.from_environment(request.azure.account, environ, id_token, clock), clock
-        )
-    with ALONE:
-        from runner_action.providers.aws.client import AwsProvider
+            return GcpProvider(Compute.from_environment(request.gcp, environ), clock)
+        case ProviderName.KUBERNETES:
+            with ALONE:
+                from runner_action.providers.kubernetes.client import KubernetesProvider
+                from runner_action.providers.kubernetes.cluster import Cluster
 
-    assert request.provider is ProviderName.AWS
-    return AwsProvider.from_environment(clock)
+            cluster = Cluster.from_environment(request.kubernetes, environ)
+            return KubernetesProvider(cluster, clock)
+        case _ as unknown:
+            assert_never(unknown)

@@ -21,11 +21,11 @@ from runner_action.model import (
     LaunchJob,
     Placement,
     Plan,
-    ProviderName,
     Run,
     Secret,
 )
 from runner_action.providers.base import Provider
+from runner_action.providers.traits import traits_of
 from runner_action.request import CloudRequest, LaunchRequest
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class LookUp:
         except ForgeError as error:
             log.debug("What `restart-token` opens is not known: %s", error)
             return
-        if reach and self._cloud.provider is not ProviderName.KUBERNETES and request.job_sudo:
+        if reach and request.job_sudo and not traits_of(self._cloud.provider).pods:
             log.warning("`restart-token`, which jobs can read as root, is %s.", reach)
 
     def _find_job(self, job: CiJob | None) -> LaunchJob | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import assert_never
 
 from runner_action.agent.removal import remove_tree
 from runner_action.model import ForgeName, ProviderName
@@ -119,7 +120,13 @@ class World:
 
     @property
     def server(self) -> FakeGitHub | FakeGitLab:
-        return self.github if self.kind is ForgeName.GITHUB else self.gitlab
+        match self.kind:
+            case ForgeName.GITHUB:
+                return self.github
+            case ForgeName.GITLAB:
+                return self.gitlab
+            case _ as unknown:
+                assert_never(unknown)
 
     @property
     def forge(self) -> Forge:
@@ -154,11 +161,19 @@ class World:
 
     @property
     def cloud(self) -> FakeEC2 | FakeGcp | FakeAzure | FakeKubernetes:
-        return (
-            self.azure
-            or self.kubernetes
-            or (self.gcp if self.provider is ProviderName.GCP else self.ec2)
-        )
+        match self.provider:
+            case ProviderName.AWS:
+                return self.ec2
+            case ProviderName.AZURE:
+                assert self.azure
+                return self.azure
+            case ProviderName.GCP:
+                return self.gcp
+            case ProviderName.KUBERNETES:
+                assert self.kubernetes
+                return self.kubernetes
+            case _ as unknown:
+                assert_never(unknown)
 
     def environ(self) -> dict[str, str]:
         """What a launch in this world needs to know."""

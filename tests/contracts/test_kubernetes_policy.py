@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from runner_action import cli
-from runner_action.providers.kubernetes.policy import LAUNCHER, RUNNERS
+from runner_action.model import ForgeName
+from runner_action.providers.kubernetes.policy import LAUNCHER, runners
 from runner_action.sandbox.kubernetes import FakeKubernetes
 from tests.contracts.test_kubernetes import QUOTA, Side, cluster, machine, provider, until
 
@@ -85,6 +86,4 @@ def test_jobs_that_are_pods_have_a_role_of_their_own(
         "cml-runner-jobs",
     ]
     assert found[3]["subjects"][0]["name"] == "jobs"
-    assert len(found[2]["rules"]) == len(
-        next(rules for name, rules in RUNNERS.items() if name == forge)
-    )
+    assert len(found[2]["rules"]) == len(runners(ForgeName(forge)))

@@ -4,14 +4,15 @@ more. Pure. A test records every call."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import yaml
 
 from runner_action.model import ForgeName
 from runner_action.request import CloudRequest, Containers
 
-LAUNCHER: Mapping[tuple[str, str], tuple[str, ...]] = {
+Rules = Mapping[tuple[str, str], tuple[str, ...]]
+LAUNCHER: Rules = {
     ("batch", "jobs"): ("create", "get", "list", "patch", "delete"),
     ("", "secrets"): ("create", "get", "delete"),
     ("", "pods"): ("list", "watch", "delete"),
@@ -19,27 +20,35 @@ LAUNCHER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "events"): ("list",),
 }
 """API group and resource -> verbs. A watch is a `watch` to the cluster, whatever is asked."""
-RUNNERS: Mapping[ForgeName, Mapping[tuple[str, str], tuple[str, ...]]] = {
-    ForgeName.GITHUB: {
-        ("", "pods"): ("get", "list", "create", "delete"),
-        ("", "pods/exec"): ("get", "create"),
-        ("", "pods/log"): ("get", "list", "watch"),
-        ("", "secrets"): ("get", "list", "create", "delete"),
-    },
-    ForgeName.GITLAB: {
-        ("", "pods"): ("get", "list", "watch", "create", "delete"),
-        ("", "pods/exec"): ("get", "create", "patch", "delete"),
-        ("", "pods/attach"): ("get", "create", "patch", "delete"),
-        ("", "pods/log"): ("get", "list"),
-        ("", "secrets"): ("get", "create", "update", "delete"),
-        ("", "serviceaccounts"): ("get",),
-        ("", "services"): ("get", "create"),
-        ("", "events"): ("list", "watch"),
-    },
+GITHUB: Rules = {
+    ("", "pods"): ("get", "list", "create", "delete"),
+    ("", "pods/exec"): ("get", "create"),
+    ("", "pods/log"): ("get", "list", "watch"),
+    ("", "secrets"): ("get", "list", "create", "delete"),
+}
+GITLAB: Rules = {
+    ("", "pods"): ("get", "list", "watch", "create", "delete"),
+    ("", "pods/exec"): ("get", "create", "patch", "delete"),
+    ("", "pods/attach"): ("get", "create", "patch", "delete"),
+    ("", "pods/log"): ("get", "list"),
+    ("", "secrets"): ("get", "create", "update", "delete"),
+    ("", "serviceaccounts"): ("get",),
+    ("", "services"): ("get", "create"),
+    ("", "events"): ("list", "watch"),
 }
 """Of the pod itself where its jobs are pods.
 https://github.com/actions/runner-container-hooks/tree/main/packages/k8s#pre-requisites and
 https://docs.gitlab.com/runner/executors/kubernetes/#configure-runner-api-permissions"""
+
+
+def runners(forge: ForgeName) -> Rules:
+    match forge:
+        case ForgeName.GITHUB:
+            return GITHUB
+        case ForgeName.GITLAB:
+            return GITLAB
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def text(request: CloudRequest, forge: ForgeName = ForgeName.GITHUB) -> str:
@@ -47,15 +56,12 @@ def text(request: CloudRequest, forge: ForgeName = ForgeName.GITHUB) -> str:
     called `cml-runner`, and, where its jobs are pods, of the runner."""
     found = _role("cml-runner", "cml-runner", LAUNCHER, request)
     if request.kubernetes.containers is Containers.KUBERNETES:
-        found += _role(
-            "cml-runner-jobs", request.permission_set or "cml-runner-jobs", RUNNERS[forge], request
-        )
+        account = request.permission_set or "cml-runner-jobs"
+        found += _role("cml-runner-jobs", account, runners(forge), request)
     return yaml.safe_dump_all(found, sort_keys=False)
 
 
-def _role(
-    name: str, account: str, rules: Mapping[tuple[str, str], tuple[str, ...]], request: CloudRequest
-) -> list[dict[str, Any]]:
+def _role(name: str, account: str, rules: Rules, request: CloudRequest) -> list[dict[str, Any]]:
     namespace = request.kubernetes.namespace or "default"
     where = {"name": name, "namespace": namespace}
     told = [
