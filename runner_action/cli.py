@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -14,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from runner_action import __version__, ci, files, inputs, job, report
+from runner_action import ci, files, inputs, job, report
+from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges import traits as forge_traits
 from runner_action.forges.base import Forge
@@ -41,6 +40,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
     began = time.monotonic()
     front = ci.front_for(environ, as_json="--json" in argv)
     try:
+        if argv[:1] in (["--help"], ["-h"], ["help"]):
+            sys.stdout.write(overview())
+            return 0
         if argv[:1] == ["sandbox"]:
             return _sandbox(argv[1:])
         if argv[:1] == ["permissions"]:
@@ -84,6 +86,8 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Prints what a launch with these inputs needs to be allowed, at the cloud or at GitHub."""
     from runner_action import forges, providers
 
+    if argv[:1] in (["--help"], ["-h"]):
+        parser_of("permissions").parse_args(argv[:1])
     if not argv or argv[0] not in (*ProviderName, ForgeName.GITHUB):
         known = ", ".join(f"`{name}`" for name in (*ProviderName, ForgeName.GITHUB))
         raise InputError(
@@ -295,82 +299,6 @@ def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]
         return None
     in_clear = request.repository.url.startswith("https://") and not told.startswith("https://")
     return None if in_clear else told
-
-
-def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Flags by input name, with every text given for them, and what is no flag of ours.
-
-    The word `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
-    """
-    words = list(argv)
-    if words[:1] == ["runner"]:
-        words = words[1:]
-    if words[:1] == ["destroy"] and words[1:2] and not words[1].startswith("-"):
-        words[1] = f"--name={words[1]}"
-    if words[:1] and words[0] in inputs.schema()["properties"]["command"]["enum"]:
-        words[:1] = [f"--command={words[0]}"]
-    parser = _Parser(
-        prog="cml-runner launch",
-        description="Launches a self-hosted runner on your own cloud and waits until it is online.",
-        epilog=(
-            "Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub"
-            " action."
-        ),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"cml-runner {__version__}")
-    parser.add_argument(
-        "--json", action="store_true", help="print the outputs as JSON on standard output"
-    )
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for name, prop in inputs.schema()["properties"].items():
-        group = groups.setdefault(
-            prop["x-group"],
-            (
-                parser.add_argument_group(prop["x-group"])
-                if prop["x-group"] not in groups
-                else groups[prop["x-group"]]
-            ),
-        )
-        for flag in (name, *prop.get("x-aliases", ())):
-            _add(group, flag, prop, hidden=flag != name)
-    for flag in inputs.schema()["x-retired"]:
-        parser.add_argument(f"--{flag}", dest=flag, action="append", help=argparse.SUPPRESS)
-    known, unknown = parser.parse_known_args(words)
-    return {flag: texts for flag, texts in vars(known).items() if flag != "json"}, unknown
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are told as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError([message.removeprefix("argument ")])
-
-
-def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
-    default = prop.get("default")
-    shown = (
-        ""
-        if default in (None, False, [])
-        else f" [default: {','.join(default) if isinstance(default, list) else default}]"
-    )
-    choices = (
-        f" ({', '.join(str(word).lower() for word in prop['enum'])})" if "enum" in prop else ""
-    )
-    text = (
-        argparse.SUPPRESS if hidden else (prop["description"] + choices + shown).replace("%", "%%")
-    )
-    # `--single` alone is true, `--single=false` is false.
-    optional = {"nargs": "?", "const": "true"} if "boolean" in prop["type"] else {}
-    group.add_argument(
-        f"--{flag}",
-        dest=flag,
-        action="append",
-        metavar="" if optional else "VALUE",
-        help=text,
-        **optional,  # type: ignore[arg-type]
-    )
 
 
 def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:

@@ -64,6 +64,12 @@ class Raw:
     unknown: Sequence[str] = ()
 
 
+def spellings() -> set[str]:
+    """All names of all inputs."""
+    properties = schema()["properties"]
+    return {name for key, prop in properties.items() for name in (key, *prop.get("x-aliases", ()))}
+
+
 def command_of(raw: Raw) -> str:
     """One of the schema's; what else was written is told by `parse`."""
     prop = schema()["properties"]["command"]
@@ -230,6 +236,9 @@ def _unknown(raw: Raw) -> Iterator[str]:
     known = list(schema()["properties"])
     # Never with what was written behind it: `--tokne=…` holds a secret.
     for flag in (word.partition("=")[0] for word in raw.unknown if word.startswith("-")):
+        if flag.lstrip("-") in spellings():
+            yield f"{flag} is not read by `{command_of(raw)}`: leave it out"
+            continue
         yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-'), known, '--')}"
     if any(not word.startswith("-") for word in raw.unknown):
         yield "a word was given that belongs to no flag; write `--flag=value`"

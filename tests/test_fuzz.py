@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
-from runner_action import cli, forges, inputs
+from runner_action import cli, commandline, forges, inputs
 from runner_action.errors import InputError
 from runner_action.model import ForgeName, ProviderName
 from runner_action.providers.aws.plan import plan as aws
@@ -166,7 +166,7 @@ def spelled(draw: st.DrawFn) -> Said:
 
 def planned(said: Said) -> str:
     """What became of it; raises InputError."""
-    flags, unknown = cli.flags_of(said.argv)
+    flags, unknown = commandline.flags_of(said.argv)
     raw = inputs.Raw(flags=flags, environ=said.environ, unknown=unknown)
     if inputs.command_of(raw) == "restart":
         asked, warnings = inputs.parse_restart(raw, FILES.get)

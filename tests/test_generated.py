@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from runner_action import cli, inputs
+from runner_action import commandline, inputs
 from runner_action.request import (
     AwsOptions,
     AzureAccount,
@@ -225,7 +225,7 @@ def test_the_scheduled_example_looks_and_sweeps() -> None:
     assert job["image"]["name"] == "ghcr.io/octo/cml-runner:v1"
     assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
     for line, command in zip(job["script"], ("status", "reap"), strict=True):
-        flags, unknown = cli.flags_of(line.split()[1:])
+        flags, unknown = commandline.flags_of(line.split()[1:])
         raw = inputs.Raw(flags=flags, environ={**GITLAB_JOB, **job["variables"]}, unknown=unknown)
         request, warnings = inputs.parse(raw, lambda _: None)
         assert (inputs.command_of(raw), request.cloud and request.cloud.regions, warnings) == (

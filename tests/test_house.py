@@ -15,7 +15,6 @@ SOURCES = sorted([*(ROOT / "runner_action").rglob("*.py"), *(ROOT / "schema").gl
 
 
 LONG_FILES = {
-    "runner_action/cli.py",
     "runner_action/forges/gitlab.py",
     "runner_action/inputs.py",
     "runner_action/providers/kubernetes/requests.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from runner_action import cli, inputs
+from runner_action import cli, commandline, inputs
 from runner_action.conversion import public_half
 from runner_action.errors import InputError
 from runner_action.model import App, Secret
@@ -37,7 +38,7 @@ def files(found: dict[str, Any]) -> Callable[[str], str | None]:
 
 def case(path: Path) -> tuple[dict[str, Any], inputs.Raw]:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    flags, unknown = cli.flags_of(found["argv"])
+    flags, unknown = commandline.flags_of(found["argv"])
     return found, inputs.Raw(flags=flags, environ=found.get("environ", {}), unknown=unknown)
 
 
@@ -170,14 +171,52 @@ def test_a_flag_without_its_value_is_told_like_all_else(capsys: pytest.CaptureFi
     assert "1. --name: expected one argument" in capsys.readouterr().err
 
 
-def test_help_has_every_input_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], command: str) -> str:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["--help"], {})
+        cli.main([command, "--help"], {})
     assert stopped.value.code == 0
-    told = " ".join(capsys.readouterr().out.split())
-    for name, prop in inputs.schema()["properties"].items():
-        assert f"--{name}" in told
-        assert prop["description"].split(".")[0].split("`")[0] in told
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["launch", "status", "reap", "destroy", "restart", "cleanup"])
+def test_help_of_a_command_has_what_it_reads_and_nothing_else(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = help_of(capsys, command)
+    assert f"usage: cml-runner {command} " in told
+    assert set(re.findall(r"^  --([a-z-]+)", told, re.M)) - {"version", "json"} == (
+        commandline.reads(command)
+    )
+    flat = " ".join(told.split())
+    for name in commandline.reads(command):
+        text = inputs.schema()["properties"][name]["description"]
+        assert text.split(".")[0].split("`")[0] in flat
+    assert " ]" not in told, "no artefacts"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help"]])
+def test_help_fits_a_screen_and_has_every_command(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv, {}) == 0
+    told = capsys.readouterr().out
+    assert told.count("\n") <= 40
+    assert max(map(len, told.splitlines())) <= 100
+    words = inputs.schema()["properties"]["command"]["enum"]
+    assert set(words) | {"permissions", "sandbox"} == set(commandline.COMMANDS)
+    assert [name for name in commandline.COMMANDS if f"\n  {name} " not in told] == []
+
+
+@pytest.mark.parametrize("command", ["status", "reap", "destroy", "restart"])
+def test_a_flag_that_a_command_does_not_read_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, "--repo=octo/train", "--labels=zzz", "--single", "--driver=github"]
+    assert cli.main(argv, {"REPO_TOKEN": "canary"}) == 2
+    told = capsys.readouterr().err
+    for flag in ("--labels", "--single"):
+        assert f"{flag} is not read by `{command}`: leave it out" in told
+    assert "--driver is not read" not in told
 
 
 def test_secrets_are_masked_before_anything_is_said(capsys: pytest.CaptureFixture[str]) -> None:

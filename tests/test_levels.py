@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import cli, forges, inputs
+from runner_action import cli, commandline, forges, inputs
 from runner_action.forges.levels import api_url_of, holds, level_of, root_of
 from runner_action.forges.permissions import text
 from runner_action.model import Repository
@@ -91,7 +91,7 @@ def test_whose_jobs_may_run_there(where: str, yes: bool) -> None:
 
 
 def refused(*argv: str, **environ: str) -> list[str]:
-    flags, unknown = cli.flags_of(argv)
+    flags, unknown = commandline.flags_of(argv)
     raw = inputs.Raw(flags=flags, environ={"REPO_TOKEN": "canary", **environ}, unknown=unknown)
     request: Any = (inputs.parse_restart if inputs.command_of(raw) == "restart" else inputs.parse)(
         raw, lambda _: None

@@ -1,0 +1,174 @@
+"""The words of the command line: which commands there are, what each reads, and its help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from runner_action import __version__, inputs
+from runner_action.errors import InputError
+
+PROGRAM = "cml-runner"
+ABOUT = "Self-hosted runners for GitHub Actions and GitLab CI on your own cloud, in one command."
+EXAMPLES = """examples:
+  cml-runner launch --repo=octo/train --cloud=aws --labels=gpu --cloud-gpu=t4
+  cml-runner launch --repo=octo/train --cloud=aws --dry-run
+  cml-runner status --repo=octo/train --cloud=aws
+
+`cml-runner COMMAND --help` tells what a command reads. Every flag may also be given as the
+variable CML_RUNNER_<FLAG>, or as the input of the GitHub action.
+"""
+ACCOUNTS = (
+    "gcp-project",
+    "gcp-credentials",
+    "azure-client-id",
+    "azure-tenant-id",
+    "azure-subscription-id",
+    "kubernetes-configuration",
+    "cloud-kubernetes-context",
+    "cloud-kubernetes-namespace",
+)
+"""Whose machines they are."""
+REGISTERED = ("repo", "token", "app-id", "app-private-key", "driver", "allow-http")
+"""Where runners are registered, and who asks there."""
+EVERYWHERE = (*REGISTERED, "ca-certificates", "log")
+LOOKING = (*EVERYWHERE, "cloud", "cloud-region", *ACCOUNTS)
+
+
+@dataclass(frozen=True)
+class Command:
+    """`reads`: the inputs that it takes as flags; None: all of a launch."""
+
+    about: str
+    reads: tuple[str, ...] | None = None
+
+
+COMMANDS = {
+    "launch": Command("launch runners and wait until they are online (the default)"),
+    "status": Command("what runners and machines there are, and what is odd", LOOKING),
+    "reap": Command("delete what is past its lease or left behind", (*LOOKING, "dry-run")),
+    "destroy": Command("delete all of one launch, by its name", (*LOOKING, "name", "dry-run")),
+    "restart": Command(
+        "run a workflow again that ended because its machine was reclaimed",
+        (*EVERYWHERE, "run-id", "restart-limit", "no-retry", "allow-forks"),
+    ),
+    "cleanup": Command("after a failed or cancelled job: delete what its launch left"),
+    "permissions": Command("print the role or token that a launch with these flags needs"),
+    "sandbox": Command("play the whole story on this machine, without any account"),
+}
+NOT_OF_A_LAUNCH = ("command", "run-id")
+
+
+def reads(command: str) -> set[str]:
+    """The inputs that a command takes as flags."""
+    known = COMMANDS.get(command, COMMANDS["launch"]).reads
+    everything = set(inputs.schema()["properties"]) - set(NOT_OF_A_LAUNCH)
+    return everything if known is None else set(known)
+
+
+def overview() -> str:
+    """What `cml-runner --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items()]
+    listed = "\n".join(lines)
+    return (
+        f"usage: {PROGRAM} COMMAND [--flag=value …]\n\n{ABOUT}\n\ncommands:\n{listed}\n\n{EXAMPLES}"
+    )
+
+
+def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Flags by input name, with every text given for them; and what is no flag, or none that this
+    command reads.
+
+    The word `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
+    """
+    words = list(argv)
+    if words[:1] == ["runner"]:
+        words = words[1:]
+    command = words[0] if words and words[0] in COMMANDS else "launch"
+    if words[:1] == ["destroy"] and words[1:2] and not words[1].startswith("-"):
+        words[1] = f"--name={words[1]}"
+    if words[:1] and words[0] in inputs.schema()["properties"]["command"]["enum"]:
+        words[:1] = [f"--command={words[0]}"]
+    known, unknown = parser_of(command).parse_known_args(words)
+    flags = {flag: texts for flag, texts in vars(known).items() if flag != "json"}
+    if command != "launch":
+        retired = inputs.schema()["x-retired"]
+        wanted = {*_spellings(reads(command)), "command", *retired}
+        unknown += [f"--{flag}" for flag in flags if flag not in wanted]
+    return flags, unknown
+
+
+def _spellings(names: set[str]) -> Iterator[str]:
+    for name, prop in inputs.schema()["properties"].items():
+        if name in names:
+            yield name
+            yield from prop.get("x-aliases", ())
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """It knows all flags, so that one which this command does not read is told as such, and shows
+    those that it reads."""
+    parser = _Parser(
+        prog=f"{PROGRAM} {command}",
+        usage=f"{PROGRAM} {command} [--flag=value …]",
+        description=f"{COMMANDS[command].about[0].upper()}{COMMANDS[command].about[1:]}.",
+        epilog=(
+            "Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub"
+            " action."
+        ),
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cml-runner {__version__}")
+    parser.add_argument(
+        "--json", action="store_true", help="print the outputs as JSON on standard output"
+    )
+    shown = reads(command)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, prop in inputs.schema()["properties"].items():
+        title = prop["x-group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        for flag in (name, *prop.get("x-aliases", ())):
+            _add(groups[title], flag, prop, hidden=flag != name or name not in shown)
+    for flag in inputs.schema()["x-retired"]:
+        parser.add_argument(f"--{flag}", dest=flag, action="append", help=argparse.SUPPRESS)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are told as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError([message.removeprefix("argument ")])
+
+
+def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
+    """`--single` alone is true, `--single=false` is false."""
+    switch: dict[str, Any] = {}
+    if "boolean" in prop["type"]:
+        switch = {"nargs": "?", "const": "true"}
+    group.add_argument(
+        f"--{flag}",
+        dest=flag,
+        action="append",
+        metavar=_metavar(prop),
+        help=argparse.SUPPRESS if hidden else _help(prop),
+        **switch,
+    )
+
+
+def _metavar(prop: Mapping[str, Any]) -> str:
+    if "enum" in prop:
+        return "|".join(str(word).lower() for word in prop["enum"])
+    return "true|false" if prop["type"] == "boolean" else "VALUE"
+
+
+def _help(prop: Mapping[str, Any]) -> str:
+    default = prop.get("default")
+    shown = ",".join(default) if isinstance(default, list) else default
+    text = prop["description"] + (f" [default: {shown}]" if shown not in (None, False, "") else "")
+    return str(text).replace("%", "%%")
