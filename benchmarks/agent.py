@@ -82,7 +82,8 @@ def main(seconds: float) -> None:
             .st_size
         )
         time.sleep(5)  # the start is over
-        before, began = used(agent), time.perf_counter()
+        before = used(agent)
+        began = time.perf_counter()
         time.sleep(seconds)
         per_hour = (used(agent) - before) / (time.perf_counter() - began) * 3600
         looks = 3600 / int(every[1]) * statistics.median(watchdog_run(home) for _ in range(RUNS))

@@ -38,7 +38,8 @@ def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Cou
             world.ec2.calls.clear()
             if name == "measured":
                 world.ec2.delays = dict.fromkeys((*CREATING, *LOOKUPS), DELAY)
-            there, began = len(world.ec2.alive()), time.perf_counter()
+            there = len(world.ec2.alive())
+            began = time.perf_counter()
             argv = [
                 python,
                 "-m",

@@ -44,7 +44,10 @@ class Weather:
     def __init__(
         self, world: World, share: float, chance: random.Random, happened: Counter[str]
     ) -> None:
-        self._world, self._share, self._chance, self._happened = world, share, chance, happened
+        self._world = world
+        self._share = share
+        self._chance = chance
+        self._happened = happened
         self._lock = threading.Lock()
         self._registered: set[str] = set()
         self._arrived = 0.0
@@ -79,7 +82,9 @@ class Weather:
 def main(launches: int, share: float, seed: int) -> int:
     print(f"{launches} launches at once, {share:.0%} of all calls go wrong, seed {seed}")
     warm()
-    nursery, chance, happened = Nursery(), random.Random(seed), Counter[str]()
+    nursery = Nursery()
+    chance = random.Random(seed)
+    happened = Counter[str]()
     began = time.monotonic()
     with ExitStack() as stack:
         worlds = [

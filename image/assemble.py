@@ -17,7 +17,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 HOME = Path("usr/lib/cml-runner")
@@ -118,15 +118,17 @@ def prune(site: Path) -> None:
         *GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")),
         *IMPORTED_BY_THEM,
     }
-    for service in (site / "google/cloud/compute_v1/services").iterdir():
-        if service.is_dir() and service.name not in googles:
+    prune_services(site / "google/cloud/compute_v1/services", googles)
+    prune_services(site / "botocore/data", SERVICES)
+    for service in filter(Path.is_dir, (site / "botocore/data").iterdir()):
+        for version in sorted(service.iterdir())[:-1]:  # only the newest is ever loaded
+            remove(version)
+
+
+def prune_services(folder: Path, kept: Collection[str]) -> None:
+    for service in folder.iterdir():
+        if service.is_dir() and service.name not in kept:
             remove(service)
-    for service in (site / "botocore/data").iterdir():
-        if service.is_dir() and service.name not in SERVICES:
-            remove(service)
-        elif service.is_dir():
-            for version in sorted(service.iterdir())[:-1]:  # only the newest is ever loaded
-                remove(version)
 
 
 def python_of(library: Path, root: Path) -> None:
@@ -241,18 +243,17 @@ def owned(root: Path) -> Iterator[str]:
         for folder, _, names in os.walk(root)
         for name in names
     ]
-    asked: Iterable[str] = [
-        variant
-        for file in files
-        if not file.startswith(f"/{HOME}")
-        for variant in (file, file.removeprefix("/usr"))
-    ]
+    packaged = [file for file in files if not file.startswith(f"/{HOME}")]
+    asked = [*packaged, *(file.removeprefix("/usr") for file in packaged)]
     done = subprocess.run(["dpkg", "-S", *asked], capture_output=True, text=True, check=False)
     yield from re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", done.stdout, re.M)
 
 
 def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -73,10 +73,8 @@ def container_hooks(given: Mapping[str, str]) -> Program:
 
 def gitlab_runner(given: Mapping[str, str], architecture: str) -> Program:
     version = given["GITLAB_RUNNER"]
-    place, file = (
-        f"{given['GITLAB_RUNNER_DOWNLOADS']}/v{version}",
-        f"binaries/gitlab-runner-linux-{architecture}",
-    )
+    place = f"{given['GITLAB_RUNNER_DOWNLOADS']}/v{version}"
+    file = f"binaries/gitlab-runner-linux-{architecture}"
     return Program(
         name=f"gitlab-runner-{version}-linux-{architecture}",
         url=f"{place}/{file}",

@@ -157,9 +157,8 @@ def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = ""
         _change(root / name, change)
     repository = launcher.partition("@")[0].partition("/")[2]
     path = project.removesuffix(".git").partition("/")[2] or repository
-    for file in sorted(
-        {file for pattern in NAMED for file in root.glob(pattern) if file.is_file()}
-    ):
+    found = {file for pattern in NAMED for file in root.glob(pattern)}
+    for file in sorted(file for file in found if file.is_file()):
         _change(file, partial(named, repository=repository, project=path))
 
 

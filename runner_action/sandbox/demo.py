@@ -65,7 +65,9 @@ class Story:
     """The steps, each with a line, a spinner while it lasts, and its seconds."""
 
     def __init__(self, world: World, screen: Console, single: bool) -> None:
-        self.world, self.screen, self.single = world, screen, single
+        self.world = world
+        self.screen = screen
+        self.single = single
         self.began = time.monotonic()
         self.steps: list[tuple[str, float, float]] = []
         self.told = ""
@@ -208,7 +210,8 @@ class Story:
         total = max((end for _, _, end in self.steps), default=1.0)
         table = Table(title="Where the seconds went", box=None, title_justify="left")
         for done, start, end in self.steps:
-            before, long = int(40 * start / total), max(1, int(40 * (end - start) / total))
+            before = int(40 * start / total)
+            long = max(1, int(40 * (end - start) / total))
             table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * long, style="cyan")
         self.screen.print(table)
         self.screen.print(f"{self.title} was asked: " + ", ".join(self.world.cloud.actions()))
@@ -255,14 +258,16 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(list(words))
     screen = Console(highlight=False)
     with signals(SystemClock()), World(given.forge, given.cloud) as world:
-        story, whole = Story(world, screen, given.single), False
+        story = Story(world, screen, given.single)
+        whole = False
         try:
             story.play()
             whole = True
         except (AssertionError, TimeoutError) as error:
             screen.print(f"[red]✗[/red] {error}")
         story.show()
-        left, ever = _left(world), world.forge.ever
+        left = _left(world)
+        ever = world.forge.ever
     verdict = (
         "no runner, no instance and no process is left" if not left else "LEFT: " + ", ".join(left)
     )

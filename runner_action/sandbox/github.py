@@ -47,12 +47,16 @@ class FakeGitHub(Served):
         *,
         jit: bool = True,
     ) -> None:
-        self.tokens, self.repository, self._has_jit = tokens, repository, jit
-        self.organisation, self.enterprise = repository.partition("/")[0], "acme"
+        self.tokens = tokens
+        self.repository = repository
+        self._has_jit = jit
+        self.organisation = repository.partition("/")[0]
+        self.enterprise = "acme"
         self.groups = {"Default": 1, "gpu": 7}
         """Names and ids of the runner groups of organisation and enterprise."""
         self.github_app = FakeApp({f"repos/{repository}", f"orgs/{self.organisation}"})
-        self.forge, self._labelling = Forge(), threading.Lock()
+        self.forge = Forge()
+        self._labelling = threading.Lock()
         self.joining_lasts = JOINING_SECONDS
         # runners are administered by GitHub's own API; else by the service behind it, which has
         # pools
@@ -73,10 +77,8 @@ class FakeGitHub(Served):
         super().__init__(app, "/api/v3", tls, host)
         self.repo_url = f"{self.url}/{self.repository}"
         self.agent_downloads = f"{self.url}/octo/cml-runner/releases/download/v1.2.3"
-        self.organisation_url, self.enterprise_url = (
-            f"{self.url}/{self.organisation}",
-            f"{self.url}/enterprises/{self.enterprise}",
-        )
+        self.organisation_url = f"{self.url}/{self.organisation}"
+        self.enterprise_url = f"{self.url}/enterprises/{self.enterprise}"
 
     # --- routes
 
@@ -229,7 +231,8 @@ class FakeGitHub(Served):
                 "Resource not accessible by integration",
                 {"X-Accepted-GitHub-Permissions": "administration=read"},
             )
-        needed, given = SCOPES[self._root.partition("/")[0]], kind.removeprefix("scopes:")
+        needed = SCOPES[self._root.partition("/")[0]]
+        given = kind.removeprefix("scopes:")
         if kind.startswith("scopes:") and needed not in given.split(","):
             return _refused(
                 404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed}
@@ -404,10 +407,8 @@ class FakeGitHub(Served):
     def _registration(self) -> Any:
         """`config.sh` registers and removes with a token that was made for that, at the address
         that it is told."""
-        asked, token = (
-            request.get_json(),
-            request.headers.get("Authorization", "").partition(" ")[2],
-        )
+        asked = request.get_json()
+        token = request.headers.get("Authorization", "").partition(" ")[2]
         given = self.forge.owner_of(token, asked["runner_event"])
         if given is None or (
             "url" in asked and github_pools.root_of(asked["url"]) != self._owner(given)

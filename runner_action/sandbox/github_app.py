@@ -34,13 +34,15 @@ class FakeApp:
 
     def __init__(self, places: Collection[str]) -> None:
         self.places = places
-        self.id, self.lasts = 4711, 3600.0
+        self.id = 4711
+        self.lasts = 3600.0
         self.permissions = {
             "administration": "write",
             "organization_self_hosted_runners": "write",
             "actions": "write",
         }
-        self.installed, self.suspended = True, False
+        self.installed = True
+        self.suspended = False
         self.tokens: dict[str, float] = {}
 
     @cached_property
@@ -69,17 +71,13 @@ class FakeApp:
 
     def lacking(self) -> str:
         """The permission that a request needs and the installation has not; empty if it has."""
-        path, level = (
-            request.path,
-            ("organization_self_hosted_runners" if "/orgs/" in request.path else "administration"),
-        )
-        word = (
-            "actions"
-            if "/actions/runs/" in path or "/actions/jobs/" in path
-            else "checks"
-            if "/check-runs/" in path
-            else level
-        )
+        path = request.path
+        level = "organization_self_hosted_runners" if "/orgs/" in path else "administration"
+        word = level
+        if "/check-runs/" in path:
+            word = "checks"
+        if "/actions/runs/" in path or "/actions/jobs/" in path:
+            word = "actions"
         enough = ("read", "write") if request.method == "GET" else ("write",)
         return "" if self.permissions.get(word) in enough else f"{word}={enough[0]}"
 
@@ -141,10 +139,8 @@ class FakeApp:
             return {"message": "Not Found"}, 404
         if self.suspended:
             return SUSPENDED
-        token, end = (
-            f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}",
-            time.time() + self.lasts,
-        )
+        token = f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}"
+        end = time.time() + self.lasts
         self.tokens[token] = end
         shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {

@@ -21,7 +21,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 BITS = 2048
-RUNNER, CREDENTIALS, KEY = ".runner", ".credentials", ".credentials_rsaparams"
+RUNNER = ".runner"
+CREDENTIALS = ".credentials"
+KEY = ".credentials_rsaparams"
 
 
 def encoded(

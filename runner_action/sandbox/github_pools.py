@@ -35,10 +35,6 @@ def delete(
 def root_of(address: str) -> str:
     """Of an address as people write it, such as `orgs/octo`."""
     path = address.partition("://")[2].partition("/")[2]
-    return (
-        path
-        if path.startswith("enterprises/")
-        else f"repos/{path}"
-        if "/" in path
-        else f"orgs/{path}"
-    )
+    if path.startswith("enterprises/"):
+        return path
+    return f"repos/{path}" if "/" in path else f"orgs/{path}"

@@ -32,7 +32,8 @@ def invalid(body: Any, keys: Keys) -> str:
 
 def past_limits(given: Mapping[str, Any]) -> Iterable[str]:
     """Of a runner's name and labels, as far as there are any."""
-    name, labels = given.get("name", "runner"), given.get("labels", ["label"])
+    name = given.get("name", "runner")
+    labels = given.get("labels", ["label"])
     if not name or len(name) > NAME_LENGTH:
         yield f"For 'properties/name', 1 to {NAME_LENGTH} characters are allowed, not {len(name)}."
     if not 1 <= len(labels) <= MOST_LABELS:

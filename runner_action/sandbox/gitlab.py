@@ -28,7 +28,9 @@ VERSION = "19.4.0"
 GROUP, PROJECT = "octo", "octo/train"
 PLACES = {("groups", GROUP): 8, ("groups", "8"): 8, ("projects", PROJECT): 5, ("projects", "5"): 5}
 SHORTEST_JOB = 600
-MOST_TAGS, TAG_LENGTH, TEXT_LENGTH = 50, 255, 1024
+MOST_TAGS = 50
+TAG_LENGTH = 255
+TEXT_LENGTH = 1024
 """Of a runner, of a tag, of its description and its note.
 https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.rb beside it"""
 MOST_OF_A_PAGE = 100
@@ -55,7 +57,9 @@ class FakeGitLab(Served):
         tls: tuple[str, str] | None = None,
         host: str = "127.0.0.1",
     ) -> None:
-        self.tokens, self.prefix, self.version = tokens, prefix, version
+        self.tokens = tokens
+        self.prefix = prefix
+        self.version = version
         self.users: dict[str, str] = {}
         """Token -> its user, where that is not a project's bot."""
         self.forge = Forge()
@@ -77,7 +81,8 @@ class FakeGitLab(Served):
         self._routes(app)
         super().__init__(app, f"{prefix}/api/v4", tls, host)
         self.server_url = f"{self.url}{prefix}"
-        self.repo_url, self.group_url = f"{self.server_url}/{PROJECT}", f"{self.server_url}/{GROUP}"
+        self.repo_url = f"{self.server_url}/{PROJECT}"
+        self.group_url = f"{self.server_url}/{GROUP}"
         self.downloads = f"{self.url}/runner-downloads"
 
     @property
@@ -225,11 +230,9 @@ class FakeGitLab(Served):
         return refused or ({"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201)
 
     def _seated(self, asked: Mapping[str, Any], place: tuple[str, int]) -> tuple[Seat, Any]:
-        labels, untagged, longest = (
-            asked.get("tag_list", []),
-            asked.get("run_untagged", True),
-            asked.get("maximum_timeout"),
-        )
+        labels = asked.get("tag_list", [])
+        untagged = asked.get("run_untagged", True)
+        longest = asked.get("maximum_timeout")
         if problems := invalid(asked):
             return Seat(0, "", (), ephemeral=False), ({"message": problems}, 400)
         seat = self.forge.seat(
@@ -255,14 +258,13 @@ class FakeGitLab(Served):
         return {**self._shown(seat), **more, "maximum_timeout": self.longest.get(number)}
 
     def _change(self, number: int) -> Any:
-        seat, asked = self.forge.by_id(number), request.get_json()
+        seat = self.forge.by_id(number)
+        asked = request.get_json()
         if problems := invalid({"run_untagged": True, **asked}):
             return {"message": problems}, 400
         if seat and number not in self.shared:
-            seat.note, seat.paused = (
-                asked.get("maintenance_note", seat.note),
-                asked.get("paused", seat.paused),
-            )
+            seat.note = asked.get("maintenance_note", seat.note)
+            seat.paused = asked.get("paused", seat.paused)
         return self._one(number)
 
     def _running(self, number: int) -> Any:
@@ -317,15 +319,14 @@ class FakeGitLab(Served):
             for chip in ("amd64", "arm64")
         )
 
+    def _type(self, seat: Seat) -> str:
+        if seat.id in self.shared:
+            return "instance_type"
+        place = self.places.get(seat.id, ("",))[0]
+        return "group_type" if place == "groups" else "project_type"
+
     def _shown(self, seat: Seat) -> dict[str, Any]:
         """A runner in GitLab's words."""
-        kind = (
-            "instance_type"
-            if seat.id in self.shared
-            else "group_type"
-            if self.places.get(seat.id, ("",))[0] == "groups"
-            else "project_type"
-        )
         return {
             "id": seat.id,
             "description": seat.name,
@@ -333,20 +334,25 @@ class FakeGitLab(Served):
             "active": not seat.paused,
             "paused": seat.paused,
             "is_shared": seat.id in self.shared,
-            "runner_type": kind,
+            "runner_type": self._type(seat),
             "name": "gitlab-runner" if seat.online else None,
             "online": seat.online,
             "created_at": _at(0),
-            "status": (
-                "online" if seat.online else "offline" if seat.contacted else "never_contacted"
-            ),
+            "status": _status(seat),
             "job_execution_status": "active" if seat.job else "idle",
         }
 
 
+def _status(seat: Seat) -> str:
+    if seat.online:
+        return "online"
+    return "offline" if seat.contacted else "never_contacted"
+
+
 def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
     """What GitLab's model of a runner would refuse, by attribute."""
-    tags, found = asked.get("tag_list", []), dict[str, list[str]]()
+    tags = asked.get("tag_list", [])
+    found = dict[str, list[str]]()
     if not asked.get("run_untagged", True) and not tags:
         found["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
     if len(tags) > MOST_TAGS:
@@ -367,14 +373,13 @@ def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
 def paged(items: Sequence[object]) -> Response:
     """The page that was asked for. The link's host is GitLab's own idea of itself, which may be
     another than the one that was asked."""
-    size, page = (
-        min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE),
-        int(request.args.get("page", 1)),
-    )
+    size = min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE)
+    page = int(request.args.get("page", 1))
     answer = Response(
         json.dumps(items[(page - 1) * size : page * size]), content_type="application/json"
     )
-    answer.headers["X-Per-Page"], answer.headers["X-Page"] = str(size), str(page)
+    answer.headers["X-Per-Page"] = str(size)
+    answer.headers["X-Page"] = str(page)
     if page * size < len(items):
         answer.headers["X-Next-Page"] = str(page + 1)
         answer.headers["Link"] = (

@@ -91,7 +91,8 @@ class Pipelines:
         run = self.forge.queue_run()
         for one in self.plan(definition, iid_of(run.id)):
             theirs = None if one.tags else self._theirs(one, run, hosted)
-            script, needs = "\n".join(one.script), one.needs or ()
+            script = "\n".join(one.script)
+            needs = one.needs or ()
             self.forge.add_job(run, one.name, one.tags, 0.5, script, needs, theirs)
         return self.forge.begin(run)
 
@@ -138,7 +139,8 @@ class Pipelines:
         for key, one in variables.items():
             detailed = one if isinstance(one, dict) else {"value": one}
             words[detailed.get("expand", True)][key] = str(detailed["value"])
-        values, raw = words[True], words[False]
+        values = words[True]
+        raw = words[False]
         stage = job.get("stage", "test")
         known = {**self.project.at_creation(iid, name, stage), **values, **raw, **self.settings}
         needs = (one["job"] if isinstance(one, dict) else one for one in job.get("needs", ()))

@@ -63,7 +63,9 @@ class Runner:
     """Asks for jobs and runs them, one at a time."""
 
     def __init__(self, config: dict[str, Any], builds: int) -> None:
-        self.config, self.builds, self.forever = config, builds, not builds
+        self.config = config
+        self.builds = builds
+        self.forever = not builds
         self.finished = self.aborted = False
         self.step: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM):
@@ -133,25 +135,14 @@ class Runner:
                 self.finished = True
         return 0
 
-    def work(self, job: dict[str, Any]) -> None:
-        number, about = (
-            job["id"],
-            {
-                "job": job["id"],
-                "project": job["job_info"]["project_id"],
-                "runner": self.config["token"][:8],
-            },
-        )
-        log("info", "Checking for jobs... received", repo_url=job["git_info"]["repo_url"], **about)
-        self.tell("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
-        builds = Path(
-            self.config.get("builds_dir", "builds")
-        )  # whatever the executor, jobs run in this shell
+    def start(self, job: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Whatever the executor, jobs run in this shell."""
+        builds = Path(self.config.get("builds_dir", "builds"))
         builds.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **dict(text.split("=", 1) for text in self.config["environment"])}
         env.update((one["key"], one["value"]) for one in job["variables"])
         script = "\n".join(["set -e", *(line for step in job["steps"] for line in step["script"])])
-        self.step = subprocess.Popen(
+        return subprocess.Popen(
             [self.config.get("shell", "bash"), "-c", script],
             cwd=str(builds),
             env=env,
@@ -160,28 +151,34 @@ class Runner:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def why(self, code: int, cancelled: bool) -> tuple[str, str]:
+        """Why a job failed: in the log's words, and as GitLab's API calls it."""
+        if self.aborted:
+            return "aborted: interrupt", "runner_system_failure"
+        if cancelled:
+            return "canceled", "job_canceled"
+        return "exit status %d" % code, "script_failure"
+
+    def work(self, job: dict[str, Any]) -> None:
+        number = job["id"]
+        about = {
+            "job": job["id"],
+            "project": job["job_info"]["project_id"],
+            "runner": self.config["token"][:8],
+        }
+        log("info", "Checking for jobs... received", repo_url=job["git_info"]["repo_url"], **about)
+        self.tell("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
+        said: list[bytes] = []
+        self.step = self.start(job)
         if self.aborted:
             self.end_step()
-        said: list[bytes] = []
         threading.Thread(
             target=lambda out: said.extend(out), args=(self.step.stdout,), daemon=True
         ).start()
         cancelled = self.watch(job, said)
         code = self.step.wait()
-        why = (
-            "aborted: interrupt"
-            if self.aborted
-            else "canceled"
-            if cancelled
-            else "exit status %d" % code
-        )
-        reason = (
-            "runner_system_failure"
-            if self.aborted
-            else "job_canceled"
-            if cancelled
-            else "script_failure"
-        )
+        why, reason = self.why(code, cancelled)
         ended = {"token": job["token"], "state": "failed" if code or cancelled else "success"}
         if ended["state"] == "failed":
             ended.update(failure_reason=reason)
@@ -215,7 +212,8 @@ class Runner:
         return cancelled
 
     def report(self, job: dict[str, Any], said: list[bytes]) -> str:
-        new, said[:] = b"".join(said), []
+        new = b"".join(said)
+        said[:] = []
         return self.call(
             "PATCH",
             "/jobs/%d/trace" % job["id"],

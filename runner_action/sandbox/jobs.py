@@ -264,7 +264,9 @@ class Forge:
                     (job for job in self._jobs if job.status == "queued" and seat.takes(job)), None
                 )
                 if job and seat.online:
-                    job.status, job.runner_name, seat.job = "in_progress", seat.name, job
+                    job.status = "in_progress"
+                    job.runner_name = seat.name
+                    seat.job = job
                     self._changed.notify_all()
                     return job
                 if time.monotonic() >= end:
@@ -284,8 +286,10 @@ class Forge:
 
     def _over(self, seat: Seat, conclusion: str) -> None:
         if seat.job:
-            job, seat.job = seat.job, None
-            job.status, job.conclusion = "completed", conclusion
+            job = seat.job
+            seat.job = None
+            job.conclusion = conclusion
+            job.status = "completed"
             self._settle(self._runs[job.run_id])
         if seat.ephemeral:
             self._seats.pop(seat.id, None)
@@ -320,13 +324,15 @@ class Forge:
             if job.status != "waiting":
                 continue
             if any(ends.get(name, "success") != "success" for name in job.needs):
-                job.status, job.conclusion = "completed", "skipped"
+                job.conclusion = "skipped"
+                job.status = "completed"
                 self._settle(run)
                 return
             if all(name in ends for name in job.needs):
                 job.status = "queued"
                 if job.hosted:
-                    job.status, job.runner_name = "in_progress", f"GitHub Actions {job.id}"
+                    job.status = "in_progress"
+                    job.runner_name = f"GitHub Actions {job.id}"
                     threading.Thread(
                         target=self._host, args=(run, job, job.hosted), daemon=True
                     ).start()
@@ -334,7 +340,8 @@ class Forge:
     def _host(self, run: Run, job: Job, hosted: Hosted) -> None:
         conclusion = hosted(job)
         with self._changed:
-            job.status, job.conclusion = "completed", conclusion
+            job.conclusion = conclusion
+            job.status = "completed"
             self._settle(run)
             self._changed.notify_all()
 
@@ -345,7 +352,8 @@ class Forge:
                 return False
             for job in run.jobs:
                 if job.status in ("waiting", "queued") or (force and job.status != "completed"):
-                    job.status, job.conclusion = "completed", "cancelled"
+                    job.conclusion = "cancelled"
+                    job.status = "completed"
                 job.cancelled = True
             self._changed.notify_all()
         return True
@@ -358,7 +366,8 @@ class Forge:
                 raise Refusal("The workflow run containing this job is already running")
             run.attempt += 1
             run.started = time.time()
-            before, run.jobs = run.jobs, []
+            before = run.jobs
+            run.jobs = []
             again = (
                 {job.name for job in before} if names is None else Run(0, before).dependants(names)
             )
@@ -388,7 +397,8 @@ class Forge:
             if force and seat and seat.job is job:
                 self._over(seat, "cancelled")
             elif job.status in ("waiting", "queued"):
-                job.status, job.conclusion = "completed", "cancelled"
+                job.conclusion = "cancelled"
+                job.status = "completed"
                 self._settle(self._runs[job.run_id])
             self._changed.notify_all()
 
@@ -407,7 +417,8 @@ class Forge:
             waiting = run.dependants({job.name})
             for other in run.jobs:
                 if other.name in waiting and other.conclusion == "skipped":
-                    other.status, other.conclusion = "waiting", ""
+                    other.status = "waiting"
+                    other.conclusion = ""
             self._settle(run)
             self._changed.notify_all()
         return new

@@ -86,7 +86,9 @@ class FakeKubernetes:
         self.app.add_url_rule(
             "/<path:rest>", "api", self._api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]
         )
-        self.shelf, self._closed, self._cuts = Shelf(), False, 0
+        self.shelf = Shelf()
+        self._closed = False
+        self._cuts = 0
         self.control = Control(self)
         self.served = Served(self.app, "/api", self.tls, self.host)
         self.url = self.served.url
@@ -94,13 +96,11 @@ class FakeKubernetes:
     @property
     def kubeconfig(self) -> str:
         """JSON, which is YAML too."""
-        cluster, user = (
-            {"name": "sandbox", "cluster": {"server": self.url}},
-            {
-                "name": "launcher",
-                "user": {"token": self.token},
-            },
-        )
+        cluster = {"name": "sandbox", "cluster": {"server": self.url}}
+        user = {
+            "name": "launcher",
+            "user": {"token": self.token},
+        }
         context = {
             "name": "sandbox",
             "context": {"cluster": "sandbox", "user": "launcher", "namespace": "ci"},
@@ -198,15 +198,14 @@ class FakeKubernetes:
             or KINDS[match["resource"]][0] != (match["group"] or "")
         ):
             raise Failed(404, "NotFound", "the server could not find the requested resource")
-        resource, space, name, log = match["resource"], match["space"], match["name"], match["log"]
+        resource = match["resource"]
+        space = match["space"]
+        name = match["name"]
+        log = match["log"]
         watch = request.args.get("watch", "").lower() in ("true", "1")
-        verb = (
-            VERBS.get(request.method, "")
-            if request.method != "GET" or name
-            else "watch"
-            if watch
-            else "list"
-        )
+        verb = VERBS.get(request.method, "")
+        if request.method == "GET" and not name:
+            verb = "watch" if watch else "list"
         if (
             not verb
             or (verb in ("get", "delete", "patch")) is not bool(name)
@@ -233,13 +232,9 @@ class FakeKubernetes:
                 )
             if log:
                 return self._log(one)
-            return (
-                one
-                if verb == "get"
-                else self._delete(resource, one)
-                if verb == "delete"
-                else self._patch(resource, one)
-            )
+            if verb == "delete":
+                return self._delete(resource, one)
+            return self._patch(resource, one) if verb == "patch" else one
 
     def _admit(self, verb: str, resource: str, space: str, name: str | None, log: str) -> None:
         """Whether the caller may; written down in either case."""
@@ -276,10 +271,8 @@ class FakeKubernetes:
         group, kind = KINDS[resource]
         # In pieces, if that is asked for:
         # https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
-        begun, limit = (
-            int(request.args.get("continue") or 0),
-            request.args.get("limit", 0, type=int) or len(found),
-        )
+        begun = int(request.args.get("continue") or 0)
+        limit = request.args.get("limit", 0, type=int) or len(found)
         left = max(0, len(found) - begun - limit)
         more = {"continue": str(begun + limit), "remainingItemCount": left} if left else {}
         head = {
@@ -292,30 +285,24 @@ class FakeKubernetes:
     def _stream(self, resource: str, chosen: Choice, since: str) -> Iterator[bytes]:
         """Without a version what is there is told first. The first, empty piece sends the head:
         a client waits for that."""
-        end, cuts, shelf = (
-            time.monotonic() + float(request.args.get("timeoutSeconds", 3600)),
-            self._cuts,
-            self.shelf,
-        )
+        end = time.monotonic() + float(request.args.get("timeoutSeconds", 3600))
+        cuts = self._cuts
+        shelf = self.shelf
         told: list[tuple[str, Json]] = []
         seen = int(since or 0)
         if not seen:
-            told, seen = (
-                [("ADDED", one) for one in shelf.of(resource) if chosen(one)],
-                shelf.version,
-            )
+            told = [("ADDED", one) for one in shelf.of(resource) if chosen(one)]
+            seen = shelf.version
         elif seen < shelf.horizon:
-            told, end = (
-                [
-                    (
-                        "ERROR",
-                        Failed(
-                            410, "Expired", f"too old resource version: {seen} ({shelf.horizon})"
-                        ).status,
-                    )
-                ],
-                0,
-            )
+            told = [
+                (
+                    "ERROR",
+                    Failed(
+                        410, "Expired", f"too old resource version: {seen} ({shelf.horizon})"
+                    ).status,
+                )
+            ]
+            end = 0
 
         def lines(told: list[tuple[str, Json]], seen: int) -> Iterator[bytes]:
             yield b""
@@ -325,7 +312,8 @@ class FakeKubernetes:
                 with shelf.changed:
                     if not self._news(seen, cuts, end):
                         return
-                    told, seen = shelf.since(seen, resource, chosen), shelf.version
+                    told = shelf.since(seen, resource, chosen)
+                    seen = shelf.version
 
         return lines(told, seen)
 
@@ -346,7 +334,8 @@ class FakeKubernetes:
             raise Failed(
                 413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST_BYTES}"
             )
-        body, (group, kind) = request.get_json(force=True, silent=True), KINDS[resource]
+        body = request.get_json(force=True, silent=True)
+        group, kind = KINDS[resource]
         if why := unreadable(body):
             raise Failed(
                 400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {why}'
@@ -382,7 +371,8 @@ class FakeKubernetes:
         return self.shelf.put(resource, settled(resource, body)), 201
 
     def _delete(self, resource: str, one: Json) -> Any:
-        body, meta = request.get_json(force=True, silent=True) or {}, one["metadata"]
+        body = request.get_json(force=True, silent=True) or {}
+        meta = one["metadata"]
         grace = request.args.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
         if (wanted := body.get("preconditions", {}).get("uid", meta["uid"])) != meta["uid"]:
             why = (
@@ -447,9 +437,16 @@ class FakeKubernetes:
             )
         return self.shelf.put(resource, {**made, "status": one["status"]})
 
+    def _console(self, number: str) -> str:
+        if not self.machines:
+            return self.said
+        return self.machines.console(number) if number in self.machines.living else ""
+
     def _log(self, pod: Json) -> Any:
         """Of a pod that no node has there is none, which is no error."""
-        spec, name, number = pod["spec"], pod["metadata"]["name"], pod["metadata"]["uid"]
+        spec = pod["spec"]
+        name = pod["metadata"]["name"]
+        number = pod["metadata"]["uid"]
         every = [one["name"] for one in containers(spec)]
         wanted = request.args.get(
             "container", "" if len(spec["containers"]) > 1 else spec["containers"][0]["name"]
@@ -484,18 +481,7 @@ class FakeKubernetes:
                 else f"waiting to start: {waits}"
             )
             raise Failed(400, "BadRequest", f'container "{wanted}" in pod "{name}" is {text}')
-        told = (
-            (
-                self.said
-                if not self.machines
-                else self.machines.console(number)
-                if number in self.machines.living
-                else ""
-            )
-            if statuses
-            else ""
-        )
-        lines = told.splitlines(keepends=True)
+        lines = (self._console(number) if statuses else "").splitlines(keepends=True)
         tail = request.args.get("tailLines", len(lines), type=int)
         text = "".join(lines[max(0, len(lines) - tail) :])
         # From where it begins to be told, not up to the end of it.

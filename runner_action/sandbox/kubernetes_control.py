@@ -48,7 +48,8 @@ class Control:
     pods."""
 
     def __init__(self, fake: FakeKubernetes) -> None:
-        self._fake, self._shelf = fake, fake.shelf
+        self._fake = fake
+        self._shelf = fake.shelf
         self._jobs: dict[str, Tally] = {}
         self.kubelets = Kubelets(fake, self)
         self.refusal: tuple[str, int] | None = None
@@ -152,7 +153,8 @@ class Control:
     def delete_pod(self, pod: Json, grace: int | None) -> None:
         """At once if nothing of it runs; otherwise its processes are told to end, and it goes
         with them. A later deletion may only hasten it."""
-        meta, number = pod["metadata"], pod["metadata"]["uid"]
+        meta = pod["metadata"]
+        number = pod["metadata"]["uid"]
         grace = pod["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
         hurry = min(grace, meta.get("deletionGracePeriodSeconds", grace))
         meta.update(deletionTimestamp=now(hurry), deletionGracePeriodSeconds=hurry)
@@ -225,10 +227,8 @@ class Control:
     # --- Jobs
 
     def _job(self, job: Json) -> None:
-        spec, tally = (
-            job["spec"],
-            self._jobs.setdefault(job["metadata"]["uid"], Tally(time.monotonic())),
-        )
+        spec = job["spec"]
+        tally = self._jobs.setdefault(job["metadata"]["uid"], Tally(time.monotonic()))
         if tally.finished is not None:
             ttl = spec.get("ttlSecondsAfterFinished")
             if (
@@ -262,11 +262,9 @@ class Control:
         self._show_job(job, tally)
 
     def _verdict(self, spec: Json, tally: Tally) -> tuple[str, str, str] | None:
-        good, bad, limit = (
-            tally.indexes(good=True),
-            Counter(tally.indexes(good=False)),
-            spec.get("backoffLimitPerIndex"),
-        )
+        good = tally.indexes(good=True)
+        bad = Counter(tally.indexes(good=False))
+        limit = spec.get("backoffLimitPerIndex")
         lost = {index for index, times in bad.items() if limit is not None and times > limit} - set(
             good
         )
@@ -335,15 +333,11 @@ class Control:
             tally.finished = time.monotonic()
 
     def _make_pods(self, job: Json, tally: Tally) -> None:
-        spec, active = (
-            job["spec"],
-            [index for number, index in tally.made.items() if number not in tally.ended],
-        )
-        good, bad, limit = (
-            tally.indexes(good=True),
-            Counter(tally.indexes(good=False)),
-            spec.get("backoffLimitPerIndex", float("inf")),
-        )
+        spec = job["spec"]
+        active = [index for number, index in tally.made.items() if number not in tally.ended]
+        good = tally.indexes(good=True)
+        bad = Counter(tally.indexes(good=False))
+        limit = spec.get("backoffLimitPerIndex", float("inf"))
         if spec["completionMode"] == "Indexed":
             wanted = [
                 index
@@ -370,7 +364,9 @@ class Control:
             if resource == "pods" and one["status"]["phase"] not in OVER
         ]
         active = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
-        good, bad, status = tally.indexes(good=True), tally.indexes(good=False), job["status"]
+        good = tally.indexes(good=True)
+        bad = tally.indexes(good=False)
+        status = job["status"]
         ready = sum(
             any(
                 one["type"] == "Ready" and one["status"] == "True"
@@ -446,7 +442,8 @@ def generated(begin: str) -> str:
 
 def pod_of(job: Json, index: int) -> Json:
     """From the Job's template; `index`: -1 for none."""
-    template, name = json.loads(json.dumps(job["spec"]["template"])), job["metadata"]["name"]
+    template = json.loads(json.dumps(job["spec"]["template"]))
+    name = job["metadata"]["name"]
     end = "-" if index < 0 else f"-{index}-"
     meta = {
         **template.get("metadata", {}),
@@ -466,13 +463,8 @@ def pod_of(job: Json, index: int) -> Json:
     ]
     if index >= 0:
         key = f"{BATCH}/job-completion-index"
-        meta["labels"], meta["annotations"] = (
-            {**meta["labels"], key: str(index)},
-            {
-                **meta.get("annotations", {}),
-                key: str(index),
-            },
-        )
+        meta["labels"] = {**meta["labels"], key: str(index)}
+        meta["annotations"] = {**meta.get("annotations", {}), key: str(index)}
         template["spec"]["hostname"] = f"{name}-{index}"
         for one in containers(template["spec"]):
             where = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{key}']"}}

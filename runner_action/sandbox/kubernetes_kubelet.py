@@ -37,7 +37,9 @@ class Kubelets:
     """Of all nodes: they bring pods to life, say how they are, and end them."""
 
     def __init__(self, fake: FakeKubernetes, control: Control) -> None:
-        self._fake, self._shelf, self._control = fake, fake.shelf, control
+        self._fake = fake
+        self._shelf = fake.shelf
+        self._control = control
         self._pods: dict[str, Kept] = {}
         self._addresses = itertools.count(1)
 
@@ -48,7 +50,8 @@ class Kubelets:
         self._fake.machines.end(number)
 
     def turn(self, pod: Json) -> None:
-        number, machines = pod["metadata"]["uid"], self._fake.machines
+        number = pod["metadata"]["uid"]
+        machines = self._fake.machines
         kept = self._pods.setdefault(number, Kept(time.monotonic()))
         lives = machines is not None and number in machines.living
         if pod["status"]["phase"] in OVER:
@@ -63,7 +66,9 @@ class Kubelets:
 
     def _start(self, pod: Json, kept: Kept) -> None:
         """As far as it gets: secrets, images, processes."""
-        spec, factor, waited = pod["spec"], self._fake.factor, time.monotonic() - kept.since
+        spec = pod["spec"]
+        factor = self._fake.factor
+        waited = time.monotonic() - kept.since
         first = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
         secrets = {
             one["metadata"]["name"]: one.get("data", {})
@@ -120,10 +125,8 @@ class Kubelets:
 
     def _no_image(self, pod: Json, kept: Kept, image: str, first: str) -> None:
         """Tried and said; backed off from, twice as long each time, and said."""
-        why, name = (
-            self._fake.broken_images[image],
-            next(one["name"] for one in containers(pod["spec"]) if one["image"] == image),
-        )
+        why = self._fake.broken_images[image]
+        name = next(one["name"] for one in containers(pod["spec"]) if one["image"] == image)
         if time.monotonic() >= kept.again:
             kept.pulls += 1
             kept.again = time.monotonic() + min(300, 10 * 2 ** (kept.pulls - 1)) * self._fake.factor
@@ -149,10 +152,11 @@ class Kubelets:
         )
 
     def _ended(self, pod: Json, code: int) -> None:
-        code, leaving = code if code >= 0 else 128 - code, "deletionTimestamp" in pod["metadata"]
-        reason = (
-            "Completed" if code == 0 else "OOMKilled" if code == 137 and not leaving else "Error"
-        )
+        code = code if code >= 0 else 128 - code
+        leaving = "deletionTimestamp" in pod["metadata"]
+        reason = "OOMKilled" if code == 137 and not leaving else "Error"
+        if code == 0:
+            reason = "Completed"
         pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
         times = {"startedAt": pod["status"]["startTime"], "finishedAt": now()}
         state = {"terminated": {"exitCode": code, "reason": reason, **times}}
@@ -168,7 +172,8 @@ class Kubelets:
 
     def _show(self, pod: Json, state: Callable[[Json], Json]) -> None:
         """The containers' states, and the conditions that follow from them."""
-        spec, status = pod["spec"], pod["status"]
+        spec = pod["spec"]
+        status = pod["status"]
         for kind in ("initContainers", "containers"):
             if spec.get(kind):
                 shown = [
@@ -237,7 +242,8 @@ def mounted(spec: Json) -> Iterable[tuple[str, str]]:
 
 
 def container_status(container: Json, state: Json, *, lasts: bool) -> Json:
-    runs, image = "running" in state, container["image"]
+    runs = "running" in state
+    image = container["image"]
     digest = uuid.uuid5(uuid.NAMESPACE_OID, image).hex * 2
     ready = runs or (not lasts and state.get("terminated", {}).get("exitCode") == 0)
     held = {

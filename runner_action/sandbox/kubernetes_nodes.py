@@ -83,10 +83,8 @@ def against(node: Node, pod: Json, pods: list[Json]) -> list[str]:
 
 def unplaced(unfit: list[list[str]]) -> str:
     """The scheduler's sentence about a pod, from each node's reasons."""
-    all_of_them, said = (
-        f"0/{len(unfit)} nodes are available",
-        Counter(reason for reasons in unfit for reason in reasons),
-    )
+    all_of_them = f"0/{len(unfit)} nodes are available"
+    said = Counter(reason for reasons in unfit for reason in reasons)
     curable = sum(reasons[0].startswith(UNFIT) for reasons in unfit)
     helps = {
         "No preemption victims found for incoming pod": curable,
@@ -150,7 +148,8 @@ def known(pod: Json) -> dict[str, Decimal]:
 
 
 def tolerates(toleration: Json, taint: dict[str, str]) -> bool:
-    key, same = toleration.get("key"), toleration.get("value", "") == taint.get("value", "")
+    key = toleration.get("key")
+    same = toleration.get("value", "") == taint.get("value", "")
     fits = key == taint["key"] if key else toleration.get("operator") == "Exists"
     return (
         fits

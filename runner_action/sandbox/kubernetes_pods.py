@@ -98,7 +98,8 @@ def metadata(where: str, meta: Json) -> Iterable[str]:
 def template(where: str, pod: Json) -> Iterable[str]:
     """A pod's metadata and spec."""
     yield from metadata(f"{where}.metadata".lstrip("."), pod.get("metadata") or {})
-    spec, where = pod.get("spec") or {}, f"{where}.spec".lstrip(".")
+    spec = pod.get("spec") or {}
+    where = f"{where}.spec".lstrip(".")
     volumes = [one.get("name", "") for one in spec.get("volumes") or ()]
     yield from unique(f"{where}.volumes", volumes)
     seen: set[str] = set()
@@ -137,7 +138,8 @@ def resources(where: str, asked: Json) -> Iterable[str]:
     https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/"""
     limits = asked.get("limits") or {}
     for name, quantity in (asked.get("requests") or {}).items():
-        whole, place = "/" in name, f"{where}.requests"
+        whole = "/" in name
+        place = f"{where}.requests"
         if name not in limits:
             if whole:
                 rule = "Limit must be set for non overcommitable resources"
@@ -150,7 +152,8 @@ def resources(where: str, asked: Json) -> Iterable[str]:
 
 
 def toleration(where: str, one: Json) -> Iterable[str]:
-    operator, effect = one.get("operator", "Equal"), one.get("effect", EFFECTS[0])
+    operator = one.get("operator", "Equal")
+    effect = one.get("effect", EFFECTS[0])
     if one.get("key"):
         yield from key(f"{where}.key", one["key"])
     elif operator != "Exists":

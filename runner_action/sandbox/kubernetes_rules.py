@@ -122,7 +122,8 @@ def found(one: Json, path: str) -> Any:
 
 def invalid(resource: str, body: Json) -> Iterable[str]:
     """What a real one would refuse of it, in its words."""
-    meta, name = body["metadata"], body["metadata"].get("name", "")
+    meta = body["metadata"]
+    name = body["metadata"].get("name", "")
     if not name:
         yield "metadata.name: Required value: name or generateName is required"
     else:
@@ -137,10 +138,8 @@ def invalid(resource: str, body: Json) -> Iterable[str]:
 
 
 def invalid_job(name: str, spec: Json) -> Iterable[str]:
-    indexed, policy = (
-        spec.get("completionMode") == "Indexed",
-        spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always"),
-    )
+    indexed = spec.get("completionMode") == "Indexed"
+    policy = spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always")
     if indexed and spec.get("completions") is None:
         yield "spec.completions: Required value: when completion mode is Indexed"
     elif indexed and spec["completions"]:
@@ -200,7 +199,8 @@ def settled(resource: str, body: Json) -> Json:
     if resource == "pods":
         made.update(spec=settled_pod(made["spec"]), status={"phase": "Pending"})
     if resource == "jobs":
-        number, spec = str(uuid.uuid4()), made["spec"]
+        number = str(uuid.uuid4())
+        spec = made["spec"]
         limits = {
             "backoffLimit": 2147483647 if "backoffLimitPerIndex" in spec else 6,
             "suspend": False,

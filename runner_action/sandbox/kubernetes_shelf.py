@@ -24,13 +24,19 @@ class Change:
     after: Json | None
 
 
+KINDS_OF_CHANGE = {(True, True): "MODIFIED", (False, True): "ADDED", (True, False): "DELETED"}
+"""By whether the object was a chosen one before, and is one now."""
+
+
 class Shelf:
     """All objects, and what was changed of them; who looks or changes holds the lock of
     `changed`. Only copies go in and out."""
 
     def __init__(self, kept: int = 5000) -> None:
         self.changed = threading.Condition(threading.RLock())
-        self.version, self.horizon, self._kept = 100, 100, kept
+        self.version = 100
+        self.horizon = 100
+        self._kept = kept
         self._history: list[Change] = []
         self._objects: dict[tuple[str, str, str], Json] = {}
 
@@ -51,7 +57,8 @@ class Shelf:
 
     def put(self, resource: str, one: Json) -> Json:
         """Made, or changed if it is not the same."""
-        one, meta = copied(one), one["metadata"]
+        meta = one["metadata"]
+        one = copied(one)
         key = resource, meta["namespace"], meta["name"]
         before = self._objects.get(key)
         if before:
@@ -59,7 +66,7 @@ class Shelf:
         if one == before:
             return one
         fresh = {"uid": meta.get("uid", str(uuid.uuid4())), "creationTimestamp": now()}
-        if resource != "secrets" and resource != "events":
+        if resource not in ("secrets", "events"):
             fresh["generation"] = (
                 1
                 if before is None
@@ -110,10 +117,9 @@ class Shelf:
                 was, is_now = (
                     one is not None and chosen(one) for one in (change.before, change.after)
                 )
-                kind = "MODIFIED" if was and is_now else "ADDED" if is_now else "DELETED"
                 last = change.after or change.before
                 if (was or is_now) and last:
-                    told.append((kind, copied(last)))
+                    told.append((KINDS_OF_CHANGE[was, is_now], copied(last)))
         return told
 
 

@@ -34,12 +34,11 @@ class Machine:
     """The supervisor's side. `root` is the machine's file system."""
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
-        self._root, self._python = root, python
-        self._off, self._forced, self._taken = (
-            threading.Event(),
-            threading.Event(),
-            threading.Event(),
-        )
+        self._root = root
+        self._python = python
+        self._off = threading.Event()
+        self._forced = threading.Event()
+        self._taken = threading.Event()
         self._systemd = Systemd(root, python, timer_factor, metadata, self.power_off)
 
     def power_off(self, why: str, forced: bool) -> None:
@@ -67,7 +66,8 @@ class Machine:
 
     def _shut_down(self, parent: int) -> None:
         """Until all units have stopped, or nobody waits for that any more."""
-        stopping, end = threading.Thread(target=self._systemd.stop_all, daemon=True), float("inf")
+        stopping = threading.Thread(target=self._systemd.stop_all, daemon=True)
+        end = float("inf")
         if not self._forced.is_set():
             stopping.start()
         while stopping.is_alive() and not self._forced.is_set() and os.getppid() == parent:

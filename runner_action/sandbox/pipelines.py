@@ -40,7 +40,9 @@ class Jobs:
         places: Mapping[tuple[str, str], int],
         project: Callable[[], Project],
     ) -> None:
-        self._forge, self._places, self._project = forge, places, project
+        self._forge = forge
+        self._places = places
+        self._project = project
         self._tokens: dict[str, Job] = {}
         self.traces: dict[int, str] = {}
 
@@ -159,13 +161,9 @@ class Jobs:
         seat.heard = time.monotonic()
         if asked["state"] in ("success", "failed"):
             reason = asked.get("failure_reason", "")
-            conclusion = (
-                "cancelled"
-                if job.cancelled
-                else "success"
-                if asked["state"] == "success"
-                else "failure"
-            )
+            conclusion = "success" if asked["state"] == "success" else "failure"
+            if job.cancelled:
+                conclusion = "cancelled"
             self._forge.complete(seat, conclusion, reason=reason)
         return _told(job, 200)
 

@@ -53,7 +53,8 @@ class Container:
     its child."""
 
     def __init__(self, process: subprocess.Popen[bytes], walls: bool) -> None:
-        self.process, self._walls = process, walls
+        self.process = process
+        self._walls = walls
 
     def first(self) -> int | None:
         """The number of its process 1, as seen from outside; None before there is one, or after
@@ -93,7 +94,10 @@ class Pod:
         told = json.loads((folder / "user-data").read_bytes())
         self.pod: Json = told["pod"]
         self.spec: Json = self.pod["spec"]
-        self._folder, self._python, self._factor, self._walls = folder, python, factor, walls
+        self._folder = folder
+        self._python = python
+        self._factor = factor
+        self._walls = walls
         self._deleted = threading.Event()
         self._ends: float | None = None
         group = (self.spec.get("securityContext") or {}).get("fsGroup", 0)
@@ -123,6 +127,26 @@ class Pod:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._deleted.set())
         sidecars: list[Container] = []
+        if failed := self._initialise(sidecars):
+            kill_descendants(os.getpid())
+            return failed
+        containers = [self._start(one) for one in self.spec["containers"]]
+        for container, made in zip(self.spec["containers"], containers, strict=True):
+            threading.Thread(target=self._probe, args=(container, made), daemon=True).start()
+        grace = float(self.spec.get("terminationGracePeriodSeconds", 30))
+        self._outlast(containers, parent, grace)
+        # Sidecars come last, within what is left of the grace; when the containers ended by
+        # themselves, with a grace of their own.
+        self._end(sidecars, self._ends if self._ends is not None else time.monotonic() + grace)
+        code = containers[0].process.poll()
+        kill_descendants(os.getpid())
+        if code is None:
+            return 137
+        return code if code >= 0 else 128 - code
+
+    def _initialise(self, sidecars: list[Container]) -> int:
+        """Runs the init containers, one after the other, and fills `sidecars` with those that go
+        on. Returns the exit code of the first that failed, or 0."""
         for one in self.spec.get("initContainers") or ():
             started = self._start(one)
             if one.get("restartPolicy") == "Always":
@@ -132,12 +156,12 @@ class Pod:
                 ).start()
             elif failed := started.process.wait():
                 (self._folder / "failed").write_text(one["name"])
-                kill_descendants(os.getpid())
                 return failed
-        containers = [self._start(one) for one in self.spec["containers"]]
-        for container, made in zip(self.spec["containers"], containers, strict=True):
-            threading.Thread(target=self._probe, args=(container, made), daemon=True).start()
-        grace = float(self.spec.get("terminationGracePeriodSeconds", 30))
+        return 0
+
+    def _outlast(self, containers: list[Container], parent: int, grace: float) -> None:
+        """Until all have ended, or, once the pod is deleted or its parent gone, for `grace`
+        seconds."""
         while any(one.process.poll() is None for one in containers):
             if self._ends is None and (self._deleted.is_set() or os.getppid() != parent):
                 self._ends = time.monotonic() + grace
@@ -146,18 +170,15 @@ class Pod:
             if self._ends is not None and time.monotonic() > self._ends:
                 break
             time.sleep(0.02)
-        # Sidecars come last, within what is left of the grace; when the containers ended by
-        # themselves, with a grace of their own.
-        self._ends = self._ends if self._ends is not None else time.monotonic() + grace
+
+    @staticmethod
+    def _end(sidecars: list[Container], ends: float) -> None:
         for made in reversed(sidecars):
             made.terminate()
             try:
-                made.process.wait(max(0.1, self._ends - time.monotonic()))
+                made.process.wait(max(0.1, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
                 made.kill()
-        code = containers[0].process.poll()
-        kill_descendants(os.getpid())
-        return 137 if code is None else code if code >= 0 else 128 - code
 
     # --- containers
 
@@ -287,7 +308,8 @@ class Pod:
 def as_user(spec: Json, container: Json) -> list[str]:
     """A command that becomes the container's user, for good."""
     told = {**(spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
-    user, group = told.get("runAsUser", 0), told.get("runAsGroup", 0)
+    user = told.get("runAsUser", 0)
+    group = told.get("runAsGroup", 0)
     rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     return [
         "setpriv",

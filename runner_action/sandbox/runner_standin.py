@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "ACTIONS_RUNNER_INPUT_"
-SUCCESS, TERMINATED, RETRYABLE = 0, 1, 2
+SUCCESS = 0
+TERMINATED = 1
+RETRYABLE = 2
 SERVER_GONE_SECONDS = 20.0
 
 
@@ -157,6 +159,14 @@ def remember(told: dict[str, Any]) -> None:
     Path(".credentials").chmod(0o600)
 
 
+def root_of(address: str) -> str:
+    """What GitHub's API calls the place at that address, such as `orgs/octo`."""
+    path = address.partition("://")[2].partition("/")[2]
+    if path.startswith("enterprises/"):
+        return path
+    return ("repos/" if "/" in path else "orgs/") + path
+
+
 def remove(given: argparse.Namespace) -> int:
     if not Path(".runner").exists():
         print(
@@ -170,24 +180,12 @@ def remove(given: argparse.Namespace) -> int:
         # ask. actions/runner#2920
         print("Failed: Removing runner from the server")
         return TERMINATED
-    login, asked = "RemoteAuth " + given.token, {"runner_event": "remove", "url": told["githuburl"]}
+    login = "RemoteAuth " + given.token
+    asked = {"runner_event": "remove", "url": told["githuburl"]}
     answer = call(told["serverurl"], "/api/v3/actions/runner-registration", asked, login)
     if answer["use_v2_flow"]:
-        path = told["githuburl"].partition("://")[2].partition("/")[2]
-        root = (
-            path
-            if path.startswith("enterprises/")
-            else f"repos/{path}"
-            if "/" in path
-            else f"orgs/{path}"
-        )
-        call(
-            told["serverurl"],
-            f"/api/v3/{root}/actions/runners/{told['agentid']}",
-            {},
-            login,
-            "DELETE",
-        )
+        place = "/api/v3/%s/actions/runners/%d" % (root_of(told["githuburl"]), told["agentid"])
+        call(told["serverurl"], place, {}, login, "DELETE")
     else:
         place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}"
         place += "?api-version=6.0-preview"
@@ -207,7 +205,8 @@ class Listener:
     """Listens for jobs and has them run by a worker, one at a time."""
 
     def __init__(self) -> None:
-        self.settings, self.secret = settings(), secret()
+        self.settings = settings()
+        self.secret = secret()
         self.stopping = False
         signal.signal(signal.SIGINT, self.stop)
         signal.signal(signal.SIGTERM, self.stop)
@@ -320,7 +319,8 @@ class Worker:
             self.step.kill()
 
     def work(self) -> dict[str, Any]:
-        job, work = self.job, Path("_work").absolute()
+        job = self.job
+        work = Path("_work").absolute()
         env = {
             **os.environ,
             "GITHUB_ACTIONS": "true",
@@ -344,20 +344,13 @@ class Worker:
             codes.append(
                 self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env)
             )
-        if (
-            not self.shutdown
-        ):  # a cancelled job still has its last steps; one whose runner shuts down has not
+        # A cancelled job still has its last steps; one whose runner shuts down has not.
+        if not self.shutdown:
             codes.append(self.run(hook_of("COMPLETED"), env))
         self.empty(work / "_temp")
-        conclusion = (
-            "failure"
-            if self.shutdown
-            else "cancelled"
-            if self.cancelled
-            else "failure"
-            if any(codes)
-            else "success"
-        )
+        conclusion = "failure" if self.shutdown or any(codes) else "success"
+        if self.cancelled and not self.shutdown:
+            conclusion = "cancelled"
         return {"conclusion": conclusion, "notes": self.notes}
 
     @staticmethod

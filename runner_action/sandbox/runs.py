@@ -27,7 +27,8 @@ OF_USER = (
 
 def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
     repo = "/api/v3/repos/<owner>/<name>"
-    runs, shown = f"{repo}/actions/runs/<int:run_id>", Rest(forge)
+    runs = f"{repo}/actions/runs/<int:run_id>"
+    shown = Rest(forge)
     return [
         ("GET", runs, shown.run),
         ("GET", f"{runs}/jobs", shown.jobs),
@@ -47,10 +48,8 @@ MOST_OF_A_PAGE = 100
 
 def paged(key: str, items: Sequence[object]) -> Response:
     """The page that was asked for, with a link to the next one. Without a key it is a bare list."""
-    size, page = (
-        min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE),
-        int(request.args.get("page", 1)),
-    )
+    size = min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE)
+    page = int(request.args.get("page", 1))
     shown = items[(page - 1) * size : page * size]
     answer = Response(
         json.dumps({"total_count": len(items), key: shown} if key else shown),

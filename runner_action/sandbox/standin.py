@@ -59,6 +59,7 @@ def tarball() -> Archive:
             ),
         ):
             entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = 0o755, len(text.encode())
+            entry.mode = 0o755
+            entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
     return Archive(packed.getvalue(), hashlib.sha256(packed.getvalue()).hexdigest())

@@ -39,7 +39,8 @@ class Systemctl:
     """The command in `folder` of the machine at `root`."""
 
     def __init__(self, systemd: Systemd, root: Path, folder: Path) -> None:
-        self._systemd, self._root = systemd, root
+        self._systemd = systemd
+        self._root = root
         wire = root / "systemctl"
         os.mkfifo(wire, 0o622)
         scripts = {verb: f'#!/bin/sh\nexec {folder}/systemctl {verb} "$@"\n' for verb in OFF}
@@ -60,7 +61,8 @@ class Systemctl:
 
     def answer(self, argv: list[str]) -> Answer:
         """Exit code, and what is said: on standard output with code 0, else on standard error."""
-        verb, names = argv[0], [word for word in argv[1:] if not word.startswith("-")]
+        verb = argv[0]
+        names = [word for word in argv[1:] if not word.startswith("-")]
         if verb in OFF:
             self._systemd.power_off(f"systemctl {verb}", "--force" in argv or "-f" in argv)
             return 0, ""

@@ -138,12 +138,10 @@ class Systemd:
         metadata: str,
         power_off: Callable[[str, bool], None],
     ) -> None:
-        self._root, self._python, self._factor, self.power_off = (
-            root,
-            python,
-            timer_factor,
-            power_off,
-        )
+        self._root = root
+        self._python = python
+        self._factor = timer_factor
+        self.power_off = power_off
         self._services: dict[str, Service] = {}
         self._metadata = metadata
         self.off = threading.Event()
@@ -177,7 +175,8 @@ class Systemd:
 
     def facts(self, name: str) -> dict[str, str]:
         """Properties of a unit, as `systemctl show` names them."""
-        service, unit = self._services.get(name), self.unit(name)
+        service = self._services.get(name)
+        unit = self.unit(name)
         process = service.process if service and not service.over.is_set() else None
         return {
             "MainPID": str(process.pid) if process and process.poll() is None else "0",
@@ -207,7 +206,8 @@ class Systemd:
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
-        service.job, unit = job, service.unit
+        service.job = job
+        unit = service.unit
         if unit.get("RemainAfterExit") == "yes":
             for line in unit.all("ExecStop"):
                 self._exec(service, line, bound=unit.bound("TimeoutStopSec", STOP_SECONDS))
@@ -257,41 +257,50 @@ class Systemd:
         service = self._services[unit.name] = Service(unit)
         starts = 0
         while True:
-            bound = (
-                unit.bound("TimeoutStartSec", float("inf"))
-                if unit.get("Type") == "oneshot"
-                else None
-            )
-            code, starts = self._exec(service, unit.get("ExecStart"), bound=bound), starts + 1
+            bound = None
+            if unit.get("Type") == "oneshot":
+                bound = unit.bound("TimeoutStartSec", float("inf"))
+            code = self._exec(service, unit.get("ExecStart"), bound=bound)
+            starts += 1
             if unit.get("RemainAfterExit") == "yes":
                 return
-            well = unit.ends_well(code)
-            abnormal = code < 0 and not well
-            if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
-                self._kill_rest(service)
-            ended = "signal" if code < 0 else "exit-code"
-            results = {"SERVICE_RESULT": "success" if well else ended, "EXIT_STATUS": str(code)}
-            for line in unit.all("ExecStopPost"):
-                self._exec(service, line, results, unit.bound("TimeoutStopSec", STOP_SECONDS))
-            if not well:
-                self._act(
-                    service, "FailureAction", f"{unit.name} ended with {code}"
-                )  # also when it is started again
-            if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
-                break
-            if starts >= int(unit.get("StartLimitBurst", "5")):
-                self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
+            self._after(service, code)
+            if not self._starts_again(service, code, starts):
                 break
             print(f"machine: {unit.name} is started again", flush=True)
         # Both also when it was told to stop:
         # https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
-        if well:
+        if unit.ends_well(code):
             self._act(service, "SuccessAction", f"{unit.name} ended")
         elif not self.off.is_set():
             for name in unit.all("OnFailure"):
                 self.start(name)
         service.job = ""
         service.over.set()
+
+    def _after(self, service: Service, code: int) -> None:
+        """What follows the main process of a service, also when it is started again."""
+        unit = service.unit
+        well = unit.ends_well(code)
+        if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
+            self._kill_rest(service)
+        ended = "signal" if code < 0 else "exit-code"
+        results = {"SERVICE_RESULT": "success" if well else ended, "EXIT_STATUS": str(code)}
+        for line in unit.all("ExecStopPost"):
+            self._exec(service, line, results, unit.bound("TimeoutStopSec", STOP_SECONDS))
+        if not well:
+            self._act(service, "FailureAction", f"{unit.name} ended with {code}")
+
+    def _starts_again(self, service: Service, code: int, starts: int) -> bool:
+        """After `starts` starts, the last of which ended with that code."""
+        unit = service.unit
+        abnormal = code < 0 and not unit.ends_well(code)
+        if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
+            return False
+        if starts >= int(unit.get("StartLimitBurst", "5")):
+            self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
+            return False
+        return True
 
     def _act(self, service: Service, key: str, why: str) -> None:
         action = service.unit.get(key)

@@ -112,11 +112,10 @@ class World:
         self.ec2 = FakeEC2(self.machines, host=host)
         self.gcp = FakeGcp(machines=self.machines, metadata=self.metadata, host=host)
         self.azure = self._azure(host) if self.provider is ProviderName.AZURE else None
-        self.kubernetes = (
-            FakeKubernetes(self.machines if boots else None, host, 3 * timer_factor, nodes=nodes())
-            if self.provider is ProviderName.KUBERNETES
-            else None
-        )
+        self.kubernetes: FakeKubernetes | None = None
+        if self.provider is ProviderName.KUBERNETES:
+            machines = self.machines if boots else None
+            self.kubernetes = FakeKubernetes(machines, host, 3 * timer_factor, nodes=nodes())
 
     @property
     def server(self) -> FakeGitHub | FakeGitLab:
@@ -140,10 +139,8 @@ class World:
         import trustme
 
         authority = trustme.CA()
-        issued, files = (
-            authority.issue_cert(host),
-            [self.folder / name for name in ("certificate.pem", "key.pem", "authority.pem")],
-        )
+        issued = authority.issue_cert(host)
+        files = [self.folder / name for name in ("certificate.pem", "key.pem", "authority.pem")]
         issued.private_key_and_cert_chain_pem.write_to_path(str(files[0]))
         issued.private_key_pem.write_to_path(str(files[1]))
         authority.cert_pem.write_to_path(str(files[2]))
@@ -326,16 +323,10 @@ class World:
             for seat in server.forge.seats()
         ]
         rules = [f"firewall rule {rule}" for rule in self.gcp.firewalls]
-        return (
-            runners
-            + [
-                f"instance {instance}"
-                for cloud in (self.ec2, self.gcp, self.azure, self.kubernetes)
-                if cloud
-                for instance in cloud.alive()
-            ]
-            + rules
-        )
+        clouds = (self.ec2, self.gcp, self.azure, self.kubernetes)
+        alive = [cloud.alive() for cloud in clouds if cloud]
+        instances = [f"instance {instance}" for found in alive for instance in found]
+        return [*runners, *instances, *rules]
 
     def processes(self) -> list[int]:
         """Of all machines, the supervisors included."""
