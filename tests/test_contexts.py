@@ -121,7 +121,9 @@ def using(key: str, context: str) -> Definition:
     whole: Definition = {"on": "push", "jobs": {"a": job}}
     if key == "on.workflow_call.outputs":
         return {**whole, "on": {"workflow_call": {"outputs": {"a": {"value": text}}}}}
-    place = step if key.startswith("jobs.steps.") else job if key.startswith("jobs.") else whole
+    place = job if key.startswith("jobs.") else whole
+    if key.startswith("jobs.steps."):
+        place = step
     place[inner] = shape
     return whole
 

@@ -261,13 +261,13 @@ def test_every_input_has_its_field() -> None:
         {field.name for field in fields(LaunchRequest)},
         {field.name for field in fields(CloudRequest)},
     )
-    expected, expected_cloud, account, aws = (
-        set(),
-        {"provider", "azure", "aws", "gcp", "kubernetes"},
-        set(),
-        set(),
-    )
-    gcp, azure, kubernetes = set(), {"account"}, set()
+    expected = set()
+    expected_cloud = {"provider", "azure", "aws", "gcp", "kubernetes"}
+    account = set()
+    aws = set()
+    gcp = set()
+    azure = {"account"}
+    kubernetes = set()
     for name in SCHEMA["properties"].keys() - {
         "command",
         "run-id",

@@ -58,7 +58,9 @@ class Story:
     otherwise."""
 
     def __init__(self, *argv: str, boot: float = 3.0) -> None:
-        self.clock, self.forge, self.boot = FakeClock(), FakeForge(), boot
+        self.clock = FakeClock()
+        self.forge = FakeForge()
+        self.boot = boot
         self.booting: list[tuple[float, str, list[str]]] = []
         self.provider = FakeProvider(self._born)
         self.clock.each = self._time_passes
@@ -162,7 +164,9 @@ def test_everything_is_tagged_and_expires() -> None:
 
 
 def test_the_machine_gets_no_more_secrets_than_it_needs() -> None:
-    restarting, plain, never = Story(*RESTARTING), Story(), Story(*RESTARTING, "--no-retry")
+    restarting = Story(*RESTARTING)
+    plain = Story()
+    never = Story(*RESTARTING, "--no-retry")
     single = Story("--single", "--agent-downloads=http://127.0.0.1:1/nobody")
     for story in (restarting, plain, never, single):
         story.launch()

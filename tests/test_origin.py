@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 def told(name: str, event: object, **environ: str) -> str | None:
     """`event`: None for no file, a text for one that is broken."""
-    text = event if isinstance(event, str) else None if event is None else json.dumps(event)
+    text = event if isinstance(event, str) or event is None else json.dumps(event)
     given = {
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": name,

@@ -90,11 +90,9 @@ def found(
     ]
 
 
-OLD, YOUNG, PAST = (
-    Launch(timedelta(hours=1)),
-    Launch(timedelta(minutes=5)),
-    Launch(timedelta(hours=9)),
-)
+OLD = Launch(timedelta(hours=1))
+YOUNG = Launch(timedelta(minutes=5))
+PAST = Launch(timedelta(hours=9))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,9 @@ def worlds(draw: st.DrawFn) -> Generated:
     world, taken = Generated(), set[str]()
     alone: dict[tuple[str, timedelta], bool] = {}
     for number in range(draw(st.integers(0, 6))):
-        whose, name, ago = draw(WHOSE), draw(st.sampled_from(NAMES)), draw(AGES)
+        whose = draw(WHOSE)
+        name = draw(st.sampled_from(NAMES))
+        ago = draw(AGES)
         where = THERE if whose == "repository" else HERE
         cloud = ProviderName.GCP if whose == "cloud" else ProviderName.AWS
         # What has one name and one time is of one launch, of one machine or of several.

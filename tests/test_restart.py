@@ -150,11 +150,9 @@ def test_ours_by_name_though_no_job_of_the_run_launched_it() -> None:
 
 def test_what_is_refused_is_followed_by_more() -> None:
     forge = FakeForge()
-    forge.runs[7], forge.notes, forge.refuses = (
-        RUN,
-        {1: [MARK], 2: [("", LOST)]},
-        (LAUNCH_JOB, FAILED_JOBS),
-    )
+    forge.runs[7] = RUN
+    forge.notes = {1: [MARK], 2: [("", LOST)]}
+    forge.refuses = (LAUNCH_JOB, FAILED_JOBS)
     assert told(forge).restarted == WHOLE_RUN
     assert [what for what, _, _ in forge.reruns] == [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)

@@ -126,7 +126,9 @@ def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() 
             looked.set()
             return []
 
-    forge, provider, clock = FakeForge(), Slow(), FakeClock()
+    forge = FakeForge()
+    provider = Slow()
+    clock = FakeClock()
     ours = RunnerGroup(Identity(name="cml-1", key="key"), creation=Creation.UNANSWERED)
 
     def create() -> None:

@@ -311,13 +311,8 @@ def test_an_exact_tag_is_never_moved() -> None:
         name: [step["run"] for step in job.get("steps", []) if "run" in step]
         for name, job in RELEASE["jobs"].items()
     }
-    forced = [
-        line.strip()
-        for lines in runs.values()
-        for run in lines
-        for line in run.splitlines()
-        if "--force" in line
-    ]
+    scripts = "\n".join(run for lines in runs.values() for run in lines)
+    forced = [line.strip() for line in scripts.splitlines() if "--force" in line]
     assert forced == [
         'git push --force "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY" "HEAD:refs/tags/$tag"'
     ]

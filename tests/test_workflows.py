@@ -39,13 +39,9 @@ def stand_in(name: str) -> str:
         return key.private_bytes(
             Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
         ).decode()
-    return (
-        AN_ID
-        if name.startswith("azure-")
-        else AN_IDENTITY
-        if name == "cloud-permission-set"
-        else "1"
-    )
+    if name.startswith("azure-"):
+        return AN_ID
+    return AN_IDENTITY if name == "cloud-permission-set" else "1"
 
 
 DIGEST = "ghcr.io/Org/cml-runner@sha256:" + "0123456789abcdef" * 4

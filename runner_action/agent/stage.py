@@ -113,7 +113,10 @@ def main(argv: List[str], home: Path) -> int:
     if argv == ["watchdog"]:
         return int(late(home, spec, time.monotonic()))
     try:
-        load(home, spec) if argv == ["run"] else wait(home, spec["start_timeout"])
+        if argv == ["run"]:
+            load(home, spec)
+        else:
+            wait(home, spec["start_timeout"])
     except (NotFetched, OSError, ValueError) as error:
         say("failed", why=str(error))
         return FAILED

@@ -141,4 +141,7 @@ def leave_list(
         (home / "gone").write_text(outcome)
     except OSError:  # a full disk
         pass
-    say("deregistered") if outcome == GONE else say("still-registered", why=outcome)
+    if outcome == GONE:
+        say("deregistered")
+    else:
+        say("still-registered", why=outcome)

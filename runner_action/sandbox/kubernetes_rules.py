@@ -79,7 +79,10 @@ def merged(one: Any, patch: Any) -> Any:
         return patch
     kept = dict(one) if isinstance(one, dict) else {}
     for key, value in patch.items():
-        kept.pop(key, None) if value is None else kept.update({key: merged(kept.get(key), value)})
+        if value is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = merged(kept.get(key), value)
     return kept
 
 

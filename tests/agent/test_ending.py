@@ -65,7 +65,9 @@ class Compute:
     for the former; `statuses` come before all others."""
 
     def __init__(self, pair: Path) -> None:
-        self.pair, self.own, self.key = pair, 200, 200
+        self.pair = pair
+        self.own = 200
+        self.key = 200
         self.statuses: list[int] = []
         self.deleted: list[str] = []
         self.claims: list[dict[str, Any]] = []
@@ -79,18 +81,17 @@ class Compute:
         self._server.shutdown()
         self._server.server_close()
 
+    def _status(self, token: str) -> int:
+        if self.statuses:
+            return self.statuses.pop(0)
+        if token == OWN:
+            return self.own
+        return self.key if self._verified(token) else 401
+
     def _delete(self, what: str) -> Any:
         kind, _, token = request.headers["Authorization"].partition(" ")
         assert kind == "Bearer"
-        status = (
-            self.statuses.pop(0)
-            if self.statuses
-            else self.own
-            if token == OWN
-            else self.key
-            if self._verified(token)
-            else 401
-        )
+        status = self._status(token)
         if status == 200:
             self.deleted.append(what)
         return {"error": {"message": "No."}}, status
@@ -209,7 +210,10 @@ class Clock:
     """Its own, which sleeping moves. `until`: a time from which on `then` has happened."""
 
     def __init__(self, until: float = 0, then: Callable[[], object] = lambda: None) -> None:
-        self.at, self.slept, self._until, self._then = 0.0, list[float](), until, then
+        self.at = 0.0
+        self.slept = list[float]()
+        self._until = until
+        self._then = then
 
     def now(self) -> float:
         return self.at
@@ -314,7 +318,9 @@ class Azure:
     def __init__(self) -> None:
         self.deleted: list[str] = []
         self.forms: list[dict[str, str]] = []
-        self.status, self.code, self.token_status = 202, "AuthorizationFailed", 200
+        self.status = 202
+        self.code = "AuthorizationFailed"
+        self.token_status = 200
         self.roles: dict[str, list[list[dict[str, list[str]]]]] = {}
         self.proofs = 0
         app = Flask(__name__)
@@ -555,11 +561,9 @@ def test_the_proof_is_tried_for_half_of_the_start_timeout(
     metadata: FakeMetadata, manager: Azure, tmp_path: Path
 ) -> None:
     about_azure(metadata, weak="canary-weak")
-    place, clock, said = (
-        azure_home(tmp_path, manager, "weak", secret="canary-other"),
-        Clock(),
-        list[str](),
-    )
+    place = azure_home(tmp_path, manager, "weak", secret="canary-other")
+    clock = Clock()
+    said = list[str]()
     why = prove(place, metadata, clock, said)
     assert why is not None
     assert why.startswith(azure.CANNOT_DELETE)

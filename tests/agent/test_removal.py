@@ -347,7 +347,10 @@ def test_whoever_swaps_at_whatever_step_leads_nowhere(
         for place in mounts_below(room):
             subprocess.run(["umount", "-l", place], check=True)
         for one in room.iterdir():
-            one.unlink() if one.is_symlink() or one.is_file() else shutil.rmtree(str(one))
+            if one.is_symlink() or one.is_file():
+                one.unlink()
+            else:
+                shutil.rmtree(str(one))
         if not swapped:
             assert number > 5
             return

@@ -59,7 +59,9 @@ def validator(kind: str, answer: bool) -> Draft7Validator:
     )
 
 
-TAGS, TAG_NAME, TAG_VALUE = 50, 512, 256
+TAGS = 50
+TAG_NAME = 512
+TAG_VALUE = 256
 """https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 CUSTOM_DATA = 65535
 """Bytes before Base64. https://learn.microsoft.com/azure/virtual-machines/custom-data"""

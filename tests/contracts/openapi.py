@@ -209,11 +209,9 @@ class Listening(urllib.request.BaseHandler):
         with answer:
             body = answer.read()
         told = requests.Response()
-        told.status_code, told._content, told.headers = (
-            answer.status,
-            body,
-            CaseInsensitiveDict(answer.headers),
-        )
+        told.status_code = answer.status
+        told._content = body
+        told.headers = CaseInsensitiveDict(answer.headers)
         self._contract.judge(
             requests.Request(
                 asked.get_method(), asked.full_url, asked.headers, data=asked.data

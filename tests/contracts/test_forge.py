@@ -436,8 +436,9 @@ def test_refusals(
 ) -> None:
     server.fail(method, path, status, times=9, body=body)
     forge = github(server)
+    ask = forge.runners if method == "GET" else forge.registration_token
     with pytest.raises(kind, match=str(body["message"])) as caught:
-        forge.runners() if method == "GET" else forge.registration_token()
+        ask()
     assert hint in caught.value.hint
     assert "canary" not in str(caught.value) + repr(caught.value) + caught.value.hint
     assert caught.value.exit_code == 3

@@ -256,11 +256,9 @@ def test_a_machine_takes_its_runner_off_the_list_of_its_level(
     forge = at(server, where)
     made = forge.register_one("cml-1", ["cml"], "x64")
     removal = forge.removal_token()
-    tokens = (
-        {"api_token": "canary-admin"}
-        if by == "token"
-        else {"removal_token": removal.reveal() if removal else None}
-    )
+    tokens = {"removal_token": removal.reveal() if removal else None}
+    if by == "token":
+        tokens = {"api_token": "canary-admin"}
     api = f"{server.url}/api/v3"
     spec = agent_spec(
         repository_url=f"{server.url}/{where}", api_url=api, runner_id=made.runner_id, **tokens

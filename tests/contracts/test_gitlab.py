@@ -67,7 +67,9 @@ def test_a_job_that_runs_on_it_knows_where_it_is(server: FakeGitLab) -> None:
 
 
 def test_a_private_authority_is_trusted_when_its_certificate_is_given(tmp_path: Path) -> None:
-    authority, certificate, key = trustme.CA(), tmp_path / "certificate.pem", tmp_path / "key.pem"
+    authority = trustme.CA()
+    certificate = tmp_path / "certificate.pem"
+    key = tmp_path / "key.pem"
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(key))
@@ -102,7 +104,9 @@ def test_a_group_has_runners_of_its_own(server: FakeGitLab) -> None:
 def test_what_a_groups_runners_are_called_is_nothing_to_a_project(server: FakeGitLab) -> None:
     """They are on the project's list, and not its own: none is deleted for its name, and a turn
     there is none here."""
-    project, group, clock = gitlab(server), gitlab(server, url=server.group_url), FakeClock()
+    project = gitlab(server)
+    group = gitlab(server, url=server.group_url)
+    clock = FakeClock()
     theirs = group.register_one("cml-1", ["cml"], "x64").runner_id
     mark = claim.claim("0123456789", clock.now() + timedelta(seconds=60))
     assert group.take_turn("cml-turn-1", mark, clock)

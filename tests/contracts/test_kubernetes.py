@@ -229,11 +229,8 @@ def made_before(side: Side, owner: str | None, data: dict[str, str]) -> None:
         if resource == "jobs" and not made:
             made.append(done["metadata"]["uid"])
             belongs = {"apiVersion": "batch/v1", "kind": "Job", "name": done["metadata"]["name"]}
-            owners = (
-                [{**belongs, "uid": made[0] if owner == "ours" else other["metadata"]["uid"]}]
-                if owner
-                else []
-            )
+            uid = made[0] if owner == "ours" else other["metadata"]["uid"]
+            owners = [{**belongs, "uid": uid}] if owner else []
             meta = {"name": done["metadata"]["name"], "namespace": "ci", "ownerReferences": owners}
             put(
                 "secrets",

@@ -31,7 +31,9 @@ class Side:
     """One online runner, as its agent and as a launcher know it."""
 
     def __init__(self, server: FakeGitHub | FakeGitLab, folder: Path, where: str) -> None:
-        self.server, self.folder, self.where = server, folder, where
+        self.server = server
+        self.folder = folder
+        self.where = where
         url, secret = Repository(url=where), Secret(TOKEN)
         self.seat = server.forge.seat(
             "one",

@@ -96,7 +96,9 @@ def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
     run, launch, train = pipeline(server)
     memory = server.forge
     other = memory.add_job(run, "eval", ["cml"], needs=["launch"])
-    other.status, other.conclusion, other.runner_name = "completed", "failure", "cml-1"
+    other.status = "completed"
+    other.conclusion = "failure"
+    other.runner_name = "cml-1"
     launch.hosted = lambda _: time.sleep(5) or "success"  # type: ignore[func-returns-value]
     assert agent(server, launch).restart(("octo/train", train.id, None), PLAN) == "launch and train"
     assert agent(server, launch).restart(("octo/train", other.id, None), PLAN) == "eval"

@@ -64,7 +64,9 @@ class Repo:
         if ended:
             forge.wait(lambda: run.jobs[1].status == "queued", "the first job")
             for job in run.jobs[1:]:
-                job.status, job.conclusion, job.runner_name = "completed", "failure", "cml-1"
+                job.status = "completed"
+                job.conclusion = "failure"
+                job.runner_name = "cml-1"
             run.jobs[1].notes.append(("cml-runner", "interrupted: spot"))
         return run
 

@@ -47,11 +47,9 @@ def served(world: World) -> dict[str, bytes]:
         entry = tarfile.TarInfo("node/bin/node")
         entry.mode, entry.size = 0o755, len(script)
         archive.addfile(entry, io.BytesIO(script))
-    node, zipped, hooks = (
-        packed.getvalue(),
-        io.BytesIO(),
-        f"actions-runner-hooks-k8s-{VERSIONS['HOOKS']}.zip",
-    )
+    node = packed.getvalue()
+    zipped = io.BytesIO()
+    hooks = f"actions-runner-hooks-k8s-{VERSIONS['HOOKS']}.zip"
     with zipfile.ZipFile(zipped, "w") as archive_of_hooks:
         archive_of_hooks.writestr("index.js", "// stands in")
     return {

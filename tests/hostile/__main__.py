@@ -36,7 +36,9 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="tests.hostile")
     words.add_argument("--sample", type=int, default=len(LIVES))
     lives = random.Random(23).sample(LIVES, min(words.parse_args().sample, len(LIVES)))
-    began, attempts, gains = time.monotonic(), 0, 0
+    began = time.monotonic()
+    attempts = 0
+    gains = 0
     with ThreadPoolExecutor(3) as threads:
         for life, tried, found in threads.map(lived, lives):
             attempts, gains = attempts + tried, gains + len(found)

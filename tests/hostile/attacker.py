@@ -29,11 +29,9 @@ MOST = 1 << 20
 class Attacker:
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts, self.tried = facts, 0
-        self.home, self.loot, self.victim = (
-            Path(facts["home"]),
-            Path(facts["loot"]),
-            Path(facts["victim"]),
-        )
+        self.home = Path(facts["home"])
+        self.loot = Path(facts["loot"])
+        self.victim = Path(facts["victim"])
         self.gains: list[str] = []
 
     # --- what can be read

@@ -20,7 +20,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PTRACE_SEIZE, PIDFD_OPEN, PIDFD_GETFD = 0x4206, 434, 438
+PTRACE_SEIZE = 0x4206
+PIDFD_OPEN = 434
+PIDFD_GETFD = 438
 """https://man7.org/linux/man-pages/man2/ptrace.2.html; numbers of x86-64 and arm64 alike."""
 QUESTIONS = [
     "watch",

@@ -119,9 +119,10 @@ def test_a_runner_that_is_started_anew_after_jobs_gets_nothing_written_through_t
     whole: Machine, variant: str
 ) -> None:
     whole.write_spec()
-    for path in (whole.home / "runner", whole.home / "jobs"):
-        path.mkdir() if path.name == "runner" else path.touch()
-        shutil.chown(path, whole.user)
+    (whole.home / "runner").mkdir()
+    (whole.home / "jobs").touch()
+    for name in ("runner", "jobs"):
+        shutil.chown(whole.home / name, whole.user)
     whole.note(variant)
     attack = [SYSTEM, "-S", str(whole.folder / "attacker.py"), str(whole.folder / "facts.json")]
     subprocess.run(

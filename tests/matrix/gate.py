@@ -49,7 +49,9 @@ class Gate:
     for the first time whether its runner is online."""
 
     def __init__(self, world: World, at: tuple[Call, Fate] | None, *, cancelled: bool) -> None:
-        self.world, self.at, self.cancelled = world, at, cancelled
+        self.world = world
+        self.at = at
+        self.cancelled = cancelled
         self.names: list[str] = []
         self.came = False
         self.signalled: float | None = None
@@ -58,11 +60,9 @@ class Gate:
         self.pid: int | None = None
         self.open = True
         self._counts: Counter[str] = Counter()
-        self._lock, self._arriving, self._born = (
-            threading.Lock(),
-            threading.Lock(),
-            threading.Event(),
-        )
+        self._lock = threading.Lock()
+        self._arriving = threading.Lock()
+        self._born = threading.Event()
         self._registered: set[str] = set()
         for service, server in world.services().items():
             server.between = self._between(service)

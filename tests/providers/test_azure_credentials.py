@@ -21,12 +21,10 @@ from runner_action.sandbox.served import Served
 
 CLIENT, TENANT, SUBSCRIPTION = (f"{digit * 8}-0000-0000-0000-000000000000" for digit in "123")
 ACCOUNT = AzureAccount(client_id=CLIENT, tenant_id=TENANT, subscription_id=SUBSCRIPTION)
-ID_TOKEN, ASKING, SECRET, ACCESS = (
-    "canary-id-token",
-    "canary-request-token",
-    "canary-client-secret",
-    "canary-access-token",
-)
+ID_TOKEN = "canary-id-token"
+ASKING = "canary-request-token"
+SECRET = "canary-client-secret"
+ACCESS = "canary-access-token"
 
 
 @dataclass

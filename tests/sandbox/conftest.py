@@ -33,7 +33,9 @@ class Launcher:
     credentials from the environment."""
 
     def __init__(self, world: World, folder: Path, *argv: str, **environ: str) -> None:
-        self.world, self.folder, self._one_reader = world, folder, threading.Lock()
+        self.world = world
+        self.folder = folder
+        self._one_reader = threading.Lock()
         names = {
             "GITHUB_OUTPUT": "output",
             "GITHUB_STEP_SUMMARY": "summary",

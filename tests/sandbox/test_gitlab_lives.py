@@ -280,12 +280,10 @@ def test_the_authority_that_the_job_knows_its_gitlab_by_is_enough(
 ) -> None:
     """CI_SERVER_TLS_CA_FILE, which GitLab Runner sets; seen up to the plan, as the machines here
     speak no TLS."""
-    authority, certificate, key, known = (
-        trustme.CA(),
-        tmp_path / "certificate.pem",
-        tmp_path / "key.pem",
-        tmp_path / "ca.pem",
-    )
+    authority = trustme.CA()
+    certificate = tmp_path / "certificate.pem"
+    key = tmp_path / "key.pem"
+    known = tmp_path / "ca.pem"
     issued = authority.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(key))

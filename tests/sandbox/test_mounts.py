@@ -101,7 +101,10 @@ def test_no_share_is_emptied_and_the_next_job_finds_none(
     assert launch("--idle-timeout=40").wait() == 0
     root = world.machines.root(next(iter(world.machines.living)))
     work, seen = root / "var/lib/cml-runner/runner/_work", world.folder / "seen"
-    emptied, found, ended, notes = [], {}, {}, {}
+    emptied = []
+    found = {}
+    ended = {}
+    notes = {}
     for number, (what, command) in enumerate(LEFT.items()):
         # One on the machine's own file system, one on another.
         share, other = filled(root / f"share-{number}"), filled(shares / str(number))
