@@ -79,7 +79,8 @@ class GitHubFront:
     """
 
     def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
-        self._environ, self._out = environ, out
+        self._environ = environ
+        self._out = out
 
     def handler(self) -> logging.Handler:
         handler = logging.StreamHandler(self._out)
@@ -219,7 +220,9 @@ class TerminalFront:
     asked."""
 
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
-        self._out, self._err, self._as_json = out, err, as_json
+        self._out = out
+        self._err = err
+        self._as_json = as_json
 
     def handler(self) -> logging.Handler:
         if self._err.isatty():

@@ -50,7 +50,8 @@ class InputError(RunnerActionError):
             f"{count} with the inputs:\n{lines}",
             hint or "Nothing was created. `cml-runner launch --help` lists every input.",
         )
-        self.problems, self.besides = tuple(problems), tuple(besides)
+        self.problems = tuple(problems)
+        self.besides = tuple(besides)
 
 
 class ForgeError(RunnerActionError):
@@ -111,4 +112,5 @@ class Cancelled(BaseException):
     def __init__(self, signal_number: int, hint: str = "") -> None:
         """`hint`: what became of what had been made."""
         super().__init__(signal_number)
-        self.exit_code, self.hint = 128 + signal_number, hint
+        self.exit_code = 128 + signal_number
+        self.hint = hint

@@ -20,12 +20,10 @@ ID_END = 8
 """How much of an instance's id goes into a runner's name."""
 OWNER_TAG = "cml-runner"
 """Tag (and its prefix) of everything we create; nothing without it is ever touched."""
-NAME_TAG, LAUNCH_TAG, REPOSITORY_TAG, RUN_TAG = (
-    f"{OWNER_TAG}:name",
-    f"{OWNER_TAG}:launch",
-    f"{OWNER_TAG}:repository",
-    f"{OWNER_TAG}:run",
-)
+NAME_TAG = f"{OWNER_TAG}:name"
+LAUNCH_TAG = f"{OWNER_TAG}:launch"
+REPOSITORY_TAG = f"{OWNER_TAG}:repository"
+RUN_TAG = f"{OWNER_TAG}:run"
 ONLINE_BY_TAG, EXPIRY_TAG = f"{OWNER_TAG}:online-by", f"{OWNER_TAG}:expiry"
 """When its runner must be online, and when its lease ends."""
 

@@ -71,9 +71,12 @@ class GitLab(Claims):
     ) -> None:
         """`api_url`: where the CI job says the API is; else it is looked for. `certificates`:
         PEM text of authorities to trust besides the usual ones."""
-        self._repository, self._token, self._downloads = repository, token, downloads.rstrip("/")
+        self._repository = repository
+        self._token = token
+        self._downloads = downloads.rstrip("/")
         self._bundle = bundle(certificates, self)
-        self._given_api, self._lock = api_url, threading.RLock()
+        self._given_api = api_url
+        self._lock = threading.RLock()
         self._known: dict[str, list[int]] | None = None
 
     # --- where it is

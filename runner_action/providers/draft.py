@@ -27,7 +27,8 @@ class Draft:
     ) -> None:
         """The cloud's reading of a word of `cloud-region` and of `cloud-type`: None, and why in
         the list, where it has no such thing."""
-        self.request, self.architecture_of = request, architecture_of
+        self.request = request
+        self.architecture_of = architecture_of
         self.problems: list[str] = []
         self.notes: Notes = {}
         self.places = [where for word in request.regions if (where := place(word, self.problems))]

@@ -77,11 +77,9 @@ class FakeAzure:
 
     def __post_init__(self) -> None:
         self.app = Flask(__name__)
-        self._lock, self._closed, self._numbers = (
-            threading.RLock(),
-            threading.Event(),
-            itertools.count(1),
-        )
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._numbers = itertools.count(1)
         self._left: dict[str, int] = {}
         self._failed: dict[str, Json] = {}
         self._to_delete: set[str] = set()

@@ -11,11 +11,9 @@ from flask import Flask, request
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"/subscriptions/{SUBSCRIPTION}"
 AUDIENCE = "api://AzureADTokenExchange"
-TENANT, CLIENT, SECRET = (
-    "99999999-aaaa-bbbb-cccc-000000000001",
-    "99999999-aaaa-bbbb-cccc-000000000002",
-    "canary-client-secret",
-)
+TENANT = "99999999-aaaa-bbbb-cccc-000000000001"
+CLIENT = "99999999-aaaa-bbbb-cccc-000000000002"
+SECRET = "canary-client-secret"
 LAUNCHER, HOST = CLIENT, "99999999-aaaa-bbbb-cccc-000000000003"
 """Principals besides user-assigned identities, which go by their id: the launcher's service
 principal, and the identity of the machine it runs on."""

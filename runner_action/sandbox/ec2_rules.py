@@ -24,7 +24,9 @@ Problem = tuple[str, str]
 USER_DATA_LIMIT = 16384
 """Before Base64.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"""
-TAGS, TAG_KEY, TAG_VALUE = 50, 127, 256
+TAGS = 50
+TAG_KEY = 127
+TAG_VALUE = 256
 """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html"""
 TAGGED = {
     "RunInstances": {"instance", "volume", "network-interface", "spot-instances-request"},

@@ -63,7 +63,8 @@ class FakeGcp:
 
     def __post_init__(self) -> None:
         self.app = Flask("compute")
-        self._ids, self._lock = itertools.count(4_000_000_000_000_000_001), threading.RLock()
+        self._ids = itertools.count(4_000_000_000_000_000_001)
+        self._lock = threading.RLock()
         self._left: dict[str, int] = {}
         self._by_request: dict[str, str] = {}
         self._born: dict[str, float] = {}
@@ -136,7 +137,8 @@ class FakeGcp:
             *asked,
         ):
             held.clear()
-        self.steps, self.page = 1, 500
+        self.steps = 1
+        self.page = 500
 
     def refuse(
         self,

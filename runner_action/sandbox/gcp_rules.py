@@ -16,12 +16,12 @@ from typing import Any
 
 Json = dict[str, Any]
 NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-LABEL_KEY, LABEL_VALUE, LABELS = (
-    re.compile(r"[a-z][a-z0-9_-]{0,62}"),
-    re.compile(r"[a-z0-9_-]{0,63}"),
-    64,
-)
-METADATA_KEY, METADATA_VALUE, METADATA = re.compile(r"[a-zA-Z0-9_-]{1,127}"), 262144, 512 * 1024
+LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+LABELS = 64
+METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,127}")
+METADATA_VALUE = 262144
+METADATA = 512 * 1024
 """Bytes of one value, and of all keys and values together."""
 TAGS = 64
 RUN_SECONDS = (30, 120 * 86400)

@@ -75,15 +75,15 @@ class GitHub(Claims):
         PEM text of authorities to trust besides the usual ones."""
         self.api_url = api_url or api_url_of(repository)
         self._asking = Asking(repository, credentials, self.api_url, certificates, patience)
-        self._ask, self._repository, self._joining, self._now = (
-            self._asking.ask,
-            repository,
-            joining,
-            patience.clock.now,
-        )
+        self._ask = self._asking.ask
+        self._repository = repository
+        self._joining = joining
+        self._now = patience.clock.now
         self._root = root_of(repository)
-        self._path, self._runs = f"{self._root}/actions/runners", f"{self._root}/actions/runs"
-        self._listed, self._looks = 0, 0
+        self._path = f"{self._root}/actions/runners"
+        self._runs = f"{self._root}/actions/runs"
+        self._listed = 0
+        self._looks = 0
 
     # --- who is there
 

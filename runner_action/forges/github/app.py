@@ -24,7 +24,9 @@ class Installation(Auth.Auth):
     _masked_token = "token (removed)"  # noqa: S105
 
     def __init__(self, app: App, root: str, options: Mapping[str, Any]) -> None:
-        self._app, self._root, self._options = app, root, options
+        self._app = app
+        self._root = root
+        self._options = options
         self._lock = threading.Lock()
         self._found: Auth.AppInstallationAuth | None = None
 

@@ -105,7 +105,9 @@ class Asking:
         patience: Patience,
     ) -> None:
         self.level: Level = level_of(repository)
-        self._by_app, self._patience, self._api = isinstance(credentials, App), patience, api_url
+        self._by_app = isinstance(credentials, App)
+        self._patience = patience
+        self._api = api_url
         # Some tries for what passes by itself (7 s in all); no pauses between calls, of which a
         # launch makes a handful.
         retry = Limits(

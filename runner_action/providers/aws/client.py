@@ -60,7 +60,8 @@ class AwsProvider:
     name, regional = ProviderName.AWS, True
 
     def __init__(self, clients: Callable[[str, str, Config], Any], clock: Clock) -> None:
-        self._build, self._clock = clients, clock
+        self._build = clients
+        self._clock = clock
         self._built: dict[tuple[str, str, bool], Any] = {}
         self._lock = threading.Lock()
         self._own_groups: dict[tuple[str, bool], str] = {}  # (VPC, with SSH) -> id

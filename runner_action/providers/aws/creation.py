@@ -56,14 +56,12 @@ class Creation:
         clock: Clock,
         before: Callable[[], Sequence[Instance]],
     ) -> None:
-        self._client, self._placement, self._machine, self._group, self._clock, self._before = (
-            client,
-            placement,
-            machine,
-            group,
-            clock,
-            before,
-        )
+        self._client = client
+        self._placement = placement
+        self._machine = machine
+        self._group = group
+        self._clock = clock
+        self._before = before
 
     # --- one call for all pools
 
@@ -177,7 +175,9 @@ class Creation:
 
     def pool_by_pool(self, count: int) -> Created:
         """What each pool has, until there are enough."""
-        placement, made, found = self._placement, list[Instance](), list[ProviderError]()
+        placement = self._placement
+        made = list[Instance]()
+        found = list[ProviderError]()
         full: set[str] = set()
         for pool in placement.pools:
             if pool.instance_type in full:

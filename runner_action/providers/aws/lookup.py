@@ -37,17 +37,17 @@ class Lookup:
         plan: Plan,
         request: CloudRequest,
     ) -> None:
-        self.region, self._client, self._parameters, self._plan, self._request = (
-            region,
-            client,
-            parameters,
-            plan,
-            request,
-        )
+        self.region = region
+        self._client = client
+        self._parameters = parameters
+        self._plan = plan
+        self._request = request
 
     def run(self, now: datetime) -> tuple[Found, dict[str, str]]:
         """What was found, and our own security groups by VPC. Logs the spot price of the moment."""
-        plan, aws, ask = self._plan, self._request.aws, self._client
+        plan = self._plan
+        aws = self._request.aws
+        ask = self._client
         here = [place for place in plan.places if place.region == self.region]
         with (
             translated(f"looking up image and network in {self.region}"),

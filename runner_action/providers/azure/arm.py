@@ -28,7 +28,10 @@ from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
 ENDPOINT, AUTHORITY = "https://management.azure.com", "https://login.microsoftonline.com"
-GROUPS, COMPUTE, SKUS, NETWORK = "2021-04-01", "2026-04-01", "2021-07-01", "2024-05-01"
+GROUPS = "2021-04-01"
+COMPUTE = "2026-04-01"
+SKUS = "2021-07-01"
+NETWORK = "2024-05-01"
 """API versions."""
 SETTLE_SECONDS = 120.0
 Json = dict[str, Any]
@@ -78,7 +81,9 @@ class Arm:
     `endpoint` is its address."""
 
     def __init__(self, who: Callable[[], Account], clock: Clock, endpoint: str = ENDPOINT) -> None:
-        self._who, self._clock, self.endpoint = who, clock, endpoint.rstrip("/")
+        self._who = who
+        self._clock = clock
+        self.endpoint = endpoint.rstrip("/")
         self._account: Account | None = None
         self._client: ComputeManagementClient | None = None
         self._lock = threading.RLock()

@@ -42,7 +42,9 @@ class AzureProvider:
     name, regional = ProviderName.AZURE, False
 
     def __init__(self, arm: Arm, clock: Clock) -> None:
-        self._arm, self._ending, self._clock = arm, Ending(arm), clock
+        self._arm = arm
+        self._ending = Ending(arm)
+        self._clock = clock
         self._creation = Creation(arm, self._ending)
 
     @property

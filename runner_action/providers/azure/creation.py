@@ -42,7 +42,8 @@ class Creation:
     """What `create` of the provider does."""
 
     def __init__(self, arm: Arm, ending: Ending) -> None:
-        self._arm, self._ending = arm, ending
+        self._arm = arm
+        self._ending = ending
 
     def create(self, placement: AzurePlacement, machine: Machine, count: int) -> Created:
         """All side by side, each in a group of its own."""
@@ -110,11 +111,9 @@ class Creation:
 
     def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
         """Ids of subnet and security group."""
-        where, region, tags = (
-            f"{self._arm.group(group)}/providers/Microsoft.Network",
-            placement.region,
-            machine.tags,
-        )
+        where = f"{self._arm.group(group)}/providers/Microsoft.Network"
+        region = placement.region
+        tags = machine.tags
         with ThreadPoolExecutor(2) as side_by_side:
             body = requests.security_group(region, tags, placement.ssh_public_key is not None)
             security = side_by_side.submit(

@@ -50,7 +50,8 @@ class GcpProvider:
     name, regional = ProviderName.GCP, False
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
-        self._compute, self._ending = compute, Ending(compute, clock)
+        self._compute = compute
+        self._ending = Ending(compute, clock)
         self._creation = Creation(compute, self._ending, clock)
 
     @property

@@ -30,7 +30,8 @@ class Compute:
     is its address."""
 
     def __init__(self, who: Callable[[], Account], api: str = API) -> None:
-        self._who, self.api = who, api
+        self._who = who
+        self.api = api
         self._account: Account | None = None
         self._built: dict[type[Any], Any] = {}
         self._lock = threading.RLock()

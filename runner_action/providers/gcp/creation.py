@@ -35,7 +35,9 @@ class Creation:
     """What `create` of the provider does."""
 
     def __init__(self, compute: Compute, ending: Ending, clock: Clock) -> None:
-        self._compute, self._ending, self._clock = compute, ending, clock
+        self._compute = compute
+        self._ending = ending
+        self._clock = clock
 
     def create(self, placement: GcpPlacement, machine: Machine, count: int) -> Created:
         """All side by side, each with a name and a request id of its own."""

@@ -34,11 +34,14 @@ class Quiet(Credentials):
 
     def __init__(self, inner: Credentials) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._inner, self.token, self.expiry = inner, inner.token, inner.expiry
+        self._inner = inner
+        self.token = inner.token
+        self.expiry = inner.expiry
 
     def refresh(self, _request: Any) -> None:
         self._inner.refresh(asking())  # type: ignore[no-untyped-call]
-        self.token, self.expiry = self._inner.token, self._inner.expiry
+        self.token = self._inner.token
+        self.expiry = self._inner.expiry
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         self._inner.apply(headers, token)  # type: ignore[no-untyped-call]

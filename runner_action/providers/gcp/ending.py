@@ -29,7 +29,8 @@ class Ending:
     """What makes an end of instances."""
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
-        self._compute, self._clock = compute, clock
+        self._compute = compute
+        self._clock = clock
 
     def delete(self, zone: str, name: str, with_rule: bool) -> bool:
         """The machine first, which costs, then its rule. A deletion that was accepted cannot be

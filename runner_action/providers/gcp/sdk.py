@@ -20,7 +20,8 @@ def _without_the_rest() -> None:
     if found is None:
         raise ImportError("google-cloud-compute is not installed", name=PACKAGE)
     package = python.ModuleType(PACKAGE, "google-cloud-compute, loaded in part by cml-runner.")
-    package.__spec__, package.__path__ = found, list(found.submodule_search_locations or ())
+    package.__spec__ = found
+    package.__path__ = list(found.submodule_search_locations or ())
     sys.modules[PACKAGE] = package
 
 

@@ -51,7 +51,9 @@ class KubernetesProvider:
     name, regional = ProviderName.KUBERNETES, False
 
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        self._cluster, self._clock, self._ending = cluster, clock, Ending(cluster, clock)
+        self._cluster = cluster
+        self._clock = clock
+        self._ending = Ending(cluster, clock)
         self._creation = Creation(cluster, clock, self._ending)
         self._listed: dict[str, tuple[float, dict[str, Json]]] = {}
         self._lock = threading.Lock()

@@ -40,7 +40,9 @@ class Creation:
     """What `create` of the provider does."""
 
     def __init__(self, cluster: Cluster, clock: Clock, ending: Ending) -> None:
-        self._cluster, self._clock, self._ending = cluster, clock, ending
+        self._cluster = cluster
+        self._clock = clock
+        self._ending = ending
         self._told: dict[str, str] = {}
 
     def create(self, placement: PodPlacement, machine: Machine, count: int) -> Created:

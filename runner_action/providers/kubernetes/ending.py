@@ -18,7 +18,8 @@ class Ending:
     """Deletes Jobs of one namespace."""
 
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        self._cluster, self._clock = cluster, clock
+        self._cluster = cluster
+        self._clock = clock
 
     def delete(self, job: str) -> bool:
         """Asks, and waits until pods and Job are gone. A deletion that was accepted cannot be

@@ -46,10 +46,8 @@ class Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         self.status = status
         told = _object(text)
-        self.reason, self.message = (
-            str(told.get("reason") or ""),
-            str(told.get("message") or text.strip()[:300]),
-        )
+        self.reason = str(told.get("reason") or "")
+        self.message = str(told.get("message") or text.strip()[:300])
         super().__init__(self.message)
 
 
