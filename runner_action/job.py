@@ -29,7 +29,11 @@ def run_of(environ: Mapping[str, str], asker: Secret | App) -> Run:
         "RUNNER_NAME",
     )
     gitlab = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
-    keys = github if environ.get("GITHUB_RUN_ID") else gitlab if environ.get("CI_JOB_ID") else ()
+    keys: tuple[str, ...] = ()
+    if environ.get("GITHUB_RUN_ID"):
+        keys = github
+    elif environ.get("CI_JOB_ID"):
+        keys = gitlab
     known = "\0".join(environ.get(key, "") for key in keys) or secrets.token_hex(16)
     secret = asker.key if isinstance(asker, App) else asker
     key = hmac.new(secret.reveal().encode(), known.encode(), hashlib.sha256).hexdigest()

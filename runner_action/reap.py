@@ -49,13 +49,11 @@ class Removal:
     runner: Runner | None = None
 
     def __str__(self) -> str:
-        what = (
-            f"machine {self.machine.id} ({self.machine.name})"
-            if self.machine
-            else f"runner {self.runner.name}"
-            if self.runner
-            else ""
-        )
+        what = ""
+        if self.machine:
+            what = f"machine {self.machine.id} ({self.machine.name})"
+        elif self.runner:
+            what = f"runner {self.runner.name}"
         return f"{what}: {self.why}"
 
 
@@ -127,11 +125,9 @@ def where_asked(cloud: CloudRequest, provider: Provider) -> list[str] | None:
 
 def told(removed: Sequence[Removal], dry_run: bool) -> tuple[dict[str, str], str]:
     """Outputs and story of `reap` and `destroy`."""
-    head = (
-        ("### Would be removed" if dry_run else "### Removed")
-        if removed
-        else "### Nothing to remove"
-    )
+    head = "### Nothing to remove"
+    if removed:
+        head = "### Would be removed" if dry_run else "### Removed"
     each = [
         {
             "instance-id": one.machine.id if one.machine else None,

@@ -57,7 +57,9 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         if value["first-job-timeout"] is not None
         else value["idle-timeout"]
     )
-    reuse = Reuse.ANY if value["reuse"] else Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
+    reuse = Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
+    if value["reuse"]:
+        reuse = Reuse.ANY
     return LaunchRequest(
         name=value["name"],
         labels=tuple(value["labels"]),
@@ -126,64 +128,79 @@ def _environment(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
+    private_key = value["cloud-ssh-private"]
     return CloudRequest(
         provider=ProviderName(value["cloud"]),
         regions=tuple(value["cloud-region"]),
         sizes=tuple(value["cloud-type"]),
         gpu=None if value["cloud-gpu"] == "nogpu" else value["cloud-gpu"],
         disk_gb=value["cloud-hdd-size"],
-        spot=(
-            Spot.PREFER
-            if value["cloud-spot"] == "prefer"
-            else Spot.ONLY
-            if value["cloud-spot"]
-            else Spot.NEVER
-        ),
+        spot=_spot(value["cloud-spot"]),
         spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
         image=value["cloud-image"],
         permission_set=value["cloud-permission-set"],
         metadata=_pairs(value["cloud-metadata"]),
         startup_script=value["cloud-startup-script"],
-        ssh_public_key=(
-            public_half(value["cloud-ssh-private"]) if value["cloud-ssh-private"] else None
+        ssh_public_key=public_half(private_key) if private_key else None,
+        aws=_aws(value),
+        gcp=_gcp(value),
+        azure=_azure(value),
+        kubernetes=_kubernetes(value),
+    )
+
+
+def _spot(said: bool | str) -> Spot:
+    if said == "prefer":
+        return Spot.PREFER
+    return Spot.ONLY if said else Spot.NEVER
+
+
+def _secret(text: str | None) -> Secret | None:
+    return Secret(text) if text else None
+
+
+def _aws(value: Mapping[str, Any]) -> AwsOptions:
+    return AwsOptions(
+        security_group=value["cloud-aws-security-group"],
+        subnets=tuple(value["cloud-aws-subnet"]),
+        kms_key=value["cloud-aws-kms-key"],
+        hdd_iops=value["cloud-aws-hdd-iops"],
+        hdd_throughput=value["cloud-aws-hdd-throughput"],
+    )
+
+
+def _gcp(value: Mapping[str, Any]) -> GcpOptions:
+    return GcpOptions(
+        project=value["gcp-project"],
+        credentials=_secret(value["gcp-credentials"]),
+        network=value["cloud-gcp-network"] or "default",
+        subnetwork=value["cloud-gcp-subnetwork"],
+        private=bool(value["cloud-gcp-private"]),
+        kms_key=value["cloud-gcp-kms-key"],
+    )
+
+
+def _azure(value: Mapping[str, Any]) -> AzureOptions:
+    return AzureOptions(
+        account=AzureAccount(
+            client_id=value["azure-client-id"],
+            tenant_id=value["azure-tenant-id"],
+            subscription_id=value["azure-subscription-id"],
         ),
-        aws=AwsOptions(
-            security_group=value["cloud-aws-security-group"],
-            subnets=tuple(value["cloud-aws-subnet"]),
-            kms_key=value["cloud-aws-kms-key"],
-            hdd_iops=value["cloud-aws-hdd-iops"],
-            hdd_throughput=value["cloud-aws-hdd-throughput"],
-        ),
-        gcp=GcpOptions(
-            project=value["gcp-project"],
-            credentials=Secret(value["gcp-credentials"]) if value["gcp-credentials"] else None,
-            network=value["cloud-gcp-network"] or "default",
-            subnetwork=value["cloud-gcp-subnetwork"],
-            private=bool(value["cloud-gcp-private"]),
-            kms_key=value["cloud-gcp-kms-key"],
-        ),
-        azure=AzureOptions(
-            account=AzureAccount(
-                client_id=value["azure-client-id"],
-                tenant_id=value["azure-tenant-id"],
-                subscription_id=value["azure-subscription-id"],
-            ),
-            subnet=value["cloud-azure-subnet"],
-            private=bool(value["cloud-azure-private"]),
-            disk_encryption_set=value["cloud-azure-disk-encryption-set"],
-        ),
-        kubernetes=KubernetesOptions(
-            configuration=(
-                Secret(value["kubernetes-configuration"])
-                if value["kubernetes-configuration"]
-                else None
-            ),
-            context=value["cloud-kubernetes-context"],
-            namespace=value["cloud-kubernetes-namespace"],
-            node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
-            tolerations=tuple(value["cloud-kubernetes-tolerations"]),
-            pod_template=value["cloud-kubernetes-pod-template"],
-            containers=Containers(value["cloud-kubernetes-containers"]),
-            schedule_timeout=value["cloud-kubernetes-schedule-timeout"],
-        ),
+        subnet=value["cloud-azure-subnet"],
+        private=bool(value["cloud-azure-private"]),
+        disk_encryption_set=value["cloud-azure-disk-encryption-set"],
+    )
+
+
+def _kubernetes(value: Mapping[str, Any]) -> KubernetesOptions:
+    return KubernetesOptions(
+        configuration=_secret(value["kubernetes-configuration"]),
+        context=value["cloud-kubernetes-context"],
+        namespace=value["cloud-kubernetes-namespace"],
+        node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
+        tolerations=tuple(value["cloud-kubernetes-tolerations"]),
+        pod_template=value["cloud-kubernetes-pod-template"],
+        containers=Containers(value["cloud-kubernetes-containers"]),
+        schedule_timeout=value["cloud-kubernetes-schedule-timeout"],
     )

@@ -20,13 +20,9 @@ def level_of(repository: Repository) -> Level:
     """`owner/name`, `owner`, or `enterprises/name`, where GitHub lets nobody be an owner of that
     name."""
     first, slash, _ = repository.path.partition("/")
-    return (
-        Level.ORGANISATION
-        if not slash
-        else Level.ENTERPRISE
-        if first == "enterprises"
-        else Level.REPOSITORY
-    )
+    if not slash:
+        return Level.ORGANISATION
+    return Level.ENTERPRISE if first == "enterprises" else Level.REPOSITORY
 
 
 def root_of(repository: Repository) -> str:

@@ -50,7 +50,9 @@ def scopes(level: Level, restart: bool) -> tuple[str, ...]:
 def permissions(level: Level, restart: bool) -> list[tuple[str, str]]:
     """Pairs of API word and page word, each with read and write access; none where no such token
     will do."""
-    return [RUNNERS[level], *([RESTART] if restart else [])] if level in RUNNERS else []
+    if level not in RUNNERS:
+        return []
+    return [RUNNERS[level], RESTART] if restart else [RUNNERS[level]]
 
 
 def hint(level: Level) -> str:

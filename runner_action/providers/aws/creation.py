@@ -144,13 +144,10 @@ class Creation:
                 f" {''.join(zones[:1])}"
             )
             code, message = one.get("ErrorCode", ""), one.get("ErrorMessage", "")
-            code = (
-                "InsufficientInstanceCapacity"
-                if code in THROTTLING | PASSING
-                else "Unsupported"
-                if NOT_THERE in message
-                else code
-            )
+            if code in THROTTLING | PASSING:
+                code = "InsufficientInstanceCapacity"
+            elif NOT_THERE in message:
+                code = "Unsupported"
             found.append(refused(code, message, doing, self._denied))
         return found
 

@@ -180,4 +180,6 @@ def nobodys_key() -> str:
 
 def _rank(error: ProviderError) -> int:
     """What ends the ladder comes first, then what ends a region."""
-    return 2 if isinstance(error, CapacityError) else 1 if isinstance(error, QuotaError) else 0
+    if isinstance(error, CapacityError):
+        return 2
+    return 1 if isinstance(error, QuotaError) else 0

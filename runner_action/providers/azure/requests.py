@@ -184,13 +184,11 @@ def virtual_machine(
 
 def _image(image: str) -> Body:
     if image.startswith("/"):
-        kind = (
-            "sharedGalleryImageId"
-            if image.startswith("/Shared")
-            else "communityGalleryImageId"
-            if image.startswith("/Community")
-            else "id"
-        )
+        kind = "id"
+        if image.startswith("/Shared"):
+            kind = "sharedGalleryImageId"
+        elif image.startswith("/Community"):
+            kind = "communityGalleryImageId"
         return {kind: image}
     return dict(zip(("publisher", "offer", "sku", "version"), image.split(":"), strict=True))
 

@@ -112,13 +112,9 @@ def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[
                 return *google.auth.load_credentials_from_dict(told), told  # type: ignore[no-untyped-call]
         return *google.auth.default(), {}
     except (GoogleAuthError, ValueError, KeyError, OSError):
-        where = (
-            "GOOGLE_APPLICATION_CREDENTIALS_DATA holds"
-            if options.credentials
-            else f"The file {file} holds"
-            if file
-            else ""
-        )
+        where = f"The file {file} holds" if file else ""
+        if options.credentials:
+            where = "GOOGLE_APPLICATION_CREDENTIALS_DATA holds"
         if where:
             raise CredentialsError(
                 f"{where} no key of a service account, and no configuration of a workload identity"

@@ -130,13 +130,9 @@ def kind_of(codes: Sequence[str], message: str = "", status: int = 0) -> type[Pr
             return kind
     if NOT_IN_ZONE.search(message):
         return CapacityError
-    return (
-        CredentialsError
-        if status in (401, 403)
-        else ProviderError
-        if status in BUSY
-        else ConfigurationError
-    )
+    if status in (401, 403):
+        return CredentialsError
+    return ProviderError if status in BUSY else ConfigurationError
 
 
 def codes_of(error: GoogleAPICallError) -> list[str]:

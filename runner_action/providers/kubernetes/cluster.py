@@ -168,11 +168,9 @@ class Cluster:
     """One namespace of one cluster. `who` finds out who asks, when that is first needed."""
 
     def __init__(self, who: Callable[[], Access]) -> None:
-        self._who, self._access, self._lock = (
-            who,
-            None,
-            threading.Lock(),
-        )  # type: Callable[[], Access], Access | None, threading.Lock
+        self._who = who
+        self._access: Access | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def from_environment(cls, options: KubernetesOptions, environ: Mapping[str, str]) -> Cluster:
