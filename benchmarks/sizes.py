@@ -13,8 +13,9 @@ import base64
 import bz2
 import lzma
 
-from runner_action import bootstrap, fitting, inputs, jit
+from runner_action import bootstrap, inputs
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting, jit
 from runner_action.errors import InputError
 from runner_action.model import Download, LaunchJob, Registration, Secret
 from runner_action.providers.aws.plan import USER_DATA_LIMIT

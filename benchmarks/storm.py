@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from itertools import product
 from typing import Any
 
-from runner_action import job
+from runner_action.ci import job
 from runner_action.model import Secret
 from runner_action.sandbox.served import Application, Start
 from runner_action.sandbox.world import World

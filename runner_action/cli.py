@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from runner_action import ci, files, inputs, job, report
+from runner_action import ci, files, inputs
+from runner_action.ci import job, report
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges import traits as forge_traits
@@ -128,7 +129,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
         forge = partial(_forge, request, environ, began + request.start_timeout)
         if request.cloud is None:
             return _local(request, run, forge(), environ, front, began)
-        from runner_action.launch import Launch
+        from runner_action.commands.launch import Launch
 
         clock = SystemClock()
         provider = partial(
@@ -191,7 +192,7 @@ def _local(
     began: float,
 ) -> int:
     """This machine as the runner; returns when it has left."""
-    from runner_action import local
+    from runner_action.commands import local
 
     def online(one: Launched) -> None:
         told = replace(one, launch_seconds=round(time.monotonic() - began, 2))
@@ -209,7 +210,8 @@ def _local(
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
-    from runner_action import forges, restart
+    from runner_action import forges
+    from runner_action.commands import restart
 
     request, warnings = inputs.parse_restart(raw, _reading(environ))
     with _logging(front, request.log, warnings):
@@ -227,7 +229,8 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
 
 def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, clock: Clock) -> int:
     """`status`, `destroy` and `reap`: of what launches of this repository have made."""
-    from runner_action import destroy, forges, providers, reap, status
+    from runner_action import forges, providers
+    from runner_action.commands import destroy, reap, status
 
     request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):

@@ -21,10 +21,12 @@ from typing import Any
 import pytest
 import yaml
 
-from runner_action import bootstrap, fitting, inputs, to_request
+from runner_action import bootstrap, inputs
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting
 from runner_action.bootstrap.units import boot_script, units
 from runner_action.errors import InputError
+from runner_action.inputs import to_request
 from runner_action.model import Deletion, Secret
 from runner_action.sandbox.systemd import Unit
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import ci, files, inputs, report
-from runner_action import job as jobs
+from runner_action import ci, files, inputs
+from runner_action.ci import job as jobs
+from runner_action.ci import report
 from runner_action.errors import ConfigurationError, InputError
 from runner_action.model import App, Instance, Launched, ProviderName, Report, Secret
 from tests.test_launch import request

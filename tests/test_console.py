@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import console
+from runner_action.runners import console
 
 TEXT = """[    3.1] systemd[1]: Started cml-runner.service
 cml-runner: {"stage": "agent", "t": 1.0, "name": "cml-1"}
@@ -55,7 +55,7 @@ def test_what_the_agent_says_as_a_sentence(
 
 def test_every_sentence_fits_what_the_agent_says() -> None:
     """Each stage is said somewhere in the agent, with the facts that its sentence shows."""
-    agent = Path(console.__file__).parent / "agent"
+    agent = Path(console.__file__).parents[1] / "agent"
     calls = [
         node
         for file in agent.glob("*.py")

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from runner_action.destroy import LET_GO_SECONDS, destroy, named
+from runner_action.commands.destroy import LET_GO_SECONDS, destroy, named
 from runner_action.errors import ProviderError, RunnerActionError
 from runner_action.model import Instance, Runner
 from tests.fakes import FakeClock, FakeForge, FakeProvider

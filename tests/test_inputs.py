@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runner_action import cli, commandline, inputs
-from runner_action.conversion import public_half
 from runner_action.errors import InputError
+from runner_action.inputs.conversion import public_half
 from runner_action.model import App, Secret
 
 FOLDER = Path(__file__).parent / "inputs"

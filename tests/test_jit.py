@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runner_action import jit
 from runner_action.agent.jit import whole
 from runner_action.agent.spec import AgentSpec
-from runner_action.bootstrap import with_jit
+from runner_action.bootstrap import jit, with_jit
 from runner_action.sandbox import github_jit
 from tests.test_bootstrap import SPEC
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner_action import bootstrap, claim
+from runner_action.commands.launch import Launch
 from runner_action.errors import (
     AuthError,
     CapacityError,
@@ -24,7 +25,6 @@ from runner_action.errors import (
     TimedOut,
 )
 from runner_action.inputs import Raw, parse
-from runner_action.launch import Launch
 from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
 from runner_action.request import CloudRequest, LaunchRequest
 from runner_action.runners.readiness import LOOK_EVERY

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner_action.origin import MAY_WRITE, fork_of, fork_of_run, is_public
+from runner_action.forges.origin import MAY_WRITE, fork_of, fork_of_run, is_public
 
 OURS, THEIRS = {"id": 1, "full_name": "octo/train"}, {"id": 2, "full_name": "mallory/train"}
 PULLS = (

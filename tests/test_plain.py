@@ -21,8 +21,10 @@ from github import GithubException
 from gitlab.exceptions import GitlabHttpError
 from markdown_it import MarkdownIt
 
-from runner_action import ci, console, inputs, reap, report, restart, status
+from runner_action import ci, inputs
 from runner_action.agent.restart import Job, Run
+from runner_action.ci import report
+from runner_action.commands import reap, restart, status
 from runner_action.errors import InputError, RunnerActionError
 from runner_action.forges.github.answers import refusal
 from runner_action.forges.gitlab import translated
@@ -41,7 +43,8 @@ from runner_action.model import (
 )
 from runner_action.plain import is_plain, lines, plain
 from runner_action.request import Reuse
-from runner_action.reuse import fitting, launched_of
+from runner_action.runners import console
+from runner_action.runners.reuse import fitting, launched_of
 from tests.test_ci import INSTANCE, ONE
 from tests.test_launch import request
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner_action.commands.reap import SKEW, Removal, reap, removals
 from runner_action.errors import ForgeError, ProviderError, RunnerActionError, RunnerBusy
 from runner_action.marks import Mark, is_named_as, tags
 from runner_action.model import (
@@ -22,7 +23,6 @@ from runner_action.model import (
     is_client_token,
     runner_name,
 )
-from runner_action.reap import SKEW, Removal, reap, removals
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 
 NOW = FakeClock().now()

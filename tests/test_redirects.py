@@ -18,7 +18,9 @@ import pytest
 import trustme
 from azure.core.credentials import AccessToken
 
-from runner_action import job, published, retrying
+from runner_action import retrying
+from runner_action.bootstrap import published
+from runner_action.ci import job
 from runner_action.errors import RunnerActionError
 from runner_action.forges.github import GitHub
 from runner_action.forges.github.asking import Patience

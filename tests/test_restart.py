@@ -21,10 +21,10 @@ from runner_action.agent.restart import (
     Launch,
     Run,
 )
+from runner_action.commands.restart import Outcome, find, restart
 from runner_action.errors import AuthError, ForgeError
 from runner_action.model import ForgeName, Repository, Secret
 from runner_action.request import RestartRequest
-from runner_action.restart import Outcome, find, restart
 from tests.fakes import FakeClock, FakeForge
 
 LOST = (

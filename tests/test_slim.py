@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner_action import agent
-from runner_action.slim import keywords, slim
+from runner_action.bootstrap.slim import keywords, slim
 
 MODULES = sorted(Path(agent.__file__).parent.glob("*.py"))
 

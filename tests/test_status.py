@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from runner_action.commands.status import Row, rows, span, status, table
 from runner_action.errors import CredentialsError
 from runner_action.model import Instance, ProviderName, Runner
 from runner_action.providers.aws.price import cost
-from runner_action.status import Row, rows, span, status, table
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 from tests.test_reap import HERE, NOW, OLD, PAST, YOUNG, Launch, embodied
 from tests.test_reap import Generated as World

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from runner_action.commands.launch import LEFT, Launch
 from runner_action.errors import Cancelled, ConfigurationError
 from runner_action.forges.base import Forge
-from runner_action.launch import LEFT, Launch
 from runner_action.model import Identity, Instance, Machine, Placement, Pool, Report
 from runner_action.runners.group import Creation, RunnerGroup
 from runner_action.runners.rollback import roll_back

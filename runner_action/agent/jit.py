@@ -1,5 +1,5 @@
-"""A just-in-time configuration as it travels in user data (`runner_action/jit.py`), and the way
-back: of its RSA key only the primes are sent."""
+"""A just-in-time configuration as it travels in user data (`runner_action/bootstrap/jit.py`),
+and the way back: of its RSA key only the primes are sent."""
 
 from __future__ import annotations
 

@@ -26,9 +26,10 @@ from typing import Any
 from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap.bundle import bundle
+from runner_action.bootstrap.jit import packed as packed_jit
+from runner_action.bootstrap.slim import keywords, slim
 from runner_action.bootstrap.units import boot_script, units
-from runner_action.bundle import bundle
-from runner_action.jit import packed as packed_jit
 from runner_action.model import (
     ID_END,
     Deletion,
@@ -41,7 +42,6 @@ from runner_action.model import (
 )
 from runner_action.providers.traits import traits_of
 from runner_action.request import LaunchRequest
-from runner_action.slim import keywords, slim
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 16 * 1024 - 256

@@ -6,11 +6,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from runner_action import console
 from runner_action.errors import AuthError, ForgeError, MachineFailed, ProviderError, TimedOut
 from runner_action.forges.base import Forge
 from runner_action.model import Instance, Registration
 from runner_action.providers.base import Provider
+from runner_action.runners import console
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from runner_action.marks import Mark
 from runner_action.model import Identity, Instance, Repository, Run
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
-from runner_action.reuse import Reusing
 from runner_action.runners.group import Creation, RunnerGroup, groups_of
+from runner_action.runners.reuse import Reusing
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)

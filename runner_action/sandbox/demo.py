@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.table import Table
 
-from runner_action import console
 from runner_action.cli import signals
 from runner_action.model import ForgeName, ProviderName
+from runner_action.runners import console
 from runner_action.sandbox.jobs import Job
 from runner_action.sandbox.systemd import die_with_parent
 from runner_action.sandbox.world import World

@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, redirect, request
 
-from runner_action.bundle import bundle
+from runner_action.bootstrap.bundle import bundle
 from runner_action.sandbox import github_jit, github_pools, runs
 from runner_action.sandbox.github_app import FakeApp
 from runner_action.sandbox.github_rules import JIT, LABELS, checked, past_limits

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner_action import console
 from runner_action.model import ForgeName, ProviderName
+from runner_action.runners import console
 from runner_action.sandbox.world import World
 from tests.boot.clouds import (
     SERVICE,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import fitting
+from runner_action.bootstrap import fitting
 from runner_action.model import LaunchJob
 from runner_action.sandbox.jobs import Job
 from tests.boot.clouds import Guest

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
+from runner_action.commands.launch import Launch
 from runner_action.errors import (
     CapacityError,
     ConfigurationError,
@@ -14,7 +15,6 @@ from runner_action.errors import (
     ProviderError,
     QuotaError,
 )
-from runner_action.launch import Launch
 from runner_action.model import Registration
 from runner_action.sandbox.ec2 import FakeEC2
 from tests.contracts.test_provider import Side, aws, ec2

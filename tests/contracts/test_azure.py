@@ -14,6 +14,7 @@ import pytest
 import trustme
 from azure.core.credentials import AccessToken
 
+from runner_action.commands.reap import reap
 from runner_action.errors import (
     CapacityError,
     ConfigurationError,
@@ -24,7 +25,6 @@ from runner_action.errors import (
 from runner_action.model import Identity, Instance, Machine, Placement, Repository, Secret
 from runner_action.providers.azure.arm import Account, Arm
 from runner_action.providers.azure.client import AzureProvider
-from runner_action.reap import reap
 from runner_action.request import CloudRequest
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE, SUBSCRIPTION

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runner_action.commands.reap import reap
 from runner_action.errors import (
     CapacityError,
     ConfigurationError,
@@ -18,7 +19,6 @@ from runner_action.errors import (
 )
 from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.gcp.client import GcpProvider
-from runner_action.reap import reap
 from runner_action.request import CloudRequest
 from runner_action.sandbox.gcp import FakeGcp
 from tests.contracts.discovery import compute

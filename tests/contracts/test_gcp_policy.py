@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from runner_action import cli
+from runner_action.commands.reap import reap
 from runner_action.errors import CredentialsError
 from runner_action.model import Repository
 from runner_action.providers.gcp.policy import permissions
-from runner_action.reap import reap
 from runner_action.sandbox.gcp import FakeGcp
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider

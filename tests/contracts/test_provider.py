@@ -14,6 +14,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from moto.backends import get_backend
 
+from runner_action.commands.reap import ours
 from runner_action.marks import address_tag, tags
 from runner_action.model import REPOSITORY_TAG, Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.aws.client import AwsProvider
@@ -24,7 +25,6 @@ from runner_action.providers.gcp.client import GcpProvider
 from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
 from runner_action.providers.kubernetes.client import KubernetesProvider
-from runner_action.reap import ours
 from runner_action.request import CloudRequest
 from runner_action.sandbox.azure import FakeAzure
 from runner_action.sandbox.ec2 import ACCOUNT, FakeEC2

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import fitting
+from runner_action.bootstrap import fitting
 from runner_action.model import Identity, Machine
 from runner_action.providers.kubernetes import ladder, plan, requests
 from runner_action.sandbox.standin import tarball

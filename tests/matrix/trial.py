@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from runner_action import forges, inputs, providers
+from runner_action.commands.reap import reap
 from runner_action.model import ForgeName
-from runner_action.reap import reap
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock
 from tests.fakes import FakeClock

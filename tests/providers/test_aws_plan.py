@@ -13,8 +13,9 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from runner_action import bootstrap, fitting
+from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting
 from runner_action.errors import InputError
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.aws import ladder, plan, requests, table

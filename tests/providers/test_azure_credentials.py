@@ -13,7 +13,7 @@ import pytest
 import trustme
 from flask import Flask, request
 
-from runner_action import job
+from runner_action.ci import job
 from runner_action.errors import CredentialsError
 from runner_action.providers.azure.credentials import SCOPE, credential, prove
 from runner_action.request import AzureAccount

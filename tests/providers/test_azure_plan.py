@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner_action import bootstrap, fitting
+from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting
 from runner_action.errors import InputError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.azure import ladder, plan, requests

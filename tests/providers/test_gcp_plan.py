@@ -15,8 +15,9 @@ from google.api_core.exceptions import Forbidden, RetryError
 from google.auth.exceptions import RefreshError, TransportError
 from requests.exceptions import ConnectTimeout
 
-from runner_action import bootstrap, fitting
+from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting
 from runner_action.errors import CredentialsError, InputError, ProviderError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.gcp import errors, ladder, plan, requests, sdk, table

@@ -22,13 +22,15 @@ from typing import Any
 
 import pytest
 
-from runner_action import bootstrap, console, fitting, inputs
+from runner_action import bootstrap, inputs
 from runner_action.agent.events import JOB_LIMIT
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
+from runner_action.bootstrap import fitting
 from runner_action.model import Download, LaunchJob, Registration, Secret
 from runner_action.request import LaunchRequest
+from runner_action.runners import console
 from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.standin import VERSION
 from runner_action.sandbox.world import TOKEN, World
@@ -308,7 +310,7 @@ def test_agent_runner_and_jobs_reach_the_forge_through_the_proxy(
         environ = {
             "PATH": os.environ["PATH"],
             "RUNNER_ALLOW_RUNASROOT": "1",
-            "PYTHONPATH": str(Path(bootstrap.__file__).parents[1]),
+            "PYTHONPATH": str(Path(bootstrap.__file__).parents[2]),
         }
         agent = subprocess.Popen(
             [sys.executable, "-m", "runner_action.agent", "run"],

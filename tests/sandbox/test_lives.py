@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import console
 from runner_action.agent.restart import LAUNCH_JOB
+from runner_action.runners import console
 from runner_action.sandbox.jobs import Job, Run
 from runner_action.sandbox.machine import kill_descendants
 from runner_action.sandbox.systemd import descendants

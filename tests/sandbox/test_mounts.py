@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import console
+from runner_action.runners import console
 from runner_action.sandbox.jobs import Job
 from runner_action.sandbox.world import World
 from tests.agent.test_removal import DEAD

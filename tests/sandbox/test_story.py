@@ -13,7 +13,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from runner_action import console
+from runner_action.runners import console
 from runner_action.sandbox.systemd import descendants
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests import pythons

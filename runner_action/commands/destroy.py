@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from runner_action.commands.reap import Removal, ours
 from runner_action.errors import RunnerActionError, RunnerBusy, TimedOut
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, Repository, Runner
 from runner_action.providers.base import Provider
-from runner_action.reap import Removal, ours
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)

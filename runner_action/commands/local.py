@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from runner_action import bootstrap, console
+from runner_action import bootstrap
 from runner_action.agent import guard
 from runner_action.agent.download import open_archive
 from runner_action.agent.pod import close_memory
@@ -31,7 +31,8 @@ from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
 from runner_action.model import App, Download, Identity, Launched, Registration, Run
 from runner_action.request import LaunchRequest
-from runner_action.reuse import Reusing, labels_with, launched_of, refuse_taken
+from runner_action.runners import console
+from runner_action.runners.reuse import Reusing, labels_with, launched_of, refuse_taken
 from runner_action.waiting import SystemClock
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runner_action.commands.reap import Removal, ours, removals
 from runner_action.errors import ProviderError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, address_tag
 from runner_action.model import REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
 from runner_action.plain import code, dumps, markdown
 from runner_action.providers.base import Provider
-from runner_action.reap import Removal, ours, removals
 from runner_action.waiting import Clock
 
 COLUMNS = ("runner", "state", "machine", "type", "where", "age", "lease", "cost so far", "odd")

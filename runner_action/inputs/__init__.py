@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner_action import advice, to_request
-from runner_action.conversion import check_rsa, convert, is_here, public_half, repository_url
 from runner_action.errors import InputError
+from runner_action.forges.origin import fork_of, is_public
 from runner_action.forges.traits import forge_of, project_of, servers_of
+from runner_action.inputs import advice, to_request
+from runner_action.inputs.conversion import check_rsa, convert, is_here, public_half, repository_url
 from runner_action.model import ForgeName, Repository
-from runner_action.origin import fork_of, is_public
 from runner_action.plain import is_plain, plain
 from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 
@@ -37,7 +37,7 @@ EVERYWHERE = ("status", "destroy", "reap")
 @cache
 def schema() -> Schema:
     """The inputs schema: beside the package in a wheel, in `schema/` in a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     places = (here / "inputs.schema.json", here.parent / "schema" / "inputs.schema.json")
     loaded: Schema = json.loads(
         next(place for place in places if place.exists()).read_text("utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner_action.conversion import public_half
+from runner_action.inputs.conversion import public_half
 from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
 from runner_action.request import (
     AwsOptions,

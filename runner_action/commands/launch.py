@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from runner_action import bootstrap, console
+from runner_action import bootstrap
+from runner_action.bootstrap.fitting import user_data
+from runner_action.commands.reap import Sweep
 from runner_action.errors import Cancelled, ProviderError
-from runner_action.fitting import user_data
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark, tags
 from runner_action.model import (
@@ -29,13 +30,13 @@ from runner_action.model import (
     Runner,
 )
 from runner_action.providers.base import Provider
-from runner_action.reap import Sweep
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
-from runner_action.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
+from runner_action.runners import console
 from runner_action.runners.group import Joining, RunnerGroup, groups_of
 from runner_action.runners.ladder import Ladder
 from runner_action.runners.lookup import Findings, LookUp, Planned, placements, planned
 from runner_action.runners.readiness import Readiness
+from runner_action.runners.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
 from runner_action.runners.rollback import SETTLE_SECONDS, roll_back
 from runner_action.stopping import Signals
 from runner_action.waiting import Clock

@@ -1,0 +1,1 @@
+"""A file for each story that a command tells."""
