@@ -22,11 +22,6 @@ LONG_FILES = {
     "runner_action/sandbox/azure.py",
     "runner_action/sandbox/ec2.py",
     "runner_action/sandbox/gcp.py",
-    "runner_action/sandbox/github.py",
-    "runner_action/sandbox/jobs.py",
-    "runner_action/sandbox/kubernetes.py",
-    "runner_action/sandbox/kubernetes_control.py",
-    "runner_action/sandbox/runner_standin.py",
 }
 LONG_FUNCTIONS = {
     "runner_action/commands/local.py:live",

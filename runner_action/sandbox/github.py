@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +19,13 @@ from flask import Flask, Response, abort, redirect, request
 
 from runner_action.bootstrap.bundle import bundle
 from runner_action.sandbox import github_jit, github_pools, runs
+from runner_action.sandbox.github_access import SCOPES, refusal
+from runner_action.sandbox.github_answers import labels_of, refused, shown
 from runner_action.sandbox.github_app import FakeApp
-from runner_action.sandbox.github_rules import JIT, LABELS, checked, past_limits
-from runner_action.sandbox.jobs import DEFAULT_LABELS, Forge, Refusal, Seat
+from runner_action.sandbox.github_releases import downloads, release
+from runner_action.sandbox.github_rules import JIT, LABELS, checked
+from runner_action.sandbox.jobs import Refusal, Seat
+from runner_action.sandbox.memory import Forge
 from runner_action.sandbox.served import Served
 from runner_action.sandbox.standin import VERSION, tarball
 
@@ -30,7 +34,6 @@ JOINING_SECONDS = 3600.0
 https://docs.github.com/en/rest/actions/self-hosted-runners"""
 ASKING = "canary-request-token"
 """By which a job with `permissions: id-token: write` asks for id tokens."""
-SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
 
 
 class FakeGitHub(Served):
@@ -151,12 +154,12 @@ class FakeGitHub(Served):
                 return self.app.make_response(view(**self._by_removal_token(token, given)))
             kind = "app" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
-                return _refused(401, "Bad credentials")
+                return refused(401, "Bad credentials")
             # A path that belongs to nobody, such as that of actions/runner itself, is open to all.
             owned = bool(given.pop("owner", None))
             given.pop("name", None)
-            if owned and (refused := self._refusal(kind)):
-                return refused
+            if owned and (told := refusal(kind, self._root, self.github_app, self._places)):
+                return told
             answer = self.app.make_response(view(**given))
             if request.method == "GET" and answer.status_code == 200:
                 answer.add_etag()
@@ -181,7 +184,7 @@ class FakeGitHub(Served):
             or "runner_id" not in given
             or self.forge.owner_of(token, "remove") != self._root
         ):
-            abort(self.app.make_response(_refused(401, "Bad credentials")))
+            abort(self.app.make_response(refused(401, "Bad credentials")))
         return {"runner_id": given["runner_id"]}
 
     def _faulty(self, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,6 +197,15 @@ class FakeGitHub(Served):
         return faulty
 
     @property
+    def _places(self) -> Sequence[str]:
+        """Whose runners there can be."""
+        return (
+            f"repos/{self.repository}",
+            f"orgs/{self.organisation}",
+            f"enterprises/{self.enterprise}",
+        )
+
+    @property
     def _root(self) -> str:
         """Whose runners a request is about, such as `orgs/octo`."""
         return (
@@ -201,48 +213,6 @@ class FakeGitHub(Served):
             .partition("/actions")[0]
             .partition("/check-runs")[0]
         )
-
-    def _refusal(self, kind: str) -> Any:
-        if kind in ("readonly", "app") and self._root.startswith(
-            "enterprises/"
-        ):  # these calls take classic tokens only, says their page
-            return _refused(
-                403,
-                "Resource not accessible by"
-                f" {'integration' if kind == 'app' else 'personal access token'}",
-            )
-        if kind == "app" and self.github_app.suspended:
-            return _refused(403, "This installation has been suspended")
-        if kind == "readonly" and request.method != "GET":
-            return _refused(
-                403,
-                "Resource not accessible by personal access token",
-                {"X-Accepted-GitHub-Permissions": "administration=write"},
-            )
-        if kind == "app" and (lacking := self.github_app.lacking()):
-            return _refused(
-                403,
-                "Resource not accessible by integration",
-                {"X-Accepted-GitHub-Permissions": lacking},
-            )
-        if kind == "job":
-            return _refused(
-                403,
-                "Resource not accessible by integration",
-                {"X-Accepted-GitHub-Permissions": "administration=read"},
-            )
-        needed = SCOPES[self._root.partition("/")[0]]
-        given = kind.removeprefix("scopes:")
-        if kind.startswith("scopes:") and needed not in given.split(","):
-            return _refused(
-                404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed}
-            )
-        known = (
-            f"repos/{self.repository}",
-            f"orgs/{self.organisation}",
-            f"enterprises/{self.enterprise}",
-        )
-        return None if self._root in known else _refused(404, "Not Found")
 
     # --- GitHub's REST
 
@@ -252,7 +222,7 @@ class FakeGitHub(Served):
             for seat in self.forge.seats()
             if request.args.get("name") in (None, seat.name) and self._owns(seat)
         ]
-        return runs.paged("runners", [_shown(seat) for seat in seats])
+        return runs.paged("runners", [shown(seat) for seat in seats])
 
     def _owns(self, seat: Seat) -> bool:
         return self._owner(seat.owner) == self._root
@@ -286,27 +256,16 @@ class FakeGitHub(Served):
         )
 
     def _downloads(self) -> Any:
-        return [
-            {
-                "os": system,
-                "architecture": architecture,
-                "filename": f"actions-runner-{system}-{architecture}-{VERSION}.tar.gz",
-                "download_url": (
-                    f"{self.url}/actions/runner/releases/download/v{VERSION}/actions-runner-{system}-{architecture}-{VERSION}.tar.gz"
-                ),
-                "sha256_checksum": self._archive.sha256,
-            }
-            for system, architecture in (("linux", "x64"), ("linux", "arm64"), ("osx", "arm64"))
-        ]
+        return downloads(self.url, self._archive.sha256)
 
     def _jit(self) -> Any:
         asked = request.get_json()
         if not self._has_jit:
-            return _refused(404, "Not Found")
+            return refused(404, "Not Found")
         if self.forge.by_name(asked["name"]):
-            return _refused(409, "Already exists - A runner with the name already exists.")
+            return refused(409, "Already exists - A runner with the name already exists.")
         if asked["runner_group_id"] not in self.groups.values():
-            return _refused(404, "Not Found")
+            return refused(404, "Not Found")
         seat = self.forge.seat(
             asked["name"],
             asked["labels"],
@@ -318,7 +277,7 @@ class FakeGitHub(Served):
         whole, seat.secret = github_jit.encoded(
             seat.id, seat.name, self.url, where, asked.get("work_folder", "_work")
         )
-        return {"runner": _shown(seat), "encoded_jit_config": whole}, 201
+        return {"runner": shown(seat), "encoded_jit_config": whole}, 201
 
     def _seat(self, runner_id: int) -> Seat | None:
         """If it is one of those that the request is about."""
@@ -327,49 +286,37 @@ class FakeGitHub(Served):
 
     def _one(self, runner_id: int) -> Any:
         seat = self._seat(runner_id)
-        return _shown(seat) if seat else _refused(404, "Not Found")
+        return shown(seat) if seat else refused(404, "Not Found")
 
     def _delete(self, runner_id: int) -> Any:
         try:
             gone = self._seat(runner_id) and self.forge.remove(runner_id)
         except Refusal as refusal:
-            return _refused(422, str(refusal))
-        return ("", 204) if gone else _refused(404, "Not Found")
+            return refused(422, str(refusal))
+        return ("", 204) if gone else refused(404, "Not Found")
 
     def _add_labels(self, runner_id: int) -> Any:
         seat = self._seat(runner_id)
         if seat is None:
-            return _refused(404, "Not Found")
+            return refused(404, "Not Found")
         with self._labelling:
             seat.labels = tuple(dict.fromkeys([*seat.labels, *request.get_json()["labels"]]))
-            return _labels(seat)
+            return labels_of(seat)
 
     def _remove_label(self, runner_id: int, label: str) -> Any:
         seat = self._seat(runner_id)
         if seat is None or label not in seat.labels:
-            return _refused(404, "Not Found")
+            return refused(404, "Not Found")
         with self._labelling:
             seat.labels = tuple(other for other in seat.labels if other != label)
-            return _labels(seat)
+            return labels_of(seat)
 
     def _release(self, tag: str) -> Any:
         """The project's releases, as far as a launch reads them."""
         version = tag.removeprefix("v")
         if version not in self.released:
-            return _refused(404, "Not Found")
-        name = f"actions-runner-linux-x64-{version}.tar.gz"
-        url = f"{self.url}/actions/runner/releases/download/v{version}/{name}"
-        return {
-            "tag_name": tag,
-            "published_at": self.released[version],
-            "assets": [
-                {
-                    "name": name,
-                    "digest": f"sha256:{self._archive.sha256}",
-                    "browser_download_url": url,
-                }
-            ],
-        }
+            return refused(404, "Not Found")
+        return release(self.url, version, self.released[version], self._archive.sha256)
 
     def _id_token(self) -> Any:
         """https://docs.github.com/actions/reference/security/oidc"""
@@ -377,7 +324,7 @@ class FakeGitHub(Served):
             request.headers.get("Authorization") != f"Bearer {ASKING}"
             or request.args.get("api-version") != "2.0"
         ):
-            return _refused(401, "Unauthorized")
+            return refused(401, "Unauthorized")
         token = f"canary-id-token-{secrets.token_urlsafe(20)}"
         self.id_tokens[token] = request.args["audience"]
         return {"count": len(token), "value": token}
@@ -413,7 +360,7 @@ class FakeGitHub(Served):
         if given is None or (
             "url" in asked and github_pools.root_of(asked["url"]) != self._owner(given)
         ):
-            return _refused(404, "Not Found")
+            return refused(404, "Not Found")
         owner = self._owner(given)
         if asked["runner_event"] == "remove":
             own = self.forge.new_token("nothing" if self.admin_flow else "pools", owner, 600.0)
@@ -423,48 +370,19 @@ class FakeGitHub(Served):
                 "token": own,
                 "use_v2_flow": self.admin_flow,
             }
-        old = next(
-            (
-                seat
-                for seat in self.forge.seats()
-                if (seat.name, self._owner(seat.owner)) == (asked["name"], owner)
-            ),
-            None,
-        )
-        try:
-            labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
-            if problems := list(past_limits({"name": asked["name"], "labels": labels})):
-                return _refused(422, problems[0])
-            if old and not asked["replace"]:
-                return _refused(409, "A runner exists with the same name")
-            if asked["group"] not in self.groups:
-                return _refused(
-                    404, f"Could not find any self-hosted runner group named {asked['group']}."
-                )
-            if old:
-                self.forge.remove(old.id)
-        except Refusal as refusal:
-            return _refused(422, str(refusal))
-        seat = self.forge.seat(
-            asked["name"],
-            labels,
-            ephemeral=asked["ephemeral"],
-            owner=owner,
-            group=self.groups[asked["group"]],
-        )
-        return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
+        return github_pools.register(asked, self.forge, owner, self._owner, self.groups)
 
     def _delete_from_pool(self, pool: int, runner_id: int) -> Any:
         found = github_pools.delete(
             request, self.forge, lambda seat: self._owner(seat.owner), pool, runner_id
         )
-        return _refused(*found) if found[1] else ""
+        return refused(*found) if found[1] else ""
 
     def _runner_side(self, verb: str) -> Any:
         asked = request.get_json()
         seat = self.forge.by_id(asked["id"])
         if seat is None or seat.secret != asked["secret"]:
-            return _refused(401, "The runner no longer exists.")
+            return refused(401, "The runner no longer exists.")
         seat.heard = time.monotonic()
         if verb == "watch":
             return {"cancelled": seat.job is not None and seat.job.cancelled}
@@ -480,42 +398,3 @@ class FakeGitHub(Served):
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}
-
-
-def _labels(seat: Seat) -> dict[str, Any]:
-    """Its labels in GitHub's words."""
-    labels = [
-        {"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"}
-        for number, label in enumerate(seat.labels, 1)
-    ]
-    return {"total_count": len(labels), "labels": labels}
-
-
-def _shown(seat: Seat) -> dict[str, Any]:
-    """A runner in GitHub's words."""
-    status = "online" if seat.online else "offline"
-    return {
-        "id": seat.id,
-        "name": seat.name,
-        "os": "linux" if seat.contacted else "unknown",
-        "status": status,
-        "busy": seat.job is not None,
-        "ephemeral": seat.ephemeral,
-        "version": VERSION if seat.contacted else None,
-        "runner_group_id": seat.group,
-        "labels": _labels(seat)["labels"],
-    }
-
-
-def _refused(
-    status: int, message: str, headers: Mapping[str, str] | None = None
-) -> tuple[dict[str, str], int, Mapping[str, str]]:
-    return (
-        {
-            "message": message,
-            "documentation_url": "https://docs.github.com/rest",
-            "status": str(status),
-        },
-        status,
-        headers or {},
-    )

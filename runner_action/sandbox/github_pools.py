@@ -1,5 +1,6 @@
-"""The service behind GitHub that has runners in pools, for servers whose runners are not
-administered by GitHub's own API.
+"""What `config.sh` of actions/runner asks for beside GitHub's API: to be registered, and, of the
+service that has runners in pools on servers whose runners are not administered by GitHub's own
+API, to be deleted.
 
 TaskAgentHttpClientBase.cs of actions/runner (DeleteAgentAsync); what is wrong is told in the
 words of Azure DevOps.
@@ -7,11 +8,15 @@ words of Azure DevOps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from flask import Request
 
-from runner_action.sandbox.jobs import Forge, Refusal, Seat
+from runner_action.sandbox.github_answers import refused
+from runner_action.sandbox.github_rules import past_limits
+from runner_action.sandbox.jobs import DEFAULT_LABELS, Refusal, Seat
+from runner_action.sandbox.memory import Forge
 
 
 def delete(
@@ -30,6 +35,40 @@ def delete(
     except Refusal:
         return 400, f'Runner "{seat.name}" is running a job and cannot be deleted.'
     return 200, ""
+
+
+def register(
+    asked: Mapping[str, Any],
+    forge: Forge,
+    owner: str,
+    owner_of: Callable[[str], str],
+    groups: Mapping[str, int],
+) -> Any:
+    """A runner at `owner`, in place of one of the same name if that is asked for, and what it has
+    to know; or why not. `owner_of`: the owner of a seat in full; `groups`: their ids, by name."""
+    own = [seat for seat in forge.seats() if owner_of(seat.owner) == owner]
+    old = next((seat for seat in own if seat.name == asked["name"]), None)
+    labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
+    problems = list(past_limits({"name": asked["name"], "labels": labels}))
+    if problems:
+        return refused(422, problems[0])
+    if old and not asked["replace"]:
+        return refused(409, "A runner exists with the same name")
+    if asked["group"] not in groups:
+        return refused(404, f"Could not find any self-hosted runner group named {asked['group']}.")
+    try:
+        if old:
+            forge.remove(old.id)
+    except Refusal as refusal:
+        return refused(422, str(refusal))
+    seat = forge.seat(
+        asked["name"],
+        labels,
+        ephemeral=asked["ephemeral"],
+        owner=owner,
+        group=groups[asked["group"]],
+    )
+    return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
 
 
 def root_of(address: str) -> str:

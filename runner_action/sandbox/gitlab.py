@@ -21,7 +21,8 @@ from flask import Flask, Response, request
 
 from runner_action.sandbox import pipelines
 from runner_action.sandbox.gitlab_variables import Project
-from runner_action.sandbox.jobs import Forge, Seat
+from runner_action.sandbox.jobs import Seat
+from runner_action.sandbox.memory import Forge
 from runner_action.sandbox.served import Served
 
 VERSION = "19.4.0"

@@ -16,7 +16,8 @@ import yaml
 
 from runner_action.sandbox import gitlab_variables
 from runner_action.sandbox.gitlab_variables import Project, Values, iid_of
-from runner_action.sandbox.jobs import Forge, Job, Run
+from runner_action.sandbox.jobs import Job, Run
+from runner_action.sandbox.memory import Forge
 
 Definition = Mapping[str, Any]
 Hosted = Callable[[Job, Values], str]

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from subprocess import CompletedProcess
 from typing import Any
 
 from flask import Flask, Response, request
 
-from runner_action.sandbox.kubernetes_control import Control, generated
-from runner_action.sandbox.kubernetes_nodes import OVER, Node, containers
+from runner_action.sandbox.kubernetes_control import Control
+from runner_action.sandbox.kubernetes_jobs import generated
+from runner_action.sandbox.kubernetes_log import log_of
+from runner_action.sandbox.kubernetes_nodes import Node
 from runner_action.sandbox.kubernetes_pods import unreadable
 from runner_action.sandbox.kubernetes_rules import (
     KINDS,
@@ -26,12 +26,14 @@ from runner_action.sandbox.kubernetes_rules import (
     Failed,
     about,
     choice,
+    ended,
     full,
     invalid,
     merged,
     settled,
 )
-from runner_action.sandbox.kubernetes_shelf import Choice, Json, Shelf
+from runner_action.sandbox.kubernetes_shelf import Json, Shelf
+from runner_action.sandbox.kubernetes_watch import Watches
 from runner_action.sandbox.machines import Machines
 from runner_action.sandbox.pod import execute
 from runner_action.sandbox.served import Served
@@ -87,8 +89,7 @@ class FakeKubernetes:
             "/<path:rest>", "api", self._api, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]
         )
         self.shelf = Shelf()
-        self._closed = False
-        self._cuts = 0
+        self.watches = Watches(self.shelf)
         self.control = Control(self)
         self.served = Served(self.app, "/api", self.tls, self.host)
         self.url = self.served.url
@@ -97,10 +98,7 @@ class FakeKubernetes:
     def kubeconfig(self) -> str:
         """JSON, which is YAML too."""
         cluster = {"name": "sandbox", "cluster": {"server": self.url}}
-        user = {
-            "name": "launcher",
-            "user": {"token": self.token},
-        }
+        user = {"name": "launcher", "user": {"token": self.token}}
         context = {
             "name": "sandbox",
             "context": {"cluster": "sandbox", "user": "launcher", "namespace": "ci"},
@@ -114,8 +112,7 @@ class FakeKubernetes:
         return json.dumps({"apiVersion": "v1", "kind": "Config", "preferences": {}, **parts})
 
     def close(self) -> None:
-        self._closed = True
-        self.cut_watches()
+        self.watches.close()
         self.control.close()
         self.served.close()
 
@@ -165,9 +162,7 @@ class FakeKubernetes:
 
     def cut_watches(self) -> None:
         """All streams end now."""
-        with self.shelf.changed:
-            self._cuts += 1
-            self.shelf.changed.notify_all()
+        self.watches.cut()
 
     def expire(self) -> None:
         """No stream can go on from what was seen so far: the next that wants to is told so."""
@@ -231,7 +226,7 @@ class FakeKubernetes:
                     404, "NotFound", f'{full(resource)} "{name}" not found', **about(resource, name)
                 )
             if log:
-                return self._log(one)
+                return log_of(one, self._console)
             if verb == "delete":
                 return self._delete(resource, one)
             return self._patch(resource, one) if verb == "patch" else one
@@ -260,7 +255,12 @@ class FakeKubernetes:
         chosen = choice(resource, space)
         if verb == "watch":
             return Response(
-                self._stream(resource, chosen, request.args.get("resourceVersion", "")),
+                self.watches.stream(
+                    resource,
+                    chosen,
+                    int(request.args.get("resourceVersion") or 0),
+                    float(request.args.get("timeoutSeconds", 3600)),
+                ),
                 content_type="application/json",
             )
         found = [
@@ -281,49 +281,6 @@ class FakeKubernetes:
             "metadata": {"resourceVersion": str(self.shelf.version), **more},
         }
         return {**head, "items": found[begun : begun + limit]}
-
-    def _stream(self, resource: str, chosen: Choice, since: str) -> Iterator[bytes]:
-        """Without a version what is there is told first. The first, empty piece sends the head:
-        a client waits for that."""
-        end = time.monotonic() + float(request.args.get("timeoutSeconds", 3600))
-        cuts = self._cuts
-        shelf = self.shelf
-        told: list[tuple[str, Json]] = []
-        seen = int(since or 0)
-        if not seen:
-            told = [("ADDED", one) for one in shelf.of(resource) if chosen(one)]
-            seen = shelf.version
-        elif seen < shelf.horizon:
-            told = [
-                (
-                    "ERROR",
-                    Failed(
-                        410, "Expired", f"too old resource version: {seen} ({shelf.horizon})"
-                    ).status,
-                )
-            ]
-            end = 0
-
-        def lines(told: list[tuple[str, Json]], seen: int) -> Iterator[bytes]:
-            yield b""
-            while True:
-                for kind, one in told:
-                    yield json.dumps({"type": kind, "object": one}).encode() + b"\n"
-                with shelf.changed:
-                    if not self._news(seen, cuts, end):
-                        return
-                    told = shelf.since(seen, resource, chosen)
-                    seen = shelf.version
-
-        return lines(told, seen)
-
-    def _news(self, seen: int, cuts: int, end: float) -> bool:
-        """Waits for a change; False if the stream is over before."""
-        over = end - time.monotonic()
-        changed = self.shelf.changed.wait_for(
-            lambda: self._closed or cuts != self._cuts or self.shelf.version > seen, max(0, over)
-        )
-        return changed and over > 0 and not self._closed and cuts == self._cuts
 
     def _create(self, resource: str, space: str) -> Any:
         if space not in self.namespaces:
@@ -441,60 +398,3 @@ class FakeKubernetes:
         if not self.machines:
             return self.said
         return self.machines.console(number) if number in self.machines.living else ""
-
-    def _log(self, pod: Json) -> Any:
-        """Of a pod that no node has there is none, which is no error."""
-        spec = pod["spec"]
-        name = pod["metadata"]["name"]
-        number = pod["metadata"]["uid"]
-        every = [one["name"] for one in containers(spec)]
-        wanted = request.args.get(
-            "container", "" if len(spec["containers"]) > 1 else spec["containers"][0]["name"]
-        )
-        if wanted not in every:
-            choose = (
-                f"a container name must be specified for pod {name}, choose one of:"
-                f" [{' '.join(every)}]"
-            )
-            raise Failed(
-                400,
-                "BadRequest",
-                f"container {wanted} is not valid for pod {name}" if wanted else choose,
-            )
-        statuses = [
-            *pod["status"].get("initContainerStatuses", ()),
-            *pod["status"].get("containerStatuses", ()),
-        ]
-        waits = next(
-            (
-                one["state"]["waiting"]["reason"]
-                for one in statuses
-                if one["name"] == wanted and "waiting" in one["state"]
-            ),
-            None,
-        )
-        waits = waits or (None if statuses or not spec.get("nodeName") else "ContainerCreating")
-        if waits:
-            text = (
-                "trying and failing to pull image"
-                if waits in ("ErrImagePull", "ImagePullBackOff")
-                else f"waiting to start: {waits}"
-            )
-            raise Failed(400, "BadRequest", f'container "{wanted}" in pod "{name}" is {text}')
-        lines = (self._console(number) if statuses else "").splitlines(keepends=True)
-        tail = request.args.get("tailLines", len(lines), type=int)
-        text = "".join(lines[max(0, len(lines) - tail) :])
-        # From where it begins to be told, not up to the end of it.
-        return Response(
-            text.encode()[: request.args.get("limitBytes", None, type=int)],
-            content_type="text/plain",
-        )
-
-
-def ended(kind: str, one: Json) -> bool:
-    if kind == "job":
-        return any(
-            condition["type"] in ("Complete", "Failed")
-            for condition in one["status"].get("conditions") or ()
-        )
-    return kind == "pod" and one["status"]["phase"] in OVER

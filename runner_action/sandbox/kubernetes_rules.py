@@ -12,7 +12,7 @@ from typing import Any
 from flask import request
 
 from runner_action.sandbox import kubernetes_pods as pods
-from runner_action.sandbox.kubernetes_nodes import holds
+from runner_action.sandbox.kubernetes_nodes import OVER, holds
 from runner_action.sandbox.kubernetes_shelf import Choice, Json
 
 KINDS = {
@@ -276,3 +276,12 @@ def settled_container(one: Json) -> Json:
     else:
         plain.setdefault("resources", {})
     return plain
+
+
+def ended(kind: str, one: Json) -> bool:
+    if kind == "job":
+        return any(
+            condition["type"] in ("Complete", "Failed")
+            for condition in one["status"].get("conditions") or ()
+        )
+    return kind == "pod" and one["status"]["phase"] in OVER

@@ -55,6 +55,13 @@ class Shelf:
         found = self._objects.get((resource, space, name))
         return copied(found) if found else None
 
+    def owned(self, number: str) -> list[tuple[str, Json]]:
+        """What the object with that uid owns, with its resource."""
+        whole = [
+            (resource, one) for resource in ("pods", "secrets", "jobs") for one in self.of(resource)
+        ]
+        return [(resource, one) for resource, one in whole if number in owners(one)]
+
     def put(self, resource: str, one: Json) -> Json:
         """Made, or changed if it is not the same."""
         meta = one["metadata"]
@@ -129,3 +136,7 @@ def copied(one: Json) -> Json:
 
 def now(later: float = 0) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + later))
+
+
+def owners(one: Json) -> list[str]:
+    return [ref["uid"] for ref in one["metadata"].get("ownerReferences", ())]

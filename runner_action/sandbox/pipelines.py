@@ -16,7 +16,8 @@ from typing import Any
 from flask import Response, request
 
 from runner_action.sandbox.gitlab_variables import Project, iid_of
-from runner_action.sandbox.jobs import Forge, Job, Refusal
+from runner_action.sandbox.jobs import Job, Refusal
+from runner_action.sandbox.memory import Forge
 
 STATUS = {"waiting": "created", "queued": "pending", "in_progress": "running"}
 CONCLUSION = {

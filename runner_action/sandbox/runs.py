@@ -9,7 +9,8 @@ from typing import Any
 
 from flask import Response, request
 
-from runner_action.sandbox.jobs import Forge, Job, Refusal, Run
+from runner_action.sandbox.jobs import Job, Refusal, Run
+from runner_action.sandbox.memory import Forge
 
 SHA = "0" * 40
 NOT_THERE = ({"message": "Not Found", "status": "404"}, 404)

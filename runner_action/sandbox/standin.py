@@ -46,18 +46,16 @@ class Archive:
 
 
 def tarball() -> Archive:
-    """The release archive: config.sh, run.sh, bin/Runner.Listener."""
-    listener = files("runner_action.sandbox").joinpath("runner_standin.py").read_text("utf-8")
+    """The release archive: config.sh, run.sh, bin/Runner.Listener and bin/Runner.Worker."""
+    sources = files("runner_action.sandbox")
+    programs = {"Listener": "runner_standin.py", "Worker": "worker_standin.py"}
+    texts = {"config.sh": CONFIG, "run.sh": RUN}
+    for part, name in programs.items():
+        source = sources.joinpath(name).read_text("utf-8")
+        texts[f"bin/Runner.{part}"] = f"#!/usr/bin/env python3\n{source}"
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, text in (
-            ("config.sh", CONFIG),
-            ("run.sh", RUN),
-            *(
-                (f"bin/Runner.{part}", "#!/usr/bin/env python3\n" + listener)
-                for part in ("Listener", "Worker")
-            ),
-        ):
+        for name, text in texts.items():
             entry = tarfile.TarInfo(name)
             entry.mode = 0o755
             entry.size = len(text.encode())

@@ -30,10 +30,10 @@ from runner_action.sandbox.gcp import FakeGcp
 from runner_action.sandbox.github import ASKING, FakeGitHub
 from runner_action.sandbox.gitlab import FakeGitLab
 from runner_action.sandbox.gitlab_variables import iid_of
-from runner_action.sandbox.jobs import Forge
 from runner_action.sandbox.kubernetes import FakeKubernetes
 from runner_action.sandbox.kubernetes_nodes import Node
 from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.memory import Forge
 from runner_action.sandbox.metadata import FakeMetadata
 from runner_action.sandbox.served import Served
 from runner_action.sandbox.systemd import descendants
