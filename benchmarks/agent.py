@@ -21,7 +21,7 @@ from pathlib import Path
 
 from runner_action import bootstrap
 from runner_action.bootstrap.units import text_of
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 
 RUNS = 5

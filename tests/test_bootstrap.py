@@ -28,7 +28,7 @@ from runner_action.bootstrap.units import boot_script, units
 from runner_action.errors import InputError
 from runner_action.inputs import to_request
 from runner_action.model import Deletion, Secret
-from runner_action.sandbox.systemd import Unit
+from runner_action.sandbox.machine.systemd import Unit
 
 GOLDEN = Path(__file__).parent / "golden" / "user-data.json"
 SPEC = AgentSpec(

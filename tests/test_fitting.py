@@ -23,7 +23,7 @@ from runner_action.errors import InputError
 from runner_action.model import Download, LaunchJob, Registration, Secret
 from runner_action.providers.aws.plan import USER_DATA_LIMIT
 from runner_action.request import LaunchRequest
-from runner_action.sandbox import github_jit
+from runner_action.sandbox.forges.github import jit as github_jit
 from tests import large
 from tests.test_bootstrap import config, written
 

@@ -26,7 +26,7 @@ from runner_action.request import (
     KubernetesOptions,
     LaunchRequest,
 )
-from runner_action.sandbox.gitlab_variables import Project, in_tags
+from runner_action.sandbox.forges.gitlab.variables import Project, in_tags
 from schema import generate
 from tests.shipped import INCLUDED, USES, released
 

@@ -10,10 +10,10 @@ import pytest
 
 from runner_action import forges, inputs
 from runner_action.forges.traits import GITLAB
-from runner_action.sandbox import gitlab_ci
-from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.gitlab_variables import Values
-from runner_action.sandbox.jobs import Job, Seat
+from runner_action.sandbox.forges.gitlab import ci as gitlab_ci
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.gitlab.variables import Values
+from runner_action.sandbox.forges.jobs import Job, Seat
 from tests.shipped import INCLUDED, REPOSITORY, ROOT, Definition, pipelines, released
 
 TEMPLATE = released(ROOT / "gitlab-component/templates/launch-runner.yml")

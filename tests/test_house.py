@@ -19,15 +19,15 @@ LONG_FILES = {
     "runner_action/forges/gitlab.py",
     "runner_action/inputs/__init__.py",
     "runner_action/providers/kubernetes/requests.py",
-    "runner_action/sandbox/azure.py",
-    "runner_action/sandbox/ec2.py",
-    "runner_action/sandbox/gcp.py",
+    "runner_action/sandbox/clouds/azure/arm.py",
+    "runner_action/sandbox/clouds/aws/ec2.py",
+    "runner_action/sandbox/clouds/gcp/compute.py",
 }
 LONG_FUNCTIONS = {
     "runner_action/commands/local.py:live",
     "runner_action/providers/gcp/requests.py:instance",
     "runner_action/providers/kubernetes/plan.py:plan",
-    "runner_action/sandbox/azure.py:__post_init__",
+    "runner_action/sandbox/clouds/azure/arm.py:__post_init__",
 }
 """From the time when a line had 160 columns. Nothing is added here; who splits one takes it out."""
 
@@ -69,7 +69,7 @@ CROWDED: dict[str, set[str]] = {
         "runner_action/providers/kubernetes/ladder.py",
         "runner_action/commands/restart.py",
         "runner_action/runners/reuse.py",
-        "runner_action/sandbox/gcp_catalogue.py",
+        "runner_action/sandbox/clouds/gcp/catalogue.py",
         "runner_action/bootstrap/slim.py",
     },
 }

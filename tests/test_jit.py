@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from runner_action.agent.jit import whole
 from runner_action.agent.spec import AgentSpec
 from runner_action.bootstrap import jit, with_jit
-from runner_action.sandbox import github_jit
+from runner_action.sandbox.forges.github import jit as github_jit
 from tests.test_bootstrap import SPEC
 
 REAL = github_jit.encoded(

@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
-from runner_action.sandbox.gitlab_ci import NO_JOBS
-from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project, in_tags, references
+from runner_action.sandbox.forges.gitlab.ci import NO_JOBS
+from runner_action.sandbox.forges.gitlab.variables import (
+    NEVER_IN_TAGS,
+    Project,
+    in_tags,
+    references,
+)
 from tests.shipped import Definition, pipelines, texts
 
 PROJECT = Project("https://gitlab.com", 5, "octo/train")

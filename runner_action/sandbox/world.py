@@ -14,8 +14,9 @@ from typing import assert_never
 
 from runner_action.agent.removal import remove_tree
 from runner_action.model import ForgeName, ProviderName
-from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import (
+from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
+from runner_action.sandbox.clouds.azure.arm import FakeAzure
+from runner_action.sandbox.clouds.azure.entra import (
     CLIENT,
     HOST,
     LAUNCHER,
@@ -24,19 +25,18 @@ from runner_action.sandbox.azure_entra import (
     SUBSCRIPTION,
     TENANT,
 )
-from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR
-from runner_action.sandbox.ec2 import FakeEC2
-from runner_action.sandbox.gcp import FakeGcp
-from runner_action.sandbox.github import ASKING, FakeGitHub
-from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.gitlab_variables import iid_of
-from runner_action.sandbox.kubernetes import FakeKubernetes
-from runner_action.sandbox.kubernetes_nodes import Node
-from runner_action.sandbox.machines import Machines
-from runner_action.sandbox.memory import Forge
-from runner_action.sandbox.metadata import FakeMetadata
+from runner_action.sandbox.clouds.azure.rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR
+from runner_action.sandbox.clouds.gcp.compute import FakeGcp
+from runner_action.sandbox.forges.github.api import ASKING, FakeGitHub
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.gitlab.variables import iid_of
+from runner_action.sandbox.forges.memory import Forge
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
+from runner_action.sandbox.kubernetes.nodes import Node
+from runner_action.sandbox.machine.machines import Machines
+from runner_action.sandbox.machine.metadata import FakeMetadata
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.served import Served
-from runner_action.sandbox.systemd import descendants
 
 TOKEN = "canary-admin-token"
 KEY = "canary-secret-access-key"
@@ -53,7 +53,7 @@ def pod_command(
     return [
         sys.executable,
         "-m",
-        "runner_action.sandbox.pod",
+        "runner_action.sandbox.kubernetes.pod",
         str(place),
         python,
         str(factor),

@@ -24,7 +24,7 @@ from runner_action.agent.gcp import signed
 from runner_action.agent.lifecycle import GONE, Phase, Reason, State
 from runner_action.agent.spec import AgentSpec
 from runner_action.agent.watchdog import Beat, write_beat
-from runner_action.sandbox.metadata import FakeMetadata
+from runner_action.sandbox.machine.metadata import FakeMetadata
 from tests.agent.test_spec import SPEC
 
 INSTANCE, RULE = (

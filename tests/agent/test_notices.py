@@ -11,7 +11,7 @@ import pytest
 
 from runner_action.agent import aws, azure, gcp
 from runner_action.agent.metadata import CLOUDS, Metadata, Notice, Notices
-from runner_action.sandbox.metadata import FakeMetadata
+from runner_action.sandbox.machine.metadata import FakeMetadata
 
 MODULES = {"aws": aws, "azure": azure, "gcp": gcp}
 

@@ -1,8 +1,9 @@
 """What a machine finds of its cloud while it boots: DMI strings, metadata service, provisioning
 disc, as far as cloud-init asks for it.
 
-What tells a machine of its end is the embedded world's own service (`sandbox/metadata.py`); the
-rest is here. One machine at a time: the newest one, whose `id` and user data are answered with.
+What tells a machine of its end is the embedded world's own service
+(`sandbox/machine/metadata.py`); the rest is here. One machine at a time: the newest one, whose
+`id` and user data are answered with.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from runner_action.sandbox.metadata import FakeMetadata
+from runner_action.sandbox.machine.metadata import FakeMetadata
 
 SERVICE, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
 MAC = "52:54:00:12:34:56"

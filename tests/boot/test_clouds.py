@@ -13,7 +13,7 @@ import pytest
 
 from runner_action.bootstrap import fitting
 from runner_action.model import LaunchJob
-from runner_action.sandbox.jobs import Job
+from runner_action.sandbox.forges.jobs import Job
 from tests.boot.clouds import Guest
 from tests.boot.lab import Lab, command, disc, stages, until
 from tests.sandbox.test_clouds import request, spec_of

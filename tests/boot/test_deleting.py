@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.model import ProviderName
-from runner_action.sandbox.jobs import Job
+from runner_action.sandbox.forges.jobs import Job
 from tests.boot.lab import ONLINE, Lab, stages, until
 from tests.boot.test_ec2 import CLOUD_INIT_IS_DONE, found, probe
 from tests.sandbox.conftest import Launcher

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.providers.aws.plan import USER_DATA_LIMIT
-from runner_action.sandbox.jobs import Job
+from runner_action.sandbox.forges.jobs import Job
 from tests import large
 from tests.boot import walls
 from tests.boot.lab import ADDRESS, ONLINE, Lab, stages, until

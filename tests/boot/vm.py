@@ -18,7 +18,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner_action.sandbox.systemd import die_with_parent
+from runner_action.sandbox.machine.systemd import die_with_parent
 
 GRACE = 60.0
 """Seconds that the machine has from the power button to its end; EC2 gives some more."""

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, request
 from jsonschema import Draft7Validator
 
-from runner_action.sandbox.azure import FakeAzure
+from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from tests.descriptions import described
 
 Json = dict[str, Any]

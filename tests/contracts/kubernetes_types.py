@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, request
 from jsonschema import Draft4Validator
 
-from runner_action.sandbox.kubernetes import FakeKubernetes
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from tests.contracts.openapi import closed, rewritten
 from tests.descriptions import described
 

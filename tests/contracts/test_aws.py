@@ -22,7 +22,7 @@ from runner_action.errors import (
 from runner_action.model import Instance
 from runner_action.providers.aws import errors as aws_errors
 from runner_action.providers.aws.client import AwsProvider
-from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
 from tests.contracts.test_provider import Side, aws, ec2, machine
 from tests.fakes import FakeClock
 from tests.test_launch import cloud_of

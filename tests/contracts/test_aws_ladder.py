@@ -16,7 +16,7 @@ from runner_action.errors import (
     QuotaError,
 )
 from runner_action.model import Registration
-from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
 from tests.contracts.test_provider import Side, aws, ec2
 from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import RUN, request

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runner_action.errors import InputError
-from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
 from tests.contracts.test_aws import WAYS, client
 from tests.contracts.test_provider import Side, aws, ec2, machine
 

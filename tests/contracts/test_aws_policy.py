@@ -14,7 +14,7 @@ import pytest
 from runner_action import cli
 from runner_action.errors import ProviderError
 from runner_action.providers.aws.policy import IMPLIED, policy
-from runner_action.sandbox.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
 from tests.contracts.test_aws import client
 from tests.contracts.test_provider import Side, aws, ec2, machine
 

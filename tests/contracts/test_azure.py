@@ -26,9 +26,9 @@ from runner_action.model import Identity, Instance, Machine, Placement, Reposito
 from runner_action.providers.azure.arm import Account, Arm
 from runner_action.providers.azure.client import AzureProvider
 from runner_action.request import CloudRequest
-from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE, SUBSCRIPTION
-from runner_action.sandbox.azure_rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR, Rights, Route
+from runner_action.sandbox.clouds.azure.arm import FakeAzure
+from runner_action.sandbox.clouds.azure.entra import LAUNCHER, SCOPE, SUBSCRIPTION
+from runner_action.sandbox.clouds.azure.rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR, Rights, Route
 from tests.contracts.azure_types import Judge
 from tests.fakes import FakeClock, FakeForge
 from tests.test_launch import request

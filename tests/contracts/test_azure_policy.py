@@ -12,8 +12,8 @@ from runner_action import cli
 from runner_action.commands.reap import reap
 from runner_action.model import Repository
 from runner_action.providers.azure.policy import actions
-from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.azure_entra import LAUNCHER, SCOPE
+from runner_action.sandbox.clouds.azure.arm import FakeAzure
+from runner_action.sandbox.clouds.azure.entra import LAUNCHER, SCOPE
 from tests.contracts.test_azure import (
     ENCRYPTION,
     IDENTITY,

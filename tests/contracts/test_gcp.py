@@ -20,7 +20,7 @@ from runner_action.errors import (
 from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.request import CloudRequest
-from runner_action.sandbox.gcp import FakeGcp
+from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from tests.contracts.discovery import compute
 from tests.contracts.openapi import Contract
 from tests.contracts.test_provider import gcp as provider

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from runner_action.sandbox.gcp import FakeGcp
-from runner_action.sandbox.gcp_catalogue import PROJECT, error
+from runner_action.sandbox.clouds.gcp.catalogue import PROJECT, error
+from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider
 

@@ -14,7 +14,7 @@ from runner_action.commands.reap import reap
 from runner_action.errors import CredentialsError
 from runner_action.model import Repository
 from runner_action.providers.gcp.policy import permissions
-from runner_action.sandbox.gcp import FakeGcp
+from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider
 from tests.fakes import FakeClock, FakeForge

@@ -18,8 +18,8 @@ from runner_action.forges.github import GitHub, Joining, Patience
 from runner_action.forges.levels import Level
 from runner_action.forges.permissions import SCOPES, scopes
 from runner_action.model import App, CiJob, Repository, Secret
-from runner_action.sandbox.github import FakeGitHub
-from runner_action.sandbox.standin import VERSION
+from runner_action.sandbox.forges.github.api import FakeGitHub
+from runner_action.sandbox.forges.github.archive import VERSION
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeClock, agent_spec
 

@@ -15,7 +15,7 @@ from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.github import GitHub, Patience
 from runner_action.forges.github.answers import RateLimited
 from runner_action.model import Registration, Repository, Secret
-from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.served import Served
 from tests.fakes import FakeClock
 

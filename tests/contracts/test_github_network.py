@@ -15,7 +15,7 @@ import trustme
 from runner_action.errors import ForgeError
 from runner_action.forges.github import GitHub, Patience
 from runner_action.model import App, Repository, Secret
-from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.forges.github.api import FakeGitHub
 from tests.fakes import FakeClock
 
 NAME = "git.acme.test"

@@ -15,7 +15,7 @@ import jwt
 import pytest
 import requests
 
-from runner_action.sandbox.github import FakeGitHub
+from runner_action.sandbox.forges.github.api import FakeGitHub
 
 LEVELS = {
     "repos/octo/train": "octo/train",

@@ -17,7 +17,7 @@ from runner_action import claim
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
 from runner_action.forges.gitlab import NEEDED, GitLab
 from runner_action.model import Repository, Secret
-from runner_action.sandbox.gitlab import VERSION, FakeGitLab
+from runner_action.sandbox.forges.gitlab.api import VERSION, FakeGitLab
 from tests.contracts.openapi import gitlab_judge
 from tests.fakes import FakeClock
 

@@ -31,8 +31,8 @@ from runner_action.providers.base import Created
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.providers.kubernetes.cluster import Cluster, access
 from runner_action.request import CloudRequest, KubernetesOptions
-from runner_action.sandbox.kubernetes import FakeKubernetes
-from runner_action.sandbox.kubernetes_nodes import Node
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
+from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.world import POD_IMAGE
 from runner_action.waiting import SystemClock
 from tests.contracts.kubernetes_types import Judge

@@ -11,7 +11,7 @@ import yaml
 from runner_action import cli
 from runner_action.model import ForgeName
 from runner_action.providers.kubernetes.policy import LAUNCHER, runners
-from runner_action.sandbox.kubernetes import FakeKubernetes
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from tests.contracts.test_kubernetes import QUOTA, Side, cluster, machine, provider, until
 
 __all__ = ["cluster"]

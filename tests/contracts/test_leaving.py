@@ -17,8 +17,8 @@ from runner_action.forges.github import GitHub
 from runner_action.forges.gitlab import GitLab
 from runner_action.forges.levels import root_of
 from runner_action.model import Repository, Runner, Secret
-from runner_action.sandbox.github import FakeGitHub
-from runner_action.sandbox.gitlab import FakeGitLab
+from runner_action.sandbox.forges.github.api import FakeGitHub
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 from runner_action.waiting import SystemClock
 from tests.contracts.openapi import Contract, description, gitlab_judge
 from tests.fakes import agent_spec

@@ -26,12 +26,12 @@ from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.request import CloudRequest
-from runner_action.sandbox.azure import FakeAzure
-from runner_action.sandbox.ec2 import ACCOUNT, FakeEC2
-from runner_action.sandbox.gcp import FakeGcp
-from runner_action.sandbox.gcp_catalogue import PROJECT
-from runner_action.sandbox.kubernetes import FakeKubernetes
-from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT, FakeEC2
+from runner_action.sandbox.clouds.azure.arm import FakeAzure
+from runner_action.sandbox.clouds.gcp.catalogue import PROJECT
+from runner_action.sandbox.clouds.gcp.compute import FakeGcp
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
+from runner_action.sandbox.machine.machines import Machines
 from runner_action.sandbox.world import POD_IMAGE
 from tests.contracts.test_azure import azure, served
 from tests.contracts.test_azure import provider as azure_provider

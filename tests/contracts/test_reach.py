@@ -10,8 +10,8 @@ from runner_action.errors import AuthError
 from runner_action.forges.github import GitHub
 from runner_action.forges.gitlab import GitLab
 from runner_action.model import Repository, Secret
-from runner_action.sandbox.github import FakeGitHub
-from runner_action.sandbox.gitlab import FakeGitLab
+from runner_action.sandbox.forges.github.api import FakeGitHub
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 
 CLASSIC = {
     "repo": "every repository",

@@ -14,8 +14,8 @@ import pytest
 from runner_action.agent import gitlab
 from runner_action.agent.gitlab_token import Forge
 from runner_action.agent.lifecycle import GONE, Leaving
-from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.jobs import Job, Run
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.jobs import Job, Run
 from tests.contracts.openapi import gitlab_judge
 from tests.fakes import agent_spec
 

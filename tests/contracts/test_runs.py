@@ -18,8 +18,8 @@ from runner_action.agent.restart import Run as SeenRun
 from runner_action.errors import ForgeError
 from runner_action.forges.github import GitHub
 from runner_action.model import CiJob, LaunchJob, Repository, Secret
-from runner_action.sandbox.github import FakeGitHub
-from runner_action.sandbox.jobs import Job, Run
+from runner_action.sandbox.forges.github.api import FakeGitHub
+from runner_action.sandbox.forges.jobs import Job, Run
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeForge, agent_spec
 

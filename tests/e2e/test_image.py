@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.sandbox.azure_entra import CLIENT, SUBSCRIPTION, TENANT
+from runner_action.sandbox.clouds.azure.entra import CLIENT, SUBSCRIPTION, TENANT
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests.e2e.conftest import TAG
 from tests.e2e.engine import Engine, checkout

@@ -19,7 +19,7 @@ import pytest
 from runner_action.bootstrap import fitting
 from runner_action.model import Identity, Machine
 from runner_action.providers.kubernetes import ladder, plan, requests
-from runner_action.sandbox.standin import tarball
+from runner_action.sandbox.forges.github.archive import tarball
 from runner_action.sandbox.world import World
 from tests.e2e.engine import Engine, Missing, checkout
 from tests.fakes import agent_spec

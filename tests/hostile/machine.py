@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from runner_action.model import ForgeName
-from runner_action.sandbox.github import FakeGitHub
-from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.jobs import Run, Seat
+from runner_action.sandbox.forges.github.api import FakeGitHub
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.jobs import Run, Seat
 from tests.fakes import agent_spec
 
 AGENT = Path(__file__).parents[2] / "runner_action/agent"

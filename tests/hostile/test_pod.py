@@ -18,7 +18,7 @@ import pytest
 from flask import request as asked
 
 from runner_action.providers.kubernetes.requests import GUARD_USER, USER
-from runner_action.sandbox.pod import WALLS
+from runner_action.sandbox.kubernetes.pod import WALLS
 from runner_action.sandbox.world import TOKEN, World, pod_command
 from tests.hostile import pod_attacker
 from tests.sandbox.conftest import Launcher, busy, training, until

@@ -21,7 +21,7 @@ from typing import Any
 
 from runner_action.bootstrap import INSTANCE
 from runner_action.model import ProviderName, id_end
-from runner_action.sandbox.jobs import DEFAULT_LABELS
+from runner_action.sandbox.forges.jobs import DEFAULT_LABELS
 from runner_action.sandbox.served import Application, Start
 from runner_action.sandbox.world import World
 from tests.fakes import unpacked

@@ -18,7 +18,7 @@ from runner_action.errors import InputError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.azure import ladder, plan, requests
 from runner_action.request import CloudRequest
-from runner_action.sandbox.azure_shelf import IMAGES, SKUS
+from runner_action.sandbox.clouds.azure.shelf import IMAGES, SKUS
 from tests.fakes import unpacked
 from tests.test_launch import request
 

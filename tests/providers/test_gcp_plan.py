@@ -22,7 +22,7 @@ from runner_action.errors import CredentialsError, InputError, ProviderError
 from runner_action.model import Deletion, Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.gcp import errors, ladder, plan, requests, sdk, table
 from runner_action.request import CloudRequest
-from runner_action.sandbox.gcp_catalogue import ZONES
+from runner_action.sandbox.clouds.gcp.catalogue import ZONES
 from tests.fakes import unpacked
 from tests.test_launch import request
 

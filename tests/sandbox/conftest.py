@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from runner_action.model import ForgeName
-from runner_action.sandbox.jobs import Job, Run
+from runner_action.sandbox.forges.jobs import Job, Run
 from runner_action.sandbox.world import TOKEN, World
 from tests.shipped import USES, released
 

@@ -18,7 +18,14 @@ import pytest
 from runner_action.agent.azure import CANNOT_DELETE
 from runner_action.bootstrap import HOME
 from runner_action.runners import console
-from runner_action.sandbox.azure_entra import CLIENT, LAUNCHER, SCOPE, SECRET, SUBSCRIPTION, TENANT
+from runner_action.sandbox.clouds.azure.entra import (
+    CLIENT,
+    LAUNCHER,
+    SCOPE,
+    SECRET,
+    SUBSCRIPTION,
+    TENANT,
+)
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, example, job_of, training, until
 from tests.sandbox.test_story import OLDER, agent_of

@@ -31,8 +31,8 @@ from runner_action.bootstrap import fitting
 from runner_action.model import Download, LaunchJob, Registration, Secret
 from runner_action.request import LaunchRequest
 from runner_action.runners import console
-from runner_action.sandbox.jobs import Job, Run
-from runner_action.sandbox.standin import VERSION
+from runner_action.sandbox.forges.github.archive import VERSION
+from runner_action.sandbox.forges.jobs import Job, Run
 from runner_action.sandbox.world import TOKEN, World
 from tests.sandbox.conftest import job_of, until
 
@@ -89,7 +89,7 @@ class Booted:
         argv = [
             sys.executable,
             "-m",
-            "runner_action.sandbox.machine",
+            "runner_action.sandbox.machine.machine",
             str(place / "root"),
             str(place / "user-data"),
             sys.executable,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.sandbox.machine import kill_descendants
+from runner_action.sandbox.machine.machine import kill_descendants
 from runner_action.sandbox.world import World
 from tests.matrix.trial import sweep
 from tests.sandbox.conftest import Launch, until

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.runners import console
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, busy, job_of, training, until
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from runner_action.sandbox import gitlab_variables
-from runner_action.sandbox.gitlab_ci import ConfigError, Pipelines
-from runner_action.sandbox.gitlab_variables import NEVER_IN_TAGS, Project, Values
-from runner_action.sandbox.jobs import Job
-from runner_action.sandbox.memory import Forge
+from runner_action.sandbox.forges.gitlab import variables as gitlab_variables
+from runner_action.sandbox.forges.gitlab.ci import ConfigError, Pipelines
+from runner_action.sandbox.forges.gitlab.variables import NEVER_IN_TAGS, Project, Values
+from runner_action.sandbox.forges.jobs import Job
+from runner_action.sandbox.forges.memory import Forge
 from tests.shipped import released
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from runner_action.sandbox.gitlab import FakeGitLab
-from runner_action.sandbox.gitlab_ci import Pipelines, stuck
-from runner_action.sandbox.gitlab_variables import Values, iid_of
-from runner_action.sandbox.jobs import Job, Run
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.gitlab.ci import Pipelines, stuck
+from runner_action.sandbox.forges.gitlab.variables import Values, iid_of
+from runner_action.sandbox.forges.jobs import Job, Run
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests import shipped
 from tests.sandbox.conftest import Launch, Launcher, all_gone, busy, job_of, training, until

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.sandbox.kubernetes_nodes import Node
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.kubernetes.nodes import Node
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 from tests.contracts.kubernetes_types import Judge
 from tests.sandbox.conftest import Launch, Launcher, busy, job_of, training, until

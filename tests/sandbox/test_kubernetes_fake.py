@@ -19,9 +19,9 @@ from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config_dict
 
-from runner_action.sandbox.kubernetes import FakeKubernetes
-from runner_action.sandbox.kubernetes_nodes import Node
-from runner_action.sandbox.machines import Machines
+from runner_action.sandbox.kubernetes.api import FakeKubernetes
+from runner_action.sandbox.kubernetes.nodes import Node
+from runner_action.sandbox.machine.machines import Machines
 from tests.contracts.kubernetes_types import Judge
 
 Json = dict[str, Any]

@@ -14,9 +14,9 @@ import pytest
 
 from runner_action.agent.restart import LAUNCH_JOB
 from runner_action.runners import console
-from runner_action.sandbox.jobs import Job, Run
-from runner_action.sandbox.machine import kill_descendants
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.forges.jobs import Job, Run
+from runner_action.sandbox.machine.machine import kill_descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until
 from tests.sandbox.test_story import agent_of, stages

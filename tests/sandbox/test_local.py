@@ -17,7 +17,7 @@ import pytest
 
 from runner_action.commands.local import platform_of, unmount
 from runner_action.errors import InputError
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import TOKEN, World
 from tests.agent.test_removal import DEAD
 from tests.sandbox.conftest import until

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runner_action.runners import console
-from runner_action.sandbox.jobs import Job
+from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.world import World
 from tests.agent.test_removal import DEAD
 from tests.sandbox.conftest import Launch, all_gone, until

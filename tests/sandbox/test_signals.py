@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from runner_action.agent.lifecycle import Reason
-from runner_action.sandbox.jobs import Run
+from runner_action.sandbox.forges.jobs import Run
 from runner_action.sandbox.world import World
 from tests.sandbox import test_clouds
 from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until

@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from runner_action.runners import console
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests import pythons
 from tests.sandbox.conftest import Launch, all_gone, until

@@ -16,7 +16,7 @@ from moto.backends import get_backend
 from runner_action import cli
 from runner_action.marks import MOMENT, Mark
 from runner_action.model import ProviderName, Repository, Runner, moment
-from runner_action.sandbox.ec2 import ACCOUNT
+from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock
 from tests.sandbox.conftest import Launch, Launcher, all_gone, until

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.sandbox.ec2 import CONSOLE_BYTES
-from runner_action.sandbox.machines import Machines
-from runner_action.sandbox.systemd import descendants
+from runner_action.sandbox.clouds.aws.ec2 import CONSOLE_BYTES
+from runner_action.sandbox.machine.machines import Machines
+from runner_action.sandbox.machine.systemd import descendants
 from tests.sandbox.conftest import until
 
 pytestmark = pytest.mark.sandbox

@@ -1,0 +1,1 @@
+"""The clouds of the embedded world."""

@@ -1,0 +1,1 @@
+"""GitHub and GitLab, and the memory of runners and jobs that they share."""

@@ -1,0 +1,1 @@
+"""A GitHub, and stand-ins for actions/runner."""

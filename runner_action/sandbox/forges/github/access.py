@@ -1,0 +1,53 @@
+"""Who may ask GitHub about whose runners, by the kind of the token."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from flask import request
+
+from runner_action.sandbox.forges.github.answers import refused
+from runner_action.sandbox.forges.github.app import FakeApp
+
+SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
+"""Of a classic token, by whose runners it manages."""
+
+
+def refusal(kind: str, root: str, app: FakeApp, known: Collection[str]) -> Any:
+    """What a token of this `kind` is told that asks about the runners of `root`, such as
+    `orgs/octo`; None if it may. `known`: the places that there are."""
+    # These calls take classic tokens only, says their page.
+    if kind in ("readonly", "app") and root.startswith("enterprises/"):
+        return refused(
+            403,
+            "Resource not accessible by"
+            f" {'integration' if kind == 'app' else 'personal access token'}",
+        )
+    if kind == "app" and app.suspended:
+        return refused(403, "This installation has been suspended")
+    if kind == "readonly" and request.method != "GET":
+        return refused(
+            403,
+            "Resource not accessible by personal access token",
+            {"X-Accepted-GitHub-Permissions": "administration=write"},
+        )
+    if kind == "app" and (lacking := app.lacking()):
+        return refused(
+            403,
+            "Resource not accessible by integration",
+            {"X-Accepted-GitHub-Permissions": lacking},
+        )
+    if kind == "job":
+        return refused(
+            403,
+            "Resource not accessible by integration",
+            {"X-Accepted-GitHub-Permissions": "administration=read"},
+        )
+    needed = SCOPES[root.partition("/")[0]]
+    given = kind.removeprefix("scopes:")
+    if kind.startswith("scopes:") and needed not in given.split(","):
+        return refused(
+            404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed}
+        )
+    return None if root in known else refused(404, "Not Found")

@@ -1,0 +1,1 @@
+"""A GitLab, and a stand-in for gitlab-runner."""

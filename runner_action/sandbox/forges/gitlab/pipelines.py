@@ -1,0 +1,210 @@
+"""The fake GitLab's REST for jobs: for users to look at, cancel and retry them, and for
+gitlab-runner to ask for them and tell of them.
+
+https://docs.gitlab.com/api/jobs/; the runner's side as commands and network of gitlab-runner
+19.4 use it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Response, request
+
+from runner_action.sandbox.forges.gitlab.variables import Project, iid_of
+from runner_action.sandbox.forges.jobs import Job, Refusal
+from runner_action.sandbox.forges.memory import Forge
+
+STATUS = {"waiting": "created", "queued": "pending", "in_progress": "running"}
+CONCLUSION = {
+    "success": "success",
+    "failure": "failed",
+    "cancelled": "canceled",
+    "skipped": "skipped",
+}
+JOB_TIMEOUT = 3600
+NOT_THERE = ({"message": "404 Not found"}, 404)
+FORBIDDEN = ({"message": "403 Forbidden"}, 403)
+Route = tuple[str, str, Callable[..., Any], tuple[str, ...]]
+
+
+class Jobs:
+    """The views. `project`: whose jobs they are; its address is known only once it is served."""
+
+    def __init__(
+        self,
+        forge: Forge,
+        places: Mapping[tuple[str, str], int],
+        project: Callable[[], Project],
+    ) -> None:
+        self._forge = forge
+        self._places = places
+        self._project = project
+        self._tokens: dict[str, Job] = {}
+        self.traces: dict[int, str] = {}
+
+    def for_users(self) -> list[Route]:
+        job = "/projects/<path:place>/jobs/<int:number>"
+        return [
+            ("GET", job, self._job, ("api", "read_api")),
+            ("POST", f"{job}/cancel", self._cancel, ("api",)),
+            ("POST", f"{job}/retry", self._retry, ("api",)),
+            (
+                "GET",
+                "/projects/<path:place>/pipelines/<int:number>/jobs",
+                self._of_pipeline,
+                ("api", "read_api"),
+            ),
+        ]
+
+    def for_runners(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        return [
+            ("PUT", "/jobs/<int:number>", self._update),
+            ("PATCH", "/jobs/<int:number>/trace", self._trace),
+        ]
+
+    # --- users
+
+    def _found(self, place: str, number: int) -> Job | None:
+        return self._forge.job(number) if ("projects", place) in self._places else None
+
+    def _job(self, place: str, number: int) -> Any:
+        job = self._found(place, number)
+        return shown(job, self._forge) if job else NOT_THERE
+
+    def _cancel(self, place: str, number: int) -> Any:
+        job = self._found(place, number)
+        if job is None:
+            return NOT_THERE
+        self._forge.cancel_job(job, force=bool((request.get_json(silent=True) or {}).get("force")))
+        return shown(job, self._forge), 201
+
+    def _retry(self, place: str, number: int) -> Any:
+        job = self._found(place, number)
+        if job is None:
+            return NOT_THERE
+        try:
+            return shown(self._forge.retry_job(job), self._forge), 201
+        except Refusal as refusal:
+            return {"message": str(refusal)}, 403
+
+    def _of_pipeline(self, place: str, number: int) -> Any:
+        from runner_action.sandbox.forges.gitlab.api import paged
+
+        run = self._forge.run(number) if ("projects", place) in self._places else None
+        if run is None:
+            return NOT_THERE
+        jobs = run.all_jobs if request.args.get("include_retried") == "true" else run.jobs
+        return paged([shown(job, self._forge) for job in reversed(jobs)])
+
+    # --- gitlab-runner
+
+    def ask(self, wait: float, longest: Mapping[int, int]) -> Any:
+        asked = request.get_json()
+        seat = next(
+            (seat for seat in self._forge.seats() if seat.secret == asked.get("token")), None
+        )
+        if seat is None:
+            return FORBIDDEN
+        seat.heard = time.monotonic()
+        if not seat.online:
+            self._forge.set_online(seat, online=True)
+        job = self._forge.next_job(seat, wait)
+        if job is None:
+            return "", 204
+        token = f"canary-job-{secrets.token_hex(8)}"
+        self._tokens[token] = job
+        return (
+            self._given(job, token, min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT)), seat.name),
+            201,
+        )
+
+    def _given(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
+        """What a runner needs for a job; its variables are the predefined ones that the stand-in
+        and our tests read."""
+        project = self._project()
+        told = project.at_creation(iid_of(job.run_id), job.name)
+        told |= {**project.persisted(job.run_id, job.id), "CI_RUNNER_DESCRIPTION": runner}
+        return {
+            "id": job.id,
+            "token": token,
+            "job_info": {
+                "name": job.name,
+                "stage": "test",
+                "project_id": project.id,
+                "project_name": "train",
+            },
+            "git_info": {"repo_url": f"{project.server}/{project.path}.git"},
+            "runner_info": {"timeout": timeout},
+            "variables": [
+                {"key": key, "value": str(value), "public": True} for key, value in told.items()
+            ],
+            "steps": [
+                {
+                    "name": "script",
+                    "script": [job.command, f"sleep {job.seconds}"],
+                    "timeout": timeout,
+                    "when": "on_success",
+                }
+            ],
+        }
+
+    def _update(self, number: int) -> Any:
+        asked = request.get_json()
+        job = self._tokens.get(asked["token"])
+        seat = self._forge.by_name(job.runner_name) if job else None
+        if job is None or job.id != number or job.status != "in_progress" or seat is None:
+            return FORBIDDEN
+        seat.heard = time.monotonic()
+        if asked["state"] in ("success", "failed"):
+            reason = asked.get("failure_reason", "")
+            conclusion = "success" if asked["state"] == "success" else "failure"
+            if job.cancelled:
+                conclusion = "cancelled"
+            self._forge.complete(seat, conclusion, reason=reason)
+        return _told(job, 200)
+
+    def _trace(self, number: int) -> Any:
+        job = self._tokens.get(request.headers.get("JOB-TOKEN", ""))
+        seat = self._forge.by_name(job.runner_name) if job else None
+        if job is None or job.id != number or seat is None or job.status != "in_progress":
+            return FORBIDDEN
+        seat.heard = time.monotonic()
+        self.traces[number] = self.traces.get(number, "") + request.get_data(as_text=True)
+        return _told(job, 202)
+
+
+def _told(job: Job, status: int) -> Response:
+    """The job's status is told in a header; by it a runner learns of a cancellation."""
+    return Response(
+        json.dumps(None), status, {"Job-Status": status_of(job)}, content_type="application/json"
+    )
+
+
+def status_of(job: Job) -> str:
+    if job.status == "in_progress" and job.cancelled:
+        return "canceling"
+    return CONCLUSION[job.conclusion] if job.status == "completed" else STATUS[job.status]
+
+
+def shown(job: Job, forge: Forge) -> dict[str, Any]:
+    """A job in GitLab's words."""
+    seat = forge.by_name(job.runner_name)
+    return {
+        "id": job.id,
+        "status": status_of(job),
+        "stage": "test",
+        "name": job.name,
+        "ref": "main",
+        "tag": False,
+        "allow_failure": False,
+        "failure_reason": job.reason or None,
+        "web_url": f"https://forge.test/octo/train/-/jobs/{job.id}",
+        "pipeline": {"id": job.run_id, "project_id": 5, "ref": "main"},
+        "tag_list": sorted(job.labels),
+        **({"runner": {"id": seat.id, "description": seat.name}} if seat else {}),
+    }

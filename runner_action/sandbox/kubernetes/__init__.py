@@ -1,0 +1,1 @@
+"""A Kubernetes cluster: its API server and what happens behind it."""

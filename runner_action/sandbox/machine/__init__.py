@@ -1,0 +1,1 @@
+"""Instances of all clouds as local processes."""

@@ -1,0 +1,136 @@
+"""One instance as a local process tree: cloud-init's part, a small systemd, and an end that
+nothing survives.
+
+`python -m runner_action.sandbox.machine.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the
+supervisor; its output is the machine's console, its end the machine's end. SIGTERM is the power
+button. If its parent dies, however it dies, the machine ends too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner_action.sandbox.machine.systemctl import Systemctl
+from runner_action.sandbox.machine.systemd import Systemd, descendants
+
+PR_SET_CHILD_SUBREAPER = 36
+STOP_SECONDS = 15.0
+"""How long all may take when the cloud ends the machine, which then takes it; Google and Azure give
+30, EC2 some more."""
+
+
+class Machine:
+    """The supervisor's side. `root` is the machine's file system."""
+
+    def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
+        self._root = root
+        self._python = python
+        self._off = threading.Event()
+        self._forced = threading.Event()
+        self._taken = threading.Event()
+        self._systemd = Systemd(root, python, timer_factor, metadata, self.power_off)
+
+    def power_off(self, why: str, forced: bool) -> None:
+        print(f"machine: power off: {why}", flush=True)
+        if forced:
+            self._forced.set()
+        self._off.set()
+
+    def _button(self, *_: object) -> None:
+        self._taken.set()
+        self._off.set()
+
+    def live(self, user_data: bytes) -> None:
+        """From first boot until power-off. Nothing is left of it afterwards."""
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._button)
+        self._first_boot(user_data)
+        while not self._off.wait(0.1):
+            if os.getppid() != parent:
+                break
+        self._shut_down(parent)
+        kill_descendants(os.getpid())
+
+    def _shut_down(self, parent: int) -> None:
+        """Until all units have stopped, or nobody waits for that any more."""
+        stopping = threading.Thread(target=self._systemd.stop_all, daemon=True)
+        end = float("inf")
+        if not self._forced.is_set():
+            stopping.start()
+        while stopping.is_alive() and not self._forced.is_set() and os.getppid() == parent:
+            stopping.join(0.05)
+            if self._taken.is_set():
+                end = min(end, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= end:
+                break
+
+    # --- what cloud-init does
+
+    def _first_boot(self, user_data: bytes) -> None:
+        text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+        self._install_python()
+        cache = self._root / "var/lib/cloud/instances/i-sandbox"
+        for name in ("user-data.txt", "user-data.txt.i", "cloud-config.txt"):
+            self._write(cache / name, text, 0o600)
+        if not text.startswith(b"#cloud-config"):
+            print("machine: user data is no cloud-config, passed over", flush=True)
+            return
+        config: dict[str, Any] = yaml.safe_load(text)
+        for script in config.get("bootcmd", ()):
+            below = script.replace("cd /\n", f"cd {self._root}\n")
+            instance = self._root.parent.name  # as cloud-init tells it
+            subprocess.run(
+                ["sh"],
+                input=below.encode(),
+                env={**self._systemd.environment(), "INSTANCE_ID": instance},
+                check=False,
+            )
+
+    def _install_python(self) -> None:
+        """The machine's python3 in its own path, the commands that switch it off, and what a
+        stock image has not."""
+        folder = self._root / "usr/bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "python3").symlink_to(self._python)
+        self._write(
+            folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755
+        )
+        self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
+        Systemctl(self._systemd, self._root, folder)
+
+    @staticmethod
+    def _write(path: Path, content: bytes, mode: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=mode)
+        path.write_bytes(content)
+        path.chmod(mode)
+
+
+def kill_descendants(pid: int) -> None:
+    """SIGKILL until there is none: a process may fork while it is being killed."""
+    while left := list(descendants(pid)):
+        for one in left:
+            try:
+                os.kill(one, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4]), sys.argv[5]).live(
+        Path(sys.argv[2]).read_bytes()
+    )

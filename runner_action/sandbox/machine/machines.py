@@ -1,0 +1,129 @@
+"""Instances as local processes, whosever cloud they are of: each lives in a folder of its own,
+and has ended when its process has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner_action.sandbox.machine.systemd import descendants
+
+
+@dataclass
+class Living:
+    """An instance's process."""
+
+    process: subprocess.Popen[bytes]
+    console: Path
+
+
+@dataclass
+class Machines:
+    """`folder` holds them; `python` is theirs; `timer_factor` shortens their timers;
+    `boots=False`: instances never come to life. `machine`: the command whose process is the
+    instance of an id, with its folder; its output is the console, SIGTERM the power button.
+    `metadata`: the metadata service's address, by instance."""
+
+    folder: Path
+    python: str = sys.executable
+    timer_factor: float = 1.0
+    boots: bool = True
+    machine: Callable[[str, Path], Sequence[str]] | None = None
+    metadata: Callable[[str], str] = lambda _: ""
+    trusted: bytes = b""
+    """Certificates that the machines' image trusts, as PEM."""
+    living: dict[str, Living] = field(default_factory=dict)
+    given: dict[str, bytes] = field(default_factory=dict)
+    """User data, by instance."""
+
+    def boot(self, instance_id: str, user_data: bytes) -> None:
+        self.given[instance_id] = user_data
+        if not self.boots:
+            return
+        place = self.folder / instance_id
+        (place / "root").mkdir(parents=True)
+        (place / "user-data").write_bytes(user_data)
+        (place / "user-data").chmod(0o600)
+        if self.trusted:
+            bundle = place / "root/etc/ssl/certs/ca-certificates.crt"
+            bundle.parent.mkdir(parents=True)
+            bundle.write_bytes(self.trusted)
+        argv = (self.machine or self._local_machine)(instance_id, place)
+        with (place / "console.log").open("wb") as console:
+            process = subprocess.Popen(
+                argv,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.living[instance_id] = Living(process, place / "console.log")
+
+    def _local_machine(self, instance_id: str, place: Path) -> list[str]:
+        own = [
+            str(place / "root"),
+            str(place / "user-data"),
+            self.python,
+            str(self.timer_factor),
+            self.metadata(instance_id),
+        ]
+        return [sys.executable, "-m", "runner_action.sandbox.machine.machine", *own]
+
+    def end(self, instance_id: str) -> None:
+        """The power button: the machine has a few seconds, then it is gone."""
+        if instance_id in self.living:
+            self.living[instance_id].process.terminate()
+
+    def runs(self, instance_id: str) -> bool:
+        return instance_id in self.living and self.living[instance_id].process.poll() is None
+
+    def running(self) -> set[str]:
+        return {instance_id for instance_id in list(self.living) if self.runs(instance_id)}
+
+    def take(self, instance_id: str, soft: float, hard: float) -> None:
+        """Its cloud wants the machine for somebody else: in `soft` seconds the power
+        button, in `hard` seconds it is off, whatever it does."""
+        if instance_id in self.living:
+            for seconds, end in ((soft, self.end), (hard, self._cut)):
+                timer = threading.Timer(seconds, end, (instance_id,))
+                timer.daemon = True
+                timer.start()
+
+    def _cut(self, instance_id: str) -> None:
+        """Without a word to anything that runs on it."""
+        process = self.living[instance_id].process
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)  # or it would look after its processes
+            while left := list(descendants(process.pid)):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
+            process.kill()
+
+    def console(self, instance_id: str, last: int | None = None) -> str:
+        """What it said so far; no cloud keeps more than its `last` bytes."""
+        said = self.living[instance_id].console.read_bytes()
+        return (said if last is None else said[-last:]).decode("utf-8", "replace")
+
+    def root(self, instance_id: str) -> Path:
+        return self.folder / instance_id / "root"
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for instance_id in self.living:
+            self.end(instance_id)
+        for living in self.living.values():
+            try:
+                living.process.wait(20)
+            except subprocess.TimeoutExpired:
+                living.process.kill()
+                living.process.wait()
