@@ -29,8 +29,8 @@ from runner_action.errors import InputError
 from runner_action.inputs import to_request
 from runner_action.model import Deletion, Secret
 from runner_action.sandbox.machine.systemd import Unit
+from tests import goldens
 
-GOLDEN = Path(__file__).parent / "golden" / "user-data.json"
 SPEC = AgentSpec(
     name="cml-0123456789",
     forge="github",
@@ -127,8 +127,7 @@ def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_golden_user_data(tmp_path: Path) -> None:
-    """The whole frame, word for word. After a wanted change: delete the golden file, run once,
-    read the difference."""
+    """The whole frame, word for word."""
     packed = data(SCRIPT, checkpoint_script=base64.b64encode(b"save").decode(), ca_certificates=PEM)
     found = config(packed)
     found["bootcmd"] = re.sub(
@@ -139,10 +138,7 @@ def test_golden_user_data(tmp_path: Path) -> None:
         for path, (_, text) in sorted(written(packed, tmp_path / "root").items())
         if "/agent/" not in path
     }
-    if not GOLDEN.exists():
-        GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        pytest.fail("the golden file was missing and has been written: read it, then run again")
-    assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))
+    goldens.check(goldens.ROOT / "user-data", {"default": found})
 
 
 def test_same_input_same_bytes() -> None:

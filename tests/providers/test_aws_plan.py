@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import random
-from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -20,11 +18,11 @@ from runner_action.errors import InputError
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.aws import ladder, plan, requests, table
 from runner_action.providers.aws.ladder import Found
+from tests import goldens
 from tests.fakes import unpacked
 from tests.test_launch import cloud_of
 from tests.test_launch import request as launch_request
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "aws.json"
 EC2 = botocore.session.get_session().get_service_model("ec2")
 
 
@@ -377,14 +375,8 @@ def told(argv: list[str]) -> dict[str, Any]:
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word, and fit for EC2's own model."""
-    text = json.dumps(
-        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
-    )
     assert len(REQUESTS) >= 25
-    if not GOLDEN.exists():
-        GOLDEN.write_text(text + "\n", "utf-8")
-        pytest.fail("the golden file was missing and has been written: read it, then run again")
-    assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
+    goldens.check(goldens.ROOT / "aws", {name: told(argv) for name, argv in REQUESTS.items()})
 
 
 def test_a_script_fits_up_to_the_edge_of_sixteen_kib() -> None:

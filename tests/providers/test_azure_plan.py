@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +18,10 @@ from runner_action.model import Deletion, Download, Identity, Machine, Place, Re
 from runner_action.providers.azure import ladder, plan, requests
 from runner_action.request import CloudRequest
 from runner_action.sandbox.clouds.azure.shelf import IMAGES, SKUS
+from tests import goldens
 from tests.fakes import unpacked
 from tests.test_launch import request
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "azure.json"
 OURS = "/subscriptions/s/resourceGroups/ours/providers"
 IDENTITY = f"{OURS}/Microsoft.ManagedIdentity/userAssignedIdentities/machine"
 SUBNET = f"{OURS}/Microsoft.Network/virtualNetworks/net/subnets/builders"
@@ -233,11 +232,5 @@ def told(argv: list[str]) -> dict[str, Any]:
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word."""
-    text = json.dumps(
-        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
-    )
     assert len(REQUESTS) >= 25
-    if not GOLDEN.exists():
-        GOLDEN.write_text(text + "\n", "utf-8")
-        pytest.fail("the golden file was missing and has been written: read it, then run again")
-    assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
+    goldens.check(goldens.ROOT / "azure", {name: told(argv) for name, argv in REQUESTS.items()})

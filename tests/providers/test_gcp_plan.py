@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +22,10 @@ from runner_action.model import Deletion, Download, Identity, Machine, Place, Re
 from runner_action.providers.gcp import errors, ladder, plan, requests, sdk, table
 from runner_action.request import CloudRequest
 from runner_action.sandbox.clouds.gcp.catalogue import ZONES
+from tests import goldens
 from tests.fakes import unpacked
 from tests.test_launch import request
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "gcp.json"
 KEY = Secret(
     json.dumps(
         {
@@ -383,14 +382,8 @@ def told(argv: list[str]) -> dict[str, Any]:
 
 def test_golden_plans_requests_and_user_data() -> None:
     """Word for word, and fit for Google's own client."""
-    text = json.dumps(
-        {name: told(argv) for name, argv in REQUESTS.items()}, indent=1, ensure_ascii=False
-    )
     assert len(REQUESTS) >= 25
-    if not GOLDEN.exists():
-        GOLDEN.write_text(text + "\n", "utf-8")
-        pytest.fail("the golden file was missing and has been written: read it, then run again")
-    assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
+    goldens.check(goldens.ROOT / "gcp", {name: told(argv) for name, argv in REQUESTS.items()})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import dataclasses
 import io
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -23,13 +22,13 @@ from runner_action.model import Download, Identity, Machine, Place, Registration
 from runner_action.providers.kubernetes import ladder, merge, plan, requests
 from runner_action.request import CloudRequest, LaunchRequest
 from runner_action.sandbox.world import POD_IMAGE
+from tests import goldens
 from tests.contracts.kubectl import MISSING as KUBECTL_MISSING
 from tests.contracts.kubectl import Kubectl
 from tests.contracts.kubectl import there as kubectl_is_there
 from tests.descriptions import described
 from tests.test_launch import request
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "kubernetes.json"
 VERSIONS = ("1.35.0", "1.36.0", "1.37.0")
 TAGS = {
     "Name": "cml-1",
@@ -360,11 +359,7 @@ def test_golden_plans_and_manifests() -> None:
             "secret": secret,
             "files": files,
         }
-    text = json.dumps(told, indent=1, ensure_ascii=False)
-    if not GOLDEN.exists():
-        GOLDEN.write_text(text + "\n", "utf-8")
-        pytest.fail("the golden file was missing and has been written: read it, then run again")
-    assert json.loads(text) == json.loads(GOLDEN.read_text("utf-8"))
+    goldens.check(goldens.ROOT / "kubernetes", told)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
