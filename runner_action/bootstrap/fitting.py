@@ -1,9 +1,9 @@
 """Which way the agent goes to a machine: whole in the user data where that fits, else in two
 stages; and what to shorten if neither does. Pure.
 
-docs/decisions/user-data.md has the figures. A machine needs nothing but its user data to become
-a runner as long as the agent is in it, so the second stage is for user data that would not fit
-otherwise.
+docs/decisions/0004-user-data.md has the figures. A machine needs nothing but its user data to
+become a runner as long as the agent is in it, so the second stage is for user data that would not
+fit otherwise.
 """
 
 from __future__ import annotations

@@ -1,0 +1,71 @@
+"""The pages hang together: links lead somewhere, and each decision is in the index."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+"""Of a file: an address of elsewhere has a colon."""
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+
+def pages() -> list[Path]:
+    """Of this repository: what is tracked, or will be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+PAGES = pages()
+
+
+def broken(page: Path, text: str) -> list[str]:
+    """Links of a page to files that are not there."""
+    return [
+        target for target, _ in LINK.findall(text) if not (page.parent / target).resolve().exists()
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_leads_to_a_file(page: Path) -> None:
+    assert broken(page, page.read_text("utf-8")) == []
+
+
+def test_a_link_to_nowhere_is_found() -> None:
+    text = "[a](README.md) [b](gone.md#x) [c](https://example.org/gone.md) [d](#here)"
+    assert broken(ROOT / "README.md", text) == ["gone.md"]
+
+
+def test_all_pages_are_read() -> None:
+    names = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert {"README.md", "docs/architecture.md", "docs/decisions/README.md"} <= names
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    numbers = [int(file.name[:4]) for file in DECISIONS]
+    assert numbers == list(range(1, len(numbers) + 1))
+    index = (ROOT / "docs/decisions/README.md").read_text("utf-8")
+    rows = [
+        f"| [{file.stem[:4]}]({file.name}) | {file.read_text('utf-8').splitlines()[0][2:]} |"
+        for file in DECISIONS
+    ]
+    assert [line for line in index.splitlines() if line.startswith("| [")] == rows
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_a_module_that_is_named_exists(page: str) -> None:
+    """In code quotes or in a table of modules."""
+    text = (ROOT / page).read_text("utf-8")
+    named = set(re.findall(r"\b(?:runner_action|schema|tests|image)/[\w./-]*\w/?", text))
+    assert named
+    assert {one for one in named if not (ROOT / one).exists()} == set()
