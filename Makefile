@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test e2e e2e-containers e2e-boots matrix boot lint generate benchmark benchmark-image benchmark-boot lock clean
+.PHONY: demo test e2e e2e-containers e2e-boots matrix boot lint generate benchmark benchmark-image benchmark-boot lock hooks clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -48,6 +48,10 @@ lint: $(READY)
 	$(BIN)/python schema/generate.py --check
 	$(BIN)/zizmor --offline --quiet --config .github/zizmor.yml .github action.yml examples
 	$(BIN)/vermin --no-tips --violations --target=3.9- runner_action/agent
+
+# What `lint` checks, before each commit: .pre-commit-config.yaml.
+hooks: $(READY)
+	$(BIN)/pre-commit install
 
 generate: $(READY)
 	$(BIN)/python schema/generate.py

@@ -44,6 +44,7 @@ PLACEHOLDER = re.compile(
 """Who publishes this is not known before somebody does. README.md says `org`, as users know it;
 all other files say what can be nobody's name."""
 NAMED = (
+    ".github/ISSUE_TEMPLATE/config.yml",
     "*.md",
     "docs/**/*.md",
     "examples/*.yml",
