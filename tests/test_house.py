@@ -16,7 +16,6 @@ SOURCES = sorted([*(ROOT / "runner_action").rglob("*.py"), *(ROOT / "schema").gl
 
 
 LONG_FILES = {
-    "runner_action/forges/gitlab.py",
     "runner_action/inputs/__init__.py",
     "runner_action/providers/kubernetes/requests.py",
     "runner_action/sandbox/clouds/azure/arm.py",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runner_action import cli, commandline, forges, inputs
-from runner_action.forges.levels import api_url_of, holds, level_of, root_of
-from runner_action.forges.permissions import text
+from runner_action.forges.github.levels import api_url_of, holds, level_of, root_of
+from runner_action.forges.github.permissions import text
 from runner_action.model import Repository
 
 DOCS = Path(__file__).parents[1] / "docs" / "github.md"

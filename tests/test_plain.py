@@ -27,8 +27,8 @@ from runner_action.ci import report
 from runner_action.commands import reap, restart, status
 from runner_action.errors import InputError, RunnerActionError
 from runner_action.forges.github.answers import refusal
-from runner_action.forges.gitlab import translated
-from runner_action.forges.levels import Level
+from runner_action.forges.github.levels import Level
+from runner_action.forges.gitlab.errors import translated
 from runner_action.model import (
     Identity,
     Instance,

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from runner_action.errors import InputError
-from runner_action.forges import levels
 from runner_action.forges.base import Forge, Rerunning
-from runner_action.forges.permissions import APPS_NOT_HERE, text
+from runner_action.forges.github import levels
+from runner_action.forges.github.permissions import APPS_NOT_HERE, text
+from runner_action.forges.gitlab import programs
 from runner_action.loading import ALONE
 from runner_action.model import App, ForgeName, Repository, Secret
 from runner_action.request import LaunchRequest, RestartRequest
@@ -96,7 +97,7 @@ def forge_for(
     match request.forge:
         case ForgeName.GITHUB:
             with ALONE:
-                from runner_action.forges.github import GitHub, Joining, Patience
+                from runner_action.forges.github.client import GitHub, Joining, Patience
 
             joining = Joining(request.runner_group, request.default_labels)
             return GitHub(
@@ -109,7 +110,7 @@ def forge_for(
             )
         case ForgeName.GITLAB:
             with ALONE:
-                from runner_action.forges.gitlab import DOWNLOADS, GitLab
+                from runner_action.forges.gitlab.client import GitLab
 
             assert isinstance(request.token, Secret)
             return GitLab(
@@ -117,7 +118,7 @@ def forge_for(
                 request.token,
                 api_url,
                 request.ca_certificates or certificates,
-                request.runner_downloads or DOWNLOADS,
+                request.runner_downloads or programs.DOWNLOADS,
             )
         case _ as unknown:
             assert_never(unknown)
@@ -127,7 +128,7 @@ def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunn
     """The same for `restart`, after `refusals` had nothing to say."""
     match request.forge:
         case ForgeName.GITHUB:
-            from runner_action.forges.github import GitHub
+            from runner_action.forges.github.client import GitHub
 
             certificates = request.ca_certificates
             return GitHub(request.repository, request.token, api_url, certificates)

@@ -13,7 +13,7 @@ from runner_action.bootstrap.bundle import bundle
 from runner_action.bootstrap.fitting import Foreseen, foreseen
 from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.base import Forge
-from runner_action.forges.levels import holds
+from runner_action.forges.github.levels import holds
 from runner_action.model import (
     CiJob,
     Deletion,

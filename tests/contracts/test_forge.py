@@ -16,9 +16,9 @@ from runner_action import claim, inputs
 from runner_action.commands.reap import removals
 from runner_action.errors import AuthError, ForgeError, InputError, RunnerActionError, RunnerBusy
 from runner_action.forges.base import Forge
-from runner_action.forges.github import GitHub, runner_of
-from runner_action.forges.gitlab import GitLab
-from runner_action.forges.levels import root_of
+from runner_action.forges.github.client import GitHub, runner_of
+from runner_action.forges.github.levels import root_of
+from runner_action.forges.gitlab.client import GitLab
 from runner_action.marks import Mark
 from runner_action.model import ID_END, ProviderName, Repository, Runner, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub

@@ -14,9 +14,9 @@ import pytest
 from runner_action.agent.forge import member
 from runner_action.agent.lifecycle import GONE, REFUSED
 from runner_action.errors import AuthError, ForgeError, InputError
-from runner_action.forges.github import GitHub, Joining, Patience
-from runner_action.forges.levels import Level
-from runner_action.forges.permissions import SCOPES, scopes
+from runner_action.forges.github.client import GitHub, Joining, Patience
+from runner_action.forges.github.levels import Level
+from runner_action.forges.github.permissions import SCOPES, scopes
 from runner_action.model import App, CiJob, Repository, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.github.archive import VERSION

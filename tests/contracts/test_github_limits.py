@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from runner_action.errors import AuthError, ForgeError
-from runner_action.forges.github import GitHub, Patience
 from runner_action.forges.github.answers import RateLimited
+from runner_action.forges.github.client import GitHub, Patience
 from runner_action.model import Registration, Repository, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.served import Served

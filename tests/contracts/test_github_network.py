@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from runner_action.errors import ForgeError
-from runner_action.forges.github import GitHub, Patience
+from runner_action.forges.github.client import GitHub, Patience
 from runner_action.model import App, Repository, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from tests.fakes import FakeClock

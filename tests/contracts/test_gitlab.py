@@ -15,7 +15,8 @@ import trustme
 
 from runner_action import claim
 from runner_action.errors import AuthError, ForgeError, RunnerActionError, RunnerBusy
-from runner_action.forges.gitlab import NEEDED, GitLab
+from runner_action.forges.gitlab.client import GitLab
+from runner_action.forges.gitlab.permissions import NEEDED
 from runner_action.model import Repository, Secret
 from runner_action.sandbox.forges.gitlab.api import VERSION, FakeGitLab
 from tests.contracts.openapi import gitlab_judge

@@ -13,9 +13,9 @@ from runner_action import claim
 from runner_action.agent.forge import Member, member
 from runner_action.agent.process import Child
 from runner_action.forges.base import Forge
-from runner_action.forges.github import GitHub
-from runner_action.forges.gitlab import GitLab
-from runner_action.forges.levels import root_of
+from runner_action.forges.github.client import GitHub
+from runner_action.forges.github.levels import root_of
+from runner_action.forges.gitlab.client import GitLab
 from runner_action.model import Repository, Runner, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from runner_action.errors import AuthError
-from runner_action.forges.github import GitHub
-from runner_action.forges.gitlab import GitLab
+from runner_action.forges.github.client import GitHub
+from runner_action.forges.gitlab.client import GitLab
 from runner_action.model import Repository, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab

@@ -16,7 +16,7 @@ from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, WHOLE_RUN
 from runner_action.agent.restart import Job as SeenJob
 from runner_action.agent.restart import Run as SeenRun
 from runner_action.errors import ForgeError
-from runner_action.forges.github import GitHub
+from runner_action.forges.github.client import GitHub
 from runner_action.model import CiJob, LaunchJob, Repository, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.jobs import Job, Run

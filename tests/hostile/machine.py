@@ -299,7 +299,7 @@ class Machine:
 
 def gitlab_program(server: FakeGitLab) -> tuple[str, str]:
     """Address and digest of the stand-in for gitlab-runner."""
-    from runner_action.forges.gitlab import GitLab
+    from runner_action.forges.gitlab.client import GitLab
     from runner_action.model import Repository, Secret
 
     found = GitLab(

@@ -11,8 +11,8 @@ from github import GithubException
 from github.GithubException import RateLimitExceededExceedsMaxWait, RateLimitExceededException
 
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
-from runner_action.forges.levels import Level
-from runner_action.forges.permissions import OWNER, hint
+from runner_action.forges.github.levels import Level
+from runner_action.forges.github.permissions import OWNER, hint
 
 LIMITED = (
     "The token has asked too often, or too many runners were registered: GitHub takes 1,500 in five"

@@ -21,7 +21,7 @@ from urllib3 import BaseHTTPResponse
 from runner_action.errors import ForgeError
 from runner_action.forges.github.answers import RateLimited, refusal
 from runner_action.forges.github.app import Installation
-from runner_action.forges.levels import Level, level_of, root_of
+from runner_action.forges.github.levels import Level, level_of, root_of
 from runner_action.forges.trust import bundle
 from runner_action.model import App, Repository, Secret
 from runner_action.waiting import Clock, SystemClock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from runner_action.forges.levels import Level, level_of
+from runner_action.forges.github.levels import Level, level_of
 from runner_action.model import Repository
 
 SCOPES = {

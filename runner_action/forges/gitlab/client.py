@@ -9,30 +9,28 @@ token of the user's is needed there.
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import quote
 
 import gitlab
 import requests
-from gitlab.exceptions import GitlabError
 
 from runner_action import retrying
 from runner_action.claim import claims_in
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
-from runner_action.forges.gitlab_claims import NOTE, Claims, NotThere, Unanswered
+from runner_action.forges.gitlab import programs
+from runner_action.forges.gitlab.claims import NOTE, Claims
+from runner_action.forges.gitlab.errors import NotThere, Unanswered, translated
+from runner_action.forges.gitlab.permissions import HINT, missing_for_runners, opens
 from runner_action.forges.trust import bundle
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 
 log = logging.getLogger(__name__)
-DOWNLOADS = "https://gitlab-runner-downloads.s3.amazonaws.com"
-ARCHITECTURES = {"x64": "amd64", "arm64": "arm64"}
-SYSTEMS = {"linux": "linux", "macos": "darwin"}
 NEW_RUNNERS = (16, 0)
 """Since this version a runner is made with `POST /user/runners`; before, registration tokens are
 all there is."""
@@ -43,17 +41,6 @@ TRIES = 6
 """Some six seconds in all, as the library waits twice as long each time; left to itself it would
 go on for a hundred."""
 EXECUTION, NEVER = "job_execution_status", "never_contacted"
-GROUP_BOT = re.compile(r"group_\d+_bot")
-"""Who a group's token is. A project's opens that project alone.
-https://docs.gitlab.com/user/group/settings/group_access_tokens/#bot-users-for-groups"""
-OF_A_GROUP = "a group's token: it opens every project of the group; a project's opens only that"
-NEEDED = ("create_runner", "manage_runner", "read_api")
-HINT = (
-    "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
-    " to restart jobs), of somebody who is Maintainer of the project or Owner of the group. A job's"
-    " own CI_JOB_TOKEN can never make runners: put a personal, project or group access token into"
-    " the masked variable REPO_TOKEN."
-)
 
 
 class GitLab(Claims):
@@ -67,7 +54,7 @@ class GitLab(Claims):
         token: Secret,
         api_url: str | None = None,
         certificates: str | None = None,
-        downloads: str = DOWNLOADS,
+        downloads: str = programs.DOWNLOADS,
     ) -> None:
         """`api_url`: where the CI job says the API is; else it is looked for. `certificates`:
         PEM text of authorities to trust besides the usual ones."""
@@ -173,8 +160,7 @@ class GitLab(Claims):
             scopes = self._get("/personal_access_tokens/self")["scopes"]
         except NotThere:  # before 15.5
             return
-        missing = [scope for scope in NEEDED if scope not in scopes]
-        if "api" not in scopes and missing:
+        if missing := missing_for_runners(scopes):
             raise AuthError(
                 f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT
             )
@@ -374,17 +360,12 @@ class GitLab(Claims):
     # --- the rest of a launch
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
-        tag = "latest" if version == "latest" else "v" + version.removeprefix("v")
-        place = f"{self._downloads}/{tag}"
-        program = f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
+        place = programs.place(self._downloads, version)
+        program = programs.program(system, architecture)
         with translated("the list of checksums"):
             answer = self._fetch(f"{place}/release.sha256")
-        sums = {
-            words[1].lstrip("*./"): words[0]
-            for words in map(str.split, answer.text.splitlines() if answer.ok else ())
-            if len(words) == 2
-        }
-        if not (digest := sums.get(program)):
+        digest = programs.checksums(answer.text if answer.ok else "").get(program)
+        if not digest:
             said = (
                 f"{place}/release.sha256 has no checksum of {program} (status"
                 f" {answer.status_code})."
@@ -400,9 +381,7 @@ class GitLab(Claims):
                 raise AuthError(f"It has scope {', '.join(scopes)}; restarts need `api`.", HINT)
         with translated("GET /user"):
             user: Any = client.http_get("/user", max_retries=TRIES)
-        if not user.get("bot"):
-            return "a personal token: it opens all that its owner may see and change"
-        return OF_A_GROUP if GROUP_BOT.match(user["username"]) else None
+        return opens(user)
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """GitLab tells a job all about itself."""
@@ -419,36 +398,3 @@ def _is_online(one: Mapping[str, Any]) -> bool:
 
 def _is_busy(one: Mapping[str, Any]) -> bool:
     return one.get(EXECUTION) == "active"
-
-
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """No exception of the library leaves this block, and no token: only GitLab's own message is
-    passed on."""
-    try:
-        yield
-    except GitlabError as error:
-        raise _translate(error, doing) from None
-    except requests.RequestException as error:
-        hint = "Check the network, the proxy, `ca-certificates` and `repo`."
-        raise Unanswered(
-            f"GitLab could not be reached for {doing}: {retrying.reason(error)}.", hint
-        ) from None
-
-
-def _translate(error: GitlabError, doing: str) -> ForgeError:
-    said = (
-        f"GitLab answered {error.response_code} to {doing}: {str(error.error_message).rstrip('.')}."
-    )
-    if error.response_code == 401:
-        return AuthError(f"{said} The token is wrong or expired, or is a job's own.", HINT)
-    if error.response_code == 403:
-        return AuthError(f"{said} The token lacks a scope, or its owner a role.", HINT)
-    if error.response_code == 404:
-        return NotThere(said, HINT)
-    kind = Unanswered if (error.response_code or 0) >= 500 else ForgeError
-    return kind(
-        said,
-        "If this repeats, look at your instance's health, for gitlab.com at"
-        " https://status.gitlab.com.",
-    )

@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runner_action import claim
-from runner_action.errors import AuthError, ForgeError
+from runner_action.errors import AuthError
+from runner_action.forges.gitlab.errors import NotThere
 from runner_action.model import Runner
 from runner_action.waiting import Clock
 
@@ -24,14 +25,6 @@ SETTLE_SECONDS = 2.0
 """From a claim's writing to the look whether it stands; and the longest that a look may lie
 before a writing."""
 NOTE = "maintenance_note"
-
-
-class NotThere(ForgeError):
-    """404: what was asked for does not exist, or the token may not see it."""
-
-
-class Unanswered(ForgeError):
-    """No answer, or one that does not say whether it was done."""
 
 
 class _GitLab(Protocol):

@@ -1,0 +1,1 @@
+"""GitLab. Only `client.py` and `errors.py` load python-gitlab."""
