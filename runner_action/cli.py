@@ -85,7 +85,8 @@ def _sandbox(argv: Sequence[str]) -> int:
 
 def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Prints what a launch with these inputs needs to be allowed, at the cloud or at GitHub."""
-    from runner_action import forges, providers
+    from runner_action import providers
+    from runner_action.forges.github import permissions as of_github
 
     if argv[:1] in (["--help"], ["-h"]):
         parser_of("permissions").parse_args(argv[:1])
@@ -104,7 +105,7 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         repository, restart = inputs.parse_place(
             inputs.Raw(flags=flags, environ=environ, unknown=unknown), _reading(environ)
         )
-        sys.stdout.write(lines(forges.policy_for(repository, restart)))
+        sys.stdout.write(lines(of_github.policy_for(repository, restart)))
         return 0
     raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
     gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))

@@ -10,7 +10,7 @@ import pytest
 
 from runner_action import cli, commandline, forges, inputs
 from runner_action.forges.github.levels import api_url_of, holds, level_of, root_of
-from runner_action.forges.github.permissions import text
+from runner_action.forges.github.permissions import EXAMPLES, text
 from runner_action.model import Repository
 
 DOCS = Path(__file__).parents[1] / "docs" / "github.md"
@@ -144,7 +144,7 @@ def test_what_is_possible(argv: list[str]) -> None:
 # --- permissions
 
 
-@pytest.mark.parametrize("url", forges.EXAMPLES)
+@pytest.mark.parametrize("url", EXAMPLES)
 def test_what_is_printed_is_documented(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["permissions", "github", f"--repo={url}"], {}) == 0
     printed = capsys.readouterr().out

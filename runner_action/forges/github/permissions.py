@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from runner_action.forges.github.levels import Level, level_of
+from runner_action.errors import InputError
+from runner_action.forges.github.levels import Level, level_of, misread
 from runner_action.model import Repository
 
 SCOPES = {
@@ -40,6 +41,12 @@ OWN_TOKEN = (
     "The job's own GITHUB_TOKEN can never manage runners: store a token as a secret and pass it"  # noqa: S105
     " as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."
 )
+EXAMPLES = (
+    "https://github.com/OWNER/NAME",
+    "https://github.com/ORGANISATION",
+    "https://github.com/enterprises/ENTERPRISE",
+)
+"""A place of each level, for whoever does not say where."""
 
 
 def scopes(level: Level, restart: bool) -> tuple[str, ...]:
@@ -116,3 +123,13 @@ def text(repository: Repository, restart: bool) -> str:
             "",
         ]
     )
+
+
+def policy_for(repository: Repository | None, restart: bool) -> str:
+    """What `token` needs for runners there, or, if that is not said, at each level; and, with
+    `restart`, what `restart-token` does. Raises InputError for what is no place of GitHub's."""
+    places = [repository] if repository else [Repository(url=url) for url in EXAMPLES]
+    if problems := [problem for place in places for problem in misread(place)]:
+        raise InputError(problems)
+    tokens = (False, True) if restart else (False,)
+    return "\n".join(text(place, kept) for place in places for kept in tokens)
