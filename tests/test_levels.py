@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from runner_action import cli, commandline, forges, inputs
-from runner_action.forges.github.levels import api_url_of, holds, level_of, root_of
+from runner_action.forges.github.levels import api_url_of, level_of, root_of
 from runner_action.forges.github.permissions import EXAMPLES, text
-from runner_action.model import Repository
+from runner_action.forges.traits import holds
+from runner_action.model import ForgeName, Repository
 
 DOCS = Path(__file__).parents[1] / "docs" / "github.md"
 
@@ -70,24 +71,26 @@ def test_an_address_tells_level_calls_and_api(url: str, level: str, root: str, a
 
 
 @pytest.mark.parametrize(
-    ("where", "yes"),
+    ("where", "forges_with"),
     [
-        ("octo/train", True),
-        ("octo", True),
-        ("enterprises/acme", True),
-        ("octo/tra", False),
-        ("oct", False),
-        ("octo/train2", False),
+        ("octo/train", {ForgeName.GITHUB, ForgeName.GITLAB}),
+        ("octo", {ForgeName.GITHUB, ForgeName.GITLAB}),
+        ("enterprises/acme", {ForgeName.GITHUB}),
+        ("octo/tra", set()),
+        ("oct", set()),
+        ("octo/train2", set()),
     ],
 )
-def test_whose_jobs_may_run_there(where: str, yes: bool) -> None:
-    assert (
-        holds(Repository(url=f"https://github.com/{where}"), "https://github.com/octo/train") is yes
-    )
-    assert (
-        holds(Repository(url=f"https://git.acme.test/{where}"), "https://github.com/octo/train")
-        is False
-    )
+@pytest.mark.parametrize("forge", ForgeName)
+def test_whose_jobs_may_run_there(
+    forge: ForgeName, where: str, forges_with: set[ForgeName]
+) -> None:
+    """A group of GitLab's may be called `enterprises`."""
+    job = "https://git.acme.test/octo/train"
+    here = Repository(url=f"https://git.acme.test/{where}")
+    elsewhere = Repository(url=f"https://git.other.test/{where}")
+    assert holds(forge, here, job) is (forge in forges_with)
+    assert holds(forge, elsewhere, job) is False
 
 
 def refused(*argv: str, **environ: str) -> list[str]:

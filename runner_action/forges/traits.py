@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 from urllib.parse import urlsplit
 
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, Repository
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Traits:
     """Something of ours can start when a run ends, without any machine."""
     own_label_suffices: bool
     """Jobs may ask for the label that a launch puts out, so that a machine needs no other."""
+    names_no_owner: str | None = None
+    """What the paths of places begin with that do not tell whose repositories they hold."""
     late_ids: tuple[str, ...] = ()
     """Variables whose values no job can ask for by label, since they are made with the job."""
 
@@ -44,6 +46,7 @@ GITHUB = Traits(
     just_in_time=True,
     restarts_from_outside=True,
     own_label_suffices=True,
+    names_no_owner="enterprises/",
 )
 """https://docs.github.com/en/actions/reference/workflows-and-actions/variables"""
 GITLAB = Traits(
@@ -70,6 +73,14 @@ def traits_of(forge: ForgeName) -> Traits:
             return GITLAB
         case _ as unknown:
             assert_never(unknown)
+
+
+def holds(forge: ForgeName, repository: Repository, job_repository_url: str) -> bool:
+    """Whether jobs of that repository may run on this one's runners, as far as addresses tell."""
+    beginning = traits_of(forge).names_no_owner
+    anybodys = beginning is not None and repository.path.startswith(beginning)
+    base = repository.server if anybodys else repository.url
+    return f"{job_repository_url}/".startswith(f"{base}/")
 
 
 def servers_of(environ: Mapping[str, str]) -> dict[ForgeName, str]:

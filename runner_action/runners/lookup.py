@@ -13,7 +13,7 @@ from runner_action.bootstrap.bundle import bundle
 from runner_action.bootstrap.fitting import Foreseen, foreseen
 from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.base import Forge
-from runner_action.forges.github.levels import holds
+from runner_action.forges.traits import holds
 from runner_action.model import (
     CiJob,
     Deletion,
@@ -155,8 +155,9 @@ class LookUp:
     def _find_job(self, job: CiJob | None) -> LaunchJob | None:
         """Which job of the run this is. Not known is no reason to fail."""
         request = self._request
-        restarts = request.restart_limit and job
-        if not (restarts and job and holds(request.repository, job.repository_url)):
+        if not request.restart_limit or job is None:
+            return None
+        if not holds(request.forge, request.repository, job.repository_url):
             return None
         try:
             return self._forge.launch_job(job)

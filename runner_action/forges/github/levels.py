@@ -32,13 +32,6 @@ def root_of(repository: Repository) -> str:
     ] + repository.path
 
 
-def holds(repository: Repository, job_repository_url: str) -> bool:
-    """Whether jobs of that repository may run on its runners, as far as addresses tell: an
-    enterprise's names no organisation."""
-    base = repository.server if repository.path.startswith("enterprises/") else repository.url
-    return f"{job_repository_url}/".startswith(f"{base}/")
-
-
 def api_url_of(repository: Repository) -> str:
     """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it
     under a path."""
