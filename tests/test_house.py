@@ -60,12 +60,6 @@ CROWDED: dict[str, set[str]] = {
     "long comprehension": {
         "runner_action/inputs/conversion.py",
         "runner_action/commands/launch.py",
-        "runner_action/providers/aws/client.py",
-        "runner_action/providers/azure/ladder.py",
-        "runner_action/providers/gcp/creation.py",
-        "runner_action/providers/gcp/instance.py",
-        "runner_action/providers/gcp/ladder.py",
-        "runner_action/providers/kubernetes/ladder.py",
         "runner_action/commands/restart.py",
         "runner_action/runners/reuse.py",
         "runner_action/sandbox/clouds/gcp/catalogue.py",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from runner_action.errors import ProviderError
+from runner_action.errors import CapacityError, ProviderError, QuotaError
 from runner_action.model import Deletion, Instance, Machine, Placement, Plan, ProviderName
 from runner_action.request import CloudRequest
 
@@ -45,6 +45,18 @@ def proven(found: Iterable[Instance]) -> list[Instance]:
                 one.region,
             )
     return made
+
+
+def worst_of(refusals: Sequence[ProviderError]) -> ProviderError | None:
+    """Of several tries side by side: what ends the launch comes first, then what ends a region,
+    then what ends a pool; of one kind the first."""
+    return min(refusals, key=_reach, default=None)
+
+
+def _reach(error: ProviderError) -> int:
+    if isinstance(error, CapacityError):
+        return 2
+    return 1 if isinstance(error, QuotaError) else 0
 
 
 class Provider(Protocol):

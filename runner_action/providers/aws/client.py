@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -121,13 +122,8 @@ class AwsProvider:
         if not found:
             for future in asked.values():
                 _result(future, last=True)
-        return [
-            placement
-            for spot in plan.spots
-            for placements in found.values()
-            for placement in placements
-            if placement.spot is spot
-        ]
+        everywhere = chain.from_iterable(found.values())
+        return sorted(everywhere, key=lambda one: plan.spots.index(one.spot))
 
     def _look_up(self, region: str, plan: Plan, request: CloudRequest) -> list[AwsPlacement]:
         lookup = Lookup(
@@ -234,12 +230,8 @@ class AwsProvider:
                 pages = (
                     self._ec2(region).get_paginator("describe_instances").paginate(Filters=filters)
                 )
-                found = [
-                    one
-                    for page in pages
-                    for group in page["Reservations"]
-                    for one in group["Instances"]
-                ]
+                groups = [group for page in pages for group in page["Reservations"]]
+                found = [one for group in groups for one in group["Instances"]]
                 templates = self._templates.among(self._ec2(region), found)
                 return [instance_of(one, region, templates=templates) for one in found]
 

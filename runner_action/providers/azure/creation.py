@@ -13,7 +13,7 @@ from azure.mgmt.core.polling.arm_polling import ARMPolling
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from runner_action.errors import CapacityError, ConfigurationError, ProviderError, QuotaError
+from runner_action.errors import ConfigurationError, ProviderError
 from runner_action.model import OWNER_TAG, Instance, Machine
 from runner_action.providers.azure import requests
 from runner_action.providers.azure.arm import COMPUTE, GROUPS, NETWORK, Arm, Json
@@ -21,7 +21,7 @@ from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import codes_of, translated
 from runner_action.providers.azure.instance import instance_of
 from runner_action.providers.azure.requests import AzurePlacement
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, worst_of
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 600.0
@@ -60,7 +60,7 @@ class Creation:
                     made.append(future.result())
                 except ProviderError as error:
                     refusals.append(error)
-        worst = next((one for one in sorted(refusals, key=_rank)), None)
+        worst = worst_of(refusals)
         if worst and not made:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
@@ -176,10 +176,3 @@ def nobodys_key() -> str:
         .public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         .decode()
     )
-
-
-def _rank(error: ProviderError) -> int:
-    """What ends the ladder comes first, then what ends a region."""
-    if isinstance(error, CapacityError):
-        return 2
-    return 1 if isinstance(error, QuotaError) else 0

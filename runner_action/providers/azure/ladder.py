@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from runner_action.errors import ConfigurationError
@@ -31,15 +32,9 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AzurePla
     """A rung for each market, place, size and zone, in the user's order; a region as a whole
     comes before its zones. Raises ConfigurationError if there is none."""
     _check(plan, found.image)
-    rungs = [
-        (spot, place, kind)
-        for spot in plan.spots
-        for place in plan.places
-        for kind in plan.instance_types
-    ]
     made = [
         _placement(plan, request, found, spot, place, kind, zone)
-        for spot, place, kind in rungs
+        for spot, place, kind in product(plan.spots, plan.places, plan.instance_types)
         for zone in _zones(place, kind, found)
     ]
     if not made:
@@ -76,14 +71,13 @@ def _zones(place: Place, kind: str, found: Found) -> list[str]:
     if skus is None:
         return [place.zone or ""]
     sku = next((one for one in skus if one["name"].lower() == kind.lower()), None)
-    if sku is None or any(one.get("type") == "Location" for one in sku.get("restrictions", ())):
+    if sku is None:
         return []
-    shut = {
-        zone
-        for one in sku.get("restrictions", ())
-        if one.get("type") == "Zone"
-        for zone in one.get("restrictionInfo", {}).get("zones", ())
-    }
+    restrictions = sku.get("restrictions", ())
+    if any(one.get("type") == "Location" for one in restrictions):
+        return []
+    of_zones = [one for one in restrictions if one.get("type") == "Zone"]
+    shut = {zone for one in of_zones for zone in one.get("restrictionInfo", {}).get("zones", ())}
     zones = sorted(
         {zone for info in sku.get("locationInfo", ()) for zone in info.get("zones", ())} - shut
     )

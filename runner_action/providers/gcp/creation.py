@@ -15,9 +15,9 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError
 from google.auth.exceptions import TransportError
 from requests.exceptions import RequestException
 
-from runner_action.errors import CapacityError, ConfigurationError, ProviderError, QuotaError
+from runner_action.errors import ConfigurationError, ProviderError
 from runner_action.model import OWNER_TAG, Instance, Machine
-from runner_action.providers.base import Created
+from runner_action.providers.base import Created, worst_of
 from runner_action.providers.gcp import requests, sdk
 from runner_action.providers.gcp.compute import CALL, SAFE, Compute
 from runner_action.providers.gcp.ending import Ending
@@ -58,15 +58,7 @@ class Creation:
                     made.append(future.result())
                 except ProviderError as error:
                     refusals.append(error)
-        worst = next(
-            (
-                one
-                for kind in (ProviderError, QuotaError, CapacityError)
-                for one in refusals
-                if _is(one, kind)
-            ),
-            None,
-        )
+        worst = worst_of(refusals)
         if worst and not made:
             raise worst
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
@@ -159,11 +151,3 @@ class Creation:
             )
         except Conflict:
             log.debug("The firewall rule %s-ssh is there already.", name)
-
-
-def _is(error: ProviderError, kind: type[ProviderError]) -> bool:
-    return (
-        not isinstance(error, QuotaError | CapacityError)
-        if kind is ProviderError
-        else isinstance(error, kind)
-    )

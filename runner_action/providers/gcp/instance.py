@@ -15,12 +15,8 @@ def instance_of(told: Any) -> Instance:
     items = {item.key: item.value for item in told.metadata.items}
     launch = tags.get(LAUNCH_TAG, "")
     interfaces = list(told.network_interfaces)
-    public = [
-        config.nat_i_p
-        for interface in interfaces
-        for config in interface.access_configs
-        if config.nat_i_p
-    ]
+    configs = [config for interface in interfaces for config in interface.access_configs]
+    public = [config.nat_i_p for config in configs if config.nat_i_p]
     return Instance(
         provider=ProviderName.GCP,
         id=str(told.id),

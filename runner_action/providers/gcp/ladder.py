@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from runner_action.errors import ConfigurationError
@@ -37,9 +38,7 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
         raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
     rungs = [
         (spot, place, zone, kind)
-        for spot in plan.spots
-        for place in plan.places
-        for kind in plan.instance_types
+        for spot, place, kind in product(plan.spots, plan.places, plan.instance_types)
         for zone in _zones(place, found)
     ]
     # arm64 has it by Google's own default; a firmware of the older kind cannot have it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from runner_action.model import Plan, Pool
 from runner_action.providers.kubernetes import plan as words
 from runner_action.providers.kubernetes.requests import PodPlacement
@@ -11,12 +13,8 @@ from runner_action.request import CloudRequest
 def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
     """A rung for each market, place and size, in the user's order."""
     options = request.kubernetes
-    rungs = [
-        (spot, place, words.size_of(word))
-        for spot in plan.spots
-        for place in plan.places
-        for word in plan.instance_types
-    ]
+    sizes = [words.size_of(word) for word in plan.instance_types]
+    rungs = product(plan.spots, plan.places, sizes)
     return [
         PodPlacement(
             region=place.region,
