@@ -65,14 +65,15 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
             "DescribeInstanceTypeOfferings",
             "DescribeInstances",
             "DescribeInstances",
+            "DescribeLaunchTemplates",
             "CreateSecurityGroup",
             "CreateLaunchTemplate",
             "CreateFleet",
             "CreateFleet",
         ]
     ), (
-        "a launch asks EC2 for each thing once, and its sweep for instances; the first of all makes"
-        " group and template"
+        "a launch asks EC2 for each thing once, and its sweep for instances and whose template they"
+        " are from; the first of all makes group and template"
     )
 
     job = world.github.forge.queue_job(["train"], seconds=0.5)
