@@ -62,7 +62,8 @@ class Container:
 
 
 def test_help_and_version(engine: Engine, image: str) -> None:
-    assert "--cloud-region" in engine.docker("run", "--rm", image, "--help").stdout
+    assert "launch runners" in engine.docker("run", "--rm", image, "--help").stdout
+    assert "--cloud-region" in engine.docker("run", "--rm", image, "launch", "--help").stdout
     assert "cml-runner 0." in engine.docker("run", "--rm", image, "--version").stdout
 
 
