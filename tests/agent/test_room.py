@@ -4,6 +4,7 @@ log."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from runner_action.agent import room
 from runner_action.agent.process import Child
 from runner_action.agent.watchdog import disk_full
+from tests.boot import walls
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -72,6 +74,11 @@ def test_metadata_is_closed_with_nft_and_what_goes_wrong_is_told(tmp_path: Path)
         == "no such kernel\n"
     )
     assert "nft" in (room.close_metadata({"PATH": str(tmp_path / "nowhere")}) or "")
+
+
+def test_boots_try_each_address_that_is_closed() -> None:
+    named = {word for rule in room.SERVICES for word in re.findall(r"[\w.:]{6,}", rule)}
+    assert named == set(walls.SERVICES)
 
 
 @pytest.mark.skipif(

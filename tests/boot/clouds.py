@@ -19,6 +19,7 @@ from flask import Flask, Response, request
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from runner_action.sandbox.machine.metadata import FakeMetadata
+from tests.boot import walls
 
 SERVICE, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
 MAC = "52:54:00:12:34:56"
@@ -158,6 +159,7 @@ class MetadataService:
         app.add_url_rule("/metadata/instance", "azure", self._azure)
         app.add_url_rule("/machine", "health", self._wire, methods=["GET", "POST"])
         app.add_url_rule("/machine/", "goal", self._wire, methods=["GET", "POST"])
+        app.add_url_rule(walls.PATH, "walls", lambda: walls.SCRIPT)
         self._app = app
         self._servers: list[BaseWSGIServer] = [
             make_server(host, 80, self, threaded=True) for host in (SERVICE, WIRE_SERVER)
