@@ -181,7 +181,7 @@ def component_of_release(text: str, downloads: str) -> str:
 def put_agent(folder: Path) -> str:
     """Its file, as machines ask for it. Returns the name."""
     sys.path.insert(0, str(ROOT))
-    from runner_action.bootstrap.bundle import bundle
+    from runner_action.bundle import bundle
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / bundle().name).write_bytes(bundle().content)

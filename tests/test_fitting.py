@@ -18,7 +18,7 @@ import pytest
 from runner_action import bootstrap, inputs
 from runner_action.agent.spec import AgentSpec
 from runner_action.bootstrap import fitting
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 from runner_action.errors import InputError
 from runner_action.model import Download, LaunchJob, Registration, Secret
 from runner_action.providers.aws.plan import USER_DATA_LIMIT

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from image import release
 from runner_action import inputs
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 from tests.shipped import ROOT, USES, released
 from tests.test_generated import judge
 

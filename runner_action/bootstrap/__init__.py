@@ -26,10 +26,10 @@ from typing import Any
 from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
-from runner_action.bootstrap.bundle import bundle
 from runner_action.bootstrap.jit import packed as packed_jit
 from runner_action.bootstrap.slim import keywords, slim
 from runner_action.bootstrap.units import boot_script, units
+from runner_action.bundle import bundle
 from runner_action.model import (
     ID_END,
     Deletion,

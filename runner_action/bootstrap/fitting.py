@@ -15,7 +15,7 @@ from typing import assert_never
 
 from runner_action import bootstrap
 from runner_action.agent.spec import AgentSpec
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 from runner_action.errors import InputError
 from runner_action.forges.traits import traits_of
 from runner_action.model import (

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runner_action.bootstrap import published
-from runner_action.bootstrap.bundle import bundle
 from runner_action.bootstrap.fitting import Foreseen, foreseen
+from runner_action.bundle import bundle
 from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.base import Forge
 from runner_action.forges.traits import holds

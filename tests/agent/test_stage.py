@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from runner_action.agent import stage
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 
 Answer = tuple[int, bytes]
 

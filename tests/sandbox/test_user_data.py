@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 from runner_action.model import ForgeName
 from runner_action.providers.aws.plan import USER_DATA_LIMIT
 from runner_action.sandbox.world import World

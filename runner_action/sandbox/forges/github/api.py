@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, redirect, request
 
-from runner_action.bootstrap.bundle import bundle
+from runner_action.bundle import bundle
 from runner_action.sandbox.forges.github import jit as github_jit
 from runner_action.sandbox.forges.github import pools, runs
 from runner_action.sandbox.forges.github.access import SCOPES, refusal

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-AGENT = Path(__file__).parents[1] / "agent"
+AGENT = Path(__file__).parent / "agent"
 
 
 @dataclass(frozen=True)
