@@ -16,13 +16,14 @@ from pathlib import Path
 
 from runner_action import ci, files, inputs
 from runner_action.ci import job, report
+from runner_action.ci.base import LEVELS, Front
+from runner_action.ci.cml import cml_line
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
-from runner_action.forges import traits as forge_traits
+from runner_action.forges import USUAL, job_environment, job_environments, traits_of
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.plain import lines
-from runner_action.providers import traits as cloud_traits
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import Signals
 from runner_action.waiting import Clock, SystemClock
@@ -30,9 +31,11 @@ from runner_action.waiting import Clock, SystemClock
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 log = logging.getLogger(__name__)
+PLACES = (*ProviderName, *ForgeName)
+"""What `permissions` prints the needs of a launch for."""
 EVERYBODYS = (
-    "Without `repo` this policy lets a launch end, and read the consoles of, the machines of all "
-    "repositories that launch in the account: add `--repo=https://github.com/owner/name`."
+    "Without `repo` this policy lets a launch delete the machines of every repository that launches"
+    " in the account, and read their consoles: add `--repo=OWNER/NAME`."
 )
 
 
@@ -84,40 +87,41 @@ def _sandbox(argv: Sequence[str]) -> int:
 
 
 def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Prints what a launch with these inputs needs to be allowed, at the cloud or at GitHub."""
-    from runner_action import providers
-    from runner_action.forges.github import permissions as of_github
+    """Prints what a launch with these inputs needs to be allowed, by its cloud, or by GitHub or
+    GitLab."""
+    from runner_action import forges, providers
 
     if argv[:1] in (["--help"], ["-h"]):
         parser_of("permissions").parse_args(argv[:1])
-    if not argv or argv[0] not in (*ProviderName, ForgeName.GITHUB):
-        known = ", ".join(f"`{name}`" for name in (*ProviderName, ForgeName.GITHUB))
-        raise InputError(
-            [
-                (
-                    f"permissions wants one of the words {known}, with the inputs of the launch"
-                    " behind it, as in `cml-runner permissions aws`"
-                )
-            ]
-        )
+    word = argv[0] if argv else ""
+    if word not in PLACES:
+        known = ", ".join(f"`{name}`" for name in PLACES)
+        usage = f"permissions must be followed by one of {known}, and by the inputs of the launch"
+        raise InputError([usage])
     flags, unknown = flags_of(argv[1:])
-    if argv[0] == ForgeName.GITHUB:
-        repository, restart = inputs.parse_place(
-            inputs.Raw(flags=flags, environ=environ, unknown=unknown), _reading(environ)
-        )
-        sys.stdout.write(lines(of_github.policy_for(repository, restart)))
+    if word in [*ForgeName]:
+        raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
+        asked = inputs.parse_question(raw, _reading(environ))
+        forge = ForgeName(word)
+        if asked.forge not in (None, forge):
+            where = asked.repository.url if asked.repository else f"driver {asked.forge}"
+            raise InputError(
+                [f"permissions {word}: {where} belongs to `permissions {asked.forge}`"]
+            )
+        sys.stdout.write(lines(forges.policy_for(forge, asked.repository, asked.restart)))
         return 0
-    raw = inputs.Raw(flags={**flags, "cloud": [argv[0]]}, environ=environ, unknown=unknown)
-    gitlab = "gitlab" in (*flags.get("driver", ()), environ.get("CML_RUNNER_DRIVER"))
-    cloud, repository = inputs.parse_cloud(raw, _reading(environ))
-    if repository is None and cloud_traits.traits_of(cloud.provider).policy_by_repository:
+    raw = inputs.Raw(flags={**flags, "cloud": [word]}, environ=environ, unknown=unknown)
+    asked = inputs.parse_question(raw, _reading(environ))
+    assert asked.cloud
+    by_repository = providers.traits_of(asked.cloud.provider).policy_by_repository
+    if asked.repository is None and by_repository:
         sys.stderr.write(EVERYBODYS + "\n")
-    forge = ForgeName.GITLAB if gitlab else ForgeName.GITHUB
-    sys.stdout.write(lines(providers.policy_for(cloud, forge, repository)))
+    policy = providers.policy_for(asked.cloud, asked.forge or USUAL, asked.repository)
+    sys.stdout.write(lines(policy))
     return 0
 
 
-def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began: float) -> int:
+def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: float) -> int:
     from runner_action import forges, providers
 
     front.forget()
@@ -139,7 +143,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
 
         def tell(done: Report) -> None:
             for one in done.launched:
-                log.info("%s", report.cml_line(one, request))
+                log.info("%s", cml_line(one, request))
             front.done(report.outputs(done.launched), report.summary(done, request))
 
         with signals(clock) as heard:
@@ -147,27 +151,22 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, began:
     return 0
 
 
-def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
+def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
     """After the job, with the inputs of its launch."""
-    from runner_action import providers
+    from runner_action import forges, providers
     from runner_action.runners.rollback import cleanup
 
     noted = front.remembered()
-    if noted == [] or environ.get("CI_JOB_STATUS") == "success":
-        return _nothing(
-            front,
-            (
-                "this job succeeded, and its runner is wanted"
-                if noted
-                else "this job made no runner, or took it back"
-            ),
-        )
+    if noted == []:
+        return _nothing(front, "this job created no runner, or has already deleted it")
+    if any(environment.succeeded for environment in forges.job_environments(environ)):
+        return _nothing(front, "this job succeeded, and its runner is in use")
     try:
         request, warnings = inputs.parse(raw, _reading(environ))
-    except InputError:  # which the launch has told
-        return _nothing(front, "the launch had no inputs to make a runner with")
+    except InputError:  # which the launch has reported
+        return _nothing(front, "the launch had no valid inputs, so it created nothing")
     if request.cloud is None:
-        return _nothing(front, "no machine was asked for")
+        return _nothing(front, "the launch was for this machine")
     clock, run = SystemClock(), job.run_of(environ, request.token)
     with _logging(front, request.log, warnings), signals(clock) as heard:
         forge = _forge(request, environ)
@@ -178,7 +177,7 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     return 0
 
 
-def _nothing(front: ci.Front, why: str) -> int:
+def _nothing(front: Front, why: str) -> int:
     with _logging(front, "info", []):
         log.info("Nothing to clean up: %s.", why)
     return 0
@@ -189,7 +188,7 @@ def _local(
     run: Run,
     forge: Forge,
     environ: Mapping[str, str],
-    front: ci.Front,
+    front: Front,
     began: float,
 ) -> int:
     """This machine as the runner; returns when it has left."""
@@ -197,7 +196,7 @@ def _local(
 
     def online(one: Launched) -> None:
         told = replace(one, launch_seconds=round(time.monotonic() - began, 2))
-        log.debug("%s", report.cml_line(told, request))
+        log.debug("%s", cml_line(told, request))
         front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
 
     cache = (
@@ -210,7 +209,7 @@ def _local(
         return local.live(request, run, forge, environ, cache, _hearing, online)
 
 
-def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _began: float) -> int:
+def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
     from runner_action import forges
     from runner_action.commands import restart
 
@@ -228,7 +227,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, _bega
     return 0
 
 
-def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: ci.Front, clock: Clock) -> int:
+def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: Front, clock: Clock) -> int:
     """`status`, `destroy` and `reap`: of what launches of this repository have made."""
     from runner_action import forges, providers
     from runner_action.commands import destroy, reap, status
@@ -288,33 +287,38 @@ def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | No
     return forges.forge_for(
         request,
         _api_url(request, environ),
-        _reading(environ)(environ.get("CI_SERVER_TLS_CA_FILE", "")),
+        _certificates(request, environ),
         until,
     )
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """Where the job's own forge says its API is, if that is the forge of the repository."""
-    traits = forge_traits.traits_of(request.forge)
-    told = environ.get(traits.api_variable)
+    traits = traits_of(request.forge)
+    api = environ.get(traits.api_variable)
     # A GitLab may live below its host.
     own = environ.get(traits.server_variable, "").rstrip("/")
-    if not (told and own and f"{request.repository.url}/".startswith(f"{own}/")):
+    if not (api and own and f"{request.repository.url}/".startswith(f"{own}/")):
         return None
-    in_clear = request.repository.url.startswith("https://") and not told.startswith("https://")
-    return None if in_clear else told
+    in_clear = request.repository.url.startswith("https://") and not api.startswith("https://")
+    return None if in_clear else api
 
 
 def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:
     """Reads files, those of the job's checkout with care."""
-    trees = [environ.get(name, "") for name in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")]
+    trees = [job.checkout for job in job_environments(environ)]
     return partial(files.text_of, trees=trees)
 
 
+def _certificates(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
+    """Text of the authorities by which the CI job trusts the request's forge."""
+    return _reading(environ)(job_environment(request.forge, environ).certificates_file)
+
+
 @contextmanager
-def _logging(front: ci.Front, level: str, warnings: Sequence[str]) -> Iterator[None]:
+def _logging(front: Front, level: str, warnings: Sequence[str]) -> Iterator[None]:
     ours, handler = logging.getLogger("runner_action"), front.handler()
-    ours.setLevel(ci.LEVELS[level])
+    ours.setLevel(LEVELS[level])
     ours.addHandler(handler)
     for warning in warnings:
         log.warning("%s", warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -20,36 +20,34 @@ EXAMPLES = """examples:
 `cml-runner COMMAND --help` tells what a command reads. Every flag may also be given as the
 variable CML_RUNNER_<FLAG>, or as the input of the GitHub action.
 """
-ACCOUNTS = (
-    "gcp-project",
-    "gcp-credentials",
-    "azure-client-id",
-    "azure-tenant-id",
-    "azure-subscription-id",
-    "kubernetes-configuration",
-    "cloud-kubernetes-context",
-    "cloud-kubernetes-namespace",
-)
-"""Whose machines they are."""
 REGISTERED = ("repo", "token", "app-id", "app-private-key", "driver", "allow-http")
 """Where runners are registered, and who asks there."""
 EVERYWHERE = (*REGISTERED, "ca-certificates", "log")
-LOOKING = (*EVERYWHERE, "cloud", "cloud-region", *ACCOUNTS)
+LOOKING = (*EVERYWHERE, "cloud", "cloud-region")
+"""Besides the accounts at clouds."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """`reads`: the inputs that it takes as flags; None: all of a launch."""
+    """`reads`: the inputs that it takes as flags, besides those of the accounts at clouds if it
+    `looks` at machines; None: all of a launch."""
 
     about: str
     reads: tuple[str, ...] | None = None
+    looks: bool = False
 
 
 COMMANDS = {
     "launch": Command("launch runners and wait until they are online (the default)"),
-    "status": Command("what runners and machines there are, and what is odd", LOOKING),
-    "reap": Command("delete what is past its lease or left behind", (*LOOKING, "dry-run")),
-    "destroy": Command("delete all of one launch, by its name", (*LOOKING, "name", "dry-run")),
+    "status": Command(
+        "list runners and machines, and what is wrong with them", LOOKING, looks=True
+    ),
+    "reap": Command(
+        "delete what is past its lease or left behind", (*LOOKING, "dry-run"), looks=True
+    ),
+    "destroy": Command(
+        "delete everything of one launch, by its name", (*LOOKING, "name", "dry-run"), looks=True
+    ),
     "restart": Command(
         "run a workflow again that ended because its machine was reclaimed",
         (*EVERYWHERE, "run-id", "restart-limit", "no-retry", "allow-forks"),
@@ -63,9 +61,12 @@ NOT_OF_A_LAUNCH = ("command", "run-id")
 
 def reads(command: str) -> set[str]:
     """The inputs that a command takes as flags."""
-    known = COMMANDS.get(command, COMMANDS["launch"]).reads
-    everything = set(inputs.schema()["properties"]) - set(NOT_OF_A_LAUNCH)
-    return everything if known is None else set(known)
+    known = COMMANDS.get(command, COMMANDS["launch"])
+    properties = inputs.schema()["properties"]
+    if known.reads is None:
+        return set(properties) - set(NOT_OF_A_LAUNCH)
+    accounts = {name for name, prop in properties.items() if prop.get("x-account")}
+    return {*known.reads, *(accounts if known.looks else ())}
 
 
 def overview() -> str:
@@ -96,16 +97,9 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     flags = {flag: texts for flag, texts in vars(known).items() if flag != "json"}
     if command != "launch":
         retired = inputs.schema()["x-retired"]
-        wanted = {*_spellings(reads(command)), "command", *retired}
+        wanted = {*inputs.spellings(reads(command)), "command", *retired}
         unknown += [f"--{flag}" for flag in flags if flag not in wanted]
     return flags, unknown
-
-
-def _spellings(names: set[str]) -> Iterator[str]:
-    for name, prop in inputs.schema()["properties"].items():
-        if name in names:
-            yield name
-            yield from prop.get("x-aliases", ())
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -116,8 +110,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         usage=f"{PROGRAM} {command} [--flag=value …]",
         description=f"{COMMANDS[command].about[0].upper()}{COMMANDS[command].about[1:]}.",
         epilog=(
-            "Every flag may also be given as CML_RUNNER_<FLAG>, or as INPUT_<FLAG> by a GitHub"
-            " action."
+            "Every flag can also be given as the variable CML_RUNNER_<FLAG>, and by an action as"
+            " INPUT_<FLAG>."
         ),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

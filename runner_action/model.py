@@ -52,6 +52,11 @@ class Secret:
         return hash(self._text)
 
 
+def secret_of(text: str | None) -> Secret | None:
+    """None for no text."""
+    return Secret(text) if text else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class App:
     """A GitHub App as the one who asks. Its key never leaves the launcher."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
@@ -25,79 +25,8 @@ class Spot(StrEnum):
     PREFER = "prefer"
 
 
-@dataclass(frozen=True, kw_only=True)
-class AwsOptions:
-    """What only AWS knows: network and disk."""
-
-    security_group: str | None = None
-    """Id or name."""
-    subnets: tuple[str, ...] = ()
-    kms_key: str | None = None
-    hdd_iops: int | None = None
-    hdd_throughput: int | None = None
-    """MiB a second."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GcpOptions:
-    """What only Google Cloud knows: who asks, who pays, network, disk."""
-
-    project: str | None = None
-    credentials: Secret | None = None
-    """Text of a key, or of a federation's configuration; None for those of the environment."""
-    network: str = "default"
-    subnetwork: str | None = None
-    private: bool = False
-    """No external address."""
-    kms_key: str | None = None
-    """Its path; None: Google's own keys."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AzureAccount:
-    """Who asks Azure, and for what it pays: ids, none of them secret."""
-
-    client_id: str | None = None
-    tenant_id: str | None = None
-    subscription_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AzureOptions:
-    """What only Azure knows: who asks, network, disk."""
-
-    account: AzureAccount
-    subnet: str | None = None
-    """Its id; None: a network of the machine's own."""
-    private: bool = False
-    """No public address."""
-    disk_encryption_set: str | None = None
-    """Its id; None: Azure's own keys."""
-
-
-class Containers(StrEnum):
-    """How jobs in a pod get containers."""
-
-    NONE = "none"
-    DOCKER = "docker"
-    KUBERNETES = "kubernetes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KubernetesOptions:
-    """What only Kubernetes knows: which cluster, which nodes, what else the pod is."""
-
-    configuration: Secret | None = None
-    """Text of a kubeconfig; None for that of the environment."""
-    context: str | None = None
-    namespace: str | None = None
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[str, ...] = ()
-    """As `kubectl taint` writes taints."""
-    pod_template: str | None = None
-    """YAML."""
-    containers: Containers = Containers.NONE
-    schedule_timeout: int = 300
+class CloudOptions:
+    """What only one cloud knows of: each has a class of its own in `providers/NAME/options.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +49,8 @@ class CloudRequest:
     startup_script: str | None
     ssh_public_key: str | None
     """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
-    aws: AwsOptions
-    gcp: GcpOptions
-    azure: AzureOptions
-    kubernetes: KubernetesOptions
+    options: CloudOptions
+    """Those of `provider`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +105,8 @@ class RestartRequest:
     log: str
     ca_certificates: str | None = None
     allow_forks: bool = False
+
+
+def pairs(items: Sequence[str]) -> dict[str, str]:
+    """`key=value` each."""
+    return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}

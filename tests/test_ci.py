@@ -15,6 +15,11 @@ import pytest
 from runner_action import ci, files, inputs
 from runner_action.ci import job as jobs
 from runner_action.ci import report
+from runner_action.ci.base import MARK_TITLE, runners_marked
+from runner_action.ci.cml import cml_line
+from runner_action.ci.github import GitHubFront
+from runner_action.ci.gitlab import GitLabFront
+from runner_action.ci.terminal import TerminalFront
 from runner_action.errors import ConfigurationError, InputError
 from runner_action.model import App, Instance, Launched, ProviderName, Report, Secret
 from tests.test_launch import request
@@ -111,7 +116,7 @@ def test_github_gets_its_files(tmp_path: Path) -> None:
         "GITHUB_OUTPUT": str(tmp_path / "output"),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
     }
-    front = ci.GitHubFront(environ, io.StringIO())
+    front = GitHubFront(environ, io.StringIO())
     front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     lines = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
     assert lines["runner-name"] == "cml-1"
@@ -128,11 +133,11 @@ def test_the_log_of_a_launch_job_names_its_runners() -> None:
     """As an annotation, which `cml-runner restart` finds later; a reused runner is another
     launch's."""
     out = io.StringIO()
-    ci.GitHubFront({}, out).done(report.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
+    GitHubFront({}, out).done(report.outputs([ONE, replace(ONE, runner_name="cml-2")]), "")
     (title, message), *_ = re.findall(r"^::notice title=([^:]*)::(.*)$", out.getvalue(), re.M)
-    assert (title, ci.runners_marked(message)) == (ci.MARK_TITLE, ["cml-1", "cml-2"])
+    assert (title, runners_marked(message)) == (MARK_TITLE, ["cml-1", "cml-2"])
     out = io.StringIO()
-    ci.GitHubFront({}, out).done(report.outputs([replace(ONE, reused=True)]), "")
+    GitHubFront({}, out).done(report.outputs([replace(ONE, reused=True)]), "")
     assert out.getvalue() == ""
 
 
@@ -151,7 +156,7 @@ def test_the_summary_says_when_the_machine_ends() -> None:
 
 def test_github_commands_are_escaped_and_folded() -> None:
     out = io.StringIO()
-    front = ci.GitHubFront(GITHUB_JOB, out)
+    front = GitHubFront(GITHUB_JOB, out)
     front.mask("one\ntwo%")
     front.error(InputError(["a", "b"]))
     front.crash("Traceback…")
@@ -179,7 +184,7 @@ def test_github_commands_are_escaped_and_folded() -> None:
 
 def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
     out = io.StringIO()
-    front = ci.GitLabFront({**GITLAB_JOB, "CI_PROJECT_DIR": str(tmp_path)}, out)
+    front = GitLabFront({**GITLAB_JOB, "CI_PROJECT_DIR": str(tmp_path)}, out)
     front.done(report.outputs([ONE]), report.summary(REPORT, request()))
     front.error(ConfigurationError("what", "do this"))
     lines = dict(
@@ -199,7 +204,7 @@ def test_gitlab_gets_a_dotenv_file(tmp_path: Path) -> None:
 def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ci.GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(
+    GitLabFront({"CI_PROJECT_DIR": str(tmp_path)}, io.StringIO()).done(
         report.outputs([ONE] * 20), ""
     )
     text = (tmp_path / "cml-runner.env").read_text()
@@ -211,10 +216,10 @@ def test_what_gitlab_would_not_take_is_left_out_of_the_dotenv_file(
 
 def test_a_terminal_gets_a_block_or_json() -> None:
     out, err = io.StringIO(), io.StringIO()
-    ci.TerminalFront(out, err, as_json=True).done(report.outputs([ONE]), "")
+    TerminalFront(out, err, as_json=True).done(report.outputs([ONE]), "")
     assert json.loads(out.getvalue())["runners"][0]["runner-name"] == "cml-1"
     out.truncate(0)
-    ci.TerminalFront(out, err, as_json=False).done(
+    TerminalFront(out, err, as_json=False).done(
         report.outputs([ONE]), report.summary(REPORT, request())
     )
     assert "Runner online" in out.getvalue()
@@ -222,15 +227,15 @@ def test_a_terminal_gets_a_block_or_json() -> None:
 
 
 def test_which_front() -> None:
-    assert isinstance(ci.front_for(GITHUB_JOB, as_json=False), ci.GitHubFront)
-    assert isinstance(ci.front_for(GITLAB_JOB, as_json=False), ci.GitLabFront)
-    assert isinstance(ci.front_for({}, as_json=False), ci.TerminalFront)
-    assert isinstance(ci.front_for(GITHUB_JOB, as_json=True), ci.TerminalFront)
+    assert isinstance(ci.front_for(GITHUB_JOB, as_json=False), GitHubFront)
+    assert isinstance(ci.front_for(GITLAB_JOB, as_json=False), GitLabFront)
+    assert isinstance(ci.front_for({}, as_json=False), TerminalFront)
+    assert isinstance(ci.front_for(GITHUB_JOB, as_json=True), TerminalFront)
 
 
 def test_the_line_that_scripts_of_cml_search() -> None:
     """The keys of cml-behaviour.md 2.3, in its order."""
-    line = json.loads(report.cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
+    line = json.loads(cml_line(ONE, request("--cloud-metadata=a=b", "--idle-timeout=never")))
     assert line["instanceIp"] == "203.0.113.7"
     assert (
         line["id"],
@@ -247,10 +252,10 @@ def test_the_line_that_scripts_of_cml_search() -> None:
     assert "canary" not in str(line)
 
 
-def noting(folder: Path, job: str = "3", **more: str) -> ci.GitLabFront:
+def noting(folder: Path, job: str = "3", **more: str) -> GitLabFront:
     folder.mkdir(exist_ok=True)
     told = {**GITLAB_JOB, "CI_PROJECT_DIR": str(folder), "CI_JOB_ID": job, **more}
-    return ci.GitLabFront(told, io.StringIO())
+    return GitLabFront(told, io.StringIO())
 
 
 def test_what_gitlabs_launch_notes_is_out_of_the_tree_and_of_this_job(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner_action import forges, inputs
-from runner_action.forges.traits import GITLAB
+from runner_action.forges.gitlab.warnings import LATE_IDS
 from runner_action.sandbox.forges.gitlab import ci as gitlab_ci
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 from runner_action.sandbox.forges.gitlab.variables import Values
@@ -88,7 +88,7 @@ def binding(label: str, repo: str = "") -> Definition:
 
 @pytest.mark.parametrize("form", ["train-${}", "${{{}}}", "x-${}-y"])
 @pytest.mark.parametrize("repo", ["", "$CI_SERVER_URL/$CI_PROJECT_ROOT_NAMESPACE"])
-@pytest.mark.parametrize("name", GITLAB.late_ids)
+@pytest.mark.parametrize("name", LATE_IDS)
 def test_a_tag_that_gitlab_does_not_expand_is_told_and_the_advice_works(
     name: str,
     repo: str,

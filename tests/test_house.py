@@ -16,7 +16,6 @@ SOURCES = sorted([*(ROOT / "runner_action").rglob("*.py"), *(ROOT / "schema").gl
 
 
 LONG_FILES = {
-    "runner_action/inputs/__init__.py",
     "runner_action/providers/kubernetes/requests.py",
     "runner_action/sandbox/clouds/azure/arm.py",
     "runner_action/sandbox/clouds/aws/ec2.py",
@@ -134,6 +133,67 @@ def test_every_error_has_an_exit_code_of_the_table_in_its_module() -> None:
         if isinstance(error, type) and issubclass(error, errors.RunnerActionError):
             line = next(line for line in table.splitlines() if line.split()[:1] == [error.__name__])
             assert str(error.exit_code) in line
+
+
+OF_ONE_ALONE = re.compile(
+    r"providers/(aws|azure|gcp|kubernetes)/|forges/(github|gitlab)/|agent/|sandbox/"
+    r"|ci/(github|gitlab)\.py"
+)
+"""What belongs to one cloud, GitHub or GitLab, and what is held by rules of its own."""
+LISTS = {
+    "providers/__init__.py": "the list of clouds",
+    "forges/__init__.py": "the list of forges",
+    "ci/__init__.py": "the list of how each CI is written to",
+    "ci/cml.py": "CML's own words",
+    "model.py": "ProviderName and ForgeName themselves",
+}
+NAMES = re.compile(r"aws|azure|gcp|google|kubernetes|github|gitlab|ec2|\bCI_[A-Z]", re.I)
+CORE = {
+    str(source.relative_to(ROOT / "runner_action")): source
+    for source in (ROOT / "runner_action").rglob("*.py")
+}
+
+
+def names_in(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Identifiers, and texts of one word, with their lines: no prose."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                yield name, line
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.alias(name=name):
+                yield name, line
+            case ast.ImportFrom(module=str(name)) | ast.keyword(arg=str(name)):
+                yield name, line
+            case ast.Constant(value=str(text)) if " " not in text:
+                yield text, line
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CORE if not OF_ONE_ALONE.match(name) and name not in LISTS]
+)
+def test_the_core_names_no_cloud_and_no_forge(name: str) -> None:
+    """What belongs to one of them stands with it, so that a new one is added without reading the
+    rest."""
+    tree = ast.parse(CORE[name].read_text("utf-8"))
+    assert [(word, line) for word, line in names_in(tree) if NAMES.search(word)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("x = GITHUB", True),
+        ("x.aws.y", True),
+        ("from a.gitlab import b", True),
+        ("f(azure=1)", True),
+        ("def of_github(): ...", True),
+        ('environ["CI_JOB_ID"]', True),
+        ('x = "at GitHub and GitLab"', False),
+        ("x = forge", False),
+    ],
+)
+def test_a_name_of_a_cloud_or_forge_is_known(text: str, named: bool) -> None:
+    assert any(NAMES.search(word) for word, _ in names_in(ast.parse(text))) is named
 
 
 def test_nobody_patches_our_own_code() -> None:

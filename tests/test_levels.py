@@ -11,7 +11,7 @@ import pytest
 from runner_action import cli, commandline, forges, inputs
 from runner_action.forges.github.levels import api_url_of, level_of, root_of
 from runner_action.forges.github.permissions import EXAMPLES, text
-from runner_action.forges.traits import holds
+from runner_action.forges.places import holds
 from runner_action.model import ForgeName, Repository
 
 DOCS = Path(__file__).parents[1] / "docs" / "github.md"
@@ -185,7 +185,7 @@ def test_the_address_of_the_ci_job_tells_the_level(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["--repo=https://gitlab.com/octo/x"], "is not GitHub's"),
+        (["--repo=https://gitlab.com/octo/x"], "belongs to `permissions gitlab`"),
         (["--repo=https://github.com/orgs/x"], "write `https://github.com/x`"),
     ],
 )
@@ -194,3 +194,41 @@ def test_permissions_of_no_place_at_github(
 ) -> None:
     assert cli.main(["permissions", "github", *argv], {}) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "absent"),
+    [
+        (
+            ["--repo=https://gitlab.com/octo/train"],
+            [
+                "scopes create_runner, manage_runner, read_api",
+                "https://gitlab.com/octo/train/-/settings/access_tokens?name=cml-runner&scopes=",
+                "https://gitlab.com/groups/octo/train/-/settings/access_tokens?",
+                "https://gitlab.com/-/user_settings/personal_access_tokens?",
+                "`restart-token`",
+            ],
+            ["GitHub"],
+        ),
+        (["--no-retry"], ["https://gitlab.com/GROUP/PROJECT/-/settings"], ["`restart-token`"]),
+    ],
+)
+def test_permissions_at_gitlab(
+    argv: list[str], words: list[str], absent: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["permissions", "gitlab", *argv], {}) == 0
+    printed = capsys.readouterr().out
+    assert [word for word in words if word not in printed] == []
+    assert [word for word in absent if word in printed] == []
+
+
+def test_permissions_of_a_cluster_are_for_the_runner_of_the_repository(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whichever says it: the address or `driver`."""
+    pods = ["permissions", "kubernetes", "--cloud-kubernetes-containers=kubernetes"]
+    printed = []
+    for more in ["--repo=https://gitlab.com/octo/train", "--driver=gitlab", "--driver=github"]:
+        assert cli.main([*pods, more], {}) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != printed[2]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from runner_action.forges.origin import MAY_WRITE, fork_of, fork_of_run, is_public
+from runner_action.forges import job_environments
+from runner_action.forges.github.origin import MAY_WRITE, fork_of_run
+from runner_action.forges.jobs import ReadFile
 
 OURS, THEIRS = {"id": 1, "full_name": "octo/train"}, {"id": 2, "full_name": "mallory/train"}
 PULLS = (
@@ -21,6 +23,15 @@ PULLS = (
 """https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows"""
 STRANGERS = ("CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "NONE", None)
 Json = dict[str, Any]
+
+
+def fork_of(environ: dict[str, str], read_file: ReadFile) -> str | None:
+    strangers = [job.stranger(read_file) for job in job_environments(environ)]
+    return next(filter(None, strangers), None)
+
+
+def is_public(environ: dict[str, str], read_file: ReadFile) -> bool:
+    return any(job.is_public(read_file) for job in job_environments(environ))
 
 
 def told(name: str, event: object, **environ: str) -> str | None:

@@ -21,9 +21,14 @@ from github import GithubException
 from gitlab.exceptions import GitlabHttpError
 from markdown_it import MarkdownIt
 
-from runner_action import ci, inputs
+from runner_action import inputs
 from runner_action.agent.restart import Job, Run
 from runner_action.ci import report
+from runner_action.ci.base import MARK_TITLE, Front
+from runner_action.ci.cml import cml_line
+from runner_action.ci.github import GitHubFront
+from runner_action.ci.gitlab import GitLabFront
+from runner_action.ci.terminal import TerminalFront
 from runner_action.commands import reap, restart, status
 from runner_action.errors import InputError, RunnerActionError
 from runner_action.forges.github.answers import refusal
@@ -80,7 +85,7 @@ REGISTERED = {
 SEQUENCES = ("\x1b[31;1m", "\x1b[0m")
 """Ours, for an error at GitLab."""
 HARMLESS = "word"
-Say = Callable[[str, ci.Front], None]
+Say = Callable[[str, Front], None]
 
 
 # --- how others read what we write
@@ -141,13 +146,13 @@ class Heard:
         files = ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")
         self.front = self._front(kind, {name: str(folder / name) for name in files})
 
-    def _front(self, kind: str, github: dict[str, str]) -> ci.Front:
+    def _front(self, kind: str, github: dict[str, str]) -> Front:
         if kind == "github":
-            return ci.GitHubFront(github, self.out)
+            return GitHubFront(github, self.out)
         if kind == "gitlab":
             job = {"CI_PROJECT_DIR": str(self.folder), "CI_JOB_ID": "3"}
-            return ci.GitLabFront(job, self.out)
-        return ci.TerminalFront(self.out, self.out, as_json=kind == "json")
+            return GitLabFront(job, self.out)
+        return TerminalFront(self.out, self.out, as_json=kind == "json")
 
     def hear(self, say: Say, payload: str) -> None:
         """A refusal is heard too: it is told as an error."""
@@ -184,7 +189,7 @@ class Heard:
 
 
 def logged(level: int, message: str) -> Say:
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         logger = logging.Logger("runner_action")
         logger.addHandler(front.handler())
         logger.log(level, message, payload)
@@ -199,7 +204,7 @@ def subclasses(kind: type[RunnerActionError]) -> Iterator[type[RunnerActionError
 
 
 def raised(kind: type[RunnerActionError]) -> Say:
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         if issubclass(kind, InputError):
             front.error(InputError([payload], besides=[payload]))
         else:
@@ -209,7 +214,7 @@ def raised(kind: type[RunnerActionError]) -> Say:
 
 
 def github_refuses(code: int) -> Say:
-    def say(payload: str, _: ci.Front) -> None:
+    def say(payload: str, _: Front) -> None:
         raise refusal(
             GithubException(code, {"message": payload}, {"x-oauth-scopes": payload}),
             payload,
@@ -220,7 +225,7 @@ def github_refuses(code: int) -> Say:
 
 
 def gitlab_refuses(code: int) -> Say:
-    def say(payload: str, _: ci.Front) -> None:
+    def say(payload: str, _: Front) -> None:
         with translated(payload):
             raise GitlabHttpError(payload, code)
 
@@ -232,16 +237,16 @@ def texts_of(kind: type) -> list[str]:
 
 
 def launched(change: Callable[[str], Launched]) -> Say:
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         one, asked = change(payload), request()
-        logged(logging.INFO, "%s")(report.cml_line(one, asked), front)
+        logged(logging.INFO, "%s")(cml_line(one, asked), front)
         found = Report(launched=(one,), tried=("a: yes", "b: no"), stages={"online": 1.0})
         front.done(report.outputs(found.launched), report.summary(found, asked))
 
     return say
 
 
-def planned(payload: str, front: ci.Front) -> None:
+def planned(payload: str, front: Front) -> None:
     rung = Placement(region=payload, spot=True, pools=(Pool(instance_type=payload, zone=payload),))
     plan = Plan(
         places=(),
@@ -257,7 +262,7 @@ def planned(payload: str, front: ci.Front) -> None:
     )
 
 
-def tried(payload: str, front: ci.Front) -> None:
+def tried(payload: str, front: Front) -> None:
     found = Report(launched=(ONE,), tried=(f"{payload}: {payload}",), stages={"online": 1.0})
     front.done(report.outputs(found.launched), report.summary(found, request()))
 
@@ -265,7 +270,7 @@ def tried(payload: str, front: ci.Front) -> None:
 def looked_at(change: Callable[[str], tuple[Instance, Runner]]) -> Say:
     """`status` of a machine and its runner; then `reap` of both."""
 
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         machine, runner = change(payload)
         row = status.Row(
             name=runner.name, state=payload, machine=machine, runner=runner, odd=payload
@@ -284,7 +289,7 @@ RUNNER = Runner(id=1, name="cml-1", labels=frozenset({"cml"}), online=True, busy
 def reused(change: Callable[[str], Runner]) -> Say:
     """One that others may name as they like."""
 
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         found = [
             launched_of(one, ("cml",), 1.0)
             for one in fitting([change(payload)], "cml-1", ("cml",), Reuse.ANY)
@@ -295,22 +300,22 @@ def reused(change: Callable[[str], Runner]) -> Say:
     return say
 
 
-def restarted(payload: str, front: ci.Front) -> None:
+def restarted(payload: str, front: Front) -> None:
     """A run says everything by itself: names of jobs and runners, and its annotations."""
     job = Job(2, payload, "completed", "failure", f"cml-{payload}", ("gpu",))
-    interrupted = (ci.MARK_TITLE, f"{restart.MARK}{payload}")
+    interrupted = (MARK_TITLE, f"{restart.MARK}{payload}")
     found = restart.find(Run(7, 1, True, 1.0, (job,)), {2: [interrupted]}, frozenset())
     front.done({"restarted": ""}, restart.story_of(found))
 
 
-def said_by_a_machine(payload: str, front: ci.Front) -> None:
+def said_by_a_machine(payload: str, front: Front) -> None:
     """Its console's end, and its own word."""
     text = f"{payload}\ncml-runner: {json.dumps({'stage': 'failed', 'why': payload})}"
     logged(logging.ERROR, "The console of i-1 ends:\n%s")(console.tail(text), front)
     front.error(RunnerActionError(f"The machine gave up: {console.failure(text)}"))
 
 
-def said_by_the_agent(payload: str, front: ci.Front) -> None:
+def said_by_the_agent(payload: str, front: Front) -> None:
     facts = dict.fromkeys(("name", "job", "why", "outcome", "seconds", "attempt", "run"), payload)
     for stage in (*console.SENTENCES, *console.WARNINGS, payload):
         level, text = console.sentence(stage, facts)
@@ -320,7 +325,7 @@ def said_by_the_agent(payload: str, front: ci.Front) -> None:
 def given(name: str) -> Say:
     """An input of the user's, which may be the title of somebody's pull request."""
 
-    def say(payload: str, front: ci.Front) -> None:
+    def say(payload: str, front: Front) -> None:
         value = f"pr={payload}" if name == "cloud-metadata" else payload
         flags = {"repo": ["https://github.com/octo/train"], "token": ["t"], "cloud": ["aws"]}
         asked, warnings = inputs.parse(
@@ -329,7 +334,7 @@ def given(name: str) -> Say:
         for warning in warnings:
             logged(logging.WARNING, "%s")(warning, front)
         one = replace(ONE, labels=asked.labels)
-        logged(logging.INFO, "%s")(report.cml_line(one, asked), front)
+        logged(logging.INFO, "%s")(cml_line(one, asked), front)
         front.done(report.outputs([one]), report.summary(Report(launched=(one,)), asked))
 
     return say

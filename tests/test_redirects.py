@@ -32,8 +32,9 @@ from runner_action.providers.azure.arm import Arm
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account, account
+from runner_action.providers.gcp.options import GcpOptions
 from runner_action.providers.kubernetes.cluster import Cluster
-from runner_action.request import GcpOptions, KubernetesOptions
+from runner_action.providers.kubernetes.options import KubernetesOptions
 from tests.fakes import FakeClock
 from tests.providers.test_gcp_credentials import KEY
 

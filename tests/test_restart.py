@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from runner_action import ci
 from runner_action.agent.lifecycle import Reason
 from runner_action.agent.restart import (
     DAYS,
@@ -21,6 +20,7 @@ from runner_action.agent.restart import (
     Launch,
     Run,
 )
+from runner_action.ci.base import MARK_TITLE, online_mark, runners_marked
 from runner_action.commands.restart import Outcome, find, restart
 from runner_action.errors import AuthError, ForgeError
 from runner_action.model import ForgeName, Repository, Secret
@@ -38,13 +38,13 @@ SHUT = (
 OURS = "interrupted: the machine is being taken away (runner cml-1, attempt 1)"
 LAUNCHED = Job(1, "launch", "completed", "success", "GitHub Actions 7", ("ubuntu-latest",))
 LOST_JOB = Job(2, "train", "completed", "failure", "cml-1", ("gpu",))
-MARK = (ci.MARK_TITLE, ci.online_mark(["cml-1", "cml-2"]))
+MARK = (MARK_TITLE, online_mark(["cml-1", "cml-2"]))
 RUN = Run(7, 1, True, 3600.0, (LAUNCHED, LOST_JOB))
 
 
 def story(
     run: Run = RUN,
-    noted: Sequence[tuple[str, str]] = ((ci.MARK_TITLE, OURS),),
+    noted: Sequence[tuple[str, str]] = ((MARK_TITLE, OURS),),
     limit: int = 5,
     *,
     dry_run: bool = False,
@@ -75,13 +75,13 @@ def told(
 
 
 def test_the_mark_goes_there_and_back() -> None:
-    assert ci.runners_marked(MARK[1]) == ["cml-1", "cml-2"]
-    assert ci.runners_marked("something else: cml-1") == []
-    assert ci.runners_marked("He said: Runner online: cml-1") == []
-    assert ci.runners_marked(ci.online_mark([])) == []
+    assert runners_marked(MARK[1]) == ["cml-1", "cml-2"]
+    assert runners_marked("something else: cml-1") == []
+    assert runners_marked("He said: Runner online: cml-1") == []
+    assert runners_marked(online_mark([])) == []
 
 
-@pytest.mark.parametrize("sign", [(ci.MARK_TITLE, OURS), ("", LOST), ("", SHUT)])
+@pytest.mark.parametrize("sign", [(MARK_TITLE, OURS), ("", LOST), ("", SHUT)])
 def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
     forge, outcome = story(noted=[("", "Process completed with exit code 1."), sign])
     assert outcome.restarted == LAUNCH_JOB
@@ -97,7 +97,7 @@ def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
         [("", "Process completed with exit code 1.")],
         [("", "The job was canceled because another one failed.")],
         [("somebody", OURS)],
-        [(ci.MARK_TITLE, "The old spelling `tag` is gone.")],
+        [(MARK_TITLE, "The old spelling `tag` is gone.")],
     ],
     ids=["nothing", "it failed", "fail-fast", "a title of somebody else", "a warning of ours"],
 )
@@ -182,7 +182,7 @@ def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
 
 SIGNED = [
     *(
-        (ci.MARK_TITLE, f"interrupted: {reason.text} (runner cml-1, attempt 2)")
+        (MARK_TITLE, f"interrupted: {reason.text} (runner cml-1, attempt 2)")
         for reason in Reason
         if reason.restarts
     ),
@@ -210,7 +210,7 @@ def test_the_most_deserving_of_several_jobs_decides() -> None:
     forge = FakeForge()
     second = replace(LOST_JOB, id=3, name="evaluate", runner="cml-2")
     forge.runs[7] = replace(RUN, attempt=2, jobs=(*RUN.jobs, second))
-    forge.notes = {1: [MARK], 2: [("", LOST)], 3: [(ci.MARK_TITLE, OURS)]}
+    forge.notes = {1: [MARK], 2: [("", LOST)], 3: [(MARK_TITLE, OURS)]}
     assert told(forge).restarted == LAUNCH_JOB
 
 

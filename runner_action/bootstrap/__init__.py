@@ -40,7 +40,7 @@ from runner_action.model import (
     Registration,
     Secret,
 )
-from runner_action.providers.traits import traits_of
+from runner_action.providers import traits_of
 from runner_action.request import LaunchRequest
 
 HOME = "/var/lib/cml-runner"
@@ -212,7 +212,9 @@ def packed_files(
     )
     found = {f"{home}/{name}": text for name, text in agent.items()}
     has_script = bool(request.cloud.startup_script)
-    made = units(spec.cloud, has_script=has_script, deletes=deletion is not None)
+    made = units(
+        traits_of(request.cloud.provider), has_script=has_script, deletes=deletion is not None
+    )
     found |= {f"etc/systemd/system/{name}": text for name, text in made.items()}
     found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
     found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)

@@ -8,25 +8,16 @@ fit otherwise.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import assert_never
 
-from runner_action import bootstrap
+from runner_action import bootstrap, providers
 from runner_action.agent.spec import AgentSpec
 from runner_action.bundle import bundle
 from runner_action.errors import InputError
-from runner_action.forges.traits import traits_of
-from runner_action.model import (
-    Deletion,
-    Download,
-    ForgeName,
-    LaunchJob,
-    Registration,
-    Secret,
-)
-from runner_action.providers import traits as cloud_traits
+from runner_action.forges import expected_registration, traits_of
+from runner_action.forges.filler import filler
+from runner_action.model import Deletion, LaunchJob
 from runner_action.request import LaunchRequest
 
 JIT = 1_350
@@ -37,8 +28,6 @@ SPARE = 64
 SMALL = 100
 """Bytes below which a part is not worth a word in a message; nor is a tenth of the largest."""
 AGENT = "the agent and its frame"
-TOKEN_LENGTH = 29
-"""Characters of GitHub's registration and removal tokens."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ def user_data(
     """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a
     compressed cloud-config. Raises InputError if it does not fit."""
     assert request.cloud
-    if cloud_traits.traits_of(request.cloud.provider).pods:
+    if providers.traits_of(request.cloud.provider).pods:
         packed = bootstrap.program(spec, request)
         if len(packed) > limit:
             raise InputError([too_long(spec, request, limit, deletion)])
@@ -89,7 +78,7 @@ def foreseen(
     GitHub, GitLab and the job will tell is of its usual length."""
     spec = usual_spec(request, architecture)
     jit = request.single and request.count == 1 and traits_of(request.forge).just_in_time
-    if request.cloud and cloud_traits.traits_of(request.cloud.provider).pods:
+    if request.cloud and providers.traits_of(request.cloud.provider).pods:
         user_data(spec, request, limit - SPARE, deletion)
         return Foreseen(jit=jit, stage=None)
     size, stage = (
@@ -107,31 +96,13 @@ def foreseen(
 def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
     """With everything that is not known yet at its usual length, and as random."""
 
-    def random(length: int, seed: str) -> str:
-        return hashlib.sha512(seed.encode()).hexdigest()[:length]
-
-    release = "https://github.com/actions/runner/releases/download/v2.336.0"
-    download = Download(
-        url=f"{release}/actions-runner-linux-{architecture}-2.336.0.tar.gz",
-        sha256=random(64, "sha256"),
-        version="2.336.0",
-    )
-    match request.forge:
-        case ForgeName.GITHUB:
-            removal = None if request.restart_token else Secret(random(TOKEN_LENGTH, "removal"))
-            token = Secret(random(TOKEN_LENGTH, "token"))
-            joining = Registration(token=token, removal_token=removal)
-        case ForgeName.GITLAB:
-            token = Secret(f"glrt-{random(40, 'runner')}")
-            joining = Registration(runner_token=token, runner_id=123456789)
-        case _ as unknown:
-            assert_never(unknown)
+    download, joining = expected_registration(request, architecture)
     job = (
         LaunchJob(run_id=19376284899, id=55448733021, name="launch")
         if request.restart_limit
         else None
     )
-    name = request.name or f"cml-{random(10, 'name')}"
+    name = request.name or f"cml-{filler(10, 'name')}"
     return bootstrap.spec_of(
         request, name, joining, download, f"{request.repository.server}/api/v3", job
     )
@@ -141,7 +112,7 @@ def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Dele
     """What to shorten, by the bytes that each thing given takes of the whole; never a thing that
     was not given."""
     assert request.cloud
-    pod = cloud_traits.traits_of(request.cloud.provider).pods
+    pod = providers.traits_of(request.cloud.provider).pods
     stage = second_stage(request, deletion)
 
     def size(spec: AgentSpec, request: LaunchRequest) -> int:

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-WIPED_TOO = {"azure": "ExecStart=/bin/rm -f /var/lib/waagent/ovf-env.xml\n"}
-"""What cloud-init's source of that cloud leaves besides: Azure's, what stood on the provisioning
-disc."""
-FOR_EVER = {"azure": {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}}
-"""By cloud, where the deletion is tried for ever. systemd's own poweroff.target forces a power-off
+from runner_action.providers.traits import Traits
+
+WITHOUT_END = {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}
+"""Where the deletion is tried without end. systemd's own poweroff.target forces a power-off
 that takes half an hour: https://github.com/systemd/systemd/blob/main/units/poweroff.target"""
 AGENT = "cml-runner.service"
 WATCHDOG_TIMER = "cml-runner-watchdog.timer"
@@ -38,23 +37,25 @@ def boot_script(packed: str, named: str) -> str:
     return text_of("boot.sh").replace("@FILES@", packed).replace("@NAMED@", named)
 
 
-def units(cloud: str, *, has_script: bool, deletes: bool) -> dict[str, str]:
+def units(traits: Traits, *, has_script: bool, deletes: bool) -> dict[str, str]:
     """By their names. `has_script`: a script of the user's may install packages, for which
     cloud-init says where from. `deletes`: the machine costs while it is off."""
     agent = text_of(AGENT)
+    wiped = "".join(f"ExecStart=/bin/rm -f {path}\n" for path in traits.wiped_too)
     found = {
         AGENT: agent.replace(ONLINE, f"{ONLINE} cloud-config.service") if has_script else agent,
-        WIPE: text_of(WIPE) + WIPED_TOO.get(cloud, ""),
+        WIPE: text_of(WIPE) + wiped,
         "cml-runner-end.service": text_of("cml-runner-end.service"),
         "cml-runner-watchdog.service": text_of("cml-runner-watchdog.service"),
         WATCHDOG_TIMER: text_of(WATCHDOG_TIMER),
     }
-    return _after_deletion(found, cloud) if deletes else found
+    return _after_deletion(found, traits) if deletes else found
 
 
-def _after_deletion(units: Mapping[str, str], cloud: str) -> dict[str, str]:
+def _after_deletion(units: Mapping[str, str], traits: Traits) -> dict[str, str]:
     """The agent's, and the timer that every boot starts, bring the deletion with them."""
     found = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
     for name in (AGENT, WATCHDOG_TIMER):
         found[name] = f"[Unit]\nWants={DELETE}\n\n{found[name]}"
-    return {**found, DELETE: text_of(DELETE), **FOR_EVER.get(cloud, {})}
+    last = WITHOUT_END if traits.deletion_without_end else {}
+    return {**found, DELETE: text_of(DELETE), **last}

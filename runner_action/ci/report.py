@@ -1,11 +1,9 @@
-"""What is told of a launch, the same wherever it is told: outputs, CML's line, the summary.
-Pure."""
+"""What is reported of a launch, the same in every CI: outputs and the summary. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner_action import __version__
 from runner_action.model import Launched, Report
 from runner_action.plain import code, dumps, markdown
 from runner_action.request import LaunchRequest
@@ -36,40 +34,6 @@ def _output(one: Launched) -> dict[str, str]:
         "reused": str(one.reused).lower(),
         "launch-seconds": f"{one.launch_seconds:.2f}",
     }
-
-
-def cml_line(one: Launched, request: LaunchRequest) -> str:
-    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really
-    taken."""
-    instance, cloud = one.instance, request.cloud
-    return dumps(
-        {
-            "awsSecurityGroup": (cloud and cloud.aws.security_group) or "",
-            "awsSubnetId": ",".join(cloud.aws.subnets) if cloud else "",
-            "cloud": cloud.provider if cloud else "",
-            "driver": request.forge,
-            "id": instance.id if instance else "",
-            "idleTimeout": request.idle_timeout if request.idle_timeout is not None else -1,
-            "image": instance.image if instance else "",
-            "instanceGpu": (cloud and cloud.gpu) or "",
-            "instanceHddSize": cloud.disk_gb if cloud else "",
-            "instanceIp": instance.address if instance else "",
-            "instanceLaunchTime": instance.launched if instance else "",
-            "instanceType": instance.instance_type if instance else "",
-            "instancePermissionSet": (cloud and cloud.permission_set) or "",
-            "labels": ",".join(one.labels),
-            "cmlVersion": __version__,
-            "metadata": dict(cloud.metadata) if cloud else {},
-            "name": one.runner_name,
-            "region": instance.region if instance else "",
-            "repo": request.repository.url,
-            "single": request.single,
-            "spot": instance.spot if instance else False,
-            "spotPrice": (cloud and cloud.spot_price) or -1,
-            "timeouts": None,
-            "kubernetesNodeSelector": dict(cloud.kubernetes.node_selector) if cloud else {},
-        }
-    )
 
 
 def summary(report: Report, request: LaunchRequest) -> str:

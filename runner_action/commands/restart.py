@@ -13,10 +13,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner_action import ci
 from runner_action.agent import restart as policy
 from runner_action.agent.lifecycle import ONCE, Reason
 from runner_action.agent.restart import Job, Run
+from runner_action.ci.base import MARK_TITLE, runners_marked
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
 from runner_action.plain import code, markdown
@@ -73,8 +73,8 @@ def find(run: Run, notes: Notes, online: frozenset[str]) -> Finding:
         name: job
         for job in run.jobs
         for title, text in notes.get(job.id, ())
-        if title == ci.MARK_TITLE
-        for name in ci.runners_marked(text)
+        if title == MARK_TITLE
+        for name in runners_marked(text)
     }
     found = []
     for job in failed(run):
@@ -89,7 +89,7 @@ def find(run: Run, notes: Notes, online: frozenset[str]) -> Finding:
 
 
 def _interruption(notes: Sequence[tuple[str, str]]) -> str:
-    ours = [text for title, text in notes if title == ci.MARK_TITLE and text.startswith(MARK)]
+    ours = [text for title, text in notes if title == MARK_TITLE and text.startswith(MARK)]
     return next(
         iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), ""
     )

@@ -1,18 +1,97 @@
-"""The list of forges. A client library is loaded only when its forge is asked for."""
+"""The list of forges: each question that is answered by GitHub in one way and by GitLab in
+another, and only by them. A client library is loaded only when its forge is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import assert_never
+from collections.abc import Iterator, Mapping
+from typing import Any, assert_never
 
 from runner_action.errors import InputError
 from runner_action.forges.base import Forge, Rerunning
+from runner_action.forges.github import expected as github_expected
+from runner_action.forges.github import facts as github
+from runner_action.forges.github import permissions as github_permissions
 from runner_action.forges.github import refusals as github_refusals
+from runner_action.forges.github.job import GitHubJob
+from runner_action.forges.gitlab import expected as gitlab_expected
+from runner_action.forges.gitlab import facts as gitlab
+from runner_action.forges.gitlab import permissions as gitlab_permissions
 from runner_action.forges.gitlab import programs
 from runner_action.forges.gitlab import refusals as gitlab_refusals
+from runner_action.forges.gitlab import warnings as gitlab_warnings
+from runner_action.forges.gitlab.job import GitLabJob
+from runner_action.forges.jobs import JobEnvironment
+from runner_action.forges.traits import Traits
 from runner_action.loading import ALONE
-from runner_action.model import ForgeName, Secret
+from runner_action.model import Download, ForgeName, Registration, Repository, Secret
 from runner_action.request import LaunchRequest, RestartRequest
+
+USUAL = ForgeName.GITHUB
+"""Where `owner/name` is taken to be, if neither an input nor the CI job says it."""
+
+
+def traits_of(forge: ForgeName) -> Traits:
+    match forge:
+        case ForgeName.GITHUB:
+            return github.TRAITS
+        case ForgeName.GITLAB:
+            return gitlab.TRAITS
+        case _ as unknown:
+            assert_never(unknown)
+
+
+def job_environment(forge: ForgeName, environ: Mapping[str, str]) -> JobEnvironment:
+    match forge:
+        case ForgeName.GITHUB:
+            return GitHubJob(environ)
+        case ForgeName.GITLAB:
+            return GitLabJob(environ)
+        case _ as unknown:
+            assert_never(unknown)
+
+
+def job_environments(environ: Mapping[str, str]) -> list[JobEnvironment]:
+    """The same environment as every CI understands it."""
+    return [job_environment(forge, environ) for forge in ForgeName]
+
+
+def policy_for(forge: ForgeName, repository: Repository | None, restart: bool) -> str:
+    """What tokens need for runners of `repository`, or of any if that is None; `restart`:
+    whether machines may restart runs. Markdown. Raises InputError for what is no place there."""
+    match forge:
+        case ForgeName.GITHUB:
+            return github_permissions.policy_for(repository, restart)
+        case ForgeName.GITLAB:
+            return gitlab_permissions.policy_for(repository, restart)
+        case _ as unknown:
+            assert_never(unknown)
+
+
+def expected_registration(
+    request: LaunchRequest, architecture: str
+) -> tuple[Download, Registration]:
+    """What registering a runner will give, as long as it usually is and random: for the size of
+    the user data before anything is asked for."""
+    match request.forge:
+        case ForgeName.GITHUB:
+            return github_expected.expected(request, architecture)
+        case ForgeName.GITLAB:
+            return gitlab_expected.expected(architecture)
+        case _ as unknown:
+            assert_never(unknown)
+
+
+def warnings(
+    forge: ForgeName, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[str]:
+    """What to warn a launch of, by its inputs and the job's environment."""
+    match forge:
+        case ForgeName.GITHUB:
+            return
+        case ForgeName.GITLAB:
+            yield from gitlab_warnings.never_asked_for(values, environ)
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:

@@ -3,21 +3,35 @@ nothing is said. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner_action.forges.traits import traits_of
+from runner_action import forges, providers
+from runner_action.forges import traits_of
+from runner_action.forges.places import servers_of
+from runner_action.inputs.sources import Raw, schema
 from runner_action.model import ForgeName, ProviderName
-from runner_action.providers import traits as cloud_traits
+
+
+def unused(raw: Raw) -> Iterator[str]:
+    """What was given and does nothing."""
+    retired: Mapping[str, str] = schema()["x-retired"]
+    known = {f"CML_RUNNER_{name.upper().replace('-', '_')}" for name in schema()["properties"]}
+    for prop in schema()["properties"].values():
+        known |= {*prop.get("x-env", ())}
+    for flag in raw.flags:
+        if flag in retired:
+            yield f"--{flag} no longer does anything: {retired[flag]}"
+    for key in raw.environ:
+        if key.startswith("CML_RUNNER_") and key not in known:
+            yield f"{key} is not a variable of cml-runner and was ignored"
 
 
 def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:
     """A token that this job has anyway, for a server that is not this job's. `source`: the
     job's variable that it comes from, if any."""
-    servers = [environ.get(name, "") for name in ("GITHUB_SERVER_URL", "CI_SERVER_URL")]
-    known = {urlsplit(server).netloc for server in servers if server}
+    known = {urlsplit(server).netloc for server in servers_of(environ).values() if server}
     host = urlsplit(value["repo"]).netloc
     if source and known and host not in known:
         own = " and ".join(sorted(known))
@@ -35,7 +49,7 @@ def launch(value: Mapping[str, Any], environ: Mapping[str, str], public: bool) -
         *tokenless(value),
         *exposed(value),
         *(open_to_forks(value) if public else ()),
-        *never_asked_for(value, environ),
+        *forges.warnings(ForgeName(value["driver"]), value, environ),
     ]
 
 
@@ -69,25 +83,10 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
     """Who else gets what lies on a machine. In a pod jobs are never root."""
     kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
-    machine = value["cloud"] and not cloud_traits.traits_of(ProviderName(value["cloud"])).pods
+    machine = value["cloud"] and not providers.traits_of(ProviderName(value["cloud"])).pods
     if kept and machine and value["job-sudo"]:
         told = "`restart-token` is stored on the machine, where jobs are root and can read it"
         yield f"{told}; with `job-sudo: false` they cannot"
-
-
-def never_asked_for(value: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Labels in a GitLab job that hold such an id: the jobs they are for would find no runner."""
-    own = value["repo"] == environ.get("CI_PROJECT_URL")
-    instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
-    early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]
-    for name in traits_of(ForgeName(value["driver"])).late_ids:
-        number = environ.get(name, "")
-        if not number.isdigit() or number in early:
-            continue
-        whole = re.compile(rf"(?<![A-Za-z0-9]){number}(?![A-Za-z0-9])")
-        for label in filter(whole.search, value["labels"]):
-            told = f"GitLab does not expand {name} in `tags:`; a job that asks by it for {label}"
-            yield f"{told} finds no runner: write `{whole.sub(instead, label)}` in both places"
 
 
 def least(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner_action.forges.traits import traits_of
+from runner_action.forges import USUAL, traits_of
 from runner_action.model import ForgeName
 
 UNITS = {
@@ -118,7 +118,7 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
     if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
         text = f"https://{match[1]}/{match[2]}"
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
-        name = ForgeName(forge) if forge and forge in [*ForgeName] else ForgeName.GITHUB
+        name = ForgeName(forge) if forge and forge in [*ForgeName] else USUAL
         known = servers.get(name) or next(filter(None, servers.values()), "")
         text = f"{known or traits_of(name).hosted}/{text}"
     parts = urlsplit(text)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from runner_action import providers
+from runner_action.forges import traits_of
 from runner_action.inputs.conversion import public_half
 from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
 from runner_action.request import (
-    AwsOptions,
-    AzureAccount,
-    AzureOptions,
     CloudRequest,
-    Containers,
-    GcpOptions,
-    KubernetesOptions,
     LaunchRequest,
     RestartRequest,
     Reuse,
     Spot,
+    pairs,
 )
 
-DIRECT = ("localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal")
+DIRECT = ("localhost", "127.0.0.1", *providers.METADATA_HOSTS)
 """Never reached through a proxy."""
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 """The machine's own bundle, which holds our certificates too once cloud-init has put them there.
 Debian's and Ubuntu's path."""
-
-
-def _pairs(items: Sequence[str]) -> dict[str, str]:
-    return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
 
 
 def restart_request(value: Mapping[str, Any]) -> RestartRequest:
@@ -100,12 +93,11 @@ def _asker(value: Mapping[str, Any]) -> Secret | App:
 
 
 def lasting(value: Mapping[str, Any]) -> str | None:
-    """The token, if it is as good in days as it is now: those of an App, and a job's own, last
-    for an hour at most.
-    https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
-    """
+    """The token, if it is as good in days as it is now: those of an App, and a job's own, are
+    not."""
     token: str | None = value["token"]
-    return None if value["app-id"] or (token or "").startswith("ghs_") else token
+    passing = traits_of(ForgeName(value["driver"])).passing_tokens
+    return None if value["app-id"] or (token or "").startswith(passing) else token
 
 
 def _environment(value: Mapping[str, Any]) -> dict[str, str]:
@@ -139,13 +131,10 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
         spot_price=value["cloud-spot-price"] if value["cloud-spot-price"] > 0 else None,
         image=value["cloud-image"],
         permission_set=value["cloud-permission-set"],
-        metadata=_pairs(value["cloud-metadata"]),
+        metadata=pairs(value["cloud-metadata"]),
         startup_script=value["cloud-startup-script"],
         ssh_public_key=public_half(private_key) if private_key else None,
-        aws=_aws(value),
-        gcp=_gcp(value),
-        azure=_azure(value),
-        kubernetes=_kubernetes(value),
+        options=providers.options_for(ProviderName(value["cloud"]), value),
     )
 
 
@@ -153,54 +142,3 @@ def _spot(said: bool | str) -> Spot:
     if said == "prefer":
         return Spot.PREFER
     return Spot.ONLY if said else Spot.NEVER
-
-
-def _secret(text: str | None) -> Secret | None:
-    return Secret(text) if text else None
-
-
-def _aws(value: Mapping[str, Any]) -> AwsOptions:
-    return AwsOptions(
-        security_group=value["cloud-aws-security-group"],
-        subnets=tuple(value["cloud-aws-subnet"]),
-        kms_key=value["cloud-aws-kms-key"],
-        hdd_iops=value["cloud-aws-hdd-iops"],
-        hdd_throughput=value["cloud-aws-hdd-throughput"],
-    )
-
-
-def _gcp(value: Mapping[str, Any]) -> GcpOptions:
-    return GcpOptions(
-        project=value["gcp-project"],
-        credentials=_secret(value["gcp-credentials"]),
-        network=value["cloud-gcp-network"] or "default",
-        subnetwork=value["cloud-gcp-subnetwork"],
-        private=bool(value["cloud-gcp-private"]),
-        kms_key=value["cloud-gcp-kms-key"],
-    )
-
-
-def _azure(value: Mapping[str, Any]) -> AzureOptions:
-    return AzureOptions(
-        account=AzureAccount(
-            client_id=value["azure-client-id"],
-            tenant_id=value["azure-tenant-id"],
-            subscription_id=value["azure-subscription-id"],
-        ),
-        subnet=value["cloud-azure-subnet"],
-        private=bool(value["cloud-azure-private"]),
-        disk_encryption_set=value["cloud-azure-disk-encryption-set"],
-    )
-
-
-def _kubernetes(value: Mapping[str, Any]) -> KubernetesOptions:
-    return KubernetesOptions(
-        configuration=_secret(value["kubernetes-configuration"]),
-        context=value["cloud-kubernetes-context"],
-        namespace=value["cloud-kubernetes-namespace"],
-        node_selector=_pairs(value["cloud-kubernetes-node-selector"]),
-        tolerations=tuple(value["cloud-kubernetes-tolerations"]),
-        pod_template=value["cloud-kubernetes-pod-template"],
-        containers=Containers(value["cloud-kubernetes-containers"]),
-        schedule_timeout=value["cloud-kubernetes-schedule-timeout"],
-    )

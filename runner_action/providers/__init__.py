@@ -1,15 +1,60 @@
-"""The list of clouds. An SDK is loaded only when its cloud is asked for."""
+"""The list of clouds: each question that every cloud answers in a way of its own. An SDK is
+loaded only when its cloud is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import assert_never
+from typing import Any, assert_never
 
 from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName, Repository
+from runner_action.providers.aws import facts as aws_facts
+from runner_action.providers.aws import options as aws
+from runner_action.providers.azure import facts as azure_facts
+from runner_action.providers.azure import options as azure
 from runner_action.providers.base import Provider
-from runner_action.request import CloudRequest
+from runner_action.providers.gcp import facts as gcp_facts
+from runner_action.providers.gcp import options as gcp
+from runner_action.providers.kubernetes import facts as kubernetes_facts
+from runner_action.providers.kubernetes import options as kubernetes
+from runner_action.providers.traits import Traits
+from runner_action.request import CloudOptions, CloudRequest
 from runner_action.waiting import Clock
+
+
+def traits_of(provider: ProviderName) -> Traits:
+    match provider:
+        case ProviderName.AWS:
+            return aws_facts.TRAITS
+        case ProviderName.AZURE:
+            return azure_facts.TRAITS
+        case ProviderName.GCP:
+            return gcp_facts.TRAITS
+        case ProviderName.KUBERNETES:
+            return kubernetes_facts.TRAITS
+        case _ as unknown:
+            assert_never(unknown)
+
+
+METADATA_HOSTS = tuple(
+    dict.fromkeys(host for name in ProviderName for host in traits_of(name).metadata_hosts)
+)
+"""Of all clouds."""
+
+
+def options_for(provider: ProviderName, value: Mapping[str, Any]) -> CloudOptions:
+    """What the checked inputs ask of this cloud alone."""
+    match provider:
+        case ProviderName.AWS:
+            return aws.from_inputs(value)
+        case ProviderName.AZURE:
+            return azure.from_inputs(value)
+        case ProviderName.GCP:
+            return gcp.from_inputs(value)
+        case ProviderName.KUBERNETES:
+            return kubernetes.from_inputs(value)
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def policy_for(
@@ -20,21 +65,21 @@ def policy_for(
     tell them from others'."""
     match request.provider:
         case ProviderName.AWS:
-            from runner_action.providers.aws import policy as aws
+            from runner_action.providers.aws import policy as aws_policy
 
-            return aws.text(request, repository)
+            return aws_policy.text(request, repository)
         case ProviderName.AZURE:
-            from runner_action.providers.azure import policy as azure
+            from runner_action.providers.azure import policy as azure_policy
 
-            return azure.text(request)
+            return azure_policy.text(request)
         case ProviderName.GCP:
-            from runner_action.providers.gcp import policy as gcp
+            from runner_action.providers.gcp import policy as gcp_policy
 
-            return gcp.text(request)
+            return gcp_policy.text(request)
         case ProviderName.KUBERNETES:
-            from runner_action.providers.kubernetes import policy as kubernetes
+            from runner_action.providers.kubernetes import policy as kubernetes_policy
 
-            return kubernetes.text(request, forge)
+            return kubernetes_policy.text(request, forge)
         case _ as unknown:
             assert_never(unknown)
 
@@ -58,20 +103,20 @@ def provider_for(
                 from runner_action.providers.azure.arm import Arm
                 from runner_action.providers.azure.client import AzureProvider
 
-            account = request.azure.account
+            account = azure.options_of(request).account
             return AzureProvider(Arm.from_environment(account, environ, id_token, clock), clock)
         case ProviderName.GCP:
             with ALONE:
                 from runner_action.providers.gcp.client import GcpProvider
                 from runner_action.providers.gcp.compute import Compute
 
-            return GcpProvider(Compute.from_environment(request.gcp, environ), clock)
+            return GcpProvider(Compute.from_environment(gcp.options_of(request), environ), clock)
         case ProviderName.KUBERNETES:
             with ALONE:
                 from runner_action.providers.kubernetes.client import KubernetesProvider
                 from runner_action.providers.kubernetes.cluster import Cluster
 
-            cluster = Cluster.from_environment(request.kubernetes, environ)
+            cluster = Cluster.from_environment(kubernetes.options_of(request), environ)
             return KubernetesProvider(cluster, clock)
         case _ as unknown:
             assert_never(unknown)

@@ -1,11 +1,9 @@
-"""What the rest of the launcher needs to know of a cloud without loading it. Pure."""
+"""What the rest of the launcher needs to know of a cloud without loading it. The values are in
+`providers/NAME/facts.py`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
-
-from runner_action.model import ProviderName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,15 +13,10 @@ class Traits:
     never root."""
     policy_by_repository: bool = False
     """What it has to allow can be narrowed to the machines of one repository."""
-
-
-def traits_of(provider: ProviderName) -> Traits:
-    match provider:
-        case ProviderName.AWS:
-            return Traits(policy_by_repository=True)
-        case ProviderName.AZURE | ProviderName.GCP:
-            return Traits()
-        case ProviderName.KUBERNETES:
-            return Traits(pods=True)
-        case _ as unknown:
-            assert_never(unknown)
+    metadata_hosts: tuple[str, ...] = ("169.254.169.254",)
+    """Where a machine asks its cloud about itself: never through a proxy."""
+    wiped_too: tuple[str, ...] = ()
+    """Files with user data that its source in cloud-init leaves behind."""
+    deletion_without_end: bool = False
+    """Before a machine is powered off its deletion is tried until it succeeds, since a machine
+    that is off still costs."""

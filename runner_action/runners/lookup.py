@@ -13,7 +13,7 @@ from runner_action.bootstrap.fitting import Foreseen, foreseen
 from runner_action.bundle import bundle
 from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.base import Forge
-from runner_action.forges.traits import holds
+from runner_action.forges.places import holds
 from runner_action.model import (
     CiJob,
     Deletion,
@@ -24,8 +24,8 @@ from runner_action.model import (
     Run,
     Secret,
 )
+from runner_action.providers import traits_of
 from runner_action.providers.base import Provider
-from runner_action.providers.traits import traits_of
 from runner_action.request import CloudRequest, LaunchRequest
 
 log = logging.getLogger(__name__)

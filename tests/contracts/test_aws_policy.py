@@ -122,7 +122,10 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["permissions"], "permissions wants one of the words `aws`, `azure`, `gcp`, `kubernetes`"),
+        (
+            ["permissions"],
+            "permissions must be followed by one of `aws`, `azure`, `gcp`, `kubernetes`, `github`",
+        ),
         (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants"),
     ],
 )
@@ -146,7 +149,7 @@ def test_a_launch_may_end_the_machines_of_its_own_repository_alone(
     }
     assert cli.main(["permissions", "aws"], {}) == 0
     told = capsys.readouterr()
-    assert "the machines of all repositories" in told.err
+    assert "the machines of every repository" in told.err
     assert ending(told.out) == {"ec2:ResourceTag/cml-runner": "runner"}
 
 

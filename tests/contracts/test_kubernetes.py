@@ -30,7 +30,8 @@ from runner_action.model import Identity, Instance, Machine, Placement, Provider
 from runner_action.providers.base import Created
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.providers.kubernetes.cluster import Cluster, access
-from runner_action.request import CloudRequest, KubernetesOptions
+from runner_action.providers.kubernetes.options import KubernetesOptions, options_of
+from runner_action.request import CloudRequest
 from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.world import POD_IMAGE
@@ -90,7 +91,7 @@ class Side:
         return replace(
             cloud,
             image=cloud.image or POD_IMAGE,
-            kubernetes=replace(cloud.kubernetes, schedule_timeout=patience),
+            options=replace(options_of(cloud), schedule_timeout=patience),
         )
 
     def ladder(self, *argv: str, patience: int = 1) -> list[Placement]:

@@ -124,12 +124,14 @@ def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "fake":
         return Side(FakeProvider(), None)
     if request.param == "azure":
-        return Side(azure_provider(request.getfixturevalue("azure")), None)
+        words = ("--cloud=azure", "--cloud-region=us-east")
+        return Side(azure_provider(request.getfixturevalue("azure")), None, words)
     if request.param == "kubernetes":
         where = ("--cloud=kubernetes", "--cloud-region=zone-a,zone-b", f"--cloud-image={POD_IMAGE}")
         return Side(kubernetes_provider(request.getfixturevalue("cluster")), None, where)
     if request.param == "gcp":
-        return Side(gcp(request.getfixturevalue("compute")), None)
+        words = ("--cloud=gcp", "--cloud-region=us-east")
+        return Side(gcp(request.getfixturevalue("compute")), None, words)
     ec2: FakeEC2 = request.getfixturevalue("ec2")
     return Side(aws(ec2), ec2)
 

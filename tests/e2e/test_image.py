@@ -77,7 +77,8 @@ def test_every_library_that_a_launch_may_load_is_whole(engine: Engine, image: st
         " runner_action.providers.azure.credentials as azure"
     )
     makes = (
-        "from runner_action.request import AzureAccount as A; azure.credential(A(), None);"
+        "from runner_action.providers.azure.options import AzureAccount as A;"
+        " azure.credential(A(), None);"
         " azure.credential(A(client_id='c', tenant_id='t'), str)"
     )
     code = (

@@ -16,7 +16,7 @@ from flask import Flask, request
 from runner_action.ci import job
 from runner_action.errors import CredentialsError
 from runner_action.providers.azure.credentials import SCOPE, credential, prove
-from runner_action.request import AzureAccount
+from runner_action.providers.azure.options import AzureAccount
 from runner_action.sandbox.served import Served
 
 CLIENT, TENANT, SUBSCRIPTION = (f"{digit * 8}-0000-0000-0000-000000000000" for digit in "123")

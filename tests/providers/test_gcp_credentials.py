@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.gcp.credentials import account
-from runner_action.request import GcpOptions
+from runner_action.providers.gcp.options import GcpOptions
 
 KEY = (
     rsa.generate_private_key(65537, 2048)

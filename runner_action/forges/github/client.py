@@ -21,7 +21,7 @@ from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.forges.github.asking import PAGE, Asking, Patience
 from runner_action.forges.github.claims import Claims
 from runner_action.forges.github.levels import api_url_of, beyond, in_the_cloud, root_of
-from runner_action.forges.origin import fork_of_run
+from runner_action.forges.github.origin import fork_of_run
 from runner_action.model import (
     App,
     CiJob,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import urlencode
+
+from runner_action.model import Repository
 
 NEEDED = ("create_runner", "manage_runner", "read_api")
 GROUP_BOT = re.compile(r"group_\d+_bot")
@@ -15,8 +18,10 @@ HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
     " to restart jobs), of somebody who is Maintainer of the project or Owner of the group. A job's"
     " own CI_JOB_TOKEN can never make runners: put a personal, project or group access token into"
-    " the masked variable REPO_TOKEN."
+    " the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints it all."
 )
+EXAMPLE = "https://gitlab.com/GROUP/PROJECT"
+"""For whoever does not say where."""
 
 
 def missing_for_runners(scopes: Collection[str]) -> list[str]:
@@ -29,3 +34,35 @@ def opens(user: Mapping[str, Any]) -> str | None:
     if not user.get("bot"):
         return "a personal token: it opens all that its owner may see and change"
     return OF_A_GROUP if GROUP_BOT.match(user["username"]) else None
+
+
+def policy_for(repository: Repository | None, restart: bool) -> str:
+    """What `token` needs for runners of a project or group, and, with `restart`, what
+    `restart-token` does; with the page on which each is made. Markdown.
+
+    https://docs.gitlab.com/user/profile/personal_access_tokens/#prefill-personal-access-token-details
+    """
+    place = repository or Repository(url=EXAMPLE)
+    parts = [_kinds(place, "`token`, to launch runners", NEEDED)]
+    if restart:
+        purpose = "`restart-token`, only if machines shall restart interrupted jobs"
+        parts.append(_kinds(place, purpose, ("api",)))
+    return "\n".join(parts)
+
+
+def _kinds(place: Repository, purpose: str, scopes: Collection[str]) -> str:
+    form = urlencode({"name": "cml-runner", "scopes": ",".join(scopes)}, safe=",")
+    listed = ", ".join(scopes)
+    return "\n".join(
+        [
+            f"{purpose}; one of:",
+            "",
+            f"- project access token, role Maintainer: scopes {listed}",
+            f"  {place.url}/-/settings/access_tokens?{form}",
+            f"- group access token, role Owner, for a group's runners: scopes {listed}",
+            f"  {place.server}/groups/{place.path}/-/settings/access_tokens?{form}",
+            f"- personal access token of the project's Maintainer or the group's Owner: {listed}",
+            f"  {place.server}/-/user_settings/personal_access_tokens?{form}",
+            "",
+        ]
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import Plan
+from runner_action.providers.aws.options import options_of
 from runner_action.providers.aws.requests import AwsPlacement, AwsPool, Disk
 from runner_action.providers.aws.table import ARCHITECTURES, LOGINS
 from runner_action.request import CloudRequest
@@ -40,9 +41,9 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AwsPlace
     disk = Disk(
         device=root,
         size_gb=max(plan.disk_gb, disks.get(root, {}).get("VolumeSize", 0)),
-        kms_key=request.aws.kms_key,
-        iops=request.aws.hdd_iops,
-        throughput=request.aws.hdd_throughput,
+        kms_key=options_of(request).kms_key,
+        iops=options_of(request).hdd_iops,
+        throughput=options_of(request).hdd_throughput,
     )
     made = []
     for spot in plan.spots:
@@ -130,7 +131,7 @@ def usable(found: Found, plan: Plan, request: CloudRequest) -> list[Answer]:
         ),
     )
     where = ", ".join(str(zone) for zone in zones if zone) or found.region
-    if not ordered and request.aws.subnets:
+    if not ordered and options_of(request).subnets:
         given = ", ".join(
             f"{one['SubnetId']} in {one['AvailabilityZone']}" for one in found.subnets
         )
@@ -151,7 +152,7 @@ def usable(found: Found, plan: Plan, request: CloudRequest) -> list[Answer]:
         return ordered
     fitting = [one for one in ordered if one["VpcId"] in found.groups]
     if not fitting:
-        group = request.aws.security_group
+        group = options_of(request).security_group
         there = ", ".join(sorted(found.groups)) or f"none of {found.region}"
         have = ", ".join(sorted({one["VpcId"] for one in ordered}))
         raise ConfigurationError(

@@ -16,6 +16,7 @@ from runner_action.model import Plan
 from runner_action.providers.aws import groups, requests
 from runner_action.providers.aws.errors import CREDENTIALS, code_of, translated
 from runner_action.providers.aws.ladder import Found
+from runner_action.providers.aws.options import options_of
 from runner_action.request import CloudRequest
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Lookup:
     def run(self, now: datetime) -> tuple[Found, dict[str, str]]:
         """What was found, and our own security groups by VPC. Logs the spot price of the moment."""
         plan = self._plan
-        aws = self._request.aws
+        aws = options_of(self._request)
         ask = self._client
         here = [place for place in plan.places if place.region == self.region]
         with (
@@ -100,7 +101,8 @@ class Lookup:
 
     def _groups(self) -> dict[str, str]:
         """The user's group, or ours, by VPC."""
-        asked, with_ssh = self._request.aws.security_group, self._request.ssh_public_key is not None
+        asked = options_of(self._request).security_group
+        with_ssh = self._request.ssh_public_key is not None
         if asked is None:
             return groups.complete(self._client, with_ssh)
         found = self._client.describe_security_groups(**requests.group_query(asked, with_ssh))[

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from runner_action.model import Place, Plan
+from runner_action.providers.aws.options import options_of
 from runner_action.providers.aws.table import (
     ARCHITECTURES,
     DRIVEN,
@@ -86,7 +87,7 @@ def _limits(request: CloudRequest) -> Iterator[str]:
             f"cloud-spot-price {request.spot_price:g} is below what EC2 takes; write at least"
             f" {LEAST_PRICE}, or leave it out"
         )
-    aws = request.aws
+    aws = options_of(request)
     if aws.hdd_iops and aws.hdd_iops > max(3000, 500 * request.disk_gb):
         yield (
             f"cloud-aws-hdd-iops {aws.hdd_iops} is more than 500 a GB; write at most"

@@ -13,6 +13,7 @@ from typing import Any
 from runner_action.marks import address_tag
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Repository
 from runner_action.providers.aws import plan as words
+from runner_action.providers.aws.options import options_of
 from runner_action.request import CloudRequest
 
 Statement = dict[str, Any]
@@ -51,9 +52,10 @@ def policy(request: CloudRequest, repository: Repository | None = None) -> dict[
         statements.append(
             _allow("FirstSpotMachineOfTheAccount", ["iam:CreateServiceLinkedRole"], role, service)
         )
-    if request.aws.kms_key:
+    kms_key = options_of(request).kms_key
+    if kms_key:
         through = {"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}
-        key = request.aws.kms_key if request.aws.kms_key.startswith("arn:") else "*"
+        key = kms_key if kms_key.startswith("arn:") else "*"
         actions = [
             "kms:CreateGrant",
             "kms:Decrypt",
@@ -122,7 +124,7 @@ def _ending(repository: Repository | None) -> Statement:
 
 
 def _network(request: CloudRequest) -> list[Statement]:
-    if request.aws.security_group:
+    if options_of(request).security_group:
         return []
     actions = ["ec2:CreateSecurityGroup"] + (
         ["ec2:AuthorizeSecurityGroupIngress"] if request.ssh_public_key else []

@@ -23,7 +23,7 @@ from azure.mgmt.core.exceptions import ARMErrorFormat
 from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.azure.credentials import TIMEOUTS, credential, prove
-from runner_action.request import AzureAccount
+from runner_action.providers.azure.options import AzureAccount
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)

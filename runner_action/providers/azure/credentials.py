@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError
 from azure.identity import ClientAssertionCredential, ClientSecretCredential, DefaultAzureCredential
 
 from runner_action.errors import CredentialsError
-from runner_action.request import AzureAccount
+from runner_action.providers.azure.options import AzureAccount
 
 AUDIENCE = "api://AzureADTokenExchange"
 """https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust"""

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import Place, Plan, Pool
+from runner_action.providers.azure.options import options_of
 from runner_action.providers.azure.plan import has_gpu
 from runner_action.providers.azure.requests import AzurePlacement, identities_of
 from runner_action.providers.azure.table import ARCHITECTURES, ROOM_GB, WITH_DRIVER
@@ -104,11 +105,11 @@ def _placement(
             int(told.get("osDiskImage", {}).get("sizeInGb", 0))
             + (ROOM_GB if plan.image == WITH_DRIVER else 0),
         ),
-        subnet=request.azure.subnet,
-        private=request.azure.private,
+        subnet=options_of(request).subnet,
+        private=options_of(request).private,
         identities=identities_of(request.permission_set)[0],
         ssh_public_key=request.ssh_public_key,
-        encryption=request.azure.disk_encryption_set,
+        encryption=options_of(request).disk_encryption_set,
         purchase=told.get("plan"),
         max_price=plan.spot_price,
         trusted=trusted,

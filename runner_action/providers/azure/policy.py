@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from runner_action.providers.azure.options import options_of
 from runner_action.request import CloudRequest
 
 GROUPS = {
@@ -59,12 +60,14 @@ def actions(request: CloudRequest) -> set[str]:
         | DISKS
         | {JOIN, "Microsoft.Compute/skus/read"}
     )
-    found |= {"Microsoft.Network/publicIPAddresses/read"} if request.azure.private else ADDRESSES
-    if request.azure.subnet is None:
+    found |= (
+        {"Microsoft.Network/publicIPAddresses/read"} if options_of(request).private else ADDRESSES
+    )
+    if options_of(request).subnet is None:
         found |= NETWORKS
     if request.permission_set:
         found |= {ASSIGN}
-    if request.azure.disk_encryption_set:
+    if options_of(request).disk_encryption_set:
         found |= {"Microsoft.Compute/diskEncryptionSets/read"}
     if request.image is None or not request.image.startswith("/"):
         found |= LOOKING
@@ -81,7 +84,7 @@ def text(request: CloudRequest) -> str:
         "Description": "What a launch of cml-runner with these inputs asks for",
         "Actions": sorted(actions(request)),
         "AssignableScopes": [
-            f"/subscriptions/{request.azure.account.subscription_id or 'SUBSCRIPTION'}"
+            f"/subscriptions/{options_of(request).account.subscription_id or 'SUBSCRIPTION'}"
         ],
     }
     return json.dumps(told, indent=2) + "\n"

@@ -12,7 +12,7 @@ from google.api_core.retry import Retry
 
 from runner_action.providers.gcp.credentials import Account, account
 from runner_action.providers.gcp.errors import passes
-from runner_action.request import GcpOptions
+from runner_action.providers.gcp.options import GcpOptions
 
 API = "https://compute.googleapis.com"
 CALL: dict[str, Any] = {"timeout": 20.0, "retry": None}

@@ -20,7 +20,7 @@ from runner_action import retrying
 from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.gcp.errors import KEYS_HINT
-from runner_action.request import GcpOptions
+from runner_action.providers.gcp.options import GcpOptions
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner_action.errors import ConfigurationError
 from runner_action.model import Place, Plan, Pool
+from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.requests import GcpPlacement, account_of, has_gpu, opens_port
 from runner_action.providers.gcp.table import ARCHITECTURES, CANONICAL, SPOT_ONLY
 from runner_action.request import CloudRequest
@@ -54,12 +55,12 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
             project=found.project,
             image=image.self_link.partition("/compute/v1/")[2] or plan.image,
             disk_gb=max(plan.disk_gb, int(image.disk_size_gb)),
-            network=request.gcp.network,
-            subnetwork=request.gcp.subnetwork,
-            private=request.gcp.private,
+            network=options_of(request).network,
+            subnetwork=options_of(request).subnetwork,
+            private=options_of(request).private,
             account=account_of(request.permission_set)[0],
             with_rule=opens_port(request, found.project),
-            kms_key=request.gcp.kms_key,
+            kms_key=options_of(request).kms_key,
             shielded=shielded,
             signed=shielded
             and canonical

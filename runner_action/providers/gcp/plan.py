@@ -6,6 +6,7 @@ import re
 
 from runner_action.model import Place, Plan
 from runner_action.providers.draft import Draft, Notes
+from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.requests import account_of, has_gpu, own_labels
 from runner_action.providers.gcp.table import (
     ARM,
@@ -36,7 +37,11 @@ def plan(request: CloudRequest) -> Plan:
             " xl+h100, which has 8 GPUs"
             for found in sold
         ]
-    if request.ssh_public_key and request.gcp.subnetwork and request.gcp.network == "default":
+    if (
+        request.ssh_public_key
+        and options_of(request).subnetwork
+        and options_of(request).network == "default"
+    ):
         draft.problems.append(
             "cloud-ssh-private with cloud-gcp-subnetwork needs cloud-gcp-network too: port 22 is"
             " opened in a network; write the subnetwork's"

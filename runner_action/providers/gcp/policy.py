@@ -8,6 +8,7 @@ https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (IAM pe
 from __future__ import annotations
 
 from runner_action.providers.gcp import plan as words
+from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.requests import opens_port
 from runner_action.request import CloudRequest
 
@@ -42,9 +43,9 @@ PUBLIC = (
 def permissions(request: CloudRequest) -> set[str]:
     """The least that lets this request launch, be taken back and be cleaned up after."""
     found = LOOKING | CREATING | NETWORK | ENDING
-    if not request.gcp.private:
+    if not options_of(request).private:
         found |= {"compute.subnetworks.useExternalIp"}
-    if opens_port(request, request.gcp.project):
+    if opens_port(request, options_of(request).project):
         found |= RULES
     if request.permission_set:
         found |= ACCOUNT

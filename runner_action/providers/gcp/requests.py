@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, RUN_TAG, Machine, Placement
+from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.table import FIXED, HYPERDISK, SCOPE, SCOPES, WITH_GPU
 from runner_action.request import CloudRequest
 
@@ -225,7 +226,7 @@ def _path(kind: str, name: str) -> str:
 
 def opens_port(request: CloudRequest, project: str | None) -> bool:
     """Whether port 22 is opened by a rule of ours. A network of another project takes none."""
-    match = re.search(r"projects/([^/]+)/", request.gcp.network)
+    match = re.search(r"projects/([^/]+)/", options_of(request).network)
     return request.ssh_public_key is not None and (match is None or match[1] == project)
 
 

@@ -25,7 +25,7 @@ from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNo
 
 from runner_action.errors import CredentialsError
 from runner_action.providers.kubernetes.errors import KEYS_HINT, Refused, translated
-from runner_action.request import KubernetesOptions
+from runner_action.providers.kubernetes.options import KubernetesOptions
 
 Json = dict[str, Any]
 POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -6,13 +6,14 @@ from itertools import product
 
 from runner_action.model import Plan, Pool
 from runner_action.providers.kubernetes import plan as words
+from runner_action.providers.kubernetes.options import options_of
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.request import CloudRequest
 
 
 def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
     """A rung for each market, place and size, in the user's order."""
-    options = request.kubernetes
+    options = options_of(request)
     sizes = [words.size_of(word) for word in plan.instance_types]
     rungs = product(plan.spots, plan.places, sizes)
     return [

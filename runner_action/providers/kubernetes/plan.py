@@ -13,6 +13,7 @@ from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.draft import SPOTS
 from runner_action.providers.gpus import OLDER_WORDS
+from runner_action.providers.kubernetes.options import options_of
 from runner_action.providers.kubernetes.table import (
     ARCHITECTURES,
     GENERIC_REGIONS,
@@ -68,7 +69,7 @@ def plan(request: CloudRequest) -> Plan:
         for size in request.sizes
         if (word := _word(size, request.gpu)) and size_of(word, problems)
     ]
-    selector = request.kubernetes.node_selector
+    selector = options_of(request).node_selector
     architecture = next(
         (
             ours
@@ -92,7 +93,7 @@ def plan(request: CloudRequest) -> Plan:
         for key in request.metadata
         if not KEY.fullmatch(key)
     ]
-    problems += template_problems(request.kubernetes.pod_template)
+    problems += template_problems(options_of(request).pod_template)
     if request.permission_set and not re.fullmatch(
         r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", request.permission_set
     ):
@@ -100,7 +101,7 @@ def plan(request: CloudRequest) -> Plan:
             f"cloud-permission-set {request.permission_set} is no service account; write the name"
             " of one in the namespace"
         )
-    if request.kubernetes.containers == "kubernetes" and not request.permission_set:
+    if options_of(request).containers == "kubernetes" and not request.permission_set:
         needs = (
             "a service account that may make pods; `cml-runner permissions kubernetes` prints its"
             " role: give its name as cloud-permission-set"

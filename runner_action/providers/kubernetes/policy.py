@@ -9,7 +9,8 @@ from typing import Any, assert_never
 import yaml
 
 from runner_action.model import ForgeName
-from runner_action.request import CloudRequest, Containers
+from runner_action.providers.kubernetes.options import Containers, options_of
+from runner_action.request import CloudRequest
 
 Rules = Mapping[tuple[str, str], tuple[str, ...]]
 LAUNCHER: Rules = {
@@ -55,14 +56,14 @@ def text(request: CloudRequest, forge: ForgeName = ForgeName.GITHUB) -> str:
     """YAML for `kubectl apply -f -`: role and binding of the launcher, whose service account is
     called `cml-runner`, and, where its jobs are pods, of the runner."""
     found = _role("cml-runner", "cml-runner", LAUNCHER, request)
-    if request.kubernetes.containers is Containers.KUBERNETES:
+    if options_of(request).containers is Containers.KUBERNETES:
         account = request.permission_set or "cml-runner-jobs"
         found += _role("cml-runner-jobs", account, runners(forge), request)
     return yaml.safe_dump_all(found, sort_keys=False)
 
 
 def _role(name: str, account: str, rules: Rules, request: CloudRequest) -> list[dict[str, Any]]:
-    namespace = request.kubernetes.namespace or "default"
+    namespace = options_of(request).namespace or "default"
     where = {"name": name, "namespace": namespace}
     told = [
         {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}

@@ -19,8 +19,8 @@ from typing import Any
 from runner_action.model import OWNER_TAG, Machine, Placement
 from runner_action.providers.kubernetes import table
 from runner_action.providers.kubernetes.merge import merged
+from runner_action.providers.kubernetes.options import Containers
 from runner_action.providers.kubernetes.plan import ARCHITECTURE_LABEL, VALUE, Size
-from runner_action.request import Containers
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"

@@ -1,0 +1,100 @@
+"""GitHub: workflow commands on standard output; files named by the job for outputs and summary.
+
+https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from runner_action.ci.base import BUG, MARK_TITLE, checked, full, online_mark, text_of
+from runner_action.errors import RunnerActionError
+from runner_action.plain import lines, plain
+
+
+class GitHubFront:
+    def __init__(self, environ: Mapping[str, str], out: TextIO) -> None:
+        self._environ = environ
+        self._out = out
+
+    def handler(self) -> logging.Handler:
+        handler = logging.StreamHandler(self._out)
+        handler.setFormatter(_WorkflowCommands())
+        return handler
+
+    def mask(self, secret: str) -> None:
+        for line in filter(None, secret.splitlines()):
+            print(f"::add-mask::{_escaped(line)}", file=self._out, flush=True)
+
+    def error(self, error: RunnerActionError) -> None:
+        print(f"::error title=cml-runner::{_escaped(full(error))}", file=self._out, flush=True)
+
+    def crash(self, traceback: str) -> None:
+        shown = lines(traceback)
+        print(f"::group::Traceback, for the report\n{shown}\n::endgroup::", file=self._out)
+        print(f"::error title=cml-runner::{_escaped(BUG)}", file=self._out, flush=True)
+
+    def done(self, told: Mapping[str, str], report: str) -> None:
+        values = checked(told)
+        made = [
+            one["runner-name"]
+            for one in json.loads(told.get("runners", "[]"))
+            if one["reused"] != "true"
+        ]
+        if made:
+            mark = _escaped(plain(online_mark(made)))
+            print(f"::notice title={MARK_TITLE}::{mark}", file=self._out, flush=True)
+        if path := self._environ.get("GITHUB_OUTPUT"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}={value}\n" for name, value in values.items())
+        if path := self._environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(lines(report) + "\n")
+
+    def forget(self) -> None:
+        """GitHub's file is new for every step."""
+
+    def remember(self, names: Sequence[str]) -> None:
+        if path := self._environ.get("GITHUB_STATE"):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(f"runners={checked({'runners': ','.join(names)})['runners']}\n")
+
+    def remembered(self) -> list[str] | None:
+        """None also under act, which gives a container no state."""
+        noted = self._environ.get("STATE_runners")
+        return None if noted is None else list(filter(None, noted.split(",")))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+class _WorkflowCommands(logging.Formatter):
+    """Log records as GitHub's workflow commands; several lines at once are folded."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = text_of(record, record.getMessage())
+        if "\n" in text:
+            title, _, rest = text.partition("\n")
+            # What a machine says must not be taken for a command to this job.
+            word = secrets.token_hex(8)
+            return "\n".join(
+                [
+                    f"::group::{_escaped(title)}",
+                    f"::stop-commands::{word}",
+                    rest,
+                    f"::{word}::",
+                    "::endgroup::",
+                ]
+            )
+        command = {
+            logging.ERROR: "::error::",
+            logging.WARNING: "::warning::",
+            logging.DEBUG: "::debug::",
+        }.get(record.levelno)
+        return f"{command}{_escaped(text)}" if command else text

@@ -1,0 +1,22 @@
+"""What GitLab gives to a launch, as long as it usually is. Pure."""
+
+from __future__ import annotations
+
+from runner_action.forges.filler import filler
+from runner_action.forges.gitlab import programs
+from runner_action.model import Download, Registration, Secret
+
+VERSION = "18.10.0"
+TOKEN_LENGTH = 40
+"""Characters behind the prefix of a runner's token."""
+
+
+def expected(architecture: str) -> tuple[Download, Registration]:
+    program = programs.program("linux", architecture)
+    download = Download(
+        url=f"{programs.place(programs.DOWNLOADS, VERSION)}/{program}",
+        sha256=filler(64, "sha256"),
+        version=VERSION,
+    )
+    token = Secret(f"glrt-{filler(TOKEN_LENGTH, 'runner')}")
+    return download, Registration(runner_token=token, runner_id=123456789)

@@ -1,0 +1,18 @@
+"""GitLab, as far as the rest of the launcher must know it. Pure."""
+
+from __future__ import annotations
+
+from runner_action.forges.traits import Traits
+
+TRAITS = Traits(
+    title="GitLab",
+    hosted="https://gitlab.com",
+    hosts=("gitlab.com",),
+    server_variable="CI_SERVER_URL",
+    api_variable="CI_API_V4_URL",
+    project_variable="CI_PROJECT_URL",
+    just_in_time=False,
+    restarts_from_outside=False,
+    own_label_suffices=False,
+)
+"""https://docs.gitlab.com/ci/variables/predefined_variables/"""

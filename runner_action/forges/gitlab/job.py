@@ -1,0 +1,59 @@
+"""A GitLab job, by its environment. https://docs.gitlab.com/ci/variables/predefined_variables/"""
+
+from __future__ import annotations
+
+from runner_action.forges.jobs import JobEnvironment, ReadFile
+from runner_action.model import CiJob
+
+DISTINCT = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
+
+
+class GitLabJob(JobEnvironment):
+    """Its id tokens are variables, so there is none to ask for."""
+
+    @property
+    def is_here(self) -> bool:
+        return bool(self.environ.get("GITLAB_CI"))
+
+    @property
+    def succeeded(self) -> bool:
+        return self.environ.get("CI_JOB_STATUS") == "success"
+
+    @property
+    def checkout(self) -> str:
+        return self.environ.get("CI_PROJECT_DIR", "")
+
+    @property
+    def certificates_file(self) -> str:
+        return self.environ.get("CI_SERVER_TLS_CA_FILE", "")
+
+    def distinct(self) -> tuple[str, ...]:
+        if not self.environ.get("CI_JOB_ID"):
+            return ()
+        return tuple(self.environ.get(name, "") for name in DISTINCT)
+
+    def title(self) -> str:
+        return f"{self.environ.get('CI_PROJECT_PATH')} job {self.environ['CI_JOB_ID']}"
+
+    def job(self) -> CiJob | None:
+        environ = self.environ
+        try:
+            return CiJob(
+                repository_url=environ["CI_PROJECT_URL"],
+                run_id=int(environ["CI_PIPELINE_ID"]),
+                id=int(environ["CI_JOB_ID"]),
+                name=environ["CI_JOB_NAME"],
+                project=environ["CI_PROJECT_PATH"],
+            )
+        except (KeyError, ValueError):
+            return None
+
+    def stranger(self, read_file: ReadFile) -> str | None:
+        """https://docs.gitlab.com/ci/variables/predefined_variables/#predefined-variables-for-merge-request-pipelines"""
+        source = self.environ.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID")
+        target = self.environ.get("CI_MERGE_REQUEST_PROJECT_ID")
+        if not (source and target) or source == target:
+            return None
+        fork = self.environ.get("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH", "another project")
+        upstream = self.environ.get("CI_MERGE_REQUEST_PROJECT_PATH", "another project")
+        return f"{fork}, a fork of {upstream}"

@@ -1,0 +1,242 @@
+"""Everything that is wrong with the inputs, in the user's words: the schema's verdict, and what no
+schema can say. Pure but for the files that inputs name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner_action.forges import job_environments
+from runner_action.forges.jobs import ReadFile
+from runner_action.inputs.conversion import check_rsa, is_here, public_half
+from runner_action.inputs.sources import Given, Raw, command_of, schema, spellings
+from runner_action.model import ForgeName
+from runner_action.plain import is_plain, plain
+
+
+def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
+    """Everything that is wrong with what was given."""
+    environ = raw.environ
+    yield from _unknown(raw)
+    yield from _broken(given, environ)
+    yield from _not_plain(given, environ)
+    yield from _bad_key(given, environ)
+    yield from _open_mirror(given, environ)
+    yield from _in_clear(given, environ)
+
+
+def _unknown(raw: Raw) -> Iterator[str]:
+    known = list(schema()["properties"])
+    # Never with what was written behind it: `--tokne=…` holds a secret.
+    for flag in (word.partition("=")[0] for word in raw.unknown if word.startswith("-")):
+        if flag.lstrip("-") in spellings():
+            yield f"{flag} is not read by `{command_of(raw)}`: leave it out"
+            continue
+        yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-'), known, '--')}"
+    if any(not word.startswith("-") for word in raw.unknown):
+        yield "an argument belongs to no flag; write `--flag=value`"
+    if not any(job.passes_inputs for job in job_environments(raw.environ)):
+        return
+    inputs = (key for key in raw.environ if key.startswith("INPUT_"))
+    for name in (key.removeprefix("INPUT_").lower() for key in inputs):
+        if name not in known and get_close_matches(name, known, 1, 0.8):
+            yield f"input {name} is not an input of cml-runner{_did_you_mean(name, known)}"
+
+
+def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """The schema's verdict in the user's words. Secrets are starred out before the validator
+    sees them."""
+    from jsonschema import Draft202012Validator  # 60 ms that `--help` need not spend
+
+    properties = schema()["properties"]
+    document = {
+        name: "***" if properties[name].get("writeOnly") else entry.value
+        for name, entry in given.items()
+    }
+    seen: set[str] = set()
+    for error in Draft202012Validator(schema()).iter_errors(document):
+        message = _verdict(list(error.absolute_schema_path), given, environ)
+        if message not in seen:
+            seen.add(message)
+            yield message
+
+
+def _verdict(where: Sequence[Any], given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
+    """The message for a rule of the schema. `where`: its path, such as `properties`, `count`,
+    `minimum`."""
+    section, key = where[:2]
+    rule = schema()[section][key]
+    if section != "properties":
+        message = _named(rule["x-message"], given, environ)
+        about = rule.get("x-about", "")
+        return message + _suggestion(about, given) if about else message
+    name = str(key)
+    message = rule.get("x-message", f"{{{name}}} must be {_allowed(rule)}")
+    return _named(message, given, environ) + _suggestion(name, given)
+
+
+def _allowed(rule: Mapping[str, Any]) -> str:
+    if rule["type"] == "boolean":
+        return "true or false"
+    return " or ".join(f"`{word}`" for word in rule.get("enum", ["a text"]))
+
+
+def _suggestion(name: str, given: Mapping[str, Given]) -> str:
+    """A word that the schema knows and that was nearly written, as the end of a message."""
+    prop = schema()["properties"][name]
+    known = [str(word).lower() for word in prop.get("enum") or prop.get("x-suggest", ())]
+    value = given[name].value
+    words = value if isinstance(value, list) else [value]
+    suggestions = (_did_you_mean(str(word), known) for word in words)
+    return next(filter(None, suggestions), "")
+
+
+def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """Texts that would be more than text where they are shown or written: a rule for all of them,
+    as the schema's patterns, one by one, let a line end pass at the end of a text."""
+    for name, entry in given.items():
+        prop = schema()["properties"][name]
+        values = entry.value if isinstance(entry.value, list) else [entry.value]
+        texts = (value for value in values if isinstance(value, str))
+        if not (prop.get("x-lines") or prop.get("writeOnly") or all(map(is_plain, texts))):
+            yield _named(schema()["x-plain"].replace("INPUT", name), given, environ)
+
+
+def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """A token for a server that is asked without TLS."""
+    allowed = "allow-http" in given and given["allow-http"].value is True
+    parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
+    if parts.scheme == "http" and not allowed and not is_here(parts.hostname or ""):
+        message = (
+            "{repo} begins with `http`, so anybody on the network path could read the token; write"
+            " `https`, or set {allow-http} to true if that is what you want"
+        )
+        yield _named(message, given, environ)
+
+
+def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """What the schema cannot say: a key must be one that can be read without a passphrase."""
+    if entry := given.get("app-private-key"):
+        try:
+            check_rsa(str(entry.value))
+        except ValueError:
+            yield _named(
+                "{app-private-key} wants the private key of a GitHub App: the text of its `.pem`"
+                " file, or that in Base64",
+                given,
+                environ,
+            )
+    if entry := given.get("cloud-ssh-private"):
+        try:
+            public_half(str(entry.value))
+        except ValueError:
+            yield _named(
+                "{cloud-ssh-private} wants the text of a private SSH key without a passphrase, as"
+                " `ssh-keygen -t rsa -m pem -f key.pem` writes it",
+                given,
+                environ,
+            )
+
+
+def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """GitLab's checksums lie beside the programs, so a mirror decides what runs; over plain http,
+    whoever is on the way does. A GitLab that is reached so itself decides all the rest as well."""
+    mirror, repo = (
+        urlsplit(str(given[name].value) if name in given else "")
+        for name in ("runner-downloads", "repo")
+    )
+    if mirror.scheme == "http" and mirror[:2] != repo[:2]:
+        yield _named(
+            "{runner-downloads} wants `https://`: what it serves is run, and is checked by nothing"
+            " but the list beside it",
+            given,
+            environ,
+        )
+
+
+def strangers(
+    given: Mapping[str, Given], environ: Mapping[str, str], read_file: ReadFile
+) -> Iterator[str]:
+    """A job for code that anybody may have written."""
+    if "allow-forks" in given and given["allow-forks"].value is True:
+        return
+    people = (job.stranger(read_file) for job in job_environments(environ))
+    for who in filter(None, people):
+        message = (
+            f"this job is for code from {plain(who)}: anybody may have written it, and it would"
+            " run on your machine, beside your secrets; review it and push it to a branch of your"
+            " own, or set {allow-forks} to true if you trust such code"
+        )
+        yield _named(message, given, environ)
+
+
+def missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+    """What the command cannot do without, and no default can know."""
+    known = " or ".join(f"`{name}`" for name in ForgeName)
+    lacking = {
+        "repo": "{repo} is missing: give the repository's URL, or run this in a CI job",
+        "driver": f"{{driver}} is missing: the repository's address does not say whether it is"
+        f" {known}",
+        "token": "{token} is missing: put a token that may register runners into the variable"
+        " REPO_TOKEN",
+        "name": "{name} is missing: write `cml-runner destroy NAME`",
+        "cloud": "{cloud} is missing: say whose machines you mean",
+        "run-id": "{run-id} is missing: say which run to restart, or run this in a workflow `on:"
+        " workflow_run`",
+    }
+    for name in _lacking(given):
+        yield _named(lacking[name], given, environ)
+
+
+def _lacking(given: Mapping[str, Given]) -> Iterator[str]:
+    if "repo" not in given:
+        yield "repo"
+    elif "driver" not in given and str(given["repo"].value).startswith("http"):
+        yield "driver"
+    if not {"token", "app-id", "app-private-key"} & given.keys():
+        yield "token"
+    command = given["command"].value if "command" in given else ""
+    if command == "destroy" and "name" not in given:
+        yield "name"
+    if command in ("destroy", "reap") and "cloud" not in given:
+        yield "cloud"
+    if command == "restart" and "run-id" not in given:
+        yield "run-id"
+
+
+def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
+    """Puts the user's own spelling in place of `{name}`; of `{a|b}` the first that was given."""
+    in_ci = any(job.is_here for job in job_environments(environ))
+
+    def spelled(match: re.Match[str]) -> str:
+        names = match[1].split("|")
+        name = next((name for name in names if name in given), names[0])
+        if name not in given:
+            return f"input {name}" if in_ci else f"--{name}"
+        return _spelled(name, given[name])
+
+    return re.sub(r"\{([a-z|-]+)\}", spelled, message)
+
+
+def _spelled(name: str, entry: Given) -> str:
+    """As the user gave it, with its value where that is neither secret nor long."""
+    prop = schema()["properties"][name]
+    if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
+        return entry.source
+    value = str(entry.value)
+    if isinstance(entry.value, list):
+        value = ",".join(map(str, entry.value))
+    if entry.value is False:
+        value = "false"
+    value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may hold credentials
+    if entry.source.startswith("--"):
+        return f"{entry.source}={value}"
+    return f"{entry.source} ({value})"
+
+
+def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
+    close = [] if word in known else get_close_matches(word, list(known), 1)
+    return f"; did you mean `{prefix}{close[0]}`?" if close else ""
