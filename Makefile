@@ -46,6 +46,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python schema/generate.py --check
+	$(BIN)/python -m tests.prose
 	$(BIN)/zizmor --offline --quiet --config .github/zizmor.yml .github action.yml examples
 	$(BIN)/vermin --no-tips --violations --target=3.9- runner_action/agent
 
