@@ -46,7 +46,7 @@ DEVELOPERS = frozenset(
 
 GLOSSARY = (
     Rule("forges?", "GitHub or GitLab", "Waiting for the forge.", not_in=DEVELOPERS),
-    Rule("VMs?", "machine", "The VM starts.", keeps_case=True),
+    Rule("VMs?", "machine", "The VM starts.", keeps_case=True, not_in=frozenset({"docs/gcp.md"})),
     Rule("rungs?", "placement", "It climbs to the next rung."),
     Rule("owner labels?", "mark", "It has the owner label."),
     Rule("expiry", "lease", "The expiry of a machine is in its tags."),
