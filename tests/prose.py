@@ -75,7 +75,7 @@ def prose_of(text: str) -> str:
         return "\n" * match[0].count("\n")
 
     def span(match: re.Match[str]) -> str:
-        return "_" + "\n" * match[0].count("\n")
+        return "·" + "\n" * match[0].count("\n")
 
     for pattern in (FENCED, INDENTED, COMMENT):
         text = pattern.sub(blank, text)
@@ -100,9 +100,11 @@ def pages() -> Iterator[Text]:
 
 
 def page_of(name: str, text: str) -> str:
-    """The prose of a page, without its generated blocks, which are read in the schema, and without
-    the glossary's column of words that are not used."""
+    """The prose of a page, without its generated blocks, which are read in the schema, without the
+    glossary's column of words that are not used, and without the titles of decisions."""
     text = BLOCK.sub(lambda match: "\n" * match[0].count("\n"), text)
+    if name == "docs/decisions/README.md":
+        text = re.sub(r"^\| \[.*$", "", text, flags=re.M)
     if name == "docs/glossary.md":
         text = re.sub(r"^(\|[^|\n]*\|[^|\n]*\|)[^|\n]*\|$", r"\1", text, flags=re.M)
     return prose_of(text)

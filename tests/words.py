@@ -137,7 +137,7 @@ DIALECT = (
     ),
     Rule("ids?", "ID", "The id of the run.", keeps_case=True),
     Rule(
-        "github|gitlab|kubernetes|azure|docker|linux|python",
+        "(?:github|gitlab|kubernetes|azure|docker|linux|python)(?!: )",
         "the name with its capital letters",
         "Start it on gitlab today.",
         keeps_case=True,
