@@ -1,4 +1,4 @@
-"""The pages hang together: links lead somewhere, and each decision is in the index."""
+"""The pages fit together: links lead to files and headings, and each decision is in the index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
 def pages() -> list[Path]:
-    """Of this repository: what is tracked, or will be."""
+    """Pages of this repository that are tracked, or will be."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
         cwd=ROOT,
@@ -29,21 +29,40 @@ def pages() -> list[Path]:
 PAGES = pages()
 
 
+HERE = re.compile(r"\]\((#[^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
+
+
 def broken(page: Path, text: str) -> list[str]:
-    """Links of a page to files that are not there."""
-    return [
-        target for target, _ in LINK.findall(text) if not (page.parent / target).resolve().exists()
+    """Links of a page to files that do not exist, or to headings that a page does not have."""
+    targets = [(page.parent / target, target, anchor) for target, anchor in LINK.findall(text)]
+    missing = [target for file, target, _ in targets if not file.resolve().exists()]
+    nowhere = [
+        target + anchor
+        for file, target, anchor in targets
+        if anchor and file.is_file() and anchor[1:] not in anchors(file.read_text("utf-8"))
     ]
+    return missing + nowhere + [a for a in HERE.findall(text) if a[1:] not in anchors(text)]
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_link_leads_to_a_file(page: Path) -> None:
+def test_a_link_leads_to_a_file_and_its_heading(page: Path) -> None:
     assert broken(page, page.read_text("utf-8")) == []
 
 
 def test_a_link_to_nowhere_is_found() -> None:
-    text = "[a](README.md) [b](gone.md#x) [c](https://example.org/gone.md) [d](#here)"
-    assert broken(ROOT / "README.md", text) == ["gone.md"]
+    text = (
+        "# Right here: `a`, b\n[a](README.md) [b](gone.md#x) [c](https://example.org/gone.md)\n"
+        "[d](#here) [e](README.md#here) [f](README.md#inputs) [g](#right-here-a-b)\n"
+        "```sh\n# here\n```\n"
+    )
+    assert broken(ROOT / "README.md", text) == ["gone.md", "README.md#here", "#here"]
 
 
 def test_all_pages_are_read() -> None:
