@@ -111,7 +111,7 @@ def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterato
     parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
     if parts.scheme == "http" and not allowed and not is_here(parts.hostname or ""):
         message = (
-            "{repo} begins with `http`, so anybody on the network path could read the token; write"
+            "{repo} begins with `http`, so anyone on the network path could read the token; write"
             " `https`, or set {allow-http} to true if that is what you want"
         )
         yield _named(message, given, environ)
@@ -124,7 +124,7 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
             check_rsa(str(entry.value))
         except ValueError:
             yield _named(
-                "{app-private-key} wants the private key of a GitHub App: the text of its `.pem`"
+                "{app-private-key} must be the private key of a GitHub App: the text of its `.pem`"
                 " file, or that in Base64",
                 given,
                 environ,
@@ -134,7 +134,7 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
             public_half(str(entry.value))
         except ValueError:
             yield _named(
-                "{cloud-ssh-private} wants the text of a private SSH key without a passphrase, as"
+                "{cloud-ssh-private} must be the text of a private SSH key without a passphrase, as"
                 " `ssh-keygen -t rsa -m pem -f key.pem` writes it",
                 given,
                 environ,
@@ -166,7 +166,7 @@ def strangers(
     people = (job.stranger(read_file) for job in job_environments(environ))
     for who in filter(None, people):
         message = (
-            f"this job is for code from {plain(who)}: anybody may have written it, and it would"
+            f"this job is for code from {plain(who)}: anyone may have written it, and it would"
             " run on your machine, beside your secrets; review it and push it to a branch of your"
             " own, or set {allow-forks} to true if you trust such code"
         )

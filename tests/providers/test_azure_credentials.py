@@ -165,7 +165,7 @@ def test_an_app_that_does_not_trust_this_repository_is_told_in_entras_words(
 
 
 def test_a_job_that_may_not_ask_is_told_so(outside: Outside) -> None:
-    with pytest.raises(CredentialsError, match="GitHub gave no id token: HTTP 401") as caught:
+    with pytest.raises(CredentialsError, match="GitHub gave no ID token: HTTP 401") as caught:
         prove(
             credential(
                 ACCOUNT, job.id_tokens({**outside.job(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "other"})

@@ -37,7 +37,7 @@ def of_job(environ: Mapping[str, str]) -> Callable[[str], str] | None:
                 if isinstance(error, requests.HTTPError):
                     why = f"HTTP {error.response.status_code}"
                 raise CredentialsError(
-                    f"GitHub gave no id token: {why}.",
+                    f"GitHub gave no ID token: {why}.",
                     "The job needs `permissions: id-token: write`.",
                 ) from None
 

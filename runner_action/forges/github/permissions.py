@@ -82,7 +82,7 @@ def text(repository: Repository, restart: bool) -> str:
     """
     level, server = level_of(repository), repository.server
     wanted = (
-        "`restart-token`, only if machines shall restart interrupted jobs"
+        "`restart-token`, only if machines restart interrupted jobs"
         if restart
         else "`token`, to launch runners"
     )

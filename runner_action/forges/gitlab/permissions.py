@@ -16,7 +16,7 @@ https://docs.gitlab.com/user/group/settings/group_access_tokens/#bot-users-for-g
 OF_A_GROUP = "a group's token: it opens every project of the group; a project's opens only that"
 HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
-    " to restart jobs), of somebody who is Maintainer of the project or Owner of the group. A job's"
+    " to restart jobs), of a Maintainer of the project or Owner of the group. A job's"
     " own CI_JOB_TOKEN can never make runners: put a personal, project or group access token into"
     " the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints it all."
 )
@@ -45,7 +45,7 @@ def policy_for(repository: Repository | None, restart: bool) -> str:
     place = repository or Repository(url=EXAMPLE)
     parts = [_kinds(place, "`token`, to launch runners", NEEDED)]
     if restart:
-        purpose = "`restart-token`, only if machines shall restart interrupted jobs"
+        purpose = "`restart-token`, only if machines restart interrupted jobs"
         parts.append(_kinds(place, purpose, ("api",)))
     return "\n".join(parts)
 
