@@ -307,6 +307,6 @@ def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
         (problem,) = caught.value.problems
         assert (
             problem
-            == "input app-private-key wants the private key of a GitHub App: the text of its `.pem`"
+            == "input app-private-key must be the private key of a GitHub App: the text of its `.pem`"
             " file, or that in Base64"
         )
