@@ -31,6 +31,7 @@ from runner_action.model import Deletion, Secret
 from runner_action.providers.azure import facts as azure
 from runner_action.sandbox.machine.systemd import Unit
 from tests import goldens
+from tests.judges import missing
 
 SPEC = AgentSpec(
     name="cml-0123456789",
@@ -408,10 +409,7 @@ def test_cloud_init_and_systemd_take_what_we_write(
     tool: str, argv: list[str], tmp_path: Path
 ) -> None:
     if shutil.which(tool) is None:
-        pytest.skip(
-            f"SKIPPED LOUDLY: {tool} is not on this machine (Debian packages cloud-init and"
-            " systemd)"
-        )
+        missing(f"{tool} is not on this machine (Debian packages cloud-init and systemd)")
     packed = data(SCRIPT, ca_certificates=PEM)
     (tmp_path / "config.yaml").write_bytes(gzip.decompress(packed))
     for path, (_, text) in written(packed, tmp_path / "root").items():

@@ -135,7 +135,7 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(
     ]
     assert cli.main(argv, {"REPO_TOKEN": "canary", "CML_REPO": "octo/train"}) == 2
     told = capsys.readouterr().err
-    assert told.startswith("Error: 3 problems with the inputs:\n  1. --idle-timeout=-7 wants")
+    assert told.startswith("Error: 3 problems with the inputs:\n  1. --idle-timeout=-7 must be")
     assert "\n  2. --single and --reuse exclude" in told
     assert "\n  3. --cloud-region=us-wst" in told
     assert "did you mean `us-west`?" in told
@@ -307,6 +307,6 @@ def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
         (problem,) = caught.value.problems
         assert (
             problem
-            == "input app-private-key must be the private key of a GitHub App: the text of its `.pem`"
-            " file, or that in Base64"
+            == "input app-private-key must be the private key of a GitHub App: the text of its"
+            " `.pem` file, or that in Base64"
         )

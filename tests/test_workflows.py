@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from image import release
 from runner_action import inputs
 from runner_action.bundle import bundle
+from tests.judges import missing
 from tests.shipped import ROOT, USES, released
 from tests.test_generated import judge
 
@@ -64,9 +65,7 @@ def test_a_workflow_fits_the_schema(file: Path) -> None:
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (MODULES / "@actions/workflow-parser").exists():
-        pytest.skip(
-            "SKIPPED LOUDLY: GitHub's workflow parser is missing; `npm ci --prefix tests` brings it"
-        )
+        missing("GitHub's workflow parser is missing; `npm ci --prefix tests` installs it")
     bundle = tmp_path_factory.mktemp("parser") / "parser.cjs"
     bundled = [
         str(MODULES / ".bin/esbuild"),

@@ -150,8 +150,8 @@ def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iter
     )
     if mirror.scheme == "http" and mirror[:2] != repo[:2]:
         yield _named(
-            "{runner-downloads} wants `https://`: what it serves is run, and is checked by nothing"
-            " but the list beside it",
+            "{runner-downloads} must begin with `https://`: what it serves is run, and is checked"
+            " only against the list next to it",
             given,
             environ,
         )

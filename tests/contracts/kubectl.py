@@ -28,7 +28,7 @@ from typing import Any
 
 from tests.descriptions import described
 
-MISSING = "SKIPPED LOUDLY: kubectl is missing: it judged nothing"
+MISSING = "kubectl is missing, so it judged nothing"
 KIND = "x-kubernetes-group-version-kind"
 OPENAPI, PROTOBUF = "/openapi/v2", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 

@@ -126,7 +126,7 @@ def test_the_command_prints_it_and_needs_neither_token_nor_repository(
             ["permissions"],
             "permissions must be followed by one of `aws`, `azure`, `gcp`, `kubernetes`, `github`",
         ),
-        (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 wants"),
+        (["permissions", "aws", "--cloud-gpu=p100"], "--cloud-gpu=p100 must be"),
     ],
 )
 def test_what_it_does_not_know_is_told(

@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 
 from tests.contracts.kubectl import KIND, MISSING, OPENAPI, Kubectl, description, there
+from tests.judges import missing
 
-pytestmark = pytest.mark.skipif(not there(), reason=MISSING)
+
+@pytest.fixture(autouse=True)
+def _judge() -> None:
+    if not there():
+        missing(MISSING)
+
+
 SPEC = "io.k8s.api.batch.v1.JobSpec"
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from runner_action.sandbox.world import KEY, TOKEN, World
+from tests.judges import missing
 from tests.sandbox.conftest import all_gone
 from tests.shipped import INCLUDED, REPOSITORY, released
 
@@ -27,16 +28,13 @@ INCLUDE = {
     "inputs": {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": "5"},
 }
 
-pytestmark = [
-    pytest.mark.skipif(
-        not READER.exists(),
-        reason="SKIPPED LOUDLY: gitlab-ci-local is missing; `npm ci --prefix tests` brings it",
-    ),
-    pytest.mark.skipif(
-        not shutil.which("rsync"),
-        reason="SKIPPED LOUDLY: gitlab-ci-local needs rsync (Debian package rsync)",
-    ),
-]
+
+@pytest.fixture(autouse=True)
+def _judge() -> None:
+    if not READER.exists():
+        missing("gitlab-ci-local is missing; `npm ci --prefix tests` installs it")
+    if not shutil.which("rsync"):
+        missing("gitlab-ci-local needs rsync (Debian package rsync)")
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def test_the_component_launches_and_the_dependent_job_knows_the_machine(
     assert f"on={seat.name} " in line
     assert f"id={instance}" in line
     assert "at= " not in line
-    assert "its runner is wanted" in told, "after_script ran, and left it alone"
+    assert "its runner is in use" in told, "after_script ran, and left it alone"
     assert TOKEN not in told
     assert KEY not in told
     job = world.forge.queue_job(["gpu"], 0.2)
@@ -180,7 +178,7 @@ def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Pa
     assert done.returncode != 0
     assert "2 problems with the inputs" in told
     assert "did you mean `us-west`" in told
-    assert "Nothing to clean up: the launch had no inputs to make a runner with" in told
+    assert "Nothing to clean up: the launch had no valid inputs, so it created nothing" in told
     assert (world.forge.ever, list(world.machines.living)) == ([], [])
 
 

@@ -27,6 +27,7 @@ from tests.contracts.kubectl import MISSING as KUBECTL_MISSING
 from tests.contracts.kubectl import Kubectl
 from tests.contracts.kubectl import there as kubectl_is_there
 from tests.descriptions import described
+from tests.judges import missing
 from tests.test_launch import request
 
 VERSIONS = ("1.35.0", "1.36.0", "1.37.0")
@@ -156,10 +157,10 @@ def test_what_a_cluster_cannot_do_is_refused_with_what_it_can(
     ("argv", "message"),
     [
         (["--cloud-spot", "--cloud-spot-price=1"], "the node pool has a price"),
-        (["--cloud-kubernetes-tolerations=a=b:Never"], "wants taints such as"),
+        (["--cloud-kubernetes-tolerations=a=b:Never"], "must be taints such as"),
         (["--cloud-kubernetes-containers=podman"], "`none` or `docker` or `kubernetes`"),
-        (["--cloud-kubernetes-schedule-timeout=1s"], "wants a time from 5 seconds"),
-        (["--cloud-kubernetes-namespace=Ours"], "wants the name of a namespace"),
+        (["--cloud-kubernetes-schedule-timeout=1s"], "must be a time from 5 seconds"),
+        (["--cloud-kubernetes-namespace=Ours"], "must be the name of a namespace"),
     ],
 )
 def test_what_the_schema_refuses(argv: list[str], message: str) -> None:
@@ -372,7 +373,7 @@ def test_every_manifest_is_valid_for_the_newest_versions(version: str) -> None:
 
 def test_kubectl_takes_every_manifest() -> None:
     if not kubectl_is_there():
-        pytest.skip(KUBECTL_MISSING)
+        missing(KUBECTL_MISSING)
     with Kubectl() as kubectl:
         for argv in REQUESTS.values():
             jobs, secret, _ = made(argv)
