@@ -169,8 +169,8 @@ def test_what_is_refused_is_followed_by_more() -> None:
     [
         (replace(RUN, attempt=6), 5, "restart-limit 5 is reached"),
         (RUN, 0, "restart-limit 0"),
-        (replace(RUN, attempt=RERUNS + 1), 99, "50 times at most"),
-        (replace(RUN, age=DAYS * 86400 + 1), 5, "within 30 days only"),
+        (replace(RUN, attempt=RERUNS + 1), 99, "at most 50 times"),
+        (replace(RUN, age=DAYS * 86400 + 1), 5, "only within 30 days"),
     ],
 )
 def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
@@ -203,7 +203,7 @@ def test_what_a_job_may_have_brought_about_is_restarted_once(
     )
     _, outcome = story(replace(RUN, attempt=attempt), [sign])
     assert bool(outcome.restarted) is (often or attempt == 1)
-    assert outcome.restarted or "what ends so is restarted only once" in outcome.text
+    assert outcome.restarted or "this reason allows only one restart" in outcome.text
 
 
 def test_the_most_deserving_of_several_jobs_decides() -> None:

@@ -1,5 +1,5 @@
-"""The agent: what lives on the machine. Standard library only, Python 3.9 or later, imports
-nothing from outside this folder.
+"""The agent: the program on the machine. It needs Python 3.9 or later, uses the standard library
+only, and imports nothing from outside this folder.
 
-It travels as a zip application inside the user data (`bootstrap.py`), so it must stay small.
+It travels in the user data (`bootstrap/`), so it must stay small.
 """

@@ -1,5 +1,5 @@
-"""Entry of the agent: `run`, `cleanup`, `watchdog` in the folder that holds spec.json; `wipe
-FOLDER…`."""
+"""Entry point of the agent: `run`, `cleanup` and `watchdog`, in the folder that holds spec.json;
+and `wipe FOLDER…`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CACHED = (
     "instance-data-sensitive.json",
     "obj.pkl",
 )
-"""Files in which cloud-init keeps the user data, and with it the spec."""
+"""Files in which cloud-init keeps the user data, which contains the spec."""
 
 
 def say_on_console(spec: AgentSpec) -> Say:
-    """One line a stage, on standard output, which the unit sends to the machine's console.
-    Secrets are starred out."""
+    """Writes one line for each stage to standard output, which the unit sends to the machine's
+    console. Secrets are replaced with stars."""
 
     def say(stage: str, **facts: object) -> None:
         line = "cml-runner: " + json.dumps(
@@ -42,7 +42,7 @@ def say_on_console(spec: AgentSpec) -> Say:
 
 
 def wipe(folders: List[str]) -> int:
-    """Removes cloud-init's copies of the user data, once cloud-init is done."""
+    """Removes cloud-init's copies of the user data. Runs after cloud-init."""
     for folder in folders:
         for place, _, files in os.walk(folder):
             for name in set(files).intersection(CACHED):
@@ -50,8 +50,7 @@ def wipe(folders: List[str]) -> int:
     return 0
 
 
-# The loop and the forge are loaded only where they are needed: the watchdog looks every minute, and
-# needs neither.
+# `run` is imported only where it is needed: the watchdog, which runs every minute, does without.
 
 
 def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> Leave:
@@ -63,8 +62,8 @@ def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> 
 def live(
     spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say, sysfs: Path = Path("/sys")
 ) -> int:
-    """The agent's exit code. What it did not foresee ends it like a kill: systemd then starts it
-    anew if a job runs."""
+    """Runs the agent and returns its exit code. After an unexpected error it kills itself, so that
+    systemd starts it again if a job is running."""
     from .run import Agent
 
     try:
@@ -73,7 +72,7 @@ def live(
         say("failed", why="no such user: %s" % error)
         return Reason.START_FAILED.exit_code
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.ask())
+        signal.signal(number, lambda *_: agent.signal())
     try:
         return agent.live()
     except Exception as error:

@@ -1,5 +1,5 @@
-"""EC2: two minutes' notice before a spot instance is taken, and sometimes a recommendation
-before that."""
+"""EC2: a notice two minutes before a spot instance is interrupted, and sometimes a rebalance
+recommendation before that."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Notices(metadata.Notices):
         self._looks = 0
 
     def look(self) -> Optional[metadata.Notice]:
-        found = self._get("spot/instance-action")
-        if found:
-            action = json.loads(found)
+        text = self._get("spot/instance-action")
+        if text:
+            action = json.loads(text)
             end = calendar.timegm(time.strptime(action["time"], "%Y-%m-%dT%H:%M:%SZ"))
             return metadata.Notice(
                 "spot %s at %s" % (action["action"], action["time"]), max(end - time.time(), 0)
@@ -38,10 +38,11 @@ class Notices(metadata.Notices):
         return None
 
     def _get(self, path: str) -> Optional[str]:
-        """IMDSv2: with a session token. None: there is no such thing, as always but for the end."""
+        """Reads a path of IMDSv2, with a session token. None if it does not exist, as is normal
+        until the end."""
         if time.monotonic() >= self._until:
-            asked = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
-            self._token = self._service.ask("PUT", "/latest/api/token", asked)[1]
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
+            self._token = self._service.ask("PUT", "/latest/api/token", headers)[1]
             self._until = time.monotonic() + TOKEN_SECONDS / 2
         status, text = self._service.ask(
             "GET", "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": self._token}

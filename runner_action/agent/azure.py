@@ -1,6 +1,6 @@
-"""Azure: scheduled events, of which a preemption gives at least thirty seconds, or less once we
-say that we are done; and a machine's own deletion, with its whole resource group, as one that
-powers itself off goes on costing."""
+"""Azure: scheduled events, of which a preemption comes at least thirty seconds ahead, or until it
+is acknowledged; and a machine's deletion of itself, with its whole resource group, since a machine
+that powers itself off still costs money."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PATH = "/metadata/scheduledevents?api-version=2020-07-01"
 HOST = "http://169.254.169.254"
 SECONDS = 30.0
 ENDS = ("Preempt", "Terminate", "Reboot", "Redeploy")
-"""Events that the machine does not survive as a runner; a `Freeze` it does."""
+"""Events that the runner does not survive; it survives a `Freeze`."""
 
 CANNOT_DELETE = (
-    "A machine at Azure that powers itself off goes on costing, so it must be able to delete"
-    " itself, and this one could not."
+    "A machine on Azure that powers itself off goes on costing money, so it must be able to delete"
+    " itself, and this one cannot."
 )
 DELETE = "Microsoft.Resources/subscriptions/resourceGroups/delete"
-"""All that the deletion of a group asks for, whatever is in it.
+"""The only permission that deleting a resource group requires, whatever is in it.
 https://learn.microsoft.com/azure/azure-resource-manager/management/delete-resource-group"""
 
 
@@ -37,7 +37,7 @@ class Notices(metadata.Notices):
         self._seen: List[str] = []
 
     def look(self) -> Optional[metadata.Notice]:
-        # The first question switches the service on, which may take two minutes.
+        # The first request switches the service on, which may take two minutes.
         status, text = self._service.ask("GET", PATH, {"Metadata": "true"}, timeout=130)
         if status != 200:
             raise OSError("HTTP %d" % status)
@@ -53,20 +53,20 @@ class Notices(metadata.Notices):
 
     def done(self) -> None:
         if self._seen:
-            asked = json.dumps({"StartRequests": [{"EventId": one} for one in self._seen]})
+            body = json.dumps({"StartRequests": [{"EventId": event} for event in self._seen]})
             self._service.ask(
-                "POST", PATH, {"Metadata": "true", "Content-Type": "application/json"}, asked
+                "POST", PATH, {"Metadata": "true", "Content-Type": "application/json"}, body
             )
 
 
 class Deletion:
-    """`facts`: `api`, the address of Resource Manager; `identities`, ids of the machine's own;
-    `key`, a service principal's, or none. All of them are tried. What is asked for is answered
-    None, or as it was refused."""
+    """`facts`: `api`, the address of Resource Manager; `identities`, the ids of the machine's
+    managed identities; `key`, of a service principal, optional. All of them are tried. `delete`
+    and `may` return None, or the error."""
 
     seconds: Optional[float] = None
-    """For ever: off, the machine costs as much as it does running. If Azure itself takes it, that
-    is the end of it anyway."""
+    """No limit: powered off, the machine costs as much as running. If Azure itself takes it, it is
+    gone anyway."""
     must = CANNOT_DELETE
 
     def __init__(
@@ -80,14 +80,14 @@ class Deletion:
 
     def credentials(self) -> Iterator[Tuple[str, Callable[[], str]]]:
         for identity in self._identities:
-            yield identity.rsplit("/", 1)[-1], partial(self._own, identity)
+            yield identity.rsplit("/", 1)[-1], partial(self._managed, identity)
         if self._key:
-            yield "the service principal", partial(self._bought, self._key)
+            yield "the service principal", partial(self._principal, self._key)
 
     def delete(self, bearer: str) -> Optional[str]:
-        """Only what Azure has accepted counts. At a conflict (409) that may be a lock, or whatever
-        else holds the group: if it is being deleted, the machine goes with it, and if not, the next
-        try finds that out."""
+        """Done only if Azure has accepted it. A conflict (409) may come from a lock or anything
+        else on the group: if it is already being deleted, the machine goes with it, and otherwise
+        the next attempt shows."""
         query = "?api-version=2021-04-01&forceDeletionTypes=Microsoft.Compute/virtualMachines"
         status, text = self._call("DELETE", self._group() + query, bearer)
         gone = status == 404 and "ResourceGroupNotFound" in text
@@ -106,14 +106,14 @@ class Deletion:
             if any(allows(role, DELETE) for role in page["value"]):
                 return None
             url = page.get("nextLink")
-        return "it may not " + DELETE
+        return "it lacks the permission " + DELETE
 
     def _group(self) -> str:
-        about = json.loads(self._about("/metadata/instance/compute?api-version=2021-02-01"))
+        compute = json.loads(self._about("/metadata/instance/compute?api-version=2021-02-01"))
         return "%s/subscriptions/%s/resourcegroups/%s" % (
             self._api,
-            about["subscriptionId"],
-            about["resourceGroupName"],
+            compute["subscriptionId"],
+            compute["resourceGroupName"],
         )
 
     def _call(self, method: str, url: str, bearer: str) -> Tuple[int, str]:
@@ -125,19 +125,19 @@ class Deletion:
             raise OSError(answer(status, text))
         return text
 
-    def _own(self, identity: str) -> str:
+    def _managed(self, identity: str) -> str:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
-        asked = (quote(self._api, ""), quote(identity, ""))
+        params = (quote(self._api, ""), quote(identity, ""))
         path = (
             "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=%s/&msi_res_id=%s"
-            % asked
+            % params
         )
         return str(json.loads(self._about(path))["access_token"])
 
-    def _bought(self, key: Dict[str, str]) -> str:
+    def _principal(self, key: Dict[str, str]) -> str:
         """https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow"""
-        who = {"client_id": key["client"], "client_secret": key["secret"]}
-        form = {"grant_type": "client_credentials", "scope": self._api + "/.default", **who}
+        client = {"client_id": key["client"], "client_secret": key["secret"]}
+        form = {"grant_type": "client_credentials", "scope": self._api + "/.default", **client}
         url = "%s/%s/oauth2/v2.0/token" % (key["authority"], key["tenant"])
         status, text = self._ask(
             "POST",
@@ -145,18 +145,18 @@ class Deletion:
             {"Content-Type": "application/x-www-form-urlencoded"},
             urlencode(form).encode(),
         )
-        if status != 200:  # its text may quote what was sent
-            raise OSError("HTTP %d of the token service" % status)
+        if status != 200:  # its text may repeat the secret
+            raise OSError("HTTP %d from the token service" % status)
         return str(json.loads(text)["access_token"])
 
 
 def allows(role: Dict[str, List[str]], action: str) -> bool:
     """https://learn.microsoft.com/azure/role-based-access-control/role-definitions#actions-format"""
 
-    def named(kind: str) -> bool:
-        return any(fnmatchcase(action.lower(), one.lower()) for one in role.get(kind, ()))
+    def matches(kind: str) -> bool:
+        return any(fnmatchcase(action.lower(), pattern.lower()) for pattern in role.get(kind, ()))
 
-    return named("actions") and not named("notActions")
+    return matches("actions") and not matches("notActions")
 
 
 def answer(status: int, text: str) -> str:

@@ -1,5 +1,5 @@
-"""From a bare machine to a runner that is ready to start: proxies, the user's script, download,
-self-test, registration."""
+"""Start-up, from a bare machine to a registered runner: startup script, download, GPU self-test,
+registration."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class StartUpError(Exception):
 
 
 class Start:
-    """The start-up of one machine. `user` runs the jobs, `identity` makes a child that user."""
+    """The start-up of one machine. `user` runs the jobs; with `identity` Popen runs a child as
+    that user."""
 
     joining = False
-    """A registration is under way: whoever leaves now has to wait for it, to take it back."""
+    """A registration is under way; leaving has to wait for it, and then deregisters."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Start:
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
     def run(self, forge: Member, sysfs: Path) -> None:
-        """Raises StartUpError, or whatever else went wrong."""
+        """Raises StartUpError, or any other exception."""
         runner = self.home / "runner"
         jobs = self.home / "jobs"
         runner.mkdir(exist_ok=True)
@@ -52,16 +53,16 @@ class Start:
         if self.identity:
             for path in (runner, jobs):
                 os.chown(str(path), self.user.pw_uid, self.user.pw_gid)
-        # They do not need one another, nor the rest them, so all run side by side.
+        # Independent of each other and of the startup script, so all run at the same time.
         problems: List[Exception] = []
         fetching = threading.Thread(target=self._try, args=(problems, self._fetch), daemon=True)
         proving = threading.Thread(target=self._try, args=(problems, self._prove), daemon=True)
         fetching.start()
         proving.start()
         self._script()
-        unfit = room.gpu_problem(self.root_env, self.home, sysfs)
-        if unfit:
-            raise StartUpError(unfit)
+        gpu_problem = room.gpu_problem(self.root_env, self.home, sysfs)
+        if gpu_problem:
+            raise StartUpError(gpu_problem)
         self._close()
         for thread in (fetching, proving):
             thread.join()
@@ -76,7 +77,8 @@ class Start:
         self.say("configured")
 
     def _forget(self) -> None:
-        """What is used up is not on the machine any more. In a pod, and here, it is in no file."""
+        """Removes the secrets that are used up from spec.json, if there is one: pods and local
+        machines have none."""
         spec = self.home / "spec.json"
         fresh = self.home / "spec.new"
         if spec.exists():
@@ -84,12 +86,12 @@ class Start:
                 fresh.touch(0o600)
                 fresh.write_text(self.spec.joined().to_json())
                 fresh.replace(spec)
-            except OSError as error:  # a file that somebody mounted there is theirs
+            except OSError as error:  # it may be a mount
                 self.say("spec-stays", why=str(error))
 
     def _close(self) -> None:
-        """What is not for jobs. Where they are root anyway, a wall that cannot be built is only
-        told."""
+        """Closes to jobs what is not for them. Jobs that may become root could open it again, so
+        for them a failure is only logged."""
         spec = self.spec
         still_open = (
             room.close_metadata(self.root_env)
@@ -126,7 +128,7 @@ class Start:
     def _try(self, problems: List[Exception], work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # handed to the thread that waits
+        except Exception as error:  # raised again by the waiting thread
             problems.append(error)
 
     def _fetch(self) -> None:
@@ -134,7 +136,7 @@ class Start:
         self.say("downloaded")
 
     def _prove(self) -> None:
-        """That this machine may delete itself, where it has to."""
+        """Proves that this machine may delete itself, if it has to."""
         if (self.home / "deletion.json").exists():
             from .ending import prove
 

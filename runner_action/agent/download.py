@@ -1,5 +1,5 @@
-"""The forge's runner program: downloaded, unpacked while it arrives, and believed only when its
-checksum is right."""
+"""Downloads the runner program: it is unpacked while it arrives, and used only if its checksum
+matches."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .spec import AgentSpec
 
 TRIES = 3
 KEPT = "/opt/cml-runner"
-"""Where our image for containers keeps the forges' runners (image/programs.py)."""
+"""Where our container image keeps the runner programs (image/programs.py)."""
 
 
 class DownloadFailed(Exception):
-    """Why the runner program could not be had."""
+    """Why the runner program could not be downloaded."""
 
 
 def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
-    """Unpacks the archive into `folder`. Nothing of it runs before the checksum was compared;
-    with a wrong one nothing stays."""
+    """Unpacks the archive into `folder`. Nothing of it runs before the checksum is compared; if
+    that does not match, everything is removed again. Raises DownloadFailed."""
     url = source(spec, Path(KEPT))
     for left in reversed(range(TRIES)):
         try:
@@ -44,7 +44,7 @@ def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
 
 
 def source(spec: AgentSpec, kept: Path) -> str:
-    """The address of the program: of a file that is here already, if it is that very one."""
+    """The URL of the archive: a file:// URL if the image already holds the same one."""
     file = kept / spec.runner_url.rsplit("/", 1)[-1]
     if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == spec.runner_sha256:
         return file.as_uri()
@@ -52,26 +52,26 @@ def source(spec: AgentSpec, kept: Path) -> str:
 
 
 def open_archive(url: str, token: Optional[str]) -> IO[bytes]:
-    asked = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
+    request = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
     if token:
-        # Not to where a redirect leads.
-        asked.add_unredirected_header("Authorization", "Bearer %s" % token)
-    answer: IO[bytes] = urllib.request.urlopen(asked, timeout=60)
-    return answer
+        # Redirects do not get the token.
+        request.add_unredirected_header("Authorization", "Bearer %s" % token)
+    response: IO[bytes] = urllib.request.urlopen(request, timeout=60)
+    return response
 
 
 def _unpack(spec: AgentSpec, url: str, folder: Path, **identity: Any) -> str:
-    """One try: the stream goes into tar and the hash side by side. Returns the SHA-256 in
+    """One attempt, which passes the stream on to tar and to the hash. Returns the SHA-256 as
     hexadecimal."""
-    hashed = hashlib.sha256()
-    with open_archive(url, spec.download_token) as answer:
+    sha256 = hashlib.sha256()
+    with open_archive(url, spec.download_token) as response:
         if not spec.runner_url.endswith(".tar.gz"):  # gitlab-runner is one file
             with (folder / "gitlab-runner").open("wb") as file:
                 os.chmod(file.name, 0o755)  # noqa: S103  a program that the job user runs
-                for block in iter(lambda: answer.read(1 << 20), b""):
-                    hashed.update(block)
+                for block in iter(lambda: response.read(1 << 20), b""):
+                    sha256.update(block)
                     file.write(block)
-            return hashed.hexdigest()
+            return sha256.hexdigest()
         with subprocess.Popen(
             ["tar", "-xzf", "-", "-C", str(folder)],
             stdin=subprocess.PIPE,
@@ -79,9 +79,9 @@ def _unpack(spec: AgentSpec, url: str, folder: Path, **identity: Any) -> str:
             **identity,
         ) as tar:
             assert tar.stdin is not None
-            for block in iter(lambda: answer.read(1 << 20), b""):
-                hashed.update(block)
+            for block in iter(lambda: response.read(1 << 20), b""):
+                sha256.update(block)
                 tar.stdin.write(block)
     if tar.returncode:
-        raise DownloadFailed("tar ended with exit code %d" % tar.returncode)
-    return hashed.hexdigest()
+        raise DownloadFailed("tar failed with exit code %d" % tar.returncode)
+    return sha256.hexdigest()

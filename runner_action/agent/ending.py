@@ -1,10 +1,10 @@
-"""On a cloud where a machine that powers itself off is still there and costs: it deletes itself,
-as the last thing before it powers off (`bootstrap/units.py`), and proves before it becomes a
-runner that it may. What it needs is in deletion.json.
+"""A machine's deletion of itself, on clouds where a machine that is powered off still exists and
+costs money. It happens just before the power-off (`bootstrap/units.py`). Before the machine becomes
+a runner, it proves that it will be able to. What it needs is in deletion.json.
 
-A cloud's module has a `Deletion`: `credentials()`, names and ways to a token; `delete(bearer)`, and
-`may(bearer)` where the right has to be proven, both None if that came through, else what was
-answered; `seconds` to try for, None for ever."""
+The module of such a cloud has a `Deletion` with: `credentials()`, pairs of a name and a function
+that returns a token; `delete(bearer)`, and `may(bearer)` where the permission has to be proven,
+both return None or the error; `seconds` to keep trying, None for no limit."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .lifecycle import Phase
 from .spec import AgentSpec
 from .watchdog import Say, read_beat
 
-HEARD = 30.0
-"""Seconds for the launcher to read the console: it looks every ten."""
+LINGER = 30.0
+"""Seconds for the launcher to read the console, which it does every ten."""
 MOST, MOST_PROVING = 60.0, 10.0
-"""Seconds between two tries at most."""
+"""Seconds between two attempts at most."""
 
 Sleep = Callable[[float], None]
 Now = Callable[[], float]
@@ -38,26 +38,26 @@ class Unproven(Exception):
 def end(
     home: Path,
     environ: Dict[str, str],
-    heard: float = HEARD,
+    linger: float = LINGER,
     now: Now = time.monotonic,
     sleep: Sleep = time.sleep,
 ) -> None:
-    """Returns when the cloud has accepted the deletion, or the cloud's `seconds` are over: after
-    this comes the power-off."""
+    """Deletes this machine. Returns when the cloud has accepted that, or when the cloud's `seconds`
+    are over; then the power-off follows."""
     spec = AgentSpec.from_json((home / "spec.json").read_text())
     os.environ.update(spec.environment)
     say = say_on_console(spec)
-    said = ""
+    reported = ""
     began = now()
     if failed(home):
-        sleep(heard)
+        sleep(linger)
     for pause in pauses(MOST):
         why = _outcome(spec, home, environ, "delete")
         if why is None:
             say("deleting")
             return
-        if why != said:  # the same is told once, not every minute
-            said = why
+        if why != reported:  # the same error is logged once, not every minute
+            reported = why
             say("not-deleted", why=why)
         limit = _kind(spec).seconds
         if limit is not None and now() + pause > began + limit:
@@ -73,9 +73,9 @@ def prove(
     now: Now = time.monotonic,
     sleep: Sleep = time.sleep,
 ) -> None:
-    """Returns if this machine may delete itself, or need not prove it; raises Unproven. As a new
-    right takes minutes to work, it is asked for half of the start timeout: the launcher, which
-    began earlier, shall still hear the answer."""
+    """Returns if this machine may delete itself, or need not prove it. Raises Unproven. A new
+    permission takes minutes to work, so this tries for half of the start timeout: the launcher,
+    which started earlier, must still see the result."""
     kind = _kind(spec)
     until = now() + spec.start_timeout / 2
     if not hasattr(kind, "may"):
@@ -92,7 +92,7 @@ def prove(
 
 
 def pauses(most: float) -> Iterator[float]:
-    """Seconds between tries: they grow, and never end."""
+    """Seconds between attempts: ever more, up to `most`, without end."""
     pause = 1.0
     while True:
         yield pause
@@ -100,8 +100,8 @@ def pauses(most: float) -> Iterator[float]:
 
 
 def failed(home: Path) -> bool:
-    """Whether the launcher may be listening for the reason; a machine that is deleted takes its
-    console with it."""
+    """Whether the machine failed, so that the launcher may be waiting for the reason; the console
+    is deleted with the machine."""
     beat = read_beat(home)
     return beat is not None and (
         beat.state.phase is Phase.STARTING
@@ -117,23 +117,23 @@ def _outcome(spec: AgentSpec, home: Path, environ: Dict[str, str], what: str) ->
     try:
         facts = json.loads((home / "deletion.json").read_text())
         return each(_kind(spec)(facts, environ.get("CML_RUNNER_METADATA", ""), ask), what)
-    except Exception as error:  # whatever it is, it is tried again
+    except Exception as error:  # try again after any error
         return _text(error)
 
 
 def each(deletion: Any, what: str) -> Optional[str]:
-    """Tries the credentials in turn, each of them anew. None: one came through; else what each was
-    told."""
-    whys = []
+    """Tries the credentials in turn, with a new token each. Returns None if one succeeded, else
+    the error of each."""
+    errors = []
     for name, token in deletion.credentials():
         try:
             why: Optional[str] = getattr(deletion, what)(token())
-        except Exception as error:  # no reason not to try the next
+        except Exception as error:  # try the next one
             why = _text(error)
         if why is None:
             return None
-        whys.append("%s: %s" % (name, why))
-    return "; ".join(whys) or "it was given no credentials"
+        errors.append("%s: %s" % (name, why))
+    return "; ".join(errors) or "it has no credentials"
 
 
 def _text(error: Exception) -> str:
@@ -143,14 +143,13 @@ def _text(error: Exception) -> str:
 def ask(
     method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None
 ) -> Tuple[int, str]:
-    """One call of a cloud's API: status and text. Nothing of `headers` goes to where a redirect
-    leads."""
-    asked = urllib.request.Request(url, body, method=method)
+    """Sends a request to a cloud's API. Returns status and text. Redirects do not get `headers`."""
+    request = urllib.request.Request(url, body, method=method)
     for name, text in headers.items():
-        asked.add_unredirected_header(name, text)
+        request.add_unredirected_header(name, text)
     try:
-        with urllib.request.urlopen(asked, timeout=10) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What happens to a machine. `at`: seconds of its monotonic clock."""
+"""The events in the life of a machine. `at`: seconds on its monotonic clock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ https://docs.github.com/en/actions/reference/limits"""
 
 
 Ref = Optional[Tuple[str, int, Optional[int]]]
-"""Repository, run and attempt (None: the latest) on GitHub; project, job and nothing on GitLab."""
-
-
+"""Names what to restart. On GitHub: repository, run and attempt (None: the latest). On GitLab:
+project, job and None."""
 SYSTEM, UNIT = "system", "unit"
 
 
@@ -24,13 +23,13 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Online(Event):
-    """The runner listens for jobs."""
+    """The runner is listening for jobs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class JobStarted(Event):
-    """`limit`: seconds after which the forge ends the job; `run_ends`: when it ends its run, if
-    that is known; `ref`: what has to be restarted if this job is interrupted."""
+    """`limit`: seconds after which the forge cancels the job; `run_ends`: when it cancels the run,
+    if known; `ref`: what to restart if this job is interrupted."""
 
     job: str = "a job"
     limit: float = JOB_LIMIT
@@ -45,12 +44,13 @@ class JobFinished(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Settled(Event):
-    """The runner itself says that its job is over: after the hook, or without one."""
+    """The runner itself reports that its job is over, after the job's hook or without one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunnerExited(Event):
-    """`code`: of actions/runner; `removed`: it said that the forge no longer knows it."""
+    """`code`: in terms of actions/runner; `removed`: the runner said that it is no longer
+    registered."""
 
     code: int
     removed: bool = False
@@ -64,17 +64,17 @@ class Failed(Event):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked(Event):
-    """A signal came; the second one is urgent. `stops`: what systemd is about to stop, by its own
-    word: SYSTEM, UNIT (the agent's), or "" for nothing; None where a signal needs no other word."""
+class Signalled(Event):
+    """SIGTERM or SIGINT arrived; a second one is urgent. `stops`: what systemd says that it is
+    stopping: SYSTEM, UNIT (the agent's) or "" (nothing); None where systemd is not asked."""
 
     stops: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Interrupted(Event):
-    """The cloud takes the machine in `seconds`; None: it only thinks that it might, and nothing
-    follows from that alone."""
+    """The cloud takes the machine in `seconds`; None: it only warns that it might, which alone
+    changes nothing."""
 
     why: str
     seconds: Optional[float]
@@ -82,8 +82,7 @@ class Interrupted(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Refused(Event):
-    """The forge kept the runner: it has a job. `claimed`: it may leave, but a launch counts on
-    it."""
+    """The runner must stay, as it has a job; with `claimed`, as a launch counts on it."""
 
     claimed: bool = False
 

@@ -1,5 +1,4 @@
-"""What a forge's machine side can do; `github.py` and `gitlab.py` do it their way. Imports
-nothing of theirs."""
+"""The machine's side of a forge, implemented in `github.py` and `gitlab.py`."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ from .spec import AgentSpec
 
 
 class Member:
-    """Membership of one runner. `folder` holds the runner program; `env` and `identity` are the
-    job user's."""
+    """One runner as a member of its forge. `folder` holds the runner program; `env` and `identity`
+    are those of the job user."""
 
     credentials = "Authorization", "Bearer %s"
     command: Tuple[str, ...] = ()
     claimed = False
-    """Found when it wanted to retire."""
+    """Whether a launch counted on the runner when that was last checked."""
 
     def __init__(
         self, spec: AgentSpec, folder: Path, env: Dict[str, str], identity: Dict[str, Any]
@@ -34,41 +33,42 @@ class Member:
         self._folder = folder
         self._env = env
         self._identity = identity
-        self.told: Dict[str, int] = {}
-        """What the forge told the runner when it joined: on GitHub `agentId` and `poolId`."""
+        self.ids: Dict[str, int] = {}
+        """What the forge assigned to the runner when it registered: on GitHub `agentId` and
+        `poolId`."""
 
     def join(self) -> Optional[str]:
-        """Everything that has to be done before the runner starts. None if all went well, else
-        what did not."""
+        """Does what is needed before the runner starts, such as registering it. Returns None, or
+        what failed."""
         raise NotImplementedError
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        """Of the runner. `events`: where its jobs tell of themselves, a line of words parted by
-        tabs."""
+        """The environment of the runner. `events`: the file to which the hooks of its jobs write
+        lines of fields separated by tabs."""
         raise NotImplementedError
 
     def hook(self, words: List[str], at: float, born: float) -> List[Event]:
-        """What such a line means. `born`: when this machine was."""
+        """The events that such a line means. `born`: when this machine started."""
         raise NotImplementedError
 
     def heard(self, line: str, at: float) -> List[Event]:
-        """What a line of the runner's own output means."""
+        """The events that a line of the runner's own output means."""
         raise NotImplementedError
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        """Exit code in the words of actions/runner, and whether the forge no longer knows the
-        runner."""
+        """The exit code in terms of actions/runner, and whether the runner is no longer
+        registered."""
         return code, False
 
     def retire(self, child: Optional[Child]) -> bool:
-        """No more jobs for an idle runner. False: it has just been given one, or a launch counts
-        on it. Without `child`: the runner is busy and leaves all the same; only launches are
-        told."""
+        """Stops new jobs for an idle runner. Returns False if it has just been given one, or if a
+        launch counts on it. Without `child` the runner is busy and leaves anyway; then this only
+        keeps launches from counting on it."""
         return True
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
-        """Whether the answer to this call holds a launch's claim that is still good
-        (`runner_action/claim.py`). Without an answer: no."""
+        """Whether the response to this call holds a claim of a launch that has not expired
+        (`runner_action/claim.py`). Without a response, False."""
         try:
             claims = re.findall(
                 r"cml-claim-\w{10}-(\d+)",
@@ -80,21 +80,22 @@ class Member:
         return self.claimed
 
     def leave(self, timeout: float = 10) -> str:
-        """Takes the runner off the forge's list: GONE (absent is as good), REFUSED, or what went
-        wrong. Never raises."""
+        """Deregisters the runner. Returns GONE (also if it was not registered), REFUSED, or what
+        went wrong. Never raises."""
         raise NotImplementedError
 
     def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
-        """What must be restarted if this machine ends before it had a job. May raise anything."""
+        """What to restart if this machine ends before it has had a job. May raise anything."""
         return None
 
     def last(self, attempt: Optional[int], reason: Reason) -> str:
-        """Why what ends so is not restarted after this attempt; empty if it may be."""
+        """Why a job that ends for this reason is not restarted after this attempt; empty if it
+        may be."""
         return ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """Restarts what a `JobStarted` event named, and says what was done or why not. Never
-        raises."""
+        """Restarts what a `JobStarted` event named. Returns what was done, or why nothing was.
+        Never raises."""
         return "not restarted: restarting is switched off"
 
     def ask(
@@ -105,8 +106,8 @@ class Member:
         timeout: float = 10,
         login: str = "",
     ) -> Tuple[int, str]:
-        """One call of the forge's API, or of another address: status and text. `login` in place
-        of the token."""
+        """Sends a request to the forge's API, or to another URL. Returns status and text. `login`
+        replaces the token."""
         name, value = self.credentials
         headers = {
             "Accept": "application/json",
@@ -118,37 +119,37 @@ class Member:
         url = path if "://" in path else self._spec.api_url + path
         data = None if body is None else json.dumps(body).encode()
         try:
-            asked = urllib.request.Request(url, data, headers, method=method)
-            if login:  # which does not go to where a redirect leads
-                asked.add_unredirected_header(name, login)
-            with urllib.request.urlopen(asked, timeout=timeout) as answer:
-                return answer.status, answer.read().decode()
+            request = urllib.request.Request(url, data, headers, method=method)
+            if login:  # redirects do not get it
+                request.add_unredirected_header(name, login)
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode("utf-8", "replace")
 
     def get(self, path: str) -> Any:
-        """Raises OSError if there is no answer."""
+        """The response's JSON. Raises OSError for any status but 200."""
         status, text = self.ask("GET", path)
         if status != 200:
-            raise OSError("HTTP %d to GET %s" % (status, path))
+            raise OSError("HTTP %d for GET %s" % (status, path))
         return json.loads(text)
 
     def post(self, path: str) -> Optional[str]:
-        """None: granted; else why not."""
+        """Returns None if accepted, else why not."""
         status, text = self.ask("POST", path)
         return None if status in (201, 202) else "HTTP %d: %s" % (status, text[:200])
 
 
 def module_of(spec: AgentSpec) -> str:
-    """Of this package, by what the machine has to ask the forge with."""
+    """The name of the module with the `Forge` for this spec, which depends on its tokens."""
     if spec.api_token:
         return spec.forge + "_token"
     return spec.forge + ("_removal" if spec.removal_token else "")
 
 
 def member(spec: AgentSpec, *rest: Any) -> Member:
-    """Of the forge of the spec; a machine gets only the modules that it needs."""
+    """The `Member` for this spec. A machine has only the modules that it needs."""
     module = importlib.import_module("." + module_of(spec), __package__)
-    made: Member = module.Forge(spec, *rest)
-    return made
+    forge: Member = module.Forge(spec, *rest)
+    return forge

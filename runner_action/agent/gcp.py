@@ -1,8 +1,8 @@
-"""Google Cloud: thirty seconds' notice before a spot VM is taken; and a machine's own deletion,
-as one that powers itself off is only stopped.
+"""Google Cloud: a notice thirty seconds before a spot VM is preempted; and a machine's deletion of
+itself, since an instance that powers itself off is only stopped.
 
-It deletes itself as its service account, if that may; else with the key that it was given, by a
-token it signs itself (https://google.aip.dev/auth/4111), which openssl does on every image.
+It uses its service account, if that has the permission; else the key it was given, with a token
+that it signs itself (https://google.aip.dev/auth/4111), using openssl, which is on every image.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from . import metadata
 
 WAIT = 60
 SECONDS = 30.0
-"""From the notice to the end.
+"""Seconds from the notice to the end.
 https://cloud.google.com/compute/docs/instances/preemptible#preemption_process"""
 HOST = "http://metadata.google.internal"
 FLAVOR = {"Metadata-Flavor": "Google"}
 SPAN = 600
-"""Seconds for which a token is signed."""
+"""Seconds for which a signed token is valid."""
 
 
 class Notices(metadata.Notices):
-    """A hanging question that is answered as soon as the value is another than the one that was
-    told last, so that no change between two questions is missed.
+    """Polls with a request that is answered when the value differs from the last one read, so that
+    no change between two requests is missed.
     https://cloud.google.com/compute/docs/metadata/querying-metadata"""
 
     every = 0.5
@@ -50,12 +50,12 @@ class Notices(metadata.Notices):
 
 
 class Deletion:
-    """`facts`: `api`, the address of Compute Engine; `key`, a service account's, or none;
-    `rule`: whether a firewall rule bears this machine's name."""
+    """`facts`: `api`, the address of Compute Engine; `key`, of a service account, optional; `rule`:
+    whether there is a firewall rule with this machine's name."""
 
     seconds: Optional[float] = 300.0
-    """A machine that has stopped costs its disk alone, and the next launch deletes it; one that
-    runs on costs all. Rights that were given just now work within minutes.
+    """A stopped instance costs only its disk, and the next launch deletes it; a running one costs
+    the full price. New permissions take effect within minutes.
     https://cloud.google.com/iam/docs/access-change-propagation"""
 
     def __init__(
@@ -79,7 +79,7 @@ class Deletion:
             yield "the key", lambda: signed(key, int(time.time()))
 
     def delete(self, bearer: str) -> Optional[str]:
-        """None: it is being deleted. Else what was answered."""
+        """Returns None if the instance is being deleted, else the error."""
         zone = self._about("instance/zone")
         if self._rule:
             self._delete(
@@ -105,8 +105,8 @@ class Deletion:
 
 
 def signed(key: Dict[str, str], now: int) -> str:
-    """A token that says what the owner of the key says. The key goes to openssl through a pipe,
-    not a file: the disk may be full."""
+    """A token signed with the key. openssl reads the key from a pipe, not a file, as the disk may
+    be full."""
     email = key["client_email"]
     claims = {
         "iss": email,
@@ -115,15 +115,13 @@ def signed(key: Dict[str, str], now: int) -> str:
         "iat": now,
         "exp": now + SPAN,
     }
-    text = b".".join(
-        _part(json.dumps(one).encode())
-        for one in ({"alg": "RS256", "typ": "JWT", "kid": key["private_key_id"]}, claims)
-    )
+    header = {"alg": "RS256", "typ": "JWT", "kid": key["private_key_id"]}
+    text = b".".join(_part(json.dumps(part).encode()) for part in (header, claims))
     read, write = os.pipe()
     try:
         os.write(write, key["private_key"].encode())
         os.close(write)
-        done = subprocess.run(
+        signing = subprocess.run(
             ["openssl", "dgst", "-sha256", "-sign", "/dev/fd/%d" % read],
             input=text,
             stdout=-1,
@@ -133,9 +131,9 @@ def signed(key: Dict[str, str], now: int) -> str:
         )
     finally:
         os.close(read)
-    if done.returncode:
-        raise OSError("openssl ended with exit code %d" % done.returncode)
-    return (text + b"." + _part(done.stdout)).decode()
+    if signing.returncode:
+        raise OSError("openssl failed with exit code %d" % signing.returncode)
+    return (text + b"." + _part(signing.stdout)).decode()
 
 
 def _part(content: bytes) -> bytes:

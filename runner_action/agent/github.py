@@ -1,6 +1,5 @@
-"""What a machine must do to be a GitHub runner: join with actions/runner, know its jobs, leave
-the list. By which token it leaves, and what else it can do with that, is in `github_removal.py`
-and `github_token.py`."""
+"""A GitHub runner: registers with actions/runner, recognizes its jobs, deregisters. How it
+deregisters depends on its token: see `github_removal.py` and `github_token.py`."""
 
 from __future__ import annotations
 
@@ -23,9 +22,9 @@ HOOK = (
 )
 SEE = """mount 2>/dev/null | grep -F " on $(pwd -P)/" > {work}/_cml-kept || :
 """
-"""What is mounted in the workspace before the job, as by a startup script or a pod's template."""
+"""Lists what is mounted in the workspace before the job, as by a startup script or pod template."""
 MOVE_AWAY = """case "$GITHUB_WORKSPACE" in {work}/*/*)
-if cd {work} && [ -s _cml-kept ]; then echo the workspace stays, for what was mounted in it before
+if cd {work} && [ -s _cml-kept ]; then echo the workspace stays, as something was mounted in it before
 else {python} -ISc '
 import os,sys
 try:os.rename(sys.argv[1],"_cml-done-"+os.urandom(8).hex())
@@ -33,24 +32,24 @@ except OSError as error:print("::warning title=cml-runner::the workspace stays:"
 fi
 esac
 """  # noqa: E501
-"""At the end of the last step of a job: nothing of it stays for the next one. The workspace is
-moved, which takes none of the job's time, and then removed by the agent (`removal.py`);
-actions/runner makes another one. What the job left mounted goes along: the next job must not
-find it, since actions/checkout empties a workspace that is no clone, through mounts. Not by
-`mv`, which copies what cannot be moved, and then removes it, through mounts as well."""
+"""After the last step of a job, makes sure that nothing of it stays for the next one. The workspace
+is moved aside, which takes the job no time, and then removed by the agent (`removal.py`);
+actions/runner creates a new one. What the job left mounted is moved along, since actions/checkout
+empties a workspace that is not a clone, even through mounts. `mv` would not do: it copies what it
+cannot move and removes the original, again through mounts."""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = (
     "The runner no longer exists on the server",
     "registration has been deleted from the server",
 )
-"""Lines of actions/runner: it has a session, its job is over, it is not known any more
+"""Parts of lines of actions/runner: it has a session, its job is over, it is no longer registered
 (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
 CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
-"""Words of run-helper.sh, which keeps the listener's exit code to itself."""
+"""Exit codes by what run-helper.sh writes, which does not pass the listener's exit code on."""
 
 
 def exit_code(line: str) -> Optional[int]:
-    """The listener's own exit code, where a line of run-helper.sh tells it."""
+    """The listener's own exit code, if this line of run-helper.sh contains it."""
     if "xit" not in line:
         return None
     number = re.search(r"code: (\d+)", line)
@@ -63,7 +62,7 @@ def exit_code(line: str) -> Optional[int]:
 
 
 class Forge(Member):
-    """`folder` holds actions/runner."""
+    """`folder` holds actions/runner. Subclasses know how to remove the runner."""
 
     command = ("./run.sh",)
 
@@ -75,18 +74,15 @@ class Forge(Member):
         if not path.startswith("enterprises/"):
             path = ("repos/" if "/" in path else "orgs/") + path
         self._listed = "/%s/actions/runners/%%d" % path
-        self._mark = folder.parent / "registered"
+        self._registered = folder.parent / "registered"
         self._code: Optional[int] = None
         self._removed = False
 
     # --- becoming a runner
 
     def join(self) -> Optional[str]:
-        """Registers with the registration token, which travels in the environment and never in
-        argv. None if all went well.
-
-        A just-in-time runner is registered already.
-        """
+        """Registers with the registration token, which is passed in the environment and never in
+        argv. A just-in-time runner is already registered."""
         spec = self._spec
         if spec.jit_config:
             return None
@@ -108,13 +104,13 @@ class Forge(Member):
             120,
             **self._identity,
         )
-        self._known()
+        self._assigned()
         return failed
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        """Of the listener: let run.sh pass signals on and tell when the version is refused; the
-        just-in-time configuration, again not in argv; and a script around every job that writes
-        to `events`.
+        """The listener's environment: run.sh must pass signals on and report that a version is
+        refused; the just-in-time configuration, again not in argv; and hooks around each job,
+        which write to `events`.
 
         https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/run-scripts
         """
@@ -127,10 +123,10 @@ class Forge(Member):
         hooks.mkdir(exist_ok=True)
         for event, more in (("started", SEE), ("completed", MOVE_AWAY)):
             script = hooks / ("job-%s.sh" % event)
-            # A single job's workspace ends with its machine, or with all of the folder.
+            # The workspace of a single job is removed with its machine, or with the whole folder.
             text = HOOK.replace("{more}", "" if self._spec.single else more)
-            words = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
-            script.write_text(text.format(event=event, events=quote(str(events)), **words))
+            paths = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
+            script.write_text(text.format(event=event, events=quote(str(events)), **paths))
             script.chmod(0o755)
             added["ACTIONS_RUNNER_HOOK_JOB_%s" % event.upper()] = str(script)
         return {**self._env, **added}
@@ -146,7 +142,7 @@ class Forge(Member):
             return [JobFinished(at, job)]
         number = re.compile("[0-9]{1,15}").fullmatch
         ref = (repository, int(run), int(attempt)) if number(run) and number(attempt) else None
-        # The launcher's own run began just before this machine.
+        # The launcher's own run started just before this machine.
         return [
             JobStarted(
                 at,
@@ -165,15 +161,13 @@ class Forge(Member):
         return [Settled(at)] if SETTLED in line else []
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        told = self._code
+        own = self._code
         self._code = None
-        return code if told is None else told, self._removed
+        return code if own is None else own, self._removed
 
     # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
-        """Takes the runner off the list: GONE (absent is as good), REFUSED, or what went wrong.
-        Never raises."""
         try:
             runner = self._id()
             if not runner:
@@ -186,27 +180,25 @@ class Forge(Member):
             return "%s: %s" % (type(error).__name__, error)
 
     def _remove(self, runner: int, timeout: float) -> Tuple[int, str]:
-        """Status and text of the answer. Raises OSError."""
+        """Status and text of the response. Raises OSError."""
         raise NotImplementedError
 
     def _id(self) -> int:
-        """Of the runner; 0 before it has one."""
-        return self._spec.runner_id or self._known().get("agentId", 0)
+        """The runner's id; 0 before it has one."""
+        return self._spec.runner_id or self._assigned().get("agentId", 0)
 
-    def _known(self) -> Dict[str, int]:
-        """The runner's id and pool; nothing before it has them. From the file that `config.sh`
-        leaves (written with a byte order mark), but only before the runner's first start: later
-        it may be any job's."""
-        if not self.told:
+    def _assigned(self) -> Dict[str, int]:
+        """The runner's id and pool; empty before it has them. They are read from the file that
+        `config.sh` writes (with a byte order mark), but only before the runner first starts: after
+        that any job may have written it."""
+        if not self.ids:
+            file = self._registered
             try:
-                if not self._mark.exists() and not (self._mark.parent / "runner.pid").exists():
-                    told = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
-                    self._mark.write_text(
-                        json.dumps(
-                            {name: told[name] for name in ("agentId", "poolId") if name in told}
-                        )
-                    )
-                self.told = json.loads(self._mark.read_text())
+                if not file.exists() and not (file.parent / "runner.pid").exists():
+                    config = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
+                    ids = {name: config[name] for name in ("agentId", "poolId") if name in config}
+                    file.write_text(json.dumps(ids))
+                self.ids = json.loads(file.read_text())
             except (OSError, ValueError):
                 pass
-        return self.told
+        return self.ids

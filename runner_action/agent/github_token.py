@@ -1,5 +1,5 @@
-"""What a GitHub runner can do besides if its machine has a token for the API: heed claims, and
-restart what its end interrupts."""
+"""A GitHub runner whose machine has an API token: it also respects claims, and restarts the run
+that it interrupts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .process import Child
 from .spec import AgentSpec
 
 LEAVING = 120
-"""Seconds within which a runner has left, or stays."""
+"""Seconds for which a leaving runner is marked as such, so that no launch counts on it."""
 
 
 class Forge(github.Forge):
-    """With the token of the spec."""
+    """Uses the API token of the spec."""
 
     def __init__(self, spec: AgentSpec, *rest: Any) -> None:
         super().__init__(spec, *rest)
-        # An organisation's runner works for many repositories: the launch's, then the job's.
+        # The runner of an organization serves many repositories: the launch's, then the job's.
         self._repository = spec.launch_project or self._place
 
     def retire(self, child: Optional[Child]) -> bool:
-        """With a mark, so that no launch counts on it from now on: the answer has all labels."""
+        """Adds a label, so that no launch counts on the runner; the response has all labels."""
         path = self._listed % self._id() + "/labels"
         return not self.is_claimed(
             "POST", path, {"labels": ["cml-claim-leaving-%d" % (time.time() + LEAVING)]}
@@ -49,47 +49,47 @@ class Forge(github.Forge):
         return policy.over(attempt, limit, reason.restarts) if limit and attempt else ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """A job can write whatever it likes into the line that told of it: so it must be a run
-        of a repository that this runner works for, with a job on this runner. What the launcher
-        wrote has no repository."""
+        """A job can forge the line by which it was reported, so this restarts only a run that has
+        a job on this runner, in a repository that this runner serves. What the launcher wrote
+        has no repository."""
         repository = job[0]
-        if repository and not self._works_for(repository):
-            return "not restarted: this runner does not work for %r" % repository
+        if repository and not self._serves(repository):
+            return "not restarted: this runner does not serve %r" % repository
         self._repository = repository or self._repository
         return policy.restart(self, job, self._spec, plan)
 
-    def _works_for(self, repository: str) -> bool:
+    def _serves(self, repository: str) -> bool:
         if not re.fullmatch(r"[\w.-]+/\w[\w.-]*", repository):
             return False
-        where = self._place.lower()
-        return where.startswith("enterprises/") or where in (
+        place = self._place.lower()
+        return place.startswith("enterprises/") or place in (
             repository.lower(),
             repository.lower().split("/")[0],
         )
 
     def run(self, run_id: int) -> policy.Run:
         path = self._path("runs/%d", run_id)
-        told = self.get(path)
+        run = self.get(path)
         page = 1
         jobs: List[policy.Job] = []
         while len(jobs) == (page - 1) * 100:
             jobs += [
                 policy.Job(
-                    one["id"],
-                    one["name"],
-                    one["status"],
-                    one["conclusion"] or "",
-                    one["runner_name"] or "",
-                    tuple(one["labels"]),
+                    job["id"],
+                    job["name"],
+                    job["status"],
+                    job["conclusion"] or "",
+                    job["runner_name"] or "",
+                    tuple(job["labels"]),
                 )
-                for one in self.get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
+                for job in self.get("%s/jobs?per_page=100&page=%d" % (path, page))["jobs"]
             ]
             page += 1
-        created = calendar.timegm(time.strptime(told["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
+        created = calendar.timegm(time.strptime(run["created_at"], "%Y-%m-%dT%H:%M:%SZ"))
         return policy.Run(
             run_id,
-            told["run_attempt"],
-            told["status"] == "completed",
+            run["run_attempt"],
+            run["status"] == "completed",
             time.time() - created,
             tuple(jobs),
         )

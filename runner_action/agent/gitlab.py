@@ -1,5 +1,5 @@
-"""What a machine must do to be a GitLab runner: join with gitlab-runner, know its jobs, leave
-the list. With a token for the API also what is in `gitlab_token.py`."""
+"""A GitLab runner: runs gitlab-runner, recognizes its jobs, deregisters. With an API token it can
+also do what is in `gitlab_token.py`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from .lifecycle import GONE
 from .process import Child, run_to_end
 
 IMAGE = "ubuntu:24.04"
-"""For jobs that name none, where there is Docker."""
+"""The image of jobs that name none, where there is Docker."""
 STARTED = "Starting runner for"
 RECEIVED = "Checking for jobs... received"
 FORBIDDEN = "Checking for jobs... forbidden"
 ENDED = ("Job succeeded", "Job failed")
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
 QUIT_SECONDS = 3.0
+"""Seconds for an idle gitlab-runner to quit; it may be in a long poll."""
 
 
 class Forge(Member):
@@ -48,7 +49,7 @@ class Forge(Member):
         return argv + (("--max-builds", "1") if self._spec.single else ())
 
     def join(self) -> Optional[str]:
-        """The launcher has made the runner; its token is all there is to joining."""
+        """Nothing to do: the launcher has created the runner, and the spec has its token."""
         return None
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
@@ -57,8 +58,8 @@ class Forge(Member):
             and run_to_end(["docker", "info"], self._folder, self._env, 20, **self._identity)
             is None
         )
-        # The folder is the job user's, and there may have been jobs: made anew, and then put in
-        # place of whatever is there.
+        # The folder belongs to the job user, and jobs may have put anything there: so write a new
+        # file and move it into place.
         fresh = self._folder / ("config-" + os.urandom(8).hex())
         with open(
             os.open(str(fresh), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
@@ -80,7 +81,7 @@ class Forge(Member):
             "environment": ["%s=%s" % pair for pair in spec.environment.items()],
         }
         namespace = self._env.get("CML_RUNNER_NAMESPACE")
-        if namespace:  # a pod, which may make others there
+        if namespace:  # a pod that may create pods in this namespace
             return {
                 **runner,
                 "executor": "kubernetes",
@@ -94,37 +95,37 @@ class Forge(Member):
                 "cache_dir": str(self._folder / "cache"),
             }
         volumes = ["/cache", *spec.docker_volumes]
-        # The Docker beside a pod has none of its node's.
+        # Docker beside a pod has none of the node's GPUs.
         gpus = {"gpus": "all"} if spec.cloud != "kubernetes" and room.gpu(sysfs) else {}
         return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **gpus}}
 
     # --- its jobs
 
     def hook(self, words: List[str], at: float, born: float) -> List[Event]:
-        return []  # its own log tells of jobs
+        return []  # jobs are read from the runner's own log
 
     def heard(self, line: str, at: float) -> List[Event]:
         try:
-            return self._meant(json.loads(line), at)
-        except (ValueError, TypeError, KeyError, AttributeError):  # another's line
+            return self._events(json.loads(line), at)
+        except (ValueError, TypeError, KeyError, AttributeError):  # not gitlab-runner's own line
             return []
 
-    def _meant(self, told: Dict[str, Any], at: float) -> List[Event]:
-        said = told["msg"]
-        if said.startswith(STARTED):
+    def _events(self, entry: Dict[str, Any], at: float) -> List[Event]:
+        """The events that an entry of gitlab-runner's log means."""
+        message = entry["msg"]
+        if message.startswith(STARTED):
             return [Online(at)]
-        if said.startswith(FORBIDDEN):
+        if message.startswith(FORBIDDEN):
             return [RunnerExited(at, 1, True)]
-        if said.startswith(RECEIVED):
+        if message.startswith(RECEIVED):
             base = urlsplit(self._spec.api_url).path.rsplit("/api/", 1)[0]
-            project = urlsplit(told.get("repo_url", "")).path[len(base) :].strip("/")
-            self._job = project[:-4] if project.endswith(".git") else project, int(told["job"])
-            # GitLab has no limit of its own: a job that takes longer than its `timeout` has failed
-            # by itself.
+            project = urlsplit(entry.get("repo_url", "")).path[len(base) :].strip("/")
+            self._job = project[:-4] if project.endswith(".git") else project, int(entry["job"])
+            # GitLab has no limit besides the job's `timeout`, after which the job has failed.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
         return (
             [JobFinished(at, self._name()), Settled(at)]
-            if said.startswith(ENDED) and "job" in told
+            if message.startswith(ENDED) and "job" in entry
             else []
         )
 
@@ -132,8 +133,8 @@ class Forge(Member):
         return "%d of %s" % (self._job[1], self._job[0])
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        """A runner that was asked to quit and then had a job is started anew, as
-        actions/runner's code 2 asks for."""
+        """A runner that was told to quit but had to stay is started again: this is code 2 of
+        actions/runner."""
         retired = self._retired
         self._retired = False
         if retired:
@@ -141,14 +142,14 @@ class Forge(Member):
         return (1 if code else 0), False
 
     def retire(self, child: Optional[Child]) -> bool:
-        """SIGQUIT: it ends after the job it may just have been given. It may also sit in a long
-        poll, which is no job."""
+        """Sends SIGQUIT, on which gitlab-runner exits after the job that it may just have been
+        given, or after its long poll."""
         path = "/runners/%s" % self._spec.runner_id
         if child is None:
             return not self.is_claimed("PUT", path, {"paused": True})
         if child.quit(QUIT_SECONDS):
-            # Asked last, so that next to no time lies between answer and end; if claimed,
-            # gitlab-runner is started anew.
+            # Checked last, so that hardly any time passes between the answer and the end. If there
+            # is a claim, gitlab-runner is started again.
             self._retired = self.is_claimed("GET", path)
             return not self._retired
         text = (self._folder.parent / "runner.log").read_text("utf-8", "replace")
@@ -158,8 +159,8 @@ class Forge(Member):
     # --- leaving
 
     def leave(self, timeout: float = 10) -> str:
-        """With the runner's own token, which is good for nothing else; 403 says that GitLab does
-        not know it any more."""
+        """Uses the runner's own token, which can do nothing else. 403 means that GitLab no longer
+        knows it."""
         try:
             status, _ = self.ask("DELETE", "/runners", {"token": self._spec.runner_token}, timeout)
         except Exception as error:
@@ -168,7 +169,7 @@ class Forge(Member):
 
 
 def toml(runner: Dict[str, Any]) -> str:
-    """One runner's configuration; JSON's strings, numbers and lists are TOML's."""
+    """The configuration of one runner as TOML, whose strings, numbers and lists are JSON's."""
 
     def lines(table: Dict[str, Any]) -> List[str]:
         return [

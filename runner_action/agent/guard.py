@@ -1,5 +1,5 @@
-"""For a machine that is not ours: a runner that never outlives the agent. Not part of what a
-cloud's machine gets."""
+"""On a local machine, ends the runner when the agent ends. Cloud machines do not get this
+module."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from typing import List
 from .process import session
 
 COMMAND = (sys.executable, "-m", "runner_action.agent.guard")
-"""How to start it, followed by the command it guards."""
+"""Starts it; the command that it guards comes after these arguments."""
 
 
 def descendants(leader: int) -> List[int]:
-    told = subprocess.run(
+    """The pids of a process and its descendants, as listed by ps."""
+    listing = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="],
         stdout=subprocess.PIPE,
         universal_newlines=True,
         check=False,
     ).stdout
-    pairs = [(int(line.split()[0]), int(line.split()[1])) for line in told.splitlines()]
-    found = [pid for pid, _ in pairs if pid == leader]
-    for parent in found:
-        found += [pid for pid, above in pairs if above == parent and pid not in found]
-    return found
+    pairs = [(int(line.split()[0]), int(line.split()[1])) for line in listing.splitlines()]
+    family = [pid for pid, _ in pairs if pid == leader]
+    for parent in family:
+        family += [pid for pid, above in pairs if above == parent and pid not in family]
+    return family
 
 
 def guard(argv: List[str], seconds: float = 10) -> int:
-    """Runs a command, and ends it with all its children when standard input closes: when whoever
-    started this is gone."""
-    for meant_for_the_command in (signal.SIGINT, signal.SIGQUIT):  # which is of the same group
-        signal.signal(meant_for_the_command, lambda *_: None)
+    """Runs a command and returns its exit code. When standard input closes, which means that the
+    agent is gone, ends the command and all of its children."""
+    for number in (signal.SIGINT, signal.SIGQUIT):  # for the command, which is of the same group
+        signal.signal(number, lambda *_: None)
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     alone = threading.Event()
 
@@ -49,7 +50,7 @@ def guard(argv: List[str], seconds: float = 10) -> int:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             pass
-        for _ in range(5):  # one may be born while another is killed
+        for _ in range(5):  # a new process may start while the others are killed
             for pid in session(os.getpid()):
                 if pid != os.getpid():
                     with contextlib.suppress(OSError):

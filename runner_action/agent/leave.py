@@ -1,17 +1,17 @@
-"""How a machine leaves, in order; each step runs even if the one before failed, and none lasts
-longer than the plan says.
+"""The steps by which a machine leaves. Each step runs even if the previous one failed, and takes
+no longer than the plan allows.
 
-With no job that must be restarted:
-1 the runner leaves the forge's list while it still runs
+Without a job to restart:
+1 the runner is deregistered while it is still running
 2 the runner is stopped
-3 it leaves the list again, if a job held it there
+3 it is deregistered again, if a job prevented that the first time
 
-With a job that must be restarted:
-1 the job is told, the user's checkpoint runs
-2 the runner is asked to stop; meanwhile its run is ended and restarted
-3 the runner is stopped for good
-4 it leaves the forge's list; that it is busy there is no reason to stay
-5 the cloud is told that all is done
+With a job to restart:
+1 the job's log gets a warning, and the user's checkpoint script runs
+2 the runner is asked to stop; meanwhile the run is ended and restarted
+3 the runner is killed
+4 the runner is deregistered; being busy does not keep it
+5 the cloud is notified that the machine is ready to go
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .spec import AgentSpec
 from .watchdog import Say, leave_list
 
 URGENT_SECONDS = 4.0
-"""For all of it, after a second signal."""
+"""Time limit for everything after a second signal."""
 
 
 class Leave:
-    """The steps of leaving. `hurry`: a second signal came."""
+    """The steps of leaving. `hurry`: whether a second signal has arrived."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Leave:
         self.env = env
 
     def quietly(self, child: Optional[Child], plan: Leaving, outcome: str) -> None:
-        """After the forge was asked once, with `outcome`."""
+        """Without a restart. `outcome`: of the first attempt to deregister."""
         if child:
             child.stop(plan.stop, self.hurry)
         leave_list(
@@ -74,28 +74,19 @@ class Leave:
         self.say(
             "interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt
         )
-        # From now on no launch counts on it.
+        # From now on no launch counts on this runner.
         threading.Thread(target=self.forge.retire, args=(None,), daemon=True).start()
         if child and reason is not Reason.CRASHED:
-            # The mark by which people and `cml-runner restart` know the reason.
-            last = self.forge.last(attempt, reason)
-            last = last and ", not restarted: " + last
-            mark = "interrupted: %s (runner %s, attempt %s%s)" % (
-                reason.text,
-                self.spec.name,
-                attempt or "?",
-                last,
-            )
-            self.say("job-warned", done=room.tell_job(child.pid, mark))
+            self._warn(reason, attempt, child)
             self.checkpoint(reason.name, plan.checkpoint)
-        asking = threading.Thread(target=self._restart, args=(job, plan), daemon=True)
-        asking.start()
+        restarting = threading.Thread(target=self._restart, args=(job, plan), daemon=True)
+        restarting.start()
         if child:
             child.stop(plan.stop, self.hurry)
-        while asking.is_alive() and time.monotonic() < began + (
+        while restarting.is_alive() and time.monotonic() < began + (
             URGENT_SECONDS if self.hurry() else plan.total
         ):
-            asking.join(0.2)
+            restarting.join(0.2)
         leave_list(
             self.home,
             self.forge.leave,
@@ -105,8 +96,20 @@ class Leave:
             self.hurry,
         )
 
+    def _warn(self, reason: Reason, attempt: Optional[int], child: Child) -> None:
+        """Writes the annotation from which people and `cml-runner restart` learn the reason."""
+        last = self.forge.last(attempt, reason)
+        warning = "interrupted: %s (runner %s, attempt %s%s)" % (
+            reason.text,
+            self.spec.name,
+            attempt or "?",
+            last and ", not restarted: " + last,
+        )
+        self.say("job-warned", done=room.warn_job(child.pid, warning))
+
     def checkpoint(self, reason: str, seconds: float) -> None:
-        """The user's script, as the job user, with the reason and the seconds it has."""
+        """Runs the user's script as the job user, with the reason and the seconds left in its
+        environment."""
         script = self.home / "checkpoint.sh"
         if not script.exists() or self.hurry():
             return
@@ -128,13 +131,13 @@ class Leave:
 
 
 def to_restart(state: State, job: Ref, spec: AgentSpec, forge: Member) -> Ref:
-    """What this machine's end interrupts: its job; without one, what launched it, if a job there
-    still waits for it."""
+    """What the end of this machine interrupts: its job, or, if it has none, the run that launched
+    it, if a job there is still waiting for the runner."""
     assert state.reason is not None
     if state.job:
         return job if state.reason.restarts else None
     try:
         taken = state.reason in (Reason.TAKEN, Reason.SHUT_DOWN, Reason.STOPPED)
         return forge.waiting() if taken and spec.restart_limit else None
-    except Exception:  # unknown is not known to wait
+    except Exception:  # without an answer nothing is known to wait
         return None

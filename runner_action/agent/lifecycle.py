@@ -1,32 +1,32 @@
-"""The life of a machine as one pure function: (state, event, policy) -> state. No clock, no
-process, no network.
+"""The life of a machine as one pure function: (state, event, policy) -> state. It uses no clock,
+no process and no network.
 
                                                                        job        may           exit
   reason         when                                                  restarted  refuse  secs  code
-  IDLE           no job for idle-timeout after one                     no         yes     45    0
-  NO_JOB         no first job for first-job-timeout                    no         yes     45    0
-  SINGLE         its one job is done and the runner has ended          no         no      80    0
-  ASKED          SIGTERM or SIGINT on a machine that is not ours       no         no      45    0
-  TAKEN          notice of the cloud; SIGTERM in a pod                 yes        no      30    0
-  SHUT_DOWN      the system shuts down, and the cloud gave no notice   once       no      25    0
-  STOPPED        systemd stops the agent's unit, and not the system    once       no      45    0
-  JOB_LIMIT      the forge's limit of a job or a run is near           yes        no      300   0
+  IDLE           no job for idle-timeout since the last one            no         yes     45    0
+  NO_JOB         no first job within first-job-timeout                 no         yes     45    0
+  SINGLE         its only job is done and the runner has exited        no         no      80    0
+  ASKED          SIGTERM or SIGINT on a machine that is not a cloud's  no         no      45    0
+  TAKEN          the cloud gave notice; SIGTERM in a pod               yes        no      30    0
+  SHUT_DOWN      the system shuts down without notice from the cloud   once       no      25    0
+  STOPPED        systemd stops the agent's unit but not the system     once       no      45    0
+  JOB_LIMIT      the forge's time limit of a job or run is near        yes        no      300   0
   LIFETIME       max-lifetime is near (busy) or over                   yes        no      300   0
-  CRASHED        the runner process ended by itself                    once       no      45    1
-  HUNG           the runner does not come back after its job           no         no      45    1
-  DISK_FULL      no room for a minute                                  no         no      45    1
-  AGENT_CRASHED  the agent was restarted, and no job ran               no         no      45    1
-  VERSION        the forge refuses this version of its runner          no         no      45    3
-  REMOVED        the forge no longer knows the runner                  no         no      45    3
-  START_FAILED   it cannot become a runner                             no         no      45    6
+  CRASHED        the runner process exited unexpectedly                once       no      45    1
+  HUNG           the runner does not listen again after its job        no         no      45    1
+  DISK_FULL      the disk has been full for a minute                   no         no      45    1
+  AGENT_CRASHED  the agent was restarted while no job ran              no         no      45    1
+  VERSION        the forge refuses this version of the runner          no         no      45    3
+  REMOVED        the runner was removed                    no         no      45    3
+  START_FAILED   the machine cannot become a runner                    no         no      45    6
   NEVER_ONLINE   not online within start-timeout                       no         no      45    6
 
-`job restarted`: as often as the user allows; `once`: what the job itself or the system's upkeep
-may have brought about, and would bring about again, is restarted after a first attempt only. A
-signal that systemd knows nothing of is no reason at all: any job with sudo can send one. `may
-refuse`: the forge may say that a job has just been given to the runner, or a launch that it counts
-on it, and the machine goes on. `secs`: seconds within which it leaves; a notice that says otherwise
-overrides it. The order of leaving is in `leave.py`. On a second signal it leaves now.
+`job restarted`: `yes` is as often as the user allows. `once` is after the first attempt only: the
+job itself or the system's maintenance may have caused this, and would cause it again. A signal that
+systemd did not send is ignored, since any job with sudo can send one. `may refuse`: the machine
+stays if the runner has just been given a job, or if a launch counts on it. `secs`: seconds to
+leave; a notice from the cloud overrides them. A second signal makes it leave at once. The steps of
+leaving are in `leave.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from typing import Optional
 from .events import (
     SYSTEM,
     UNIT,
-    Asked,
     Event,
     Failed,
     Interrupted,
@@ -48,41 +47,42 @@ from .events import (
     Refused,
     RunnerExited,
     Settled,
+    Signalled,
     Tick,
 )
 from .spec import AgentSpec
 
 SINGLE_GRACE = 60.0
-"""Seconds a single-job runner has, after its job, to send its logs and end by itself."""
+"""Seconds for a single-job runner to upload its logs and exit after its job."""
 HANG = 300.0
-"""Seconds a runner has, after its job, to listen again; and how long the forge may call a runner
-busy that has no job."""
+"""Seconds for a runner to listen again after its job; also how long the forge may report an idle
+runner as busy."""
 SILENCE = 120.0
-"""Seconds without a heartbeat after which the watchdog takes the agent for dead."""
+"""Seconds without a heartbeat after which the watchdog considers the agent dead."""
 MARGIN = 60.0
-"""Seconds the watchdog gives the agent to act first."""
+"""Seconds by which the watchdog acts later than the agent would."""
 DISK_PATIENCE = 60.0
-"""Seconds the disk may be full: a job may clean up behind itself."""
+"""Seconds the disk may stay full: a job may clean up after itself."""
 LIMIT_MARGIN = 300.0
-"""Seconds before a limit at which a busy machine leaves, so that checkpoint and restart come
-before it; a tenth of short limits."""
+"""Seconds before a time limit at which a busy machine leaves, so that there is time for checkpoint
+and restart; for short limits a tenth of the limit."""
 RUN_LIMIT = 35 * 86400.0
-"""GitHub ends a workflow run after 35 days; https://docs.github.com/en/actions/reference/limits"""
+"""GitHub cancels a run after 35 days: https://docs.github.com/en/actions/reference/limits"""
 RELAUNCHES = 10
-"""How often a runner may ask to be started anew: its codes 3, 4 and 6 come with updates and new
-settings, 2 and 5 may pass by themselves."""
+"""How often a runner that exits may be started again: codes 3, 4 and 6 come with updates and new
+settings, 2 and 5 may be temporary."""
 NOTICE_PATIENCE = 3.0
-"""Seconds in which a cloud that makes the system shut down will have said so, and was asked: Google
-does both at once, EC2 is asked every two seconds, and its and Azure's notices come long before."""
+"""Seconds to wait for a notice once the system shuts down. Google gives notice and shuts down at
+the same time; EC2 is polled every two seconds; notices of EC2 and Azure come long before."""
 ONCE, ALWAYS = 1, 10**6
-"""How often a run that ended so is restarted, by its attempts, if the user allows that many."""
+"""Attempts after which a run that ended for this reason is no longer restarted, if the user allows
+as many."""
 GONE, REFUSED = "gone", "busy"
-"""What a forge answers to a runner that leaves: it is off the list, a job holds it there;
-anything else is what went wrong."""
+"""Outcomes of deregistering: off the list, or kept for its job. Anything else is an error."""
 
 
 class Reason(enum.Enum):
-    """Why a machine leaves; the columns of the table above."""
+    """Why a machine leaves: its text for users, then the columns of the table above."""
 
     IDLE = ("idle for too long", 0, True, 45, 0)
     NO_JOB = ("no job came", 0, True, 45, 0)
@@ -91,14 +91,14 @@ class Reason(enum.Enum):
     TAKEN = ("the machine is being taken away", ALWAYS, False, 30, 0)
     SHUT_DOWN = ("the machine was shut down without notice", ONCE, False, 25, 0)
     STOPPED = ("the system stopped the runner's service", ONCE, False, 45, 0)
-    JOB_LIMIT = ("the forge's time limit is near", ALWAYS, False, 300, 0)
+    JOB_LIMIT = ("GitHub's time limit is near", ALWAYS, False, 300, 0)
     LIFETIME = ("maximum lifetime reached", ALWAYS, False, 300, 0)
-    CRASHED = ("the runner ended by itself", ONCE, False, 45, 1)
-    HUNG = ("the runner hangs after its job", 0, False, 45, 1)
+    CRASHED = ("the runner exited unexpectedly", ONCE, False, 45, 1)
+    HUNG = ("the runner hung after its job", 0, False, 45, 1)
     DISK_FULL = ("the disk is full", 0, False, 45, 1)
     AGENT_CRASHED = ("the agent crashed", 0, False, 45, 1)
-    VERSION = ("the forge refuses this runner version", 0, False, 45, 3)
-    REMOVED = ("the forge no longer knows the runner", 0, False, 45, 3)
+    VERSION = ("GitHub refuses this runner version", 0, False, 45, 3)
+    REMOVED = ("the runner was removed", 0, False, 45, 3)
     START_FAILED = ("start-up failed", 0, False, 45, 6)
     NEVER_ONLINE = ("not online in time", 0, False, 45, 6)
 
@@ -116,20 +116,20 @@ class Phase(enum.Enum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
-    DONE = "done"  # the job is over, the runner not yet back
+    DONE = "done"  # the job is over, but the runner does not listen yet
     LEAVING = "leaving"
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Seconds, None for never. `ours`: the machine was made for this runner."""
+    """Seconds, None for never. `owned`: the machine was created for this runner."""
 
     idle_timeout: Optional[float]
     first_job_timeout: Optional[float]
     max_lifetime: Optional[float]
     start_timeout: float
     single: bool
-    ours: bool = True
+    owned: bool = True
 
 
 def policy_of(spec: AgentSpec) -> Policy:
@@ -145,7 +145,7 @@ def policy_of(spec: AgentSpec) -> Policy:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """All times in seconds of the machine's monotonic clock. `since`: when the phase began;
+    """Times are in seconds on the machine's monotonic clock. `since`: when the phase began;
     `born`: when the agent first started."""
 
     phase: Phase
@@ -154,21 +154,21 @@ class State:
     reason: Optional[Reason] = None
     urgent: bool = False
     job: str = ""
-    """The job that runs, or was running when the machine began to leave."""
+    """The job that is running, or was running when the machine began to leave."""
     job_ends: Optional[float] = None
-    """When the forge will end that job."""
+    """When to leave because the forge is about to cancel that job."""
     worked: bool = False
-    """Had a job before."""
+    """There has been a job."""
     starts: int = 1
     """How often the runner process was started."""
     ends: Optional[float] = None
     """When the cloud takes the machine."""
     refused: Optional[float] = None
-    """Since when the forge calls it busy without a job."""
+    """Since when the forge has reported the idle runner as busy."""
     full: Optional[float] = None
-    """Since when the disk is full."""
+    """Since when the disk has been full."""
     off: Optional[float] = None
-    """Since when it is known that the system shuts down."""
+    """Since when the system has been shutting down."""
 
 
 def born(at: float) -> State:
@@ -176,24 +176,24 @@ def born(at: float) -> State:
 
 
 def resumed(beat: State, at: float) -> State:
-    """The life of an agent that was killed and started again: it goes on if a job runs, and only
-    then."""
+    """The state of an agent that was killed and started again: it carries on if a job was running,
+    and otherwise leaves."""
     if beat.phase in (Phase.BUSY, Phase.DONE) or (beat.phase is Phase.LEAVING and beat.reason):
         return beat
     return _leave(beat, at, Reason.AGENT_CRASHED)
 
 
 def advance(state: State, event: Event, policy: Policy) -> State:
-    """What the machine does next. Leaving is final, but for a refusal where the reason allows
-    one."""
+    """The state after an event. Leaving is final, unless the reason allows a refusal and one
+    comes."""
     if isinstance(event, Interrupted) and event.seconds is not None:
         state = dataclasses.replace(state, ends=event.at + event.seconds)
     if state.phase is Phase.LEAVING:
         return _while_leaving(state, event)
     if isinstance(event, Interrupted):
         return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
-    if isinstance(event, Asked):
-        return _asked(state, event, policy)
+    if isinstance(event, Signalled):
+        return _on_signal(state, event, policy)
     if isinstance(event, Failed):
         return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
@@ -228,29 +228,29 @@ def margin(limit: float) -> float:
 
 
 def stops(jobs: str) -> str:
-    """What systemd is about to stop, from `systemctl list-jobs`. `is-system-running` tells less: to
-    older ones a system whose boot has not ended, while cloud-init runs, is `starting` though it
-    shuts down (`manager_state` in systemd 247's src/core/manager.c)."""
+    """What systemd is stopping, from the output of `systemctl list-jobs`. `is-system-running` is
+    less exact: older versions report `starting` for a system that shuts down before its boot is
+    complete, as while cloud-init runs (`manager_state` in systemd 247's src/core/manager.c)."""
     if "shutdown.target" in jobs:
         return SYSTEM
     return UNIT if "cml-runner.service" in jobs else ""
 
 
-def _asked(state: State, event: Asked, policy: Policy) -> State:
+def _on_signal(state: State, event: Signalled, policy: Policy) -> State:
     if event.stops == SYSTEM:
         return state if state.off else dataclasses.replace(state, off=event.at)
     if event.stops == UNIT:
         return _leave(state, event.at, Reason.STOPPED)
     if event.stops is None:
-        return _leave(state, event.at, Reason.TAKEN if policy.ours else Reason.ASKED)
+        return _leave(state, event.at, Reason.TAKEN if policy.owned else Reason.ASKED)
     return state
 
 
 def _while_leaving(state: State, event: Event) -> State:
-    if isinstance(event, Asked) and event.stops != "":
+    if isinstance(event, Signalled) and event.stops != "":
         return dataclasses.replace(state, urgent=True)
     if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
-        # Not BUSY: the job may be over before its hook runs, and the idle time then counts anew.
+        # Not BUSY: the job may end before its hook runs, and then the idle time starts again.
         refused = None
         if not event.claimed:
             refused = event.at if state.refused is None else state.refused
@@ -277,13 +277,13 @@ def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
 def _settled(state: State, at: float, policy: Policy) -> State:
     if state.phase is Phase.DONE:
         return state if policy.single else _phase(state, Phase.IDLE, at)
-    if state.phase is Phase.BUSY:  # its hook was not run
+    if state.phase is Phase.BUSY:  # its hook did not run
         return _over(_phase(state, Phase.DONE if policy.single else Phase.IDLE, at))
     return state
 
 
 def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
-    """What the passing of time alone decides."""
+    """The state after some time without any other event."""
     if full != (state.full is not None):
         state = dataclasses.replace(state, full=at if full else None)
     reason = _limit(state, at, policy) or _patience(state, at, policy)
@@ -291,7 +291,7 @@ def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
 
 
 def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
-    """A limit that holds in every phase and is reached."""
+    """The reason to leave if a limit that applies in every phase has been reached."""
     busy = state.phase is Phase.BUSY
     life = policy.max_lifetime
     if busy and life is not None:
@@ -308,7 +308,7 @@ def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
 
 
 def _patience(state: State, at: float, policy: Policy) -> Optional[Reason]:
-    """The phase has lasted too long."""
+    """The reason to leave if the current phase has lasted too long."""
     waited = at - state.since
     if state.phase is Phase.STARTING and waited >= policy.start_timeout:
         return Reason.NEVER_ONLINE
@@ -328,7 +328,7 @@ def _phase(state: State, phase: Phase, at: float) -> State:
 
 
 def _over(state: State) -> State:
-    """No job any more. Not for a state that leaves: it may have to restart that job."""
+    """The state without its job. Not for a machine that leaves: it may have to restart the job."""
     return dataclasses.replace(state, job="", job_ends=None)
 
 
@@ -338,9 +338,9 @@ def _leave(state: State, at: float, reason: Reason) -> State:
 
 @dataclasses.dataclass(frozen=True)
 class Leaving:
-    """How many seconds each part of leaving may take: the user's checkpoint first; then, side by
-    side, the runner's end and the restart, of which `gentle` waits for the run to end by itself;
-    last the forge's list. All within `total`. `restarts`: how often what ended so is restarted."""
+    """The seconds for each part of leaving, all within `total`: the user's `checkpoint`; then
+    `stop` for the runner and, meanwhile, `restart` for the run, of which it has `gentle` to end by
+    itself; the rest for deregistering. `restarts`: as in the reason."""
 
     checkpoint: float
     gentle: float
@@ -351,8 +351,8 @@ class Leaving:
 
 
 def leaving(state: State, now: float) -> Leaving:
-    """The plan of a state that leaves, made to fit the notice: AWS gives 120 s, Google and Azure
-    30."""
+    """The plan for leaving, fitted to the cloud's notice: 120 s on AWS, 30 s on Google Cloud and
+    Azure."""
     assert state.reason is not None
     total = float(state.reason.seconds)
     if state.ends is not None:
@@ -379,18 +379,18 @@ def watchdog(
     disk_full: bool,
     restarted: bool = False,
 ) -> Optional[str]:
-    """Why the machine must be ended from outside the agent, or None.
+    """Returns why the watchdog must end the machine, or None.
 
-    `beat` is the state of the agent's last heartbeat, written at `beat_at`; None if it never
-    wrote one, with `beat_at` the time the watchdog first looked. `restarted`: it is of an
-    earlier start of the machine.
+    `beat`: the state in the agent's last heartbeat, which was written at `beat_at`; None if there
+    never was one, and then `beat_at` is when the watchdog first looked. `restarted`: the machine
+    has booted again since that heartbeat.
     """
     if restarted or beat_at > now:
         return "the machine was restarted"
     started = beat.born if beat else beat_at
     if policy.max_lifetime is not None and now - started >= policy.max_lifetime + MARGIN:
-        return "maximum lifetime is over"
-    # Leaving has its own bound, and no heartbeat meanwhile.
+        return "maximum lifetime reached"
+    # While it leaves, which has a time limit of its own, the agent writes no heartbeat.
     if beat is not None and now - beat_at >= SILENCE + (beat.reason.seconds if beat.reason else 0):
         return "the disk is full" if disk_full else "the agent is silent"
     if beat is None or beat.phase is Phase.STARTING:

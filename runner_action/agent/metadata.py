@@ -1,5 +1,4 @@
-"""The clouds' metadata services, asked with the standard library and never through a proxy; and
-the notices they give."""
+"""The clouds' metadata services, and the notices they give. Requests never go through a proxy."""
 
 from __future__ import annotations
 
@@ -9,29 +8,28 @@ from typing import Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 CLOUDS = ("aws", "azure", "gcp")
-"""Those that give notice, each with a module of its name. The others send SIGTERM, as at last
-they all do: an ACPI power button makes systemd stop the service."""
+"""Clouds that give notice, each with a module of its name. The others only send SIGTERM, as all
+do in the end: on the ACPI power button systemd stops the service."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """The cloud takes the machine in `seconds`; None: it only thinks that it might."""
+    """The cloud takes the machine in `seconds`; None: it only warns that it might."""
 
     why: str
     seconds: Optional[float] = None
 
 
 class Metadata:
-    """One service: `base` is its address. Raises OSError if it does not answer, which it always
-    does on its own cloud."""
+    """The metadata service at the address `base`."""
 
     def __init__(self, base: str) -> None:
         parts = urlsplit(base)
         self._host = parts.netloc
         self._path = parts.path.rstrip("/")
         self.etag = "0"
-        """Of the last answer: by it Google's service knows what it told. `0` is no value's,
-        so that the first question does not wait."""
+        """Of the last response, by which Google's service knows what has been read. `0` matches
+        no value, so that the first request does not wait."""
 
     def ask(
         self,
@@ -41,13 +39,13 @@ class Metadata:
         body: Optional[str] = None,
         timeout: float = 5,
     ) -> Tuple[int, str]:
-        """Status and text."""
+        """Sends a request. Returns status and text; raises OSError without a response."""
         connection = http.client.HTTPConnection(self._host, timeout=timeout)
         try:
             connection.request(method, self._path + path, body, headers)
-            answer = connection.getresponse()
-            self.etag = answer.getheader("ETag") or "0"
-            return answer.status, answer.read().decode("utf-8", "replace")
+            response = connection.getresponse()
+            self.etag = response.getheader("ETag") or "0"
+            return response.status, response.read().decode("utf-8", "replace")
         except http.client.HTTPException as error:
             raise OSError(str(error)) from None
         finally:
@@ -55,14 +53,14 @@ class Metadata:
 
 
 class Notices:
-    """What one cloud has to say about the machine's end. `every`: seconds between two looks."""
+    """A cloud's notices about the end of this machine. `every`: seconds between two polls."""
 
     every = 2.0
 
     def look(self) -> Optional[Notice]:
-        """The notice there is now; may take some seconds. Raises OSError or ValueError if the
-        service does not make sense."""
+        """The current notice, or None; may take some seconds. Raises OSError or ValueError if the
+        service does not respond as expected."""
         raise NotImplementedError
 
     def done(self) -> None:
-        """All is saved: the cloud need not wait for the notice to run out."""
+        """Acknowledges the notice: the cloud need not wait until it expires."""

@@ -1,11 +1,11 @@
-"""Entry of the agent in a pod: `hand-over` in a container that ends before the others begin,
+"""Entry point of the agent in a pod: `hand-over` in a container that ends before the others start,
 `guard` in the sidecar, `run` and `watchdog` in the container of the jobs.
 
-Only the first has the Secret. It puts the program where nothing can write any more, and what
-else it was told into memory that only the guard has, which empties that before it can be asked
-anything. What calls need a token of the user's are the guard's: the agent asks for them by a
-socket, and never learns the token. Nothing that a job can write is read by the guard, and the
-two containers share no more than that socket.
+Only the first one has the Secret. It writes the program to where nothing can be written later, and
+everything else to a volume in memory that only the guard has, and which the guard empties before it
+accepts requests. Calls that need one of the user's tokens are made by the guard: the agent requests
+them over a socket, and never learns the token. The guard reads nothing that a job can write, and
+the two containers share only that socket.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .spec import AgentSpec
 from .watchdog import Say, disk_full
 
 INSTANCE = "@instance@"
-"""Stands in a runner's name for the end of the pod's name, as in the launcher
+"""A placeholder in a runner's name for the end of the pod's name, as in the launcher
 (`bootstrap.INSTANCE`, `model.runner_name`)."""
 PR_SET_DUMPABLE = 4
 PROGRAM = "agent.pyz"
@@ -49,18 +49,18 @@ LATE = (
     *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),
     *("linecache", "tokenize", "traceback"),
 )
-"""What Python itself would load only when it is first needed: to read a date, to look up a host,
-to tell of an error."""
+"""Modules that Python would import only when first needed: to read a date, to look up a host, to
+show an error."""
 PATIENCE = 15.0
-"""Seconds within which the guard answers, unless it is told of more: a call of its own has ten."""
+"""Seconds for a response of the guard, whose own calls have ten."""
 
 
 # --- the first container
 
 
-def hand_over(bundle: Path, program: Path, told: Path, environ: Dict[str, str]) -> int:
-    """Parts what may be seen by jobs from what may not. The runner's name becomes that of this
-    pod."""
+def hand_over(bundle: Path, program: Path, secret: Path, environ: Dict[str, str]) -> int:
+    """Unpacks the bundle: what jobs may see into the folder `program`, the rest into `secret`. The
+    pod's name completes the runner's."""
     with zipfile.ZipFile(str(bundle)) as packed:
         files = {name: packed.read(name) for name in packed.namelist()}
     packed_again = io.BytesIO()
@@ -77,11 +77,12 @@ def hand_over(bundle: Path, program: Path, told: Path, environ: Dict[str, str]) 
     instance = environ.get("INSTANCE_ID", "")[-8:].lstrip("-")
     files[SPEC] = files[SPEC].replace(INSTANCE.encode(), instance.encode())
     for name, text in files.items():
-        put(told / name, text, 0o600)
+        put(secret / name, text, 0o600)
     return 0
 
 
 def put(path: Path, content: bytes, mode: int) -> None:
+    """Writes a file atomically."""
     fresh = path.with_name(path.name + ".new")
     fresh.touch(0o600)
     fresh.write_bytes(content)
@@ -93,48 +94,49 @@ def put(path: Path, content: bytes, mode: int) -> None:
 
 
 class Link:
-    """The way to the guard. `key`: what it tells the first who asks, and nobody else; it is in
-    no file, and the agent's memory is closed to jobs."""
+    """The connection to the guard. `key`: the guard gives it to the first caller and to nobody
+    else; it is in no file, and jobs cannot read the agent's memory."""
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / SOCKET)
         self.key = ""
 
-    def ask(self, call: str, seconds: float = PATIENCE, **words: Any) -> Any:
-        """Raises OSError: no guard, or not its answer."""
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.settimeout(seconds)
-            asking.connect(self.path)
-            asking.sendall(json.dumps({"call": call, "key": self.key, **words}).encode() + b"\n")
-            with asking.makefile("rb") as reading:
-                line = reading.readline()
+    def ask(self, call: str, seconds: float = PATIENCE, **arguments: Any) -> Any:
+        """The guard's answer. Raises OSError if there is no guard, or if it reports an error."""
+        request = {"call": call, "key": self.key, **arguments}
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(seconds)
+            connection.connect(self.path)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile("rb") as reader:
+                line = reader.readline()
         if not line:
-            raise OSError("the guard does not answer")
-        told = json.loads(line)
-        if "error" in told:
-            raise OSError(told["error"])
-        return told["answer"]
+            raise OSError("the guard does not respond")
+        response = json.loads(line)
+        if "error" in response:
+            raise OSError(response["error"])
+        return response["answer"]
 
     def start(self) -> Dict[str, Any]:
-        """Waits for the guard."""
+        """Waits for the guard. Returns spec and scripts."""
         while True:
             try:
-                told: Dict[str, Any] = self.ask("start")
-                self.key = told.pop("key")
-                return told
+                answer: Dict[str, Any] = self.ask("start")
+                self.key = answer.pop("key")
+                return answer
             except (FileNotFoundError, ConnectionError, PermissionError):
                 time.sleep(0.1)
 
 
 class Guarded(forge.Member):
-    """A member whose calls are the guard's, before the class of its forge."""
+    """A mixin before the class of a forge, by which the guard makes the calls."""
 
     link: Link
 
     def join(self) -> Optional[str]:
         failed = super().join()
-        if self.told:
-            self.link.ask("joined", told=self.told)
+        if self.ids:
+            self.link.ask("joined", ids=self.ids)
         return failed
 
     def retire(self, child: Optional[Child]) -> bool:
@@ -145,7 +147,7 @@ class Guarded(forge.Member):
         )
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
-        """The guard knows the call."""
+        """The guard chooses the call."""
         try:
             self.claimed = bool(self.link.ask("claimed", leaving=method != "GET"))
         except Exception:
@@ -161,7 +163,7 @@ class Guarded(forge.Member):
     def last(self, attempt: Optional[int], reason: Reason) -> str:
         try:
             return str(self.link.ask("last", attempt=attempt, reason=reason.name))
-        except Exception:  # for a mark only
+        except Exception:  # only the annotation lacks it
             return ""
 
     def waiting(self) -> Ref:
@@ -170,14 +172,14 @@ class Guarded(forge.Member):
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         try:
-            told = dataclasses.asdict(plan)
-            return str(self.link.ask("restart", plan.restart + PATIENCE, job=job, plan=told))
+            fields = dataclasses.asdict(plan)
+            return str(self.link.ask("restart", plan.restart + PATIENCE, job=job, plan=fields))
         except Exception as error:
             return "not restarted: %s: %s" % (type(error).__name__, error)
 
 
 class InPod(Agent):
-    """It is never started again, and its signs of life go to the guard."""
+    """The agent in a pod: it is never started again, and its heartbeats go to the guard."""
 
     def __init__(
         self,
@@ -196,10 +198,10 @@ class InPod(Agent):
         return self._guarded
 
     @forge.setter
-    def forge(self, made: forge.Member) -> None:
-        """The same member, whose calls are the guard's: as the agent is made, before anybody has
-        it."""
-        kind = type("Forge", (Guarded, type(made)), {"link": self.link})
+    def forge(self, member: forge.Member) -> None:
+        """Replaces the member with one whose calls are made by the guard. Only the constructor
+        sets it, before the member is used."""
+        kind = type("Forge", (Guarded, type(member)), {"link": self.link})
         self._guarded: forge.Member = kind(self.spec, self.home / "runner", self.env, self.identity)
 
     def _resume(self) -> bool:
@@ -225,8 +227,8 @@ class InPod(Agent):
 
 
 def run(home: Path, link: Link, environ: Dict[str, str]) -> int:
-    """As process 1: passes signals on to the agent, takes up orphans, and ends with the agent,
-    which ends all that is left."""
+    """As process 1: passes signals on to the agent, reaps orphans, and ends with the agent, by
+    which all remaining processes end. Returns the agent's exit code."""
     child = 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os.kill(child, number) if child else sys.exit(0))
@@ -240,44 +242,44 @@ def run(home: Path, link: Link, environ: Dict[str, str]) -> int:
 
 
 def alive(home: Path, link: Link, environ: Dict[str, str]) -> int:
-    """The agent's exit code."""
-    told = link.start()
-    spec = AgentSpec.from_json(told["spec"])
-    for name, text in told["scripts"].items():
+    """Runs the agent and returns its exit code."""
+    start = link.start()
+    spec = AgentSpec.from_json(start["spec"])
+    for name, text in start["scripts"].items():
         (home / name).touch(0o700)
         (home / name).write_text(text, "utf-8")
     os.environ.update(spec.environment)
     environ = with_home(home, environ)
     process.PASSED_ON += environ
-    shown = agent.say_on_console(spec)
+    log = agent.say_on_console(spec)
 
     def say(stage: str, **facts: Any) -> None:
         if stage in ("configured", "failed") and (home / STARTUP).exists():
             (home / STARTUP).unlink()  # it may hold secrets
-        shown(stage, **facts)
+        log(stage, **facts)
 
     hooks = environ.get(HOOKS)
     if hooks and spec.forge == "github" and not os.path.exists(hooks):
         say(
             "failed",
-            why="this image has no container hooks at %s: take ours as `cloud-image`, or set %s"
-            % (hooks, HOOKS),
+            why="this image has no container hooks at %s:"
+            " use cml-runner's image as `cloud-image`, or set %s" % (hooks, HOOKS),
         )
         return Reason.START_FAILED.exit_code
-    # A pod sees its node's devices, be they its own or not.
+    # A pod sees all devices of its node, also those that are not its own.
     sysfs = Path("/sys") if environ.get("CML_RUNNER_GPU") else NOWHERE
     try:
         living = InPod(link, spec, home, environ, say, sysfs)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: living.ask())
+            signal.signal(number, lambda *_: living.signal())
         return living.live()
-    except BaseException as error:  # nothing of the parent's may run in this process
+    except BaseException as error:  # the parent's code must not run in this process
         say("crashed", why="%s: %s" % (type(error).__name__, error))
         return 1
 
 
 def with_home(home: Path, environ: Dict[str, str]) -> Dict[str, str]:
-    """An image that does not know this user has no home for it either."""
+    """`environ`, with a HOME if the image does not know this user."""
     try:
         pwd.getpwuid(os.geteuid())
         return environ
@@ -287,8 +289,8 @@ def with_home(home: Path, environ: Dict[str, str]) -> Dict[str, str]:
 
 
 def watchdog(link: Link) -> int:
-    """One look, as the cluster's liveness probe. 1: the container must end, and the guard cleans
-    up. Without a guard there is nobody who would see that it ends."""
+    """One check, run as the cluster's liveness probe. 1: the container must end, also if the guard
+    is gone. Then the guard cleans up."""
     try:
         why = link.ask("watch", full=disk_full(Path.cwd()))
     except (OSError, ValueError) as error:
@@ -299,24 +301,24 @@ def watchdog(link: Link) -> int:
 
 
 def close_memory() -> None:
-    """Nobody but root reads /proc of this process, or traces it. Raises OSError."""
+    """Makes sure that only root can read /proc of this process, or trace it. Raises OSError."""
     if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
         raise OSError("jobs could read the agent's memory: prctl failed")
 
 
 def main(argv: List[str], environ: Dict[str, str]) -> int:
-    """Of the program `sys.argv[0]`. Nothing is loaded later that is not loaded here."""
+    """Entry point of the program `sys.argv[0]`. Imports everything that is needed later."""
     close_memory()
     for name in LATE:
         importlib.import_module(name)
-    word = argv[0]
-    places = [Path(place) for place in argv[1:]]
-    if word == "hand-over":
-        return hand_over(Path(sys.argv[0]), places[0], places[1], environ)
-    if word == "guard":
-        return guard(places[0], places[1])
-    link = Link(places[0])
-    return watchdog(link) if word == "watchdog" else run(Path.cwd(), link, environ)
+    command = argv[0]
+    folders = [Path(folder) for folder in argv[1:]]
+    if command == "hand-over":
+        return hand_over(Path(sys.argv[0]), folders[0], folders[1], environ)
+    if command == "guard":
+        return guard(folders[0], folders[1])
+    link = Link(folders[0])
+    return watchdog(link) if command == "watchdog" else run(Path.cwd(), link, environ)
 
 
 if __name__ == "__main__":

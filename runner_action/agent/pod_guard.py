@@ -1,8 +1,7 @@
-"""What a pod's guard does: it holds the tokens, makes the calls that need one, and looks after
-the agent.
+"""The guard of a pod: it holds the tokens, makes the calls that need one, and supervises the agent.
 
-It is a container of its own. What others can ask of it is by a socket, and less than the agent
-itself could do with a token: about this runner, and what its end interrupts.
+It is a container of its own, which accepts requests over a socket. They allow less than a token
+would: they are about this runner and the run that its end interrupts.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from .watchdog import CLEAN_UP_SECONDS, Say, leave_list
 SPEC, SOCKET = "spec.json", "socket"
 NOWHERE = Path("/nowhere")
 LINE = 1 << 20
-"""Bytes of a question at most."""
+"""Bytes of a request at most."""
 CROWD = 32
-"""Questions at once at most."""
+"""Requests at the same time at most."""
 
 
 class Guard:
-    """What it knows of its runner, and what it does for whoever asks. `scripts`: texts by name,
-    for the agent; `now`: the monotonic clock."""
+    """The state of the guard, and its answers. `scripts`: texts by name, for the agent; `now`: the
+    monotonic clock."""
 
     def __init__(
         self,
@@ -60,19 +59,19 @@ class Guard:
     def _member(self) -> forge.Member:
         return forge.member(self.spec, NOWHERE / "runner", {}, {})
 
-    def answer(self, question: Dict[str, Any]) -> Any:
-        """Whoever is in the pod may ask how the agent is, and the first one how to begin, when
-        there is no job yet; all else is for who has that answer. Raises PermissionError, or what
-        an unfit question leads to.
+    def answer(self, request: Dict[str, Any]) -> Any:
+        """Any process in the pod may call `watch`. The first caller, when there is no job yet, may
+        call `start`, and gets the key that all other calls need. Raises PermissionError, or
+        anything if the request is malformed.
         """
-        call = question.pop("call")
-        key = question.pop("key", "")
+        call = request.pop("call")
+        key = request.pop("key", "")
         if call == "watch":
-            return self.watch(**question)
+            return self.watch(**request)
         if call == "start":
             return self.start()
         if not hmac.compare_digest(str(key).encode(), self._key.encode()):
-            raise PermissionError("only the agent may ask that")
+            raise PermissionError("only the agent may call this")
         calls: Dict[str, Callable[..., Any]] = {
             "beat": self.beat,
             "claimed": self.claimed,
@@ -82,41 +81,42 @@ class Guard:
             "restart": self.restart,
             "waiting": self.waiting,
         }
-        return calls[call](**question)
+        return calls[call](**request)
 
     def start(self) -> Dict[str, Any]:
-        """All that the agent has to know, once: none of the user's tokens."""
+        """What the agent needs, without the user's tokens. Only once."""
         with self._turn:
             if self._given:
-                raise PermissionError("the agent has begun")
+                raise PermissionError("the agent has already started")
             self._given = True
-        kept = dataclasses.replace(self.spec, api_token=None, removal_token=None)
-        return {"spec": kept.to_json(), "scripts": self.scripts, "key": self._key}
+        spec = dataclasses.replace(self.spec, api_token=None, removal_token=None)
+        return {"spec": spec.to_json(), "scripts": self.scripts, "key": self._key}
 
-    def joined(self, told: Dict[str, int]) -> None:
-        """The runner's id, and its pool if it has one, once: told before the runner first
-        starts."""
+    def joined(self, ids: Dict[str, int]) -> None:
+        """Records the runner's id, and its pool if it has one. Only once, which is before the
+        runner first starts."""
         with self._turn:
             if not self.spec.runner_id:
-                self.spec = dataclasses.replace(self.spec, runner_id=int(told["agentId"]))
+                self.spec = dataclasses.replace(self.spec, runner_id=int(ids["agentId"]))
                 self.forge = self._member()
-                self.forge.told = {name: int(number) for name, number in told.items()}
+                self.forge.ids = {name: int(number) for name, number in ids.items()}
 
     def beat(self, phase: str, reason: Optional[str], since: float, born: float) -> None:
         why = Reason[reason] if reason else None
         self._beat = State(Phase(phase), float(since), float(born), why), self.now()
 
     def watch(self, full: bool = False) -> Optional[str]:
-        """Why the runner's container must end, or None. `full`: its disk is."""
+        """Why the runner's container must end, or None. `full`: its disk is full."""
         if not self._given:
-            return "no agent came" if self.now() - self._began > lifecycle.SILENCE else None
+            late = self.now() - self._began > lifecycle.SILENCE
+            return "the agent did not start" if late else None
         state, at = self._beat or (None, self._began)
         policy = lifecycle.policy_of(self.spec)
         return lifecycle.watchdog(state, at, self.now(), policy, bool(full))
 
     def claimed(self, leaving: bool) -> bool:
-        """Whether a launch counts on the runner; told, with it, that it must not from now on, if
-        it leaves."""
+        """Whether a launch counts on the runner. If the runner is `leaving`, also keeps launches
+        from counting on it."""
         self.forge.retire(None if leaving else _Ended())
         return self.forge.claimed
 
@@ -136,13 +136,13 @@ class Guard:
         return self.forge.restart((repository, number, attempt), Leaving(**plan))
 
     def clean_up(self) -> None:
-        """After the agent, however it ended."""
+        """Deregisters the runner if the agent, however it ended, did not."""
         if not self.gone:
             leave_list(NOWHERE, self.leave, self.say, CLEAN_UP_SECONDS, self.leave())
 
 
 class _Ended(Child):
-    """Of a runner that the agent has stopped, as far as the guard need know."""
+    """Stands for a runner that the agent has stopped: the guard need not stop it."""
 
     def __init__(self) -> None:
         pass
@@ -152,7 +152,7 @@ class _Ended(Child):
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """Answers a line by a line, both JSON."""
+    """Answers each connection's request, a line of JSON, with a line of JSON."""
 
     daemon_threads = True
 
@@ -161,57 +161,59 @@ class Server(socketserver.ThreadingUnixStreamServer):
         path = folder / SOCKET
         if path.exists():
             path.unlink()
-        super().__init__(str(path), _Question)
+        super().__init__(str(path), _Request)
         path.chmod(0o666)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         return threading.active_count() < CROWD
 
 
-class _Question(socketserver.StreamRequestHandler):
+class _Request(socketserver.StreamRequestHandler):
     timeout = 10
 
     def handle(self) -> None:
         assert isinstance(self.server, Server)
         try:
-            told = {"answer": self.server.answer(json.loads(self.rfile.readline(LINE)))}
+            response = {"answer": self.server.answer(json.loads(self.rfile.readline(LINE)))}
         except Exception as error:
-            told = {"error": "%s: %s" % (type(error).__name__, error)}
+            response = {"error": "%s: %s" % (type(error).__name__, error)}
         try:
-            self.wfile.write(json.dumps(told).encode() + b"\n")
-        except OSError:  # whoever asked is gone
+            self.wfile.write(json.dumps(response).encode() + b"\n")
+        except OSError:  # the caller is gone
             pass
 
 
-def take(told: Path) -> Dict[str, str]:
-    """What the first container left, by name; nothing of it is there afterwards. Raises OSError."""
-    files = {path.name: path.read_text("utf-8") for path in told.iterdir() if path.is_file()}
+def take(secret: Path) -> Dict[str, str]:
+    """Reads and removes the files that the first container has left; texts by name. Raises
+    OSError."""
+    files = {path.name: path.read_text("utf-8") for path in secret.iterdir() if path.is_file()}
     for name in files:
-        (told / name).unlink()
+        (secret / name).unlink()
     return files
 
 
-def guard(told: Path, folder: Path) -> int:
-    """Until SIGTERM, which comes when the runner's container has ended; then it cleans up.
-    Started again it knows nothing, and answers nobody: so the probe ends the runner's container."""
-    asked = threading.Event()
+def guard(secret: Path, folder: Path) -> int:
+    """Runs until SIGTERM, which comes when the runner's container has ended; then cleans up. A
+    restarted guard has lost everything and answers nobody, so the probe ends the runner's
+    container."""
+    terminated = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    files = take(told)
+        signal.signal(number, lambda *_: terminated.set())
+    files = take(secret)
     if SPEC not in files:
         if (folder / SOCKET).exists():
             (folder / SOCKET).unlink()
         print(
-            "cml-runner: the guard was started again, and knows nothing any more: the pod ends",
+            "cml-runner: the guard was restarted and has lost its state, so the pod ends",
             flush=True,
         )
-        asked.wait()
+        terminated.wait()
         return 0
     spec = AgentSpec.from_json(files.pop(SPEC))
     os.environ.update(spec.environment)
-    made = Guard(spec, files, agent.say_on_console(spec))
-    with Server(folder, made.answer) as server:
+    state = Guard(spec, files, agent.say_on_console(spec))
+    with Server(folder, state.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        asked.wait()
-        made.clean_up()
+        terminated.wait()
+        state.clean_up()
     return 0

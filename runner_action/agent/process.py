@@ -1,5 +1,5 @@
-"""The forge's runner as a child process: whole lines out of it, and a bounded end for it and all
-its children."""
+"""The runner program as a child process: its output line by line, and an end within a time limit
+for it and all of its children."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ PASSED_ON = [
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
 ]
-"""Variables that jobs see; in a pod (`pod.py`) all that its container was given."""
+"""Environment variables that jobs see; in a pod (`pod.py`) also all of its container's."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 LINE_LIMIT = 65536
-"""Bytes of one line; a longer one is read in pieces, so that a runaway job cannot fill the
+"""Bytes of a line. A longer line is read in pieces, so that a runaway job cannot fill the
 memory."""
 
 
 def job_user(name: str, environ: Dict[str, str]) -> pwd.struct_passwd:
-    """Who runs the jobs: the user of that name, or whoever runs the agent where that is not
-    root, or where the variable of actions/runner for containers, RUNNER_ALLOW_RUNASROOT, allows
-    root.
+    """The user that runs the jobs: the one of that name; or the agent's own, if that is not root
+    or if RUNNER_ALLOW_RUNASROOT is set (the variable of actions/runner for containers).
 
-    Raises KeyError if there is no such user: jobs never become root by accident.
+    Raises KeyError if there is no such user, so that jobs never run as root by accident.
     """
     if os.geteuid() != 0 or environ.get("RUNNER_ALLOW_RUNASROOT"):
         try:
             return pwd.getpwuid(os.geteuid())
-        except KeyError:  # a container need not know its user
+        except KeyError:  # a container's user may be missing in its /etc/passwd
             return pwd.struct_passwd(
                 (name, "", os.geteuid(), os.getegid(), "", environ["HOME"], "")
             )
@@ -47,8 +46,8 @@ def job_user(name: str, environ: Dict[str, str]) -> pwd.struct_passwd:
 
 
 def identity(user: pwd.struct_passwd) -> Dict[str, Any]:
-    """Keyword arguments for Popen that make a child that user; none where it is that user
-    already."""
+    """The keyword arguments by which Popen runs a child as `user`; empty if this process is that
+    user."""
     if user.pw_uid == os.geteuid():
         return {}
     return {
@@ -59,18 +58,18 @@ def identity(user: pwd.struct_passwd) -> Dict[str, Any]:
 
 
 def child_environment(user: pwd.struct_passwd, environ: Dict[str, str]) -> Dict[str, str]:
-    """What a child sees: path, language, proxies and certificates of this process, and its own
-    home. No secrets of ours."""
-    passed = {
+    """The environment of a child: path, language, proxies and certificates of this process, and
+    the user's own home. None of the agent's secrets."""
+    passed_on = {
         key: value for key, value in environ.items() if key in PASSED_ON or key.lower() in PROXIES
     }
-    passed.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    return {**passed, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    passed_on.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return {**passed_on, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 
 class Tail:
-    """New whole lines of a growing file; a line still being written waits for the next look,
-    unless it never ends."""
+    """Reads the new complete lines of a growing file. The rest of a line comes with a later call,
+    or in pieces if the line is too long."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
@@ -95,13 +94,13 @@ class Tail:
 
 
 class Child:
-    """A process in a session of its own that writes to a file, so that it outlives an agent that
-    is killed, and is found again."""
+    """A process in a session of its own with its output in a file: it outlives an agent that is
+    killed, and the next agent can adopt it."""
 
     def __init__(
         self, pid: int, wait: Callable[[], int], exited: Callable[[int], None], stdin: Any = None
     ) -> None:
-        # A guard's standard input closes when this process ends, however it ends.
+        # The standard input of a guard closes when this process ends, however it ends.
         self.pid = pid
         self._exited = exited
         self._over = threading.Event()
@@ -133,8 +132,7 @@ class Child:
 
     @classmethod
     def adopt(cls, pid: int, exited: Callable[[int], None]) -> Child:
-        """Somebody else's child, left by an agent before this one; its exit code cannot be
-        known."""
+        """The child of an earlier agent. Its exit code is unknown: -1."""
 
         def wait() -> int:
             while session(pid):
@@ -151,13 +149,13 @@ class Child:
         self._exited(code)
 
     def quit(self, seconds: float) -> bool:
-        """SIGQUIT to the group; whether it ended in time."""
+        """Sends SIGQUIT to the process group. Returns whether the child ended within `seconds`."""
         _signal(os.killpg, self.pid, signal.SIGQUIT)
         return self._over.wait(seconds)
 
     def stop(self, seconds: float, hurry: Callable[[], bool]) -> None:
-        """SIGINT to the group, which actions/runner takes as a wish to leave; after `seconds`,
-        or when there is a hurry, SIGKILL to all that is left of the session."""
+        """Sends SIGINT to the process group, by which actions/runner shuts down. After `seconds`,
+        or as soon as `hurry()`, kills what is left of the session."""
         end = time.monotonic() + seconds
         _signal(os.killpg, self.pid, signal.SIGINT)
         while time.monotonic() < end and not hurry() and not self._over.wait(0.1):
@@ -180,32 +178,32 @@ def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
 
 
 def session(leader: int) -> List[int]:
-    """Living processes of a session. run.sh of actions/runner puts its listener into a group of
-    its own, but not into another session.
+    """The pids of a session's living processes. run.sh of actions/runner puts its listener into
+    another process group, but not into another session.
 
-    Where there is no /proc (macOS), the descendants.
+    Without /proc (macOS), the leader and its descendants.
     """
     if not os.path.isdir("/proc/self"):
         from .guard import descendants
 
         return descendants(leader)
-    found = []
+    living = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            living.append(int(stat.parent.name))
+    return living
 
 
 def _echo(file: int, offset: int, echo: Callable[[str], object]) -> int:
-    """Tells the whole lines from there on; gives where it stopped. The file's own position is
-    the command's."""
+    """Passes the complete lines from `offset` on to `echo`; returns where it stopped. Leaves the
+    position of the file alone, which the command uses."""
     while True:
-        read = os.pread(file, LINE_LIMIT, offset)
-        whole = read[: read.rfind(b"\n") + 1] or read[: len(read) // LINE_LIMIT * LINE_LIMIT]
+        text = os.pread(file, LINE_LIMIT, offset)
+        whole = text[: text.rfind(b"\n") + 1] or text[: len(text) // LINE_LIMIT * LINE_LIMIT]
         if not whole:
             return offset
         offset += len(whole)
@@ -222,8 +220,8 @@ def run_to_end(
     echo: Optional[Callable[[str], object]] = None,
     **identity: Any,
 ) -> Optional[str]:
-    """Runs a command. None if it ended well; else what happened, with the last `keep` lines it
-    said. `echo` gets all its lines while it runs."""
+    """Runs a command for at most `seconds`. Returns None if it succeeded, else what happened, with
+    the last `keep` lines of its output. `echo` gets each line while the command runs."""
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             argv,
@@ -236,21 +234,21 @@ def run_to_end(
             **identity,
         )
         end = time.monotonic() + seconds
-        told = 0
+        echoed = 0
         code: Optional[int] = None
         while code is None and time.monotonic() < end:
             try:
                 code = process.wait(min(seconds, 0.5))
             except subprocess.TimeoutExpired:
                 pass
-            told = _echo(out.fileno(), told, echo) if echo else 0
+            echoed = _echo(out.fileno(), echoed, echo) if echo else 0
         if code is None:
             _signal(os.killpg, process.pid, signal.SIGINT)
             time.sleep(0.5)
             kill_session(process.pid)
             process.wait()
         out.seek(-min(out.seek(0, os.SEEK_END), LINE_LIMIT), os.SEEK_END)
-        said = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
+        last = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
     if code is None:
-        return "no end after %d s: %s" % (seconds, said)
-    return "exit code %d: %s" % (code, said) if code else None
+        return "timed out after %d s: %s" % (seconds, last)
+    return "exit code %d: %s" % (code, last) if code else None

@@ -1,9 +1,9 @@
-"""The one way in which a folder where jobs worked is removed: through no mount and no link.
+"""The only code that removes a folder in which jobs have worked: it never follows a link, and never
+enters a mount.
 
-Each step is taken from an open folder, never by a path that somebody could lead elsewhere
-meanwhile. What is mounted in there is detached, not entered; where that is not allowed, it is
-left. Folders within folders are moved up first, so that however deep they are, a few open files
-are enough.
+Each step starts from an open folder, never from a path, which somebody could redirect meanwhile.
+Mounts are detached, not entered; if that is not permitted, they stay. Nested folders are moved to
+the top first, so that a few open files are enough for any depth.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import Any, Callable, List
 
 HANDLE = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW
-"""Opens without a question to the file system, which may be of a network that does not answer.
-Not on macOS."""
+"""Flags that open a file without access to its file system, which may be on a network that does
+not respond. Not on macOS."""
 ROUNDS = 9999
-"""How often a folder is gone through that others go on filling."""
+"""How often to empty a folder that others keep filling."""
 
 
 def remove_tree(path: Path) -> List[str]:
-    """Removes a file, a link or a folder with all that is in it. What is not there is no trouble.
+    """Removes a file, a link or a folder with everything in it. A missing one is not an error.
 
-    Returns what is left, `PATH: why` each, a folder after what is in it. Never raises OSError.
+    Returns what could not be removed, as `PATH: why`, a folder after its entries. Never raises
+    OSError.
     """
     try:
-        # Which a job may have made a link.
+        # A job may have replaced it with a link.
         parent = os.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         return [str(error)] if os.path.lexists(path) else []
@@ -40,8 +41,8 @@ def remove_tree(path: Path) -> List[str]:
 
 
 def _mount(handle: int) -> Any:
-    """What differs from mount to mount: Linux' own number, by which also a bind mount of the
-    same file system is known; where there is none, the device.
+    """Identifies the mount of an open file: by Linux' mount id, which also distinguishes bind
+    mounts of the same file system; elsewhere by the device.
     https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html
     """
     try:
@@ -51,16 +52,16 @@ def _mount(handle: int) -> Any:
 
 
 class _Removal:
-    """`mount`: the only one that is touched; `left`: what could not be removed; `more`:
-    something has changed."""
+    """`mount`: the only one that is touched; `left`: what could not be removed; `more`: this
+    round has removed something."""
 
     def __init__(self, mount: Any) -> None:
         self.mount = mount
         self.left: List[str] = []
 
     def take(self, act: Callable[..., Any], above: int, name: str) -> None:
-        """Does it with an entry of the open folder `above`; once more when a mount was taken off
-        it."""
+        """Applies `act` to an entry of the open folder `above`, again after a mount has been
+        detached from it."""
         while True:
             try:
                 act(name, dir_fd=above)
@@ -90,9 +91,10 @@ class _Removal:
         os.rmdir(name, dir_fd=dir_fd)
 
     def empty(self, inside: int, folder: Callable[..., Any]) -> None:
-        """Removes what is in an open folder; `folder` is for those in it."""
-        for one in os.scandir(inside):
-            self.take(folder if one.is_dir(follow_symlinks=False) else os.unlink, inside, one.name)
+        """Removes the entries of an open folder; `folder` removes those that are folders."""
+        for entry in os.scandir(inside):
+            act = folder if entry.is_dir(follow_symlinks=False) else os.unlink
+            self.take(act, inside, entry.name)
 
     def folder(self, name: str, dir_fd: int) -> None:
         inside = self.enter(name, dir_fd)
@@ -103,10 +105,11 @@ class _Removal:
         os.rmdir(name, dir_fd=dir_fd)
 
     def up(self, name: str, dir_fd: int) -> None:
-        with contextlib.suppress(OSError):  # an empty one, be it another's
+        """Removes a nested folder if it is empty, else moves it to the top, for the next round."""
+        with contextlib.suppress(OSError):  # works even if it belongs to somebody else
             os.rmdir(name, dir_fd=dir_fd)
             return
-        os.close(self.enter(name, dir_fd))  # what is read-only cannot be moved
+        os.close(self.enter(name, dir_fd))  # makes it writable, so that it can be moved
         os.rename(name, os.urandom(8).hex(), src_dir_fd=dir_fd, dst_dir_fd=self.top)
 
     def enter(self, name: str, dir_fd: int) -> int:
@@ -121,9 +124,9 @@ class _Removal:
             os.close(handle)
 
     def detach(self, above: int, name: str) -> bool:
-        """Takes off what is mounted there, by the handle, which is that very mount. False:
-        nothing is, or only root may. 2 is MNT_DETACH: however busy it is;
-        https://man7.org/linux/man-pages/man2/umount.2.html
+        """Unmounts what is mounted there, by an open handle, so that it is the same mount. Returns
+        False if there is none, or if that needs root. 2 is MNT_DETACH, which works even while the
+        mount is busy: https://man7.org/linux/man-pages/man2/umount.2.html
         """
         try:
             handle = os.open(name, HANDLE, dir_fd=above)

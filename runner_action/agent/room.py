@@ -1,5 +1,5 @@
-"""The room that jobs run in: what is closed to them, whether it is fit for them, and how they
-are told that it ends."""
+"""The surroundings of jobs on this machine: what they cannot reach, whether the GPU works, and how
+a job's log gets a warning that the machine ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ SERVICES = (
     "ip daddr { 169.254.169.254, 168.63.129.16 }",
     "ip6 daddr { fd00:ec2::254, fd20:ce::254 }",
 )
-"""The metadata services of AWS, Azure and Google, and Azure's wire server; by IPv6 AWS' and
-Google's. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+"""The metadata services of AWS, Azure and Google Cloud, and Azure's wire server; over IPv6 those of
+AWS and Google Cloud.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
 https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"""
 CLOSED = "meta l4proto { tcp, udp } th dport != { 53, 67, 123 } reject;"
-"""All but name service, DHCP and time, which are at the same addresses. Google's metadata are on
-port 443, too."""
+"""Everything but DNS, DHCP and NTP, which are at the same addresses. Google's metadata service is
+on port 443 as well."""
 OWN, THROUGH = (
-    "\n".join("%s %s%s" % (to, who, CLOSED) for to in SERVICES) for who in ("meta skuid != 0 ", "")
+    "\n".join("%s %s%s" % (to, user, CLOSED) for to in SERVICES)
+    for user in ("meta skuid != 0 ", "")
 )
 RULES = """table inet cml_runner
 flush table inet cml_runner
@@ -37,14 +39,14 @@ chain through { type filter hook forward priority 0;
 }
 }
 """ % (OWN, THROUGH)
-"""The second chain is for containers."""
+"""The chain `through` is for containers."""
 
 
 def close_metadata(env: Dict[str, str]) -> Optional[str]:
-    """Root only from now on: the user data and the machine's role are read there. None, or why
-    it is still open."""
+    """Closes the metadata services, which give out the user data and the machine's credentials, to
+    everybody but root. Returns None, or why they are still open."""
     try:
-        done = subprocess.run(
+        nft = subprocess.run(
             ["nft", "-f", "-"],
             input=RULES.encode(),
             env=env,
@@ -54,11 +56,11 @@ def close_metadata(env: Dict[str, str]) -> Optional[str]:
         )
     except OSError as error:
         return str(error)
-    return done.stdout.decode("utf-8", "replace") if done.returncode else None
+    return nft.stdout.decode("utf-8", "replace") if nft.returncode else None
 
 
 def gpu(sysfs: Path = Path("/sys")) -> bool:
-    """An NVIDIA GPU is there."""
+    """Whether there is an NVIDIA GPU."""
     for device in sysfs.glob("bus/pci/devices/*"):
         try:
             if (device / "vendor").read_text().strip() == "0x10de" and (
@@ -71,12 +73,12 @@ def gpu(sysfs: Path = Path("/sys")) -> bool:
 
 
 def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> Optional[str]:
-    """Why the NVIDIA GPU of this machine cannot be used; None if it can, or if there is none."""
+    """Why the NVIDIA GPU of this machine does not work; None if it does, or if there is none."""
     if not gpu(sysfs):
         return None
     if not shutil.which("nvidia-smi", path=env.get("PATH")):
         return (
-            "the NVIDIA GPU has no driver (nvidia-smi is missing): take a `cloud-image` with one,"
+            "the NVIDIA GPU has no driver (nvidia-smi is missing): use a `cloud-image` with one,"
             " or install it in `cloud-startup-script`"
         )
     failed = run_to_end(
@@ -85,25 +87,25 @@ def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> O
     return failed and "the NVIDIA GPU does not work, nvidia-smi fails: " + failed
 
 
-def tell_job(leader: int, text: str) -> bool:
-    """Writes a warning into the log of the job that runs: an annotation that people read, and
-    `cml-runner restart`.
+def warn_job(leader: int, text: str) -> bool:
+    """Writes a warning into the log of the current job: an annotation for people and for
+    `cml-runner restart`. Returns whether that worked; it is best effort.
 
-    actions/runner reads workflow commands from the output of its steps, which are the children
-    of its worker; that output is a pipe, and a pipe can be opened anew from /proc. Best effort:
-    False where that is not so.
+    actions/runner reads workflow commands from the output of its steps, which are child processes
+    of its worker. That output is a pipe, which can be opened through /proc. `leader`: the pid of
+    the runner's session.
     """
-    told = False
+    warned = False
     for pid in session(leader):
         try:
             above = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[1]
             if b"Runner.Worker" not in Path("/proc/%s/cmdline" % above).read_bytes():
                 continue
-            # Looked at once it is open: a job can put another file there at any moment.
+            # Checked after opening it: a job can put another file there at any moment.
             with open(os.open("/proc/%d/fd/1" % pid, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
                 if stat.S_ISFIFO(os.fstat(pipe.fileno()).st_mode):
                     pipe.write(("\n::warning title=cml-runner::%s\n" % text).encode())
-                    told = True
+                    warned = True
         except OSError:
             continue
-    return told
+    return warned

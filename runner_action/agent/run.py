@@ -1,9 +1,9 @@
-"""The story of a machine: become a runner, live by the lifecycle, leave in order. Effects only;
-the decisions are in `lifecycle`.
+"""The main loop of the agent: it starts the runner, follows its lifecycle, and leaves. This module
+only acts; the decisions are made in `lifecycle`.
 
-Everything that happens goes into one queue and is answered by one loop. Ending the machine is
-systemd's: the service ends, however it ends, and the unit powers off (`bootstrap.py`). On a
-machine that is not ours the agent just ends.
+All events go into one queue, which one loop handles. The agent does not end the machine: when its
+service ends, for whatever reason, systemd powers off (`bootstrap/units.py`). On a machine that is
+not a cloud's, only the agent ends.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .spec import AgentSpec
 from .watchdog import Beat, Say, disk_full, read_beat, write_beat
 
 TICK = 1.0
-"""Seconds between two looks at the files of hooks and runner, and at the clock; a twentieth of
-that while the launcher waits."""
+"""Seconds between two reads of the hooks' and the runner's files; a twentieth of that while the
+launcher waits for the runner."""
 BEAT = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 RELAUNCH_SECONDS = 5.0
 
 
 class Agent:
-    """One machine's agent. `home` holds all it writes; `now` is the monotonic clock; `guard`
-    starts a command that must not outlive this process. Raises KeyError if the job user is
-    missing."""
+    """The agent of one machine. `home`: the folder for everything it writes; `now`: the monotonic
+    clock; `guard`: a command in front of the runner's, so that the runner does not outlive this
+    process. Raises KeyError if there is no such job user."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Agent:
         self.identity = identity(self.user)
         self.env = child_environment(self.user, self.environ)
         self.forge = forge.member(spec, home / "runner", self.env, self.identity)
-        # A SimpleQueue, since only its put() may be called from a signal handler.
+        # A SimpleQueue, as its put() may be called from a signal handler.
         self.queue: "queue.SimpleQueue[events.Event]" = queue.SimpleQueue()
         self.state = lifecycle.born(now())
         self.notices = self._notices()
@@ -70,26 +70,26 @@ class Agent:
         self._log = Tail(home / "runner.log")
         self._job: events.Ref = None
         self._beaten = 0.0
-        self._asked = 0
-        self._passed = 0
-        self._told = ""
+        self._signals = 0
+        self._ignored = 0
+        self._notice = ""
 
     def _notices(self) -> Optional[metadata.Notices]:
         if self.spec.cloud not in metadata.CLOUDS:
             return None
         module = importlib.import_module("." + self.spec.cloud, __package__)
-        found: metadata.Notices = module.Notices(self.environ.get("CML_RUNNER_METADATA", ""))
-        return found
+        notices: metadata.Notices = module.Notices(self.environ.get("CML_RUNNER_METADATA", ""))
+        return notices
 
     # --- becoming a runner
 
     def start(self) -> None:
-        """Runs in a thread of its own, so that signals and time limits are heard meanwhile;
-        reports through the queue."""
+        """Becomes a runner, in a thread of its own, so that signals and time limits are handled
+        meanwhile. Reports through the queue."""
         try:
             self._start.run(self.forge, self.sysfs)
             self._launch()
-        except Exception as error:  # whatever it is, the machine must leave and say why
+        except Exception as error:  # whatever failed, the machine must leave and say why
             self.queue.put(events.Failed(self.now(), str(error) or type(error).__name__))
 
     def _launch(self) -> None:
@@ -117,12 +117,12 @@ class Agent:
     # --- living
 
     def live(self) -> int:
-        """Until there is a reason to leave and the forge lets go. Returns the exit code."""
+        """Runs until there is a reason to leave and the runner may go. Returns the exit code."""
         self.say("agent", name=self.spec.name)
         if not self._resume():
             threading.Thread(target=self.start, daemon=True).start()
         threading.Thread(target=self._clear, daemon=True).start()
-        self._hear()
+        self._watch_notices()
         while True:
             for event in self._next():
                 self._advance(event)
@@ -131,22 +131,22 @@ class Agent:
                 assert self.state.reason is not None
                 return self.state.reason.exit_code
 
-    def ask(self) -> None:
-        """A signal came. Only recorded: the loop answers, or whoever is leaving."""
-        self._asked += 1
-        self.queue.put(events.Asked(self.now()))
+    def signal(self) -> None:
+        """Records a signal, which is then handled by the loop or by a `Leave`."""
+        self._signals += 1
+        self.queue.put(events.Signalled(self.now()))
 
     def _hurry(self) -> bool:
-        return self._asked - self._passed > 1
+        return self._signals - self._ignored > 1
 
-    def _hear(self) -> None:
-        """Has the cloud's notice looked for, if it gives any."""
+    def _watch_notices(self) -> None:
+        """Starts to poll for notices from the cloud, if it gives any."""
         if self.notices:
             threading.Thread(target=self._listen, args=(self.notices,), daemon=True).start()
 
     def _resume(self) -> bool:
-        """Takes up the life of an agent that was killed; its runner lives on. False: there was
-        none."""
+        """Carries on after an agent that was killed, whose runner is still alive. Returns False
+        if there was none."""
         beat = read_beat(self.home)
         if beat is None or beat.at > self.now():
             return False
@@ -162,98 +162,97 @@ class Agent:
         return True
 
     def _clear(self) -> None:
-        """Removes what hooks have moved away of jobs that are over, beside all else: in no job's
-        time."""
-        told: List[str] = []
+        """Deletes the workspaces that the hooks have moved aside, in the background, so that no
+        job waits for it."""
+        reported: List[str] = []
         while True:
             for path in self.home.glob("runner/_work/_cml-done-*"):
                 left = remove_tree(path)
-                if left and left[0] not in told:
-                    told.append(left[0])
+                if left and left[0] not in reported:
+                    reported.append(left[0])
                     self.say("left", why=left[0])
             time.sleep(BEAT)
 
     def _listen(self, notices: metadata.Notices) -> None:
-        """Looks for the cloud's notice until there is one that is final."""
-        said = ""
+        """Polls for notices from the cloud until one is final."""
+        reported = ""
         while True:
             try:
                 notice = notices.look()
-                if notice and notice.why != self._told:
-                    self._told = notice.why
+                if notice and notice.why != self._notice:
+                    self._notice = notice.why
                     self.queue.put(events.Interrupted(self.now(), notice.why, notice.seconds))
                     if notice.seconds is not None:
                         return
-            except (
-                Exception
-            ) as error:  # the service may be busy; a machine without it still hears signals
-                if str(error) != said:
-                    said = str(error)
-                    self.say("no-metadata", why=said)
+            # The service may be busy; without it there are still signals.
+            except Exception as error:
+                if str(error) != reported:
+                    reported = str(error)
+                    self.say("no-metadata", why=reported)
             time.sleep(notices.every)
 
     def _next(self) -> List[events.Event]:
-        """What the hooks wrote, then what the runner said, then what the queue holds, then that
-        time has passed."""
+        """The next events: from the hooks, from the runner's output, from the queue, and a tick,
+        in this order."""
         try:
-            waiting: List[events.Event] = [
+            queued: List[events.Event] = [
                 self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)
             ]
         except queue.Empty:
-            waiting = []
+            queued = []
         jobs = [
             event
             for line in self._jobs.lines()
             for event in self.forge.hook(line.split("\t"), self.now(), self.state.born)
         ]
-        said = [event for line in self._log.lines() for event in self._line(line)]
-        # Only now, with its last lines read, is it known how the runner ended.
-        told = [self._explained(event) for event in waiting]
+        output = [event for line in self._log.lines() for event in self._line(line)]
+        # How the runner ended is known only now that its last lines have been read.
+        queued = [self._explained(event) for event in queued]
         over = 1 + max(
             (at for at, event in enumerate(jobs) if isinstance(event, events.JobFinished)),
             default=-1,
         )
         if over or self.state.phase is Phase.DONE:
-            # What the runner says of a job that is over comes before the next one's beginning.
-            said += jobs[over:]
+            # What the runner says about a finished job comes before the start of the next job.
+            output += jobs[over:]
             del jobs[over:]
-        return [*jobs, *said, *told, events.Tick(self.now(), disk_full(self.home))]
+        return [*jobs, *output, *queued, events.Tick(self.now(), disk_full(self.home))]
 
     def _explained(self, event: events.Event) -> events.Event:
-        """With all that is known of it by now."""
+        """The event with everything that is known about it by now."""
         if isinstance(event, events.RunnerExited):
             return events.RunnerExited(event.at, *self.forge.ended(event.code))
-        if isinstance(event, events.Asked) and self.notices:
-            return events.Asked(event.at, self._stops())
+        if isinstance(event, events.Signalled) and self.notices:
+            return events.Signalled(event.at, self._stops())
         return event
 
     def _stops(self) -> str:
-        """What systemd stops, now that there is a signal; one that is not from there is passed
-        over."""
+        """What systemd is stopping, as a signal has arrived. A signal that systemd did not send
+        is ignored."""
         try:
-            told = subprocess.check_output(["systemctl", "list-jobs"], timeout=5)
+            jobs = subprocess.check_output(["systemctl", "list-jobs"], timeout=5)
         except (OSError, subprocess.SubprocessError) as error:
             self.say("no-systemd", why=str(error))
-            # Asked again, until it answers.
-            threading.Timer(TICK, self.queue.put, (events.Asked(self.now()),)).start()
+            # Try again until it answers.
+            threading.Timer(TICK, self.queue.put, (events.Signalled(self.now()),)).start()
             return ""
-        found = lifecycle.stops(told.decode("utf-8", "replace"))
-        if found == events.SYSTEM:
-            # A first look is answered at once, whatever became of the last one.
+        stopping = lifecycle.stops(jobs.decode("utf-8", "replace"))
+        if stopping == events.SYSTEM:
+            # The first poll of new Notices is answered at once, whatever the last one waits for.
             self.notices = self._notices()
-            self._hear()
-        elif not found:
-            self._passed += 1
+            self._watch_notices()
+        elif not stopping:
+            self._ignored += 1
             self.say("signal-ignored", why="the machine is not shutting down")
-        return found
+        return stopping
 
     def _line(self, text: str) -> List[events.Event]:
-        """What a line of the runner means; all of them are shown."""
+        """The events that a line of the runner's output means. Every line is logged."""
         self.say("runner", line=text)
         return self.forge.heard(text, self.now())
 
     def _advance(self, event: events.Event) -> None:
-        """Takes the next state, and tells on the console what changed."""
+        """Takes the next state, and logs what has changed."""
         before = self.state
         if isinstance(event, events.JobStarted):
             self._job = event.ref
@@ -277,8 +276,8 @@ class Agent:
         if before.phase is Phase.STARTING and after.phase is Phase.IDLE:
             self.say("online")
         if after.phase is Phase.LEAVING and after.reason:
-            # Before it was online, any reason is a failure to the launcher, which waits and
-            # listens.
+            # Before the runner is online, the launcher is waiting for it: any reason to leave is
+            # a failure.
             detail = (
                 ": " + event.why if isinstance(event, (events.Failed, events.Interrupted)) else ""
             )
@@ -289,7 +288,7 @@ class Agent:
             )
 
     def _beat(self) -> None:
-        """The sign of life that the watchdog looks for."""
+        """Writes the heartbeat that the watchdog checks."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
             self._beaten = self.now()
             try:
@@ -297,14 +296,14 @@ class Agent:
                     self.home,
                     Beat(self.state, self._beaten, self._job, self._jobs.offset, self._log.offset),
                 )
-            # a full disk is the job's trouble first; if it lasts, the machine leaves for that
+            # The disk may be full, which the job can mend; if it cannot, the machine leaves.
             except OSError as error:
                 self.say("no-heartbeat", why=str(error))
 
     # --- leaving
 
     def _left(self) -> bool:
-        """False: the forge refused and we stay."""
+        """Leaves. Returns False if the runner has to stay."""
         state = self.state
         reason = state.reason
         assert reason is not None
@@ -316,7 +315,7 @@ class Agent:
         if job:
             self._leave.with_restart(reason, job, self._child, plan)
         else:
-            # First while it still runs: an idle runner must not be given a job while it stops.
+            # Before it is stopped: an idle runner must not be given a job while it stops.
             outcome = (
                 self.forge.leave()
                 if self._child is None or state.job or self.forge.retire(self._child)
@@ -325,11 +324,7 @@ class Agent:
             if outcome == lifecycle.REFUSED and reason.may_refuse:
                 self.say(
                     "staying",
-                    why=(
-                        "a launch counts on it"
-                        if self.forge.claimed
-                        else "the forge says that it has a job"
-                    ),
+                    why=("a launch counts on it" if self.forge.claimed else "it was given a job"),
                 )
                 self._advance(events.Refused(self.now(), self.forge.claimed))
                 return False

@@ -1,4 +1,4 @@
-"""AgentSpec: all a machine needs to know, as JSON in a file that only root can read."""
+"""AgentSpec: what the launcher passes to a machine, as JSON in a file that only root can read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 @dataclasses.dataclass(frozen=True)
 class AgentSpec:
-    """Times are seconds, None for never. Of the secrets only those that are needed are there;
-    see `secrets()`."""
+    """Times are in seconds, None for never. It holds only the secrets that this machine needs; see
+    `secrets()`."""
 
     name: str
     forge: str
@@ -26,19 +26,19 @@ class AgentSpec:
     runner_url: str
     runner_sha256: str
     cloud: str = ""
-    """Where the machine comes from; empty for one that is not ours to end."""
+    """The provider of the machine; empty for a local one, which the agent does not end."""
     restart_limit: int = 0
     """How often a run may be restarted; 0: never."""
     launch_run: Optional[int] = None
     launch_job: Optional[int] = None
     launch_job_name: str = ""
     launch_project: str = ""
-    """The run and the job in it that launched this machine; None if they are none of this
-    forge's. Workflow run on GitHub, pipeline on GitLab; of `launch_project`, which on GitHub is
-    told only if the runner is not that repository's alone."""
+    """The run (on GitHub a workflow run, on GitLab a pipeline) and the job that launched this
+    machine; None if that was not on this forge. `launch_project`: their repository or project; on
+    GitHub empty if the runner belongs to that repository."""
     close_metadata: bool = False
     confined: bool = False
-    """Jobs must have no way to become root."""
+    """Jobs must not be able to become root."""
     environment: Dict[str, str] = dataclasses.field(default_factory=dict)
     """Proxies and certificates, for agent, runner and jobs."""
     download_token: Optional[str] = None
@@ -49,13 +49,13 @@ class AgentSpec:
     runner_token: Optional[str] = None
     docker_volumes: Tuple[str, ...] = ()
     options: Tuple[str, ...] = ()
-    """More words for `config.sh`, on GitHub."""
+    """Further options for `config.sh`, on GitHub."""
     runner_id: Optional[int] = None
     job_user: str = "runner"
 
     def secrets(self) -> List[str]:
-        """Every text that must never be shown."""
-        held = (
+        """All texts that must never be shown."""
+        tokens = (
             self.download_token,
             self.jit_config,
             self.registration_token,
@@ -68,16 +68,16 @@ class AgentSpec:
             for text in self.environment.values()
             if "@" in text
         ]
-        return [text for text in [*held, *proxies] if text]
+        return [text for text in [*tokens, *proxies] if text]
 
     def joined(self) -> AgentSpec:
-        """Without what is used up once the runner has joined."""
+        """A copy without the secrets that are used up when the runner has registered."""
         return dataclasses.replace(
             self, download_token=None, registration_token=None, jit_config=None
         )
 
     def to_json(self) -> str:
-        """JSON without the fields that say nothing."""
+        """JSON without the fields that have no value."""
         fields = {
             key: value
             for key, value in dataclasses.asdict(self).items()
@@ -87,8 +87,8 @@ class AgentSpec:
 
     @classmethod
     def from_json(cls, text: str) -> AgentSpec:
-        """The way back. An unknown or missing field is an error: agent and launcher are one
-        version. `jit` is `jit_config` made small."""
+        """The inverse of `to_json`. An unknown or missing field is an error, as agent and launcher
+        are of the same version. `jit` is a packed `jit_config`."""
         fields: Dict[str, Any] = json.loads(text)
         if "jit" in fields:
             fields["jit_config"] = importlib.import_module(".jit", __package__).whole(

@@ -1,8 +1,8 @@
-"""The first of two stages, for user data without room for the agent: fetches it, and becomes it
-once its SHA-256 is right.
+"""The first of two stages, used where the user data has no room for the agent: downloads the agent,
+and runs it if its SHA-256 matches.
 
-On the machine this is `agent.py` in the folder of spec.json. As soon as the package `agent` is
-beside it, Python takes that.
+On the machine this is `agent.py` in the folder of spec.json. Once the package `agent` is beside it,
+Python prefers that.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ FAILED = 6
 MARGIN = 60.0
 """Seconds after `start-timeout` until the watchdog ends the machine, as in `lifecycle`."""
 LONGEST = 30.0
-"""Seconds between two tries."""
-PASSING = (408, 429)
-"""Answers below 500 that may be others in a moment."""
+"""Seconds between two attempts at most."""
+TRANSIENT = (408, 429)
+"""Statuses below 500 after which another attempt may succeed."""
 
 
 class NotFetched(Exception):
-    """Why there is no agent, and will not be."""
+    """Why the agent could not be downloaded."""
 
 
 def say(stage: str, **facts: object) -> None:
-    """As the agent does: one line on the console, which the launcher reads."""
+    """Writes a line to the console, which the launcher reads, in the agent's format."""
     print(
         "cml-runner: " + json.dumps({"stage": stage, "t": round(time.time(), 3), **facts}),
         flush=True,
@@ -46,20 +46,20 @@ def fetched(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bytes:
-    """What is at the address, asked for until it is there. Raises NotFetched with the last
-    answer after so many `seconds`, and at once for what another try would not change."""
+    """Downloads `url`, trying again for `seconds`. Raises NotFetched with the last error, at once
+    if another attempt would not help."""
     end = now() + seconds
     pause = 1.0
     why = ""
     while now() < end:
         try:
-            asked = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
-            with urllib.request.urlopen(asked, timeout=20) as answer:
-                found: bytes = answer.read()
-            return found
+            request = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
+            with urllib.request.urlopen(request, timeout=20) as response:
+                content: bytes = response.read()
+            return content
         except urllib.error.HTTPError as error:
             why = "HTTP %d" % error.code
-            if error.code < 500 and error.code not in PASSING:
+            if error.code < 500 and error.code not in TRANSIENT:
                 break
         except (OSError, http.client.HTTPException) as error:
             if why != str(error):
@@ -67,18 +67,19 @@ def fetched(
                 say("agent-waits", why=why)
         sleep(pause)
         pause = min(2 * pause, LONGEST)
-    raise NotFetched("the agent could not be fetched from %s: %s" % (url, why))
+    raise NotFetched("could not download the agent from %s: %s" % (url, why))
 
 
 def load(home: Path, spec: Dict[str, Any]) -> None:
-    """Puts the package beside this file. Nothing of it is written before its digest was
-    compared. Raises NotFetched."""
-    told = json.loads((home / "stage.json").read_text())
-    say("agent-fetch", url=told["url"])
-    content = fetched(told["url"], spec["start_timeout"])
+    """Downloads the package `agent` to beside this file. Nothing of it is written before its
+    checksum is compared. Raises NotFetched."""
+    source = json.loads((home / "stage.json").read_text())
+    url = source["url"]
+    say("agent-fetch", url=url)
+    content = fetched(url, spec["start_timeout"])
     digest = hashlib.sha256(content).hexdigest()
-    if digest != told["sha256"]:
-        raise NotFetched("%s has checksum %s, expected %s" % (told["url"], digest, told["sha256"]))
+    if digest != source["sha256"]:
+        raise NotFetched("%s has checksum %s, expected %s" % (url, digest, source["sha256"]))
     fresh = home / "agent.new"
     fresh.mkdir(0o700, exist_ok=True)
     for name, text in json.loads(content.decode()).items():
@@ -87,29 +88,29 @@ def load(home: Path, spec: Dict[str, Any]) -> None:
 
 
 def wait(home: Path, seconds: float) -> None:
-    """Until the unit of the agent has fetched it. Raises NotFetched."""
+    """Waits until the agent's own unit has downloaded it. Raises NotFetched."""
     end = time.monotonic() + seconds
     while not (home / "agent").exists():
         if time.monotonic() > end:
-            raise NotFetched("there is no agent yet")
+            raise NotFetched("the agent is not downloaded yet")
         time.sleep(1)
 
 
 def late(home: Path, spec: Dict[str, Any], now: float) -> bool:
-    """The watchdog's look while there is no agent: it has had its time, or the machine was
-    started again without one."""
-    mark = home / "first-look"
-    if not mark.exists():
-        mark.write_text(str(now))
-    return not 0 <= now - float(mark.read_text()) < spec["start_timeout"] + MARGIN
+    """The watchdog's check while there is no agent: whether the download has had enough time, or
+    the machine was restarted meanwhile."""
+    file = home / "first-look"
+    if not file.exists():
+        file.write_text(str(now))
+    return not 0 <= now - float(file.read_text()) < spec["start_timeout"] + MARGIN
 
 
 def main(argv: List[str], home: Path) -> int:
-    """With the words that the agent would have."""
+    """Takes the same arguments as the agent."""
     spec = json.loads((home / "spec.json").read_text())
     os.environ.update(spec.get("environment", {}))
     if argv == ["cleanup"]:
-        return 1  # without an agent nothing has registered
+        return 1  # without an agent there is no registration
     if argv == ["watchdog"]:
         return int(late(home, spec, time.monotonic()))
     try:

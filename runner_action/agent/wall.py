@@ -1,5 +1,5 @@
-"""For jobs that must not become root (`job-sudo: false`): whether they can in spite of that. Not
-part of what other machines get."""
+"""Checks that jobs cannot become root where they must not (`job-sudo: false`). Other machines do
+not get this module."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ ROOTS = {
     "disk",
     "shadow",
 }
-"""Groups whose members can make themselves root."""
+"""Groups whose members can become root."""
 
 
 class Open(Exception):
-    """What is open to jobs, and must not be."""
+    """What jobs could do but must not."""
 
 
 def check(
     metadata: Optional[str], user: str, cwd: Path, env: Dict[str, str], identity: Dict[str, Any]
 ) -> None:
-    """`metadata`: why that service is not closed. Raises Open."""
+    """Raises Open. `metadata`: why the metadata service could not be closed; None if it is."""
     way = way_to_root(user, cwd, env, identity)
     if metadata:
         raise Open(
-            "the metadata service cannot be closed to jobs, as `job-sudo: false` needs: " + metadata
+            "cannot close the metadata service to jobs, which `job-sudo: false` requires: "
+            + metadata
         )
     if way:
-        raise Open("jobs could become root in spite of `job-sudo: false`: " + way)
+        raise Open("jobs could become root despite `job-sudo: false`: " + way)
 
 
 def way_to_root(
     user: str, cwd: Path, env: Dict[str, str], identity: Dict[str, Any]
 ) -> Optional[str]:
-    """How a job could become root on this machine, as far as can be seen by trying; None if it
-    cannot."""
-    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)  # its own group too
+    """How a job could become root on this machine, as far as a trial shows; None if it cannot."""
+    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)  # includes its primary group
     groups = ROOTS.intersection(group.gr_name for group in grp.getgrall() if group.gr_gid in ids)
     if groups:
         return "user %s is in group %s" % (user, ", ".join(sorted(groups)))

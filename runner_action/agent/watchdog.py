@@ -1,5 +1,5 @@
-"""What stands outside the agent: the heartbeat it leaves, the look a systemd timer takes at it,
-and the clean-up after it."""
+"""Supervision of the agent: its heartbeat, the check of it by a systemd timer, and the cleanup when
+the agent has ended."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
 FLOOR = 64 << 20
-"""Bytes that must be free for the runner to write its logs."""
+"""Free bytes that the runner needs to write its logs."""
 Say = Callable[..., None]
 Leave = Callable[[], str]
-"""Asks the forge to take the runner off its list: GONE, REFUSED, or what went wrong."""
+"""Deregisters the runner. Returns GONE, REFUSED, or what went wrong."""
 
 
 def boot_id() -> str:
-    """Another one after every start of the machine."""
+    """An id that is new after every boot; empty if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -32,7 +32,7 @@ def boot_id() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Beat:
-    """A sign of life: all that an agent started anew needs to go on."""
+    """A heartbeat: everything that a restarted agent needs to carry on."""
 
     state: State
     at: float
@@ -43,41 +43,42 @@ class Beat:
 
 
 def write_beat(home: Path, beat: Beat) -> None:
-    """Replaced in one step: the watchdog never reads half of it."""
+    """Writes atomically, so that the watchdog never reads half a heartbeat."""
     fresh = home / "heartbeat.new"
     fresh.write_bytes(pickle.dumps(beat))
     fresh.replace(home / "heartbeat")
 
 
 def read_beat(home: Path) -> Optional[Beat]:
-    """The last heartbeat, or None if there is none that can be read."""
+    """The last heartbeat; None if there is none, or if it cannot be read."""
     try:
-        beat: Beat = pickle.loads((home / "heartbeat").read_bytes())  # noqa: S301  our own file, which nobody else may write
+        beat: Beat = pickle.loads((home / "heartbeat").read_bytes())  # noqa: S301  only we can write it
         return beat
-    except Exception:  # whatever pickle makes of half a file
+    except Exception:  # pickle raises anything for half a file
         return None
 
 
 def disk_full(folder: Path) -> bool:
     try:
-        found = os.statvfs(str(folder))
+        space = os.statvfs(str(folder))
     except OSError:
         return False
-    return found.f_bavail * found.f_frsize < FLOOR
+    return space.f_bavail * space.f_frsize < FLOOR
 
 
 def first_look(home: Path, now: float) -> float:
-    """When the watchdog looked for the first time."""
-    mark = home / "first-look"
+    """When the watchdog first looked; `now` if that is the first time."""
+    file = home / "first-look"
     try:
-        return float(mark.read_text())
+        return float(file.read_text())
     except (OSError, ValueError):
-        mark.write_text(str(now))
+        file.write_text(str(now))
         return now
 
 
 def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now: float) -> int:
-    """One look. 1: the machine must end, and the unit's FailureAction ends it."""
+    """Checks the heartbeat once. Returns the exit code; 1: the machine must end, which is done by
+    the unit's FailureAction."""
     beat = read_beat(home)
     at = beat.at if beat else first_look(home, now)
     restarted = beat is not None and beat.boot != boot_id()
@@ -92,28 +93,27 @@ def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now
 
 
 def comes_back(home: Path, service_result: str) -> bool:
-    """Whether systemd starts the agent again: once, if it was killed while a job ran.
-    Remembered, so that it is once."""
+    """Whether systemd may start the agent again: only if it was killed while a job was running,
+    and only once. A file remembers that."""
     beat = read_beat(home)
-    mark = home / "restarted"
+    restarted = home / "restarted"
     if (
         service_result in ("", "success", "exit-code")
         or beat is None
         or beat.state.phase not in (Phase.BUSY, Phase.DONE)
-        or mark.exists()
+        or restarted.exists()
     ):
         return False
-    mark.touch()
+    restarted.touch()
     return True
 
 
 def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
-    """After the agent, however it ended: takes the runner off the list if the agent did not get
-    to it."""
+    """Runs after the agent, however it ended: deregisters the runner if the agent did not."""
     gone = home / "gone"
     registered = home / "runner" / ".runner"
     done = gone.exists() and gone.read_text() == GONE
-    # A registration that was on its way when the agent left has come through since.
+    # A registration that was under way when the agent left may have succeeded afterwards.
     late = done and registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime
     if done and not late:
         return
@@ -129,8 +129,8 @@ def leave_list(
     outcome: str,
     hurry: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Tries on after a first `outcome` until the runner is off the list, for `seconds`, and
-    leaves a mark of how that went."""
+    """After a first `outcome`, tries for `seconds` to deregister the runner, and writes the last
+    outcome into the file `gone`."""
     end = time.monotonic() + seconds
     while outcome != GONE and time.monotonic() < end:
         time.sleep(0.1 if hurry() else 1)
@@ -139,7 +139,7 @@ def leave_list(
             break
     try:
         (home / "gone").write_text(outcome)
-    except OSError:  # a full disk
+    except OSError:  # the disk is full
         pass
     if outcome == GONE:
         say("deregistered")

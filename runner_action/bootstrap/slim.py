@@ -14,6 +14,9 @@ import typing
 from collections.abc import Iterable, Iterator, Set
 from functools import cache
 
+LETTERS = string.ascii_lowercase[::-1] + string.ascii_uppercase
+"""Short names, in this order: bzip2 packs the agent some 20 bytes smaller than from `a` on."""
+
 
 def keywords(sources: Iterable[str]) -> frozenset[str]:
     """What may be the name of an argument in a call somewhere in these sources: also the keys of
@@ -85,7 +88,7 @@ def shorten(function: ast.FunctionDef, shared: Set[str], keywords: Set[str]) -> 
         node.id for node in names if isinstance(node.ctx, ast.Store)
     ]
     taken = {*kept, *own, *keywords, *(node.id for node in names)}
-    free = iter(letter for letter in string.ascii_letters if letter not in taken)
+    free = iter(letter for letter in LETTERS if letter not in taken)
     short = {
         name: next(free, name) for name in dict.fromkeys(own) if len(name) > 1 and name not in kept
     }

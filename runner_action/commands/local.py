@@ -160,7 +160,7 @@ def _agent(
             online()
 
     agent = Agent(spec, home, dict(environ), say, guard=guard.COMMAND)
-    with hearing(agent.ask):
+    with hearing(agent.signal):
         return agent.live()
 
 

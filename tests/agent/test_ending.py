@@ -188,7 +188,7 @@ def test_nobody_may_delete_it(metadata: FakeMetadata, compute: Compute, pair: Pa
 
 
 def test_a_key_that_is_none(pair: Path) -> None:
-    with pytest.raises(OSError, match="openssl ended with exit code 1"):
+    with pytest.raises(OSError, match="openssl failed with exit code 1"):
         signed({**key(pair), "private_key": "canary-key"}, 0)
 
 
@@ -554,7 +554,7 @@ def test_what_it_may_is_read_from_azures_own_word(
     about_azure(metadata, strong="canary-strong")
     manager.roles = {"strong": pages}
     why = azures(metadata, manager, "strong", what="may")
-    assert why == (None if may else f"strong: it may not {azure.DELETE}")
+    assert why == (None if may else f"strong: it lacks the permission {azure.DELETE}")
 
 
 def test_the_proof_is_tried_for_half_of_the_start_timeout(
@@ -568,7 +568,7 @@ def test_the_proof_is_tried_for_half_of_the_start_timeout(
     assert why is not None
     assert why.startswith(azure.CANNOT_DELETE)
     assert "weak: HTTP 403" in why
-    assert "the service principal: OSError: HTTP 401 of the token service" in why
+    assert "the service principal: OSError: HTTP 401 from the token service" in why
     assert 280 < clock.at <= 300
     assert max(clock.slept) == 10
     assert said == ["unproven"]
@@ -604,4 +604,4 @@ def test_where_a_power_off_stops_the_bill_nothing_is_proven(
 
 def test_azure_with_nothing_says_so(metadata: FakeMetadata, manager: Azure) -> None:
     about_azure(metadata)
-    assert azures(metadata, manager) == "it was given no credentials"
+    assert azures(metadata, manager) == "it has no credentials"

@@ -225,7 +225,7 @@ def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(
         (7, [7], 5, ""),
         (7, [3, 7], 1, "restart-limit 1 is reached"),
         (7, [3, 7], 2, ""),
-        (7, [7, 9], 5, "it was retried already"),
+        (7, [7, 9], 5, "it was already retried"),
         (7, [7], 0, "restart-limit 0 is reached"),
     ],
 )

@@ -11,7 +11,6 @@ from runner_action.agent.events import (
     JOB_LIMIT,
     SYSTEM,
     UNIT,
-    Asked,
     Event,
     Failed,
     Interrupted,
@@ -21,6 +20,7 @@ from runner_action.agent.events import (
     Refused,
     RunnerExited,
     Settled,
+    Signalled,
     Tick,
 )
 from runner_action.agent.lifecycle import (
@@ -68,7 +68,7 @@ LOCAL = Policy(
     max_lifetime=None,
     start_timeout=600,
     single=False,
-    ours=False,
+    owned=False,
 )
 NIGH = 86400 - LIMIT_MARGIN
 WORKING: list[Event] = [Online(30), JobStarted(40, "train")]
@@ -130,7 +130,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         None,
     ),
     (
-        "a runner hangs after its job",
+        "a runner hung after its job",
         POLICY,
         [*WORKING, JobFinished(50), Tick(50 + HANG)],
         Phase.LEAVING,
@@ -287,51 +287,51 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     (
         "a signal means the pod's end: while idle",
         POLICY,
-        [Online(30), Asked(40)],
+        [Online(30), Signalled(40)],
         Phase.LEAVING,
         Reason.TAKEN,
     ),
-    ("while busy", POLICY, [*WORKING, Asked(50)], Phase.LEAVING, Reason.TAKEN),
-    ("while starting", POLICY, [Asked(1)], Phase.LEAVING, Reason.TAKEN),
+    ("while busy", POLICY, [*WORKING, Signalled(50)], Phase.LEAVING, Reason.TAKEN),
+    ("while starting", POLICY, [Signalled(1)], Phase.LEAVING, Reason.TAKEN),
     (
         "the system shuts down: did the cloud say so?",
         POLICY,
-        [*WORKING, Asked(50, SYSTEM), Tick(51)],
+        [*WORKING, Signalled(50, SYSTEM), Tick(51)],
         Phase.BUSY,
         None,
     ),
     (
         "it did not",
         POLICY,
-        [*WORKING, Asked(50, SYSTEM), Tick(50 + NOTICE_PATIENCE)],
+        [*WORKING, Signalled(50, SYSTEM), Tick(50 + NOTICE_PATIENCE)],
         Phase.LEAVING,
         Reason.SHUT_DOWN,
     ),
     (
         "it did",
         POLICY,
-        [*WORKING, Asked(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)],
+        [*WORKING, Signalled(50, SYSTEM), Interrupted(51, "spot", 30), Tick(52)],
         Phase.LEAVING,
         Reason.TAKEN,
     ),
     (
         "systemd stops the unit alone",
         POLICY,
-        [*WORKING, Asked(50, UNIT)],
+        [*WORKING, Signalled(50, UNIT)],
         Phase.LEAVING,
         Reason.STOPPED,
     ),
     (
         "a job kills what it does not know",
         POLICY,
-        [*WORKING, Asked(50, ""), Asked(51, ""), Tick(60)],
+        [*WORKING, Signalled(50, ""), Signalled(51, ""), Tick(60)],
         Phase.BUSY,
         None,
     ),
     (
         "on a machine that is not ours it is a wish",
         LOCAL,
-        [*WORKING, Asked(50)],
+        [*WORKING, Signalled(50)],
         Phase.LEAVING,
         Reason.ASKED,
     ),
@@ -429,7 +429,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         Reason.SINGLE,
     ),
     (
-        "single: runner hangs after its job",
+        "single: runner hung after its job",
         SINGLE,
         [*WORKING, JobFinished(50), Tick(50 + SINGLE_GRACE)],
         Phase.LEAVING,
@@ -503,9 +503,9 @@ def test_the_job_that_runs_is_known_as_the_machine_leaves() -> None:
 
 
 def test_the_second_signal_is_urgent() -> None:
-    once = live(POLICY, [Online(30), Asked(40)])
+    once = live(POLICY, [Online(30), Signalled(40)])
     assert not once.urgent
-    assert advance(once, Asked(41), POLICY).urgent
+    assert advance(once, Signalled(41), POLICY).urgent
 
 
 SOMEWHERE: list[list[Event]] = [[], [Online(30)], WORKING, [*WORKING, JobFinished(49)]]
@@ -522,11 +522,11 @@ def test_what_signals_mean_and_a_notice_beside_them(
 ) -> None:
     """Whatever comes first decides, but for a shutdown, which waits for a notice; a signal of
     nobody decides nothing."""
-    events: list[Event] = [Asked(50, one) for one in signals]
+    events: list[Event] = [Signalled(50, one) for one in signals]
     if notice is not None:
         events.insert(notice, Interrupted(50, "spot", 120))
     state = live(POLICY, [*before, *events, Tick(50 + NOTICE_PATIENCE)])
-    heard = [one.stops if isinstance(one, Asked) else "notice" for one in events]
+    heard = [one.stops if isinstance(one, Signalled) else "notice" for one in events]
     deciding = [
         {"notice": Reason.TAKEN, UNIT: Reason.STOPPED}[one]
         for one in heard
@@ -538,9 +538,9 @@ def test_what_signals_mean_and_a_notice_beside_them(
 
 
 def test_a_signal_of_nobody_is_no_second_signal() -> None:
-    leaves = live(POLICY, [*WORKING, Interrupted(50, "spot", 120), Asked(51, "")])
+    leaves = live(POLICY, [*WORKING, Interrupted(50, "spot", 120), Signalled(51, "")])
     assert not leaves.urgent
-    assert advance(leaves, Asked(52, SYSTEM), POLICY).urgent
+    assert advance(leaves, Signalled(52, SYSTEM), POLICY).urgent
 
 
 @pytest.mark.parametrize(
@@ -578,8 +578,8 @@ def test_a_notice_moves_the_end_nearer_even_while_leaving() -> None:
         ([*WORKING, Interrupted(50, "AWS", 120)], 50, 120),
         ([*WORKING, Interrupted(50, "Azure", 30)], 50, 30),
         ([*WORKING, Interrupted(50, "late", 2)], 50, 4),
-        ([*WORKING, Asked(50)], 50, 30),
-        ([*WORKING, Asked(50), Asked(51)], 51, 4),
+        ([*WORKING, Signalled(50)], 50, 30),
+        ([*WORKING, Signalled(50), Signalled(51)], 51, 4),
         ([*WORKING, Tick(NIGH)], NIGH, 300),
     ],
     ids=["two minutes", "thirty seconds", "too late", "a signal", "two signals", "lifetime"],
@@ -648,7 +648,7 @@ WATCHES: list[tuple[str, State | None, float, float, bool, str | None]] = [
     ("never online", _beat(Phase.STARTING), 655, 600 + MARGIN, False, "never online"),
     ("the agent never wrote anything", None, 10, 10 + 600 + MARGIN, False, "never online"),
     ("not yet", None, 10, 100, False, None),
-    ("lifetime over", _beat(Phase.BUSY), 86460, 86400 + MARGIN, False, "maximum lifetime is over"),
+    ("lifetime over", _beat(Phase.BUSY), 86460, 86400 + MARGIN, False, "maximum lifetime reached"),
     (
         "a job restarted the machine",
         _beat(Phase.BUSY),

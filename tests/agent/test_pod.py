@@ -209,7 +209,7 @@ def test_the_runners_id_is_told_once() -> None:
     guard = guarding()
     key = guard.answer({"call": "start"})["key"]
     for number in (41, 7):
-        guard.answer({"call": "joined", "key": key, "told": {"agentId": number, "poolId": 1}})
+        guard.answer({"call": "joined", "key": key, "ids": {"agentId": number, "poolId": 1}})
     assert guard.spec.runner_id == 41
 
 
@@ -219,7 +219,7 @@ def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
     look = {"call": "watch"}
     assert guard.answer(dict(look)) is None
     clock.at += lifecycle.SILENCE + 1
-    assert guard.answer(dict(look)) == "no agent came"
+    assert guard.answer(dict(look)) == "the agent did not start"
     key = guard.answer({"call": "start"})["key"]
     assert guard.answer(dict(look)) is None
     guard.answer(beats(key=key))
@@ -234,7 +234,7 @@ def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
     clock.at += lifecycle.SILENCE + 200
     assert guard.answer(dict(look)) is None, "leaving has its own bound"
     clock.at += 7200
-    assert guard.answer(dict(look)) == "maximum lifetime is over"
+    assert guard.answer(dict(look)) == "maximum lifetime reached"
 
 
 def test_the_probe_asks_the_guard_and_without_one_the_container_ends(

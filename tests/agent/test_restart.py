@@ -46,7 +46,7 @@ def run(**changes: object) -> Run:
         (run(attempt=5), 5, 5, KNOWN, False, (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN), ""),
         (run(attempt=6), 6, 5, KNOWN, False, (), "restart-limit 5 is reached"),
         (RUN, 1, 0, KNOWN, False, (), "restart-limit 0 is reached"),
-        (run(attempt=2), 1, 5, KNOWN, False, (), "attempt 2 is there already"),
+        (run(attempt=2), 1, 5, KNOWN, False, (), "attempt 2 already exists"),
         (
             run(attempt=RERUNS + 1),
             RERUNS + 1,
@@ -54,7 +54,7 @@ def run(**changes: object) -> Run:
             KNOWN,
             False,
             (),
-            "GitHub re-runs a run 50 times at most",
+            "GitHub re-runs a run at most 50 times",
         ),
         (
             run(age=DAYS * 86400 + 1),
@@ -63,7 +63,7 @@ def run(**changes: object) -> Run:
             KNOWN,
             False,
             (),
-            "GitHub re-runs a run within 30 days only",
+            "GitHub re-runs a run only within 30 days",
         ),
     ],
     ids=[
@@ -209,8 +209,8 @@ OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
             [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN],
             f"{WHOLE_RUN}, attempt 2",
         ),
-        (Memory(ends_at=0, end="success"), [], "not restarted: the job ended well in time"),
-        (Memory(ends_at=0, attempt=2), [], "not restarted: attempt 2 is there already"),
+        (Memory(ends_at=0, end="success"), [], "not restarted: the job succeeded"),
+        (Memory(ends_at=0, attempt=2), [], "not restarted: attempt 2 already exists"),
         (Memory(ends_at=0, down_until=5), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
         (Memory(down_until=99), [], "not restarted: OSError: no route to host"),
     ],

@@ -131,10 +131,10 @@ def test_a_job_reads_its_warning_in_its_own_log(tmp_path: Path) -> None:
         [str(worker)], tmp_path, dict(os.environ), tmp_path / "log", lambda code: None
     )
     end = time.monotonic() + 10
-    while not room.tell_job(child.pid, "interrupted: spot") and time.monotonic() < end:
+    while not room.warn_job(child.pid, "interrupted: spot") and time.monotonic() < end:
         time.sleep(0.05)
     while "interrupted" not in (tmp_path / "log").read_text() and time.monotonic() < end:
         time.sleep(0.05)
     assert "::warning title=cml-runner::interrupted: spot\n" in (tmp_path / "log").read_text()
     child.stop(0.1, lambda: False)
-    assert not room.tell_job(child.pid, "too late")
+    assert not room.warn_job(child.pid, "too late")

@@ -330,7 +330,7 @@ def test_what_was_mounted_before_the_job_stays_in_its_place(
     scripts = hooks(workspace.parents[2])
     mount(share, workspace / "a b/data")
     run_hook(scripts["started"], workspace)
-    assert "for what was mounted in it before" in run_hook(scripts["completed"], workspace)
+    assert "as something was mounted in it before" in run_hook(scripts["completed"], workspace)
     assert (workspace / "a b/data/model.bin").exists()
     assert len(left_mounted(tmp_path)) == 1
 

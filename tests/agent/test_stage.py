@@ -165,7 +165,8 @@ def test_what_can_pass_is_tried_again(passing: Answer, mirror: Callable[..., Mir
 def test_it_is_tried_until_the_start_timeout() -> None:
     clock = Clock()
     with pytest.raises(
-        stage.NotFetched, match=r"could not be fetched from http://127.0.0.1:1/agent: .*refused"
+        stage.NotFetched,
+        match=r"could not download the agent from http://127.0.0.1:1/agent: .*refused",
     ):
         stage.fetched("http://127.0.0.1:1/agent", 600, clock.now, clock.sleep)
     assert 570 <= clock.at <= 630

@@ -1,4 +1,4 @@
-"""Whether jobs can become root in spite of `job-sudo: false`: found by trying, not by what an
+"""Whether jobs can become root despite `job-sudo: false`: found by trying, not by what an
 image is called."""
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ def test_a_group_that_is_root_is_told(
 
 
 def test_an_open_metadata_service_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(wall.Open, match="as `job-sudo: false` needs: nft: not found"):
+    with pytest.raises(wall.Open, match="which `job-sudo: false` requires: nft: not found"):
         wall.check("nft: not found", SOMEBODY.pw_name, tmp_path, {"PATH": "/nowhere"}, {})

@@ -311,7 +311,7 @@ def test_a_removal_token_that_is_over_is_not_taken_for_a_runner_that_is_gone(
         runner_id=made.runner_id,
         removal_token=removal.reveal(),
     )
-    assert "HTTP 404 to the removal token" in member(spec, Path("/nowhere/runner"), {}, {}).leave()
+    assert "HTTP 404 for the removal token" in member(spec, Path("/nowhere/runner"), {}, {}).leave()
     assert len(server.forge.seats()) == 1
 
 

@@ -104,7 +104,7 @@ def test_nobody_is_retried_twice(server: FakeGitLab) -> None:
     assert agent(server, launch).restart(("octo/train", other.id, None), PLAN) == "eval"
     assert (
         agent(server, launch).restart(("octo/train", train.id, None), PLAN)
-        == "not restarted: it was retried already"
+        == "not restarted: it was already retried"
     )
     assert sorted(names(run)) == ["eval", "eval", "launch", "launch", "train", "train"]
 
@@ -159,7 +159,7 @@ def test_a_job_that_is_not_this_runners_is_left_alone_whoever_named_it(
     ("fields", "conclusion", "why"),
     [
         ({"restart_limit": 0}, "failure", "restarting is switched off"),
-        ({}, "success", "the job ended well in time"),
+        ({}, "success", "the job succeeded"),
         ({"api_token": "canary-reader"}, "failure", "launch: HTTP 403"),
         ({"api_token": "canary-wrong"}, "failure", "HTTP 401"),
     ],

@@ -200,7 +200,7 @@ def test_a_job_is_restarted_before_the_forges_limit(world: World, tmp_path: Path
     time.sleep(1.5)
     assert not lived.agent.state.reason
     lived.ahead = JOB_LIMIT - 200
-    assert lived.wait_for("leaving")["why"] == "the forge's time limit is near"
+    assert lived.wait_for("leaving")["why"] == "GitHub's time limit is near"
     assert lived.wait_for("restart")["outcome"] == f"{FAILED_JOBS}, attempt 2", (
         "no launch job is known here"
     )

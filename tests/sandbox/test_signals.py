@@ -26,7 +26,7 @@ LOOK = "cml-runner-watchdog.service"
 KILL_A_LOOK = f"systemctl start --no-block {LOOK}; sleep 0.1; systemctl kill {LOOK}"
 STOPPING = ("stop", "restart", "try-restart", "reload-or-restart")
 PATIENT = ("--idle-timeout=4", "--first-job-timeout=120")
-ONCE = "what ends so is restarted only once"
+ONCE = "this reason allows only one restart"
 
 
 @dataclass(frozen=True)
