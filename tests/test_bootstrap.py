@@ -170,7 +170,7 @@ def test_a_script_that_does_not_fit_is_refused_with_the_number_of_bytes() -> Non
     with pytest.raises(
         InputError,
         match=(
-            r"more than there is room for.*: cloud-startup-script [0-9]+; .*shorten"
+            r"more than allowed.*: cloud-startup-script [0-9]+; .*shorten"
             r" cloud-startup-script, or"
         ),
     ):

@@ -152,9 +152,7 @@ def test_what_is_too_large_is_named_with_its_bytes_and_nothing_else_is(
     assert {name for name in [*GIVEN, "cloud-ssh-private", "single"] if name in told} == set(names)
     sizes = {name: int(size) for name, size in re.findall(r"([a-z-]+) (\d+)(?:;|\.)", told)}
     assert all(sizes[name] > 1000 for name in names)
-    whole, over = map(
-        int, re.findall(r"would be (\d+) bytes, (\d+) more than there is room for", told)[0]
-    )
+    whole, over = map(int, re.findall(r"would have (\d+) bytes, (\d+) more than allowed", told)[0])
     assert whole - over == USER_DATA_LIMIT
     assert ("agent-downloads" in told) == (release is None)
     assert sum(sizes.values()) == pytest.approx(whole, abs=200 * len(names))

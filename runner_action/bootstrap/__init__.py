@@ -1,12 +1,12 @@
-"""AgentSpec + agent + the user's scripts -> the user data that cloud-init turns into a runner.
-Pure: same input, same bytes.
+"""Builds the user data by which cloud-init turns a machine into a runner, from an AgentSpec, the
+agent and the user's scripts. Pure: the same input gives the same bytes.
 
-The unit, not the agent, ends the machine: systemd powers off when the service ends, be it well
-(SuccessAction) or not (OnFailure); an agent that was killed is started again once, and finds its
-runner alive (KillMode=process). Beside it stands a timer that looks at the agent's heartbeat. Where
-a machine that is off still costs, every power-off waits for its deletion (`units.py`). Nothing is
-installed before the runner is online, and nothing fetched before its agent runs but that agent,
-where the user data has no room for it (`fitting.py`).
+The agent does not end the machine, its unit does: systemd powers off when the service ends, in
+success (SuccessAction) or failure (OnFailure). An agent that was killed is started again once, and
+its runner is still alive (KillMode=process). A timer checks the agent's heartbeat. Where a machine
+that is powered off still costs money, each power-off waits until it is deleted (`units.py`).
+Nothing is installed before the runner is online, and nothing is downloaded before the agent runs,
+except for the agent itself where the user data has no room for it (`fitting.py`).
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ from runner_action.request import LaunchRequest
 
 HOME = "/var/lib/cml-runner"
 AGENT_BUDGET = 16 * 1024 - 256
-"""Bytes that agent, spec and frame may take of a user data on AWS, which takes 16 KiB: a plain
-launch needs nothing else. A test holds us to it. What does not fit beside them has its agent
-fetched (`fitting`)."""
+"""Bytes of user data for agent, spec and the files around them, which is all that a plain launch
+needs; AWS allows 16 KiB. A test checks that. If the rest of a launch does not fit as well, its
+machine downloads the agent (`fitting`)."""
 
 POD_ENTRY = (
     "import os, sys\nfrom agent.pod import main\nsys.exit(main(sys.argv[1:], dict(os.environ)))\n"
 )
 POD_PROGRAM = "/run/cml-runner/program"
-"""Where a pod has the agent, and the certificates that it trusts: nothing there can be written
+"""The read-only folder of a pod with the agent and the certificates that it trusts
 (`providers/kubernetes/requests.py`)."""
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 INSTANCE = "@instance@"
-"""Stands in a runner's name for the end of the instance's id, where several machines have the
-same user data."""
+"""A placeholder in a runner's name for the end of the instance's id, where several machines have
+the same user data."""
 NAMED = f".replace('{INSTANCE}',os.environ['INSTANCE_ID'][-{ID_END}:])"
-"""cloud-init tells `bootcmd` the instance's id (cc_bootcmd)."""
+"""Replaces it: cloud-init passes the instance's id to `bootcmd` (cc_bootcmd)."""
 
 
 def spec_of(
@@ -72,12 +72,8 @@ def spec_of(
     api_url: str,
     launch_job: LaunchJob | None,
 ) -> AgentSpec:
-    """What the machine gets to know. Of the user's tokens only the one for restarting, and only
-    when that is on."""
-
-    def plain(secret: Secret | None) -> str | None:
-        return secret.reveal() if secret else None
-
+    """The spec for a machine. It has only one of the user's tokens, `restart-token`, if given."""
+    pods = request.cloud is not None and traits_of(request.cloud.provider).pods
     return AgentSpec(
         name=name,
         forge=request.forge.value,
@@ -98,9 +94,7 @@ def spec_of(
         launch_job_name=launch_job.name if launch_job else "",
         launch_project=launch_job.project if launch_job else "",
         close_metadata=request.cloud is not None and not request.cloud.permission_set,
-        confined=request.cloud is not None
-        and not request.job_sudo
-        and not traits_of(request.cloud.provider).pods,
+        confined=request.cloud is not None and not request.job_sudo and not pods,
         environment=dict(request.environment),
         download_token=plain(download.token),
         jit_config=plain(joining.jit_config),
@@ -114,45 +108,54 @@ def spec_of(
     )
 
 
+def plain(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret else None
+
+
 MONTH = 30 * 86400
+"""GitHub gives no jobs to a runner that has not been updated for 30 days.
+https://docs.github.com/en/actions/reference/runners/self-hosted-runners"""
 
 
 def joining_options(request: LaunchRequest, download: Download) -> tuple[str, ...]:
-    """What `config.sh` of actions/runner is told of a runner besides its name and labels."""
+    """Options of a runner for `config.sh` of actions/runner, besides its name and labels."""
     group = ("--runnergroup", request.runner_group) if request.runner_group else ()
     labels = () if request.default_labels else ("--no-default-labels",)
-    # A runner of an exact version stays as it is, unless it may live until GitHub has no more jobs
-    # for it.
-    fixed = (
-        ("--disableupdate",)
-        if download.fixed and (request.max_lifetime or MONTH + 1) <= MONTH
-        else ()
-    )
+    # A runner of an exact version is not updated, unless it may live so long that GitHub would give
+    # it no more jobs.
+    short_lived = request.max_lifetime and request.max_lifetime <= MONTH
+    fixed = ("--disableupdate",) if download.fixed and short_lived else ()
     return (*group, *labels, *fixed)
 
 
 def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
-    """A zip that Python runs (`agent/pod.py`): agent, spec and the user's scripts, for a pod's
-    first container, which parts them."""
+    """A zip that Python can run (`agent/pod.py`), with agent, spec and the user's scripts. A pod's
+    first container unpacks it."""
+    environment = dict(spec.environment)
+    if request.ca_certificates:
+        for name in environment.keys() & set(CERTIFICATES):
+            environment[name] = f"{POD_PROGRAM}/ca.pem"
+    texts = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
+    texts["__main__.py"] = POD_ENTRY
+    texts["spec.json"] = replace(spec, environment=environment).to_json()
+    texts |= scripts_of(request)
+    if request.ca_certificates:
+        texts["ca.pem"] = request.ca_certificates
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def scripts_of(request: LaunchRequest) -> dict[str, str]:
+    """The user's scripts that were given, by file name."""
     assert request.cloud
-    ours = CERTIFICATES if request.ca_certificates else ()
-    trusting = {
-        **spec.environment,
-        **{name: f"{POD_PROGRAM}/ca.pem" for name in ours if name in spec.environment},
-    }
     scripts = {
         "startup.sh": request.cloud.startup_script,
         "checkpoint.sh": request.checkpoint_script,
     }
-    found = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
-    found |= {"__main__.py": POD_ENTRY, "spec.json": replace(spec, environment=trusting).to_json()}
-    found |= {name: runnable(script) for name, script in scripts.items() if script}
-    found |= {"ca.pem": request.ca_certificates} if request.ca_certificates else {}
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in found.items():
-            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
+    return {name: runnable(script) for name, script in scripts.items() if script}
 
 
 def cloud_config(
@@ -161,10 +164,10 @@ def cloud_config(
     deletion: Deletion | None = None,
     stage: str | None = None,
 ) -> bytes:
-    """A compressed cloud-config. `stage`: the address from which the machine fetches the agent;
-    None: the agent is in it."""
+    """A compressed cloud-config. `stage`: the URL from which the machine downloads the agent; None:
+    the agent is in the cloud-config."""
     assert request.cloud
-    # Who may use Docker can make themselves root by it.
+    # Whoever may use Docker can become root.
     root = {"sudo": "ALL=(ALL) NOPASSWD:ALL", "groups": ["docker"]} if request.job_sudo else {}
     user = {"name": spec.job_user, "shell": "/bin/bash", "lock_passwd": True, **root}
     packed = base64.b64encode(packed_files(spec, request, deletion, stage)).decode()
@@ -175,70 +178,57 @@ def cloud_config(
     if request.cloud.ssh_public_key:
         config["ssh_authorized_keys"] = [request.cloud.ssh_public_key]
     if request.ca_certificates:
-        # By both names: cloud-init before 22.3 knows only the second, later ones warn of it and
-        # take the first.
+        # Under both names: cloud-init before 22.3 knows only the second; later versions warn about
+        # it and use the first.
         # https://docs.cloud-init.io/en/latest/reference/modules.html#ca-certificates
         config["ca_certs"] = config["ca-certs"] = {"trusted": [request.ca_certificates]}
-    # JSON is YAML, and needs no quoting rules of ours. cloud-init unpacks gzip by itself.
+    # JSON is valid YAML, and needs no quoting. cloud-init unpacks gzip by itself.
     return zipped(f"#cloud-config\n{json.dumps(config)}\n", packed)
 
 
 def zipped(text: str, packed: str) -> bytes:
-    """As gzip, with codes of its own for the part of the text that is packed already: 150 bytes
-    less than in one go."""
-    made = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1)
-    parts = [
-        made.compress(part.encode()) + made.flush(zlib.Z_BLOCK) for part in text.partition(packed)
+    """The text as gzip. `packed`, the part of it that is already compressed, is a deflate block of
+    its own, which saves 150 bytes."""
+    gzip = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1)
+    blocks = [
+        gzip.compress(part.encode()) + gzip.flush(zlib.Z_BLOCK) for part in text.partition(packed)
     ]
-    return b"".join(parts) + made.flush()
+    return b"".join(blocks) + gzip.flush()
 
 
 def packed_files(
     spec: AgentSpec, request: LaunchRequest, deletion: Deletion | None, stage: str | None
 ) -> bytes:
-    """All that our machine adds to its image: agent, spec, units and the user's scripts. Root's
-    alone."""
+    """All files that the launch adds to the machine's image: agent, spec, units and the user's
+    scripts. Only root may read them."""
     assert request.cloud
     home = HOME[1:]
-    scripts = {
-        "startup.sh": request.cloud.startup_script,
-        "checkpoint.sh": request.checkpoint_script,
-    }
+    deletes = deletion is not None
     jit = packed_jit(spec.jit_config) if spec.jit_config else None
-    agent = (
-        first_stage(stage)
-        if stage
-        else whole_agent(spec, deletes=deletion is not None, jit=jit is not None)
-    )
-    found = {f"{home}/{name}": text for name, text in agent.items()}
+    agent = first_stage(stage) if stage else whole_agent(spec, deletes, jit=jit is not None)
+    texts = {f"{home}/{name}": text for name, text in agent.items()}
     has_script = bool(request.cloud.startup_script)
-    made = units(
-        traits_of(request.cloud.provider), has_script=has_script, deletes=deletion is not None
-    )
-    found |= {f"etc/systemd/system/{name}": text for name, text in made.items()}
-    found |= {f"{home}/{name}": runnable(script) for name, script in scripts.items() if script}
-    found[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
+    traits = traits_of(request.cloud.provider)
+    for name, text in units(traits, has_script=has_script, deletes=deletes).items():
+        texts[f"etc/systemd/system/{name}"] = text
+    texts |= {f"{home}/{name}": script for name, script in scripts_of(request).items()}
+    texts[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)
     if deletion:
-        found[f"{home}/deletion.json"] = json.dumps(
-            {
-                **deletion.facts,
-                **({"key": json.loads(deletion.key.reveal())} if deletion.key else {}),
-            }
-        )
-    return bz2.compress(
-        "\0".join(part for pair in found.items() for part in pair).encode(), 9
-    )  # JSON would escape line ends
+        key = {"key": json.loads(deletion.key.reveal())} if deletion.key else {}
+        texts[f"{home}/deletion.json"] = json.dumps({**deletion.facts, **key})
+    # Not as JSON, which would escape the line ends.
+    return bz2.compress("\0".join(part for pair in texts.items() for part in pair).encode(), 9)
 
 
 def with_jit(spec: AgentSpec, parts: Mapping[str, Any]) -> str:
-    """The spec as JSON with its just-in-time configuration in parts, which `AgentSpec.from_json`
-    puts together."""
-    told = json.loads(replace(spec, jit_config=None).to_json())
-    return json.dumps({**told, "jit": parts}, separators=(",", ":"))
+    """The spec as JSON, with a packed just-in-time configuration, which `AgentSpec.from_json`
+    restores."""
+    fields = json.loads(replace(spec, jit_config=None).to_json())
+    return json.dumps({**fields, "jit": parts}, separators=(",", ":"))
 
 
 def first_stage(url: str) -> dict[str, str]:
-    """What fetches the agent, and what it believes."""
+    """The program that downloads the agent, and the checksum that it expects."""
     source = files("runner_action.agent").joinpath("stage.py").read_text("utf-8")
     return {
         "agent.py": slim(source, keywords([source])),
@@ -246,18 +236,19 @@ def first_stage(url: str) -> dict[str, str]:
     }
 
 
-def whole_agent(spec: AgentSpec, *, deletes: bool, jit: bool) -> dict[str, str]:
-    found = agent_files(spec, deletes)
-    return {f"agent/{name}": text for name, text in found.items() if jit or name != "jit.py"}
+def whole_agent(spec: AgentSpec, deletes: bool, *, jit: bool) -> dict[str, str]:
+    modules = agent_files(spec, deletes)
+    return {f"agent/{name}": text for name, text in modules.items() if jit or name != "jit.py"}
 
 
 def runnable(script: str) -> str:
+    """The script with a shebang."""
     return script if script.startswith("#!") else f"#!/bin/sh\n{script}"
 
 
 def agent_files(spec: AgentSpec, deletes: bool) -> dict[str, str]:
-    """The agent's modules: of those for clouds, forges and tokens only what this machine needs,
-    and none that only a local machine uses."""
+    """The agent's modules, minified: only those that this machine needs for its cloud, forge and
+    token, and none that only a local machine uses."""
     return _agent_files(spec.cloud, spec.forge, module_of(spec), deletes, spec.confined)
 
 
@@ -279,6 +270,6 @@ def _agent_files(
         ),
     }
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
-    found = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}
-    written = keywords(found.values())
-    return {name: slim(text, written) for name, text in found.items() if name not in left_out}
+    texts = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}
+    by_name = keywords(texts.values())
+    return {name: slim(text, by_name) for name, text in texts.items() if name not in left_out}

@@ -1,9 +1,8 @@
-"""Which way the agent goes to a machine: whole in the user data where that fits, else in two
-stages; and what to shorten if neither does. Pure.
+"""How the agent gets to a machine: in the user data if it fits, else in two stages; and what to
+shorten if neither works. Pure.
 
-docs/decisions/0004-user-data.md has the figures. A machine needs nothing but its user data to
-become a runner as long as the agent is in it, so the second stage is for user data that would not
-fit otherwise.
+docs/decisions/0004-user-data.md has the figures. With the agent in its user data, a machine needs
+nothing else to become a runner. So two stages are only for user data that would not fit otherwise.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from runner_action.model import Deletion, LaunchJob
 from runner_action.request import LaunchRequest
 
 JIT = 1_350
-"""Bytes of user data that a just-in-time configuration of GitHub's takes: 256 of them its
-primes, the rest ids, addresses, and the module that puts it together (`make benchmark`)."""
+"""Bytes of user data for GitHub's just-in-time configuration: 256 for its primes, the rest for ids,
+URLs, and the module that restores it (`make benchmark`)."""
 SPARE = 64
-"""Bytes by which ids and addresses of a launch may differ from those of `Foreseen`."""
+"""Bytes by which the ids and URLs of a launch may be longer than those of `usual_spec`."""
 SMALL = 100
-"""Bytes below which a part is not worth a word in a message; nor is a tenth of the largest."""
+"""A message does not mention a part of fewer bytes, or of less than a tenth of the largest part."""
 AGENT = "the agent and its frame"
 
 
 @dataclass(frozen=True)
 class Foreseen:
-    """How the user data of a launch will be, before anything is registered. `jit`: there is room
-    for a just-in-time configuration; `stage`: the address of the agent, if it has to be fetched."""
+    """A forecast of a launch's user data, made before anything is registered. `jit`: there is room
+    for a just-in-time configuration; `stage`: the URL of the agent, if it must be downloaded."""
 
     jit: bool
     stage: str | None
@@ -42,7 +41,7 @@ class Foreseen:
 def user_data(
     spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None = None
 ) -> bytes:
-    """What the machine gets, of at most `limit` bytes: a pod the agent as a program, any other a
+    """The user data, of at most `limit` bytes: for a pod a zip with the agent, for other machines a
     compressed cloud-config. Raises InputError if it does not fit."""
     assert request.cloud
     if providers.traits_of(request.cloud.provider).pods:
@@ -61,30 +60,27 @@ def user_data(
 
 
 def second_stage(request: LaunchRequest, deletion: Deletion | None) -> str | None:
-    """The address of the agent, where this launch may have it fetched. Not on clouds whose
-    machines delete themselves: they take several times of what an agent needs, and could not
-    delete themselves without one."""
-    return (
-        bundle().url(request.agent_downloads)
-        if request.agent_downloads and deletion is None
-        else None
-    )
+    """The URL of the agent; None if the machines of this launch must not download it. Those that
+    delete themselves must not: they could not do that without an agent, and their clouds allow user
+    data several times as large as an agent."""
+    if not request.agent_downloads or deletion is not None:
+        return None
+    return bundle().url(request.agent_downloads)
 
 
 def foreseen(
     request: LaunchRequest, limit: int, architecture: str, deletion: Deletion | None
 ) -> Foreseen:
-    """Raises InputError if it would not fit in any way. Nothing has been asked for yet: what
-    GitHub, GitLab and the job will tell is of its usual length."""
+    """The forecast for a launch. Nothing has been looked up or registered yet, so tokens, ids and
+    URLs are assumed to be of the usual length. Raises InputError if the user data would not fit in
+    any way."""
     spec = usual_spec(request, architecture)
     jit = request.single and request.count == 1 and traits_of(request.forge).just_in_time
     if request.cloud and providers.traits_of(request.cloud.provider).pods:
         user_data(spec, request, limit - SPARE, deletion)
         return Foreseen(jit=jit, stage=None)
-    size, stage = (
-        len(bootstrap.cloud_config(spec, request, deletion)) + SPARE,
-        second_stage(request, deletion),
-    )
+    size = len(bootstrap.cloud_config(spec, request, deletion)) + SPARE
+    stage = second_stage(request, deletion)
     if size + (JIT if jit else 0) <= limit:
         return Foreseen(jit=jit, stage=None)
     if stage is None and size <= limit:
@@ -94,7 +90,7 @@ def foreseen(
 
 
 def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
-    """With everything that is not known yet at its usual length, and as random."""
+    """A spec in which everything that is not known yet is random and of its usual length."""
 
     download, joining = expected_registration(request, architecture)
     job = (
@@ -109,38 +105,36 @@ def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
 
 
 def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Deletion | None) -> str:
-    """What to shorten, by the bytes that each thing given takes of the whole; never a thing that
-    was not given."""
+    """The error message: the bytes of each large part, and which inputs to shorten, of those that
+    were given."""
     assert request.cloud
     pod = providers.traits_of(request.cloud.provider).pods
     stage = second_stage(request, deletion)
 
     def size(spec: AgentSpec, request: LaunchRequest) -> int:
-        return len(
-            bootstrap.program(spec, request)
-            if pod
-            else bootstrap.cloud_config(spec, request, deletion, stage)
-        )
+        if pod:
+            return len(bootstrap.program(spec, request))
+        return len(bootstrap.cloud_config(spec, request, deletion, stage))
 
     whole = size(spec, request)
-    takes = sorted(
-        ((whole - size(*less), name) for name, less in without(spec, request)), reverse=True
-    )
-    large = [(taken, name) for taken, name in takes if taken >= max(SMALL, takes[0][0] // 10)]
-    parts = [f"{name} {taken}" for taken, name in large]
-    told = "; ".join([*parts, f"{AGENT} {whole - sum(taken for taken, _ in large)}"])
-    over = (
-        f"the user data would be {whole} bytes, {whole - limit} more than there is room for; of"
-        f" these, in bytes: {told}"
+    parts = [(whole - size(*rest), name) for name, rest in without(spec, request)]
+    parts.sort(reverse=True)
+    large = [(taken, name) for taken, name in parts if taken >= max(SMALL, parts[0][0] // 10)]
+    sizes = [f"{name} {taken}" for taken, name in large]
+    sizes.append(f"{AGENT} {whole - sum(taken for taken, _ in large)}")
+    problem = (
+        f"the user data would have {whole} bytes, {whole - limit} more than allowed; its parts, in"
+        f" bytes: {'; '.join(sizes)}"
     )
     names = " or ".join(name for _, name in large[:2] if name != JIT_NAME)
     advice = [f"shorten {names}, or let a script download what it needs"] if names else []
     if stage is None and not pod and deletion is None:
         advice.append(
-            "use a release of cml-runner, or `agent-downloads`, so that the machine fetches the"
+            "use a release of cml-runner, or `agent-downloads`, so that the machine downloads the"
             " agent itself"
         )
-    return f"{over}. What helps: {'; '.join(advice) or 'nothing that you gave can be shortened'}"
+    hint = "; ".join(advice) or "none of your inputs can be shortened"
+    return f"{problem}. What helps: {hint}"
 
 
 JIT_NAME = "the just-in-time configuration of `single`"
@@ -149,29 +143,19 @@ JIT_NAME = "the just-in-time configuration of `single`"
 def without(
     spec: AgentSpec, request: LaunchRequest
 ) -> Iterator[tuple[str, tuple[AgentSpec, LaunchRequest]]]:
-    """Each thing that was given, and the launch without it."""
+    """The name of each large input that was given, with the launch without it."""
     assert request.cloud
     cloud = request.cloud
     if cloud.startup_script:
-        yield (
-            "cloud-startup-script",
-            (
-                spec,
-                replace(request, cloud=replace(cloud, startup_script=None)),
-            ),
-        )
+        fewer = replace(cloud, startup_script=None)
+        yield "cloud-startup-script", (spec, replace(request, cloud=fewer))
     if request.checkpoint_script:
         yield "checkpoint-script", (spec, replace(request, checkpoint_script=None))
     if request.ca_certificates:
         yield "ca-certificates", (spec, replace(request, ca_certificates=None))
     if cloud.ssh_public_key:
-        yield (
-            "cloud-ssh-private",
-            (
-                spec,
-                replace(request, cloud=replace(cloud, ssh_public_key=None)),
-            ),
-        )
+        fewer = replace(cloud, ssh_public_key=None)
+        yield "cloud-ssh-private", (spec, replace(request, cloud=fewer))
     if spec.labels:
         yield "labels", (replace(spec, labels=()), request)
     if spec.docker_volumes:

@@ -1,9 +1,9 @@
-"""GitHub's just-in-time configuration, made small for the user data. Pure.
+"""Packs GitHub's just-in-time configuration for the user data. Pure.
 
-It is some 4,200 characters: three files in Base64 inside JSON inside Base64, one of them the
-eight numbers of an RSA key of 2,048 bits (actions/runner, src/Runner.Listener/Runner.cs and
-src/Runner.Common/RSAFileKeyManager.cs). Of those 1,280 random bytes only the 256 of the two
-primes are information. What is not recognized travels as it is.
+It has some 4,200 characters: three files in Base64 inside JSON inside Base64. One of the files has
+the eight numbers of a 2,048-bit RSA key (actions/runner, src/Runner.Listener/Runner.cs and
+src/Runner.Common/RSAFileKeyManager.cs). Of these 1,280 random bytes only the 256 of the two primes
+are needed. A configuration of another form stays as it is.
 """
 
 from __future__ import annotations
@@ -18,48 +18,42 @@ NUMBERS = ("d", "dp", "dq", "exponent", "inverseQ", "modulus", "p", "q")
 
 
 def packed(encoded: str) -> dict[str, Any] | None:
-    """The parts from which `agent.jit.whole` makes the very same text; None if it could not."""
+    """The parts from which `agent.jit.whole` restores exactly this text; None if it cannot."""
     try:
         outer = json.loads(base64.b64decode(encoded, validate=True))
         files = {
             name: base64.b64decode(text, validate=True).decode() for name, text in outer.items()
         }
-        with_key = next((found for name in files for found in _with_primes(files, name)), None)
-        return next(
-            (
-                parts
-                for parts in (with_key, {"files": files})
-                if parts and jit.whole(parts) == encoded
-            ),
-            None,
-        )
+        candidates = [parts for name in files for parts in _with_primes(files, name)][:1]
+        candidates.append({"files": files})
+        for parts in candidates:
+            if jit.whole(parts) == encoded:
+                return parts
     except (ValueError, TypeError, AttributeError):
-        return None
+        pass
+    return None
 
 
 def _with_primes(files: dict[str, str], name: str) -> list[dict[str, Any]]:
-    """The same with one file as its primes, if it is a key; in both ways in which a private
-    exponent is made."""
+    """The parts with primes in place of the file `name`; empty if that is not a key. The private
+    exponent is computed in both ways that are in use."""
     try:
-        told = json.loads(files[name])
+        numbers = json.loads(files[name])
     except ValueError:
         return []
-    if (
-        not isinstance(told, dict)
-        or tuple(told) != NUMBERS
-        or not all(isinstance(text, str) for text in told.values())
-    ):
+    if not isinstance(numbers, dict) or tuple(numbers) != NUMBERS:
         return []
-    e = int.from_bytes(base64.b64decode(told["exponent"]), "big")
-    keys = [
-        {"name": name, "e": e, "p": told["p"], "q": told["q"], "lcm": lcm} for lcm in (True, False)
-    ]
-    # Its place among the files is kept.
-    return [{"files": {**files, name: ""}, "key": key} for key in keys if _makes(key, told)]
+    if not all(isinstance(text, str) for text in numbers.values()):
+        return []
+    e = int.from_bytes(base64.b64decode(numbers["exponent"]), "big")
+    primes = {"p": numbers["p"], "q": numbers["q"]}
+    keys = [{"name": name, "e": e, **primes, "lcm": lcm} for lcm in (True, False)]
+    # An empty text keeps the file's place among the others.
+    return [{"files": {**files, name: ""}, "key": key} for key in keys if _restores(key, numbers)]
 
 
-def _makes(key: dict[str, Any], told: dict[str, str]) -> bool:
+def _restores(key: dict[str, Any], numbers: dict[str, str]) -> bool:
     try:
-        return jit.numbers(key) == told
-    except (ValueError, OverflowError):  # no primes
+        return jit.numbers(key) == numbers
+    except (ValueError, OverflowError):  # they are not primes
         return False

@@ -1,5 +1,5 @@
-"""Whether the agent is where a machine will look for it: asked before anything is made, as the
-machine would find out only when it is paid for."""
+"""Checks that a machine will be able to download its agent: before anything is created, since the
+machine would fail only when it already costs money."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from runner_action.errors import MachineFailed
 
 log = logging.getLogger(__name__)
 SECONDS = 10.0
-"""Of patience with an address that the machine may reach better than the launcher."""
-HINT = "`agent-downloads` names the folder; the file of this very version must be there."
+"""Time limit for a URL that may respond faster to the machine than to the launcher."""
+HINT = "`agent-downloads` must name a folder that has the file of exactly this version."
 
 
 def check(url: str, sha256: str) -> None:
-    """Raises MachineFailed if something else is there, or nothing. No answer is only told: the
-    machine's way is another."""
+    """Raises MachineFailed if `url` has another file, or none. Without a response it only warns, as
+    the machine may be able to reach what the launcher cannot."""
     try:
         with retrying.Session(public=True) as session:
-            answer = session.get(url, timeout=SECONDS)
+            response = session.get(url, timeout=SECONDS)
     except requests.RequestException as error:
-        why = retrying.reason(error)
-        log.warning("Whether the machine finds its agent at %s is not known: %s.", url, why)
-        return
-    if answer.status_code >= 500:
         log.warning(
-            "Whether the machine finds its agent at %s is not known: HTTP %d.",
-            url,
-            answer.status_code,
+            "Could not check that the machine's agent is at %s: %s.", url, retrying.reason(error)
         )
-    elif not answer.ok:
+        return
+    status = response.status_code
+    if status >= 500:
+        log.warning("Could not check that the machine's agent is at %s: HTTP %d.", url, status)
+        return
+    if not response.ok:
         raise MachineFailed(
-            f"No machine would find its agent: {url} answers HTTP {answer.status_code}.", HINT
+            f"The machine could not download its agent: HTTP {status} from {url}.", HINT
         )
-    elif (found := hashlib.sha256(answer.content).hexdigest()) != sha256:
+    digest = hashlib.sha256(response.content).hexdigest()
+    if digest != sha256:
         raise MachineFailed(
-            f"No machine would take its agent: {url} has the SHA-256 {found}, expected {sha256}.",
+            f"The machine would refuse its agent: {url} has the SHA-256 {digest}, expected"
+            f" {sha256}.",
             HINT,
         )

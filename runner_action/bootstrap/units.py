@@ -1,10 +1,10 @@
-"""The files by which a machine starts the agent and ends itself: systemd's units and the script
-that cloud-init runs, as they stand in `machine/`, without their comments. Pure.
+"""The files by which a machine starts the agent and ends itself: the systemd units and the script
+for cloud-init from the folder `machine/`, without their comments. Pure.
 
-Where a machine that is off still costs, there is no power-off, whoever asks for it, before the
-machine's own deletion. systemd powers off in order when a unit says `poweroff`, a person or a job
-does, or somebody presses the button: it stops all units first, and waits for each. So the deletion
-is what a unit does when it is stopped.
+Where a machine that is powered off still costs money, it deletes itself before any power-off,
+whoever causes that. systemd first stops all units and waits for each, whether a unit, a person or a
+job calls `poweroff`, or somebody presses the power button. So the deletion is what a unit does when
+it is stopped.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from importlib.resources import files
 
 from runner_action.providers.traits import Traits
 
-WITHOUT_END = {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}
-"""Where the deletion is tried without end. systemd's own poweroff.target forces a power-off
-that takes half an hour: https://github.com/systemd/systemd/blob/main/units/poweroff.target"""
+WITHOUT_LIMIT = {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}
+"""Further files where the machine tries to delete itself without a time limit. By default
+poweroff.target forces the power-off after half an hour:
+https://github.com/systemd/systemd/blob/main/units/poweroff.target"""
 AGENT = "cml-runner.service"
 WATCHDOG_TIMER = "cml-runner-watchdog.timer"
 WIPE = "cml-runner-wipe.service"
@@ -27,35 +28,38 @@ ONLINE = "After=network-online.target"
 
 @cache
 def text_of(name: str) -> str:
-    """A file of `machine/`."""
+    """A file of `machine/`, without its comments."""
     text = files("runner_action.bootstrap").joinpath("machine", name).read_text("utf-8")
     return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
 
 
 def boot_script(packed: str, named: str) -> str:
-    """`packed`: what it unpacks, in Base64; `named`: what Python does to each text of it."""
+    """The script for cloud-init. `packed`: the files that it unpacks, in Base64; `named`: Python
+    code behind the text of each file, which may replace something in it."""
     return text_of("boot.sh").replace("@FILES@", packed).replace("@NAMED@", named)
 
 
 def units(traits: Traits, *, has_script: bool, deletes: bool) -> dict[str, str]:
-    """By their names. `has_script`: a script of the user's may install packages, for which
-    cloud-init says where from. `deletes`: the machine costs while it is off."""
+    """The units by name. `has_script`: the user's startup script may install packages, so the agent
+    waits until cloud-init has configured their sources. `deletes`: the machine must delete itself,
+    as it costs money while it is powered off."""
     agent = text_of(AGENT)
     wiped = "".join(f"ExecStart=/bin/rm -f {path}\n" for path in traits.wiped_too)
-    found = {
+    texts = {
         AGENT: agent.replace(ONLINE, f"{ONLINE} cloud-config.service") if has_script else agent,
         WIPE: text_of(WIPE) + wiped,
         "cml-runner-end.service": text_of("cml-runner-end.service"),
         "cml-runner-watchdog.service": text_of("cml-runner-watchdog.service"),
         WATCHDOG_TIMER: text_of(WATCHDOG_TIMER),
     }
-    return _after_deletion(found, traits) if deletes else found
+    return _with_deletion(texts, traits) if deletes else texts
 
 
-def _after_deletion(units: Mapping[str, str], traits: Traits) -> dict[str, str]:
-    """The agent's, and the timer that every boot starts, bring the deletion with them."""
-    found = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
+def _with_deletion(units: Mapping[str, str], traits: Traits) -> dict[str, str]:
+    """The units with the one that deletes the machine. It is wanted by the agent's unit, and by the
+    timer, which every boot starts."""
+    texts = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
     for name in (AGENT, WATCHDOG_TIMER):
-        found[name] = f"[Unit]\nWants={DELETE}\n\n{found[name]}"
-    last = WITHOUT_END if traits.deletion_without_end else {}
-    return {**found, DELETE: text_of(DELETE), **last}
+        texts[name] = f"[Unit]\nWants={DELETE}\n\n{texts[name]}"
+    further = WITHOUT_LIMIT if traits.deletion_without_limit else {}
+    return {**texts, DELETE: text_of(DELETE), **further}

@@ -17,6 +17,6 @@ class Traits:
     """Where a machine asks its cloud about itself: never through a proxy."""
     wiped_too: tuple[str, ...] = ()
     """Files with user data that its source in cloud-init leaves behind."""
-    deletion_without_end: bool = False
+    deletion_without_limit: bool = False
     """Before a machine is powered off its deletion is tried until it succeeds, since a machine
     that is off still costs."""

@@ -404,8 +404,8 @@ def test_a_script_fits_up_to_the_edge_of_sixteen_kib() -> None:
     with pytest.raises(
         InputError,
         match=(
-            r"the user data would be 16[0-9]{3} bytes.*: cloud-startup-script [0-9]{3,4}; .*shorten"
-            r" cloud-startup-script"
+            r"the user data would have 16[0-9]{3} bytes.*: cloud-startup-script [0-9]{3,4}; .*"
+            r"shorten cloud-startup-script"
         ),
     ):
         size(fits[-1] + 60)

@@ -1,23 +1,24 @@
 # shellcheck shell=dash
-# What cloud-init runs as its first step with a network, at every boot.
+# cloud-init runs this script at each boot, as its first step with a network.
 #
-# All that we bring is in it, since no better compression than gzip is known to cloud-init (bzip2
-# saves 2 KiB of the 16 that AWS takes), and nothing of it is in an argument list; `enable` also
-# makes systemd read the units. The agent's unit waits until cloud-init has made the job's user and
-# trusts our certificates, which is when it lets the network be `online`; nothing here may wait for
-# a unit, as they all wait for cloud-init. At later boots there is no agent any more: the timer,
-# which is enabled, ends the machine. A kernel that panics starts again after 9 s, and does not hang.
+# It contains all files that a launch adds, since cloud-init supports no compression better than gzip
+# (bzip2 saves 2 KiB of the 16 that AWS allows); nothing of them is in an argument list. `enable`
+# also makes systemd read the new units. The agent's unit waits until the network is `online`, which
+# cloud-init allows once it has created the job user and trusts the user's certificates. Nothing
+# here may wait for a unit, as all units wait for cloud-init. At later boots no agent starts: the
+# enabled timer ends the machine. After a kernel panic the machine reboots in 9 s and does not hang.
 #
-# `units` are what upgrades packages on its own: it holds apt's locks in a machine's first minutes,
-# and replaces libraries and drivers under a job. https://wiki.debian.org/UnattendedUpgrades; images
-# of Fedora's kin have nothing of that kind switched on. They are stopped first, as what is masked
-# before it starts is told as failed. Masked in /run: an image made from this machine has it again.
-# A unit file in /etc would be before that mask, but none can be made over it in /etc either. Where
-# there is no such unit, systemctl complains to nobody.
+# `units` are those that upgrade packages by themselves: they hold apt's locks in the first minutes
+# of a machine, and replace libraries and drivers under a job.
+# https://wiki.debian.org/UnattendedUpgrades; images of the Fedora family enable nothing of that
+# kind. They are stopped first, as a unit that is masked before it starts is reported as failed. The
+# mask is in /run, so an image made from this machine does not keep it. A unit file in /etc would
+# override that mask, but could not be masked in /etc either. Errors about units that do not exist
+# are discarded.
 #
-# apt waits for dpkg's locks; by itself it does not (apt.conf(5)). Not for the lock of its lists: two
-# `apt-get update` at once fail as before. The shell writes that setting, since apt wants everybody
-# to be able to read it.
+# The setting makes apt wait for dpkg's locks, which it does not by default (apt.conf(5)). It does
+# not wait for the lock of its lists: two `apt-get update` at the same time still fail. The file is
+# written by the shell, as apt requires that everybody can read it.
 cd /
 echo 9 >/proc/sys/kernel/panic
 { units='apt-daily.timer apt-daily.service apt-daily-upgrade.timer apt-daily-upgrade.service unattended-upgrades.service'
