@@ -1,8 +1,9 @@
 """The linter of prose: `python -m tests.prose` prints what is wrong and exits 1 if anything is.
 
-It reads the pages, the descriptions of the schema, and the messages of the product: each string of
-`runner_action` that has three words and is no docstring. It looks for the words of `words.py`, and
-has codespell look for misspellings and proselint for archaisms, clichés and redundancies.
+It reads the pages, the descriptions and messages of the schema, and the messages of the product:
+each string of `runner_action` that has three words and is no docstring. It looks for the words of
+`words.py`, and has codespell look for misspellings and proselint for archaisms, clichés and
+redundancies.
 
 `words_left.json` says how many findings a file of the product may still have. A number may only go
 down: `python -m tests.prose --tighten` writes today's, where they are lower.
@@ -110,11 +111,15 @@ def page_of(name: str, text: str) -> str:
     return prose_of(text)
 
 
+TEXTS = re.compile(r'"(?:description|title|x-message|x-plain)": ("(?:[^"\\]|\\.)*")')
+PLACEHOLDER = re.compile(r"\{[^}]*\}")
+
+
 def schema_texts() -> Iterator[Text]:
     name = "schema/inputs.schema.json"
     for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), 1):
-        if match := re.match(r'\s*"(?:description|title)": (".*"),?$', line):
-            yield Text(SCHEMA, name, number, prose_of(json.loads(match[1])))
+        for text in TEXTS.findall(line):
+            yield Text(SCHEMA, name, number, prose_of(PLACEHOLDER.sub("", json.loads(text))))
 
 
 def messages() -> Iterator[Text]:

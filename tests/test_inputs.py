@@ -136,7 +136,7 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(
     assert cli.main(argv, {"REPO_TOKEN": "canary", "CML_REPO": "octo/train"}) == 2
     told = capsys.readouterr().err
     assert told.startswith("Error: 3 problems with the inputs:\n  1. --idle-timeout=-7 must be")
-    assert "\n  2. --single and --reuse exclude" in told
+    assert "\n  2. --single and --reuse cannot be combined" in told
     assert "\n  3. --cloud-region=us-wst" in told
     assert "did you mean `us-west`?" in told
     assert "canary" not in told

@@ -116,7 +116,7 @@ DIALECT = (
     Rule("who(?:so|m)?ever|whom", "anyone who, say who", "Attempts by whomever count."),
     Rule("shall", "must, will or should", "The machine shall trust them."),
     Rule("odd", "unexpected", "It lists what is odd."),
-    Rule("wants? (?:one|a|an|the)", "needs, must be", "It wants one of the words."),
+    Rule("wants", "needs, must be", "It wants one of the words."),
     Rule(
         "(?:ends?|ended|ending) (?:itself|themselves)",
         "shut down, delete itself",

@@ -159,7 +159,7 @@ def test_what_a_cluster_cannot_do_is_refused_with_what_it_can(
         (["--cloud-spot", "--cloud-spot-price=1"], "the node pool has a price"),
         (["--cloud-kubernetes-tolerations=a=b:Never"], "must be taints such as"),
         (["--cloud-kubernetes-containers=podman"], "`none` or `docker` or `kubernetes`"),
-        (["--cloud-kubernetes-schedule-timeout=1s"], "must be a time from 5 seconds"),
+        (["--cloud-kubernetes-schedule-timeout=1s"], "must be a duration from 5 seconds"),
         (["--cloud-kubernetes-namespace=Ours"], "must be the name of a namespace"),
     ],
 )
