@@ -3,7 +3,7 @@
 It reads the pages, the descriptions and messages of the schema, and the messages of the product:
 each string of `runner_action` that has three words and is no docstring. It looks for the words of
 `words.py`, and has codespell look for misspellings and proselint for archaisms, clichés and
-redundancies.
+redundancies. A clause may have 40 words.
 
 `words_left.json` says how many findings a file of the product may still have. A number may only go
 down: `python -m tests.prose --tighten` writes today's, where they are lower.
@@ -61,6 +61,10 @@ class Finding:
         return f"{self.file}:{self.line}: {' '.join(self.words.split())!r}: {self.advice}"
 
 
+LONGEST = 40
+"""Words of a clause."""
+
+CLAUSE = re.compile(r"(?:[^.;:|\n]|[.;:](?=[^\s*])|\n(?!\s*(?:[-*|#>\n]|\d+\.)))+")
 FENCED = re.compile(r"^( *)```.*?^\1```", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n)+", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -157,6 +161,17 @@ def line_of(text: Text, position: int) -> int:
     return text.line + (text.prose.count("\n", 0, position) if text.kind == PAGES else 0)
 
 
+def by_length(text: Text) -> Iterator[Finding]:
+    """Clauses that nobody reads in one go: up to a full stop, colon, semicolon, or the end of a
+    paragraph, list item or cell."""
+    for match in CLAUSE.finditer(text.prose):
+        count = len(match[0].split())
+        if count > LONGEST:
+            begin = " ".join(match[0].split()[:8])
+            line = line_of(text, match.end() - len(match[0].lstrip()))
+            yield Finding(text.file, line, begin, f"{count} words, at most {LONGEST}")
+
+
 def by_proselint(text: Text) -> Iterator[Finding]:
     if not text.prose.strip():
         return
@@ -190,6 +205,7 @@ def findings(read: list[Text]) -> list[Finding]:
     CheckRegistry().register_many(__register__)
     return [
         *(finding for text in read for finding in by_words(text)),
+        *(finding for text in read for finding in by_length(text)),
         *(finding for text in read for finding in by_proselint(text)),
         *by_codespell(read),
     ]

@@ -84,6 +84,24 @@ def test_what_the_libraries_are_for_is_found() -> None:
     assert found == {(3, "forsooth"), (3, "free gift"), (3, "recieves")}
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("word " * 40 + ".", []),
+        ("word " * 41 + ".", [1]),
+        ("word " * 30 + ";\nword " + "word " * 30, []),
+        ("One.\n\n" + "word\n" * 41, [3]),
+        ("word\n" * 21 + "\n" + "word\n" * 21, []),
+        ("- " + "word " * 30 + "\n- " + "word " * 30, []),
+        ("| " + "word " * 30 + "| " + "word " * 30 + "|", []),
+        ("word " * 30 + "v1.2 " + "word " * 30, [1]),
+    ],
+)
+def test_a_clause_of_more_than_40_words_is_found(text: str, lines: list[int]) -> None:
+    found = prose.by_length(Text(PAGES, "docs/some.md", 1, text))
+    assert [finding.line for finding in found] == lines
+
+
 def test_all_three_kinds_are_read() -> None:
     texts = prose.texts()
     names = {text.file for text in texts}
