@@ -144,12 +144,8 @@ DIALECT = (
     ),
     Rule("word by word|every word", "reference, details", "GitHub, word by word."),
     Rule("mends?|mended|mending", "fix", "It is mended on a branch."),
-    Rule(
-        "no (?:image|label|tag|type|size|place|region|kubeconfig|key) of (?:Azure|EC2|Kubernetes|"
-        "Google Cloud|AWS)",
-        "not a valid … of …",
-        "It is no image of Azure.",
-    ),
+    Rule("(?<!there\\s)is no(?! longer)", "is not a valid …, is not …", "It is no image of Azure."),
+    Rule("but for", "except", "All of it, but for the disk."),
     Rule("lies? (?:at|beside)|lay at", "is stored at, is next to", "The claim lies at GitHub."),
     Rule(
         "somebody|anybody|nobody|everybody",
