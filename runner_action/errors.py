@@ -10,6 +10,7 @@ CI, its hint says so to the person.
         CredentialsError         4   give other cloud credentials or permissions
         QuotaError               4   ask for more quota, or go to another region
         ConfigurationError       4   the request is wrong for this cloud
+          NotOurs                4   give another name: something else has it, and stays
         CapacityError            5   go to the next placement
       TimedOut                   6   the machine did not come online
       MachineFailed              6   read what the machine said
@@ -85,6 +86,15 @@ class QuotaError(ProviderError):
 
 class ConfigurationError(ProviderError):
     """The request is wrong for this cloud: another placement would not help."""
+
+
+class NotOurs(ConfigurationError):
+    """A name that this launch needs is taken by something that it did not create. That is neither
+    used nor changed nor deleted: only what this launch created is rolled back."""
+
+    def __init__(self, what: str, hint: str = "Choose another `name`.") -> None:
+        """`what`: kind, name and place, as in `a machine cml-1 in us-east1-b`."""
+        super().__init__(f"There is {what} that this launch did not create.", hint)
 
 
 class CapacityError(ProviderError):

@@ -2,8 +2,8 @@
 
 What is made for a runner carries the tags of `model.tags`, and its cloud recorded something at
 its creation that nobody can change since; what has not both is never touched. Vendor exceptions
-never leave a provider: it raises CapacityError, QuotaError, CredentialsError or
-ConfigurationError, by what the caller does next.
+never leave a provider: it raises CapacityError, QuotaError, CredentialsError,
+ConfigurationError or NotOurs, by what the caller does next.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from datetime import datetime
 from typing import Protocol
 
 from runner_action.errors import CapacityError, ProviderError, QuotaError
-from runner_action.model import Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import (
+    LAUNCH_TAG,
+    Deletion,
+    Instance,
+    Machine,
+    Placement,
+    Plan,
+    ProviderName,
+)
 from runner_action.request import CloudRequest
 
 log = logging.getLogger(__name__)
@@ -45,6 +53,11 @@ def proven(found: Iterable[Instance]) -> list[Instance]:
                 one.region,
             )
     return made
+
+
+def made_by(launch: str, instance: Instance) -> bool:
+    """Whether the launch with this token, or an earlier try of the same, created it."""
+    return bool(launch) and instance.proven and instance.tags.get(LAUNCH_TAG) == launch
 
 
 def worst_of(refusals: Sequence[ProviderError]) -> ProviderError | None:
@@ -95,7 +108,10 @@ class Provider(Protocol):
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
         """Up to `count` instances there, all from the same user data. The same machine,
-        placement and count again give the same instances. When it raises, it has left nothing."""
+        placement and count again give the same instances. When it raises, it has left nothing.
+
+        Raises NotOurs where a name that it needs is taken by something that this launch did not
+        create. Before anything is deleted after a failure it is shown to be of this launch."""
         ...
 
     def settle(self, instances: Sequence[Instance]) -> None:

@@ -142,7 +142,7 @@ def test_a_machine_of_that_name_that_is_somebody_elses_stays(side: Side) -> None
     side.create(of=machine(key="theirs"))
     with pytest.raises(
         ConfigurationError,
-        match="There is a machine cml-1 in us-east1-b that this launch has not made",
+        match="There is a machine cml-1 in us-east1-b that this launch did not create",
     ):
         side.create(of=machine(key="ours"))
     assert side.gcp.alive() == ["cml-1"]
@@ -405,7 +405,7 @@ def test_a_rule_that_may_not_be_deleted_is_told_and_the_machine_goes(
     ladder = side.provider.resolve(side.provider.plan(cloud), cloud)
     for missing, said in (
         ("compute.firewalls.delete", "cml-1-ssh could not be deleted"),
-        ("compute.instances.get", "could not be asked"),
+        ("compute.instances.get", "Could not check whether"),
     ):
         (made,) = side.provider.create(ladder[0], machine()).instances
         side.gcp.denied.add(missing)
@@ -425,7 +425,7 @@ def test_a_question_about_the_rule_that_is_never_answered_keeps_no_machine(
     side.gcp.served.fail("GET", f"/instances/{made.id}$", 503, times=1000)
     side.provider.destroy("cml-1", made)
     assert side.gcp.alive() == []
-    assert "could not be asked" in caplog.text
+    assert "Could not check whether" in caplog.text
 
 
 def test_a_machine_without_a_key_has_no_rule_that_would_be_asked_for(side: Side) -> None:

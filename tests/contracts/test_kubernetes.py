@@ -175,7 +175,7 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
             "jobs", {**side.job, "metadata": {**side.job["metadata"], "labels": {}}}
         )
     # Our own clean-up must not take it for ours.
-    with pytest.raises(ConfigurationError, match="that this launch has not made"):
+    with pytest.raises(ConfigurationError, match="that this launch did not create"):
         side.create()
     assert side.cluster.shelf.get("jobs", "ci", name)
 
@@ -258,7 +258,8 @@ def test_a_secret_that_is_there_already_is_not_taken_unseen(
     """A pod would run its program."""
     made_before(side, owner, data)
     with pytest.raises(
-        ConfigurationError, match=r"There is a Secret cml-1-[0-9a-f]+ that this launch has not made"
+        ConfigurationError,
+        match=r"There is a Secret cml-1-[0-9a-f]+ that this launch did not create",
     ):
         side.create()
     until(lambda: not side.cluster.shelf.of("jobs"), "its Job to be gone")

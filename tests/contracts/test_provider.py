@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,8 +17,17 @@ from google.auth.credentials import AnonymousCredentials
 from moto.backends import get_backend
 
 from runner_action.commands.reap import ours
+from runner_action.errors import ConfigurationError, NotOurs, ProviderError
 from runner_action.marks import address_tag, tags
-from runner_action.model import REPOSITORY_TAG, Identity, Instance, Machine, Placement, Repository
+from runner_action.model import (
+    REPOSITORY_TAG,
+    Identity,
+    Instance,
+    Machine,
+    Placement,
+    ProviderName,
+    Repository,
+)
 from runner_action.providers.aws.client import AwsProvider
 from runner_action.providers.aws.instance import TEMPLATE_TAG
 from runner_action.providers.azure.client import AzureProvider
@@ -33,6 +44,7 @@ from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from runner_action.sandbox.machine.machines import Machines
 from runner_action.sandbox.world import POD_IMAGE
+from tests.contracts.squatters import SQUATTERS, Moment, appear, own_groups_gone, there
 from tests.contracts.test_azure import azure, served
 from tests.contracts.test_azure import provider as azure_provider
 from tests.contracts.test_kubernetes import cluster
@@ -304,3 +316,90 @@ def test_destroy_needs_only_the_name_and_absent_is_success(side: Side) -> None:
 
 def test_user_data_has_a_limit(side: Side) -> None:
     assert side.provider.user_data_limit >= 16384
+
+
+# --- a name that is taken
+
+
+def test_every_cloud_has_names_that_can_be_taken() -> None:
+    assert set(SQUATTERS) == set(ProviderName)
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize(
+    ("side", "kind"),
+    [(cloud, kind) for cloud, kinds in SQUATTERS.items() for kind in kinds],
+    indirect=["side"],
+)
+def test_what_others_made_under_a_wanted_name_is_neither_used_nor_changed_nor_deleted(
+    side: Side, kind: str, moment: Moment, request: pytest.FixtureRequest
+) -> None:
+    """Whenever it appears, and whatever becomes of the call that would have taken the name."""
+    cloud = str(side.provider.name)
+    fake, again = served_by(cloud, request)
+    squatter = SQUATTERS[cloud][kind]
+    wanted = replace(side.request(), ssh_public_key="ssh-rsa AAAA" if squatter.with_key else None)
+    (placement, *_) = side.provider.resolve(side.provider.plan(wanted), wanted)
+    own = side.create(placement)
+    side.provider.destroy("cml-1", own)
+    if side.ec2:
+        eventually(lambda: side.ec2 is not None and not side.ec2.alive())
+        own_groups_gone(side.ec2)
+    before = there(fake)
+    provider = again()  # which remembers nothing
+    if moment is Moment.BEFORE:
+        squat = appear(fake, cloud, squatter, own, moment)
+    (placement, *_) = provider.resolve(provider.plan(wanted), wanted)
+    if moment is not Moment.BEFORE:
+        squat = appear(fake, cloud, squatter, own, moment)
+    try:
+        with pytest.raises(ProviderError) as raised:
+            provider.create(placement, machine())
+    finally:
+        (fake if side.ec2 else fake.served).between = None
+    if moment is not Moment.REFUSED:
+        assert isinstance(raised.value, NotOurs)
+        assert re.match(squatter.reported, str(raised.value))
+        assert str(raised.value).endswith("that this launch did not create.")
+        assert raised.value.hint
+        assert raised.value.exit_code == ConfigurationError.exit_code
+    unchanged(fake, before, squat, moment)
+    # Nor by the rollback of the launch, nor by `destroy`.
+    for instance in provider.find(machine().identity.marks):
+        provider.destroy("cml-1", instance)
+    provider.destroy("cml-1", own)
+    if not squatter.launched:
+        provider.destroy("cml-1")
+    unchanged(fake, before, squat, moment)
+
+
+def served_by(cloud: str, request: pytest.FixtureRequest) -> tuple[Any, Callable[[], Provider]]:
+    """The fake of a cloud, and what makes a provider of it."""
+    fixture, provider_of = {
+        "aws": ("ec2", aws),
+        "azure": ("azure", azure_provider),
+        "gcp": ("compute", gcp),
+        "kubernetes": ("cluster", kubernetes_provider),
+    }[cloud]
+    fake = request.getfixturevalue(fixture)
+    return fake, lambda: provider_of(fake)  # type: ignore[operator]
+
+
+def unchanged(fake: Any, before: dict[Any, Any], squat: dict[Any, Any], moment: Moment) -> None:
+    """The squatter is there, and nothing of the launch. Azure takes a group's tags from whoever
+    comes last, and what was put into a group of others stays there."""
+    assert squat
+    if isinstance(fake, FakeAzure) and moment is not Moment.BEFORE:
+        now = there(fake)
+        assert before.keys() | squat.keys() <= now.keys()
+        machines = {key: one for key, one in squat.items() if "/virtualmachines/" in key}
+        assert machines.items() <= now.items()
+    else:
+        eventually(lambda: there(fake) == before | squat)
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert true()

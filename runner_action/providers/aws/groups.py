@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from runner_action.errors import ConfigurationError
+from runner_action.errors import ConfigurationError, NotOurs
 from runner_action.providers.aws import requests
 from runner_action.providers.aws.errors import code_of
 from runner_action.waiting import Clock, wait_for
@@ -27,7 +27,7 @@ def complete(client: EC2Client, with_ssh: bool) -> dict[str, str]:
     not silently used."""
     return {
         vpc: group["GroupId"]
-        for vpc, group in _found(client, with_ssh).items()
+        for vpc, group in _own(client, with_ssh).items()
         if not with_ssh or SSH in _ports(group)
     }
 
@@ -40,15 +40,12 @@ def made(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
     except ClientError as error:
         if code_of(error) != "InvalidGroup.Duplicate":
             raise
-        there = _found(client, with_ssh)
+        there = _own(client, with_ssh)
         if vpc not in there:
-            text = (
-                f"A security group named {requests.group_name(with_ssh)} without our tag is in"
-                f" {vpc}."
-            )
-            raise ConfigurationError(
-                text, "Rename it, or give one as `cloud-aws-security-group`."
-            ) from None
+            raise NotOurs(
+                f"a security group {requests.group_name(with_ssh)} in {vpc}",
+                "Rename it, or give a group of your own as `cloud-aws-security-group`.",
+            ) from error
         group = there[vpc]["GroupId"]
     if with_ssh:
         wait_for(
@@ -71,11 +68,12 @@ def _opened(client: EC2Client, group: str) -> bool | None:
     return True
 
 
-def _found(client: EC2Client, with_ssh: bool) -> dict[str, Mapping[str, Any]]:
-    found = client.describe_security_groups(**requests.group_query(None, with_ssh))[
-        "SecurityGroups"
-    ]
-    for group in found:
+def _own(client: EC2Client, with_ssh: bool) -> dict[str, Mapping[str, Any]]:
+    """Our groups by VPC: those with our name and tag, and with our description."""
+    answer = client.describe_security_groups(**requests.group_query(None, with_ssh))
+    description = requests.group_description(with_ssh)
+    groups = [group for group in answer["SecurityGroups"] if group["Description"] == description]
+    for group in groups:
         if _ports(group) - ({SSH} if with_ssh else set()):
             text = (
                 f"The security group {group['GroupId']} ({requests.group_name(with_ssh)}) has"
@@ -84,7 +82,7 @@ def _found(client: EC2Client, with_ssh: bool) -> dict[str, Mapping[str, Any]]:
             raise ConfigurationError(
                 text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`."
             )
-    return {group["VpcId"]: group for group in found}
+    return {group["VpcId"]: group for group in groups}
 
 
 def _ports(group: Mapping[str, Any]) -> set[tuple[int | None, int | None]]:

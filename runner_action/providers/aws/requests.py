@@ -262,9 +262,7 @@ def security_group(vpc_id: str, with_ssh: bool) -> Request:
     name = group_name(with_ssh)
     return {
         "GroupName": name,
-        "Description": (
-            "cml-runner: SSH in, all out" if with_ssh else "cml-runner: nothing in, all out"
-        ),
+        "Description": group_description(with_ssh),
         "VpcId": vpc_id,
         "TagSpecifications": own_tags(
             "security-group", {"Name": name, OWNER_TAG: "security-group"}
@@ -282,6 +280,12 @@ SSH_IN: Request = {
         }
     ]
 }
+
+
+def group_description(with_ssh: bool) -> str:
+    """Nobody can change it once the group is there, unlike its tags.
+    https://docs.aws.amazon.com/vpc/latest/userguide/security-groups.html"""
+    return "cml-runner: SSH in, all out" if with_ssh else "cml-runner: nothing in, all out"
 
 
 def group_name(with_ssh: bool) -> str:

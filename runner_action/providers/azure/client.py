@@ -14,14 +14,22 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from runner_action.agent.azure import CANNOT_DELETE
 from runner_action.errors import ConfigurationError, CredentialsError
-from runner_action.marks import is_named_as
-from runner_action.model import NAME_TAG, Deletion, Instance, Machine, Placement, Plan, ProviderName
+from runner_action.model import (
+    LAUNCH_TAG,
+    NAME_TAG,
+    Deletion,
+    Instance,
+    Machine,
+    Placement,
+    Plan,
+    ProviderName,
+)
 from runner_action.providers.azure import plan as words
 from runner_action.providers.azure.arm import COMPUTE, NETWORK, SKUS, Arm, Json
 from runner_action.providers.azure.creation import Creation
 from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import CREDENTIALS, codes_of, translated
-from runner_action.providers.azure.instance import instance_of, ours_of
+from runner_action.providers.azure.instance import group_as_instance, instance_of, is_of
 from runner_action.providers.azure.ladder import Found, placements
 from runner_action.providers.azure.requests import AzurePlacement
 from runner_action.providers.base import Created, proven
@@ -145,7 +153,7 @@ class AzureProvider:
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(one.group) for one in found]
+        deleted = [self._ending.delete(one.group, one.tags.get(LAUNCH_TAG, "")) for one in found]
         return any(deleted)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
@@ -168,17 +176,12 @@ class AzureProvider:
         machines = self._arm.get(
             f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE
         )["value"]
-        named = group["tags"].get(NAME_TAG, "")
-        empty = Instance(
-            provider=ProviderName.AZURE,
-            id=group["name"],
-            name=named,
-            region=group["location"],
-            group=group["name"],
-            tags=ours_of(group["tags"]),
-            proven=is_named_as(named, group["name"]),
-        )
-        return [instance_of(one) for one in machines] or [empty]
+        whole = group_as_instance(group)
+        launch = whole.tags.get(LAUNCH_TAG, "")
+        return [
+            replace(instance_of(one), proven=whole.proven and is_of(launch, one))
+            for one in machines
+        ] or [whole]
 
     def tidy(self, now: datetime) -> None:
         """All goes with a machine."""

@@ -13,15 +13,15 @@ from azure.mgmt.core.polling.arm_polling import ARMPolling
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from runner_action.errors import ConfigurationError, ProviderError
-from runner_action.model import OWNER_TAG, Instance, Machine
+from runner_action.errors import NotOurs, ProviderError
+from runner_action.model import Instance, Machine
 from runner_action.providers.azure import requests
 from runner_action.providers.azure.arm import COMPUTE, GROUPS, NETWORK, Arm, Json
 from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import codes_of, translated
-from runner_action.providers.azure.instance import instance_of
+from runner_action.providers.azure.instance import group_as_instance, instance_of, is_of
 from runner_action.providers.azure.requests import AzurePlacement
-from runner_action.providers.base import Created, worst_of
+from runner_action.providers.base import Created, made_by, worst_of
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 600.0
@@ -69,23 +69,18 @@ class Creation:
         self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]
     ) -> Instance:
         """One machine, followed to the end of its operation. When that fails, its group is
-        deleted."""
+        deleted, if this launch created it."""
         doing = f"creating {placement}"
         with translated(doing):
             group = self._group(placement, machine, parts)
         try:
             with translated(doing):
                 subnet, security = self._network(placement, machine, group)
-                found = self._machine(placement, machine, group, subnet, security, doing)
-            if (found.get("tags") or {}).get(f"{OWNER_TAG}:launch") != machine.identity.token():
-                raise ConfigurationError(
-                    f"There is a machine in {group} that this launch has not made.",
-                    "Choose another `name`.",
-                )
+                created = self._machine(placement, machine, group, subnet, security, doing)
         except BaseException:
-            self._ending.after_failure(group)
+            self._ending.after_failure(group, machine.identity.token())
             raise
-        return replace(instance_of(found), name=machine.identity.name, login=placement.login)
+        return replace(instance_of(created), name=machine.identity.name, login=placement.login)
 
     def _group(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> str:
         """Makes a group; its name is of this very try. One of that name may be there whose
@@ -93,6 +88,7 @@ class Creation:
         for number in range(NAMES):
             token = machine.identity.token(*parts, *(["again"] * number))
             name = f"{machine.identity.name}-{token[:8]}"
+            self._refuse_others(name, machine)
             try:
                 self._arm.put(
                     self._arm.group(name), GROUPS, requests.group(placement.region, machine.tags)
@@ -104,10 +100,26 @@ class Creation:
                     and "ResourceGroupBeingDeleted" in codes_of(error)
                 ):
                     continue
-                self._ending.after_failure(name)
+                self._ending.after_failure(name, machine.identity.token())
                 raise
             return name
         raise AssertionError("the last name returns or raises")
+
+    def _refuse_others(self, group: str, machine: Machine) -> None:
+        """Azure would change a group that is there already, not refuse to create it."""
+        there = self._ending.there(self._arm.group(group), GROUPS)
+        if there is None:
+            return
+        launch = machine.identity.token()
+        if not made_by(launch, group_as_instance(there)):
+            raise NotOurs(f"a resource group {group}")
+        instance = self._ending.there(self._path(group, machine), COMPUTE)
+        if instance is not None and not is_of(launch, instance):
+            raise NotOurs(f"a machine {machine.identity.name} in {group}")
+
+    def _path(self, group: str, machine: Machine) -> str:
+        where = f"{self._arm.group(group)}/providers/Microsoft.Compute"
+        return f"{where}/virtualMachines/{machine.identity.name}"
 
     def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
         """Ids of subnet and security group."""
@@ -153,18 +165,18 @@ class Creation:
             # what was wanted.
             if getattr(error.error, "code", "") != "PropertyChangeNotAllowed":
                 raise
-            return self._arm.get(
-                f"{self._arm.group(group)}/providers/Microsoft.Compute/virtualMachines/{machine.identity.name}",
-                COMPUTE,
-            )
+            there = self._arm.get(self._path(group, machine), COMPUTE)
+            if not is_of(machine.identity.token(), there):
+                raise NotOurs(f"a machine {machine.identity.name} in {group}") from error
+            return there
         poller.wait(CREATE_SECONDS)
         if not poller.done():
             raise ProviderError(
                 f"Azure did not come to an end within {CREATE_SECONDS:.0f} s while {doing}.",
                 "Try again, or another `cloud-region`.",
             )
-        found: Json = poller.result().as_dict()
-        return found
+        created: Json = poller.result().as_dict()
+        return created
 
 
 def nobodys_key() -> str:

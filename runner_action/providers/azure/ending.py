@@ -6,11 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from azure.core.exceptions import ResourceNotFoundError
+
 from runner_action.errors import ProviderError
 from runner_action.model import OWNER_TAG
-from runner_action.providers.azure.arm import COMPUTE, GROUPS, Arm
+from runner_action.providers.azure.arm import COMPUTE, GROUPS, Arm, Json
 from runner_action.providers.azure.errors import translated
-from runner_action.providers.azure.instance import STOPPED, group_of
+from runner_action.providers.azure.instance import STOPPED, group_as_instance, group_of, is_of
+from runner_action.providers.base import made_by
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +33,38 @@ class Ending:
         )
         return (one for one in found if one["properties"].get("provisioningState") != "Deleting")
 
-    def delete(self, group: str) -> bool:
-        """False: there was nothing."""
+    def delete(self, group: str, launch: str) -> bool:
+        """Deletes the group if the launch with this token created it and all machines in it.
+        False: there is none."""
         with translated(f"deleting {group}"):
+            there = self.there(self._arm.group(group), GROUPS)
+            if there is None:
+                return False
+            if not self._is_of(launch, there):
+                log.warning("%s is left alone: this launch did not create all of it.", group)
+                return False
             return self._arm.delete_group(group)
 
-    def after_failure(self, group: str) -> None:
-        """What may be there is deleted; what is not there is as good."""
+    def after_failure(self, group: str, launch: str) -> None:
+        """The same; an error is logged, as the failure that led here is the one to report."""
         try:
-            self.delete(group)
+            self.delete(group, launch)
         except ProviderError as error:
-            log.warning("Whether %s is left could not be told: %s", group, error)
+            log.warning("Could not confirm that %s was deleted: %s", group, error)
+
+    def there(self, path: str, version: str) -> Json | None:
+        """What Azure has at that path; None: nothing."""
+        try:
+            return self._arm.get(path, version)
+        except ResourceNotFoundError:
+            return None
+
+    def _is_of(self, launch: str, group: Json) -> bool:
+        if not made_by(launch, group_as_instance(group)):
+            return False
+        path = f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines"
+        machines = (self.there(path, COMPUTE) or {}).get("value", ())
+        return all(is_of(launch, machine) for machine in machines)
 
     def stopped(self) -> frozenset[str]:
         """Names of groups, in small letters, whose machine has stopped: at Azure that costs as

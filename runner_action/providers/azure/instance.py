@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner_action.marks import is_named_as
-from runner_action.model import NAME_TAG, OWNER_TAG, Instance, ProviderName
+from runner_action.model import LAUNCH_TAG, NAME_TAG, OWNER_TAG, Instance, ProviderName
 
 ENDING = ("Deleting", "Failed")
 STOPPED = (
@@ -42,6 +42,26 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
         proven=is_named_as(tags.get(NAME_TAG, told["name"]), group_of(told["id"])),
         tags=ours_of(tags),
     )
+
+
+def group_as_instance(told: Mapping[str, Any]) -> Instance:
+    """A resource group, as if it were its machine: that may still be on its way."""
+    tags = told.get("tags") or {}
+    name = tags.get(NAME_TAG, "")
+    return Instance(
+        provider=ProviderName.AZURE,
+        id=told["name"],
+        name=name,
+        region=told["location"],
+        group=told["name"],
+        tags=ours_of(tags),
+        proven=is_named_as(name, told["name"]),
+    )
+
+
+def is_of(launch: str, machine: Mapping[str, Any]) -> bool:
+    """Whether a machine in a group of that launch is its own, too."""
+    return (machine.get("tags") or {}).get(LAUNCH_TAG) == launch
 
 
 def ours_of(tags: Mapping[str, str]) -> dict[str, str]:

@@ -15,9 +15,9 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError
 from google.auth.exceptions import TransportError
 from requests.exceptions import RequestException
 
-from runner_action.errors import ConfigurationError, ProviderError
-from runner_action.model import OWNER_TAG, Instance, Machine
-from runner_action.providers.base import Created, worst_of
+from runner_action.errors import NotOurs, ProviderError
+from runner_action.model import Instance, Machine
+from runner_action.providers.base import Created, made_by, worst_of
 from runner_action.providers.gcp import requests, sdk
 from runner_action.providers.gcp.compute import CALL, SAFE, Compute
 from runner_action.providers.gcp.ending import Ending
@@ -64,8 +64,8 @@ class Creation:
         return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
 
     def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
-        """One machine, followed to the end of its operation. When that fails, whatever bears the
-        name is deleted."""
+        """One machine, followed to the end of its operation. When that fails, what this launch
+        created is deleted."""
         doing, zone = f"creating {placement}", placement.pools[0].zone
         request = sdk.types.InsertInstanceRequest(
             project=self._compute.project,
@@ -76,6 +76,8 @@ class Creation:
             request_id=str(uuid.uuid4()),
         )
         instances = self._compute.client(sdk.InstancesClient)
+        launch = machine.identity.token()
+        number = ""
         try:
             with translated(doing):
                 if placement.with_rule:
@@ -87,26 +89,25 @@ class Creation:
                         clock=self._clock,
                         timeout=60,
                     )
+                    number = str(operation.target_id or "")
                     operation = self._finished(operation, zone, doing)
                 except Conflict as error:
                     # An earlier try of this launch made it; anybody else's is not ours to use.
                     found = instances.get(
                         project=self._compute.project, zone=zone, instance=name, **SAFE
                     )
-                    if dict(found.labels).get(f"{OWNER_TAG}-launch") != machine.identity.token():
-                        raise ConfigurationError(
-                            f"There is a machine {name} in {zone} that this launch has not made.",
-                            "Choose another `name`.",
-                        ) from error
+                    if not made_by(launch, instance_of(found)):
+                        raise NotOurs(f"a machine {name} in {zone}") from error
                 else:
                     if operation.error.errors:
                         raise of_operation(operation, doing)
                     found = instances.get(
                         project=self._compute.project, zone=zone, instance=name, **SAFE
                     )
-        except BaseException as error:
-            if not isinstance(error, ConfigurationError) or "has not made" not in str(error):
-                self._ending.after_failure(zone, name, placement.with_rule)
+        except BaseException:
+            self._ending.after_failure(
+                zone, name, launch, number=number, with_rule=placement.with_rule
+            )
             raise
         return replace(instance_of(found), name=machine.identity.name, login=placement.login)
 
@@ -149,5 +150,8 @@ class Creation:
             self._compute.client(sdk.FirewallsClient).insert_unary(
                 project=self._compute.project, firewall_resource=rule, **SAFE
             )
-        except Conflict:
-            log.debug("The firewall rule %s-ssh is there already.", name)
+        except Conflict as error:
+            # The answer to an earlier try was lost, or a machine of that name was deleted without
+            # its rule.
+            if not self._ending.has_own_rule(name):
+                raise NotOurs(f"a firewall rule {rule.name}") from error

@@ -11,10 +11,12 @@ from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
 
 from runner_action.errors import ProviderError, TimedOut
 from runner_action.model import OWNER_TAG
+from runner_action.providers.base import made_by
 from runner_action.providers.gcp import sdk
 from runner_action.providers.gcp.compute import SAFE, Compute
 from runner_action.providers.gcp.errors import NOT_YET, codes_of, translated
-from runner_action.providers.gcp.requests import RULE
+from runner_action.providers.gcp.instance import instance_of
+from runner_action.providers.gcp.requests import RULE, rule_name
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
@@ -32,27 +34,28 @@ class Ending:
         self._compute = compute
         self._clock = clock
 
-    def delete(self, zone: str, name: str, with_rule: bool) -> bool:
-        """The machine first, which costs, then its rule. A deletion that was accepted cannot be
-        taken back; a machine that is still being made is waited for. False: there was nothing."""
-        with translated(f"deleting {name}"):
-            rule = self._rule_of(zone, name) if with_rule else ""
+    def delete(self, zone: str, number: str, with_rule: bool) -> bool:
+        """Deletes the machine first, which costs, then its rule. A deletion that was accepted
+        cannot be taken back; a machine that is still being made is waited for. `number`: its id,
+        which no other machine gets, as its name may. False: there was nothing."""
+        with translated(f"deleting {number}"):
+            named = self._named_by_rule(zone, number) if with_rule else ""
             there = wait_for(
-                lambda: self._delete_once(zone, name),
-                f"{name} to be ready for its end",
+                lambda: self._delete_once(zone, number),
+                f"{number} to be ready for its end",
                 clock=self._clock,
                 timeout=READY_SECONDS,
                 most=3,
             )
-            if rule:
-                self._close_ssh(rule)
+            if named:
+                self._close_ssh(named)
             return there
 
-    def _delete_once(self, zone: str, name: str) -> bool | None:
+    def _delete_once(self, zone: str, number: str) -> bool | None:
         """None: not now."""
         try:
             self._compute.client(sdk.InstancesClient).delete_unary(
-                project=self._compute.project, zone=zone, instance=name, **SAFE
+                project=self._compute.project, zone=zone, instance=number, **SAFE
             )
         except NotFound:
             return False
@@ -62,34 +65,43 @@ class Ending:
             raise
         return True
 
-    def _rule_of(self, zone: str, name: str) -> str:
-        """It bears the machine's own name, which its id does not tell, and the machine bears a
-        tag for it. Empty: there is none, or nobody can say; `close_rules` finds it when the
-        machine is gone."""
-        if not name.isdigit():
-            return f"{name}-ssh"
+    def _named_by_rule(self, zone: str, number: str) -> str:
+        """The name of a machine that has a firewall rule: its network tag says so. Empty: it has
+        none, or nobody can say; `close_rules` finds the rule when the machine is gone."""
         try:
             machine = self._compute.client(sdk.InstancesClient).get(
-                project=self._compute.project, zone=zone, instance=name, **SAFE
+                project=self._compute.project, zone=zone, instance=number, **SAFE
             )
         except NotFound:
             return ""
         except (GoogleAPICallError, RetryError) as error:
             log.warning(
-                "Whether %s has a firewall rule could not be asked (%s). Without its machine it"
-                " opens nothing; %s",
-                name,
+                "Could not check whether %s has a firewall rule (%s). Without its machine it opens"
+                " nothing; %s",
+                number,
                 _reason(error),
                 LATER,
             )
             return ""
-        return f"{machine.name}-ssh" if machine.name in machine.tags.items else ""
+        return str(machine.name) if machine.name in machine.tags.items else ""
 
-    def _close_ssh(self, rule: str) -> None:
+    def has_own_rule(self, machine: str) -> bool:
+        """Whether the firewall rule for a machine of that name is there and one of ours."""
+        request = sdk.types.ListFirewallsRequest(
+            project=self._compute.project, filter=f'name = "{rule_name(machine)}"'
+        )
+        return any(
+            rule.description == RULE and list(rule.target_tags) == [machine]
+            for rule in self._compute.client(sdk.FirewallsClient).list(request=request, **SAFE)
+        )
+
+    def _close_ssh(self, machine: str) -> None:
+        rule = rule_name(machine)
         try:
-            self._compute.client(sdk.FirewallsClient).delete_unary(
-                project=self._compute.project, firewall=rule, **SAFE
-            )
+            if self.has_own_rule(machine):
+                self._compute.client(sdk.FirewallsClient).delete_unary(
+                    project=self._compute.project, firewall=rule, **SAFE
+                )
         except NotFound:
             return
         except (GoogleAPICallError, RetryError) as error:
@@ -101,12 +113,30 @@ class Ending:
                 LATER,
             )
 
-    def after_failure(self, zone: str, name: str, with_rule: bool) -> None:
-        """What may be there of that name is deleted; what is not there is as good."""
+    def after_failure(
+        self, zone: str, name: str, launch: str, *, number: str, with_rule: bool
+    ) -> None:
+        """Deletes what the launch with this token created under that name, and nothing of
+        others. `number`: the id of the machine, if Google has said it."""
         try:
-            self.delete(zone, name, with_rule)
+            with translated(f"looking for {name}"):
+                number = number or self._number(zone, name, launch)
+            if number:
+                self.delete(zone, number, with_rule=False)
+            if with_rule:
+                self._close_ssh(name)
         except (ProviderError, TimedOut) as error:
-            log.warning("Whether %s is left could not be told: %s", name, error)
+            log.warning("Could not confirm that %s was deleted: %s", name, error)
+
+    def _number(self, zone: str, name: str, launch: str) -> str:
+        """The id of the machine that the launch created under that name; empty: there is none."""
+        try:
+            there = self._compute.client(sdk.InstancesClient).get(
+                project=self._compute.project, zone=zone, instance=name, **SAFE
+            )
+        except NotFound:
+            return ""
+        return str(there.id) if made_by(launch, instance_of(there)) else ""
 
     def close_rules(self, now: datetime) -> None:
         """Firewall rules whose machines Google has deleted: nothing passes them, and they cost

@@ -263,10 +263,14 @@ def has_gpu(machine_type: str) -> bool:
     return "+" in machine_type or machine_type.startswith(WITH_GPU)
 
 
+def rule_name(machine: str) -> str:
+    return f"{machine}-ssh"
+
+
 def firewall(placement: GcpPlacement, name: str) -> Body:
     """firewalls.insert: SSH to this machine alone. It is removed with the machine."""
     return {
-        "name": f"{name}-ssh",
+        "name": rule_name(name),
         "description": RULE,
         "network": _path("global/networks", placement.network),
         "direction": "INGRESS",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from runner_action.errors import InputError
-from runner_action.marks import is_named_as
 from runner_action.model import (
+    LAUNCH_TAG,
     NAME_TAG,
     OWNER_TAG,
     Deletion,
@@ -28,7 +28,13 @@ from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import Refused, translated
 from runner_action.providers.kubernetes.ladder import placements
 from runner_action.providers.kubernetes.plan import VALUE
-from runner_action.providers.kubernetes.pods import JOB_LABEL, explanation, instance_of, tags_of
+from runner_action.providers.kubernetes.pods import (
+    JOB_LABEL,
+    explanation,
+    instance_of,
+    job_as_instance,
+    tags_of,
+)
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
@@ -91,13 +97,13 @@ class KubernetesProvider:
         """The Secret has been read by all that it was for; pods that jobs make might read it
         too."""
         with translated("deleting the Secret of the runners"):
-            for job in dict.fromkeys(one.group for one in instances):
-                self._cluster.delete("secrets", job)
+            for job, launch in _jobs_of(instances).items():
+                self._ending.delete_secret(job, launch)
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         """All pods of its Job: they were launched together."""
         found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(job) for job in dict.fromkeys(one.group for one in found)]
+        deleted = [self._ending.delete(job, launch) for job, launch in _jobs_of(found).items()]
         self._listed.clear()
         return any(deleted)
 
@@ -128,7 +134,7 @@ class KubernetesProvider:
             )
         alive = [pod for pod in pods if pod.alive and tags.items() <= pod.tags.items()]
         with_pods = {pod.group for pod in alive}
-        waiting = [_empty(job) for job in jobs if job["metadata"]["name"] not in with_pods]
+        waiting = [job_as_instance(job) for job in jobs if job["metadata"]["name"] not in with_pods]
         return proven([*alive, *waiting])
 
     def tidy(self, now: datetime) -> None:
@@ -176,24 +182,13 @@ class KubernetesProvider:
                 return waits
 
 
+def _jobs_of(instances: Sequence[Instance]) -> dict[str, str]:
+    """The token of the launch, by Job."""
+    return {instance.group: instance.tags.get(LAUNCH_TAG, "") for instance in instances}
+
+
 def _over(job: Json) -> bool:
     return any(
         one["type"] in ("Complete", "Failed") and one["status"] == "True"
         for one in job.get("status", {}).get("conditions") or ()
-    )
-
-
-def _empty(job: Json) -> Instance:
-    metadata = job["metadata"]
-    tags = tags_of(job)
-    named, since = tags.get(NAME_TAG, ""), metadata.get("creationTimestamp") or ""
-    where = {"region": metadata["namespace"], "group": metadata["name"]}
-    return Instance(
-        provider=ProviderName.KUBERNETES,
-        id=metadata["name"],
-        name=named,
-        launched=since,
-        tags=tags,
-        proven=is_named_as(named, metadata["name"]),
-        **where,
     )

@@ -201,14 +201,28 @@ class Cluster:
         """Of mappings what is given is changed."""
         return self._object(self._send("PATCH", kind, name, {}, body))
 
-    def delete(self, kind: str, name: str, **parameters: str) -> bool:
-        """False: there was nothing."""
+    def there(self, kind: str, name: str) -> Json | None:
+        """The object of that name; None: there is none."""
         if not name:
-            raise ValueError(f"without a name all {kind} would be deleted")
+            raise ValueError(f"without a name all {kind} would be listed")
         try:
-            self._send("DELETE", kind, name, parameters)
+            return self.get(kind, name)
         except Refused as error:
             if error.status != 404:
+                raise
+            return None
+
+    def delete(self, kind: str, name: str, uid: str, propagation: str = "Background") -> bool:
+        """Deletes the object of that name if it has that uid, and is no other that came later.
+        False: there is none.
+        https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/"""
+        if not name:
+            raise ValueError(f"without a name all {kind} would be deleted")
+        options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        try:
+            self._send("DELETE", kind, name, {}, options)
+        except Refused as error:
+            if error.status not in (404, 409):
                 raise
             return False
         return True

@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from runner_action.errors import CapacityError, ConfigurationError, ProviderError
-from runner_action.model import OWNER_TAG, Machine
-from runner_action.providers.base import Created
+from runner_action.errors import CapacityError, NotOurs, ProviderError
+from runner_action.model import Machine
+from runner_action.providers.base import Created, made_by
 from runner_action.providers.kubernetes import requests
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.ending import Ending
@@ -18,7 +18,9 @@ from runner_action.providers.kubernetes.pods import (
     explanation,
     has_node,
     instance_of,
+    is_controlled_by,
     is_over,
+    job_as_instance,
 )
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.waiting import Clock
@@ -32,10 +34,6 @@ LOOK_SECONDS = 2
 once."""
 
 
-class _NotOurs(Exception):
-    """So it must not be deleted either."""
-
-
 class Creation:
     """What `create` of the provider does."""
 
@@ -46,24 +44,21 @@ class Creation:
         self._told: dict[str, str] = {}
 
     def create(self, placement: PodPlacement, machine: Machine, count: int) -> Created:
-        """All pods that found a node. Those that did not are removed; when there is none, all of
-        it is."""
+        """All pods that found a node. Those that did not are deleted; when there is none, all
+        that this launch created is."""
         name = requests.job_name(placement, machine)
         doing = f"creating {placement}"
         try:
             with translated(doing):
-                self._secret(self._job(placement, machine, count), machine)
-                pods, shortage = self._placed(name, placement, count, doing)
+                job = self._job(placement, machine, count)
+                self._secret(job, machine)
+                pods, shortage = self._placed(job, placement, count, doing)
             if shortage and not any(map(has_node, pods)):
                 raise shortage
             with translated(doing):
                 self._leave_it_at(name, pods, count)
-        except _NotOurs as error:
-            raise ConfigurationError(
-                f"There is a Job {name} that this launch has not made.", "Choose another `name`."
-            ) from error
         except BaseException:
-            self._ending.after_failure(name)
+            self._ending.after_failure(name, machine.identity.token())
             raise
         made_of = tuple(
             instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod)
@@ -78,10 +73,8 @@ class Creation:
             if error.status != 409:
                 raise
         there = self._cluster.get("batch/jobs", body["metadata"]["name"])
-        if (there["metadata"].get("labels") or {}).get(
-            f"{OWNER_TAG}/launch"
-        ) != machine.identity.token():
-            raise _NotOurs
+        if not made_by(machine.identity.token(), job_as_instance(there)):
+            raise NotOurs(f"a Job {body['metadata']['name']}")
         return there
 
     def _secret(self, made: Json, machine: Machine) -> None:
@@ -96,10 +89,9 @@ class Creation:
             return
         owners = [one["uid"] for one in there["metadata"].get("ownerReferences") or ()]
         if owners != [made["metadata"]["uid"]]:
-            why = f"There is a Secret {name} that this launch has not made."
-            raise ConfigurationError(why, "Choose another `name`, or look who made it.")
+            raise NotOurs(f"a Secret {name}", "Choose another `name`, or look who created it.")
         if there.get("data") != body["data"]:
-            self._cluster.delete("secrets", name)
+            self._cluster.delete("secrets", name, there["metadata"]["uid"])
             self._cluster.create("secrets", body)
 
     def _there(self, secret: Json) -> Json | None:
@@ -124,14 +116,15 @@ class Creation:
             )
         for pod in pods:
             if not has_node(pod):
-                self._cluster.delete("pods", pod["metadata"]["name"])
+                self._cluster.delete("pods", pod["metadata"]["name"], pod["metadata"]["uid"])
 
     # --- waiting for nodes
 
     def _placed(
-        self, name: str, placement: PodPlacement, count: int, doing: str
+        self, job: Json, placement: PodPlacement, count: int, doing: str
     ) -> tuple[list[Json], ProviderError | None]:
         """The pods, and why not all of them have a node."""
+        name = job["metadata"]["name"]
         began, looked = self._clock.monotonic(), 0.0
 
         def pause() -> int:
@@ -146,7 +139,7 @@ class Creation:
                 ),
             )
 
-        for pods in self._pods(name, pause):
+        for pods in self._pods(job, pause):
             if sum(1 for pod in pods if has_node(pod) or is_over(pod)) >= count:
                 return pods, None
             waited = self._clock.monotonic() - began
@@ -168,9 +161,13 @@ class Creation:
                 )
         raise AssertionError("the list has no end")
 
-    def _pods(self, name: str, pause: Callable[[], int]) -> Iterator[list[Json]]:
+    def _pods(self, job: Json, pause: Callable[[], int]) -> Iterator[list[Json]]:
         """The pods of a Job as they are, again at each change, and after each pause."""
-        chosen = {"labelSelector": f"{JOB_LABEL}={name}"}
+        for pods in self._labelled(job["metadata"]["name"], pause):
+            yield [pod for pod in pods if is_controlled_by(job["metadata"]["uid"], pod)]
+
+    def _labelled(self, job: str, pause: Callable[[], int]) -> Iterator[list[Json]]:
+        chosen = {"labelSelector": f"{JOB_LABEL}={job}"}
         while True:
             listed = self._cluster.get("pods", **chosen)
             pods = {one["metadata"]["uid"]: one for one in listed["items"]}

@@ -6,8 +6,11 @@ from __future__ import annotations
 import logging
 
 from runner_action.errors import ProviderError, TimedOut
+from runner_action.model import LAUNCH_TAG
+from runner_action.providers.base import made_by
 from runner_action.providers.kubernetes.cluster import Cluster
-from runner_action.providers.kubernetes.errors import Refused, translated
+from runner_action.providers.kubernetes.errors import translated
+from runner_action.providers.kubernetes.pods import job_as_instance, tags_of
 from runner_action.providers.kubernetes.requests import GRACE_SECONDS
 from runner_action.waiting import Clock, wait_for
 
@@ -21,15 +24,22 @@ class Ending:
         self._cluster = cluster
         self._clock = clock
 
-    def delete(self, job: str) -> bool:
-        """Asks, and waits until pods and Job are gone. A deletion that was accepted cannot be
-        taken back. False: there was nothing."""
+    def delete(self, job: str, launch: str) -> bool:
+        """Deletes the Job if the launch with this token created it, and waits until it and its
+        pods are gone. A deletion that was accepted cannot be taken back. False: there is none."""
         with translated(f"deleting the Job {job}"):
-            if not self._cluster.delete("batch/jobs", job, propagationPolicy="Foreground"):
+            there = self._cluster.there("batch/jobs", job)
+            if there is None:
+                return False
+            if not made_by(launch, job_as_instance(there)):
+                log.warning("The Job %s is left alone: this launch did not create it.", job)
+                return False
+            uid = there["metadata"]["uid"]
+            if not self._cluster.delete("batch/jobs", job, uid, "Foreground"):
                 return False
             what = f"the pods of {job} to be gone"
             wait_for(
-                lambda: True if self._gone(job) else None,
+                lambda: True if self._gone(job, uid) else None,
                 what,
                 clock=self._clock,
                 timeout=GRACE_SECONDS + 30,
@@ -38,10 +48,17 @@ class Ending:
             )
         return True
 
-    def after_failure(self, job: str) -> None:
-        """The failure that led here is the one that is told."""
+    def delete_secret(self, job: str, launch: str) -> None:
+        """Deletes the Secret of a Job if that launch created it."""
+        there = self._cluster.there("secrets", job)
+        if there is not None and tags_of(there).get(LAUNCH_TAG) == launch:
+            self._cluster.delete("secrets", job, there["metadata"]["uid"])
+
+    def after_failure(self, job: str, launch: str) -> None:
+        """The same as `delete`; an error is logged, as the failure that led here is the one to
+        report."""
         try:
-            self.delete(job)
+            self.delete(job, launch)
         except (ProviderError, TimedOut) as error:
             log.error(
                 "The Job %s may be left: %s Its pods end themselves after their start timeout.",
@@ -49,11 +66,6 @@ class Ending:
                 error,
             )
 
-    def _gone(self, job: str) -> bool:
-        try:
-            self._cluster.get("batch/jobs", job)
-        except Refused as error:
-            if error.status != 404:
-                raise
-            return True
-        return False
+    def _gone(self, job: str, uid: str) -> bool:
+        there = self._cluster.there("batch/jobs", job)
+        return there is None or there["metadata"]["uid"] != uid

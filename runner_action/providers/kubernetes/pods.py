@@ -57,6 +57,29 @@ def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
     )
 
 
+def job_as_instance(job: Json) -> Instance:
+    """A Job, as if it were a pod of it: it may still get one."""
+    metadata = job["metadata"]
+    tags = tags_of(job)
+    name = tags.get(NAME_TAG, "")
+    return Instance(
+        provider=ProviderName.KUBERNETES,
+        id=metadata["name"],
+        name=name,
+        region=metadata["namespace"],
+        launched=metadata.get("creationTimestamp") or "",
+        group=metadata["name"],
+        tags=tags,
+        proven=is_named_as(name, metadata["name"]),
+    )
+
+
+def is_controlled_by(uid: str, pod: Json) -> bool:
+    """Whether the pod is of the Job with that uid: a label may be given by others."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(owner["uid"] == uid for owner in owners)
+
+
 def tags_of(told: Json) -> dict[str, str]:
     """Ours, from labels and annotations of a pod or a Job."""
     metadata = told["metadata"]

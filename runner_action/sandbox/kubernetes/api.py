@@ -328,9 +328,11 @@ class FakeKubernetes:
         return self.shelf.put(resource, settled(resource, body)), 201
 
     def _delete(self, resource: str, one: Json) -> Any:
-        body = request.get_json(force=True, silent=True) or {}
+        # With a body the query is not read:
+        # https://github.com/kubernetes/kubernetes: apiserver/pkg/endpoints/handlers/delete.go
+        body: Json = request.get_json(force=True, silent=True) or request.args.to_dict()
         meta = one["metadata"]
-        grace = request.args.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
+        grace = body.get("gracePeriodSeconds")
         if (wanted := body.get("preconditions", {}).get("uid", meta["uid"])) != meta["uid"]:
             why = (
                 f"Precondition failed: UID in precondition: {wanted}, UID in object meta:"
@@ -346,9 +348,7 @@ class FakeKubernetes:
             self.control.delete_pod(one, None if grace is None else int(grace))
             return one
         if resource == "jobs":
-            policy = request.args.get(
-                "propagationPolicy", body.get("propagationPolicy", "Orphan")
-            )  # batch/v1's default, unlike all others'
+            policy = body.get("propagationPolicy", "Orphan")  # batch/v1's default alone
             self.control.delete_job(one, policy)
             if policy == "Foreground":
                 return self.shelf.get(resource, meta["namespace"], meta["name"])

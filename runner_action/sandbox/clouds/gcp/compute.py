@@ -298,14 +298,15 @@ class FakeGcp:
             refusal.times = refusal.times - 1 if refusal.times else refusal.times
             if refusal.status:
                 return error(refusal.status, refusal.code, refusal.message)
+        target = str(next(self._ids))
         if not refusal or refusal.leaves:
-            self._make(zone, body)
-        operation = self._begin(zone, "insert", body["name"], refusal)
+            self._make(zone, body, target)
+        operation = self._begin(zone, "insert", body["name"], target, refusal)
         if token:
             self._by_request[token] = operation["name"]
         return operation
 
-    def _make(self, zone: str, body: Json) -> None:
+    def _make(self, zone: str, body: Json, identity: str) -> None:
         interfaces = []
         for number, asked in enumerate(body["networkInterfaces"]):
             public = [
@@ -320,7 +321,7 @@ class FakeGcp:
             interfaces.append({**asked, **told, **({"accessConfigs": public} if public else {})})
         made = {
             "kind": "compute#instance",
-            "id": str(next(self._ids)),
+            "id": identity,
             "creationTimestamp": "2026-11-23T12:00:00.000-00:00",
             "status": "RUNNING",
         }
@@ -333,7 +334,9 @@ class FakeGcp:
         if self.machines:
             self._boot(made["id"], zone, body)
 
-    def _begin(self, zone: str, kind: str, name: str, refusal: Refusal | None = None) -> Json:
+    def _begin(
+        self, zone: str, kind: str, name: str, target: str, refusal: Refusal | None = None
+    ) -> Json:
         number = str(next(self._ids))
         operation: Json = {
             "kind": "compute#operation",
@@ -344,6 +347,7 @@ class FakeGcp:
             "progress": 0,
             "zone": self._url(f"zones/{zone}"),
             "targetLink": self._url(f"zones/{zone}/instances/{name}"),
+            "targetId": target,
             "selfLink": self._url(f"zones/{zone}/operations/operation-{number}"),
         }
         if refusal:
@@ -406,11 +410,12 @@ class FakeGcp:
         key = self._found(zone, name)
         if not key:
             return error(404, "notFound", f"The resource '{name}' was not found")
+        number = self.instances[key]["id"]
         if self.machines:
             self._end(self.instances[key])
         else:
             del self.instances[key]
-        return self._begin(zone, "delete", key[1])
+        return self._begin(zone, "delete", key[1], number)
 
     def _serial(self, zone: str, name: str) -> Any:
         key = self._found(zone, name)
@@ -517,15 +522,15 @@ class FakeGcp:
         }
 
     def _rules(self) -> Any:
-        wanted = gcp_rules.asked(r'description = "([^"]+)"', "AND", request.args.get("filter", ""))
+        wanted = gcp_rules.asked(
+            r'(description|name) = "([^"]+)"', "AND", request.args.get("filter", "")
+        )
         if wanted is None:
             return error(
                 400, "invalid", "Invalid value for field 'filter'. Invalid list filter expression."
             )
         items = [
-            one
-            for one in self.firewalls.values()
-            if all(one["description"] == text for (text,) in wanted)
+            one for one in self.firewalls.values() if all(one[key] == text for key, text in wanted)
         ]
         here, more = paged(items, self.page)
         return {
