@@ -60,9 +60,9 @@ def options_for(provider: ProviderName, value: Mapping[str, Any]) -> CloudOption
 def policy_for(
     request: CloudRequest, forge: ForgeName, repository: Repository | None = None
 ) -> str:
-    """What the request's cloud has to allow, as a document in its own words. `forge`: whose jobs
-    may themselves need rights; `repository`: whose machines may be ended, where the cloud can
-    tell them from others'."""
+    """The permissions that the request needs, as a document in the cloud's own format. `forge`:
+    whose jobs may need permissions themselves; `repository`: whose machines may be deleted, where
+    the cloud can tell them from others."""
     match request.provider:
         case ProviderName.AWS:
             from runner_action.providers.aws import policy as aws_policy
@@ -91,7 +91,7 @@ def provider_for(
     clock: Clock,
 ) -> Provider:
     """The request's provider, with the credentials of the request, or those that its SDK finds.
-    `id_token`: gives the CI job's own for an audience."""
+    `id_token`: returns the CI job's own for an audience."""
     match request.provider:
         case ProviderName.AWS:
             with ALONE:

@@ -1,7 +1,7 @@
 """Where machines come from: the contract every cloud keeps, in prose on the members.
 
-What is made for a runner carries the tags of `model.tags`, and its cloud recorded something at
-its creation that nobody can change since; what has not both is never touched. Vendor exceptions
+What is created for a runner has the tags of `marks.tags`, and its cloud recorded something at its
+creation that nobody can change since; what does not have both is never touched. Vendor exceptions
 never leave a provider: it raises CapacityError, QuotaError, CredentialsError,
 ConfigurationError or NotOurs, by what the caller does next.
 """
@@ -31,28 +31,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Created:
-    """At least one instance; `shortage` says why there are not more, if there are fewer than
-    asked for. `refused`: what had none, for people."""
+    """At least one instance. `shortage`: why there are fewer than requested; None if there are not.
+    `refused`: the messages of the pools that had none, for people."""
 
     instances: tuple[Instance, ...]
     shortage: ProviderError | None = None
     refused: tuple[str, ...] = ()
 
 
-def proven(found: Iterable[Instance]) -> list[Instance]:
-    """Those that a launch made; of the others it is told that they bear its tags."""
-    made = []
-    for one in found:
-        if one.proven:
-            made.append(one)
+def proven(instances: Iterable[Instance]) -> list[Instance]:
+    """The instances that a launch created; others that have its tags are logged."""
+    own = []
+    for instance in instances:
+        if instance.proven:
+            own.append(instance)
         else:
             log.warning(
-                "%s (%s) has the tags of a machine of cml-runner's, but was not created by it: it"
-                " is left alone.",
-                one.id,
-                one.region,
+                "%s (%s) has the tags of a machine of cml-runner, but was not created by it: it is"
+                " left alone.",
+                instance.id,
+                instance.region,
             )
-    return made
+    return own
 
 
 def made_by(launch: str, instance: Instance) -> bool:
@@ -61,8 +61,8 @@ def made_by(launch: str, instance: Instance) -> bool:
 
 
 def worst_of(refusals: Sequence[ProviderError]) -> ProviderError | None:
-    """Of several tries side by side: what ends the launch comes first, then what ends a region,
-    then what ends a pool; of one kind the first."""
+    """The error that decides, of several tries in parallel: first one that ends the launch, then
+    one that ends a region, then one that ends a pool; the first of its kind."""
     return min(refusals, key=_reach, default=None)
 
 
@@ -78,73 +78,73 @@ class Provider(Protocol):
 
     @property
     def regional(self) -> bool:
-        """Whether `find` asks region by region; else it sees all there are, whatever regions it
-        is given."""
+        """Whether `find` searches the given regions only; else it searches everywhere."""
         ...
 
     def regions(self) -> Sequence[str]:
-        """All where there may be machines, if they are asked one by one; else none."""
+        """All regions where there may be machines, if `find` needs them; else none."""
         ...
 
     @property
     def user_data_limit(self) -> int:
-        """Bytes of user data the cloud takes."""
+        """How many bytes of user data the cloud takes."""
         ...
 
     def plan(self, request: CloudRequest) -> Plan:
-        """The request in the cloud's own words. Pure: no network. Raises InputError in the
-        user's words."""
+        """The request in the cloud's own terms. Pure: no network. Raises InputError in the user's
+        words."""
         ...
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The ladder: placements to try, in order, with image and network looked up. Creates
-        nothing; the first call that needs credentials."""
+        """The ladder: the placements to try, in order, with image and network looked up. Creates
+        nothing. The first method that needs credentials."""
         ...
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """How a machine deletes itself; None where its power-off is its end. A user whose
-        machine cannot is warned."""
+        """How a machine deletes itself; None where powering off is enough. Warns a user whose
+        machine cannot."""
         ...
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
-        """Up to `count` instances there, all from the same user data. The same machine,
-        placement and count again give the same instances. When it raises, it has left nothing.
+        """Up to `count` instances there, all from the same user data. The same machine, placement
+        and count give the same instances again. When it raises, it has left nothing.
 
         Raises NotOurs where a name that it needs is taken by something that this launch did not
         create. Before anything is deleted after a failure it is shown to be of this launch."""
         ...
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """Their runners are online: what was there only to make them, and may be read, goes.
-        What cannot go yet goes with them."""
+        """Their runners are online: deletes what only their start needed and others might read, as
+        far as that is possible before they end."""
         ...
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        """Removes everything made for the runner of that name, by the instance if it is known.
-        Absent is success.
+        """Deletes everything that was created for the runner of that name, or of that instance if
+        it is known. Absent is success.
 
-        Returns whether there was something; when it returns, the cloud has confirmed the end.
+        Returns whether there was something. When it returns, the cloud has accepted the deletion,
+        which cannot be undone.
         """
         ...
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
-        """Our instances that carry all these tags and still cost money, in these regions and
-        those that were asked before."""
+        """Our instances that have all these tags and still cost money, in these regions and in
+        those that were used before."""
         ...
 
     def tidy(self, now: datetime) -> None:
-        """Removes what machines that are gone could not take along, where there is such a thing.
-        What does not work is logged."""
+        """Deletes what machines that are gone have left, where a cloud has such things. Errors are
+        logged."""
         ...
 
     def look(self, instance: Instance) -> Instance:
-        """The same instance as it is now: address and whether it lives."""
+        """The instance as it is now: its address, and whether it is alive."""
         ...
 
     def cost(self, instance: Instance, now: datetime) -> float | None:
-        """USD so far; None where the cloud does not tell what its machines cost."""
+        """USD so far; None if that is not known."""
         ...
 
     def console(self, instance: Instance) -> str:
-        """What the machine said on its console so far; empty if the cloud has nothing yet."""
+        """The output of the machine's console so far; empty if the cloud has none yet."""
         ...

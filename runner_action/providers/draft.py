@@ -1,5 +1,5 @@
-"""From the user's words to a plan, as far as all clouds of machines go alike. Pure: no network,
-no clock, no SDK."""
+"""From the user's inputs to a plan, as far as the clouds have it in common. Pure: no network, no
+clock, no SDK."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Notes = dict[str, None]
 
 
 class Draft:
-    """A plan while a cloud reads its words: what is wrong is gathered in `problems`, so that all
-    of it is told at once."""
+    """A plan in the making. `problems` collects what is wrong with the inputs, so that the user
+    gets all of it at once."""
 
     def __init__(
         self,
@@ -25,28 +25,28 @@ class Draft:
         machine_type: Callable[[str, CloudRequest, Notes, list[str]], str | None],
         architecture_of: Callable[[str], str],
     ) -> None:
-        """The cloud's reading of a word of `cloud-region` and of `cloud-type`: None, and why in
-        the list, where it has no such thing."""
+        """`place` and `machine_type`: what a word of `cloud-region` or `cloud-type` means on the
+        cloud; None, with the problem added to the list, if it means nothing."""
         self.request = request
         self.architecture_of = architecture_of
         self.problems: list[str] = []
         self.notes: Notes = {}
-        self.places = [where for word in request.regions if (where := place(word, self.problems))]
+        self.places = [known for word in request.regions if (known := place(word, self.problems))]
         self.types = [
-            found
+            kind
             for word in request.sizes
-            if (found := machine_type(word, request, self.notes, self.problems))
+            if (kind := machine_type(word, request, self.notes, self.problems))
         ]
-        arm = [found for found in self.types if architecture_of(found) == "arm64"]
+        arm = [kind for kind in self.types if architecture_of(kind) == "arm64"]
         if 0 < len(arm) < len(self.types):
             self.problems.append(
-                f"cloud-type lists types of two architectures; {', '.join(arm)} are arm64, the"
-                " others x86-64; write those of one"
+                f"cloud-type lists types of two architectures ({', '.join(arm)} arm64, the others"
+                " x86-64); write those of one"
             )
 
     def plan(self, image: Callable[[str], str], spot_price: float | None = None) -> Plan:
-        """`image`: that of the cloud's choice, for an architecture. Raises InputError with all
-        problems."""
+        """`image`: returns the cloud's default image for an architecture. Raises InputError with
+        all problems."""
         if self.problems:
             raise InputError(self.problems)
         architecture = self.architecture_of(self.types[0])

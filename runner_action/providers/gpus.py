@@ -1,5 +1,5 @@
-"""GPU words, the same on every cloud that has sizes: which of its types is meant by `m+l4`, or
-by `m` with `l4:4`. Pure."""
+"""Words for GPUs, the same on every cloud with sizes: the type for `m+l4`, or for `m` with `l4:4`.
+Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OLDER_WORDS: Mapping[str, str] = {"tesla": "v100"}
 
 @dataclass(frozen=True, kw_only=True)
 class GpuTable:
-    """A cloud's GPUs. `types`: GPU -> number of them -> type. `gone`: GPU -> what is taken
-    instead, unless an image that drives it is given, and why."""
+    """A cloud's GPUs. `types`: the type by GPU and number of GPUs. `gone`: by GPU, the one that is
+    used instead unless the user gives an image with a driver, and why."""
 
     cloud: str
     types: Mapping[str, Mapping[int, str]]
@@ -29,21 +29,21 @@ def choose(
     notes: dict[str, None],
     problems: list[str],
 ) -> str | None:
-    """The type for a size and a GPU word, with what the user should know in `notes`; None, and
-    why in `problems`, if there is none."""
-    asked, _, number = gpu.partition(":")
-    kind = OLDER_WORDS.get(asked, asked)
+    """The type for a size and a GPU word, with notes for the user; None, with the problem added to
+    `problems`, if there is none."""
+    word, _, number = gpu.partition(":")
+    kind = OLDER_WORDS.get(word, word)
     if kind in table.gone and (kind not in table.types or not with_image):
         kind, why = table.gone[kind]
-        notes[f"{why}; taking `{kind}` in place of `{asked}`"] = None
-    elif asked != kind:
-        notes[f"GPU `{asked}` means `{kind}`"] = None
+        notes[f"{why}; taking `{kind}` in place of `{word}`"] = None
+    elif word != kind:
+        notes[f"GPU `{word}` means `{kind}`"] = None
     counts = table.types.get(kind, {})
-    # `m` is what nobody had to write: there a number says all.
+    # `m` is the default: with it, the number alone decides.
     agree = not number or size == "m" or GPUS_OF_SIZE.get(size) == int(number)
-    wanted = int(number or GPUS_OF_SIZE.get(size, 0)) if agree else 0
-    if wanted in counts:
-        return counts[wanted]
+    gpus = int(number or GPUS_OF_SIZE.get(size, 0)) if agree else 0
+    if gpus in counts:
+        return counts[gpus]
     words = ", ".join(f"`{size}+{kind}`" for size, count in GPUS_OF_SIZE.items() if count in counts)
     have = (
         f"{table.cloud} has {kind} by {', '.join(map(str, counts))}: write {words}, or `m` with a"

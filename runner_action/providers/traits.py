@@ -1,4 +1,4 @@
-"""What the rest of the launcher needs to know of a cloud without loading it. The values are in
+"""What the rest of the launcher needs to know about a cloud without loading it. The values are in
 `providers/NAME/facts.py`."""
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Traits:
     pods: bool = False
-    """Its machines are pods: they get a program in place of a cloud-config, and their jobs are
+    """Its machines are pods: their user data is a program, not a cloud-config, and their jobs are
     never root."""
     policy_by_repository: bool = False
-    """What it has to allow can be narrowed to the machines of one repository."""
+    """Its permissions can be limited to the machines of one repository."""
     metadata_hosts: tuple[str, ...] = ("169.254.169.254",)
     """Where a machine asks its cloud about itself: never through a proxy."""
     wiped_too: tuple[str, ...] = ()

@@ -385,7 +385,7 @@ def test_a_group_of_ours_that_somebody_opened_is_refused(ec2: FakeEC2, side: Sid
             }
         ],
     )
-    with pytest.raises(ConfigurationError, match="inbound rules that are not ours"):
+    with pytest.raises(ConfigurationError, match="inbound rules that cml-runner did not add"):
         Side(aws(ec2), ec2).ladder()
 
 
@@ -423,7 +423,8 @@ def test_given_subnets_and_zones_are_taken(ec2: FakeEC2, side: Side) -> None:
     with pytest.raises(ConfigurationError, match="InvalidSubnetID"):
         side.ladder("--cloud-aws-subnet=subnet-0123456789abcdef0")
     with pytest.raises(
-        ConfigurationError, match=r"None of the subnets is in us-east-1a: subnet-\w+ in us-east-1b"
+        ConfigurationError,
+        match=r"subnets of `cloud-aws-subnet` is in us-east-1a: subnet-\w+ in us-east-1b",
     ):
         side.ladder("--cloud-region=us-east-1a", f"--cloud-aws-subnet={subnets['us-east-1b']}")
 

@@ -557,9 +557,7 @@ def test_a_cloud_that_stays_busy_is_no_mistake_of_the_user(
 def test_a_network_that_comes_to_nothing_is_told(side: Side) -> None:
     placement = side.ladder()[0]
     side.azure.spoilt.add("virtualnetworks")
-    with pytest.raises(
-        ProviderError, match="Azure has not made network: it is in the state Failed"
-    ):
+    with pytest.raises(ProviderError, match="Azure did not create network: its state is Failed"):
         side.provider.create(placement, machine())
     assert side.azure.alive() == []
 

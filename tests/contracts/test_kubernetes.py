@@ -572,7 +572,7 @@ def test_a_kubeconfig_that_cannot_be_used(
 
 @pytest.mark.parametrize("text", ["canary: [secret", "canary", "- canary"])
 def test_what_is_no_kubeconfig_is_not_quoted(text: str) -> None:
-    with pytest.raises(CredentialsError, match="is no kubeconfig") as caught:
+    with pytest.raises(CredentialsError, match="is not a kubeconfig") as caught:
         access(KubernetesOptions(configuration=Secret(text)), {})
     assert "canary" not in f"{caught.value}{caught.value.__cause__}"
 
@@ -590,7 +590,7 @@ def test_a_program_that_logs_in_and_is_not_here_is_told(
         },
     )
     with pytest.raises(
-        CredentialsError, match=f"by the program `{program}`, which is not here"
+        CredentialsError, match=f"with the program `{program}`, which is not installed here"
     ) as caught:
         access(
             KubernetesOptions(configuration=Secret(yaml.safe_dump(config))), {"PATH": "/nowhere"}

@@ -17,7 +17,7 @@ from runner_action.bootstrap import fitting
 from runner_action.errors import InputError
 from runner_action.model import Download, Identity, Machine, Place, Registration, Secret
 from runner_action.providers.aws import ladder, plan, requests, table
-from runner_action.providers.aws.ladder import Found
+from runner_action.providers.aws.ladder import Facts
 from tests import goldens
 from tests.fakes import unpacked
 from tests.test_launch import cloud_of
@@ -151,8 +151,8 @@ def test_images(argv: list[str], image: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--cloud-gpu=k80"], ["K80 GPUs (p2) are gone", "`t4`"]),
-        (["--cloud-gpu=tesla"], ["no driver for V100", "`a10g` in place of `tesla`"]),
+        (["--cloud-gpu=k80"], ["AWS has retired its machines with K80 GPUs (p2)", "`t4`"]),
+        (["--cloud-gpu=tesla"], ["no longer have a driver for V100", "`a10g` in place of `tesla`"]),
         (["--cloud-gpu=tesla", "--cloud-image=ami-0123456789abcdef0"], ["`tesla` means `v100`"]),
         (["--cloud-type=p3.2xlarge"], ["driver for the GPU of p3"]),
     ],
@@ -181,7 +181,7 @@ def test_old_words_are_told(argv: list[str], words: list[str]) -> None:
         ),
         (["--cloud-type=l", "--cloud-gpu=l4:8"], r"l\+l4:8 does not exist"),
         (["--cloud-type=m+mystery"], "write one of t4, l4"),
-        (["--cloud-type=m6i.large,m7g.large"], "types of two architectures; m7g.large are arm64"),
+        (["--cloud-type=m6i.large,m7g.large"], r"types of two architectures \(m7g.large arm64"),
         (
             ["--cloud-hdd-size=8", "--cloud-aws-hdd-iops=5000"],
             "more than 500 a GB; write at most 4000",
@@ -189,7 +189,7 @@ def test_old_words_are_told(argv: list[str], words: list[str]) -> None:
         (["--cloud-aws-hdd-throughput=1000"], "needs `cloud-aws-hdd-iops` of at least 4000"),
         (
             ["--cloud-region=us-east,eu-west", "--cloud-aws-subnet=subnet-0123456789abcdef0"],
-            "one region, and cloud-region lists eu-west-1, us-east-1",
+            "one region, but cloud-region lists eu-west-1, us-east-1",
         ),
         ([f"--cloud-metadata=key{number}=x" for number in range(41)], "has 41 pairs; AWS takes 40"),
     ],
@@ -223,7 +223,7 @@ def image_of(size: int = 8, name: str = "ubuntu/images/x") -> dict[str, Any]:
     }
 
 
-def found(cloud: Any, **fields: Any) -> Found:
+def found(cloud: Any, **fields: Any) -> Facts:
     architecture = table.ARCHITECTURES[plan.plan(cloud).architecture][1]
     region = plan.plan(cloud).places[0].region
     subnets = [
@@ -240,7 +240,7 @@ def found(cloud: Any, **fields: Any) -> Found:
         "images": [{**image_of(), "Architecture": architecture}],
         "subnets": [one for one in subnets if not zone or one["AvailabilityZone"] == zone],
     }
-    return Found(**{"region": region, "groups": None, "offered": None, **usual, **fields})
+    return Facts(**{"region": region, "groups": None, "offered": None, **usual, **fields})
 
 
 @pytest.mark.parametrize(("asked", "image", "taken"), [(35, 8, 35), (8, 30, 30)])

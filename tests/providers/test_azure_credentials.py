@@ -178,8 +178,8 @@ def test_a_job_that_may_not_ask_is_told_so(outside: Outside) -> None:
 @pytest.mark.parametrize(
     ("account", "words"),
     [
-        (AzureAccount(client_id=CLIENT), "not given: azure-tenant-id, azure-subscription-id"),
-        (ACCOUNT, "neither a client secret, nor an id token, a managed identity or `az login`"),
+        (AzureAccount(client_id=CLIENT), "missing: azure-tenant-id, azure-subscription-id"),
+        (ACCOUNT, "no client secret, id token, managed identity or `az login`"),
     ],
 )
 def test_what_is_missing_is_told_by_name(

@@ -97,14 +97,14 @@ def test_sizes(argv: list[str], native: str, architecture: str, offer: str) -> N
         ),
         (
             ["--cloud-type=Standard_D2s_v5,Standard_D2ps_v5"],
-            "two architectures; Standard_D2ps_v5 are arm64",
+            r"two architectures \(Standard_D2ps_v5 arm64",
         ),
         (
             ["--cloud-image=ubuntu"],
-            "cloud-image ubuntu is no image of Azure; write publisher:offer:sku:version",
+            "cloud-image ubuntu is not an Azure image; write publisher:offer:sku:version",
         ),
-        (["--cloud-metadata=a/b=x"], "cloud-metadata a/b=… is no tag of Azure"),
-        (["--cloud-permission-set=someone"], "someone is no user-assigned identity"),
+        (["--cloud-metadata=a/b=x"], "cloud-metadata a/b=… is not an Azure tag"),
+        (["--cloud-permission-set=someone"], "someone is not a user-assigned identity"),
     ],
 )
 def test_what_azure_cannot_do_is_refused_with_what_it_can(argv: list[str], message: str) -> None:
@@ -206,7 +206,7 @@ def told(argv: list[str]) -> dict[str, Any]:
         place.region: [one for one in SKUS if place.region in one["locations"]]
         for place in planned.places
     }
-    found = ladder.Found(image=image, reference=planned.image, skus=skus)
+    found = ladder.Facts(image=image, reference=planned.image, skus=skus)
     made = [
         requests.virtual_machine(one, machine, one.subnet or "SUBNET", "SECURITY", "ssh-rsa AAAA")
         for one in ladder.placements(planned, asked.cloud, found)

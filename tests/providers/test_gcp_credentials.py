@@ -130,7 +130,7 @@ def test_a_federation_as_googles_action_leaves_it(tokens: Tokens, tmp_path: Path
 def test_a_text_that_is_no_key(text: str, tokens: Tokens) -> None:
     with pytest.raises(
         CredentialsError,
-        match="GOOGLE_APPLICATION_CREDENTIALS_DATA holds no key of a service account",
+        match="GOOGLE_APPLICATION_CREDENTIALS_DATA holds neither a service account's key",
     ) as caught:
         account(GcpOptions(credentials=Secret(text)), None)
     assert "canary" not in str(caught.value) + caught.value.hint
@@ -138,12 +138,14 @@ def test_a_text_that_is_no_key(text: str, tokens: Tokens) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(CredentialsError, match=r"The file /nowhere/key\.json holds no key"):
+    with pytest.raises(
+        CredentialsError, match=r"The file /nowhere/key\.json holds neither a service"
+    ):
         account(GcpOptions(), "/nowhere/key.json")
 
 
 def test_none_at_all(tokens: Tokens) -> None:
-    with pytest.raises(CredentialsError, match="No Google Cloud credentials were found") as caught:
+    with pytest.raises(CredentialsError, match="There are no Google Cloud credentials") as caught:
         account(GcpOptions(), None)
     assert "google-github-actions/auth" in caught.value.hint
 

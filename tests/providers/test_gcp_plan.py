@@ -103,11 +103,11 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
         (["--cloud-region=europe"], "cloud-region europe is not a region or zone of Google Cloud"),
         (
             ["--cloud-type=e2-standard-2,t2a-standard-4"],
-            "two architectures; t2a-standard-4 are arm64",
+            r"two architectures \(t2a-standard-4 arm64",
         ),
         (
             ["--cloud-type=m+h100"],
-            "a3-highgpu-1g is sold by Google Cloud as spot only; add cloud-spot",
+            "a3-highgpu-1g is available on Google Cloud as spot only; add cloud-spot",
         ),
         (
             ["--cloud-spot", "--cloud-spot-price=0.1"],
@@ -116,19 +116,19 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
         (
             ["--cloud-image=ubuntu"],
             (
-                "cloud-image ubuntu is no image of Google Cloud; write project/family, as in"
+                "cloud-image ubuntu is not a Google Cloud image; write project/family, as in"
                 " ubuntu-os-cloud/ubuntu-2404-lts-amd64"
             ),
         ),
-        (["--cloud-metadata=Team=x"], "cloud-metadata Team=… is no label of Google Cloud"),
+        (["--cloud-metadata=Team=x"], "cloud-metadata Team=… is not a Google Cloud label"),
         (
             ["--cloud-metadata=team=Vision Lab"],
-            "cloud-metadata team=Vision Lab is no label of Google Cloud",
+            "cloud-metadata team=Vision Lab is not a Google Cloud label",
         ),
-        (["--cloud-permission-set=someone"], "is no service account; write my-sa@my-project"),
+        (["--cloud-permission-set=someone"], "is not a service account; write my-sa@my-project"),
         (
             ["--cloud-permission-set=a@b.iam.gserviceaccount.com,scopes=storage"],
-            "storage is no scope; write an address or one of bigquery",
+            "storage is not a scope; write an address or one of bigquery",
         ),
     ],
 )
@@ -364,7 +364,7 @@ def told(argv: list[str]) -> dict[str, Any]:
     image = SimpleNamespace(
         name="noble", architecture="", disk_size_gb="10", self_link=link, guest_os_features=features
     )
-    found = ladder.Found(project="octo-train", image=image, zones=ZONES, offered={})
+    found = ladder.Facts(project="octo-train", image=image, zones=ZONES, offered={})
     made = [
         requests.instance(placement, machine, "cml-1")
         for placement in ladder.placements(planned, asked.cloud, found)

@@ -127,23 +127,26 @@ def test_places_and_architecture() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--cloud-type=g5.xlarge"], r"cloud-type g5.xlarge is no size of Kubernetes; write `s`"),
-        (["--cloud-type=s+t4"], r"cloud-type s\+t4 is no size of Kubernetes"),
+        (
+            ["--cloud-type=g5.xlarge"],
+            r"cloud-type g5.xlarge is not a size for Kubernetes; write `s`",
+        ),
+        (["--cloud-type=s+t4"], r"cloud-type s\+t4 is not a size for Kubernetes"),
         (
             ["--cloud-kubernetes-node-selector=kubernetes.io/arch=s390x"],
-            "runners are for amd64 and arm64",
+            "runners need amd64 or arm64",
         ),
-        (["--cloud-kubernetes-node-selector=a/b/c=x"], "a/b/c=x is no label of Kubernetes"),
-        (["--cloud-metadata=a b=x"], "has no key of Kubernetes"),
-        (["--cloud-permission-set=Some_One"], "is no service account"),
+        (["--cloud-kubernetes-node-selector=a/b/c=x"], "a/b/c=x is not a Kubernetes label"),
+        (["--cloud-metadata=a b=x"], "is not a Kubernetes label: a key has"),
+        (["--cloud-permission-set=Some_One"], "is not a service account"),
         (["--cloud-kubernetes-containers=kubernetes"], "cml-runner permissions kubernetes"),
-        (["--cloud-kubernetes-pod-template=spec: [a"], "is no YAML: .* in line"),
+        (["--cloud-kubernetes-pod-template=spec: [a"], "is not YAML: .* in line"),
         (["--cloud-kubernetes-pod-template=a: b"], "has a; only `metadata` and `spec`"),
         (
             ["--cloud-kubernetes-pod-template=spec: {containers: [{image: x}]}"],
-            "each container and volume has a `name`",
+            "each container and volume must have a `name`",
         ),
-        (["--cloud-kubernetes-pod-template=spec: [a]"], "`metadata` and `spec` are mappings"),
+        (["--cloud-kubernetes-pod-template=spec: [a]"], "`metadata` and `spec` must be mappings"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_refused_with_what_it_can(

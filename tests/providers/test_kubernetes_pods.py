@@ -52,7 +52,7 @@ def ended(code: int, reason: str = "Error", message: str = "", **more: Any) -> d
         ),
         (
             pod(runner=waiting("ErrImageNeverPull")),
-            "ErrImageNeverPull of container runner: no more is told",
+            "ErrImageNeverPull of container runner: no message",
         ),
         (
             pod(runner=waiting("CreateContainerConfigError", 'secret "hf" not found')),

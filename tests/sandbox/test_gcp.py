@@ -225,7 +225,7 @@ def test_wrong_keys_and_missing_permissions_in_one_sentence(world: World, launch
         )
     )
     assert other.wait() == 4, other.told
-    assert "holds no key of a service account" in other.told
+    assert "holds neither a service account's key" in other.told
     assert "canary-no-key" not in other.told.partition("::error")[2]
     world.gcp.denied.add("compute.instances.create")
     denied = launch()

@@ -1,5 +1,5 @@
-"""The calls to EC2, through boto3: as few as a launch needs, and side by side where they need
-not wait for each other."""
+"""The calls to EC2, through boto3: as few as a launch needs, in parallel where they do not depend
+on each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner_action.model import (
     ProviderName,
 )
 from runner_action.providers.aws import groups, ladder
-from runner_action.providers.aws import plan as words
+from runner_action.providers.aws import plan as planning
 from runner_action.providers.aws.creation import Creation
 from runner_action.providers.aws.errors import ABSENT, code_of, translated
 from runner_action.providers.aws.instance import LIVING, instance_of
@@ -47,16 +47,16 @@ log = logging.getLogger(__name__)
 LOOKUPS = Config(
     retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30
 )
-# EC2 says "no capacity" with status 500, which the SDK would try again: creations are repeated by
-# us, where that helps.
+# EC2 answers "no capacity" with status 500, which the SDK would retry: `Creation` retries what is
+# worth it.
 HOME = "us-east-1"
-"""Who is asked for the regions: every account has it.
+"""Where the list of regions is read: every account has this one.
 https://docs.aws.amazon.com/general/latest/gr/rande-manage.html"""
 CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=40)
 
 
 class AwsProvider:
-    """EC2 in some regions: `clients(service, region, config)` builds an SDK's client."""
+    """EC2 in some regions. `clients(service, region, config)` builds a client of the SDK."""
 
     name, regional = ProviderName.AWS, True
 
@@ -66,7 +66,7 @@ class AwsProvider:
         self._built: dict[tuple[str, str, bool], Any] = {}
         self._lock = threading.Lock()
         self._own_groups: dict[tuple[str, bool], str] = {}  # (VPC, with SSH) -> id
-        self._fleets = True  # until the credentials turn out not to allow it
+        self._fleets = True  # until EC2 refuses one for lack of permission
         self._templates = OwnTemplates()
 
     @classmethod
@@ -83,16 +83,16 @@ class AwsProvider:
 
     @property
     def user_data_limit(self) -> int:
-        return words.USER_DATA_LIMIT
+        return planning.USER_DATA_LIMIT
 
     def plan(self, request: CloudRequest) -> Plan:
-        return words.plan(request)
+        return planning.plan(request)
 
     def deletion(self, request: CloudRequest) -> None:
-        """Instances are made to be terminated by their power-off."""
+        """None: instances are created so that a power-off terminates them."""
 
     def _client(self, region: str, service: str = "ec2", *, creates: bool = False) -> Any:
-        # A boto3 session is not safe to share while it builds a client; a client is.
+        # A boto3 session is not thread-safe while it builds a client; a client is.
         with self._lock:
             key = (service, region, creates)
             if key not in self._built:
@@ -106,24 +106,24 @@ class AwsProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """All regions side by side. One that cannot serve is told and left out, as long as
-        another can."""
+        """Looks up all regions in parallel. A region that cannot serve is logged and left out, as
+        long as another can."""
         regions = list(dict.fromkeys(place.region for place in plan.places))
         with ThreadPoolExecutor(len(regions)) as side_by_side:
-            asked = {
+            lookups = {
                 region: side_by_side.submit(self._look_up, region, plan, request)
                 for region in regions
             }
-        found = {
+        by_region = {
             region: placements
-            for region, future in asked.items()
+            for region, future in lookups.items()
             if (placements := _result(future, last=False)) is not None
         }
-        if not found:
-            for future in asked.values():
+        if not by_region:
+            for future in lookups.values():
                 _result(future, last=True)
-        everywhere = chain.from_iterable(found.values())
-        return sorted(everywhere, key=lambda one: plan.spots.index(one.spot))
+        everywhere = chain.from_iterable(by_region.values())
+        return sorted(everywhere, key=lambda placement: plan.spots.index(placement.spot))
 
     def _look_up(self, region: str, plan: Plan, request: CloudRequest) -> list[AwsPlacement]:
         lookup = Lookup(
@@ -133,11 +133,11 @@ class AwsProvider:
             plan,
             request,
         )
-        found, own = lookup.run(self._clock.now())
+        facts, own_groups = lookup.run(self._clock.now())
         self._own_groups.update(
-            {(vpc, request.ssh_public_key is not None): group for vpc, group in own.items()}
+            {(vpc, request.ssh_public_key is not None): group for vpc, group in own_groups.items()}
         )
-        return ladder.placements(plan, request, found)
+        return ladder.placements(plan, request, facts)
 
     # --- creating
 
@@ -157,15 +157,14 @@ class AwsProvider:
             try:
                 return creation.fleet(count)
             except CredentialsError as error:
-                # The policy may be an older one, with no more than RunInstances. If that is refused
-                # too, its words count.
+                # The policy may be an older one that allows RunInstances only. If that is refused
+                # too, its error is the one to raise.
                 self._fleets = False
                 log.warning("%s Asking zone by zone instead.", error)
         return creation.pool_by_pool(count)
 
     def _decode(self, region: str, blob: str) -> str:
-        """The encoded reason of a missing permission, which is worth reading; empty where that
-        is not permitted either."""
+        """Decodes the reason of a refusal; empty if that is not permitted either."""
         sts = cast("STSClient", self._client(region, "sts"))
         try:
             return sts.decode_authorization_message(EncodedMessage=blob)["DecodedMessage"]
@@ -173,33 +172,35 @@ class AwsProvider:
             return ""
 
     def _own_group(self, placement: AwsPlacement) -> str:
-        """Our security group of the VPC, made when it is missing. One maker at a time; another
-        launch may still win the race."""
+        """The id of our security group in the VPC, created if missing. One thread creates it;
+        another launch may still win the race."""
         key, client = (placement.vpc_id, placement.with_ssh), self._ec2(placement.region)
         with self._lock, translated("creating the security group"):
             if key not in self._own_groups:
-                self._own_groups[key] = groups.made(client, *key, self._clock)
+                self._own_groups[key] = groups.create(client, *key, self._clock)
             return self._own_groups[key]
 
-    # --- the end, and what lies before it
+    # --- watching and deleting
 
     def regions(self) -> Sequence[str]:
-        """Those that are enabled for the account."""
+        """The regions that are enabled for the account."""
         with translated("listing the regions of the account"):
-            return [one["RegionName"] for one in self._ec2(HOME).describe_regions()["Regions"]]
+            return [
+                region["RegionName"] for region in self._ec2(HOME).describe_regions()["Regions"]
+            ]
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """Nothing can go: the user data is the instance's."""
+        """Nothing to do: EC2 changes the user data of stopped instances only."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({NAME_TAG: name})
-        ended = [self._terminate(one) for one in found]
+        instances = [instance] if instance else self.find({NAME_TAG: name})
+        ended = [self._terminate(each) for each in instances]
         return any(ended)
 
     def _terminate(self, instance: Instance) -> bool:
-        """TerminateInstances cannot be taken back: the state it answers is the confirmation.
-        False: there was nothing."""
-        with translated(f"ending {instance.id}"):
+        """TerminateInstances cannot be undone, so the state in its answer is the confirmation.
+        False: there was no such instance."""
+        with translated(f"terminating {instance.id}"):
             try:
                 answer = self._ec2(instance.region).terminate_instances(InstanceIds=[instance.id])
             except ClientError as error:
@@ -210,43 +211,45 @@ class AwsProvider:
         if state in LIVING:
             raise ConfigurationError(
                 f"EC2 still shows {instance.id} as {state} after TerminateInstances.",
-                "End it at the EC2 console.",
+                "Terminate it in the EC2 console.",
             )
         return True
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
-        wanted = {
+        criteria = {
             f"tag:{OWNER_TAG}": ["runner"],
             **{f"tag:{key}": [value] for key, value in tags.items()},
             "instance-state-name": list(LIVING),
         }
-        filters: Any = [{"Name": key, "Values": values} for key, values in wanted.items()]
-        where = sorted(
+        filters: Any = [{"Name": key, "Values": values} for key, values in criteria.items()]
+        searched = sorted(
             {*regions, *(region for service, region, _ in list(self._built) if service == "ec2")}
         )
 
-        def ask(region: str) -> list[Instance]:
-            with translated(f"looking for our instances in {region}"):
+        def search(region: str) -> list[Instance]:
+            with translated(f"looking for instances of cml-runner in {region}"):
                 pages = (
                     self._ec2(region).get_paginator("describe_instances").paginate(Filters=filters)
                 )
                 groups = [group for page in pages for group in page["Reservations"]]
-                found = [one for group in groups for one in group["Instances"]]
-                templates = self._templates.among(self._ec2(region), found)
-                return [instance_of(one, region, templates=templates) for one in found]
+                listed = [instance for group in groups for instance in group["Instances"]]
+                templates = self._templates.among(self._ec2(region), listed)
+                return [instance_of(instance, region, templates=templates) for instance in listed]
 
         with ThreadPoolExecutor(8) as side_by_side:
-            return proven(one for found in side_by_side.map(ask, where) for one in found)
+            return proven(
+                instance for listed in side_by_side.map(search, searched) for instance in listed
+            )
 
     def tidy(self, now: datetime) -> None:
-        """All goes with a machine."""
+        """Nothing to do: everything is deleted with its instance."""
 
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
             try:
                 answer = self._ec2(instance.region).describe_instances(InstanceIds=[instance.id])
             except ClientError as error:
-                # Not yet known everywhere: EC2 is eventually consistent.
+                # EC2 is eventually consistent: the instance may not be known everywhere yet.
                 if code_of(error) in ABSENT:
                     return instance
                 raise
@@ -258,11 +261,12 @@ class AwsProvider:
         )
 
     def cost(self, instance: Instance, now: datetime) -> float | None:
-        """Of a spot machine; EC2 tells no other prices."""
+        """Of a spot machine, by its price history; None for others: no price API is used for
+        on-demand machines."""
         if not (instance.spot and instance.launched):
             return None
         since: Any = datetime.fromisoformat(instance.launched)
-        asked: Any = {
+        pool: Any = {
             "InstanceTypes": [instance.instance_type],
             "AvailabilityZone": instance.zone,
             "ProductDescriptions": ["Linux/UNIX"],
@@ -271,9 +275,9 @@ class AwsProvider:
             pages = (
                 self._ec2(instance.region)
                 .get_paginator("describe_spot_price_history")
-                .paginate(**asked, StartTime=since, EndTime=now)
+                .paginate(**pool, StartTime=since, EndTime=now)
             )
-            return cost([one for page in pages for one in page["SpotPriceHistory"]], since, now)
+            return cost([price for page in pages for price in page["SpotPriceHistory"]], since, now)
 
     def console(self, instance: Instance) -> str:
         with translated(f"reading the console of {instance.id}"):
@@ -284,7 +288,7 @@ class AwsProvider:
                     .get("Output", "")
                 )
             except ClientError as error:
-                # Only Nitro types give the latest output, and none in its first seconds.
+                # Only Nitro types have the latest output, and not in their first seconds.
                 if code_of(error) in {
                     "UnsupportedOperation",
                     "Unsupported",
@@ -296,8 +300,8 @@ class AwsProvider:
 
 
 def _result(future: Future[list[AwsPlacement]], *, last: bool) -> list[AwsPlacement] | None:
-    """A region's placements; None if it cannot serve and is not the last hope. What is wrong
-    everywhere is raised at once."""
+    """A region's placements; None if it cannot serve, which is logged. With `last`, as no other
+    region can, its error is raised; errors of the credentials always are."""
     try:
         return future.result()
     except CredentialsError:

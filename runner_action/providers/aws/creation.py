@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 60.0
-"""How long throttling and passing faults are waited out at one call."""
+"""How long one call is retried over throttling and transient errors."""
 NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 NOT_YET = {NO_TEMPLATE, "InvalidGroup.NotFound"}
-"""What was made a moment ago is not known everywhere at once: EC2 is eventually consistent."""
+"""What was created a moment ago may not be known everywhere yet: EC2 is eventually consistent."""
 NOT_THERE = "is not supported in your requested Availability Zone"
-"""With it RunInstances is `Unsupported`, a fleet an InvalidFleetConfiguration:
+"""RunInstances reports this as `Unsupported`, CreateFleet as InvalidFleetConfiguration:
 https://github.com/compiler-explorer/infra/issues/601"""
 Answer = Mapping[str, Any]
 
 
 class Creation:
-    """`count` instances for one machine at one placement. `before` finds those that an earlier
-    try of this launch has made."""
+    """Creates instances for one machine at one placement. `before` finds those that an earlier
+    try of this launch created. `decode` reads the encoded reason of a refusal."""
 
     decode: Callable[[str], str] = staticmethod(lambda _: "")
 
@@ -66,8 +66,8 @@ class Creation:
     # --- one call for all pools
 
     def fleet(self, count: int) -> Created:
-        """What the pools have together. Raises CredentialsError if fleets are not for these
-        credentials."""
+        """Up to `count` instances from all pools together. Raises CredentialsError if the
+        credentials do not allow fleets."""
         placement = self._placement
         pools = [(pool.instance_type, pool.subnet_id) for pool in placement.pools]
         parts = ("fleet", str(pools), str(placement.spot), str(count))
@@ -75,29 +75,28 @@ class Creation:
         answer = self._ask(self._create_fleet, request, parts, f"creating {placement}")
         if isinstance(answer, list):
             return Created(tuple(answer))
-        made = tuple(
-            self._of_fleet(entry, one)
+        instances = tuple(
+            self._of_fleet(entry, instance_id)
             for entry in answer.get("Instances", ())
-            for one in entry["InstanceIds"]
+            for instance_id in entry["InstanceIds"]
         )
-        found = self._refusals(answer.get("Errors", ()))
-        if not made and not found:
-            # An answer that was lost, asked for again: nobody promises that it lists its instances
-            # a second time.
-            made = tuple(self._before())
+        refusals = self._refusals(answer.get("Errors", ()))
+        if not instances and not refusals:
+            # A retry after a lost answer: EC2 does not promise to list the instances again.
+            instances = tuple(self._before())
         shortage = (
             None
-            if len(made) >= count
-            else worst(found) or CapacityError(f"AWS has no more of {placement}.")
+            if len(instances) >= count
+            else worst(refusals) or CapacityError(f"AWS has no more of {placement}.")
         )
-        if shortage and not made:
+        if shortage and not instances:
             raise shortage
-        self._tag_spot_requests(made)
-        return Created(made, shortage, tuple(map(str, found)))
+        self._tag_spot_requests(instances)
+        return Created(instances, shortage, tuple(map(str, refusals)))
 
     def _create_fleet(self, **request: Any) -> Answer:
-        """Makes the launch template that all fleets of this security group share, where it is
-        missing."""
+        """CreateFleet; creates the launch template that all fleets of this security group share
+        if it is missing."""
         try:
             return self._client.create_fleet(**request)
         except ClientError as error:
@@ -130,56 +129,58 @@ class Creation:
         )
 
     def _refusals(self, errors: Sequence[Answer]) -> list[ProviderError]:
-        """What each pool had to say that did not give its machines."""
-        found: list[ProviderError] = []
-        for one in errors:
-            override = one.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+        """The error of each pool that did not give its machines."""
+        refusals: list[ProviderError] = []
+        for entry in errors:
+            override = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
             zones = [
                 pool.zone
                 for pool in self._placement.pools
                 if pool.subnet_id == override.get("SubnetId")
             ]
             doing = (
-                f"creating {override.get('InstanceType', '')} {one.get('Lifecycle', '')} in"
+                f"creating {override.get('InstanceType', '')} {entry.get('Lifecycle', '')} in"
                 f" {''.join(zones[:1])}"
             )
-            code, message = one.get("ErrorCode", ""), one.get("ErrorMessage", "")
+            code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
             if code in THROTTLING | PASSING:
                 code = "InsufficientInstanceCapacity"
             elif NOT_THERE in message:
                 code = "Unsupported"
-            found.append(refused(code, message, doing, self._denied))
-        return found
+            refusals.append(refused(code, message, doing, self._denied))
+        return refusals
 
-    def _tag_spot_requests(self, made: Sequence[Instance]) -> None:
-        """A fleet tags all but these. They end with their instances; without tags they are only
-        harder to read."""
+    def _tag_spot_requests(self, instances: Sequence[Instance]) -> None:
+        """A fleet tags everything but these. They end with their instances, so that one without
+        tags is harder to read, and nothing worse."""
         if not self._placement.spot:
             return
         try:
-            answer = self._client.describe_instances(InstanceIds=[one.id for one in made])
-            found = [
-                one.get("SpotInstanceRequestId")
+            answer = self._client.describe_instances(
+                InstanceIds=[instance.id for instance in instances]
+            )
+            request_ids = [
+                description.get("SpotInstanceRequestId")
                 for group in answer["Reservations"]
-                for one in group["Instances"]
+                for description in group["Instances"]
             ]
-            if known := [one for one in found if one]:
+            if known := [request_id for request_id in request_ids if request_id]:
                 self._client.create_tags(Resources=known, Tags=requests.pairs(self._machine.tags))  # type: ignore[arg-type]
         except (ClientError, BotoCoreError) as error:
-            log.debug("The spot requests have no tags: %s", error)
+            log.debug("Could not tag the spot requests: %s", error)
 
     # --- one call a pool
 
     def pool_by_pool(self, count: int) -> Created:
-        """What each pool has, until there are enough."""
+        """Up to `count` instances, from one pool after the other."""
         placement = self._placement
-        made = list[Instance]()
-        found = list[ProviderError]()
+        instances = list[Instance]()
+        refusals = list[ProviderError]()
         full: set[str] = set()
         for pool in placement.pools:
             if pool.instance_type in full:
                 continue
-            left = count - len(made)
+            left = count - len(instances)
             request = partial(
                 requests.run_instances, placement, pool, self._machine, left, self._group
             )
@@ -196,30 +197,31 @@ class Creation:
             try:
                 answer = self._ask(self._client.run_instances, request, parts, doing)
             except ProviderError as error:
-                found.append(error)
-                if isinstance(
-                    error, QuotaError
-                ):  # of the region, by family: another type may have its own
+                refusals.append(error)
+                if isinstance(error, QuotaError):
+                    # Quotas are per region and family: another type may have one of its own.
                     full.add(pool.instance_type)
                 elif not isinstance(error, CapacityError):
                     break
                 continue
             if isinstance(answer, list):
                 return Created(tuple(answer))
-            made += [
-                instance_of(one, placement.region, self._machine.identity.name, placement.login)
-                for one in answer["Instances"]
+            instances += [
+                instance_of(
+                    description, placement.region, self._machine.identity.name, placement.login
+                )
+                for description in answer["Instances"]
             ]
-            if len(made) >= count:
+            if len(instances) >= count:
                 break
         shortage = (
             None
-            if len(made) >= count
-            else worst(found) or CapacityError(f"AWS has no more of {placement}.")
+            if len(instances) >= count
+            else worst(refusals) or CapacityError(f"AWS has no more of {placement}.")
         )
-        if shortage and not made:
+        if shortage and not instances:
             raise shortage
-        return Created(tuple(made), shortage, tuple(map(str, found)))
+        return Created(tuple(instances), shortage, tuple(map(str, refusals)))
 
     # --- asking
 
@@ -230,40 +232,43 @@ class Creation:
         parts: Sequence[str],
         doing: str,
     ) -> Answer | list[Instance]:
-        """The answer, or what an earlier try of this launch made. Whatever is lost or refused in
-        passing is asked again with the same client token."""
-        for again in ("", "again"):
-            asking = partial(
-                self._once, call, request(self._machine.identity.client_token(*parts, again)), doing
+        """The answer, or the instances that an earlier try of this launch created. Lost answers
+        and transient errors are retried with the same client token."""
+        for suffix in ("", "again"):
+            attempt = partial(
+                self._once,
+                call,
+                request(self._machine.identity.client_token(*parts, suffix)),
+                doing,
             )
             answer = wait_for(
-                asking, f"EC2, while {doing}", clock=self._clock, timeout=CREATE_SECONDS
+                attempt, f"EC2, while {doing}", clock=self._clock, timeout=CREATE_SECONDS
             )
             if answer is ANOTHER:
-                # An earlier try got through, with another registration token in its user data.
+                # An earlier try succeeded, with another registration token in its user data.
                 if before := list(self._before()):
                     return before
                 continue
-            # A token remembers instances that have ended meanwhile; then, once, fresh ones are
-            # wanted.
+            # A client token also stands for instances that have ended since; then, once, new ones
+            # are asked for.
             if (
                 any(
-                    instance_of(one, "").alive
-                    for one in answer.get("Instances", ())
-                    if "State" in one
+                    instance_of(description, "").alive
+                    for description in answer.get("Instances", ())
+                    if "State" in description
                 )
                 or "FleetId" in answer
             ):
                 return answer
         raise ConfigurationError(
-            f"EC2 said yes while {doing}, but the instance has ended already.",
-            "Look at its state reason in the EC2 console.",
+            f"EC2 accepted the request while {doing}, but the instance has already terminated.",
+            "Read its state reason in the EC2 console.",
         )
 
     def _once(
         self, call: Callable[..., Any], request: requests.Request, doing: str
     ) -> Answer | None:
-        """None: not now, ask again with the same client token."""
+        """None: retry with the same client token."""
         try:
             answer: Answer = call(**request)
         except ClientError as error:
@@ -272,9 +277,8 @@ class Creation:
             if code_of(error) in THROTTLING | PASSING | NOT_YET:
                 return None
             raise translate(error, doing, self._denied) from error
-        except (
-            HTTPClientError
-        ):  # no connection, or no answer: whether it got through the token will tell
+        except HTTPClientError:
+            # No connection, or no answer: the token shows whether the request got through.
             return None
         except BotoCoreError as error:
             raise translate(error, doing) from error
@@ -286,21 +290,20 @@ class Creation:
 
 
 ANOTHER: Answer = {}
-"""Another request had this client token."""
+"""The client token was used with another request."""
 
 
-def worst(found: Sequence[ProviderError]) -> ProviderError | None:
-    """Of several refusals the one that decides what is done next, with the words of all of its
-    kind."""
+def worst(refusals: Sequence[ProviderError]) -> ProviderError | None:
+    """The refusal that decides what happens next, with the messages of all of its kind."""
     for kind in (ProviderError, QuotaError, CapacityError):
-        these = [
-            one
-            for one in found
-            if type(one) is kind
-            or (kind is ProviderError and not isinstance(one, QuotaError | CapacityError))
+        same_kind = [
+            refusal
+            for refusal in refusals
+            if type(refusal) is kind
+            or (kind is ProviderError and not isinstance(refusal, QuotaError | CapacityError))
         ]
-        if these:
-            return type(these[0])(
-                "; ".join(dict.fromkeys(str(one) for one in these)), these[0].hint
+        if same_kind:
+            return type(same_kind[0])(
+                "; ".join(dict.fromkeys(str(refusal) for refusal in same_kind)), same_kind[0].hint
             )
     return None

@@ -1,4 +1,4 @@
-"""EC2's errors in our words, chosen by what the caller does next.
+"""EC2's errors as ours, chosen by what the caller does next.
 
 Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 """
@@ -58,7 +58,7 @@ CREDENTIALS = {
     "PendingVerification",
     "Blocked",
     "UnrecognizedClientException",
-    "InvalidIdentityToken",  # these two of the token service, about the job's id token
+    "InvalidIdentityToken",  # this and the next come from STS, about the job's id token
     "IDPRejectedClaim",
 }
 THROTTLING = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "EC2ThrottledException"}
@@ -92,7 +92,7 @@ def code_of(error: ClientError) -> str:
 
 
 def kind_of(code: str) -> type[ProviderError]:
-    """What the caller does next at an error of this code."""
+    """The class of error for a code, by what the caller does next."""
     sets = ((CAPACITY, CapacityError), (QUOTA, QuotaError), (CREDENTIALS, CredentialsError))
     return next((kind for codes, kind in sets if code in codes), ConfigurationError)
 
@@ -100,9 +100,9 @@ def kind_of(code: str) -> type[ProviderError]:
 def refused(
     code: str, message: str, doing: str, decode: Callable[[str], str] | None = None
 ) -> ProviderError:
-    """An error of EC2 as one of ours. `decode` reads the encoded reason of a missing permission."""
+    """EC2's error as one of ours. `decode` reads the encoded reason of a missing permission."""
     kind = kind_of(code)
-    # What follows is an encoded blob of a kilobyte.
+    # The rest of the message is an encoded blob of a kilobyte.
     text, _, blob = re.sub(
         r"\s*Encoded authorization failure message:\s*", "\0", message
     ).partition("\0")
@@ -113,23 +113,23 @@ def refused(
 
 
 def denied(decoded: str) -> str:
-    """What `sts:DecodeAuthorizationMessage` told: action and resource, in one sentence."""
-    told: dict[str, Any] = json.loads(decoded)
-    context = told.get("context", {})
-    why = "a policy denies it" if told.get("explicitDeny") else "no policy allows it"
+    """What `sts:DecodeAuthorizationMessage` returned, in one sentence: action and resource."""
+    verdict: dict[str, Any] = json.loads(decoded)
+    context = verdict.get("context", {})
+    why = "a policy denies it" if verdict.get("explicitDeny") else "no policy allows it"
     return f" It needs {context.get('action')} on {context.get('resource')}, and {why}."
 
 
 def translate(
     error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None
 ) -> ProviderError:
-    """The error as one of ours; `doing` says in the user's words what was being done."""
+    """The SDK's error as one of ours. `doing`: what failed, in the user's words."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
     if isinstance(error, BotoCoreError):
-        # These texts name endpoints and parameters, never keys.
+        # These messages name endpoints and parameters, never keys.
         return ConfigurationError(
-            f"AWS could not be asked while {doing}: {error}",
+            f"Cannot reach AWS while {doing}: {error}",
             "Check `cloud-region` and the network.",
         )
     return refused(
@@ -139,12 +139,12 @@ def translate(
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """No exception of the SDK leaves this block."""
+    """Raises the SDK's exceptions as ours."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error
     except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
         raise CredentialsError(
-            f"The AWS credentials could not be read while {doing}: {error}.", KEYS_HINT
+            f"Cannot read the AWS credentials while {doing}: {error}.", KEYS_HINT
         ) from error

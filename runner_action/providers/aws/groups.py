@@ -1,5 +1,5 @@
-"""Our security groups: one for each VPC, shut, and one with port 22 open for those who gave a
-key. Found, made, and kept as they should be."""
+"""Our security groups, two in each VPC: one without inbound rules, and one with port 22 open, for
+launches with an SSH key."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 SSH = (22, 22)
 KNOWN_SECONDS = 30.0
-"""How long a group that was just made may be unknown to the next call: EC2 is eventually
-consistent."""
+"""How long the next call may not know a new group: EC2 is eventually consistent."""
 
 
 def complete(client: EC2Client, with_ssh: bool) -> dict[str, str]:
-    """Those that are as they should be, by VPC. One that somebody has opened further is refused,
-    not silently used."""
+    """The ids of our groups that are ready, by VPC. Raises ConfigurationError if somebody has
+    opened one further."""
     return {
         vpc: group["GroupId"]
         for vpc, group in _own(client, with_ssh).items()
@@ -32,9 +31,9 @@ def complete(client: EC2Client, with_ssh: bool) -> dict[str, str]:
     }
 
 
-def made(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
-    """Makes the one that a VPC lacks, or completes what somebody else has begun: another launch,
-    or one that ended before it had opened the port."""
+def create(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
+    """Creates the group that a VPC lacks, or completes one that another launch has begun, perhaps
+    one that ended before it opened the port. Returns its id."""
     try:
         group = client.create_security_group(**requests.security_group(vpc, with_ssh))["GroupId"]
     except ClientError as error:
@@ -77,7 +76,7 @@ def _own(client: EC2Client, with_ssh: bool) -> dict[str, Mapping[str, Any]]:
         if _ports(group) - ({SSH} if with_ssh else set()):
             text = (
                 f"The security group {group['GroupId']} ({requests.group_name(with_ssh)}) has"
-                " inbound rules that are not ours."
+                " inbound rules that cml-runner did not add."
             )
             raise ConfigurationError(
                 text, "Remove the rules, or give a group of your own as `cloud-aws-security-group`."

@@ -1,4 +1,4 @@
-"""An instance as EC2 describes it, in our words. Pure."""
+"""From EC2's description of an instance to ours. Pure."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ LIVING = ("pending", "running", "stopping", "stopped")
 
 
 TEMPLATE_TAG = "aws:ec2launchtemplate:id"
-"""EC2 puts it on what was launched from a template, as every machine of a fleet is, and nobody
-can edit it. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html"""
+"""EC2 gives it to what was launched from a template, as every instance of a fleet is, and nobody
+can change it. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html"""
 
 
-def template_of(told: Mapping[str, Any]) -> str:
-    """Id of the launch template that an instance was launched from; empty: of none."""
-    return next((tag["Value"] for tag in told.get("Tags", ()) if tag["Key"] == TEMPLATE_TAG), "")
+def template_of(description: Mapping[str, Any]) -> str:
+    """The id of the launch template that an instance was launched from; empty if from none."""
+    return next(
+        (tag["Value"] for tag in description.get("Tags", ()) if tag["Key"] == TEMPLATE_TAG), ""
+    )
 
 
 def instance_of(
-    told: Mapping[str, Any],
+    description: Mapping[str, Any],
     region: str,
     name: str = "",
     login: str = "",
     templates: Collection[str] = (),
 ) -> Instance:
-    """`templates`: ids of ours."""
-    known = {tag["Key"]: tag["Value"] for tag in told.get("Tags", ())}
+    """`templates`: the ids of ours, by which an instance is proven."""
+    known = {tag["Key"]: tag["Value"] for tag in description.get("Tags", ())}
     return Instance(
         provider=ProviderName.AWS,
-        id=told["InstanceId"],
+        id=description["InstanceId"],
         name=name or known.get(f"{OWNER_TAG}:name", ""),
         region=region,
-        zone=told.get("Placement", {}).get("AvailabilityZone", ""),
-        instance_type=told["InstanceType"],
-        image=told.get("ImageId", ""),
-        spot=told.get("InstanceLifecycle") == "spot",
-        address=told.get("PublicIpAddress") or told.get("PrivateIpAddress", ""),
-        launched=told["LaunchTime"].isoformat() if "LaunchTime" in told else "",
-        alive=told.get("State", {}).get("Name") in LIVING,
+        zone=description.get("Placement", {}).get("AvailabilityZone", ""),
+        instance_type=description["InstanceType"],
+        image=description.get("ImageId", ""),
+        spot=description.get("InstanceLifecycle") == "spot",
+        address=description.get("PublicIpAddress") or description.get("PrivateIpAddress", ""),
+        launched=description["LaunchTime"].isoformat() if "LaunchTime" in description else "",
+        alive=description.get("State", {}).get("Name") in LIVING,
         login=login,
         tags={key: value for key, value in known.items() if key.startswith(OWNER_TAG)},
-        proven=is_client_token(told.get("ClientToken", "")) or template_of(told) in templates,
+        proven=is_client_token(description.get("ClientToken", ""))
+        or template_of(description) in templates,
     )

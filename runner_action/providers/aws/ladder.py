@@ -1,4 +1,4 @@
-"""From what EC2 answered to placements: which image, which pools of machines, in which order.
+"""From EC2's answers to placements: which image and which pools of machines, in which order.
 Pure."""
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What EC2 says about one region. `groups`: the user's security group, by VPC; None for
-    ours. `offered`: type and zone; None if EC2 may not be asked."""
+class Facts:
+    """What EC2 says about one region. `groups`: the id of the user's security group, by VPC; None
+    if ours is used. `offered`: types and their zones; None if the credentials may not ask."""
 
     region: str
     images: Sequence[Answer]
@@ -29,11 +29,11 @@ class Found:
     offered: frozenset[tuple[str, str]] | None
 
 
-def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AwsPlacement]:
-    """For every market and VPC (there is mostly one) a placement with all its pools. Raises
+def placements(plan: Plan, request: CloudRequest, facts: Facts) -> list[AwsPlacement]:
+    """A placement for every market and VPC (mostly there is one VPC), with all its pools. Raises
     ConfigurationError if there is none."""
-    image = newest(found.images, plan, found.region)
-    subnets = usable(found, plan, request)
+    image = newest(facts.images, plan, facts.region)
+    subnets = usable(facts, plan, request)
     disks = {
         entry.get("DeviceName"): entry.get("Ebs", {}) for entry in image["BlockDeviceMappings"]
     }
@@ -45,42 +45,42 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AwsPlace
         iops=options_of(request).hdd_iops,
         throughput=options_of(request).hdd_throughput,
     )
-    made = []
+    ladder = []
     for spot in plan.spots:
-        for vpc, pools in _pools(plan, found, subnets).items():
-            made.append(
+        for vpc, pools in _pools(plan, facts, subnets).items():
+            ladder.append(
                 AwsPlacement(
-                    region=found.region,
+                    region=facts.region,
                     spot=spot,
                     pools=tuple(pools),
                     image_id=image["ImageId"],
                     login=login(image),
                     disk=disk,
                     vpc_id=vpc,
-                    security_group=found.groups[vpc] if found.groups is not None else None,
+                    security_group=facts.groups[vpc] if facts.groups is not None else None,
                     with_ssh=request.ssh_public_key is not None,
                     spot_price=plan.spot_price,
                     profile_arn=request.permission_set,
                 )
             )
-    return made
+    return ladder
 
 
-def _pools(plan: Plan, found: Found, subnets: Sequence[Answer]) -> dict[str, list[AwsPool]]:
-    """Pools by VPC: types in the user's order, each in all zones that offer it. One subnet a
-    zone: EC2 refuses a fleet with two of them."""
+def _pools(plan: Plan, facts: Facts, subnets: Sequence[Answer]) -> dict[str, list[AwsPool]]:
+    """Pools by VPC: types in the user's order, each in all zones that offer it. One subnet per
+    zone, as EC2 refuses a fleet with two."""
     by_vpc: dict[str, list[AwsPool]] = {}
-    for wanted in plan.instance_types:
+    for instance_type in plan.instance_types:
         taken = set()
         for subnet in subnets:
             zone, vpc = subnet["AvailabilityZone"], subnet["VpcId"]
             if (vpc, zone) in taken or (
-                found.offered is not None and (wanted, zone) not in found.offered
+                facts.offered is not None and (instance_type, zone) not in facts.offered
             ):
                 continue
             taken.add((vpc, zone))
             by_vpc.setdefault(vpc, []).append(
-                AwsPool(instance_type=wanted, zone=zone, subnet_id=subnet["SubnetId"])
+                AwsPool(instance_type=instance_type, zone=zone, subnet_id=subnet["SubnetId"])
             )
     if not by_vpc:
         zones = ", ".join(dict.fromkeys(subnet["AvailabilityZone"] for subnet in subnets))
@@ -94,14 +94,14 @@ def _pools(plan: Plan, found: Found, subnets: Sequence[Answer]) -> dict[str, lis
 
 
 def newest(images: Sequence[Answer], plan: Plan, region: str) -> Answer:
-    """The latest of the images found. None is an error with the name in it, never another system
-    instead."""
+    """The latest of the images. Raises ConfigurationError if there is none, or if its architecture
+    is another; never falls back to another system."""
     if not images:
         raise ConfigurationError(
             f"There is no image {plan.image} for {plan.architecture} in {region}.",
             "Give another `cloud-image`, or leave it out.",
         )
-    image = max(images, key=lambda one: one.get("CreationDate", ""))
+    image = max(images, key=lambda candidate: candidate.get("CreationDate", ""))
     expected = ARCHITECTURES[plan.architecture][1]
     if image["Architecture"] != expected:
         text = (
@@ -112,49 +112,49 @@ def newest(images: Sequence[Answer], plan: Plan, region: str) -> Answer:
     return image
 
 
-def usable(found: Found, plan: Plan, request: CloudRequest) -> list[Answer]:
-    """Subnets in the order to try: zones as the user lists them, else those with most free
-    addresses first."""
-    zones = [place.zone for place in plan.places if place.region == found.region]
+def usable(facts: Facts, plan: Plan, request: CloudRequest) -> list[Answer]:
+    """The subnets in the order to try: by the user's list of zones, else by free addresses, most
+    first. Raises ConfigurationError if there is none."""
+    zones = [place.zone for place in plan.places if place.region == facts.region]
     everywhere = None in zones
     subnets: Iterable[Answer] = (
-        found.subnets
+        facts.subnets
         if everywhere
-        else [one for one in found.subnets if one["AvailabilityZone"] in zones]
+        else [subnet for subnet in facts.subnets if subnet["AvailabilityZone"] in zones]
     )
     ordered = sorted(
         subnets,
-        key=lambda one: (
-            0 if everywhere else zones.index(one["AvailabilityZone"]),
-            -min(one.get("AvailableIpAddressCount", 0), 64),
-            one["AvailabilityZone"],
+        key=lambda subnet: (
+            0 if everywhere else zones.index(subnet["AvailabilityZone"]),
+            -min(subnet.get("AvailableIpAddressCount", 0), 64),
+            subnet["AvailabilityZone"],
         ),
     )
-    where = ", ".join(str(zone) for zone in zones if zone) or found.region
+    where = ", ".join(str(zone) for zone in zones if zone) or facts.region
     if not ordered and options_of(request).subnets:
         given = ", ".join(
-            f"{one['SubnetId']} in {one['AvailabilityZone']}" for one in found.subnets
+            f"{subnet['SubnetId']} in {subnet['AvailabilityZone']}" for subnet in facts.subnets
         )
         raise ConfigurationError(
-            f"None of the subnets is in {where}: {given}.",
+            f"None of the subnets of `cloud-aws-subnet` is in {where}: {given}.",
             "Write zones of `cloud-region` and subnets that fit.",
         )
     if not ordered:
         hint = (
-            "Give subnets as `cloud-aws-subnet`, or make a default VPC with `aws ec2"
+            "Give subnets as `cloud-aws-subnet`, or create a default VPC with `aws ec2"
             " create-default-vpc`."
         )
         raise ConfigurationError(
             f"This account has no default subnet in {where}.",
             f"{hint} (`aws ec2 create-default-subnet` for a single zone.)",
         )
-    if found.groups is None:
+    if facts.groups is None:
         return ordered
-    fitting = [one for one in ordered if one["VpcId"] in found.groups]
+    fitting = [subnet for subnet in ordered if subnet["VpcId"] in facts.groups]
     if not fitting:
         group = options_of(request).security_group
-        there = ", ".join(sorted(found.groups)) or f"none of {found.region}"
-        have = ", ".join(sorted({one["VpcId"] for one in ordered}))
+        there = ", ".join(sorted(facts.groups)) or f"none of {facts.region}"
+        have = ", ".join(sorted({subnet["VpcId"] for subnet in ordered}))
         raise ConfigurationError(
             f"The security group {group} is in {there}, the subnets are in {have}.",
             "Give subnets of the group's VPC as `cloud-aws-subnet`, or another group.",
@@ -163,6 +163,6 @@ def usable(found: Found, plan: Plan, request: CloudRequest) -> list[Answer]:
 
 
 def login(image: Answer) -> str:
-    """The image's own user, by its name and description: for the line that says how to log in."""
-    told = f"{image.get('Name', '')} {image.get('Description', '')}".lower()
-    return next((user for word, user in LOGINS.items() if word in told), "ubuntu")
+    """The user of an image, by its name and description, for the line that says how to log in."""
+    text = f"{image.get('Name', '')} {image.get('Description', '')}".lower()
+    return next((user for word, user in LOGINS.items() if word in text), "ubuntu")

@@ -1,5 +1,5 @@
-"""What is asked of AWS before anything is made: image, subnets, groups, offers and prices of one
-region, all at once."""
+"""What a launch looks up in a region of AWS before it creates anything: image, subnets, security
+groups, offers and spot prices, in parallel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner_action.errors import ConfigurationError
 from runner_action.model import Plan
 from runner_action.providers.aws import groups, requests
 from runner_action.providers.aws.errors import CREDENTIALS, code_of, translated
-from runner_action.providers.aws.ladder import Found
+from runner_action.providers.aws.ladder import Facts
 from runner_action.providers.aws.options import options_of
 from runner_action.request import CloudRequest
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Lookup:
-    """One region. `parameters` builds the client that reads SSM's parameters."""
+    """One region. `parameters` builds the client for SSM's parameters."""
 
     def __init__(
         self,
@@ -44,11 +44,12 @@ class Lookup:
         self._plan = plan
         self._request = request
 
-    def run(self, now: datetime) -> tuple[Found, dict[str, str]]:
-        """What was found, and our own security groups by VPC. Logs the spot price of the moment."""
+    def run(self, now: datetime) -> tuple[Facts, dict[str, str]]:
+        """What EC2 says, and the ids of our own security groups by VPC. Logs the current spot
+        prices."""
         plan = self._plan
         aws = options_of(self._request)
-        ask = self._client
+        client = self._client
         here = [place for place in plan.places if place.region == self.region]
         with (
             translated(f"looking up image and network in {self.region}"),
@@ -56,26 +57,26 @@ class Lookup:
         ):
             images = side_by_side.submit(self._images)
             subnets = side_by_side.submit(
-                ask.describe_subnets, **requests.subnet_query(here, aws.subnets)
+                client.describe_subnets, **requests.subnet_query(here, aws.subnets)
             )
-            own_or_given = side_by_side.submit(self._groups)
+            group_ids = side_by_side.submit(self._groups)
             offers = side_by_side.submit(_unless_denied, self._offers)
             prices = (
                 side_by_side.submit(_unless_denied, lambda: self._prices(now))
                 if True in plan.spots
                 else None
             )
-            by_vpc = own_or_given.result()
-            found = Found(
+            by_vpc = group_ids.result()
+            facts = Facts(
                 region=self.region,
                 images=images.result(),
                 subnets=subnets.result()["Subnets"],
                 groups=by_vpc if aws.security_group else None,
                 offered=offers.result(),
             )
-            if prices and (told := prices.result()):
-                log.info("Spot price in %s now, USD an hour: %s.", self.region, ", ".join(told))
-        return found, {} if aws.security_group else by_vpc
+            if prices and (lowest := prices.result()):
+                log.info("Spot price in %s now, USD an hour: %s.", self.region, ", ".join(lowest))
+        return facts, {} if aws.security_group else by_vpc
 
     def _images(self) -> Sequence[Any]:
         image = self._plan.image
@@ -100,29 +101,31 @@ class Lookup:
             return []
 
     def _groups(self) -> dict[str, str]:
-        """The user's group, or ours, by VPC."""
-        asked = options_of(self._request).security_group
-        with_ssh = self._request.ssh_public_key is not None
-        if asked is None:
+        """The id of the user's security group, or of ours, by VPC."""
+        given, with_ssh = (
+            options_of(self._request).security_group,
+            self._request.ssh_public_key is not None,
+        )
+        if given is None:
             return groups.complete(self._client, with_ssh)
-        found = self._client.describe_security_groups(**requests.group_query(asked, with_ssh))[
+        listed = self._client.describe_security_groups(**requests.group_query(given, with_ssh))[
             "SecurityGroups"
         ]
-        if not found:
+        if not listed:
             raise ConfigurationError(
-                f"There is no security group {asked} in {self.region}.",
+                f"There is no security group {given} in {self.region}.",
                 "Give its name or its id, `sg-…`, as `cloud-aws-security-group`.",
             )
-        return {group["VpcId"]: group["GroupId"] for group in found}
+        return {group["VpcId"]: group["GroupId"] for group in listed}
 
     def _offers(self) -> frozenset[tuple[str, str]]:
         pages = self._client.get_paginator("describe_instance_type_offerings").paginate(
             **requests.offerings_query(self._plan.instance_types)
         )
         return frozenset(
-            (one["InstanceType"], one["Location"])
+            (offering["InstanceType"], offering["Location"])
             for page in pages
-            for one in page["InstanceTypeOfferings"]
+            for offering in page["InstanceTypeOfferings"]
         )
 
     def _prices(self, now: datetime) -> list[str]:
@@ -132,20 +135,20 @@ class Lookup:
             InstanceTypes=types, ProductDescriptions=["Linux/UNIX"], StartTime=now
         )["SpotPriceHistory"]
         lowest: dict[str, tuple[float, str]] = {}
-        for one in history:
-            offer = (float(one["SpotPrice"]), one["AvailabilityZone"])
-            lowest[one["InstanceType"]] = min(offer, lowest.get(one["InstanceType"], offer))
+        for price in history:
+            offer = (float(price["SpotPrice"]), price["AvailabilityZone"])
+            lowest[price["InstanceType"]] = min(offer, lowest.get(price["InstanceType"], offer))
         most = self._plan.spot_price
         return [
-            f"{name} {price:.4f} in"
-            f" {zone}{' (above `cloud-spot-price`)' if most and price > most else ''}"
-            for name, (price, zone) in lowest.items()
+            f"{name} {amount:.4f} in"
+            f" {zone}{' (above `cloud-spot-price`)' if most and amount > most else ''}"
+            for name, (amount, zone) in lowest.items()
         ]
 
 
 def _unless_denied(ask: Callable[[], T]) -> T | None:
-    """The answer, or None if the credentials may not ask: older policies do not have what only
-    helps to choose."""
+    """The answer; None if the credentials do not permit the call: an older policy may lack what
+    only helps to choose."""
     try:
         return ask()
     except ClientError as error:

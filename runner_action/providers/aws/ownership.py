@@ -1,5 +1,5 @@
-"""Which instances were launched from a launch template of ours: tags can be changed by whoever may
-tag, the template that an instance comes from cannot."""
+"""Which instances were launched from a launch template of ours. Whoever may tag can change tags;
+nobody can change the template that an instance was launched from."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ABSENT = ("InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateId.NotFoundException")
 UNCHECKED = (
-    "Without the permission ec2:DescribeLaunchTemplates machines are known by their tags alone:"
-    " whoever may tag a machine of yours can have it deleted. `cml-runner permissions aws` prints"
-    " the policy."
+    "Without the permission ec2:DescribeLaunchTemplates, cml-runner knows its machines by their"
+    " tags alone: whoever may tag one of your machines can have it deleted. `cml-runner permissions"
+    " aws` prints the policy."
 )
 
 
 class OwnTemplates:
-    """Each is asked about once."""
+    """Looks up each launch template once."""
 
     def __init__(self) -> None:
         self._known: dict[str, bool] = {}
         self._lock = threading.Lock()
 
-    def among(self, ec2: EC2Client, found: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Ids of ours. Raises ClientError. Whoever may not ask is warned, and the tags are
-        believed: a machine that nobody deletes costs."""
-        ids = {template_of(one) for one in found} - {""}
+    def among(self, ec2: EC2Client, descriptions: Iterable[Mapping[str, Any]]) -> set[str]:
+        """The ids of our templates among those of the instances. Raises ClientError. Without the
+        permission to ask it warns and trusts the tags: a machine that nobody deletes costs."""
+        ids = {template_of(description) for description in descriptions} - {""}
         with self._lock:
             for template in ids - self._known.keys():
                 self._known[template] = _is_ours(ec2, template)
@@ -53,5 +53,5 @@ def _is_ours(ec2: EC2Client, template: str) -> bool:
             log.warning(UNCHECKED)
             return True
         raise
-    names = [one["LaunchTemplateName"] for one in answer["LaunchTemplates"]]
+    names = [entry["LaunchTemplateName"] for entry in answer["LaunchTemplates"]]
     return any(name.startswith(f"{OWNER_TAG}-") for name in names)

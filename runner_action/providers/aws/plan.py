@@ -1,4 +1,4 @@
-"""What the user's words mean on AWS. Pure: no network, no clock, no SDK."""
+"""From the user's inputs to a plan for AWS. Pure: no network, no clock, no SDK."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ USER_DATA_LIMIT = 16 * 1024
 LEAST_PRICE = 0.001
 """USD an hour. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotMarketOptions.html"""
 TAGS_OF_USER = 40
-"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 a resource, of which
-ten are for us."""
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: of 50 a resource, ten are
+reserved for ours."""
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in AWS's words, with notes on what the user should know. Raises InputError
-    with all problems."""
+    """The request in AWS's terms, with notes for the user. Raises InputError with all
+    problems."""
     draft = Draft(request, _place, _instance_type, architecture_of)
     draft.problems += _limits(request)
     return draft.plan(lambda architecture: _image(draft, architecture), request.spot_price)
@@ -63,11 +63,11 @@ def _instance_type(
 
 
 def _image(draft: Draft, architecture: str) -> str:
-    families = {found.partition(".")[0] for found in draft.types}
+    families = {instance_type.partition(".")[0] for instance_type in draft.types}
     if driverless := families & UNDRIVEN:
         draft.notes[
-            f"no image of AWS has a driver for the GPU of {', '.join(sorted(driverless))}; give"
-            " `cloud-image` with one inside"
+            f"no image of AWS has a driver for the GPU of {', '.join(sorted(driverless))}; give a"
+            " `cloud-image` that has one"
         ] = None
     return (
         WITH_DRIVER[architecture]
@@ -79,8 +79,8 @@ def _image(draft: Draft, architecture: str) -> str:
 def _limits(request: CloudRequest) -> Iterator[str]:
     if len(request.metadata) > TAGS_OF_USER:
         yield (
-            f"cloud-metadata has {len(request.metadata)} pairs; AWS takes {TAGS_OF_USER} beside"
-            " ours"
+            f"cloud-metadata has {len(request.metadata)} pairs; AWS takes {TAGS_OF_USER} in"
+            " addition to those of cml-runner"
         )
     if request.spot_price and request.spot_price < LEAST_PRICE:
         yield (
@@ -101,7 +101,7 @@ def _limits(request: CloudRequest) -> Iterator[str]:
     regions = {place.region for word in request.regions if (place := _place(word, []))}
     if aws.subnets and len(regions) > 1:
         yield (
-            "cloud-aws-subnet is of one region, and cloud-region lists"
+            "cloud-aws-subnet belongs to one region, but cloud-region lists"
             f" {', '.join(sorted(regions))}; write one of them"
         )
 

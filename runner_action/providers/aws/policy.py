@@ -1,7 +1,7 @@
-"""The IAM policy that a launch needs, by its options: what the calls of this package ask for,
-and no more. Pure.
+"""The IAM policy that a launch needs, by its options: what the calls of this package need, and
+no more. Pure.
 
-A test records every call and holds it against this. Keys:
+A test records every call and compares. Keys:
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from runner_action.marks import address_tag
 from runner_action.model import OWNER_TAG, REPOSITORY_TAG, Repository
-from runner_action.providers.aws import plan as words
+from runner_action.providers.aws import plan as planning
 from runner_action.providers.aws.options import options_of
 from runner_action.request import CloudRequest
 
 Statement = dict[str, Any]
 IMPLIED = {"ec2:CreateTags", "iam:PassRole", "iam:CreateServiceLinkedRole"}
-"""Asked for by AWS itself when the others are called, so that no call of ours shows them."""
+"""Checked by AWS itself during the other calls: no call of ours is for one of these."""
 
 
 def text(request: CloudRequest, repository: Repository | None = None) -> str:
@@ -27,8 +27,8 @@ def text(request: CloudRequest, repository: Repository | None = None) -> str:
 
 def policy(request: CloudRequest, repository: Repository | None = None) -> dict[str, Any]:
     """The policy document, for `aws iam create-policy --policy-document`. `repository`: whose
-    machines may be ended; None: those of all repositories that launch in the account."""
-    plan = words.plan(request)
+    machines may be terminated; None: those of all repositories that launch in the account."""
+    plan = planning.plan(request)
     statements = [
         _looking(plan.image, True in plan.spots),
         *_creating(True in plan.spots),
@@ -69,7 +69,7 @@ def policy(request: CloudRequest, repository: Repository | None = None) -> dict[
 
 
 def _looking(image: str, spot: bool) -> Statement:
-    """None of these can be narrowed to a resource."""
+    """Read access, none of which can be limited to a resource."""
     kinds = (
         "Images",
         "InstanceTypeOfferings",
@@ -86,32 +86,31 @@ def _looking(image: str, spot: bool) -> Statement:
 
 
 def _creating(spot: bool) -> list[Statement]:
-    """Tags only at the birth of what they are for; but a fleet cannot tag the requests of its
-    spot machines."""
-    made = ["CreateFleet", "CreateLaunchTemplate", "CreateSecurityGroup", "RunInstances"]
-    found = [
+    """Tags may be set at creation only, except on spot requests, which a fleet cannot tag."""
+    creations = ["CreateFleet", "CreateLaunchTemplate", "CreateSecurityGroup", "RunInstances"]
+    statements = [
         _allow("Create", ["ec2:CreateFleet", "ec2:CreateLaunchTemplate", "ec2:RunInstances"]),
         _allow(
             "TagWhatIsCreated",
             ["ec2:CreateTags"],
             "arn:aws:ec2:*:*:*/*",
-            {"StringEquals": {"ec2:CreateAction": made}},
+            {"StringEquals": {"ec2:CreateAction": creations}},
         ),
     ]
     return (
         [
-            *found,
+            *statements,
             _allow(
                 "TagSpotRequests", ["ec2:CreateTags"], "arn:aws:ec2:*:*:spot-instances-request/*"
             ),
         ]
         if spot
-        else found
+        else statements
     )
 
 
 def _ending(repository: Repository | None) -> Statement:
-    """Only what carries our tags can be ended or listened to.
+    """Only machines with our tags may be terminated, or their consoles read.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html: in a value
     `${` begins a variable, which no address of a repository has.

@@ -8,14 +8,16 @@ from typing import Any
 
 
 def cost(history: Iterable[Mapping[str, Any]], since: datetime, until: datetime) -> float | None:
-    """USD. `history`: of DescribeSpotPriceHistory, with the change before `since`; each price
-    holds until the next. None: nothing is known.
+    """USD. `history`: from DescribeSpotPriceHistory, including the last change before `since`;
+    each price holds until the next. None: there is no price.
 
-    Spot machines are charged by the second at the pool's price of the time.
+    Spot machines are charged by the second at the current price of their pool.
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-history.html
     """
     changes: list[tuple[datetime, float]] = sorted(
-        (one["Timestamp"], float(one["SpotPrice"])) for one in history if one["Timestamp"] < until
+        (entry["Timestamp"], float(entry["SpotPrice"]))
+        for entry in history
+        if entry["Timestamp"] < until
     )
     if not changes:
         return None

@@ -1,5 +1,4 @@
-"""The requests to EC2, made from what was looked up. Pure: their shapes are those of botocore's
-own description."""
+"""The requests to EC2. Pure; tests check their shapes against botocore's own description."""
 
 from __future__ import annotations
 
@@ -32,7 +31,8 @@ class Disk:
 
 @dataclass(frozen=True, kw_only=True)
 class AwsPlacement(Placement):
-    """A placement with what its call needs. No `security_group`: ours must be made first."""
+    """A placement with what its call needs. `security_group`: None if ours is used, which may
+    have to be created first."""
 
     pools: tuple[AwsPool, ...]
     image_id: str
@@ -59,20 +59,20 @@ def image_query(image: str, architecture: str) -> Request:
 
 
 def subnet_query(places: Sequence[Place], subnets: Sequence[str]) -> Request:
-    """DescribeSubnets request: the asked ones, or the default ones of the region or its zones."""
+    """DescribeSubnets request: the given subnets, or the default ones of the region or zones."""
     if subnets:
         return {"SubnetIds": list(subnets)}
     zones = [place.zone for place in places if place.zone]
-    wanted: dict[str, Any] = {"default-for-az": "true", "state": "available"}
+    criteria: dict[str, Any] = {"default-for-az": "true", "state": "available"}
     return {
         "Filters": filters(
-            {**wanted, **({"availability-zone": zones} if len(zones) == len(places) else {})}
+            {**criteria, **({"availability-zone": zones} if len(zones) == len(places) else {})}
         )
     }
 
 
 def group_query(group: str | None, with_ssh: bool) -> Request:
-    """DescribeSecurityGroups request: of the user's group, by id or name, or of ours."""
+    """DescribeSecurityGroups request: for the user's group, by id or name, or for ours."""
     if group is None:
         return {
             "Filters": filters(
@@ -90,10 +90,10 @@ def offerings_query(types: Sequence[str]) -> Request:
     return {"LocationType": "availability-zone", "Filters": filters({"instance-type": list(types)})}
 
 
-def filters(wanted: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
+def filters(criteria: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
     return [
         {"Name": key, "Values": [value] if isinstance(value, str) else list(value)}
-        for key, value in wanted.items()
+        for key, value in criteria.items()
     ]
 
 
@@ -110,7 +110,7 @@ METADATA: Request = {
     "HttpTokens": "required",
     "HttpPutResponseHopLimit": 1,
 }
-"""Version 2 of the metadata service only, and not for containers, which are one hop away."""
+"""Version 2 of the metadata service only, and not from containers, which are one hop away."""
 
 
 def run_instances(
@@ -121,8 +121,8 @@ def run_instances(
     group: str,
     client_token: str,
 ) -> Request:
-    """RunInstances request: up to `count` instances, tagged at birth with everything they bring,
-    that end for good when they power off."""
+    """RunInstances request: up to `count` instances, tagged at creation like everything that
+    belongs to them, and terminated when they power off."""
     kinds = [
         "instance",
         "volume",
@@ -179,9 +179,9 @@ def template_name(group: str) -> str:
 
 
 def launch_template(group: str) -> Request:
-    """CreateLaunchTemplate request. The template holds what a fleet can say nowhere else, and
-    nothing of one launch, least of all its user data: so it serves all launches with that
-    security group, and stays, as the group does."""
+    """CreateLaunchTemplate request. The template has the settings that CreateFleet itself cannot
+    have, and nothing of a single launch, least of all its user data: it serves all launches with
+    that security group, and is kept, as the group is."""
     return {
         "LaunchTemplateName": template_name(group),
         "LaunchTemplateData": {
@@ -198,11 +198,11 @@ def launch_template(group: str) -> Request:
 def create_fleet(
     placement: AwsPlacement, machine: Machine, count: int, group: str, client_token: str
 ) -> Request:
-    """CreateFleet request: one call that tries all pools of a placement, and gives what there is
-    at once (`instant`).
+    """CreateFleet request: one call that tries all pools of a placement and answers with the
+    instances (`instant`).
 
-    On demand in the order of the pools. Spot machines from the pools that are least likely to be
-    taken back, and in that order among equals: a strict order would choose those that are
+    On demand: in the order of the pools. Spot: the pools that are least likely to be interrupted
+    first, and in the order of the pools among equals. A strict order would choose pools that are
     interrupted first.
     """
     common: Request = {
@@ -257,8 +257,8 @@ def create_fleet(
 
 
 def security_group(vpc_id: str, with_ssh: bool) -> Request:
-    """CreateSecurityGroup request for the group of ours in a VPC. It serves all runners there,
-    so it has no name of one and no expiry."""
+    """CreateSecurityGroup request for our group in a VPC. It serves all runners there, so it has
+    the name of none and no lease."""
     name = group_name(with_ssh)
     return {
         "GroupName": name,

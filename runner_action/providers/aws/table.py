@@ -1,5 +1,5 @@
-"""What the user's words stand for at AWS: data, with its sources. Checked against botocore's
-list of types by the tests.
+"""What the user's words stand for on AWS: data, with its sources. Tests compare it with botocore's
+list of types.
 
 Types and their GPUs: https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
 CML's words: terraform-provider-iterative, aws.go.
@@ -24,7 +24,7 @@ TYPES: Mapping[str, str] = {
     "l": "m6i.8xlarge",
     "xl": "m6i.16xlarge",
 }
-"""CML's sizes by its figures (8, 32, 64 CPUs with 4 GB each), on a generation that all regions
+"""CML's sizes by its figures (8, 32, 64 CPUs with 4 GB each), of a generation that all regions
 have."""
 
 GPUS = GpuTable(
@@ -38,11 +38,11 @@ GPUS = GpuTable(
         "v100": {1: "p3.2xlarge", 4: "p3.8xlarge", 8: "p3.16xlarge"},
     },
     gone={
-        "k80": ("t4", "machines with K80 GPUs (p2) are gone at AWS"),
-        "v100": ("a10g", "AWS's images have no driver for V100 GPUs (p3) any more"),
+        "k80": ("t4", "AWS has retired its machines with K80 GPUs (p2)"),
+        "v100": ("a10g", "AWS's images no longer have a driver for V100 GPUs (p3)"),
     },
 )
-"""The smallest type that has so many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/:
+"""The smallest type with that many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/:
 drivers from R590 on leave Volta out."""
 
 DRIVEN = frozenset(
@@ -66,8 +66,8 @@ DRIVEN = frozenset(
         "p6e-gb300",
     }
 )
-"""Families with a GPU that AWS's base image drives, by its release notes. g7e: as g7, which has
-the same GPU generation."""
+"""Families with a GPU for which AWS's base image has a driver, by its release notes. g7e: as g7,
+which has the same GPU generation."""
 UNDRIVEN = frozenset({"g2", "g3", "g3s", "g4ad", "p2", "p3", "p3dn"})
 """Families with a GPU for which it has no driver."""
 

@@ -1,8 +1,8 @@
-"""Azure Resource Manager: who asks, and the calls, all through one client of azure-mgmt-compute
-and its policies (tokens, throttling, retries).
+"""Azure Resource Manager: the account, and the calls, all through one client of azure-mgmt-compute
+with its policies (tokens, throttling, retries).
 
-Groups and networks are asked for with that client too: azure-mgmt-network takes seconds to load,
-for five calls.
+That client is used for groups and networks, too: azure-mgmt-network takes seconds to load, for five
+calls.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Account:
-    """Who asks, and for which subscription. `secret`: as JSON, what a service principal logs in
-    with, if the launcher was given it."""
+    """Credentials and subscription. `secret`: as JSON, what a service principal logs in with, if
+    the launcher has it."""
 
     credential: TokenCredential
     subscription: str
@@ -53,14 +53,14 @@ def account_of(
     id_token: Callable[[str], str] | None,
     scope: str,
 ) -> Account:
-    """Credentials that have proven themselves. Raises CredentialsError that names what is
+    """The account, with credentials that work. Raises CredentialsError that names what is
     missing."""
     secret, given = environ.get("AZURE_CLIENT_SECRET"), environ.get("AZURE_AUTHORITY_HOST")
-    found = credential(account, id_token, secret, given)
-    prove(found, account, scope)
+    token_credential = credential(account, id_token, secret, given)
+    prove(token_credential, account, scope)
     if not account.subscription_id:
         raise CredentialsError(
-            "Azure's subscription is not known.",
+            "The Azure subscription is not known.",
             "Give its id as `azure-subscription-id`, or in AZURE_SUBSCRIPTION_ID.",
         )
     authority = (given or AUTHORITY).rstrip("/")
@@ -72,13 +72,15 @@ def account_of(
         "authority": authority,
     }
     return Account(
-        found, account.subscription_id, Secret(json.dumps(login)) if all(login.values()) else None
+        token_credential,
+        account.subscription_id,
+        Secret(json.dumps(login)) if all(login.values()) else None,
     )
 
 
 class Arm:
-    """Resource Manager of one subscription. `who` finds out who asks, when that is first needed;
-    `endpoint` is its address."""
+    """Resource Manager of one subscription. `who` returns the account, when it is first needed;
+    `endpoint`: the address."""
 
     def __init__(self, who: Callable[[], Account], clock: Clock, endpoint: str = ENDPOINT) -> None:
         self._who = who
@@ -96,8 +98,8 @@ class Arm:
         id_token: Callable[[str], str] | None,
         clock: Clock,
     ) -> Arm:
-        """The ids of the request; AZURE_CLIENT_SECRET; another cloud's addresses in
-        AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
+        """With the ids of the request, AZURE_CLIENT_SECRET, and, in sovereign clouds, the addresses
+        in AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
         endpoint = (environ.get("AZURE_RESOURCE_MANAGER_ENDPOINT") or ENDPOINT).rstrip("/")
         return cls(
             lambda: account_of(account, environ, id_token, f"{endpoint}/.default"), clock, endpoint
@@ -114,14 +116,14 @@ class Arm:
         with self._lock:
             if self._client is None:
                 scopes = [f"{self.endpoint}/.default"]
-                # A redirect would take bodies, and so a machine's user data, wherever it says.
-                where: dict[str, Any] = {
+                # A redirect would take request bodies, and so user data, to another host.
+                options: dict[str, Any] = {
                     "base_url": self.endpoint,
                     "credential_scopes": scopes,
                     "permit_redirects": False,
                 }
                 self._client = ComputeManagementClient(
-                    self.account.credential, self.account.subscription, **where, **TIMEOUTS
+                    self.account.credential, self.account.subscription, **options, **TIMEOUTS
                 )
             return self._client
 
@@ -132,7 +134,7 @@ class Arm:
         return self._send("GET", path, version, None, parameters)
 
     def listed(self, path: str, version: str, **parameters: str) -> Iterator[Json]:
-        """All pages of a list below the subscription."""
+        """Yields the entries of all pages of a list below the subscription."""
         page = self.get(f"/subscriptions/{self.account.subscription}{path}", version, **parameters)
         yield from page["value"]
         while page.get("nextLink"):
@@ -140,23 +142,24 @@ class Arm:
             yield from page["value"]
 
     def put(self, path: str, version: str, body: Json) -> Json:
-        """What Azure has made of it, once it is whole: others may then refer to it."""
-        made = self._send("PUT", path, version, body, {})
+        """Creates or updates a resource, and returns it once it is provisioned, so that others can
+        refer to it. Raises ProviderError if that fails, TimedOut if it takes too long."""
+        created = self._send("PUT", path, version, body, {})
 
         name = path.rpartition("/")[2]
 
         def probe() -> Json | None:
-            now = made if _state(made) == "Succeeded" else self.get(path, version)
-            if _state(now) in ("Failed", "Canceled"):
+            resource = created if _state(created) == "Succeeded" else self.get(path, version)
+            if _state(resource) in ("Failed", "Canceled"):
                 raise ProviderError(
-                    f"Azure has not made {name}: it is in the state {_state(now)}.",
-                    "Try again, or another `cloud-region`.",
+                    f"Azure did not create {name}: its state is {_state(resource)}.",
+                    "Try again, or use another `cloud-region`.",
                 )
-            return now if _state(now) == "Succeeded" else None
+            return resource if _state(resource) == "Succeeded" else None
 
         return probe() or wait_for(
             probe,
-            f"Azure, while making {name}",
+            f"Azure, while creating {name}",
             clock=self._clock,
             timeout=SETTLE_SECONDS,
             first=0.5,
@@ -164,8 +167,8 @@ class Arm:
         )
 
     def delete_group(self, name: str) -> bool:
-        """A deletion that was accepted cannot be taken back. False: there was nothing. Machines
-        are not asked to shut down first."""
+        """Deletes a group, without shutting its machines down first. An accepted deletion cannot
+        be undone. False: there was no such group."""
         try:
             self._send(
                 "DELETE",
@@ -181,23 +184,23 @@ class Arm:
     def _send(
         self, method: str, path: str, version: str, body: Json | None, parameters: Mapping[str, str]
     ) -> Json:
-        told = {"api-version": version, **parameters}
-        asked = (
-            HttpRequest(method, path, params=told)
+        query = {"api-version": version, **parameters}
+        request = (
+            HttpRequest(method, path, params=query)
             if body is None
-            else HttpRequest(method, path, params=told, json=body)
+            else HttpRequest(method, path, params=query, json=body)
         )
-        return self._read(self.compute.send_request(asked))
+        return self._read(self.compute.send_request(request))
 
     @staticmethod
-    def _read(answer: Any) -> Json:
-        if answer.status_code == 404:
-            raise ResourceNotFoundError(response=answer, error_format=ARMErrorFormat)
-        if answer.status_code >= 300:
-            raise HttpResponseError(response=answer, error_format=ARMErrorFormat)
-        told: Json = answer.json() if answer.content else {}
-        return told
+    def _read(response: Any) -> Json:
+        if response.status_code == 404:
+            raise ResourceNotFoundError(response=response, error_format=ARMErrorFormat)
+        if response.status_code >= 300:
+            raise HttpResponseError(response=response, error_format=ARMErrorFormat)
+        payload: Json = response.json() if response.content else {}
+        return payload
 
 
-def _state(told: Json) -> str:
-    return str(told["properties"].get("provisioningState", "Succeeded"))
+def _state(resource: Json) -> str:
+    return str(resource["properties"].get("provisioningState", "Succeeded"))

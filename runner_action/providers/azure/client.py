@@ -1,4 +1,4 @@
-"""Azure as a provider: look-ups side by side, a resource group for each machine."""
+"""Azure as a provider: look-ups in parallel, and a resource group for each machine."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from runner_action.model import (
     Plan,
     ProviderName,
 )
-from runner_action.providers.azure import plan as words
+from runner_action.providers.azure import plan as planning
 from runner_action.providers.azure.arm import COMPUTE, NETWORK, SKUS, Arm, Json
 from runner_action.providers.azure.creation import Creation
 from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import CREDENTIALS, codes_of, translated
 from runner_action.providers.azure.instance import group_as_instance, instance_of, is_of
-from runner_action.providers.azure.ladder import Found, placements
+from runner_action.providers.azure.ladder import Facts, placements
 from runner_action.providers.azure.requests import AzurePlacement
 from runner_action.providers.base import Created, proven
 from runner_action.request import CloudRequest
@@ -57,15 +57,15 @@ class AzureProvider:
 
     @property
     def user_data_limit(self) -> int:
-        return words.USER_DATA_LIMIT
+        return planning.USER_DATA_LIMIT
 
     def plan(self, request: CloudRequest) -> Plan:
-        return words.plan(request)
+        return planning.plan(request)
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """By its identities, and as the launcher's service principal if it has its secret:
-        whichever may. That an identity is there says nothing about what it may, so the secret goes
-        along with it. A launch with neither is refused."""
+        """As its identities, or as the launcher's service principal if the secret is known:
+        whichever is permitted. An identity may lack the permission, so the secret is passed in any
+        case. Raises CredentialsError if there is neither."""
         facts = {
             "api": self._arm.endpoint,
             "identities": [
@@ -80,7 +80,7 @@ class AzureProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The image, and what each region offers, asked side by side."""
+        """Looks up the image and what each region offers, in parallel."""
         regions = list(dict.fromkeys(place.region for place in plan.places))
         with (
             translated("looking up image and sizes"),
@@ -92,15 +92,15 @@ class AzureProvider:
                 image.result(),
                 {region: future.result() for region, future in skus.items()},
             )
-        return placements(plan, request, Found(image=described, reference=reference, skus=offered))
+        return placements(plan, request, Facts(image=described, reference=reference, skus=offered))
 
     def _skus(self, region: str) -> list[Json] | None:
-        """None if the credentials may not ask."""
+        """The sizes that a region offers; None if the credentials may not ask."""
         try:
-            found = self._arm.listed(
+            skus = self._arm.listed(
                 "/providers/Microsoft.Compute/skus", SKUS, **{"$filter": f"location eq '{region}'"}
             )
-            return [one for one in found if one["resourceType"] == "virtualMachines"]
+            return [sku for sku in skus if sku["resourceType"] == "virtualMachines"]
         except HttpResponseError as error:
             if not CREDENTIALS & set(codes_of(error)):
                 raise
@@ -108,8 +108,8 @@ class AzureProvider:
             return None
 
     def _image(self, image: str, region: str) -> tuple[str, Json | None]:
-        """With the version that is newest now. None for an image of the user's own, which is
-        judged when a machine is made of it."""
+        """The image with its newest version, and its description; None for an image of the
+        user's own, which Azure checks when it creates a machine from it."""
         if image.startswith("/"):
             return image, None
         publisher, offer, sku, version = image.split(":")
@@ -120,7 +120,7 @@ class AzureProvider:
         )
         try:
             if version == "latest":
-                # A list, not a page of one: Azure answers with the versions themselves.
+                # The answer is the list of versions itself, not a page.
                 newest: Any = self._arm.get(path, COMPUTE, **{"$top": "1", "$orderby": "name desc"})
                 if not newest:
                     raise ConfigurationError(
@@ -143,48 +143,50 @@ class AzureProvider:
         assert isinstance(placement, AzurePlacement)
         return self._creation.create(placement, machine, count)
 
-    # --- the end, and what lies before it
+    # --- watching and deleting
 
     def regions(self) -> Sequence[str]:
         return ()
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """Nothing can go: the user data is the instance's."""
+        """Nothing to do: no API returns the custom data of a machine."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(one.group, one.tags.get(LAUNCH_TAG, "")) for one in found]
+        instances = [instance] if instance else self.find({NAME_TAG: name})
+        deleted = [
+            self._ending.delete(each.group, each.tags.get(LAUNCH_TAG, "")) for each in instances
+        ]
         return any(deleted)
 
-    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
-        """A group without a machine counts too: one may be under way, and the rest is to be
-        deleted as well."""
-        with translated("looking for our machines"):
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one list has all regions
+        """A group without a machine counts too: a machine may be on its way, and the rest has to
+        be deleted as well."""
+        with translated("looking for machines of cml-runner"):
             groups = [
-                one
-                for one in self._ending.groups()
-                if tags.items() <= (one.get("tags") or {}).items()
+                each
+                for each in self._ending.groups()
+                if tags.items() <= (each.get("tags") or {}).items()
             ]
             stopped = self._ending.stopped() if groups else frozenset()
-            found = [machine for group in groups for machine in self._machines(group)]
+            machines = [machine for group in groups for machine in self._machines(group)]
         return [
-            replace(one, alive=one.alive and one.group.lower() not in stopped)
-            for one in proven(found)
+            replace(each, alive=each.alive and each.group.lower() not in stopped)
+            for each in proven(machines)
         ]
 
     def _machines(self, group: Mapping[str, Any]) -> list[Instance]:
         machines = self._arm.get(
             f"{self._arm.group(group['name'])}/providers/Microsoft.Compute/virtualMachines", COMPUTE
         )["value"]
-        whole = group_as_instance(group)
-        launch = whole.tags.get(LAUNCH_TAG, "")
+        empty = group_as_instance(group)
+        launch = empty.tags.get(LAUNCH_TAG, "")
         return [
-            replace(instance_of(one), proven=whole.proven and is_of(launch, one))
-            for one in machines
-        ] or [whole]
+            replace(instance_of(description), proven=empty.proven and is_of(launch, description))
+            for description in machines
+        ] or [empty]
 
     def tidy(self, now: datetime) -> None:
-        """All goes with a machine."""
+        """Nothing to do: everything is deleted with its machine."""
 
     def look(self, instance: Instance) -> Instance:
         path = f"{self._arm.group(instance.group)}/providers"
@@ -198,9 +200,9 @@ class AzureProvider:
                 public = self._arm.get(f"{path}/Microsoft.Network/publicIPAddresses", NETWORK)[
                     "value"
                 ]
-                addresses = [one["properties"].get("ipAddress") for one in public] or self._inside(
-                    path
-                )
+                addresses = [
+                    address["properties"].get("ipAddress") for address in public
+                ] or self._inside(path)
             except ResourceNotFoundError:
                 return replace(instance, alive=False)
         return replace(
@@ -212,28 +214,28 @@ class AzureProvider:
     def _inside(self, path: str) -> list[str]:
         cards = self._arm.get(f"{path}/Microsoft.Network/networkInterfaces", NETWORK)["value"]
         return [
-            one["properties"].get("privateIPAddress")
+            config["properties"].get("privateIPAddress")
             for card in cards
-            for one in card["properties"]["ipConfigurations"]
+            for config in card["properties"]["ipConfigurations"]
         ]
 
     def cost(self, instance: Instance, now: datetime) -> None:
-        """Not told."""
+        """Always None: no price API is used for this cloud."""
 
     def console(self, instance: Instance) -> str:
-        """From where Azure keeps it: the address it gives is good for a while, without
+        """Read from the address that Azure gives, which is valid for a while without
         credentials."""
         with translated(f"reading the console of {instance.name}"):
             try:
-                told = self._arm.compute.virtual_machines.retrieve_boot_diagnostics_data(
+                diagnostics = self._arm.compute.virtual_machines.retrieve_boot_diagnostics_data(
                     instance.group, instance.name
                 )
             except HttpResponseError as error:
-                if error.status_code in (404, 409):  # there is nothing yet
+                if error.status_code in (404, 409):  # not available yet
                     return ""
                 raise
         try:
-            answer = http.get(told.serial_console_log_blob_uri or "", timeout=30)
+            answer = http.get(diagnostics.serial_console_log_blob_uri or "", timeout=30)
         except http.RequestException:
             return ""
         return answer.text if answer.ok else ""

@@ -1,5 +1,5 @@
-"""Creating machines: a resource group for each, network side by side, then the machine with all
-that goes with it; nothing left of one that fails."""
+"""Creating machines: a resource group for each, its network in parallel, then the machine with all
+that belongs to it. What fails leaves nothing."""
 
 from __future__ import annotations
 
@@ -25,51 +25,51 @@ from runner_action.providers.base import Created, made_by, worst_of
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 600.0
-"""How long one creation may take, from the question to the end of its operation."""
+"""How long one creation may take, from the request to the end of its operation."""
 LOOK_SECONDS = 3.0
 NAMES = 5
-"""For the group of one try, if those before are still being deleted."""
+"""How many names one try may use for its group, if earlier ones are still being deleted."""
 
 
 class Polling(ARMPolling):
-    """Asks more often than Azure says: its ten seconds would be the launch's."""
+    """Polls more often than Azure suggests: its ten seconds would delay the launch."""
 
     def _extract_delay(self) -> float:
         return min(float(super()._extract_delay()), LOOK_SECONDS)
 
 
 class Creation:
-    """What `create` of the provider does."""
+    """The provider's `create`."""
 
     def __init__(self, arm: Arm, ending: Ending) -> None:
         self._arm = arm
         self._ending = ending
 
     def create(self, placement: AzurePlacement, machine: Machine, count: int) -> Created:
-        """All side by side, each in a group of its own."""
+        """Creates all machines in parallel, each in a group of its own."""
         pool = placement.pools[0]
         place = (placement.region, pool.zone, pool.instance_type, str(placement.spot))
         tries = [(*place, *([str(number)] if count > 1 else [])) for number in range(count)]
-        made: list[Instance] = []
+        instances: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
             for future in [
                 side_by_side.submit(self._create_one, placement, machine, parts) for parts in tries
             ]:
                 try:
-                    made.append(future.result())
+                    instances.append(future.result())
                 except ProviderError as error:
                     refusals.append(error)
         worst = worst_of(refusals)
-        if worst and not made:
+        if worst and not instances:
             raise worst
-        return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
+        return Created(tuple(instances), worst, tuple(dict.fromkeys(map(str, refusals))))
 
     def _create_one(
         self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]
     ) -> Instance:
-        """One machine, followed to the end of its operation. When that fails, its group is
-        deleted, if this launch created it."""
+        """Creates one machine and waits for the end of the operation. If that fails, its group is
+        deleted, as far as this launch created it."""
         doing = f"creating {placement}"
         with translated(doing):
             group = self._group(placement, machine, parts)
@@ -83,8 +83,8 @@ class Creation:
         return replace(instance_of(created), name=machine.identity.name, login=placement.login)
 
     def _group(self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]) -> str:
-        """Makes a group; its name is of this very try. One of that name may be there whose
-        deletion takes minutes: then another."""
+        """Creates a group, whose name is that of this try. If a group of that name is still being
+        deleted, which takes minutes, the next name is used."""
         for number in range(NAMES):
             token = machine.identity.token(*parts, *(["again"] * number))
             name = f"{machine.identity.name}-{token[:8]}"
@@ -106,7 +106,8 @@ class Creation:
         raise AssertionError("the last name returns or raises")
 
     def _refuse_others(self, group: str, machine: Machine) -> None:
-        """Azure would change a group that is there already, not refuse to create it."""
+        """Raises NotOurs if the names are taken: Azure would change a group that exists, not refuse
+        to create it."""
         there = self._ending.there(self._arm.group(group), GROUPS)
         if there is None:
             return
@@ -122,7 +123,7 @@ class Creation:
         return f"{where}/virtualMachines/{machine.identity.name}"
 
     def _network(self, placement: AzurePlacement, machine: Machine, group: str) -> tuple[str, str]:
-        """Ids of subnet and security group."""
+        """Creates the network; returns the ids of subnet and security group."""
         where = f"{self._arm.group(group)}/providers/Microsoft.Network"
         region = placement.region
         tags = machine.tags
@@ -154,15 +155,14 @@ class Creation:
         doing: str,
     ) -> Json:
         body = requests.virtual_machine(
-            placement, machine, subnet, security, placement.ssh_public_key or nobodys_key()
+            placement, machine, subnet, security, placement.ssh_public_key or discarded_key()
         )
         try:
             poller = self._arm.compute.virtual_machines.begin_create_or_update(
                 group, machine.identity.name, body, polling=Polling(LOOK_SECONDS)
             )  # type: ignore[call-overload]
         except ResourceExistsError as error:
-            # An earlier try of this launch made it, with another key of nobody's: what is there is
-            # what was wanted.
+            # An earlier try of this launch created it, with another discarded key.
             if getattr(error.error, "code", "") != "PropertyChangeNotAllowed":
                 raise
             there = self._arm.get(self._path(group, machine), COMPUTE)
@@ -172,16 +172,16 @@ class Creation:
         poller.wait(CREATE_SECONDS)
         if not poller.done():
             raise ProviderError(
-                f"Azure did not come to an end within {CREATE_SECONDS:.0f} s while {doing}.",
-                "Try again, or another `cloud-region`.",
+                f"Azure did not finish within {CREATE_SECONDS:.0f} s while {doing}.",
+                "Try again, or use another `cloud-region`.",
             )
         created: Json = poller.result().as_dict()
         return created
 
 
-def nobodys_key() -> str:
-    """A public key whose other half is thrown away here: Azure makes no machine without a
-    password or a key."""
+def discarded_key() -> str:
+    """A public key whose private half is thrown away: Azure creates no machine without a password
+    or a key."""
     return (
         rsa.generate_private_key(65537, 2048)
         .public_key()

@@ -1,8 +1,8 @@
-"""Who a launch is to Azure: a client secret, the CI job's own id token, a managed identity, or
-`az login`; the first that is there.
+"""How a launch authenticates to Azure: with a client secret, the CI job's own id token, a managed
+identity, or `az login`; the first that is available.
 
-azure-identity knows all of them but GitHub's: a job there is given an address at which it may
-ask for id tokens, no token.
+azure-identity knows all of them except GitHub's, where a job gets no token but an address that
+issues tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner_action.providers.azure.options import AzureAccount
 AUDIENCE = "api://AzureADTokenExchange"
 """https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust"""
 TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30}
-"""Seconds. Left to itself the SDK waits five minutes for an answer, and then asks again."""
+"""Seconds. By default the SDK waits five minutes for an answer, and then retries."""
 SCOPE = "https://management.azure.com/.default"
 HINT = (
     "On GitHub: `permissions: id-token: write`, inputs azure-client-id, azure-tenant-id and"
@@ -37,20 +37,20 @@ def credential(
     secret: str | None = None,
     authority: str | None = None,
 ) -> TokenCredential:
-    """`id_token`: gives the CI job's id token for an audience, where the CI has such; `secret`:
-    of a service principal, which comes first. `authority`: of the token service; None: as
-    AZURE_AUTHORITY_HOST says. Asks nobody yet."""
-    # No need to ask Microsoft whether that authority exists.
-    where: dict[str, Any] = {
+    """The credential to use; makes no call yet. `id_token`: returns the CI job's id token for an
+    audience, where the CI has such; `secret`: of a service principal, which comes first.
+    `authority`: the address of the token service; None: that of AZURE_AUTHORITY_HOST."""
+    # Microsoft need not be asked whether that authority exists.
+    options: dict[str, Any] = {
         "disable_instance_discovery": True,
         **TIMEOUTS,
         **({"authority": authority} if authority else {}),
     }
     if secret and account.client_id and account.tenant_id:
-        return ClientSecretCredential(account.tenant_id, account.client_id, secret, **where)
+        return ClientSecretCredential(account.tenant_id, account.client_id, secret, **options)
     if id_token and account.client_id and account.tenant_id:
         return ClientAssertionCredential(
-            account.tenant_id, account.client_id, partial(id_token, AUDIENCE), **where
+            account.tenant_id, account.client_id, partial(id_token, AUDIENCE), **options
         )
     ids = {
         "managed_identity_client_id": account.client_id,
@@ -67,32 +67,32 @@ def credential(
             "broker",
         )
     }
-    # A CI's variable for a secret that does not exist is empty, which the SDK takes for a secret.
+    # In CI the variable of a missing secret is empty, which the SDK would take for a secret.
     return DefaultAzureCredential(
-        **where, **ids, **people, exclude_environment_credential=secret == ""
+        **options, **ids, **people, exclude_environment_credential=secret == ""
     )
 
 
-def prove(found: TokenCredential, account: AzureAccount, scope: str = SCOPE) -> None:
-    """Gets the first token, which the SDK then keeps. Raises CredentialsError that names what is
+def prove(token_credential: TokenCredential, account: AzureAccount, scope: str = SCOPE) -> None:
+    """Gets the first token, which the SDK then caches. Raises CredentialsError that names what is
     missing."""
     try:
-        found.get_token(scope)
+        token_credential.get_token(scope)
     except AzureError as error:
-        raise _translated(error, account) from None  # its own text may quote what was sent
+        raise _translated(error, account) from None  # the SDK's message may quote the request
 
 
 def _translated(error: AzureError, account: AzureAccount) -> CredentialsError:
     missing = [name for name, value in vars(account).items() if not value]
     if missing:
         return CredentialsError(
-            "No Azure credentials were found; not given:"
+            "There are no Azure credentials; missing:"
             f" {', '.join(f'azure-{name}'.replace('_', '-') for name in missing)}.",
             HINT,
         )
     # Entra's own sentence, such as AADSTS700213: no matching federated identity record found for
     # presented assertion subject …
-    said = next(
+    reason = next(
         (
             line.strip()
             for line in error.message.splitlines()
@@ -100,12 +100,12 @@ def _translated(error: AzureError, account: AzureAccount) -> CredentialsError:
         ),
         None,
     )
-    if said is None:
+    if reason is None:
         return CredentialsError(
-            "No Azure credentials were found: neither a client secret, nor an id token, a managed"
-            " identity or `az login`.",
+            "There are no Azure credentials: no client secret, id token, managed identity or"
+            " `az login`.",
             HINT,
         )
     return CredentialsError(
-        f"Azure does not accept the credentials of {account.client_id}: {said}", HINT
+        f"Azure does not accept the credentials of {account.client_id}: {reason}", HINT
     )

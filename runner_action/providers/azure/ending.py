@@ -1,4 +1,4 @@
-"""Deleting groups, and which of their machines have stopped."""
+"""Deleting groups, and finding those whose machine has stopped."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class Ending:
-    """What makes an end of machines."""
+    """Deletes machines with their groups."""
 
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
 
     def groups(self) -> Iterator[Mapping[str, Any]]:
-        """Ours, but for those that are being deleted."""
-        found = self._arm.listed(
+        """Groups with our tag, without those that are being deleted."""
+        listed = self._arm.listed(
             "/resourcegroups",
             GROUPS,
             **{"$filter": f"tagName eq '{OWNER_TAG}' and tagValue eq 'runner'"},
         )
-        return (one for one in found if one["properties"].get("provisioningState") != "Deleting")
+        return (
+            group for group in listed if group["properties"].get("provisioningState") != "Deleting"
+        )
 
     def delete(self, group: str, launch: str) -> bool:
         """Deletes the group if the launch with this token created it and all machines in it.
@@ -67,15 +69,20 @@ class Ending:
         return all(is_of(launch, machine) for machine in machines)
 
     def stopped(self) -> frozenset[str]:
-        """Names of groups, in small letters, whose machine has stopped: at Azure that costs as
-        if it ran."""
+        """Names of groups, in lower case, whose machine has stopped: on Azure a stopped machine
+        costs as much as a running one."""
         statuses = self._arm.listed(
             "/providers/Microsoft.Compute/virtualMachines", COMPUTE, statusOnly="true"
         )
         return frozenset(
-            group_of(one["id"]).lower() for one in statuses if _codes(one) & set(STOPPED)
+            group_of(machine["id"]).lower()
+            for machine in statuses
+            if _codes(machine) & set(STOPPED)
         )
 
 
-def _codes(told: Mapping[str, Any]) -> set[str]:
-    return {one["code"] for one in told["properties"].get("instanceView", {}).get("statuses", ())}
+def _codes(machine: Mapping[str, Any]) -> set[str]:
+    return {
+        status["code"]
+        for status in machine["properties"].get("instanceView", {}).get("statuses", ())
+    }

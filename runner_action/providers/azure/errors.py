@@ -1,4 +1,4 @@
-"""Azure's errors in our words, chosen by what the caller does next.
+"""Azure's errors as ours, chosen by what the caller does next.
 
 Codes:
 https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
@@ -59,25 +59,26 @@ HINTS: dict[type[ProviderError], str] = {
     ProviderError: "Try again.",
 }
 BUSY = (429, 500, 502, 503, 504)
-"""Status of an answer that the SDK has asked for several times by then."""
+"""Statuses that the SDK has retried before it raises them."""
 TERMS = {"MarketplacePurchaseEligibilityFailed", "ResourcePurchaseValidationFailed"}
 
 
 def codes_of(error: HttpResponseError) -> list[str]:
-    """The outer code, then those inside, which say more."""
-    found, told = [], getattr(error, "error", None)
-    while told is not None:
-        found.append(str(told.code or ""))
-        inside = list(getattr(told, "details", None) or ())
-        told = inside[0] if inside else None
-    return [code for code in found if code]
+    """The outer code, then the inner ones, which say more."""
+    codes = []
+    detail = getattr(error, "error", None)
+    while detail is not None:
+        codes.append(str(detail.code or ""))
+        inner = list(getattr(detail, "details", None) or ())
+        detail = inner[0] if inner else None
+    return [code for code in codes if code]
 
 
 def kind_of(codes: Sequence[str], message: str, status: int = 0) -> type[ProviderError]:
-    """What the caller does next at an error with these codes."""
+    """The class of error for these codes, by what the caller does next."""
     if CAPACITY & set(codes):
         return CapacityError
-    # Cores of a family or a region are told as OperationNotAllowed.
+    # Azure reports a quota of cores, by family or region, as OperationNotAllowed.
     if QUOTA & set(codes) or ("OperationNotAllowed" in codes and "quota" in message.lower()):
         return QuotaError
     if CREDENTIALS & set(codes) or status in (401, 403):
@@ -87,7 +88,7 @@ def kind_of(codes: Sequence[str], message: str, status: int = 0) -> type[Provide
 
 def translate(error: AzureError, doing: str) -> ProviderError:
     if isinstance(error, ClientAuthenticationError) and not codes_of(error):
-        # Of the token service, whose text may quote what was sent.
+        # From the token service, whose message may quote the request.
         return CredentialsError(
             f"Azure's credentials do not work while {doing}: {type(error).__name__}.", KEYS_HINT
         )
@@ -96,13 +97,13 @@ def translate(error: AzureError, doing: str) -> ProviderError:
             f"Azure did not answer while {doing}: {type(error).__name__}.", "Try again."
         )
     codes = codes_of(error)
-    said = " ".join(
+    message = " ".join(
         str(getattr(getattr(error, "error", None), "message", None) or error.message).split()
     )
-    kind = kind_of(codes, said, error.status_code or 0)
+    kind = kind_of(codes, message, error.status_code or 0)
     hint = HINTS[kind]
     if "MissingSubscriptionRegistration" in codes:
-        named = re.search(r"namespace '([^']+)'", said)
+        named = re.search(r"namespace '([^']+)'", message)
         hint = (
             "Register it once in this subscription: `az provider register --namespace"
             f" {named[1] if named else 'Microsoft.Compute'}`."
@@ -112,19 +113,19 @@ def translate(error: AzureError, doing: str) -> ProviderError:
             "Accept the terms of this image once in this subscription: `az vm image terms accept"
             " --urn PUBLISHER:OFFER:SKU:VERSION`."
         )
-    if "LinkedAuthorizationFailed" in codes and "userAssignedIdentities" in said:
+    if "LinkedAuthorizationFailed" in codes and "userAssignedIdentities" in message:
         hint = (
             "The launcher needs the role Managed Identity Operator on the identity of"
             " `cloud-permission-set`."
         )
     return kind(
-        f"Azure refused while {doing}: {', '.join(codes) or error.status_code}: {said}", hint
+        f"Azure refused while {doing}: {', '.join(codes) or error.status_code}: {message}", hint
     )
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """No exception of the SDK leaves this block."""
+    """Raises the SDK's exceptions as ours."""
     try:
         yield
     except AzureError as error:

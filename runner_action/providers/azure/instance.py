@@ -1,4 +1,4 @@
-"""A virtual machine as Azure tells it, in our words. Pure."""
+"""From Azure's description of a virtual machine to our instance. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ STOPPED = (
 )
 
 
-def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
-    """`told`: with or without its instance view."""
-    properties, tags = told["properties"], told.get("tags") or {}
-    zones = told.get("zones") or []
+def instance_of(description: Mapping[str, Any], address: str = "") -> Instance:
+    """`description`: with or without its instance view."""
+    properties, tags = description["properties"], description.get("tags") or {}
+    zones = description.get("zones") or []
     view = properties.get("instanceView", {}).get("statuses", ())
     image = properties["storageProfile"].get("imageReference") or {}
     return Instance(
         provider=ProviderName.AZURE,
         id=properties["vmId"],
-        name=tags.get(NAME_TAG, told["name"]),
-        region=told["location"],
-        zone=f"{told['location']}-{zones[0]}" if zones else told["location"],
+        name=tags.get(NAME_TAG, description["name"]),
+        region=description["location"],
+        zone=f"{description['location']}-{zones[0]}" if zones else description["location"],
         instance_type=properties["hardwareProfile"]["vmSize"],
         image=image.get("id")
         or ":".join(image.get(part, "") for part in ("publisher", "offer", "sku", "version")),
@@ -36,26 +36,26 @@ def instance_of(told: Mapping[str, Any], address: str = "") -> Instance:
         address=address,
         launched=properties.get("timeCreated", ""),
         alive=properties.get("provisioningState") not in ENDING
-        and not any(one["code"] in STOPPED for one in view),
+        and not any(status["code"] in STOPPED for status in view),
         login=properties.get("osProfile", {}).get("adminUsername", ""),
-        group=group_of(told["id"]),
-        proven=is_named_as(tags.get(NAME_TAG, told["name"]), group_of(told["id"])),
+        group=group_of(description["id"]),
+        proven=is_named_as(tags.get(NAME_TAG, description["name"]), group_of(description["id"])),
         tags=ours_of(tags),
     )
 
 
-def group_as_instance(told: Mapping[str, Any]) -> Instance:
+def group_as_instance(group: Mapping[str, Any]) -> Instance:
     """A resource group, as if it were its machine: that may still be on its way."""
-    tags = told.get("tags") or {}
+    tags = group.get("tags") or {}
     name = tags.get(NAME_TAG, "")
     return Instance(
         provider=ProviderName.AZURE,
-        id=told["name"],
+        id=group["name"],
         name=name,
-        region=told["location"],
-        group=told["name"],
+        region=group["location"],
+        group=group["name"],
         tags=ours_of(tags),
-        proven=is_named_as(name, told["name"]),
+        proven=is_named_as(name, group["name"]),
     )
 
 
@@ -69,6 +69,6 @@ def ours_of(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def group_of(resource: str) -> str:
-    """The resource group in an id, whose case Azure does not keep."""
+    """The resource group in a resource's id, whose case may differ."""
     parts = resource.split("/")
     return parts[[part.lower() for part in parts].index("resourcegroups") + 1]

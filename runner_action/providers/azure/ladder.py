@@ -1,4 +1,4 @@
-"""From what Azure answered to placements: which image, which sizes where, in which order. Pure."""
+"""From Azure's answers to placements: which image, which sizes where, in which order. Pure."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """`image`: as Azure describes it, None for one of the user's own; with the version that is
-    newest now in `reference`. `skus`: region -> sizes offered there, None if the credentials may
-    not ask."""
+class Facts:
+    """`image`: Azure's description of it, None for an image of the user's own. `reference`: the
+    image with its newest version. `skus`: the sizes that each region offers, None if the
+    credentials may not ask."""
 
     image: Json | None
     reference: str
     skus: Mapping[str, Sequence[Json] | None]
 
 
-def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AzurePlacement]:
+def placements(plan: Plan, request: CloudRequest, facts: Facts) -> list[AzurePlacement]:
     """A rung for each market, place, size and zone, in the user's order; a region as a whole
     comes before its zones. Raises ConfigurationError if there is none."""
-    _check(plan, found.image)
-    made = [
-        _placement(plan, request, found, spot, place, kind, zone)
+    _check(plan, facts.image)
+    rungs = [
+        _placement(plan, request, facts, spot, place, kind, zone)
         for spot, place, kind in product(plan.spots, plan.places, plan.instance_types)
-        for zone in _zones(place, kind, found)
+        for zone in _zones(place, kind, facts)
     ]
-    if not made:
+    if not rungs:
         where = ", ".join(
             f"{place.region}-{place.zone}" if place.zone else place.region for place in plan.places
         )
@@ -48,15 +48,15 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[AzurePla
         )
         raise ConfigurationError(
             text,
-            "Write another `cloud-type` or `cloud-region`; `az vm list-skus --location …` tells"
+            "Write another `cloud-type` or `cloud-region`; `az vm list-skus --location …` lists"
             " what each region has.",
         )
-    return made
+    return rungs
 
 
 def _check(plan: Plan, image: Json | None) -> None:
-    told = (image or {}).get("properties", {})
-    architecture = told.get("architecture", ARCHITECTURES[plan.architecture])
+    properties = (image or {}).get("properties", {})
+    architecture = properties.get("architecture", ARCHITECTURES[plan.architecture])
     if architecture != ARCHITECTURES[plan.architecture]:
         text = (
             f"The image {plan.image} is for {architecture}, the size {plan.instance_types[0]} is"
@@ -65,20 +65,22 @@ def _check(plan: Plan, image: Json | None) -> None:
         raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
 
 
-def _zones(place: Place, kind: str, found: Found) -> list[str]:
-    """`""` is the region as a whole. What is not offered, or restricted for this subscription,
-    is left out."""
-    skus = found.skus[place.region]
+def _zones(place: Place, kind: str, facts: Facts) -> list[str]:
+    """The zones to try, without those that do not offer the size or are restricted for this
+    subscription. `""`: the region as a whole."""
+    skus = facts.skus[place.region]
     if skus is None:
         return [place.zone or ""]
-    sku = next((one for one in skus if one["name"].lower() == kind.lower()), None)
+    sku = next((entry for entry in skus if entry["name"].lower() == kind.lower()), None)
     if sku is None:
         return []
     restrictions = sku.get("restrictions", ())
-    if any(one.get("type") == "Location" for one in restrictions):
+    if any(entry.get("type") == "Location" for entry in restrictions):
         return []
-    of_zones = [one for one in restrictions if one.get("type") == "Zone"]
-    shut = {zone for one in of_zones for zone in one.get("restrictionInfo", {}).get("zones", ())}
+    of_zones = [entry for entry in restrictions if entry.get("type") == "Zone"]
+    shut = {
+        zone for entry in of_zones for zone in entry.get("restrictionInfo", {}).get("zones", ())
+    }
     zones = sorted(
         {zone for info in sku.get("locationInfo", ()) for zone in info.get("zones", ())} - shut
     )
@@ -88,21 +90,21 @@ def _zones(place: Place, kind: str, found: Found) -> list[str]:
 
 
 def _placement(
-    plan: Plan, request: CloudRequest, found: Found, spot: bool, place: Place, kind: str, zone: str
+    plan: Plan, request: CloudRequest, facts: Facts, spot: bool, place: Place, kind: str, zone: str
 ) -> AzurePlacement:
-    told = (found.image or {}).get("properties", {})
-    features = {one["name"]: one["value"] for one in told.get("features", ())}
+    properties = (facts.image or {}).get("properties", {})
+    features = {feature["name"]: feature["value"] for feature in properties.get("features", ())}
     trusted = "TrustedLaunch" in features.get("SecurityType", "") and _may_be_trusted(
-        kind, found.skus[place.region]
+        kind, facts.skus[place.region]
     )
     return AzurePlacement(
         region=place.region,
         spot=spot,
         pools=(Pool(instance_type=kind, zone=f"{place.region}-{zone}" if zone else ""),),
-        image=found.reference,
+        image=facts.reference,
         disk_gb=max(
             plan.disk_gb,
-            int(told.get("osDiskImage", {}).get("sizeInGb", 0))
+            int(properties.get("osDiskImage", {}).get("sizeInGb", 0))
             + (ROOM_GB if plan.image == WITH_DRIVER else 0),
         ),
         subnet=options_of(request).subnet,
@@ -110,7 +112,7 @@ def _placement(
         identities=identities_of(request.permission_set)[0],
         ssh_public_key=request.ssh_public_key,
         encryption=options_of(request).disk_encryption_set,
-        purchase=told.get("plan"),
+        purchase=properties.get("plan"),
         max_price=plan.spot_price,
         trusted=trusted,
         signed=trusted
@@ -119,10 +121,10 @@ def _placement(
 
 
 def _may_be_trusted(kind: str, skus: Sequence[Json] | None) -> bool:
-    """Whether the size has firmware of the second generation, and does not exclude it.
+    """Whether the size has firmware of the second generation and does not exclude trusted launch.
     https://learn.microsoft.com/azure/virtual-machines/trusted-launch"""
-    sku = next((one for one in skus or () if one["name"].lower() == kind.lower()), None)
-    capabilities = {one["name"]: one["value"] for one in (sku or {}).get("capabilities", ())}
+    sku = next((entry for entry in skus or () if entry["name"].lower() == kind.lower()), None)
+    capabilities = {entry["name"]: entry["value"] for entry in (sku or {}).get("capabilities", ())}
     return (
         "V2" in capabilities.get("HyperVGenerations", "")
         and capabilities.get("TrustedLaunchDisabled") != "True"

@@ -1,4 +1,4 @@
-"""What the user's words mean at Azure. Pure: no network, no clock, no SDK."""
+"""From the user's inputs to a plan for Azure. Pure: no network, no clock, no SDK."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ IMAGE = re.compile(
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in Azure's words, with notes on what the user should know. Raises InputError
-    with all problems."""
+    """The request in Azure's terms, with notes for the user. Raises InputError with all
+    problems."""
     draft = Draft(request, _place, _size, architecture_of)
     if request.image and not IMAGE.fullmatch(request.image):
-        wanted = (
-            f"write publisher:offer:sku:version, as in {UBUNTU['x64']}, or the id of an image of"
-            " yours"
+        instead = (
+            f"write publisher:offer:sku:version, as in {UBUNTU['x64']}, or the id of your own image"
         )
-        draft.problems.append(f"cloud-image {request.image} is no image of Azure; {wanted}")
+        draft.problems.append(f"cloud-image {request.image} is not an Azure image; {instead}")
     draft.problems += own_tags(request.metadata)
     draft.problems += identities_of(request.permission_set)[1]
     return draft.plan(
@@ -69,7 +68,7 @@ def architecture_of(size: str) -> str:
 
 
 def has_gpu(size: str) -> bool:
-    """NC, ND and NV are NVIDIA's, but for AMD's (…_v4 of NV, MI300X, V710)."""
+    """NC, ND and NV have NVIDIA's GPUs, except those with AMD's (NV…as_v4, MI300X, V710)."""
     return bool(re.match(r"Standard_N[CDV]\d", size)) and not re.search(
         r"NV\d+as_v4|MI\d+X|V710", size
     )

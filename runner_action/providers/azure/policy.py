@@ -1,5 +1,5 @@
-"""The custom role that a launch needs, by its options: what the calls of this package ask for,
-and no more. Pure.
+"""The custom role that a launch needs, by its options: what the calls of this package need, and
+no more. Pure.
 
 A test launches with it against an Azure that refuses all else.
 https://learn.microsoft.com/azure/role-based-access-control/resource-provider-operations
@@ -21,10 +21,10 @@ MACHINES = {
     for verb in ("read", "write", "delete", "retrieveBootDiagnosticsData/action")
 }
 OPERATIONS = {"Microsoft.Compute/locations/operations/read"}
-"""How a creation goes is asked at an address of the region, not of the machine.
+"""The progress of a creation is read at an address of the region, not of the machine.
 https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations"""
 PROOF = {"Microsoft.Authorization/permissions/read"}
-"""What a machine with the launcher's secret proves with that it may delete its group.
+"""With it, a machine that has the launcher's secret checks that it may delete its group.
 https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource-group"""
 LOOKING = {
     "Microsoft.Compute/skus/read",
@@ -49,8 +49,8 @@ ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 
 
 def actions(request: CloudRequest) -> set[str]:
-    """The least that lets this request launch, be taken back and be cleaned up after."""
-    found = (
+    """The actions that this request needs to launch, to roll back and to clean up."""
+    needed = (
         GROUPS
         | MACHINES
         | OPERATIONS
@@ -60,26 +60,26 @@ def actions(request: CloudRequest) -> set[str]:
         | DISKS
         | {JOIN, "Microsoft.Compute/skus/read"}
     )
-    found |= (
+    needed |= (
         {"Microsoft.Network/publicIPAddresses/read"} if options_of(request).private else ADDRESSES
     )
     if options_of(request).subnet is None:
-        found |= NETWORKS
+        needed |= NETWORKS
     if request.permission_set:
-        found |= {ASSIGN}
+        needed |= {ASSIGN}
     if options_of(request).disk_encryption_set:
-        found |= {"Microsoft.Compute/diskEncryptionSets/read"}
+        needed |= {"Microsoft.Compute/diskEncryptionSets/read"}
     if request.image is None or not request.image.startswith("/"):
-        found |= LOOKING
+        needed |= LOOKING
     else:
         kind = "galleries/images/versions" if "/galleries/" in request.image else "images"
-        found |= {f"Microsoft.Compute/{kind}/read"}
-    return found
+        needed |= {f"Microsoft.Compute/{kind}/read"}
+    return needed
 
 
 def text(request: CloudRequest) -> str:
     """JSON, for `az role definition create --role-definition`."""
-    told = {
+    role = {
         "Name": "cml-runner",
         "Description": "What a launch of cml-runner with these inputs asks for",
         "Actions": sorted(actions(request)),
@@ -87,4 +87,4 @@ def text(request: CloudRequest) -> str:
             f"/subscriptions/{options_of(request).account.subscription_id or 'SUBSCRIPTION'}"
         ],
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(role, indent=2) + "\n"

@@ -1,5 +1,5 @@
-"""The bodies of requests to Azure Resource Manager. Pure: what they may hold is judged by
-Azure's own types in tests."""
+"""The bodies of requests to Azure Resource Manager. Pure; tests check them against Azure's own
+types."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner_action.model import Machine, Placement
 
 Body = dict[str, Any]
 NETWORK_API = "2022-11-01"
-"""Of the network interface and address that are made with the machine, and go with it."""
+"""Of the network interface and address that are created and deleted with the machine."""
 TAGS_OF_USER = 43
-"""Of 50 a resource.
+"""Of 50 per resource.
 https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 NAME_LIMIT, VALUE_LIMIT = 512, 256
 IDENTITY = re.compile(
@@ -26,9 +26,9 @@ IDENTITY = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class AzurePlacement(Placement):
-    """One region or zone, one size, one market. `trusted`: whether image and size can be
-    launched as trusted; `signed`: with a kernel whose modules are. `encryption`: id of a disk
-    encryption set; `purchase`: the marketplace's plan for the image, if it has one.
+    """One region or zone, one size, one market. `trusted`: image and size support trusted launch;
+    `signed`: all modules of the kernel are signed. `encryption`: the id of a disk encryption set;
+    `purchase`: the marketplace's plan for the image, if it has one.
     """
 
     image: str
@@ -46,13 +46,12 @@ class AzurePlacement(Placement):
 
 
 def own_tags(metadata: Mapping[str, str]) -> list[str]:
-    """What is wrong with the user's tags: what does not fit Azure's rules is refused, not
-    mangled."""
+    """The problems of the user's tags: those that break Azure's rules are refused, not mangled."""
     problems = []
     for name, value in metadata.items():
         if len(name) > NAME_LIMIT or re.search(r"[<>%&\\?/]", name):
             problems.append(
-                f"cloud-metadata {name}=… is no tag of Azure: a name has at most {NAME_LIMIT}"
+                f"cloud-metadata {name}=… is not an Azure tag: a name has at most {NAME_LIMIT}"
                 " characters, and none of < > % & \\ ? /"
             )
         if len(value) > VALUE_LIMIT:
@@ -62,38 +61,39 @@ def own_tags(metadata: Mapping[str, str]) -> list[str]:
             )
     if len(metadata) > TAGS_OF_USER:
         problems.append(
-            f"cloud-metadata has {len(metadata)} pairs; Azure takes {TAGS_OF_USER} beside ours"
+            f"cloud-metadata has {len(metadata)} pairs; Azure takes {TAGS_OF_USER} in addition to"
+            " those of cml-runner"
         )
     return problems
 
 
 def identities_of(permission_set: str | None) -> tuple[tuple[str, ...], list[str]]:
-    """Ids of user-assigned identities, and what is wrong with them."""
-    found = tuple(part.strip() for part in (permission_set or "").split(",") if part.strip())
-    wrong = [part for part in found if not IDENTITY.fullmatch(part)]
+    """The ids of user-assigned identities, and their problems."""
+    ids = tuple(part.strip() for part in (permission_set or "").split(",") if part.strip())
+    wrong = [part for part in ids if not IDENTITY.fullmatch(part)]
     shape = (
         "/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity"
         "/userAssignedIdentities/name"
     )
-    return found, [
-        f"cloud-permission-set {part} is no user-assigned identity; write its id, {shape}"
+    return ids, [
+        f"cloud-permission-set {part} is not a user-assigned identity; write its id, {shape}"
         for part in wrong
     ]
 
 
 def tags_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """Ours may be as long as a run's title; the user's have been checked."""
+    """Tags as Azure takes them: a run's title may be too long; the user's are checked before."""
     return {name: value[:VALUE_LIMIT] for name, value in tags.items() if name != "Name"}
 
 
 def group(region: str, tags: Mapping[str, str]) -> Body:
-    """resourceGroups: holds all that is made for one machine, so that one deletion removes it."""
+    """resourceGroups: holds all that belongs to one machine, so that one deletion removes it."""
     return {"location": region, "tags": tags_of(tags)}
 
 
 def security_group(region: str, tags: Mapping[str, str], with_ssh: bool) -> Body:
-    """networkSecurityGroups: nothing inbound, not even from the same network; port 22 if a key
-    was given."""
+    """networkSecurityGroups: nothing inbound, not even from the same network, except port 22 if
+    the user gave a key."""
     rules = [
         _rule("nothing", 4096, "Deny", "*", "*"),
         *([_rule("ssh", 100, "Allow", "Tcp", "22")] if with_ssh else []),
@@ -103,14 +103,14 @@ def security_group(region: str, tags: Mapping[str, str], with_ssh: bool) -> Body
 
 def _rule(name: str, priority: int, access: str, protocol: str, port: str) -> Body:
     anywhere = {"sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationAddressPrefix": "*"}
-    told = {
+    properties = {
         "priority": priority,
         "direction": "Inbound",
         "access": access,
         "protocol": protocol,
         "destinationPortRange": port,
     }
-    return {"name": name, "properties": {**told, **anywhere}}
+    return {"name": name, "properties": {**properties, **anywhere}}
 
 
 def network(region: str, tags: Mapping[str, str]) -> Body:
@@ -126,8 +126,8 @@ def network(region: str, tags: Mapping[str, str]) -> Body:
 def virtual_machine(
     placement: AzurePlacement, machine: Machine, subnet: str, security: str, public_key: str
 ) -> Body:
-    """virtualMachines: with disk, network interface and address that go with it. `public_key` of
-    nobody, if the user gave none: Azure wants one."""
+    """virtualMachines: with disk, network interface and address, which are deleted with it.
+    `public_key`: the user's, or one that nobody can use, as Azure requires one."""
     properties: Body = {
         "hardwareProfile": {"vmSize": placement.pools[0].instance_type},
         "storageProfile": {"imageReference": _image(placement.image), "osDisk": _disk(placement)},

@@ -1,4 +1,4 @@
-"""What the user's words stand for at Azure: data, with its sources.
+"""What the user's words stand for on Azure: data, with its sources.
 
 Sizes: https://learn.microsoft.com/azure/virtual-machines/sizes/overview. CML's words:
 terraform-provider-iterative, az.go.
@@ -23,8 +23,8 @@ TYPES: Mapping[str, str] = {
     "l": "Standard_D32s_v5",
     "xl": "Standard_D64s_v5",
 }
-"""CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each. B1s has 1 GB, in which no runner
-lives."""
+"""CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each. B1s has 1 GB, too little for a
+runner."""
 
 GPUS = GpuTable(
     cloud="Azure",
@@ -43,13 +43,13 @@ GPUS = GpuTable(
         },
     },
     gone={
-        "k80": ("t4", "machines with K80 GPUs (NC) are gone at Azure"),
-        "v100": ("a100", "machines with V100 GPUs (NCv3) are gone at Azure since September 2025"),
+        "k80": ("t4", "Azure has retired its machines with K80 GPUs (NC)"),
+        "v100": ("a100", "Azure retired its machines with V100 GPUs (NCv3) in September 2025"),
         "l4": ("t4", "Azure has no L4 GPUs"),
-        "a10g": ("t4", "Azure has A10 GPUs in slices only, whose driver no image brings"),
+        "a10g": ("t4", "Azure has A10 GPUs in slices only, for which no image has a driver"),
     },
 )
-"""The smallest size that has so many.
+"""The smallest size with that many GPUs.
 https://learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/ (retired: ncv3-series)"""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "x64", "arm64": "Arm64"}
@@ -65,4 +65,4 @@ WITH_DRIVER = "microsoft-dsvm:ubuntu-hpc:2404:latest"
 """Microsoft's Ubuntu 24.04 with NVIDIA's driver, CUDA, Docker and the container toolkit.
 https://github.com/Azure/azhpc-images"""
 ROOM_GB = 32
-"""Beside that image, which fills all but some 7 of its 64 GB."""
+"""In addition to that image, which fills all but some 7 of its 64 GB."""

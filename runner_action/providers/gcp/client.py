@@ -1,5 +1,5 @@
-"""Compute Engine as a provider, through google-cloud-compute: look-ups side by side, creations
-followed to their end."""
+"""Compute Engine as a provider, through google-cloud-compute: look-ups in parallel, and creations
+followed to the end of their operations."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from runner_action.model import (
     ProviderName,
 )
 from runner_action.providers.base import Created, proven
-from runner_action.providers.gcp import plan as words
+from runner_action.providers.gcp import plan as planning
 from runner_action.providers.gcp import requests, sdk
 from runner_action.providers.gcp.compute import SAFE, Compute
 from runner_action.providers.gcp.creation import Creation
 from runner_action.providers.gcp.ending import Ending
 from runner_action.providers.gcp.errors import CREDENTIALS, codes_of, translated
 from runner_action.providers.gcp.instance import instance_of
-from runner_action.providers.gcp.ladder import Found, names_of, placements
+from runner_action.providers.gcp.ladder import Facts, names_of, placements
 from runner_action.providers.gcp.requests import GcpPlacement
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
@@ -39,8 +39,8 @@ from runner_action.waiting import Clock
 log = logging.getLogger(__name__)
 CANNOT_DELETE = (
     "The machine will not be able to delete itself: when it is done it stops, and its disk stays"
-    " until the next launch of this repository deletes it. Give it a service account that may, with"
-    " the scope compute-rw, as `cloud-permission-set` (docs/gcp.md)."
+    " until the next launch of this repository deletes it. Give it a service account that may"
+    " delete it, with the scope compute-rw, as `cloud-permission-set` (docs/gcp.md)."
 )
 
 
@@ -56,14 +56,14 @@ class GcpProvider:
 
     @property
     def user_data_limit(self) -> int:
-        return words.USER_DATA_LIMIT
+        return planning.USER_DATA_LIMIT
 
     def plan(self, request: CloudRequest) -> Plan:
-        return words.plan(request)
+        return planning.plan(request)
 
     def deletion(self, request: CloudRequest) -> Deletion | None:
-        """As its own account if that has the scope. A key only where no job can ask the metadata
-        service for it: with an account jobs may."""
+        """As its service account, if that has the scope; else with the launcher's key, but not if
+        jobs could read it from the metadata service, which an account opens to them."""
         facts = {
             "api": self._compute.api,
             "rule": requests.opens_port(request, self._compute.project),
@@ -79,8 +79,8 @@ class GcpProvider:
     # --- looking things up
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """The image, the zones, and which of them have types and accelerators, asked side by
-        side."""
+        """Looks up the image, the zones, and which of them have types and accelerators, in
+        parallel."""
         named = [names_of(kind) for kind in plan.instance_types]
         machines, cards = (
             {names[0] for names in named},
@@ -104,13 +104,13 @@ class GcpProvider:
                 cards,
             )
             offered = types.result() | gpus.result()
-            found = Found(
+            facts = Facts(
                 project=self._compute.project,
                 image=image.result(),
                 zones=zones.result(),
                 offered=offered,
             )
-        return placements(plan, request, found)
+        return placements(plan, request, facts)
 
     def _zones(self) -> list[str]:
         return [
@@ -122,8 +122,8 @@ class GcpProvider:
         ]
 
     def _image(self, plan: Plan) -> Any:
-        """Of a family the newest, else the very one. None is an error, never another system
-        instead."""
+        """The newest image of a family, or exactly the named one. Raises ConfigurationError if
+        there is none; never falls back to another system."""
         images = self._compute.client(sdk.ImagesClient)
         project, _, name = plan.image.removeprefix("projects/").partition("/")
         try:
@@ -143,7 +143,7 @@ class GcpProvider:
     def _listed(
         self, client: type[Any], request: type[Any], part: str, names: Set[str]
     ) -> dict[str, frozenset[str]]:
-        """Name -> zones that list it; nothing if the credentials may not ask."""
+        """The zones that list each name; empty if the credentials may not ask."""
         if not names:
             return {}
         text = " OR ".join(f'(name = "{name}")' for name in sorted(names))
@@ -151,17 +151,17 @@ class GcpProvider:
             pages = self._compute.client(client).aggregated_list(
                 request=request(project=self._compute.project, filter=text), **SAFE
             )
-            found = [
-                (one.name, zone.removeprefix("zones/"))
+            entries = [
+                (entry.name, zone.removeprefix("zones/"))
                 for zone, scope in pages
-                for one in getattr(scope, part)
+                for entry in getattr(scope, part)
             ]
         except GoogleAPICallError as error:
             if not CREDENTIALS & set(codes_of(error)):
                 raise
             log.debug("%s", codes_of(error))
             return {}
-        return {name: frozenset(zone for one, zone in found if one == name) for name in names}
+        return {name: frozenset(zone for entry, zone in entries if entry == name) for name in names}
 
     # --- creating
 
@@ -169,32 +169,32 @@ class GcpProvider:
         assert isinstance(placement, GcpPlacement)
         return self._creation.create(placement, machine, count)
 
-    # --- the end, and what lies before it
+    # --- watching and deleting
 
     def regions(self) -> Sequence[str]:
         return ()
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """Nothing can go: the user data is the instance's."""
+        """Nothing to do: the user data stays in the metadata of the instance."""
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(one.zone, one.id, with_rule=True) for one in found]
+        instances = [instance] if instance else self.find({NAME_TAG: name})
+        deleted = [self._ending.delete(each.zone, each.id, with_rule=True) for each in instances]
         return any(deleted)
 
-    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one question for all of them
-        wanted = requests.labels_of({OWNER_TAG: "runner", **tags})
-        text = " AND ".join(f'(labels.{key} = "{value}")' for key, value in wanted.items())
+    def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one list has all
+        labels = requests.labels_of({OWNER_TAG: "runner", **tags})
+        text = " AND ".join(f'(labels.{key} = "{value}")' for key, value in labels.items())
         request = sdk.types.AggregatedListInstancesRequest(
             project=self._compute.project, filter=text
         )
-        with translated("looking for our instances"):
+        with translated("looking for instances of cml-runner"):
             pages = self._compute.client(sdk.InstancesClient).aggregated_list(
                 request=request, **SAFE
             )
-            found = [instance_of(one) for _, scope in pages for one in scope.instances]
+            instances = [instance_of(each) for _, scope in pages for each in scope.instances]
         described = {tag: value for tag, value in tags.items() if tag in requests.NO_LABELS}
-        return proven(one for one in found if described.items() <= one.tags.items())
+        return proven(each for each in instances if described.items() <= each.tags.items())
 
     def tidy(self, now: datetime) -> None:
         self._ending.close_rules(now)
@@ -202,15 +202,15 @@ class GcpProvider:
     def look(self, instance: Instance) -> Instance:
         with translated(f"looking at {instance.id}"):
             try:
-                now = self._compute.client(sdk.InstancesClient).get(
+                description = self._compute.client(sdk.InstancesClient).get(
                     project=self._compute.project, zone=instance.zone, instance=instance.id, **SAFE
                 )
             except NotFound:
                 return replace(instance, alive=False)
-        return replace(instance_of(now), login=instance.login)
+        return replace(instance_of(description), login=instance.login)
 
     def cost(self, instance: Instance, now: datetime) -> None:
-        """Not told."""
+        """Always None: no price API is used for this cloud."""
 
     def console(self, instance: Instance) -> str:
         with translated(f"reading the console of {instance.id}"):

@@ -1,5 +1,5 @@
-"""Who asks Compute Engine, where it is, and the SDK's clients for it, each built when it is
-first used."""
+"""The account, the address of Compute Engine, and the SDK's clients for it, each built at its first
+use."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from runner_action.providers.gcp.options import GcpOptions
 
 API = "https://compute.googleapis.com"
 CALL: dict[str, Any] = {"timeout": 20.0, "retry": None}
-"""For calls that are repeated here, if at all. Seconds without a word."""
+"""For calls that the SDK must not retry. The timeout: seconds without an answer."""
 SAFE: dict[str, Any] = {
     "timeout": 20.0,
     "retry": Retry(passes, initial=0.3, maximum=3.0, timeout=30.0),
 }
-"""For those that the SDK may repeat, also after a silence: questions, and deletions of what has
-a name."""
+"""For calls that the SDK may retry, also after a timeout: reads, and deletions by name."""
 
 
 class Compute:
-    """Compute Engine in one project. `who` finds out who asks, when that is first needed; `api`
-    is its address."""
+    """Compute Engine in one project. `who` returns the account, when it is first needed; `api`:
+    the address."""
 
     def __init__(self, who: Callable[[], Account], api: str = API) -> None:
         self._who = who
@@ -38,7 +37,8 @@ class Compute:
 
     @classmethod
     def from_environment(cls, options: GcpOptions, environ: Mapping[str, str]) -> Compute:
-        """As gcloud is told: GOOGLE_APPLICATION_CREDENTIALS, and another address of the API."""
+        """By the variables that gcloud reads: GOOGLE_APPLICATION_CREDENTIALS, and another address
+        of the API."""
         parts = urlsplit(environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE") or API)
         return cls(
             lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")),

@@ -1,5 +1,4 @@
-"""Creating instances: each followed to the end of its operation, and nothing left of one that
-fails."""
+"""Creating instances, each followed to the end of its operation. What fails leaves nothing."""
 
 from __future__ import annotations
 
@@ -28,11 +27,11 @@ from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 180.0
-"""How long one creation may take, from the question to the end of its operation."""
+"""How long one creation may take, from the request to the end of its operation."""
 
 
 class Creation:
-    """What `create` of the provider does."""
+    """The provider's `create`."""
 
     def __init__(self, compute: Compute, ending: Ending, clock: Clock) -> None:
         self._compute = compute
@@ -40,7 +39,7 @@ class Creation:
         self._clock = clock
 
     def create(self, placement: GcpPlacement, machine: Machine, count: int) -> Created:
-        """All side by side, each with a name and a request id of its own."""
+        """Creates all instances in parallel, each with a name and a request id of its own."""
         if count == 1:
             return Created((self._create_one(placement, machine, machine.identity.name),))
         place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
@@ -48,31 +47,31 @@ class Creation:
             f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}"
             for number in range(count)
         ]
-        made: list[Instance] = []
+        instances: list[Instance] = []
         refusals: list[ProviderError] = []
         with ThreadPoolExecutor(min(count, 20)) as side_by_side:
             for future in [
                 side_by_side.submit(self._create_one, placement, machine, name) for name in names
             ]:
                 try:
-                    made.append(future.result())
+                    instances.append(future.result())
                 except ProviderError as error:
                     refusals.append(error)
         worst = worst_of(refusals)
-        if worst and not made:
+        if worst and not instances:
             raise worst
-        return Created(tuple(made), worst, tuple(dict.fromkeys(map(str, refusals))))
+        return Created(tuple(instances), worst, tuple(dict.fromkeys(map(str, refusals))))
 
     def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
-        """One machine, followed to the end of its operation. When that fails, what this launch
-        created is deleted."""
+        """Creates one machine and waits for the end of the operation. If that fails, what this
+        launch created is deleted."""
         doing, zone = f"creating {placement}", placement.pools[0].zone
         request = sdk.types.InsertInstanceRequest(
             project=self._compute.project,
             zone=zone,
             instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
-            # For this try: Google would answer a later one, after that machine's end, with what it
-            # did then.
+            # A new one for each try: to a later try with the same id, after the machine's end,
+            # Google would answer with the old operation.
             request_id=str(uuid.uuid4()),
         )
         instances = self._compute.client(sdk.InstancesClient)
@@ -92,16 +91,16 @@ class Creation:
                     number = str(operation.target_id or "")
                     operation = self._finished(operation, zone, doing)
                 except Conflict as error:
-                    # An earlier try of this launch made it; anybody else's is not ours to use.
-                    found = instances.get(
+                    # An earlier try of this launch created it, or others did.
+                    created = instances.get(
                         project=self._compute.project, zone=zone, instance=name, **SAFE
                     )
-                    if not made_by(launch, instance_of(found)):
+                    if not made_by(launch, instance_of(created)):
                         raise NotOurs(f"a machine {name} in {zone}") from error
                 else:
                     if operation.error.errors:
                         raise of_operation(operation, doing)
-                    found = instances.get(
+                    created = instances.get(
                         project=self._compute.project, zone=zone, instance=name, **SAFE
                     )
         except BaseException:
@@ -109,28 +108,30 @@ class Creation:
                 zone, name, launch, number=number, with_rule=placement.with_rule
             )
             raise
-        return replace(instance_of(found), name=machine.identity.name, login=placement.login)
+        return replace(instance_of(created), name=machine.identity.name, login=placement.login)
 
     def _once(self, call: Callable[..., Any], request: Any) -> Any | None:
-        """None: not now, ask again with the same request id."""
+        """None: retry with the same request id."""
         try:
             return call(request=request, **CALL)
         except (GoogleAPICallError, RequestException, TransportError) as error:
-            if passes(error):  # without an answer, too: the request id will tell
+            if passes(error):  # also without an answer: the request id prevents a second machine
                 return None
             raise
 
     def _finished(self, operation: Any, zone: str, doing: str) -> Any:
-        """The operation when it is done. Polled by a client of ours: the SDK's own asks no other
-        address than Google's public one."""
+        """The operation when it is done, polled with our own client: the SDK's polling knows
+        Google's public address only."""
         request = sdk.types.GetZoneOperationRequest(
             project=self._compute.project, zone=zone, operation=operation.name
         )
 
         def probe() -> Any | None:
-            now = self._once(self._compute.client(sdk.ZoneOperationsClient).get, request)
+            current = self._once(self._compute.client(sdk.ZoneOperationsClient).get, request)
             return (
-                now if now is not None and now.status == sdk.types.Operation.Status.DONE else None
+                current
+                if current is not None and current.status == sdk.types.Operation.Status.DONE
+                else None
             )
 
         if operation.status == sdk.types.Operation.Status.DONE:

@@ -1,5 +1,4 @@
-"""Deleting instances, with the firewall rule that one may have; and rules whose machines are
-gone."""
+"""Deleting instances with their firewall rules, and rules whose machines are gone."""
 
 from __future__ import annotations
 
@@ -21,28 +20,28 @@ from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
 READY_SECONDS = 90.0
-"""How long a machine may take until it can be deleted."""
+"""How long a machine may take before it can be deleted."""
 RULE_AGE = timedelta(hours=1)
-"""A younger rule may be that of a machine that is being made."""
+"""A younger rule may be for a machine that is being created."""
 LATER = "a later sweep deletes it, if the launcher may (docs/gcp.md)."
 
 
 class Ending:
-    """What makes an end of instances."""
+    """Deletes instances and firewall rules."""
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
         self._compute = compute
         self._clock = clock
 
     def delete(self, zone: str, number: str, with_rule: bool) -> bool:
-        """Deletes the machine first, which costs, then its rule. A deletion that was accepted
-        cannot be taken back; a machine that is still being made is waited for. `number`: its id,
-        which no other machine gets, as its name may. False: there was nothing."""
+        """Deletes the machine, which costs, then its rule. An accepted deletion cannot be undone; a
+        machine that is still being created is waited for. `number`: its id, which unlike its name
+        no other machine ever gets. False: there was no such machine."""
         with translated(f"deleting {number}"):
             named = self._named_by_rule(zone, number) if with_rule else ""
             there = wait_for(
                 lambda: self._delete_once(zone, number),
-                f"{number} to be ready for its end",
+                f"{number} to be ready for deletion",
                 clock=self._clock,
                 timeout=READY_SECONDS,
                 most=3,
@@ -52,7 +51,7 @@ class Ending:
             return there
 
     def _delete_once(self, zone: str, number: str) -> bool | None:
-        """None: not now."""
+        """None: not yet."""
         try:
             self._compute.client(sdk.InstancesClient).delete_unary(
                 project=self._compute.project, zone=zone, instance=number, **SAFE
@@ -66,8 +65,8 @@ class Ending:
         return True
 
     def _named_by_rule(self, zone: str, number: str) -> str:
-        """The name of a machine that has a firewall rule: its network tag says so. Empty: it has
-        none, or nobody can say; `close_rules` finds the rule when the machine is gone."""
+        """The name of a machine that has a firewall rule, by its network tag. Empty: it has none,
+        or that is unknown; `close_rules` finds the rule when the machine is gone."""
         try:
             machine = self._compute.client(sdk.InstancesClient).get(
                 project=self._compute.project, zone=zone, instance=number, **SAFE
@@ -139,17 +138,17 @@ class Ending:
         return str(there.id) if made_by(launch, instance_of(there)) else ""
 
     def close_rules(self, now: datetime) -> None:
-        """Firewall rules whose machines Google has deleted: nothing passes them, and they cost
-        nothing but their place in the quota."""
+        """Deletes firewall rules whose machines are gone: they allow nothing, and cost nothing but
+        quota."""
         request = sdk.types.AggregatedListInstancesRequest(
             project=self._compute.project, filter=f'(labels.{OWNER_TAG} = "runner")'
         )
         try:
             with translated("looking for firewall rules of machines that are gone"):
                 rules = [
-                    one
-                    for one in self._rules()
-                    if now - datetime.fromisoformat(one.creation_timestamp) > RULE_AGE
+                    rule
+                    for rule in self._rules()
+                    if now - datetime.fromisoformat(rule.creation_timestamp) > RULE_AGE
                 ]
                 pages = (
                     self._compute.client(sdk.InstancesClient).aggregated_list(
@@ -158,15 +157,14 @@ class Ending:
                     if rules
                     else ()
                 )
-                machines = {one.name for _, scope in pages for one in scope.instances}
-                for rule in (one for one in rules if not machines & set(one.target_tags)):
+                machines = {machine.name for _, scope in pages for machine in scope.instances}
+                for rule in (rule for rule in rules if not machines & set(rule.target_tags)):
                     self._compute.client(sdk.FirewallsClient).delete_unary(
                         project=self._compute.project, firewall=rule.name, **SAFE
                     )
                     log.info("Deleted the firewall rule %s, whose machine is gone.", rule.name)
-        except (
-            ProviderError
-        ) as error:  # without a key there is none, and its permissions are not asked for
+        except ProviderError as error:
+            # Launches without an SSH key have no rules, and need no permissions for them.
             log.debug("%s", error)
 
     def _rules(self) -> list[Any]:

@@ -1,8 +1,8 @@
-"""Compute Engine's errors in our words, chosen by what the caller does next.
+"""Compute Engine's errors as ours, chosen by what the caller does next.
 
 Codes of operations:
-https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation Reasons of
-answers: https://cloud.google.com/resource-manager/docs/core_errors
+https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation
+Reasons of responses: https://cloud.google.com/resource-manager/docs/core_errors
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ NOT_IN_ZONE = re.compile(
     r"(acceleratorTypes|machineTypes)/\S+ was not found|[Mm]achine type with name \S+ does not"
     r" exist in zone"
 )
-"""Of those who may not ask which zone has what, the answer to a try."""
+"""The answer to a creation in a zone without that type, where the credentials may not ask which
+zone has it."""
 QUOTA = {
     "QUOTA_EXCEEDED",
     "quotaExceeded",
@@ -65,9 +66,9 @@ PASSING = {
     "RATE_LIMIT_EXCEEDED",
 }
 BUSY = (429, 500, 502, 503, 504)
-"""Status of an answer."""
+"""Statuses of responses."""
 NOT_YET = "resourceNotReady"
-"""Of a machine that is being made or deleted: it can be deleted in a moment."""
+"""Of a machine that is being created or deleted: it can be deleted in a moment."""
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: (
         "Try another `cloud-region` or `cloud-type`, list several, or leave `cloud-spot` out."
@@ -99,18 +100,18 @@ SPECIAL: tuple[tuple[str, str], ...] = (
         r"compute\.vmExternalIpAccess",
         (
             "External addresses are forbidden: add `cloud-gcp-private`; the network then needs"
-            " Cloud NAT, or the runner a proxy."
+            " Cloud NAT, or the runner needs a proxy."
         ),
     ),
     (
         r"networks/\S+ was not found|resource\.networkInterfaces",
         (
-            "Write a network of this project, or path, as `cloud-gcp-network` or"
+            "Write a network of this project, or a whole path, as `cloud-gcp-network` or"
             " `cloud-gcp-subnetwork`."
         ),
     ),
 )
-"""Words of an error -> what to do about it, where more is known than its class."""
+"""By a pattern of codes and message, hints that are more specific than those of a class."""
 KEYS_HINT = (
     "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key; better, without keys:"
     " google-github-actions/auth before this step on GitHub, `id_tokens` on GitLab"
@@ -119,7 +120,7 @@ KEYS_HINT = (
 
 
 def kind_of(codes: Sequence[str], message: str = "", status: int = 0) -> type[ProviderError]:
-    """What the caller does next at an error with these codes."""
+    """The class of error for these codes, by what the caller does next."""
     for known, kind in (
         (CAPACITY, CapacityError),
         (QUOTA, QuotaError),
@@ -136,8 +137,10 @@ def kind_of(codes: Sequence[str], message: str = "", status: int = 0) -> type[Pr
 
 
 def codes_of(error: GoogleAPICallError) -> list[str]:
-    """Reasons in the answer's body, and in its details."""
-    listed = [str(one.get("reason", "")) for one in error.errors or () if isinstance(one, dict)]
+    """The reasons in the body of a response, and in its details."""
+    listed = [
+        str(entry.get("reason", "")) for entry in error.errors or () if isinstance(entry, dict)
+    ]
     return [
         code
         for code in [
@@ -150,7 +153,7 @@ def codes_of(error: GoogleAPICallError) -> list[str]:
 
 
 def passes(error: Exception) -> bool:
-    """Whether to ask again: no answer, or none that says more than that it cannot be given now."""
+    """Whether an error is transient: no answer, or one that says no more than `not now`."""
     if isinstance(error, GoogleAPICallError):
         return bool(PASSING & set(codes_of(error))) or (error.code or 0) in BUSY
     return isinstance(error, RequestException | TransportError)
@@ -175,44 +178,43 @@ def translate(error: Exception, doing: str) -> ProviderError:
     ):
         return ProviderError(
             f"Google Cloud did not answer while {doing}: {type(error).__name__}.",
-            "Try again; is its API to be reached from here?",
+            "Try again, and check that compute.googleapis.com can be reached from here.",
         )
     if isinstance(error, GoogleAuthError):
-        # Its texts name files and addresses, never keys; but an answer of the token service may
-        # quote what was sent.
+        # Its messages name files and addresses, never keys; but the token service may quote the
+        # request.
         return CredentialsError(
             f"Google Cloud's credentials do not work while {doing}: {type(error).__name__}.",
             KEYS_HINT,
         )
-    said = re.sub(
-        r"^[A-Z]+ https?://\S+: ", "", str(error.message)
-    )  # the SDK puts method and address before Google's words
-    return refused(codes_of(error), said, doing, int(error.code or 0))
+    # The SDK puts method and address before Google's message.
+    message = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
+    return refused(codes_of(error), message, doing, int(error.code or 0))
 
 
 def of_operation(operation: Any, doing: str) -> ProviderError:
-    """The real error of an operation that ended with one."""
-    found = list(operation.error.errors)
-    codes = [one.code for one in found if one.code]
-    details = [detail for one in found for detail in one.error_details]
-    said = [
-        *(one.message for one in found),
+    """The error of an operation that ended with one."""
+    errors = list(operation.error.errors)
+    codes = [entry.code for entry in errors if entry.code]
+    details = [detail for entry in errors for detail in entry.error_details]
+    messages = [
+        *(entry.message for entry in errors),
         *(detail.localized_message.message for detail in details),
     ]
-    said += [
+    messages += [
         f"other zones have it: {zones}"
         for detail in details
         if (zones := detail.error_info.metadatas.get("zonesAvailable"))
     ]
     message = (
-        "; ".join(dict.fromkeys(text for text in said if text)) or operation.http_error_message
+        "; ".join(dict.fromkeys(text for text in messages if text)) or operation.http_error_message
     )
     return refused(codes, message, doing, int(operation.http_error_status_code or 0))
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """No exception of the SDK leaves this block."""
+    """Raises the SDK's exceptions as ours."""
     try:
         yield
     except (GoogleAPICallError, GoogleAuthError, RetryError, RequestException) as error:

@@ -1,5 +1,4 @@
-"""From what Compute Engine answered to placements: which image, which zones, in which order.
-Pure."""
+"""From Compute Engine's answers to placements: which image, which zones, in which order. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from runner_action.request import CloudRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """`zones`: names of those that are up. `offered`: type or accelerator -> zones that have it;
-    without those that the credentials may not ask about."""
+class Facts:
+    """`image`: Google's description of it. `zones`: the names of those that are up. `offered`: the
+    zones that have a type or accelerator, without those that the credentials may not ask about."""
 
     project: str
     image: Any
@@ -27,10 +26,10 @@ class Found:
     offered: Mapping[str, Collection[str]]
 
 
-def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlacement]:
+def placements(plan: Plan, request: CloudRequest, facts: Facts) -> list[GcpPlacement]:
     """A rung for each market, place, type and zone, in the user's order. Raises
     ConfigurationError if there is none."""
-    image, expected = found.image, ARCHITECTURES[plan.architecture]
+    image, expected = facts.image, ARCHITECTURES[plan.architecture]
     if image.architecture and image.architecture != expected:
         text = (
             f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]}"
@@ -40,26 +39,26 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
     rungs = [
         (spot, place, zone, kind)
         for spot, place, kind in product(plan.spots, plan.places, plan.instance_types)
-        for zone in _zones(place, found)
+        for zone in _zones(place, facts)
     ]
-    # arm64 has it by Google's own default; a firmware of the older kind cannot have it.
+    # Google shields arm64 machines by default; BIOS firmware cannot be shielded.
     shielded = plan.architecture == "x64" and any(
-        one.type_ == "UEFI_COMPATIBLE" for one in image.guest_os_features
+        feature.type_ == "UEFI_COMPATIBLE" for feature in image.guest_os_features
     )
     canonical = f"/projects/{CANONICAL}/" in image.self_link
-    made = [
+    ladder = [
         GcpPlacement(
             region=place.region,
             spot=spot,
             pools=(Pool(instance_type=kind, zone=zone),),
-            project=found.project,
+            project=facts.project,
             image=image.self_link.partition("/compute/v1/")[2] or plan.image,
             disk_gb=max(plan.disk_gb, int(image.disk_size_gb)),
             network=options_of(request).network,
             subnetwork=options_of(request).subnetwork,
             private=options_of(request).private,
             account=account_of(request.permission_set)[0],
-            with_rule=opens_port(request, found.project),
+            with_rule=opens_port(request, facts.project),
             kms_key=options_of(request).kms_key,
             shielded=shielded,
             signed=shielded
@@ -69,23 +68,23 @@ def placements(plan: Plan, request: CloudRequest, found: Found) -> list[GcpPlace
             ),  # NVIDIA's modules are not signed by a key that the firmware knows
         )
         for spot, place, zone, kind in rungs
-        if all(zone in found.offered.get(name, (zone,)) for name in names_of(kind))
+        if all(zone in facts.offered.get(name, (zone,)) for name in names_of(kind))
         and (spot or kind not in SPOT_ONLY)
     ]
-    if not made:
+    if not ladder:
         where = ", ".join(place.zone or place.region for place in plan.places)
         text = f"Google Cloud does not offer {', '.join(plan.instance_types)} in {where}."
         raise ConfigurationError(
             text,
             "Write another `cloud-type` or `cloud-region`; `gcloud compute machine-types list`"
-            " tells what each zone has.",
+            " lists what each zone has.",
         )
-    return made
+    return ladder
 
 
 def names_of(kind: str) -> list[str]:
-    """What a zone has to list to have this type. Types made to measure are in no list, but
-    others of their family are."""
+    """What a zone must list to have this type. Custom types are in no list, but others of their
+    family are."""
     machine_type, _, accelerator = kind.partition("+")
     family, custom, _ = machine_type.partition("custom")
     return [
@@ -94,9 +93,9 @@ def names_of(kind: str) -> list[str]:
     ]
 
 
-def _zones(place: Place, found: Found) -> list[str]:
+def _zones(place: Place, facts: Facts) -> list[str]:
     return [
         zone
-        for zone in sorted(found.zones)
+        for zone in sorted(facts.zones)
         if zone == place.zone or (place.zone is None and zone.rpartition("-")[0] == place.region)
     ]

@@ -1,4 +1,4 @@
-"""What the user's words mean at Google Cloud. Pure: no network, no clock, no SDK."""
+"""From the user's inputs to a plan for Google Cloud. Pure: no network, no clock, no SDK."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ IMAGE = re.compile(r"(projects/)?[a-z0-9.:-]+/(global/images/(family/)?)?[a-z0-9
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in Google's words, with notes on what the user should know. Raises InputError
-    with all problems."""
+    """The request in Google's terms, with notes for the user. Raises InputError with all
+    problems."""
     draft = Draft(request, _place, _machine_type, architecture_of)
     if request.spot is Spot.NEVER:
-        sold = [found for found in draft.types if found in SPOT_ONLY]
+        spot_only = [machine_type for machine_type in draft.types if machine_type in SPOT_ONLY]
         draft.problems += [
-            f"cloud-type {found} is sold by Google Cloud as spot only; add cloud-spot, or write"
-            " xl+h100, which has 8 GPUs"
-            for found in sold
+            f"cloud-type {machine_type} is available on Google Cloud as spot only; add cloud-spot,"
+            " or write xl+h100, which has 8 GPUs"
+            for machine_type in spot_only
         ]
     if (
         request.ssh_public_key
@@ -51,8 +51,8 @@ def plan(request: CloudRequest) -> Plan:
             "cloud-spot-price: Google Cloud's spot machines have no bidding price; leave it out"
         )
     if request.image and not IMAGE.fullmatch(request.image):
-        wanted = f"write project/family, as in {UBUNTU['x64']}, or project/global/images/name"
-        draft.problems.append(f"cloud-image {request.image} is no image of Google Cloud; {wanted}")
+        instead = f"write project/family, as in {UBUNTU['x64']}, or project/global/images/name"
+        draft.problems.append(f"cloud-image {request.image} is not a Google Cloud image; {instead}")
     draft.problems += own_labels(request.metadata)[1]
     draft.problems += account_of(request.permission_set)[1]
     return draft.plan(
@@ -79,7 +79,7 @@ def _machine_type(
     gpu = gpu or request.gpu or ""
     if not gpu:
         return TYPES.get(size, size)
-    if "*" in gpu or "-" in gpu:  # CML's syntax for any type: its accelerator, and their number
+    if "*" in gpu or "-" in gpu:  # CML's syntax for any type: accelerator and number
         kind, _, number = gpu.partition("*")
         if (
             size in TYPES

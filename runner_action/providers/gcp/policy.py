@@ -1,13 +1,13 @@
-"""The custom IAM role that a launch needs, by its options: what the calls of this package ask
-for, and no more. Pure.
+"""The custom IAM role that a launch needs, by its options: what the calls of this package need,
+and no more. Pure.
 
-A test records every call and holds it against this.
+A test records every call and compares.
 https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (IAM permissions)
 """
 
 from __future__ import annotations
 
-from runner_action.providers.gcp import plan as words
+from runner_action.providers.gcp import plan as planning
 from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.requests import opens_port
 from runner_action.request import CloudRequest
@@ -37,27 +37,27 @@ PUBLIC = (
     "ubuntu-os-accelerator-images/",
     "debian-cloud/",
 )
-"""Projects whose images are everybody's."""
+"""Projects with public images."""
 
 
 def permissions(request: CloudRequest) -> set[str]:
-    """The least that lets this request launch, be taken back and be cleaned up after."""
-    found = LOOKING | CREATING | NETWORK | ENDING
+    """The permissions that this request needs to launch, to roll back and to clean up."""
+    needed = LOOKING | CREATING | NETWORK | ENDING
     if not options_of(request).private:
-        found |= {"compute.subnetworks.useExternalIp"}
+        needed |= {"compute.subnetworks.useExternalIp"}
     if opens_port(request, options_of(request).project):
-        found |= RULES
+        needed |= RULES
     if request.permission_set:
-        found |= ACCOUNT
-    if any("+" in kind for kind in words.plan(request).instance_types):
-        found |= {"compute.acceleratorTypes.list"}
-    if not words.plan(request).image.removeprefix("projects/").startswith(PUBLIC):
-        found |= {
+        needed |= ACCOUNT
+    if any("+" in kind for kind in planning.plan(request).instance_types):
+        needed |= {"compute.acceleratorTypes.list"}
+    if not planning.plan(request).image.removeprefix("projects/").startswith(PUBLIC):
+        needed |= {
             "compute.images.get",
             "compute.images.getFromFamily",
             "compute.images.useReadOnly",
         }
-    return found
+    return needed
 
 
 def text(request: CloudRequest) -> str:

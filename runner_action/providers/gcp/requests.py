@@ -1,5 +1,5 @@
-"""The bodies of requests to Compute Engine, in its own words. Pure: what they may hold is judged
-by Google's discovery document in tests."""
+"""The bodies of requests to Compute Engine. Pure; tests check them against Google's discovery
+document."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ Body = dict[str, Any]
 LABEL_KEY, LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 """https://cloud.google.com/compute/docs/labeling-resources#requirements"""
 LAUNCH_ITEM = f"{OWNER_TAG}-launch"
-"""Metadata with the token of the launch, which its label has too: who may only label a machine
-cannot change it. https://cloud.google.com/compute/docs/access/iam-permissions"""
+"""Metadata with the launch's token, which is also in a label: whoever may only set labels cannot
+change it. https://cloud.google.com/compute/docs/access/iam-permissions"""
 NO_LABELS = (REPOSITORY_TAG, RUN_TAG)
-"""Tags whose values are none for Google."""
+"""Tags whose values Google does not take as labels."""
 LABELS_OF_USER = 56
-"""Of 64 a resource."""
+"""Of 64 per resource."""
 LONGEST_RUN = 120 * 86400
 """https://cloud.google.com/compute/docs/instances/limit-vm-runtime"""
 
 
 RULE = "cml-runner: asked for by cloud-ssh-private"
-"""Description of the firewall rules that we make."""
+"""The description of our firewall rules, by which they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GcpPlacement(Placement):
-    """One zone, one type, one market. `image`: path of the very image; `login`: its user.
-    `with_rule`: port 22 is opened by a rule of ours. `shielded`: whether image and type can be;
-    `signed`: with a kernel whose modules are."""
+    """One zone, one type, one market. `image`: the path of one exact image; `login`: its user.
+    `with_rule`: a firewall rule opens port 22. `shielded`: image and type support it; `signed`:
+    all modules of the kernel are signed."""
 
     project: str
     image: str
@@ -53,45 +53,45 @@ class GcpPlacement(Placement):
 
 
 def own_labels(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The user's labels, and what is wrong with them: what does not fit Google's rules is
-    refused, not mangled."""
+    """The user's labels, and their problems: those that break Google's rules are refused, not
+    mangled."""
     problems = []
     for key, value in metadata.items():
         if not LABEL_KEY.fullmatch(key):
             problems.append(
-                f"cloud-metadata {key}=… is no label of Google Cloud: a key has at most 63"
+                f"cloud-metadata {key}=… is not a Google Cloud label: a key has at most 63"
                 " lower-case letters, digits, _ and -, a letter first"
             )
         if not LABEL_VALUE.fullmatch(value):
             problems.append(
-                f"cloud-metadata {key}={value} is no label of Google Cloud: a value has at most 63"
+                f"cloud-metadata {key}={value} is not a Google Cloud label: a value has at most 63"
                 " lower-case letters, digits, _ and -"
             )
     if len(metadata) > LABELS_OF_USER:
         problems.append(
-            f"cloud-metadata has {len(metadata)} pairs; Google Cloud takes {LABELS_OF_USER} beside"
-            " ours"
+            f"cloud-metadata has {len(metadata)} pairs; Google Cloud takes {LABELS_OF_USER} in"
+            " addition to those of cml-runner"
         )
     return dict(metadata), problems
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Addresses and
-    titles are no labels; `description` has them."""
-    ours = {
+    """A machine's tags as labels: `cml-runner:name` becomes `cml-runner-name`. Labels cannot have
+    addresses and titles, which are in `description`."""
+    own = {
         key.replace(":", "-"): re.sub(r"[^a-z0-9_-]", "-", value.lower())
         for key, value in tags.items()
         if key.startswith(OWNER_TAG)
     }
     for tag in NO_LABELS:
-        ours.pop(tag.replace(":", "-"), None)
+        own.pop(tag.replace(":", "-"), None)
     return {
         **{
             key: value
             for key, value in tags.items()
             if not key.startswith(OWNER_TAG) and key != "Name"
         },
-        **ours,
+        **own,
     }
 
 
@@ -99,34 +99,35 @@ def description(tags: Mapping[str, str]) -> str:
     return f"cml-runner: {tags.get(RUN_TAG, '')} of {tags.get(REPOSITORY_TAG, '')}"
 
 
-def tags_of(labels: Mapping[str, str], told: str) -> dict[str, str]:
-    """The way back, for the tags that are ours. `told`: the description."""
-    ours = {
+def tags_of(labels: Mapping[str, str], described: str) -> dict[str, str]:
+    """The reverse of `labels_of` and `description`, for our own tags."""
+    own = {
         OWNER_TAG + key.removeprefix(OWNER_TAG).replace("-", ":", 1): value
         for key, value in labels.items()
         if key.startswith(OWNER_TAG)
     }
-    run, of, repository = told.removeprefix("cml-runner: ").rpartition(" of ")
-    return {**ours, **({RUN_TAG: run, REPOSITORY_TAG: repository} if of else {})}
+    run, of, repository = described.removeprefix("cml-runner: ").rpartition(" of ")
+    return {**own, **({RUN_TAG: run, REPOSITORY_TAG: repository} if of else {})}
 
 
 def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[str]]:
-    """`email[,scopes=a,b]` as a service account, and what is wrong with it. Without scopes none
-    are granted, as in CML."""
+    """`email[,scopes=a,b]` as a service account, and its problems. Without scopes it has none, as
+    in CML."""
     if permission_set is None:
         return None, []
     email, _, rest = permission_set.partition(",")
     if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", email) or (rest and not rest.startswith("scopes=")):
         return None, [
             (
-                f"cloud-permission-set {permission_set} is no service account; write"
+                f"cloud-permission-set {permission_set} is not a service account; write"
                 " my-sa@my-project.iam.gserviceaccount.com,scopes=storage-rw,datastore"
             )
         ]
     scopes = [word for word in rest.removeprefix("scopes=").split(",") if word]
     unknown = [word for word in scopes if word not in SCOPES and not word.startswith("https://")]
     problems = [
-        f"cloud-permission-set: {word} is no scope; write an address or one of {', '.join(SCOPES)}"
+        f"cloud-permission-set: {word} is not a scope; write an address or one of"
+        f" {', '.join(SCOPES)}"
         for word in unknown
     ]
     return {
@@ -136,7 +137,7 @@ def account_of(permission_set: str | None) -> tuple[dict[str, Any] | None, list[
 
 
 def may_delete(permission_set: str | None) -> bool:
-    """Whether the machine's own account is given a scope in which instances can be deleted."""
+    """Whether the machine's own account has a scope that permits deleting instances."""
     account, _ = account_of(permission_set)
     return account is not None and bool(
         {SCOPE.format("compute"), SCOPE.format("cloud-platform")} & set(account["scopes"])
@@ -144,8 +145,8 @@ def may_delete(permission_set: str | None) -> bool:
 
 
 def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
-    """instances.insert: a machine that Google deletes when its time is over, whatever else
-    happens, with everything it brings."""
+    """instances.insert: a machine that Google deletes at the end of its lifetime in any case, with
+    everything that belongs to it."""
     pool = placement.pools[0]
     zone = f"zones/{pool.zone}"
     machine_type, _, accelerator = pool.instance_type.partition("+")
@@ -180,7 +181,7 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
                 {"key": "block-project-ssh-keys", "value": "true"},
                 {"key": LAUNCH_ITEM, "value": machine.identity.token()},
                 # Else the guest agent writes a client certificate for port 443 of the metadata
-                # service that everybody may read.
+                # service that every user can read.
                 # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
                 {"key": "disable-https-mds-setup", "value": "TRUE"},
             ]
@@ -219,19 +220,19 @@ def _network(placement: GcpPlacement) -> Body:
 
 
 def _path(kind: str, name: str) -> str:
-    """A network of this project by its name; one of another project (a shared VPC) by its whole
-    path."""
+    """The path of a network of this project by its name; of another project (a shared VPC), the
+    whole path is given."""
     return name if "/" in name else f"{kind}/{name}"
 
 
 def opens_port(request: CloudRequest, project: str | None) -> bool:
-    """Whether port 22 is opened by a rule of ours. A network of another project takes none."""
+    """Whether our firewall rule opens port 22. In a network of another project it cannot."""
     match = re.search(r"projects/([^/]+)/", options_of(request).network)
     return request.ssh_public_key is not None and (match is None or match[1] == project)
 
 
 def disk_type(machine_type: str) -> str:
-    """The newest families take no other than Hyperdisk."""
+    """The newest families support Hyperdisk only."""
     return (
         "hyperdisk-balanced"
         if machine_type.startswith(HYPERDISK) or machine_type.endswith("-metal")
@@ -240,8 +241,8 @@ def disk_type(machine_type: str) -> str:
 
 
 def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
-    """A machine with a GPU cannot move to another host; a spot machine is deleted when it is
-    taken; each is when its time is over."""
+    """A machine with a GPU cannot migrate to another host. A spot machine is deleted when it is
+    preempted, and every machine at the end of its lifetime."""
     fixed = (
         spot
         or has_gpu(machine_type)
@@ -252,7 +253,7 @@ def scheduling(machine_type: str, spot: bool, lifetime: int) -> Body:
         "provisioning_model": "SPOT" if spot else "STANDARD",
         "on_host_maintenance": "TERMINATE" if fixed else "MIGRATE",
         "automatic_restart": False,
-        # Refused for a standard machine whose run has no end.
+        # Google refuses it for a standard machine without a lifetime.
         # https://github.com/cloudpilot-ai/karpenter-provider-gcp/issues/155
         **({"instance_termination_action": "DELETE"} if spot or lifetime else {}),
         **({"max_run_duration": {"seconds": min(lifetime, LONGEST_RUN)}} if lifetime else {}),
@@ -268,7 +269,7 @@ def rule_name(machine: str) -> str:
 
 
 def firewall(placement: GcpPlacement, name: str) -> Body:
-    """firewalls.insert: SSH to this machine alone. It is removed with the machine."""
+    """firewalls.insert: SSH to this machine alone, deleted with it."""
     return {
         "name": rule_name(name),
         "description": RULE,

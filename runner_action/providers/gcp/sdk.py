@@ -1,5 +1,5 @@
-"""google-cloud-compute, as much of it as we use. Its package loads a hundred services when it is
-imported, which takes seconds; this loads seven."""
+"""The part of google-cloud-compute that we use. Importing its package loads a hundred services,
+which takes seconds; this loads seven."""
 
 # ruff: noqa: E402
 from __future__ import annotations
@@ -12,16 +12,16 @@ PACKAGE = "google.cloud.compute_v1"
 
 
 def _without_the_rest() -> None:
-    """Lets the package's modules be imported one by one, without the package's own list of all
-    of them. If it has been loaded, it is taken as it is."""
+    """Makes the package's modules importable one by one, without its `__init__`, which imports all
+    of them. A package that is loaded already is used as it is."""
     if PACKAGE in sys.modules:
         return
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
         raise ImportError("google-cloud-compute is not installed", name=PACKAGE)
     package = python.ModuleType(PACKAGE, "google-cloud-compute, loaded in part by cml-runner.")
-    package.__spec__ = found
-    package.__path__ = list(found.submodule_search_locations or ())
+    package.__spec__ = spec
+    package.__path__ = list(spec.submodule_search_locations or ())
     sys.modules[PACKAGE] = package
 
 

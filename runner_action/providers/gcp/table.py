@@ -1,4 +1,4 @@
-"""What the user's words stand for at Google Cloud: data, with its sources.
+"""What the user's words stand for on Google Cloud: data, with its sources.
 
 Types: https://cloud.google.com/compute/docs/machine-resource, GPUs:
 https://cloud.google.com/compute/docs/gpus CML's words: terraform-provider-iterative, gcp.go.
@@ -16,7 +16,7 @@ REGIONS: Mapping[str, str] = {
     "eu-north": "europe-north1",
     "eu-west": "europe-west1",
 }
-"""CML's words, whose zones were of these regions. All zones of a region are tried."""
+"""CML's words, whose zones were in these regions. All zones of a region are tried."""
 
 TYPES: Mapping[str, str] = {
     "s": "e2-small",
@@ -51,23 +51,23 @@ GPUS = GpuTable(
         "h100": {1: "a3-highgpu-1g", 2: "a3-highgpu-2g", 4: "a3-highgpu-4g", 8: "a3-highgpu-8g"},
     },
     gone={
-        "k80": ("t4", "machines with K80 GPUs are gone at Google Cloud"),
+        "k80": ("t4", "Google Cloud has retired its machines with K80 GPUs"),
         "a10g": ("l4", "Google Cloud has no A10G GPUs"),
     },
 )
-"""The smallest type that has so many, in CML's syntax `type+accelerator*number` where the GPU is
+"""The smallest type with that many GPUs, in CML's syntax `type+accelerator*number` where the GPU is
 not part of the type. https://cloud.google.com/compute/docs/eol/k80-eol"""
 
 WITH_GPU = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
 """Families whose types have their GPUs built in."""
 FIXED = (*WITH_GPU, "ct", "h4d-")
-"""Families that cannot be moved to another host while they run; nor can bare metal.
+"""Families that cannot migrate to another host while they run; nor can bare metal.
 https://cloud.google.com/compute/docs/instances/setting-vm-host-options"""
 SPOT_ONLY = ("a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g")
 """Types that Google sells as spot or flex-start machines only.
 https://cloud.google.com/compute/docs/accelerator-optimized-machines#a3-high-vms"""
 HYPERDISK = ("a3-ultragpu", "a4", "c4", "g4-", "h4d-", "m4-", "n4", "x4-")
-"""Families that take no other disks; nor does bare metal.
+"""Families that support no other disks; nor does bare metal.
 https://cloud.google.com/compute/docs/disks/hyperdisks"""
 ARM = ("t2a-", "c4a-", "n4a-", "a4x-")
 """Families with arm64 processors. https://cloud.google.com/compute/docs/instances/arm-on-compute"""

@@ -1,4 +1,4 @@
-"""Kubernetes as a provider: one Job for a launch, a pod of it for each runner."""
+"""Kubernetes as a provider: one Job for a launch, and a pod of it for each runner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner_action.model import (
     ProviderName,
 )
 from runner_action.providers.base import Created, proven
-from runner_action.providers.kubernetes import plan as words
+from runner_action.providers.kubernetes import plan as planning
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.creation import Creation
 from runner_action.providers.kubernetes.ending import Ending
@@ -41,12 +41,12 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 SECRET_LIMIT = 1_000_000
-"""Bytes: a Secret takes 1 MiB, its Base64 not counted.
+"""Bytes. A Secret holds 1 MiB, counted before Base64.
 https://kubernetes.io/docs/concepts/configuration/secret/"""
 FRESH_SECONDS = 1.0
-"""How long a list of a Job's pods serves all who look at one of them."""
+"""How long a list of a Job's pods is reused for looks at single pods."""
 LOG_LINES = 2000
-"""How much of a log's end is read. (`limitBytes` would count from its beginning.)
+"""How many lines of a log are read, from its end. (`limitBytes` counts from its beginning.)
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#get-read-log-of-the-specified-pod"""
 MANAGED = f"app.kubernetes.io/managed-by={OWNER_TAG}"
 
@@ -69,18 +69,18 @@ class KubernetesProvider:
         return SECRET_LIMIT
 
     def plan(self, request: CloudRequest) -> Plan:
-        return words.plan(request)
+        return planning.plan(request)
 
-    def deletion(self, request: CloudRequest) -> Deletion | None:  # noqa: ARG002  the end of its process is the end of a pod
+    def deletion(self, request: CloudRequest) -> Deletion | None:  # noqa: ARG002  a pod ends with its process
         return None
 
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
-        """A rung for each market, place and size. Asks whether the namespace can be read: a
-        launch that may not is over before it has begun. Raises InputError if there is no image
-        to start, before anything is asked."""
+        """A rung for each market, place and size. Reads the namespace, so that missing permissions
+        show before anything is created. Raises InputError if there is no image to start, before
+        any call."""
         if not plan.image:
-            raise InputError([words.NO_IMAGE])
-        with translated("looking into the namespace"):
+            raise InputError([planning.NO_IMAGE])
+        with translated("reading the namespace"):
             self._cluster.get("batch/jobs", labelSelector=MANAGED, limit="1")
         return placements(plan, request)
 
@@ -88,27 +88,27 @@ class KubernetesProvider:
         assert isinstance(placement, PodPlacement)
         return self._creation.create(placement, machine, count)
 
-    # --- the end, and what lies before it
+    # --- watching and deleting
 
     def regions(self) -> Sequence[str]:
         return ()
 
     def settle(self, instances: Sequence[Instance]) -> None:
-        """The Secret has been read by all that it was for; pods that jobs make might read it
+        """Deletes the Secret: every runner has read it, and pods that jobs create might read it,
         too."""
         with translated("deleting the Secret of the runners"):
             for job, launch in _jobs_of(instances).items():
                 self._ending.delete_secret(job, launch)
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
-        """All pods of its Job: they were launched together."""
-        found = [instance] if instance else self.find({NAME_TAG: name})
-        deleted = [self._ending.delete(job, launch) for job, launch in _jobs_of(found).items()]
+        """Deletes all pods of the Job: they were launched together."""
+        instances = [instance] if instance else self.find({NAME_TAG: name})
+        deleted = [self._ending.delete(job, launch) for job, launch in _jobs_of(instances).items()]
         self._listed.clear()
         return any(deleted)
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:  # noqa: ARG002  one namespace
-        """A Job without a pod counts too: it may get one."""
+        """A Job without a pod counts too: it may still get one."""
         chosen = ",".join(
             [
                 MANAGED,
@@ -119,15 +119,15 @@ class KubernetesProvider:
                 ),
             ]
         )
-        with translated("looking for our pods"):
+        with translated("looking for pods of cml-runner"):
             listed = self._cluster.get("batch/jobs", labelSelector=chosen)["items"]
             jobs = [
-                one for one in listed if not _over(one) and tags.items() <= tags_of(one).items()
+                each for each in listed if not _over(each) and tags.items() <= tags_of(each).items()
             ]
             pods = (
                 [
-                    instance_of(one)
-                    for one in self._cluster.get("pods", labelSelector=chosen)["items"]
+                    instance_of(each)
+                    for each in self._cluster.get("pods", labelSelector=chosen)["items"]
                 ]
                 if jobs
                 else []
@@ -138,7 +138,7 @@ class KubernetesProvider:
         return proven([*alive, *waiting])
 
     def tidy(self, now: datetime) -> None:
-        """All goes with a machine."""
+        """Nothing to do: everything is deleted with its Job."""
 
     def look(self, instance: Instance) -> Instance:
         pod = self._pod(instance)
@@ -147,22 +147,22 @@ class KubernetesProvider:
         return replace(instance_of(pod, instance.instance_type, instance.spot), name=instance.name)
 
     def _pod(self, instance: Instance) -> Json | None:
-        """From one list for all pods of the Job, if it is fresh."""
+        """The pod, from a list of all pods of its Job, which is reused for a second."""
         with self._lock, translated(f"looking at {instance.id}"):
             when, pods = self._listed.get(instance.group, (float("-inf"), {}))
             if self._clock.monotonic() - when >= FRESH_SECONDS:
                 listed = self._cluster.get("pods", labelSelector=f"{JOB_LABEL}={instance.group}")[
                     "items"
                 ]
-                pods = {one["metadata"]["name"]: one for one in listed}
+                pods = {pod["metadata"]["name"]: pod for pod in listed}
                 self._listed[instance.group] = self._clock.monotonic(), pods
         return pods.get(instance.id)
 
     def cost(self, instance: Instance, now: datetime) -> None:
-        """Not told."""
+        """Always None: a cluster has no prices."""
 
     def console(self, instance: Instance) -> str:
-        """The log of its runner; before there is one, what the pod waits for."""
+        """The log of the runner; before there is one, what the pod waits for."""
         pod = self._pod(instance)
         with translated(f"reading the log of {instance.id}"):
             events = []
@@ -189,6 +189,6 @@ def _jobs_of(instances: Sequence[Instance]) -> dict[str, str]:
 
 def _over(job: Json) -> bool:
     return any(
-        one["type"] in ("Complete", "Failed") and one["status"] == "True"
-        for one in job.get("status", {}).get("conditions") or ()
+        condition["type"] in ("Complete", "Failed") and condition["status"] == "True"
+        for condition in job.get("status", {}).get("conditions") or ()
     )

@@ -1,7 +1,7 @@
-"""The cluster: who asks, and the calls, through the official client and its ways of logging in.
+"""The cluster: the account, and the calls, through the official client and its ways to log in.
 
-Its generated classes are passed by: they know the fields of one version only, and a user's pod
-template may know newer ones.
+Its generated classes are not used: they know the fields of one version only, and a user's pod
+template may have newer ones.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ RETRIES = urllib3.Retry(
     allowed_methods=None,
     raise_on_status=False,
 )
-"""Creations too: they have a name, so that a second one is refused and the first found."""
+"""Also for creations: objects have names, so that a second one is refused, and the first can be
+read."""
 TIMEOUT = (10, 30)
-"""Seconds, to connect and between two pieces of an answer."""
+"""Seconds, to connect and between two chunks of a response."""
 PLUG_INS = {
     "aws": "on EKS, `kubectl create token …` of a service account (docs/kubernetes.md)",
     "aws-iam-authenticator": (
@@ -59,7 +60,7 @@ PLUG_INS = {
 
 @dataclass(frozen=True)
 class Access:
-    """A client that knows who asks, and the namespace that goes with it."""
+    """A client with credentials, and the namespace to use."""
 
     client: ApiClient
     namespace: str
@@ -68,104 +69,112 @@ class Access:
 def access(
     options: KubernetesOptions, environ: Mapping[str, str], pod: Path = POD_FOLDER
 ) -> Access:
-    """By the given kubeconfig, by that of the environment, or as the pod that this runs in,
-    whose service account is in `pod`. Raises CredentialsError."""
+    """By the given kubeconfig, by that of the environment, or as the service account of the pod
+    that this runs in, whose files are in `pod`. Raises CredentialsError."""
     with translated("reading the kubeconfig"):
-        told = _configuration(options, environ)
+        kubeconfig = _configuration(options, environ)
         settings = Configuration()
         settings.retries = RETRIES
-        if told is None:
+        if kubeconfig is None:
             if not (pod / "token").exists():
                 raise CredentialsError(
-                    "There is no kubeconfig, and this is no pod of a cluster.", KEYS_HINT
+                    "There is no kubeconfig, and this does not run in a pod.", KEYS_HINT
                 )
             InClusterConfigLoader(
                 str(pod / "token"), str(pod / "ca.crt"), environ=environ
             ).load_and_set(settings)
-            found = (pod / "namespace").read_text().strip()
+            namespace = (pod / "namespace").read_text().strip()
         else:
-            chosen = _context(told, options.context)
-            found = str(chosen.get("namespace") or "default")
-            _check_plug_in(told, str(chosen.get("user")), environ)
+            chosen = _context(kubeconfig, options.context)
+            namespace = str(chosen.get("namespace") or "default")
+            _check_plug_in(kubeconfig, str(chosen.get("user")), environ)
             config.load_kube_config_from_dict(
-                told, context=options.context, client_configuration=settings
+                kubeconfig, context=options.context, client_configuration=settings
             )
     client = ApiClient(settings)
     client.user_agent = "cml-runner"
-    return Access(client, options.namespace or found)
+    return Access(client, options.namespace or namespace)
 
 
 def _configuration(options: KubernetesOptions, environ: Mapping[str, str]) -> Json | None:
-    """None: there is none."""
+    """The kubeconfig; None if there is none."""
     if options.configuration:
         return _parsed(options.configuration.reveal())
     paths = environ.get("KUBECONFIG") or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
     if environ.get("KUBECONFIG") or Path(paths).exists():
-        found = _plain(KubeConfigMerger(paths).config)
-        return found if isinstance(found, dict) else None
+        merged = _plain(KubeConfigMerger(paths).config)
+        return merged if isinstance(merged, dict) else None
     return None
 
 
 def _plain(node: Any) -> Any:
-    """What the client has merged from several files, with its own paths made whole."""
+    """Plain data from what the client merged from several files, with absolute paths."""
     value = node.value if isinstance(node, ConfigNode) else node
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _parsed(text: str) -> Json:
-    """YAML, or its Base64. No message of a parser's: it would quote what it could not read."""
+    """Parses YAML, or its Base64. Errors have no message of the parser, which would quote the
+    text."""
     try:
         text = base64.b64decode("".join(text.split()), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         pass
     try:
-        told = yaml.safe_load(text)
+        kubeconfig = yaml.safe_load(text)
     except yaml.YAMLError:
-        told = None
-    if not isinstance(told, dict):
+        kubeconfig = None
+    if not isinstance(kubeconfig, dict):
         raise CredentialsError(
-            "KUBERNETES_CONFIGURATION is no kubeconfig.",
-            "Its value is the text of the file, as `kubectl config view --raw --minify` prints it.",
+            "KUBERNETES_CONFIGURATION is not a kubeconfig.",
+            "Set it to the text of the file, as `kubectl config view --raw --minify` prints it.",
         )
-    return told
+    return kubeconfig
 
 
-def _context(told: Json, name: str | None) -> Mapping[str, Any]:
-    names = [one["name"] for one in told.get("contexts") or ()]
-    wanted = name or told.get("current-context")
-    found = next(
-        (one["context"] for one in told.get("contexts") or () if one["name"] == wanted), None
+def _context(kubeconfig: Json, name: str | None) -> Mapping[str, Any]:
+    """The context of that name, or the current one. Raises CredentialsError if there is none."""
+    names = [entry["name"] for entry in kubeconfig.get("contexts") or ()]
+    chosen = name or kubeconfig.get("current-context")
+    context: Mapping[str, Any] | None = next(
+        (entry["context"] for entry in kubeconfig.get("contexts") or () if entry["name"] == chosen),
+        None,
     )
-    if found is None:
+    if context is None:
         known = f"it has {', '.join(names)}" if names else "it has none"
         raise CredentialsError(
-            f"The kubeconfig has no context {wanted}: {known}.",
+            f"The kubeconfig has no context {chosen}: {known}.",
             "Write one of them as `cloud-kubernetes-context`.",
         )
-    chosen: Mapping[str, Any] = found
-    return chosen
+    return context
 
 
-def _check_plug_in(told: Json, user: str, environ: Mapping[str, str]) -> None:
-    """A kubeconfig may name a program that logs in; in our image there is none."""
-    found = next(
-        (one.get("user") or {} for one in told.get("users") or () if one["name"] == user), {}
+def _check_plug_in(kubeconfig: Json, user: str, environ: Mapping[str, str]) -> None:
+    """Raises CredentialsError if the kubeconfig names a login program that is not installed: our
+    image has none."""
+    settings = next(
+        (
+            entry.get("user") or {}
+            for entry in kubeconfig.get("users") or ()
+            if entry["name"] == user
+        ),
+        {},
     )
-    command = (found.get("exec") or {}).get("command")
+    command = (settings.get("exec") or {}).get("command")
     if command and not shutil.which(command, path=environ.get("PATH")):
         instead = PLUG_INS.get(
             Path(command).name, "`kubectl create token …` of a service account (docs/kubernetes.md)"
         )
-        text = f"The kubeconfig logs in by the program `{command}`, which is not here."
+        text = f"The kubeconfig logs in with the program `{command}`, which is not installed here."
         raise CredentialsError(
             text, f"Use a kubeconfig with a token or a certificate in it: {instead}."
         )
 
 
 class Cluster:
-    """One namespace of one cluster. `who` finds out who asks, when that is first needed."""
+    """One namespace of one cluster. `who` returns the account, when it is first needed."""
 
     def __init__(self, who: Callable[[], Access]) -> None:
         self._who = who
@@ -190,15 +199,15 @@ class Cluster:
         return self._object(self._send("GET", kind, name, parameters))
 
     def text(self, kind: str, name: str, **parameters: str) -> str:
-        told: bytes = self._send("GET", kind, name, parameters).data
-        return told.decode("utf-8", "replace")
+        content: bytes = self._send("GET", kind, name, parameters).data
+        return content.decode("utf-8", "replace")
 
     def create(self, kind: str, body: Json) -> Json:
-        """Fields that the cluster does not know are refused, not dropped."""
+        """Creates an object. Fields that the cluster does not know are refused, not dropped."""
         return self._object(self._send("POST", kind, "", {"fieldValidation": "Strict"}, body))
 
     def patch(self, kind: str, name: str, body: Json) -> Json:
-        """Of mappings what is given is changed."""
+        """Merges `body` into the object (a JSON merge patch)."""
         return self._object(self._send("PATCH", kind, name, {}, body))
 
     def there(self, kind: str, name: str) -> Json | None:
@@ -228,10 +237,10 @@ class Cluster:
         return True
 
     def watch(self, kind: str, seconds: int, **parameters: str) -> Iterator[Json]:
-        """Events as they come, for so long. A stream that ends early, or history that is gone,
-        is its end: list again."""
-        told = {"watch": "true", "timeoutSeconds": str(seconds), **parameters}
-        answer = self._send("GET", kind, "", told, streamed=seconds)
+        """Yields events as they come, for that long, or until the stream ends early or the history
+        is gone: then list again."""
+        query = {"watch": "true", "timeoutSeconds": str(seconds), **parameters}
+        answer = self._send("GET", kind, "", query, streamed=seconds)
         rest = b""
         try:
             for piece in answer.stream(1 << 16):
@@ -252,8 +261,8 @@ class Cluster:
         *,
         streamed: int = 0,
     ) -> Any:
-        """urllib3's answer. `kind`: `batch/jobs`, `pods`; with a name `pods/log` too.
-        `streamed`: piece by piece, for so many seconds. Raises Refused."""
+        """urllib3's response. `kind`: `batch/jobs`, `pods`; with a name also `pods/log`.
+        `streamed`: in chunks, for that many seconds. Raises Refused."""
         group, _, rest = kind.rpartition("/") if kind.startswith("batch/") else ("", "", kind)
         resource, _, part = rest.partition("/")
         path = (
@@ -266,8 +275,8 @@ class Cluster:
             "Content-Type": (
                 "application/merge-patch+json" if method == "PATCH" else "application/json"
             )
-        }  # of which the client says nothing
-        asked = client.param_serialize(
+        }  # which the client does not set by itself
+        serialized = client.param_serialize(
             method,
             path,
             query_params=list(parameters.items()),
@@ -276,7 +285,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         answer = client.call_api(
-            *asked, _request_timeout=(TIMEOUT[0], TIMEOUT[1] + streamed)
+            *serialized, _request_timeout=(TIMEOUT[0], TIMEOUT[1] + streamed)
         ).response
         if answer.status >= 400:
             raise Refused(answer.status, answer.data.decode("utf-8", "replace"))
@@ -284,5 +293,5 @@ class Cluster:
 
     @staticmethod
     def _object(answer: Any) -> Json:
-        told: Json = json.loads(answer.data)
-        return told
+        parsed: Json = json.loads(answer.data)
+        return parsed

@@ -1,5 +1,5 @@
-"""Creating runners: one Job for all of a launch, the Secret that belongs to it, and the wait for
-nodes, which is where a cluster says that it is full."""
+"""Creating runners: one Job for all of a launch, its Secret, and the wait for nodes, which is how a
+cluster shows that it is full."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from runner_action.waiting import Clock
 log = logging.getLogger(__name__)
 INDEX = "batch.kubernetes.io/job-completion-index"
 PATIENCE_SECONDS = 3.0
-"""How long a Job may be without its pods before its events are asked why."""
+"""How long a Job may be without its pods before its events are read."""
 LOOK_SECONDS = 2
-"""Between two looks at the clock and at events, growing to five times that; pods are heard of at
-once."""
+"""Between two looks at the clock and at events, growing to five times that. Changes of pods are
+streamed."""
 
 
 class Creation:
-    """What `create` of the provider does."""
+    """The provider's `create`."""
 
     def __init__(self, cluster: Cluster, clock: Clock, ending: Ending) -> None:
         self._cluster = cluster
         self._clock = clock
         self._ending = ending
-        self._told: dict[str, str] = {}
+        self._explained: dict[str, str] = {}
 
     def create(self, placement: PodPlacement, machine: Machine, count: int) -> Created:
-        """All pods that found a node. Those that did not are deleted; when there is none, all
-        that this launch created is."""
+        """Creates the Job, and returns its pods that got a node. The others are deleted; if none
+        got one, everything that this launch created is."""
         name = requests.job_name(placement, machine)
         doing = f"creating {placement}"
         try:
@@ -56,14 +56,14 @@ class Creation:
             if shortage and not any(map(has_node, pods)):
                 raise shortage
             with translated(doing):
-                self._leave_it_at(name, pods, count)
+                self._shrink(name, pods, count)
         except BaseException:
             self._ending.after_failure(name, machine.identity.token())
             raise
-        made_of = tuple(
+        instances = tuple(
             instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod)
         )
-        return Created(made_of, shortage, (str(shortage),) if shortage else ())
+        return Created(instances, shortage, (str(shortage),) if shortage else ())
 
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
         body = requests.job(placement, machine, count)
@@ -77,25 +77,25 @@ class Creation:
             raise NotOurs(f"a Job {body['metadata']['name']}")
         return there
 
-    def _secret(self, made: Json, machine: Machine) -> None:
-        """One that is there already is of an answer that got lost, or of an earlier try of this
-        launch, which knew another token; or it is somebody else's, whose program a pod would
-        run. Only what belongs to our Job is replaced.
+    def _secret(self, job: Json, machine: Machine) -> None:
+        """Creates the Secret. One of that name may come from a call whose answer was lost, or from
+        an earlier try of this launch, with another token: if it belongs to our Job, it is replaced
+        where it differs. Else it is of others, and a pod would run their program: raises NotOurs.
         """
-        body = requests.secret(made, machine)
+        body = requests.secret(job, machine)
         name = body["metadata"]["name"]
-        there = self._there(body)
+        there = self._create_or_get(body)
         if there is None:
             return
-        owners = [one["uid"] for one in there["metadata"].get("ownerReferences") or ()]
-        if owners != [made["metadata"]["uid"]]:
+        owners = [owner["uid"] for owner in there["metadata"].get("ownerReferences") or ()]
+        if owners != [job["metadata"]["uid"]]:
             raise NotOurs(f"a Secret {name}", "Choose another `name`, or look who created it.")
         if there.get("data") != body["data"]:
             self._cluster.delete("secrets", name, there["metadata"]["uid"])
             self._cluster.create("secrets", body)
 
-    def _there(self, secret: Json) -> Json | None:
-        """The Secret that was there already; None if it has been made now."""
+    def _create_or_get(self, secret: Json) -> Json | None:
+        """The Secret of that name that exists already; None if it was created now."""
         try:
             self._cluster.create("secrets", secret)
         except Refused as error:
@@ -104,15 +104,15 @@ class Creation:
             return self._cluster.get("secrets", secret["metadata"]["name"])
         return None
 
-    def _leave_it_at(self, name: str, pods: list[Json], count: int) -> None:
-        """No pod of this Job may come later, when there is room again: those without a node go,
-        and with them their index; the Job shrinks to the indexes that were made.
+    def _shrink(self, name: str, pods: list[Json], count: int) -> None:
+        """Deletes pods without a node, so that none of this Job starts later when there is room
+        again, and shrinks the Job to the indexes that were created.
         https://kubernetes.io/docs/concepts/workloads/controllers/job/#elastic-indexed-jobs
         """
         if len(pods) < count:
-            made = 1 + max(int(pod["metadata"]["annotations"][INDEX]) for pod in pods)
+            indexes = 1 + max(int(pod["metadata"]["annotations"][INDEX]) for pod in pods)
             self._cluster.patch(
-                "batch/jobs", name, {"spec": {"completions": made, "parallelism": made}}
+                "batch/jobs", name, {"spec": {"completions": indexes, "parallelism": indexes}}
             )
         for pod in pods:
             if not has_node(pod):
@@ -123,7 +123,7 @@ class Creation:
     def _placed(
         self, job: Json, placement: PodPlacement, count: int, doing: str
     ) -> tuple[list[Json], ProviderError | None]:
-        """The pods, and why not all of them have a node."""
+        """Waits until the pods have nodes. Returns them, and why some have none."""
         name = job["metadata"]["name"]
         began, looked = self._clock.monotonic(), 0.0
 
@@ -146,9 +146,13 @@ class Creation:
             if waited - looked < min(LOOK_SECONDS, placement.schedule_timeout):
                 continue
             looked = waited
-            if len(pods) < count and waited >= PATIENCE_SECONDS and (why := self._not_made(name)):
+            if (
+                len(pods) < count
+                and waited >= PATIENCE_SECONDS
+                and (why := self._why_no_pods(name))
+            ):
                 return pods, refused(why, doing)
-            text = self._tell(name, [pod for pod in pods if not has_node(pod)])
+            text = self._explain(name, [pod for pod in pods if not has_node(pod)])
             if waited >= placement.schedule_timeout:
                 without = (
                     "the pod"
@@ -159,10 +163,10 @@ class Creation:
                     f"No node for {without} ({placement}) within {waited:.0f} s: {text}",
                     HINTS[CapacityError],
                 )
-        raise AssertionError("the list has no end")
+        raise AssertionError("the pods are yielded without end")
 
     def _pods(self, job: Json, pause: Callable[[], int]) -> Iterator[list[Json]]:
-        """The pods of a Job as they are, again at each change, and after each pause."""
+        """Yields the pods of a Job, at each change and after each pause."""
         for pods in self._labelled(job["metadata"]["name"], pause):
             yield [pod for pod in pods if is_controlled_by(job["metadata"]["uid"], pod)]
 
@@ -170,7 +174,7 @@ class Creation:
         chosen = {"labelSelector": f"{JOB_LABEL}={job}"}
         while True:
             listed = self._cluster.get("pods", **chosen)
-            pods = {one["metadata"]["uid"]: one for one in listed["items"]}
+            pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
             yield list(pods.values())
             for event in self._cluster.watch(
                 "pods", pause(), resourceVersion=listed["metadata"]["resourceVersion"], **chosen
@@ -183,31 +187,31 @@ class Creation:
                     del pods[event["object"]["metadata"]["uid"]]
                 yield list(pods.values())
 
-    def _not_made(self, name: str) -> str:
-        """Why the cluster makes no pods for a Job, by its events; empty if it says nothing."""
+    def _why_no_pods(self, name: str) -> str:
+        """Why the cluster creates no pods for a Job, by its events; empty if they do not say."""
         events = self._cluster.get(
             "events", fieldSelector=f"involvedObject.kind=Job,involvedObject.name={name}"
         )["items"]
         return next(
             (
-                str(one.get("message"))
-                for one in reversed(events)
-                if one.get("reason") == "FailedCreate"
+                str(event.get("message"))
+                for event in reversed(events)
+                if event.get("reason") == "FailedCreate"
             ),
             "",
         )
 
-    def _tell(self, name: str, waiting: list[Json]) -> str:
-        """What the first of the pods without a node waits for; logged when it is news."""
+    def _explain(self, name: str, waiting: list[Json]) -> str:
+        """What the first of the pods without a node waits for; logged when it changes."""
         if not waiting:
-            return "the cluster has made no pod"
+            return "the cluster has created no pod"
         pod = waiting[0]["metadata"]["name"]
         events = self._cluster.get(
             "events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}"
         )["items"]
         text = "; ".join(explanation(waiting[0], events)) or "the scheduler has not looked at it"
-        if self._told.get(name) != text:
-            self._told[name] = text
+        if self._explained.get(name) != text:
+            self._explained[name] = text
             log.info(
                 "%s for a node: %s",
                 f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait",

@@ -1,4 +1,4 @@
-"""The end of what a launch made: its Job, and with it, by the cluster's own garbage collector,
+"""Deleting what a launch created: its Job, with which the cluster's own garbage collector deletes
 pods and Secret."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Ending:
 
     def delete(self, job: str, launch: str) -> bool:
         """Deletes the Job if the launch with this token created it, and waits until it and its
-        pods are gone. A deletion that was accepted cannot be taken back. False: there is none."""
+        pods are gone. An accepted deletion cannot be undone. False: there is none."""
         with translated(f"deleting the Job {job}"):
             there = self._cluster.there("batch/jobs", job)
             if there is None:
@@ -37,7 +37,7 @@ class Ending:
             uid = there["metadata"]["uid"]
             if not self._cluster.delete("batch/jobs", job, uid, "Foreground"):
                 return False
-            what = f"the pods of {job} to be gone"
+            what = f"the pods of {job} to be deleted"
             wait_for(
                 lambda: True if self._gone(job, uid) else None,
                 what,
@@ -61,7 +61,8 @@ class Ending:
             self.delete(job, launch)
         except (ProviderError, TimedOut) as error:
             log.error(
-                "The Job %s may be left: %s Its pods end themselves after their start timeout.",
+                "Could not confirm that the Job %s was deleted: %s Its pods end themselves after"
+                " their start timeout.",
                 job,
                 error,
             )

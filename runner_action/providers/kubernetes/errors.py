@@ -1,4 +1,4 @@
-"""The cluster's errors in our words, chosen by what the caller does next.
+"""The cluster's errors as ours, chosen by what the caller does next.
 
 A refusal is a `Status` with a reason:
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
@@ -41,27 +41,27 @@ HINTS: dict[type[ProviderError], str] = {
 
 
 class Refused(Exception):
-    """The API server said no."""
+    """The API server refused a call."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
-        told = _object(text)
-        self.reason = str(told.get("reason") or "")
-        self.message = str(told.get("message") or text.strip()[:300])
+        status_object = _object(text)
+        self.reason = str(status_object.get("reason") or "")
+        self.message = str(status_object.get("message") or text.strip()[:300])
         super().__init__(self.message)
 
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        told = json.loads(text)
+        parsed = json.loads(text)
     except ValueError:
         return {}
-    return told if isinstance(told, Mapping) else {}
+    return parsed if isinstance(parsed, Mapping) else {}
 
 
 def kind_of(message: str, status: int = 0) -> type[ProviderError]:
-    """What the caller does next at this refusal, be it of a call or of a pod that a controller
-    wanted."""
+    """The class of error for a refusal, by what the caller does next. The refusal may be of a call,
+    or of a pod that a controller tried to create."""
     if "exceeded quota" in message:
         return QuotaError
     admission = (
@@ -89,26 +89,26 @@ def refused(message: str, doing: str, status: int = 0) -> ProviderError:
         )
     elif status == 404 and message.startswith("namespaces"):
         hint = (
-            "Write another `cloud-kubernetes-namespace`, or make this one: `kubectl create"
+            "Write another `cloud-kubernetes-namespace`, or create this one: `kubectl create"
             " namespace …`."
         )
     elif "serviceaccount" in message and "not found" in message:
         hint = (
-            "Make the service account of `cloud-permission-set` in this namespace: `kubectl create"
-            " serviceaccount …`."
+            "Create the service account of `cloud-permission-set` in this namespace: `kubectl"
+            " create serviceaccount …`."
         )
     elif status == 401:
         hint = KEYS_HINT
     if status == 429 or status >= 500:
         return ProviderError(
-            f"The cluster is busy or broken while {doing}: HTTP {status}: {message}", "Try again."
+            f"The cluster failed while {doing}: HTTP {status}: {message}", "Try again."
         )
     return kind(f"The cluster refused while {doing}: {message}", hint)
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """No exception of the client leaves this block."""
+    """Raises the client's exceptions as ours."""
     try:
         yield
     except Refused as error:
@@ -122,7 +122,10 @@ def translated(doing: str) -> Iterator[None]:
                 f"The cluster's certificate is not trusted while {doing}.",
                 "Put `certificate-authority-data` into the kubeconfig.",
             ) from error
-        hint = "Is it to be reached from here? A private cluster wants a launcher in its network."
+        hint = (
+            "Check that it can be reached from here: a private cluster needs a launcher in its"
+            " network."
+        )
         raise ProviderError(
             f"The cluster did not answer while {doing}: {type(cause).__name__}.", hint
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from runner_action.model import Plan, Pool
-from runner_action.providers.kubernetes import plan as words
+from runner_action.providers.kubernetes import plan as planning
 from runner_action.providers.kubernetes.options import options_of
 from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.request import CloudRequest
@@ -14,7 +14,7 @@ from runner_action.request import CloudRequest
 def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
     """A rung for each market, place and size, in the user's order."""
     options = options_of(request)
-    sizes = [words.size_of(word) for word in plan.instance_types]
+    sizes = [planning.size_of(word) for word in plan.instance_types]
     rungs = product(plan.spots, plan.places, sizes)
     return [
         PodPlacement(
@@ -29,7 +29,7 @@ def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
             tolerations=options.tolerations,
             service_account=request.permission_set,
             containers=options.containers,
-            template=words.template_of(options.pod_template),
+            template=planning.template_of(options.pod_template),
             schedule_timeout=options.schedule_timeout,
         )
         for spot, place, size in rungs

@@ -1,9 +1,9 @@
-"""A strategic merge, as `kubectl patch` and `kustomize` do it: mappings by key, lists of named
-things by their name, other lists as a whole. Pure.
+"""A strategic merge, like that of `kubectl patch` and `kustomize`: mappings by key, lists of named
+entries by name, other lists as a whole. Pure.
 
 https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/.
-Which lists are merged by which key is said by `x-kubernetes-patch-merge-key` of the API's
-description; a test compares.
+`x-kubernetes-patch-merge-key` in the API's description says which lists are merged by which key; a
+test compares.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ KEYS: Mapping[str, str] = {
     "volumeMounts": "mountPath",
     "volumes": "name",
 }
-"""Lists in a pod -> key by which their parts are the same."""
+"""Lists in a pod, and the key by which their entries are matched."""
 APPENDED = ("tolerations",)
-"""Kubernetes replaces this list; who adds a taint here means it besides ours."""
+"""Kubernetes replaces this list; a user who adds a toleration needs ours, too."""
 
 
 def merged(base: Any, patch: Any, name: str = "") -> Any:
-    """`base` with `patch` on it; null removes. Neither is changed."""
+    """`base` with `patch` applied; null removes. Neither is changed."""
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
         if patch.get("$patch") == "replace":
             return {key: value for key, value in patch.items() if key != "$patch"}
@@ -45,7 +45,7 @@ def merged(base: Any, patch: Any, name: str = "") -> Any:
         }
     if isinstance(base, Sequence) and isinstance(patch, Sequence) and not isinstance(patch, str):
         if name in APPENDED:
-            return [*base, *(one for one in patch if one not in base)]
+            return [*base, *(entry for entry in patch if entry not in base)]
         if key := KEYS.get(name):
             return _by(key, base, patch)
     return (
@@ -56,13 +56,13 @@ def merged(base: Any, patch: Any, name: str = "") -> Any:
 
 
 def _by(key: str, base: Sequence[Any], patch: Sequence[Any]) -> list[Any]:
-    """Parts of the same key are merged where they stand; new ones come after."""
-    if any(one.get("$patch") == "replace" for one in patch):
-        return [one for one in patch if one.get("$patch") != "replace"]
-    theirs = {one[key]: one for one in patch}
-    found = [
-        merged(one, theirs.pop(one[key])) if one[key] in theirs else one
-        for one in base
-        if theirs.get(one[key], {}).get("$patch") != "delete"
+    """Entries with the same key are merged in place; new entries are appended."""
+    if any(entry.get("$patch") == "replace" for entry in patch):
+        return [entry for entry in patch if entry.get("$patch") != "replace"]
+    patches = {entry[key]: entry for entry in patch}
+    result = [
+        merged(entry, patches.pop(entry[key])) if entry[key] in patches else entry
+        for entry in base
+        if patches.get(entry[key], {}).get("$patch") != "delete"
     ]
-    return [*found, *(one for one in theirs.values() if one.get("$patch") != "delete")]
+    return [*result, *(entry for entry in patches.values() if entry.get("$patch") != "delete")]

@@ -1,4 +1,4 @@
-"""What the user's words mean in a cluster. Pure: no network, no clock, no client."""
+"""From the user's inputs to a plan for a cluster. Pure: no network, no clock, no client."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from runner_action.request import CloudRequest
 
 NATIVE = re.compile(r"(\d+(?:\.\d+)?)-(\d+)(?:\+([A-Za-z0-9][A-Za-z0-9._/-]*)(?:\*(\d+))?)?")
 """CML's form: CPUs, MB, accelerator and number."""
-NO_IMAGE = (  # only a launch needs one: what is looked for or removed has its own
-    "cloud-image is needed here: this cml-runner is of no release, so it names no image for pods;"
+NO_IMAGE = (  # only for a launch: the other commands need no image
+    "cloud-image is needed here: this cml-runner is not a release, so it has no image for pods;"
     " write one that was built from image/runner.Dockerfile, such as"
     " `registry.example/cml-runner:runner`"
 )
@@ -44,8 +44,8 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/"""
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What one runner may use. `model`: GPU by its word; `exact`: request all of it, not a
-    share."""
+    """What one runner may use. `model`: the word for its GPU; `exact`: all of it is requested, not
+    a share."""
 
     cpus: float
     memory_mib: int
@@ -60,8 +60,8 @@ class Size:
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in the cluster's words, with notes on what the user should know. Raises
-    InputError with all problems."""
+    """The request in the cluster's terms, with notes for the user. Raises InputError with all
+    problems."""
     problems: list[str] = []
     notes: dict[str, None] = {}
     words = [
@@ -72,16 +72,16 @@ def plan(request: CloudRequest) -> Plan:
     selector = options_of(request).node_selector
     architecture = next(
         (
-            ours
-            for ours, theirs in ARCHITECTURES.items()
-            if selector.get(ARCHITECTURE_LABEL, "amd64") == theirs
+            name
+            for name, label in ARCHITECTURES.items()
+            if selector.get(ARCHITECTURE_LABEL, "amd64") == label
         ),
         "",
     )
     if not architecture:
         problems.append(
             f"cloud-kubernetes-node-selector {ARCHITECTURE_LABEL}={selector[ARCHITECTURE_LABEL]}:"
-            " runners are for amd64 and arm64"
+            " runners need amd64 or arm64"
         )
     problems += [
         wrong
@@ -89,7 +89,8 @@ def plan(request: CloudRequest) -> Plan:
         if (wrong := _bad_label("cloud-kubernetes-node-selector", key, value))
     ]
     problems += [
-        f"cloud-metadata {key}=… has no key of Kubernetes: at most 63 letters, digits, . _ -"
+        f"cloud-metadata {key}=… is not a Kubernetes label: a key has at most 63 letters, digits,"
+        " . _ -"
         for key in request.metadata
         if not KEY.fullmatch(key)
     ]
@@ -98,13 +99,13 @@ def plan(request: CloudRequest) -> Plan:
         r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", request.permission_set
     ):
         problems.append(
-            f"cloud-permission-set {request.permission_set} is no service account; write the name"
-            " of one in the namespace"
+            f"cloud-permission-set {request.permission_set} is not a service account; write the"
+            " name of one in the namespace"
         )
     if options_of(request).containers == "kubernetes" and not request.permission_set:
         needs = (
-            "a service account that may make pods; `cml-runner permissions kubernetes` prints its"
-            " role: give its name as cloud-permission-set"
+            "a service account that may create pods: give its name as cloud-permission-set;"
+            " `cml-runner permissions kubernetes` prints the role"
         )
         problems.append(f"cloud-kubernetes-containers kubernetes needs {needs}")
     if problems:
@@ -132,8 +133,8 @@ def _word(size: str, gpu: str | None) -> str:
 
 
 def size_of(word: str, problems: list[str] | None = None) -> Size:
-    """Of `m`, `m+t4`, `l+nvidia.com/gpu:2`, `4-16384`, `4-16384+nvidia-tesla-v100*2`. Falsy
-    problems: the word is known to be good."""
+    """The size for `m`, `m+t4`, `l+nvidia.com/gpu:2`, `4-16384`, `4-16384+nvidia-tesla-v100*2`.
+    Without `problems` the word must be a valid one."""
     if match := NATIVE.fullmatch(word.replace(":", "*")):
         cpus, memory, gpu, number = match.groups()
         return _with_gpu(
@@ -149,22 +150,22 @@ def size_of(word: str, problems: list[str] | None = None) -> Size:
     sizes = GPU_SIZES.get(gpu, GPU_SIZES[""])
     if size in sizes and gpu in MODELS:
         cpus, gib, own = sizes[size]
-        wanted = int(number or own)
+        gpus = int(number or own)
         times = (
-            wanted if size == "m" else 1
+            gpus if size == "m" else 1
         )  # `m` is what nobody had to write: it grows with the number
-        return _with_gpu(Size(cpus=cpus * times, memory_mib=gib * 1024 * times), gpu, wanted)
+        return _with_gpu(Size(cpus=cpus * times, memory_mib=gib * 1024 * times), gpu, gpus)
     if problems is not None:
         known = (
             "`s`, `m`, `l`, `xl`, CPUs and MB as in `4-16384`, or with a GPU `m+t4`,"
             " `4-16384+nvidia.com/gpu*2`"
         )
-        problems.append(f"cloud-type {word} is no size of Kubernetes; write {known}")
+        problems.append(f"cloud-type {word} is not a size for Kubernetes; write {known}")
     return Size(cpus=1, memory_mib=1024)
 
 
 def _with_gpu(size: Size, gpu: str, number: int) -> Size:
-    """`gpu`: a resource, a model's word, or CML's longer word for one."""
+    """The size with GPUs. `gpu`: a resource, a model, or CML's longer word for a model."""
     if not gpu:
         return size
     model = "" if "/" in gpu else re.sub(r"^nvidia-(tesla-)?", "", gpu)
@@ -183,34 +184,36 @@ def _bad_label(name: str, key: str, value: str) -> str | None:
     if KEY.fullmatch(key) and VALUE.fullmatch(value):
         return None
     return (
-        f"{name} {key}={value} is no label of Kubernetes: at most 63 letters, digits, . _ - on"
-        " either side, before the key perhaps a domain and /"
+        f"{name} {key}={value} is not a Kubernetes label: key and value have at most 63 letters,"
+        " digits, . _ -; a domain and / may precede the key"
     )
 
 
 def template_problems(text: str | None) -> list[str]:
-    """What is wrong with a pod template, before anybody merges it."""
+    """The problems of a pod template, before it is merged."""
     if text is None:
         return []
     try:
-        told = yaml.safe_load(text)
+        template = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
+        position = f" in line {mark.line + 1}" if mark else ""
         return [
             (
-                "cloud-kubernetes-pod-template is no YAML:"
-                f" {getattr(error, 'problem', None) or 'it cannot be read'}{where}"
+                "cloud-kubernetes-pod-template is not YAML:"
+                f" {getattr(error, 'problem', None) or 'it cannot be read'}{position}"
             )
         ]
-    if not isinstance(told, Mapping):
+    if not isinstance(template, Mapping):
         return [
             (
-                "cloud-kubernetes-pod-template wants a mapping with `metadata` or `spec`, or the"
-                " name of a file that has one"
+                "cloud-kubernetes-pod-template must be a mapping with `metadata` or `spec`, or the"
+                " name of a file with one"
             )
         ]
-    strange = [str(key) for key in told if key not in ("apiVersion", "kind", "metadata", "spec")]
+    strange = [
+        str(key) for key in template if key not in ("apiVersion", "kind", "metadata", "spec")
+    ]
     if strange:
         return [
             (
@@ -218,16 +221,18 @@ def template_problems(text: str | None) -> list[str]:
                 " `spec` of a pod are merged"
             )
         ]
-    wrong = any(not isinstance(told.get(key) or {}, Mapping) for key in ("metadata", "spec"))
-    spec = {} if wrong else told.get("spec") or {}
+    wrong = any(not isinstance(template.get(key) or {}, Mapping) for key in ("metadata", "spec"))
+    spec = {} if wrong else template.get("spec") or {}
     named: Sequence[Any] = [
-        one for kind in ("containers", "initContainers", "volumes") for one in spec.get(kind) or ()
+        entry
+        for kind in ("containers", "initContainers", "volumes")
+        for entry in spec.get(kind) or ()
     ]
-    if wrong or any(not isinstance(one, Mapping) or "name" not in one for one in named):
+    if wrong or any(not isinstance(entry, Mapping) or "name" not in entry for entry in named):
         return [
             (
-                "cloud-kubernetes-pod-template: `metadata` and `spec` are mappings, and each"
-                " container and volume has a `name`, by which it is merged"
+                "cloud-kubernetes-pod-template: `metadata` and `spec` must be mappings, and each"
+                " container and volume must have a `name`, by which it is merged"
             )
         ]
     return []
@@ -235,5 +240,5 @@ def template_problems(text: str | None) -> list[str]:
 
 def template_of(text: str | None) -> dict[str, Any]:
     """`metadata` and `spec` of a template that has no problems."""
-    told = yaml.safe_load(text) if text else {}
-    return {key: told[key] for key in ("metadata", "spec") if told.get(key)}
+    template = yaml.safe_load(text) if text else {}
+    return {key: template[key] for key in ("metadata", "spec") if template.get(key)}

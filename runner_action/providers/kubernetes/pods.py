@@ -1,5 +1,5 @@
-"""A pod as the cluster tells it, in our words: an instance, what it waits for, why it will never
-be a runner. Pure."""
+"""From the cluster's description of a pod to ours: the instance, what it waits for, and why it will
+never be a runner. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOPELESS = (
     "CreateContainerError",
     "RunContainerError",
 )
-"""Reasons for which a container waits in vain. https://github.com/kubernetes/kubernetes:
+"""Reasons to wait that never pass. https://github.com/kubernetes/kubernetes:
 pkg/kubelet/images/types.go, kuberuntime"""
 STUMBLES, NOT_STARTED = 3, ("StartError", "ContainerCannotRun")
 NO_SUCH_IMAGE = re.compile(
@@ -29,14 +29,14 @@ NO_SUCH_IMAGE = re.compile(
     r" required|40[134] ",
     re.I,
 )
-"""Of a failed pull: what another try will not change."""
+"""Messages of failed pulls that another try would not change."""
 
 
 def instance_of(pod: Json, size: str = "", spot: bool = False) -> Instance:
     metadata, status = pod["metadata"], pod.get("status", {})
     labels, tags = metadata.get("labels") or {}, tags_of(pod)
     container: Json = next(
-        (one for one in pod["spec"]["containers"] if one["name"] == "runner"), {}
+        (part for part in pod["spec"]["containers"] if part["name"] == "runner"), {}
     )
     return Instance(
         provider=ProviderName.KUBERNETES,
@@ -80,13 +80,13 @@ def is_controlled_by(uid: str, pod: Json) -> bool:
     return any(owner["uid"] == uid for owner in owners)
 
 
-def tags_of(told: Json) -> dict[str, str]:
-    """Ours, from labels and annotations of a pod or a Job."""
-    metadata = told["metadata"]
-    said = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
+def tags_of(resource: Json) -> dict[str, str]:
+    """Our tags, from the labels and annotations of a pod, a Job or a Secret."""
+    metadata = resource["metadata"]
+    entries = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
     return {
         key.replace("/", ":"): value
-        for key, value in said.items()
+        for key, value in entries.items()
         if key == OWNER_TAG or key.startswith(f"{OWNER_TAG}/")
     }
 
@@ -100,20 +100,20 @@ def is_over(pod: Json) -> bool:
 
 
 def unschedulable(pod: Json) -> str:
-    """The scheduler's own words; empty if it has said nothing against the pod."""
+    """The scheduler's own message; empty if it has not refused the pod."""
     conditions = pod.get("status", {}).get("conditions") or ()
     return next(
         (
-            str(one.get("message") or one.get("reason"))
-            for one in conditions
-            if one["type"] == "PodScheduled" and one["status"] == "False"
+            str(condition.get("message") or condition.get("reason"))
+            for condition in conditions
+            if condition["type"] == "PodScheduled" and condition["status"] == "False"
         ),
         "",
     )
 
 
 def trouble(pod: Json) -> str:
-    """Why this pod will not be a runner, or is none any more; empty if it may."""
+    """Why this pod will not be a runner, or no longer is one; empty if it may be."""
     status = pod.get("status", {})
     for container in _containers(status):
         state: Json = container.get("state") or {}
@@ -125,18 +125,18 @@ def trouble(pod: Json) -> str:
         if reason in HOPELESS or (
             reason in ("ErrImagePull", "ImagePullBackOff") and NO_SUCH_IMAGE.search(message)
         ):
-            return f"{reason} of container {container['name']}: {message or 'no more is told'}"
-        # A sidecar that stumbles is started again; one that cannot be started never will be.
+            return f"{reason} of container {container['name']}: {message or 'no message'}"
+        # A sidecar that fails is started again; one that cannot be started never will be.
         again = (
             container["name"] not in ("runner", "hand-over")
             and container.get("restartCount", 0) < STUMBLES
             and ended.get("reason") not in NOT_STARTED
         )
         if ended.get("exitCode") and not again and not state.get("running"):
-            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            detail = f": {ended['message'].strip()}" if ended.get("message") else ""
             return (
                 f"container {container['name']} ended with code {ended['exitCode']}"
-                f" ({ended.get('reason') or 'Error'}){said}"
+                f" ({ended.get('reason') or 'Error'}){detail}"
             )
     if status.get("phase") == "Failed":
         return (
@@ -152,21 +152,23 @@ def _containers(status: Json) -> Iterable[Json]:
 
 def explanation(pod: Json, events: Sequence[Json] = ()) -> list[str]:
     """What the pod waits for, in the cluster's words: scheduler, containers, then warnings, each
-    once. Empty for one that runs."""
+    once. Empty for a running pod."""
     if pod.get("status", {}).get("phase") == "Running":
         return []
-    said = [unschedulable(pod)]
+    lines = [unschedulable(pod)]
     for container in _containers(pod.get("status", {})):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("message"):
-            said.append(f"{waiting.get('reason')}: {waiting['message']}")
-    said += [
-        f"{one.get('reason')}: {one.get('message')}"
-        for one in events
-        if one.get("type") != "Normal" or one.get("reason") in ("Pulling", "TriggeredScaleUp")
+            lines.append(f"{waiting.get('reason')}: {waiting['message']}")
+    lines += [
+        f"{event.get('reason')}: {event.get('message')}"
+        for event in events
+        if event.get("type") != "Normal" or event.get("reason") in ("Pulling", "TriggeredScaleUp")
     ]
-    found = list(dict.fromkeys(one.strip() for one in said if one))
-    # FailedScheduling says what the condition has said.
+    unique = list(dict.fromkeys(line.strip() for line in lines if line))
+    # The event FailedScheduling repeats the condition.
     return [
-        one for one in found if not any(one != other and one.endswith(other) for other in found)
+        line
+        for line in unique
+        if not any(line != other and line.endswith(other) for other in unique)
     ]

@@ -55,17 +55,17 @@ def runners(forge: ForgeName) -> Rules:
 def text(request: CloudRequest, forge: ForgeName = ForgeName.GITHUB) -> str:
     """YAML for `kubectl apply -f -`: role and binding of the launcher, whose service account is
     called `cml-runner`, and, where its jobs are pods, of the runner."""
-    found = _role("cml-runner", "cml-runner", LAUNCHER, request)
+    documents = _role("cml-runner", "cml-runner", LAUNCHER, request)
     if options_of(request).containers is Containers.KUBERNETES:
         account = request.permission_set or "cml-runner-jobs"
-        found += _role("cml-runner-jobs", account, runners(forge), request)
-    return yaml.safe_dump_all(found, sort_keys=False)
+        documents += _role("cml-runner-jobs", account, runners(forge), request)
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def _role(name: str, account: str, rules: Rules, request: CloudRequest) -> list[dict[str, Any]]:
     namespace = options_of(request).namespace or "default"
-    where = {"name": name, "namespace": namespace}
-    told = [
+    metadata = {"name": name, "namespace": namespace}
+    allowed = [
         {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
         for (group, resource), verbs in rules.items()
     ]
@@ -75,13 +75,13 @@ def _role(name: str, account: str, rules: Rules, request: CloudRequest) -> list[
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
-            "metadata": where,
-            "rules": told,
+            "metadata": metadata,
+            "rules": allowed,
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
-            "metadata": dict(where),
+            "metadata": dict(metadata),
             "subjects": [subject],
             "roleRef": reference,
         },

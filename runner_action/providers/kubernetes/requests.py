@@ -1,11 +1,11 @@
-"""The objects that a launch asks a cluster for: a Job, whose pod is the machine, and a Secret
-that goes with it. Pure: judged by the API's own description.
+"""The objects that a launch creates in a cluster: a Job, whose pod is the machine, and its Secret.
+Pure; tests check them against the API's own description.
 
-The pod's containers are of one image. `hand-over` alone has the Secret, and has ended before
-another begins. `guard` gets from it, by memory that it empties at once, what the Secret told; it
-makes the calls that need a token, and when the other has ended, takes the runner off the list if
-that has not been done. `runner` runs the agent and its jobs. What it shares with the guard it
-cannot write: the program, and a socket.
+The pod's containers have one image. `hand-over` alone mounts the Secret, and has ended before
+another container starts. `guard` reads the Secret's content from a volume in memory, which it
+empties at once; it makes the calls that need a token, and deregisters the runner when `runner` has
+ended without doing so. `runner` runs the agent and its jobs. It shares the program and a socket
+with the guard, and can write neither.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ HOME = "/var/lib/cml-runner"
 BUNDLE, PROGRAM, TOLD, GUARD = (
     f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard")
 )
-"""The Secret; the agent, read-only but for the container that puts it there; what the Secret
-told, until the guard has read it; the guard's socket."""
+"""The Secret; the agent, read-only except in the container that writes it; the Secret's content,
+until the guard has read it; the guard's socket."""
 USER, GUARD_USER = 1001, 1002
-"""`runner` in our image and in GitHub's; any other image works with it too. The guard is nobody
-in particular, so that no job is the same user, whatever a template makes them share."""
+"""`runner` in our image and in GitHub's; it works with any other image, too. The guard has a user
+of its own, so that no job has the same, whatever a template makes them share."""
 GRACE_SECONDS = 60
-"""Agent (30 s at most when it is taken) and guard (20 s) one after the other."""
+"""The agent (at most 30 s when it is interrupted), then the guard (20 s)."""
 TTL_SECONDS = 300
-"""How long a pod that has ended stays to be read: it costs nothing."""
+"""How long a pod that has ended is kept to be read, which costs nothing."""
 LATE_SECONDS = 300
-"""The agent ends at max-lifetime by itself; this much later the cluster does."""
+"""The agent ends itself at max-lifetime; this much later the cluster ends it."""
 PYTHON = ("python3", "-IS")
-"""Which heeds no variable and no folder of others.
+"""Ignores PYTHON… variables and site packages.
 https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
 RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """Of containers, for
@@ -69,22 +69,26 @@ class PodPlacement(Placement):
 
 
 def job_name(placement: PodPlacement, machine: Machine) -> str:
-    """The runner's, and eight digits that tell launches and rungs apart."""
+    """The runner's name, and eight digits that differ by launch and rung."""
     token = machine.identity.token(placement.region, str(placement.size), str(placement.spot))
     return f"{machine.identity.name}-{token[:8]}"
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """What of the tags can be asked for: keys with our prefix are ours in the words of
+    """Tags that Kubernetes takes as labels, by which objects are found. Our keys get the form of
     Kubernetes."""
-    said = {
+    labels = {
         _key(key): value for key, value in tags.items() if key != "Name" and VALUE.fullmatch(value)
     }
-    return {**said, "app.kubernetes.io/name": OWNER_TAG, "app.kubernetes.io/managed-by": OWNER_TAG}
+    return {
+        **labels,
+        "app.kubernetes.io/name": OWNER_TAG,
+        "app.kubernetes.io/managed-by": OWNER_TAG,
+    }
 
 
 def annotations_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """The others, such as addresses."""
+    """The other tags, such as addresses."""
     return {
         _key(key): value
         for key, value in tags.items()
@@ -97,8 +101,8 @@ def _key(tag: str) -> str:
 
 
 def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
-    """batch/v1 Job: nothing of it is ever tried again by the cluster, as the agent restarts the
-    workflow and that launches anew."""
+    """batch/v1 Job. The cluster never retries its pods: the agent restarts the CI job, which
+    launches again."""
     labels, annotations = labels_of(machine.tags), annotations_of(machine.tags)
     pod = merged(
         {
@@ -117,8 +121,7 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
         "template": pod,
     }
     if count > 1:
-        # Without a limit of its own for each index, the first that ends with an error ends the
-        # others.
+        # Without a limit per index, the first pod that fails ends the others.
         spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": count}
         del spec["backoffLimit"]
     if machine.lifetime:
@@ -127,17 +130,17 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def secret(made: Mapping[str, Any], machine: Machine) -> Body:
-    """v1 Secret of what the pods of a Job get to know; the cluster deletes it with the Job.
-    `made`: the Job, as the cluster answered."""
+def secret(created: Mapping[str, Any], machine: Machine) -> Body:
+    """v1 Secret with the user data for the pods of a Job; the cluster deletes it with the Job.
+    `created`: the Job as the cluster returned it."""
     owner = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "name": made["metadata"]["name"],
-        "uid": made["metadata"]["uid"],
+        "name": created["metadata"]["name"],
+        "uid": created["metadata"]["uid"],
     }
-    said = {"labels": labels_of(machine.tags), "annotations": annotations_of(machine.tags)}
-    metadata = {"name": made["metadata"]["name"], **said, "ownerReferences": [owner]}
+    marked = {"labels": labels_of(machine.tags), "annotations": annotations_of(machine.tags)}
+    metadata = {"name": created["metadata"]["name"], **marked, "ownerReferences": [owner]}
     data = {"agent.pyz": base64.b64encode(machine.user_data).decode()}
     return {
         "apiVersion": "v1",
@@ -199,7 +202,8 @@ def _pod(placement: PodPlacement, name: str) -> Body:
 
 
 def _runner(placement: PodPlacement) -> Body:
-    """The agent, as process 1, and its jobs. The cluster asks it as systemd's timer would."""
+    """The agent, as process 1, and its jobs. The liveness probe runs the watchdog, as systemd's
+    timer does elsewhere."""
     docker = placement.containers is Containers.DOCKER
     return {
         "name": "runner",
@@ -226,13 +230,13 @@ def _runner(placement: PodPlacement) -> Body:
 
 
 def _environment(placement: PodPlacement) -> list[Body]:
-    said = [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    variables = [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     if placement.size.resource.startswith("nvidia.com/"):
-        said.append({"name": "CML_RUNNER_GPU", "value": "1"})
+        variables.append({"name": "CML_RUNNER_GPU", "value": "1"})
     if placement.containers is Containers.DOCKER:
-        said.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
+        variables.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
     if placement.containers is Containers.KUBERNETES:
-        said += [
+        variables += [
             {
                 "name": "ACTIONS_RUNNER_CONTAINER_HOOKS",
                 "value": "/opt/cml-runner/k8s-hooks/index.js",
@@ -247,7 +251,7 @@ def _environment(placement: PodPlacement) -> list[Body]:
                 "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}},
             },
         ]
-    return said
+    return variables
 
 
 def _agent(*words: str) -> list[str]:
@@ -255,9 +259,8 @@ def _agent(*words: str) -> list[str]:
 
 
 def _hand_over(placement: PodPlacement) -> Body:
-    """The one container that has the Secret. The cluster keeps what is mounted for as long as
-    the pod lives, whatever becomes of the Secret itself, and has no way into a container that
-    has ended.
+    """The one container that mounts the Secret. What is mounted stays for as long as the pod
+    lives, whatever becomes of the Secret itself, and nobody can enter a container that has ended.
 
     https://kubernetes.io/docs/concepts/configuration/secret/#secret-immutable-create: "Existing
     Pods maintain a mount point to the deleted Secret";
@@ -275,7 +278,7 @@ def _hand_over(placement: PodPlacement) -> Body:
 
 
 def _guard(placement: PodPlacement) -> Body:
-    """A native sidecar: it begins before the runner and ends after it."""
+    """A native sidecar: it starts before the runner and ends after it."""
     return {
         **_small(placement, "guard"),
         "restartPolicy": "Always",
@@ -303,12 +306,12 @@ def _small(placement: PodPlacement, name: str) -> Body:
 
 
 def _docker() -> Body:
-    """Another sidecar, which is root on its node: who may use it may do anything there."""
+    """Another sidecar, which is root on its node: whoever may use it may do anything there."""
     return {
         "name": "docker",
         "image": table.DOCKER_IMAGE,
         "restartPolicy": "Always",
-        # Jobs' containers are given this socket by its usual name, which is looked for in here.
+        # Jobs' containers get this socket by its usual path, which is one of this container.
         "args": ["dockerd", "--host=unix:///run/docker.sock", f"--group={USER}"],
         "env": [{"name": "DOCKER_TLS_CERTDIR", "value": ""}],
         "securityContext": {
@@ -333,7 +336,7 @@ def _docker() -> Body:
 def resources(placement: PodPlacement) -> Body:
     size, disk = placement.size, placement.disk_gb
     cpus, memory = (1.0, 1.0) if size.exact else (table.CPU_SHARE, table.MEMORY_SHARE)
-    asked = table.SMALL_DISK_GB if disk <= table.DISK_NOT_ASKED else disk * table.CPU_SHARE
+    disk_request = table.SMALL_DISK_GB if disk <= table.DISK_NOT_ASKED else disk * table.CPU_SHARE
     limits = {
         "cpu": _cpus(size.cpus),
         "memory": f"{size.memory_mib}Mi",
@@ -342,7 +345,7 @@ def resources(placement: PodPlacement) -> Body:
     requests = {
         "cpu": _cpus(size.cpus * cpus),
         "memory": f"{int(size.memory_mib * memory)}Mi",
-        "ephemeral-storage": f"{int(asked * 1000)}M",
+        "ephemeral-storage": f"{int(disk_request * 1000)}M",
     }
     gpus = {size.resource: str(size.number)} if size.number else {}
     return {"requests": requests | gpus, "limits": limits | gpus}
@@ -353,8 +356,8 @@ def _cpus(number: float) -> str:
 
 
 def node_selector(placement: PodPlacement) -> dict[str, str]:
-    """The user's labels; the word `infer` stands for the GPU's model, and for nothing without
-    one, as in CML."""
+    """The user's labels. The value `infer` stands for the GPU's model; without a GPU the label is
+    left out, as in CML."""
     given = dict(placement.node_selector)
     for key in [key for key, value in given.items() if value == "infer"]:
         values = models(placement.size.model).get(key) or models(placement.size.model).get(
@@ -371,8 +374,7 @@ def node_selector(placement: PodPlacement) -> dict[str, str]:
 
 
 def models(word: str) -> dict[str, tuple[str, ...]]:
-    """Label -> values that tell of this GPU. A model that is in no table is taken as the value
-    itself."""
+    """By label, the values that mean this GPU. An unknown model is used as the value itself."""
     if not word:
         return {}
     names, karpenter, products = table.MODELS.get(word, ((word,), word, (word,)))
@@ -390,16 +392,16 @@ def models(word: str) -> dict[str, tuple[str, ...]]:
 
 
 def tolerations(placement: PodPlacement) -> list[Body]:
-    found = [toleration(text) for text in placement.tolerations]
+    result = [toleration(text) for text in placement.tolerations]
     if placement.spot:
-        found += [
+        result += [
             {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
             for key, value in table.SPOT_TAINTS.items()
         ]
     if placement.size.number:
         keys = dict.fromkeys([placement.size.resource, *table.GPU_TAINTS])
-        found += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
-    return found
+        result += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
+    return result
 
 
 def toleration(text: str) -> Body:
@@ -411,8 +413,8 @@ def toleration(text: str) -> Body:
 
 
 def _affinity(placement: PodPlacement) -> list[Body]:
-    """Terms, any of which has to hold: each way of saying `spot` with each way of saying the
-    GPU's model and each of saying the region."""
+    """Terms, one of which must hold: every combination of the labels that mean spot, the GPU's
+    model and the region."""
     chosen = set(placement.node_selector)
     spots: Sequence[Body | None] = (
         [
@@ -422,9 +424,8 @@ def _affinity(placement: PodPlacement) -> list[Body]:
         if placement.spot
         else [None]
     )
-    known = (
-        {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)
-    )  # the user's own labels say which nodes
+    # Labels of the user's own say which nodes.
+    known = {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)
     gpus: Sequence[Body | None] = [
         {"key": key, "operator": "In", "values": list(values)} for key, values in known.items()
     ] or [None]
@@ -433,5 +434,8 @@ def _affinity(placement: PodPlacement) -> list[Body]:
         if placement.region
         else [None]
     )
-    terms = [[one for one in term if one] for term in product(spots, gpus, places)]
+    terms = [
+        [requirement for requirement in term if requirement]
+        for term in product(spots, gpus, places)
+    ]
     return [{"matchExpressions": term} for term in terms if term]

@@ -1,8 +1,8 @@
 """What the user's words stand for in a cluster: data, with its sources.
 
-Sizes: CML's (terraform-provider-iterative, its table of limits). Labels of nodes are those that
-the vendors' node pools, NVIDIA's feature discovery and Karpenter give; a cluster has some of
-them, so any that is there decides.
+Sizes: CML's (terraform-provider-iterative, its table of limits). Labels of nodes are those of the
+vendors' node pools, NVIDIA's feature discovery and Karpenter; a cluster has some of them, and any
+of these decides.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ GPU_SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
     "k80": {"m": (4, 64, 1), "l": (32, 512, 8), "xl": (64, 768, 16)},
     "v100": {"m": (8, 64, 1), "l": (32, 256, 4), "xl": (64, 512, 8)},
 }
-"""CPUs, GiB and GPUs; those of K80 and V100 are CML's, of others as much as the clouds' machines
-with such GPUs have."""
+"""CPUs, GiB and GPUs; for K80 and V100 CML's, for others those of the clouds' machines with such
+GPUs."""
 
 CPU_SHARE, MEMORY_SHARE = 0.85, 0.75
-"""Of a size is requested, and the whole is the limit: a node with as many CPUs and GiB keeps
-some for itself (GKE a tenth of 32 GiB, a fifth of 16) and has others' pods, and would never take
-it."""
+"""The share of a size that is requested; the whole is the limit. A node with that many CPUs and GiB
+reserves some for itself (GKE a tenth of 32 GiB, a fifth of 16) and runs other pods, so that the
+whole would never fit."""
 DISK_NOT_ASKED, SMALL_DISK_GB = 35, 8
-"""Up to the size that is the default no more than this is requested: nodes come with 20 GB too."""
+"""Up to the default size of a disk, no more than this is requested: nodes may have 20 GB only."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
 OLD_LABEL = "accelerator"
@@ -40,8 +40,8 @@ MODEL_LABELS = (
     ),
     *("nvidia.com/gpu.product", OLD_LABEL),
 )
-"""Karpenter takes the first term that it can satisfy, so its own come first; NVIDIA's is put on
-after a node has come up, so that no autoscaler knows it."""
+"""Karpenter uses the first term that it can satisfy, so its own come first. NVIDIA's is set after
+a node has started, so that no autoscaler knows it."""
 MODELS: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "t4": (("nvidia-tesla-t4",), "t4", ("Tesla-T4",)),
     "l4": (("nvidia-l4",), "l4", ("NVIDIA-L4",)),
@@ -84,26 +84,25 @@ SPOT_LABELS: Mapping[str, str] = {
     "karpenter.sh/capacity-type": "spot",
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
-"""Any of which says that a node is one that its cloud may take back. GKE, EKS, Karpenter, AKS."""
+"""Any of these marks a node that its cloud may take back. GKE, EKS, Karpenter, AKS."""
 SPOT_TAINTS: Mapping[str, str] = {
     "cloud.google.com/gke-spot": "true",
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
 GPU_TAINTS = ("nvidia.com/gpu", "sku")
-"""Keys of the taints that keep other pods from nodes with GPUs: GKE's, Karpenter's and most
-people's; `sku=gpu`, AKS'."""
+"""Keys of the taints that keep other pods off nodes with GPUs: the usual one, of GKE and Karpenter,
+and `sku=gpu` of AKS."""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
 """Ours -> Go's."""
 GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")
-"""Words for clouds; a cluster is where it is."""
+"""Words for clouds, without a meaning for a cluster."""
 IMAGE = ""
 GPU_IMAGE = ""
-"""Ours (image/runner.Dockerfile), by its digest. The release writes them (image/release.py): a
-checkout is of none, and a name in their place would be a stranger's, whose image would get the
+"""Our images (image/runner.Dockerfile), by digest. The release writes them (image/release.py): a
+checkout has none, since a bare name could be registered by others, whose image would get the
 token."""
 DOCKER_IMAGE = (
     "docker:28-dind@sha256:2a232a42256f70d78e3cc5d2b5d6b3276710a0de0596c145f627ecfae90282ac"
 )
-"""Privileged in its pod. image/images.Dockerfile has it too, for those who keep such digests
-new."""
+"""Privileged in its pod. image/images.Dockerfile has it too, so that bots can update the digest."""
