@@ -22,7 +22,7 @@ from runner_action.providers.aws.errors import (
     translate,
 )
 from runner_action.providers.aws.instance import instance_of
-from runner_action.providers.aws.requests import AwsPlacement
+from runner_action.providers.aws.requests import AwsPlacement, AwsPool
 from runner_action.providers.base import Created
 from runner_action.waiting import Clock, wait_for
 
@@ -84,15 +84,9 @@ class Creation:
         if not instances and not refusals:
             # A retry after a lost answer: EC2 does not promise to list the instances again.
             instances = tuple(self._before())
-        shortage = (
-            None
-            if len(instances) >= count
-            else worst(refusals) or CapacityError(f"AWS has no more of {placement}.")
-        )
-        if shortage and not instances:
-            raise shortage
+        created = self._created(instances, refusals, count)
         self._tag_spot_requests(instances)
-        return Created(instances, shortage, tuple(map(str, refusals)))
+        return created
 
     def _create_fleet(self, **request: Any) -> Answer:
         """CreateFleet; creates the launch template that all fleets of this security group share
@@ -173,29 +167,14 @@ class Creation:
 
     def pool_by_pool(self, count: int) -> Created:
         """Up to `count` instances, from one pool after the other."""
-        placement = self._placement
         instances = list[Instance]()
         refusals = list[ProviderError]()
         full: set[str] = set()
-        for pool in placement.pools:
+        for pool in self._placement.pools:
             if pool.instance_type in full:
                 continue
-            left = count - len(instances)
-            request = partial(
-                requests.run_instances, placement, pool, self._machine, left, self._group
-            )
-            parts = (
-                pool.subnet_id,
-                pool.instance_type,
-                str(placement.spot),
-                *([str(left)] if count > 1 else []),
-            )
-            doing = (
-                f"creating {pool.instance_type} {'spot' if placement.spot else 'on demand'} in"
-                f" {pool.zone}"
-            )
             try:
-                answer = self._ask(self._client.run_instances, request, parts, doing)
+                answer = self._run_in(pool, count - len(instances), several=count > 1)
             except ProviderError as error:
                 refusals.append(error)
                 if isinstance(error, QuotaError):
@@ -206,19 +185,37 @@ class Creation:
                 continue
             if isinstance(answer, list):
                 return Created(tuple(answer))
-            instances += [
-                instance_of(
-                    description, placement.region, self._machine.identity.name, placement.login
-                )
-                for description in answer["Instances"]
-            ]
+            instances += [self._of_run(description) for description in answer["Instances"]]
             if len(instances) >= count:
                 break
-        shortage = (
-            None
-            if len(instances) >= count
-            else worst(refusals) or CapacityError(f"AWS has no more of {placement}.")
+        return self._created(instances, refusals, count)
+
+    def _run_in(self, pool: AwsPool, left: int, *, several: bool) -> Answer | list[Instance]:
+        """RunInstances in one pool. `several`: the launch asks for more than one in all."""
+        spot = self._placement.spot
+        request = partial(
+            requests.run_instances, self._placement, pool, self._machine, left, self._group
         )
+        parts = [pool.subnet_id, pool.instance_type, str(spot)]
+        if several:
+            parts.append(str(left))
+        market = "spot" if spot else "on demand"
+        doing = f"creating {pool.instance_type} {market} in {pool.zone}"
+        return self._ask(self._client.run_instances, request, parts, doing)
+
+    def _of_run(self, description: Answer) -> Instance:
+        placement = self._placement
+        return instance_of(
+            description, placement.region, self._machine.identity.name, placement.login
+        )
+
+    def _created(
+        self, instances: Sequence[Instance], refusals: Sequence[ProviderError], count: int
+    ) -> Created:
+        """Raises the refusal that decides if there is no instance at all."""
+        shortage: ProviderError | None = None
+        if len(instances) < count:
+            shortage = worst(refusals) or CapacityError(f"AWS has no more of {self._placement}.")
         if shortage and not instances:
             raise shortage
         return Created(tuple(instances), shortage, tuple(map(str, refusals)))

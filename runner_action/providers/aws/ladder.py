@@ -3,7 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,11 +117,12 @@ def usable(facts: Facts, plan: Plan, request: CloudRequest) -> list[Answer]:
     first. Raises ConfigurationError if there is none."""
     zones = [place.zone for place in plan.places if place.region == facts.region]
     everywhere = None in zones
-    subnets: Iterable[Answer] = (
-        facts.subnets
-        if everywhere
-        else [subnet for subnet in facts.subnets if subnet["AvailabilityZone"] in zones]
-    )
+    subnets = [
+        subnet for subnet in facts.subnets if everywhere or subnet["AvailabilityZone"] in zones
+    ]
+    if not subnets:
+        where = ", ".join(str(zone) for zone in zones if zone) or facts.region
+        raise _no_subnet(facts, where, given=bool(options_of(request).subnets))
     ordered = sorted(
         subnets,
         key=lambda subnet: (
@@ -130,24 +131,6 @@ def usable(facts: Facts, plan: Plan, request: CloudRequest) -> list[Answer]:
             subnet["AvailabilityZone"],
         ),
     )
-    where = ", ".join(str(zone) for zone in zones if zone) or facts.region
-    if not ordered and options_of(request).subnets:
-        given = ", ".join(
-            f"{subnet['SubnetId']} in {subnet['AvailabilityZone']}" for subnet in facts.subnets
-        )
-        raise ConfigurationError(
-            f"None of the subnets of `cloud-aws-subnet` is in {where}: {given}.",
-            "Write zones of `cloud-region` and subnets that fit.",
-        )
-    if not ordered:
-        hint = (
-            "Give subnets as `cloud-aws-subnet`, or create a default VPC with `aws ec2"
-            " create-default-vpc`."
-        )
-        raise ConfigurationError(
-            f"This account has no default subnet in {where}.",
-            f"{hint} (`aws ec2 create-default-subnet` for a single zone.)",
-        )
     if facts.groups is None:
         return ordered
     fitting = [subnet for subnet in ordered if subnet["VpcId"] in facts.groups]
@@ -160,6 +143,23 @@ def usable(facts: Facts, plan: Plan, request: CloudRequest) -> list[Answer]:
             "Give subnets of the group's VPC as `cloud-aws-subnet`, or another group.",
         )
     return fitting
+
+
+def _no_subnet(facts: Facts, where: str, *, given: bool) -> ConfigurationError:
+    """`given`: the user has listed the subnets."""
+    if given:
+        listed = ", ".join(
+            f"{subnet['SubnetId']} in {subnet['AvailabilityZone']}" for subnet in facts.subnets
+        )
+        return ConfigurationError(
+            f"None of the subnets of `cloud-aws-subnet` is in {where}: {listed}.",
+            "Write zones of `cloud-region` and subnets that fit.",
+        )
+    return ConfigurationError(
+        f"This account has no default subnet in {where}.",
+        "Give subnets as `cloud-aws-subnet`, or create a default VPC with `aws ec2"
+        " create-default-vpc`. (`aws ec2 create-default-subnet` for a single zone.)",
+    )
 
 
 def login(image: Answer) -> str:

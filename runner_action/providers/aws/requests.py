@@ -205,43 +205,24 @@ def create_fleet(
     first, and in the order of the pools among equals. A strict order would choose pools that are
     interrupted first.
     """
-    common: Request = {
-        "ImageId": placement.image_id,
-        "BlockDeviceMappings": [_root(placement.disk)],
-        **_price("MaxPrice", placement),
-    }
-    if placement.profile_arn:
-        common["IamInstanceProfile"] = {"Arn": placement.profile_arn}
-    types = list(dict.fromkeys(pool.instance_type for pool in placement.pools))
     template = {
         "LaunchTemplateName": template_name(group),
         "Version": "1",
         "LaunchTemplateSpecificationUserData": base64.b64encode(machine.user_data).decode(),
     }
-    overrides = [
-        {
-            **common,
-            "InstanceType": pool.instance_type,
-            "SubnetId": pool.subnet_id,
-            "Priority": float(types.index(pool.instance_type)),
-        }
-        for pool in placement.pools
-    ]
-    options: Request = (
-        {
+    options: Request = {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
+    if placement.spot:
+        options = {
             "SpotOptions": {
                 "AllocationStrategy": "capacity-optimized-prioritized",
                 "InstanceInterruptionBehavior": "terminate",
             }
         }
-        if placement.spot
-        else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
-    )
     return {
         "Type": "instant",
         "ClientToken": client_token,
         "LaunchTemplateConfigs": [
-            {"LaunchTemplateSpecification": template, "Overrides": overrides}
+            {"LaunchTemplateSpecification": template, "Overrides": _overrides(placement)}
         ],
         "TargetCapacitySpecification": {
             "TotalTargetCapacity": count,
@@ -254,6 +235,27 @@ def create_fleet(
         ],
         **options,
     }
+
+
+def _overrides(placement: AwsPlacement) -> list[Request]:
+    """Of the launch template, for each pool of a fleet."""
+    common: Request = {
+        "ImageId": placement.image_id,
+        "BlockDeviceMappings": [_root(placement.disk)],
+        **_price("MaxPrice", placement),
+    }
+    if placement.profile_arn:
+        common["IamInstanceProfile"] = {"Arn": placement.profile_arn}
+    types = list(dict.fromkeys(pool.instance_type for pool in placement.pools))
+    return [
+        {
+            **common,
+            "InstanceType": pool.instance_type,
+            "SubnetId": pool.subnet_id,
+            "Priority": float(types.index(pool.instance_type)),
+        }
+        for pool in placement.pools
+    ]
 
 
 def security_group(vpc_id: str, with_ssh: bool) -> Request:

@@ -128,6 +128,26 @@ def virtual_machine(
 ) -> Body:
     """virtualMachines: with disk, network interface and address, which are deleted with it.
     `public_key`: the user's, or one that nobody can use, as Azure requires one."""
+    body: Body = {
+        "location": placement.region,
+        "tags": tags_of(machine.tags),
+        "properties": _properties(placement, machine, subnet, security, public_key),
+    }
+    if zone := placement.pools[0].zone:
+        body["zones"] = [zone.rpartition("-")[2]]
+    if placement.purchase:
+        body["plan"] = dict(placement.purchase)
+    if placement.identities:
+        body["identity"] = {
+            "type": "UserAssigned",
+            "userAssignedIdentities": {identity: {} for identity in placement.identities},
+        }
+    return body
+
+
+def _properties(
+    placement: AzurePlacement, machine: Machine, subnet: str, security: str, public_key: str
+) -> Body:
     properties: Body = {
         "hardwareProfile": {"vmSize": placement.pools[0].instance_type},
         "storageProfile": {"imageReference": _image(placement.image), "osDisk": _disk(placement)},
@@ -139,17 +159,7 @@ def virtual_machine(
             "computerName": machine.identity.name[:64],
             "adminUsername": placement.login,
             "customData": base64.b64encode(machine.user_data).decode(),
-            "linuxConfiguration": {
-                "disablePasswordAuthentication": True,
-                "ssh": {
-                    "publicKeys": [
-                        {
-                            "path": f"/home/{placement.login}/.ssh/authorized_keys",
-                            "keyData": public_key,
-                        }
-                    ]
-                },
-            },
+            "linuxConfiguration": _linux(placement.login, public_key),
         },
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
@@ -165,21 +175,12 @@ def virtual_machine(
             "evictionPolicy": "Delete",
             "billingProfile": {"maxPrice": price},
         }
-    body: Body = {
-        "location": placement.region,
-        "tags": tags_of(machine.tags),
-        "properties": properties,
-    }
-    if zone := placement.pools[0].zone:
-        body["zones"] = [zone.rpartition("-")[2]]
-    if placement.purchase:
-        body["plan"] = dict(placement.purchase)
-    if placement.identities:
-        body["identity"] = {
-            "type": "UserAssigned",
-            "userAssignedIdentities": {identity: {} for identity in placement.identities},
-        }
-    return body
+    return properties
+
+
+def _linux(login: str, public_key: str) -> Body:
+    key = {"path": f"/home/{login}/.ssh/authorized_keys", "keyData": public_key}
+    return {"disablePasswordAuthentication": True, "ssh": {"publicKeys": [key]}}
 
 
 def _image(image: str) -> Body:

@@ -65,50 +65,51 @@ class Creation:
     def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
         """Creates one machine and waits for the end of the operation. If that fails, what this
         launch created is deleted."""
-        doing, zone = f"creating {placement}", placement.pools[0].zone
-        request = sdk.types.InsertInstanceRequest(
-            project=self._compute.project,
-            zone=zone,
-            instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
-            # A new one for each try: to a later try with the same id, after the machine's end,
-            # Google would answer with the old operation.
-            request_id=str(uuid.uuid4()),
-        )
-        instances = self._compute.client(sdk.InstancesClient)
-        launch = machine.identity.token()
-        number = ""
+        zone, doing = placement.pools[0].zone, f"creating {placement}"
+        launch, number = machine.identity.token(), ""
         try:
             with translated(doing):
                 if placement.with_rule:
                     self._open_ssh(placement, name)
                 try:
-                    operation = wait_for(
-                        partial(self._once, instances.insert_unary, request),
-                        f"Google Cloud, while {doing}",
-                        clock=self._clock,
-                        timeout=60,
-                    )
+                    operation = self._insert(placement, machine, name)
                     number = str(operation.target_id or "")
-                    operation = self._finished(operation, zone, doing)
+                    self._finish(operation, zone, doing)
                 except Conflict as error:
                     # An earlier try of this launch created it, or others did.
-                    created = instances.get(
-                        project=self._compute.project, zone=zone, instance=name, **SAFE
-                    )
+                    created = self._get(zone, name)
                     if not made_by(launch, instance_of(created)):
                         raise NotOurs(f"a machine {name} in {zone}") from error
                 else:
-                    if operation.error.errors:
-                        raise of_operation(operation, doing)
-                    created = instances.get(
-                        project=self._compute.project, zone=zone, instance=name, **SAFE
-                    )
+                    created = self._get(zone, name)
         except BaseException:
             self._ending.after_failure(
                 zone, name, launch, number=number, with_rule=placement.with_rule
             )
             raise
         return replace(instance_of(created), name=machine.identity.name, login=placement.login)
+
+    def _insert(self, placement: GcpPlacement, machine: Machine, name: str) -> Any:
+        """The operation, as soon as Google has begun it."""
+        request = sdk.types.InsertInstanceRequest(
+            project=self._compute.project,
+            zone=placement.pools[0].zone,
+            instance_resource=sdk.types.Instance(requests.instance(placement, machine, name)),
+            # A new one for each try: to a later try with the same id, after the machine's end,
+            # Google would answer with the old operation.
+            request_id=str(uuid.uuid4()),
+        )
+        return wait_for(
+            partial(self._once, self._compute.client(sdk.InstancesClient).insert_unary, request),
+            f"Google Cloud, while creating {placement}",
+            clock=self._clock,
+            timeout=60,
+        )
+
+    def _get(self, zone: str, name: str) -> Any:
+        return self._compute.client(sdk.InstancesClient).get(
+            project=self._compute.project, zone=zone, instance=name, **SAFE
+        )
 
     def _once(self, call: Callable[..., Any], request: Any) -> Any | None:
         """None: retry with the same request id."""
@@ -119,31 +120,29 @@ class Creation:
                 return None
             raise
 
-    def _finished(self, operation: Any, zone: str, doing: str) -> Any:
-        """The operation when it is done, polled with our own client: the SDK's polling knows
-        Google's public address only."""
+    def _finish(self, operation: Any, zone: str, doing: str) -> None:
+        """Waits for the end of an operation, and raises its error. Polls with our own client: the
+        SDK's polling knows Google's public address only."""
+        done = sdk.types.Operation.Status.DONE
         request = sdk.types.GetZoneOperationRequest(
             project=self._compute.project, zone=zone, operation=operation.name
         )
 
         def probe() -> Any | None:
             current = self._once(self._compute.client(sdk.ZoneOperationsClient).get, request)
-            return (
-                current
-                if current is not None and current.status == sdk.types.Operation.Status.DONE
-                else None
-            )
+            return current if current is not None and current.status == done else None
 
-        if operation.status == sdk.types.Operation.Status.DONE:
-            return operation
-        return wait_for(
-            probe,
-            f"Google Cloud, while {doing}",
-            clock=self._clock,
-            timeout=CREATE_SECONDS,
-            first=0.5,
-            most=3,
-        )
+        if operation.status != done:
+            operation = wait_for(
+                probe,
+                f"Google Cloud, while {doing}",
+                clock=self._clock,
+                timeout=CREATE_SECONDS,
+                first=0.5,
+                most=3,
+            )
+        if operation.error.errors:
+            raise of_operation(operation, doing)
 
     def _open_ssh(self, placement: GcpPlacement, name: str) -> None:
         rule = sdk.types.Firewall(requests.firewall(placement, name))

@@ -29,47 +29,16 @@ class Facts:
 def placements(plan: Plan, request: CloudRequest, facts: Facts) -> list[GcpPlacement]:
     """A rung for each market, place, type and zone, in the user's order. Raises
     ConfigurationError if there is none."""
-    image, expected = facts.image, ARCHITECTURES[plan.architecture]
-    if image.architecture and image.architecture != expected:
-        text = (
-            f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]}"
-            f" is {expected}."
-        )
-        raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
+    _check(plan, facts.image)
     rungs = [
         (spot, place, zone, kind)
         for spot, place, kind in product(plan.spots, plan.places, plan.instance_types)
         for zone in _zones(place, facts)
     ]
-    # Google shields arm64 machines by default; BIOS firmware cannot be shielded.
-    shielded = plan.architecture == "x64" and any(
-        feature.type_ == "UEFI_COMPATIBLE" for feature in image.guest_os_features
-    )
-    canonical = f"/projects/{CANONICAL}/" in image.self_link
     ladder = [
-        GcpPlacement(
-            region=place.region,
-            spot=spot,
-            pools=(Pool(instance_type=kind, zone=zone),),
-            project=facts.project,
-            image=image.self_link.partition("/compute/v1/")[2] or plan.image,
-            disk_gb=max(plan.disk_gb, int(image.disk_size_gb)),
-            network=options_of(request).network,
-            subnetwork=options_of(request).subnetwork,
-            private=options_of(request).private,
-            account=account_of(request.permission_set)[0],
-            with_rule=opens_port(request, facts.project),
-            kms_key=options_of(request).kms_key,
-            shielded=shielded,
-            signed=shielded
-            and canonical
-            and not has_gpu(
-                kind
-            ),  # NVIDIA's modules are not signed by a key that the firmware knows
-        )
+        _placement(plan, request, facts, spot, place, zone, kind)
         for spot, place, zone, kind in rungs
-        if all(zone in facts.offered.get(name, (zone,)) for name in names_of(kind))
-        and (spot or kind not in SPOT_ONLY)
+        if _is_offered(facts, spot, zone, kind)
     ]
     if not ladder:
         where = ", ".join(place.zone or place.region for place in plan.places)
@@ -80,6 +49,49 @@ def placements(plan: Plan, request: CloudRequest, facts: Facts) -> list[GcpPlace
             " lists what each zone has.",
         )
     return ladder
+
+
+def _check(plan: Plan, image: Any) -> None:
+    expected = ARCHITECTURES[plan.architecture]
+    if image.architecture and image.architecture != expected:
+        text = (
+            f"The image {image.name} is for {image.architecture}, the type {plan.instance_types[0]}"
+            f" is {expected}."
+        )
+        raise ConfigurationError(text, "Choose `cloud-image` and `cloud-type` of one architecture.")
+
+
+def _is_offered(facts: Facts, spot: bool, zone: str, kind: str) -> bool:
+    listed = all(zone in facts.offered.get(name, (zone,)) for name in names_of(kind))
+    return listed and (spot or kind not in SPOT_ONLY)
+
+
+def _placement(
+    plan: Plan, request: CloudRequest, facts: Facts, spot: bool, place: Place, zone: str, kind: str
+) -> GcpPlacement:
+    image = facts.image
+    # Google shields arm64 machines by default; BIOS firmware cannot be shielded.
+    shielded = plan.architecture == "x64" and any(
+        feature.type_ == "UEFI_COMPATIBLE" for feature in image.guest_os_features
+    )
+    canonical = f"/projects/{CANONICAL}/" in image.self_link
+    return GcpPlacement(
+        region=place.region,
+        spot=spot,
+        pools=(Pool(instance_type=kind, zone=zone),),
+        project=facts.project,
+        image=image.self_link.partition("/compute/v1/")[2] or plan.image,
+        disk_gb=max(plan.disk_gb, int(image.disk_size_gb)),
+        network=options_of(request).network,
+        subnetwork=options_of(request).subnetwork,
+        private=options_of(request).private,
+        account=account_of(request.permission_set)[0],
+        with_rule=opens_port(request, facts.project),
+        kms_key=options_of(request).kms_key,
+        shielded=shielded,
+        # NVIDIA's modules are not signed by a key that the firmware knows.
+        signed=shielded and canonical and not has_gpu(kind),
+    )
 
 
 def names_of(kind: str) -> list[str]:

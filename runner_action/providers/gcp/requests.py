@@ -156,36 +156,9 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
         "description": description(machine.tags),
         "machine_type": f"{zone}/machineTypes/{machine_type}",
         "labels": labels,
-        "disks": [
-            {
-                "boot": True,
-                "auto_delete": True,
-                "initialize_params": {
-                    "source_image": placement.image,
-                    "disk_size_gb": placement.disk_gb,
-                    "disk_type": f"{zone}/diskTypes/{disk_type(machine_type)}",
-                    "labels": labels,
-                },
-                **(
-                    {"disk_encryption_key": {"kms_key_name": placement.kms_key}}
-                    if placement.kms_key
-                    else {}
-                ),
-            }
-        ],
+        "disks": [_disk(placement, machine_type, labels)],
         "network_interfaces": [_network(placement)],
-        "metadata": {
-            "items": [
-                {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
-                {"key": "user-data-encoding", "value": "base64"},
-                {"key": "block-project-ssh-keys", "value": "true"},
-                {"key": LAUNCH_ITEM, "value": machine.identity.token()},
-                # Else the guest agent writes a client certificate for port 443 of the metadata
-                # service that every user can read.
-                # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
-                {"key": "disable-https-mds-setup", "value": "TRUE"},
-            ]
-        },
+        "metadata": {"items": _metadata(machine)},
         "scheduling": scheduling(pool.instance_type, placement.spot, machine.lifetime),
         "tags": {"items": [OWNER_TAG, *([name] if placement.with_rule else [])]},
     }
@@ -206,6 +179,36 @@ def instance(placement: GcpPlacement, machine: Machine, name: str) -> Body:
     if placement.account:
         body["service_accounts"] = [dict(placement.account)]
     return body
+
+
+def _disk(placement: GcpPlacement, machine_type: str, labels: dict[str, str]) -> Body:
+    zone = placement.pools[0].zone
+    disk: Body = {
+        "boot": True,
+        "auto_delete": True,
+        "initialize_params": {
+            "source_image": placement.image,
+            "disk_size_gb": placement.disk_gb,
+            "disk_type": f"zones/{zone}/diskTypes/{disk_type(machine_type)}",
+            "labels": labels,
+        },
+    }
+    if placement.kms_key:
+        disk["disk_encryption_key"] = {"kms_key_name": placement.kms_key}
+    return disk
+
+
+def _metadata(machine: Machine) -> list[Body]:
+    return [
+        {"key": "user-data", "value": base64.b64encode(machine.user_data).decode()},
+        {"key": "user-data-encoding", "value": "base64"},
+        {"key": "block-project-ssh-keys", "value": "true"},
+        {"key": LAUNCH_ITEM, "value": machine.identity.token()},
+        # Else the guest agent writes a client certificate for port 443 of the metadata service
+        # that every user can read.
+        # https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
+        {"key": "disable-https-mds-setup", "value": "TRUE"},
+    ]
 
 
 def _network(placement: GcpPlacement) -> Body:

@@ -126,39 +126,28 @@ class Creation:
         """Waits until the pods have nodes. Returns them, and why some have none."""
         name = job["metadata"]["name"]
         began, looked = self._clock.monotonic(), 0.0
+        patience = placement.schedule_timeout
 
         def pause() -> int:
-            waited = self._clock.monotonic() - began
-            return max(
-                1,
-                int(
-                    min(
-                        LOOK_SECONDS if waited < 5 * LOOK_SECONDS else 5 * LOOK_SECONDS,
-                        placement.schedule_timeout - waited,
-                    )
-                ),
-            )
+            return pause_after(self._clock.monotonic() - began, patience)
 
         for pods in self._pods(job, pause):
             if sum(1 for pod in pods if has_node(pod) or is_over(pod)) >= count:
                 return pods, None
             waited = self._clock.monotonic() - began
-            if waited - looked < min(LOOK_SECONDS, placement.schedule_timeout):
+            if waited - looked < min(LOOK_SECONDS, patience):
                 continue
             looked = waited
-            if (
-                len(pods) < count
-                and waited >= PATIENCE_SECONDS
-                and (why := self._why_no_pods(name))
-            ):
-                return pods, refused(why, doing)
-            text = self._explain(name, [pod for pod in pods if not has_node(pod)])
-            if waited >= placement.schedule_timeout:
-                without = (
-                    "the pod"
-                    if count == 1
-                    else f"{count - sum(map(has_node, pods))} of {count} pods"
-                )
+            if len(pods) < count and waited >= PATIENCE_SECONDS:
+                why = self._why_no_pods(name)
+                if why:
+                    return pods, refused(why, doing)
+            waiting = [pod for pod in pods if not has_node(pod)]
+            text = self._explain(name, waiting)
+            if waited >= patience:
+                without = f"{count - sum(map(has_node, pods))} of {count} pods"
+                if count == 1:
+                    without = "the pod"
                 return pods, CapacityError(
                     f"No node for {without} ({placement}) within {waited:.0f} s: {text}",
                     HINTS[CapacityError],
@@ -218,3 +207,9 @@ class Creation:
                 text,
             )
         return text
+
+
+def pause_after(waited: float, patience: float) -> int:
+    """Seconds until the next look, after so many: longer with time, but within the patience."""
+    longest = LOOK_SECONDS if waited < 5 * LOOK_SECONDS else 5 * LOOK_SECONDS
+    return max(1, int(min(longest, patience - waited)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,54 +60,15 @@ class Size:
 
 
 def plan(request: CloudRequest) -> Plan:
-    """The request in the cluster's terms, with notes for the user. Raises InputError with all
-    problems."""
+    """The request in the cluster's terms. Raises InputError with all problems."""
     problems: list[str] = []
-    notes: dict[str, None] = {}
     words = [
         word
         for size in request.sizes
         if (word := _word(size, request.gpu)) and size_of(word, problems)
     ]
-    selector = options_of(request).node_selector
-    architecture = next(
-        (
-            name
-            for name, label in ARCHITECTURES.items()
-            if selector.get(ARCHITECTURE_LABEL, "amd64") == label
-        ),
-        "",
-    )
-    if not architecture:
-        problems.append(
-            f"cloud-kubernetes-node-selector {ARCHITECTURE_LABEL}={selector[ARCHITECTURE_LABEL]}:"
-            " runners need amd64 or arm64"
-        )
-    problems += [
-        wrong
-        for key, value in selector.items()
-        if (wrong := _bad_label("cloud-kubernetes-node-selector", key, value))
-    ]
-    problems += [
-        f"cloud-metadata {key}=… is not a Kubernetes label: a key has at most 63 letters, digits,"
-        " . _ -"
-        for key in request.metadata
-        if not KEY.fullmatch(key)
-    ]
-    problems += template_problems(options_of(request).pod_template)
-    if request.permission_set and not re.fullmatch(
-        r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", request.permission_set
-    ):
-        problems.append(
-            f"cloud-permission-set {request.permission_set} is not a service account; write the"
-            " name of one in the namespace"
-        )
-    if options_of(request).containers == "kubernetes" and not request.permission_set:
-        needs = (
-            "a service account that may create pods: give its name as cloud-permission-set;"
-            " `cml-runner permissions kubernetes` prints the role"
-        )
-        problems.append(f"cloud-kubernetes-containers kubernetes needs {needs}")
+    problems += [*_label_problems(request), *template_problems(options_of(request).pod_template)]
+    problems += _account_problems(request)
     if problems:
         raise InputError(problems)
     gpus = any(size_of(word).resource.startswith("nvidia.com/") for word in words)
@@ -118,13 +79,52 @@ def plan(request: CloudRequest) -> Plan:
             )
         ),
         instance_types=tuple(dict.fromkeys(words)),
-        architecture=architecture,
+        architecture=_architecture(options_of(request).node_selector),
         image=request.image or (GPU_IMAGE if gpus else IMAGE),
         disk_gb=request.disk_gb,
         spots=SPOTS[request.spot],
         spot_price=None,
-        notes=tuple(notes),
+        notes=(),
     )
+
+
+def _architecture(selector: Mapping[str, str]) -> str:
+    """The architecture of the nodes that a selector chooses; empty if runners have none such."""
+    chosen = selector.get(ARCHITECTURE_LABEL, "amd64")
+    return next((name for name, label in ARCHITECTURES.items() if label == chosen), "")
+
+
+def _label_problems(request: CloudRequest) -> Iterator[str]:
+    selector = options_of(request).node_selector
+    if not _architecture(selector):
+        yield (
+            f"cloud-kubernetes-node-selector {ARCHITECTURE_LABEL}={selector[ARCHITECTURE_LABEL]}:"
+            " runners need amd64 or arm64"
+        )
+    for key, value in selector.items():
+        if wrong := _bad_label("cloud-kubernetes-node-selector", key, value):
+            yield wrong
+    for key in request.metadata:
+        if not KEY.fullmatch(key):
+            yield (
+                f"cloud-metadata {key}=… is not a Kubernetes label: a key has at most 63 letters,"
+                " digits, . _ -"
+            )
+
+
+def _account_problems(request: CloudRequest) -> Iterator[str]:
+    account = request.permission_set
+    if account and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", account):
+        yield (
+            f"cloud-permission-set {account} is not a service account; write the name of one in"
+            " the namespace"
+        )
+    if options_of(request).containers == "kubernetes" and not account:
+        yield (
+            "cloud-kubernetes-containers kubernetes needs a service account that may create pods:"
+            " give its name as cloud-permission-set; `cml-runner permissions kubernetes` prints the"
+            " role"
+        )
 
 
 def _word(size: str, gpu: str | None) -> str:
@@ -190,7 +190,7 @@ def _bad_label(name: str, key: str, value: str) -> str | None:
 
 
 def template_problems(text: str | None) -> list[str]:
-    """The problems of a pod template, before it is merged."""
+    """The first problem of a pod template, before it is merged; empty if there is none."""
     if text is None:
         return []
     try:
@@ -198,29 +198,26 @@ def template_problems(text: str | None) -> list[str]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         position = f" in line {mark.line + 1}" if mark else ""
-        return [
-            (
-                "cloud-kubernetes-pod-template is not YAML:"
-                f" {getattr(error, 'problem', None) or 'it cannot be read'}{position}"
-            )
-        ]
+        why = getattr(error, "problem", None) or "it cannot be read"
+        return [f"cloud-kubernetes-pod-template is not YAML: {why}{position}"]
+    return [problem] if (problem := _shape_problem(template)) else []
+
+
+def _shape_problem(template: Any) -> str:
+    """Empty if the template has the shape that can be merged."""
     if not isinstance(template, Mapping):
-        return [
-            (
-                "cloud-kubernetes-pod-template must be a mapping with `metadata` or `spec`, or the"
-                " name of a file with one"
-            )
-        ]
+        return (
+            "cloud-kubernetes-pod-template must be a mapping with `metadata` or `spec`, or the name"
+            " of a file with one"
+        )
     strange = [
         str(key) for key in template if key not in ("apiVersion", "kind", "metadata", "spec")
     ]
     if strange:
-        return [
-            (
-                f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and"
-                " `spec` of a pod are merged"
-            )
-        ]
+        return (
+            f"cloud-kubernetes-pod-template has {', '.join(strange)}; only `metadata` and `spec` of"
+            " a pod are merged"
+        )
     wrong = any(not isinstance(template.get(key) or {}, Mapping) for key in ("metadata", "spec"))
     spec = {} if wrong else template.get("spec") or {}
     named: Sequence[Any] = [
@@ -229,13 +226,11 @@ def template_problems(text: str | None) -> list[str]:
         for entry in spec.get(kind) or ()
     ]
     if wrong or any(not isinstance(entry, Mapping) or "name" not in entry for entry in named):
-        return [
-            (
-                "cloud-kubernetes-pod-template: `metadata` and `spec` must be mappings, and each"
-                " container and volume must have a `name`, by which it is merged"
-            )
-        ]
-    return []
+        return (
+            "cloud-kubernetes-pod-template: `metadata` and `spec` must be mappings, and each"
+            " container and volume must have a `name`, by which it is merged"
+        )
+    return ""
 
 
 def template_of(text: str | None) -> dict[str, Any]:

@@ -11,16 +11,15 @@ with the guard, and can write neither.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 from runner_action.model import OWNER_TAG, Machine, Placement
-from runner_action.providers.kubernetes import table
+from runner_action.providers.kubernetes import nodes, table
 from runner_action.providers.kubernetes.merge import merged
 from runner_action.providers.kubernetes.options import Containers
-from runner_action.providers.kubernetes.plan import ARCHITECTURE_LABEL, VALUE, Size
+from runner_action.providers.kubernetes.plan import VALUE, Size
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"
@@ -44,7 +43,6 @@ https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
 RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """Of containers, for
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-REGION_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,38 +165,40 @@ def _pod(placement: PodPlacement, name: str) -> Body:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": node_selector(placement),
-        "tolerations": tolerations(placement),
+        "nodeSelector": nodes.selector(placement),
+        "tolerations": nodes.tolerations(placement),
         "initContainers": [
             _hand_over(placement),
             _guard(placement),
             *([_docker()] if docker else []),
         ],
         "containers": [_runner(placement)],
-        "volumes": [
-            {"name": "home", "emptyDir": {}},
-            {"name": "bundle", "secret": {"secretName": name, "defaultMode": 0o440}},
-            {"name": "program", "emptyDir": {}},
-            *(
-                {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
-                for name in ("told", "guard")
-            ),
-            *(
-                [{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")]
-                if docker
-                else []
-            ),
-        ],
+        "volumes": _volumes(name, docker=docker),
     }
     if placement.service_account:
         spec["serviceAccountName"] = placement.service_account
-    if terms := _affinity(placement):
+    if terms := nodes.affinity(placement):
         spec["affinity"] = {
             "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
             }
         }
     return spec
+
+
+def _volumes(secret_name: str, *, docker: bool) -> list[Body]:
+    volumes: list[Body] = [
+        {"name": "home", "emptyDir": {}},
+        {"name": "bundle", "secret": {"secretName": secret_name, "defaultMode": 0o440}},
+        {"name": "program", "emptyDir": {}},
+    ]
+    volumes += [
+        {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+        for name in ("told", "guard")
+    ]
+    if docker:
+        volumes += [{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")]
+    return volumes
 
 
 def _runner(placement: PodPlacement) -> Body:
@@ -353,89 +353,3 @@ def resources(placement: PodPlacement) -> Body:
 
 def _cpus(number: float) -> str:
     return f"{number:g}" if number == int(number) else f"{round(number * 1000)}m"
-
-
-def node_selector(placement: PodPlacement) -> dict[str, str]:
-    """The user's labels. The value `infer` stands for the GPU's model; without a GPU the label is
-    left out, as in CML."""
-    given = dict(placement.node_selector)
-    for key in [key for key, value in given.items() if value == "infer"]:
-        values = models(placement.size.model).get(key) or models(placement.size.model).get(
-            table.OLD_LABEL, ()
-        )
-        given |= {key: values[0]} if values else {}
-        if not values:
-            del given[key]
-    return {
-        "kubernetes.io/os": "linux",
-        ARCHITECTURE_LABEL: table.ARCHITECTURES[placement.architecture],
-        **given,
-    }
-
-
-def models(word: str) -> dict[str, tuple[str, ...]]:
-    """By label, the values that mean this GPU. An unknown model is used as the value itself."""
-    if not word:
-        return {}
-    names, karpenter, products = table.MODELS.get(word, ((word,), word, (word,)))
-    values = (
-        (karpenter,),
-        (karpenter,),
-        names,
-        (*names, karpenter),
-        (karpenter.upper(),),
-        (karpenter.upper(),),
-        products,
-        names,
-    )
-    return dict(zip(table.MODEL_LABELS, values, strict=True))
-
-
-def tolerations(placement: PodPlacement) -> list[Body]:
-    result = [toleration(text) for text in placement.tolerations]
-    if placement.spot:
-        result += [
-            {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
-            for key, value in table.SPOT_TAINTS.items()
-        ]
-    if placement.size.number:
-        keys = dict.fromkeys([placement.size.resource, *table.GPU_TAINTS])
-        result += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
-    return result
-
-
-def toleration(text: str) -> Body:
-    """`key=value:Effect`, `key:Effect`, `key`."""
-    taint, _, effect = text.partition(":")
-    key, equals, value = taint.partition("=")
-    how = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}
-    return {"key": key, **how, **({"effect": effect} if effect else {})}
-
-
-def _affinity(placement: PodPlacement) -> list[Body]:
-    """Terms, one of which must hold: every combination of the labels that mean spot, the GPU's
-    model and the region."""
-    chosen = set(placement.node_selector)
-    spots: Sequence[Body | None] = (
-        [
-            {"key": key, "operator": "In", "values": [value]}
-            for key, value in table.SPOT_LABELS.items()
-        ]
-        if placement.spot
-        else [None]
-    )
-    # Labels of the user's own say which nodes.
-    known = {} if chosen - {ARCHITECTURE_LABEL} else models(placement.size.model)
-    gpus: Sequence[Body | None] = [
-        {"key": key, "operator": "In", "values": list(values)} for key, values in known.items()
-    ] or [None]
-    places: Sequence[Body | None] = (
-        [{"key": key, "operator": "In", "values": [placement.region]} for key in REGION_LABELS]
-        if placement.region
-        else [None]
-    )
-    terms = [
-        [requirement for requirement in term if requirement]
-        for term in product(spots, gpus, places)
-    ]
-    return [{"matchExpressions": term} for term in terms if term]
