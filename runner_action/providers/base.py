@@ -47,8 +47,8 @@ def proven(instances: Iterable[Instance]) -> list[Instance]:
             own.append(instance)
         else:
             log.warning(
-                "%s (%s) has the tags of a machine of cml-runner, but was not created by it: it is"
-                " left alone.",
+                "%s (%s) has the tags of a machine of cml-runner, but was not created by it, so it"
+                " is not touched.",
                 instance.id,
                 instance.region,
             )

@@ -180,6 +180,27 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone(side: Side) -> None:
     assert side.cluster.shelf.get("jobs", "ci", name)
 
 
+def test_a_pod_of_others_with_the_label_of_our_job_stays(side: Side) -> None:
+    """It has no node, as those of ours that are deleted then."""
+    made = side.create()
+    (own,) = side.cluster.shelf.of("pods")
+    side.provider.destroy("cml-1", made)
+    labels = {"batch.kubernetes.io/job-name": made.group}
+    spec = {**own["spec"], "nodeSelector": {"disk": "tape"}}
+    del spec["nodeName"]
+    stranger = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {"name": "database", "namespace": "ci", "labels": labels},
+        "spec": spec,
+        "status": {"phase": "Pending"},
+    }
+    with side.cluster.shelf.changed:
+        side.cluster.shelf.put("pods", stranger)
+    assert side.create().group == made.group
+    assert side.cluster.shelf.get("pods", "ci", "database")
+
+
 def test_of_a_long_log_the_end_is_read(side: Side) -> None:
     """Where the machine says why it gave up. What `limitBytes` cuts off is the end."""
     side.cluster.said = (
@@ -204,6 +225,17 @@ def test_the_secret_belongs_to_the_job_and_goes_when_the_runner_is_online(side: 
     side.provider.settle([made])
     assert side.cluster.shelf.of("secrets") == []
     side.provider.settle([made])  # twice is as good
+
+
+def test_a_secret_of_others_that_took_the_name_stays(side: Side) -> None:
+    made = side.create()
+    side.provider.settle([made])
+    metadata = {"name": made.group, "namespace": "ci"}
+    stranger = {"kind": "Secret", "apiVersion": "v1", "type": "Opaque", "metadata": metadata}
+    with side.cluster.shelf.changed:
+        side.cluster.shelf.put("secrets", stranger)
+    side.provider.settle([made])
+    assert side.cluster.shelf.get("secrets", "ci", made.group)
 
 
 AGENT = base64.b64encode(b"the agent").decode()

@@ -43,7 +43,11 @@ class Ending:
             if there is None:
                 return False
             if not self._is_of(launch, there):
-                log.warning("%s is left alone: this launch did not create all of it.", group)
+                log.warning(
+                    "The resource group %s was not deleted: it, or a machine in it, was not created"
+                    " by this launch.",
+                    group,
+                )
                 return False
             return self._arm.delete_group(group)
 

@@ -32,7 +32,7 @@ class Ending:
             if there is None:
                 return False
             if not made_by(launch, job_as_instance(there)):
-                log.warning("The Job %s is left alone: this launch did not create it.", job)
+                log.warning("The Job %s was not deleted: this launch did not create it.", job)
                 return False
             uid = there["metadata"]["uid"]
             if not self._cluster.delete("batch/jobs", job, uid, "Foreground"):
