@@ -27,7 +27,7 @@ from runner_action.sandbox.clouds.azure.entra import (
 )
 from runner_action.sandbox.clouds.azure.rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR
 from runner_action.sandbox.clouds.gcp.compute import FakeGcp
-from runner_action.sandbox.forges.github.api import ASKING, FakeGitHub
+from runner_action.sandbox.forges.github.api import ID_TOKEN_REQUEST_TOKEN, FakeGitHub
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 from runner_action.sandbox.forges.gitlab.variables import iid_of
 from runner_action.sandbox.forges.memory import Forge
@@ -219,7 +219,7 @@ class World:
         principal is not there then."""
         asking = {
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/id-token?api-version=2.0",
-            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ASKING,
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ID_TOKEN_REQUEST_TOKEN,
         }
         return {
             **asking,

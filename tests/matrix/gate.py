@@ -263,7 +263,7 @@ def refusal(service: str, *, passing: bool) -> tuple[str, bytes]:
 def machines(world: World) -> dict[str, dict[str, Any]]:
     """Those that are there, with what they were told; nothing, where a pod's Secret did not
     come."""
-    given = world.machines.given
+    given = world.machines.user_data
     if world.kubernetes:
         # A pod has read its Secret before that is deleted.
         given.update(

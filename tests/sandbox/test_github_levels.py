@@ -66,7 +66,7 @@ def test_a_single_one_is_made_just_in_time(level: str, world: World, launch: Lau
         True,
     )
     given = json.loads(
-        unpacked(world.machines.given[only_machine(world)])["var/lib/cml-runner/spec.json"]
+        unpacked(world.machines.user_data[only_machine(world)])["var/lib/cml-runner/spec.json"]
     )
     assert ("jit" in given, "registration_token" in given) == (True, False)
     assert "jit" not in spec_of(world, only_machine(world)), "used up"

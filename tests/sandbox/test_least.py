@@ -55,7 +55,7 @@ def test_no_token_of_the_users_is_on_a_machine_and_its_runner_leaves_all_the_sam
 def test_what_is_used_up_is_not_on_the_machine_any_more(world: World, launch: Launch) -> None:
     launcher = launch("--idle-timeout=3", **LEAST)
     assert launcher.wait() == 0, launcher.told
-    (given,) = world.machines.given.values()
+    (given,) = world.machines.user_data.values()
     brought = json.loads(unpacked(given)["var/lib/cml-runner/spec.json"])
     left = json.loads(
         (world.machines.root(only_machine(world)) / "var/lib/cml-runner/spec.json").read_text()

@@ -45,7 +45,7 @@ def test_all_of_it_in_one_launch(world: World, launch: Launch) -> None:
     world.github.tokens = {**world.github.tokens, large.TOKEN: "admin"}
     launcher = launch(*ALL, f"--cloud-startup-script={HARMLESS}", f"--restart-token={large.TOKEN}")
     assert launcher.wait() == 0, launcher.told
-    (given,) = world.machines.given.values()
+    (given,) = world.machines.user_data.values()
     assert len(given) <= USER_DATA_LIMIT
     assert "key" in json.loads(unpacked(given)["var/lib/cml-runner/spec.json"])["jit"]
     left = json.loads((home(world) / "spec.json").read_text())
@@ -92,7 +92,7 @@ def test_what_is_not_published_is_known_before_anything_is_made(
     launcher = launch(LONG)
     assert launcher.wait() == 6
     assert said in launcher.told
-    assert (world.left(), world.forge.ever, world.machines.given) == ([], [], {})
+    assert (world.left(), world.forge.ever, world.machines.user_data) == ([], [], {})
 
 
 class Later(dict[str, bytes]):

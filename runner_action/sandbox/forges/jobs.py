@@ -1,4 +1,5 @@
-"""What a forge knows of: jobs, runs of jobs, and the seats of runners. `memory` keeps them."""
+"""Jobs, runs of jobs, and registered runners, as an embedded forge knows them. `memory` keeps
+them."""
 
 from __future__ import annotations
 
@@ -11,19 +12,19 @@ DEFAULT_LABELS = ("self-hosted", "Linux", "X64")
 
 
 class Refusal(Exception):
-    """What the forge will not do, in its words."""
+    """The forge refuses a request; the text is its own."""
 
 
 Hosted = Callable[["Job"], str]
-"""What a job on one of the forge's own machines does; gives its conclusion."""
+"""What a job on one of the forge's own machines does; returns its conclusion."""
 Note = tuple[str, str]
 """Title and message of an annotation."""
 
 
 @dataclass
 class Job:
-    """A job of a workflow run. `command`: what it does, besides taking `seconds`; `needs`: names
-    of jobs that have to succeed before."""
+    """A job of a workflow run. It runs `command`, and takes `seconds`. `needs`: names of jobs that
+    must succeed first."""
 
     id: int
     labels: frozenset[str]
@@ -39,21 +40,18 @@ class Job:
     attempt: int = 1
     cancelled: bool = False
     reason: str = ""
-    """Why it failed, in GitLab's words."""
+    """Why it failed: GitLab's `failure_reason`."""
     notes: list[Note] = field(default_factory=list)
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        told = {
-            name: getattr(self, name)
-            for name in ("id", "name", "run_id", "attempt", "seconds", "command")
-        }
-        return {**told, "repository": repository}
+        names = ("id", "name", "run_id", "attempt", "seconds", "command")
+        return {**{name: getattr(self, name) for name in names}, "repository": repository}
 
 
 @dataclass
 class Run:
-    """A workflow run; `jobs` are those of its latest attempt, `all_jobs` of all."""
+    """A workflow run. `jobs`: of its latest attempt; `all_jobs`: of all attempts."""
 
     id: int
     jobs: list[Job] = field(default_factory=list)
@@ -68,30 +66,30 @@ class Run:
 
     @property
     def conclusion(self) -> str:
-        ends = {job.conclusion for job in self.jobs}
-        return (
-            next((end for end in ("cancelled", "failure") if end in ends), "success")
-            if self.done
-            else ""
-        )
+        if not self.done:
+            return ""
+        conclusions = {job.conclusion for job in self.jobs}
+        if "cancelled" in conclusions:
+            return "cancelled"
+        return "failure" if "failure" in conclusions else "success"
 
     def dependants(self, names: set[str]) -> set[str]:
-        """These jobs and all that need them, however indirectly."""
+        """These jobs, and all that need them directly or indirectly."""
         more = names | {job.name for job in self.jobs if names.intersection(job.needs)}
         return more if more == names else self.dependants(more)
 
 
 @dataclass
 class Seat:
-    """A registered runner; on GitHub of its `owner`, such as `orgs/octo` (empty: the
-    repository), in a `group` there."""
+    """A registered runner. On GitHub: of `owner`, such as `orgs/octo` (empty: the repository), in
+    its runner group `group`."""
 
     id: int
     name: str
     labels: tuple[str, ...]
     ephemeral: bool
     untagged: bool = False
-    """Takes jobs that ask for no label, too."""
+    """Also takes jobs without labels."""
     owner: str = ""
     group: int = 1
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -100,12 +98,12 @@ class Seat:
     """Has ever been online."""
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
+    """When it last sent a request."""
     note: str = ""
     paused: bool = False
 
     def takes(self, job: Job) -> bool:
-        return (
-            not self.paused
-            and job.labels <= set(self.labels)
-            and (bool(job.labels) or self.untagged)
-        )
+        """Whether it can run the job."""
+        if self.paused or not job.labels <= set(self.labels):
+            return False
+        return bool(job.labels) or self.untagged

@@ -1,5 +1,5 @@
-"""The forge's own memory: runners and their seats, tokens, and jobs waiting for a runner that
-has all their labels."""
+"""The state of an embedded forge: registered runners, tokens, and jobs, which wait for a runner
+with all of their labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner_action.sandbox.forges.jobs import Hosted, Job, Note, Refusal, Run, S
 
 
 class Forge:
-    """All of it behind one lock, with a bell that rings at every change."""
+    """The state, behind one condition that is notified of every change."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -22,11 +22,11 @@ class Forge:
         self._jobs: list[Job] = []
         self._runs: dict[int, Run] = {}
         self.lost_after = 8.0
-        """Seconds of silence after which a job's runner is given up; the real one waits some ten
-        minutes."""
+        """Seconds without a request after which a busy runner counts as lost; GitHub waits some
+        ten minutes."""
         self._last_id = 0
         self.ever: list[str] = []
-        """Names of all runners that were ever registered."""
+        """The names of all runners that have ever been registered."""
 
     # --- for tests and the demo
 
@@ -37,7 +37,7 @@ class Forge:
         return self.begin(run).jobs[0]
 
     def queue_run(self) -> Run:
-        """An empty run: jobs are added to it before it begins."""
+        """A run without jobs, which are added before it begins."""
         with self._changed:
             run = Run(1001 + len(self._runs))
             self._runs[run.id] = run
@@ -76,7 +76,7 @@ class Forge:
         return run
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = 20) -> None:
-        """Until the condition holds; raises TimeoutError naming `what`."""
+        """Waits until the condition holds. Raises TimeoutError, which names `what`."""
         end = time.monotonic() + timeout
         with self._changed:
             while not condition():
@@ -102,15 +102,16 @@ class Forge:
         return next((seat for seat in self.seats() if seat.name == name), None)
 
     def new_token(self, kind: str, owner: str = "", lasts: float = math.inf) -> str:
-        """Good for one kind of thing, at one owner's (as in `Seat`), for so many seconds."""
+        """A token for one kind of request, for the runners of one owner (as in `Seat`), valid for
+        `lasts` seconds."""
         token = f"canary-{kind}-{secrets.token_hex(8)}"
         self._tokens[token] = kind, owner, time.time() + lasts
         return token
 
     def owner_of(self, token: str, kind: str) -> str | None:
-        """For whose runners a token of this kind is good now; None if it is not."""
-        known, owner, until = self._tokens.get(token, ("", "", 0.0))
-        return owner if known == kind and time.time() < until else None
+        """The owner of the runners that a token of this kind is for; None if it is not valid."""
+        own_kind, owner, until = self._tokens.get(token, ("", "", 0.0))
+        return owner if own_kind == kind and time.time() < until else None
 
     def seat(
         self,
@@ -132,8 +133,8 @@ class Forge:
         return seat
 
     def remove(self, runner_id: int, *, force: bool = False) -> bool:
-        """Returns whether it was there. A runner with a job stays, or its job fails with
-        `force`."""
+        """Removes a runner. Returns whether it existed. Raises Refusal if it has a job; with
+        `force` the job fails instead."""
         with self._changed:
             seat = self._seats.get(runner_id)
             if seat and force:
@@ -154,7 +155,7 @@ class Forge:
     # --- jobs
 
     def next_job(self, seat: Seat, wait: float) -> Job | None:
-        """A long poll: a job whose labels this runner all has, or None after `wait` seconds."""
+        """A long poll for a job that this runner can run; None after `wait` seconds."""
         end = time.monotonic() + wait
         with self._changed:
             while seat.id in self._seats:
@@ -193,7 +194,7 @@ class Forge:
             self._seats.pop(seat.id, None)
 
     def _sweep(self) -> None:
-        """Jobs whose runner was not heard of for long have failed."""
+        """Fails the jobs of runners that have not sent a request for too long."""
         for seat in list(self._seats.values()):
             if seat.job and time.monotonic() - seat.heard > self.lost_after:
                 text = (
@@ -215,18 +216,18 @@ class Forge:
         return next((job for job in self._jobs if job.id == job_id), None)
 
     def _settle(self, run: Run) -> None:
-        """Jobs whose needs are met are queued, or begin where they are hosted; those whose needs
-        have failed are skipped."""
-        ends = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
+        """Queues the jobs whose needs have succeeded, or starts them if they are hosted; skips
+        those whose needs have failed."""
+        conclusions = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
         for job in run.jobs:
             if job.status != "waiting":
                 continue
-            if any(ends.get(name, "success") != "success" for name in job.needs):
+            if any(conclusions.get(name, "success") != "success" for name in job.needs):
                 job.conclusion = "skipped"
                 job.status = "completed"
                 self._settle(run)
                 return
-            if all(name in ends for name in job.needs):
+            if all(name in conclusions for name in job.needs):
                 job.status = "queued"
                 if job.hosted:
                     job.status = "in_progress"
@@ -244,7 +245,7 @@ class Forge:
             self._changed.notify_all()
 
     def cancel(self, run: Run, *, force: bool) -> bool:
-        """False: it has ended already."""
+        """Cancels a run. Returns False if it has already ended."""
         with self._changed:
             if run.done:
                 return False
@@ -257,8 +258,8 @@ class Forge:
         return True
 
     def rerun(self, run: Run, names: set[str] | None) -> None:
-        """The jobs of these names with their dependants, or all: a new attempt. Raises Refusal
-        while the run goes on."""
+        """Starts a new attempt with the jobs of these names and their dependants, or with all
+        jobs. Raises Refusal while the run is in progress."""
         with self._changed:
             if not run.done:
                 raise Refusal("The workflow run containing this job is already running")
@@ -285,10 +286,11 @@ class Forge:
             self._settle(run)
             self._changed.notify_all()
 
-    # --- as GitLab does it: job by job, in the same pipeline
+    # --- GitLab's way: job by job, in the same pipeline
 
     def cancel_job(self, job: Job, *, force: bool) -> None:
-        """A running one is only told, unless by force. What needs it is skipped."""
+        """Cancels a job. A running one is only notified, unless by `force`. Jobs that need it are
+        skipped."""
         with self._changed:
             job.cancelled = True
             seat = self.by_name(job.runner_name)
@@ -301,8 +303,8 @@ class Forge:
             self._changed.notify_all()
 
     def retry_job(self, job: Job) -> Job:
-        """A new job in its place, and those that were skipped for it wait again. Raises Refusal
-        unless it has ended and was not retried."""
+        """Puts a new job in its place, and lets the jobs that were skipped because of it wait
+        again. Raises Refusal unless the job has ended and has not been retried."""
         with self._changed:
             run = self._runs[job.run_id]
             if job not in run.jobs or job.conclusion not in ("success", "failure", "cancelled"):

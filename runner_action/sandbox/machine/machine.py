@@ -1,9 +1,9 @@
-"""One instance as a local process tree: cloud-init's part, a small systemd, and an end that
-nothing survives.
+"""One instance as a local process tree: a small cloud-init, a small systemd, and an end that no
+process survives.
 
 `python -m runner_action.sandbox.machine.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the
-supervisor; its output is the machine's console, its end the machine's end. SIGTERM is the power
-button. If its parent dies, however it dies, the machine ends too.
+supervisor. Its output is the machine's console, and the machine ends with it. SIGTERM is the power
+button. If its parent dies, in whatever way, the machine ends as well.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from runner_action.sandbox.machine.systemd import Systemd, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
 STOP_SECONDS = 15.0
-"""How long all may take when the cloud ends the machine, which then takes it; Google and Azure give
-30, EC2 some more."""
+"""Seconds for the shutdown when the cloud ends the machine. Google Cloud and Azure allow 30, EC2
+somewhat more."""
 
 
 class Machine:
-    """The supervisor's side. `root` is the machine's file system."""
+    """The supervisor of a machine. `root` is the machine's file system."""
 
     def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
         self._root = root
@@ -52,7 +52,7 @@ class Machine:
         self._off.set()
 
     def live(self, user_data: bytes) -> None:
-        """From first boot until power-off. Nothing is left of it afterwards."""
+        """Runs the machine from its first boot until power-off. No process remains."""
         parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,7 +65,7 @@ class Machine:
         kill_descendants(os.getpid())
 
     def _shut_down(self, parent: int) -> None:
-        """Until all units have stopped, or nobody waits for that any more."""
+        """Waits until all units have stopped, or until there is no more time for that."""
         stopping = threading.Thread(target=self._systemd.stop_all, daemon=True)
         end = float("inf")
         if not self._forced.is_set():
@@ -77,7 +77,7 @@ class Machine:
             if time.monotonic() >= end:
                 break
 
-    # --- what cloud-init does
+    # --- the part of cloud-init
 
     def _first_boot(self, user_data: bytes) -> None:
         text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
@@ -86,12 +86,12 @@ class Machine:
         for name in ("user-data.txt", "user-data.txt.i", "cloud-config.txt"):
             self._write(cache / name, text, 0o600)
         if not text.startswith(b"#cloud-config"):
-            print("machine: user data is no cloud-config, passed over", flush=True)
+            print("machine: ignoring user data that is not a cloud-config", flush=True)
             return
         config: dict[str, Any] = yaml.safe_load(text)
         for script in config.get("bootcmd", ()):
             below = script.replace("cd /\n", f"cd {self._root}\n")
-            instance = self._root.parent.name  # as cloud-init tells it
+            instance = self._root.parent.name  # cloud-init passes it, too
             subprocess.run(
                 ["sh"],
                 input=below.encode(),
@@ -100,8 +100,8 @@ class Machine:
             )
 
     def _install_python(self) -> None:
-        """The machine's python3 in its own path, the commands that switch it off, and what a
-        stock image has not."""
+        """Installs the machine's python3, systemctl, nft, and a docker command that fails, as a
+        stock image has no Docker."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python3").symlink_to(self._python)
@@ -120,11 +120,11 @@ class Machine:
 
 
 def kill_descendants(pid: int) -> None:
-    """SIGKILL until there is none: a process may fork while it is being killed."""
+    """Sends SIGKILL until no descendant is left: a process may fork while it is being killed."""
     while left := list(descendants(pid)):
-        for one in left:
+        for descendant in left:
             try:
-                os.kill(one, signal.SIGKILL)
+                os.kill(descendant, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         time.sleep(0.02)

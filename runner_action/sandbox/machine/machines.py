@@ -1,5 +1,5 @@
-"""Instances as local processes, whosever cloud they are of: each lives in a folder of its own,
-and has ended when its process has."""
+"""The instances of all embedded clouds, as local processes: each lives in a folder of its own, and
+ends with its process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Living:
 
 @dataclass
 class Machines:
-    """`folder` holds them; `python` is theirs; `timer_factor` shortens their timers;
-    `boots=False`: instances never come to life. `machine`: the command whose process is the
-    instance of an id, with its folder; its output is the console, SIGTERM the power button.
-    `metadata`: the metadata service's address, by instance."""
+    """`folder` holds the instances; `python` is the machines' interpreter; `timer_factor` shortens
+    their timers; `boots=False`: instances never start. `machine`: returns the command for an
+    instance's id and folder; that process is the instance, its output the console, SIGTERM the
+    power button. `metadata`: the address of the metadata service, by instance."""
 
     folder: Path
     python: str = sys.executable
@@ -41,11 +41,11 @@ class Machines:
     trusted: bytes = b""
     """Certificates that the machines' image trusts, as PEM."""
     living: dict[str, Living] = field(default_factory=dict)
-    given: dict[str, bytes] = field(default_factory=dict)
-    """User data, by instance."""
+    user_data: dict[str, bytes] = field(default_factory=dict)
+    """By instance."""
 
     def boot(self, instance_id: str, user_data: bytes) -> None:
-        self.given[instance_id] = user_data
+        self.user_data[instance_id] = user_data
         if not self.boots:
             return
         place = self.folder / instance_id
@@ -68,17 +68,17 @@ class Machines:
         self.living[instance_id] = Living(process, place / "console.log")
 
     def _local_machine(self, instance_id: str, place: Path) -> list[str]:
-        own = [
+        arguments = [
             str(place / "root"),
             str(place / "user-data"),
             self.python,
             str(self.timer_factor),
             self.metadata(instance_id),
         ]
-        return [sys.executable, "-m", "runner_action.sandbox.machine.machine", *own]
+        return [sys.executable, "-m", "runner_action.sandbox.machine.machine", *arguments]
 
     def end(self, instance_id: str) -> None:
-        """The power button: the machine has a few seconds, then it is gone."""
+        """Presses the power button: the machine has a few seconds, then it is gone."""
         if instance_id in self.living:
             self.living[instance_id].process.terminate()
 
@@ -89,8 +89,8 @@ class Machines:
         return {instance_id for instance_id in list(self.living) if self.runs(instance_id)}
 
     def take(self, instance_id: str, soft: float, hard: float) -> None:
-        """Its cloud wants the machine for somebody else: in `soft` seconds the power
-        button, in `hard` seconds it is off, whatever it does."""
+        """Its cloud takes the machine back: presses the power button in `soft` seconds, and
+        switches it off in `hard` seconds, whatever it is doing."""
         if instance_id in self.living:
             for seconds, end in ((soft, self.end), (hard, self._cut)):
                 timer = threading.Timer(seconds, end, (instance_id,))
@@ -98,10 +98,10 @@ class Machines:
                 timer.start()
 
     def _cut(self, instance_id: str) -> None:
-        """Without a word to anything that runs on it."""
+        """Kills everything on the machine without a signal that it could handle."""
         process = self.living[instance_id].process
         if process.poll() is None:
-            process.send_signal(signal.SIGSTOP)  # or it would look after its processes
+            process.send_signal(signal.SIGSTOP)  # so that it does not react to their end
             while left := list(descendants(process.pid)):
                 for pid in left:
                     with suppress(ProcessLookupError):
@@ -110,15 +110,15 @@ class Machines:
             process.kill()
 
     def console(self, instance_id: str, last: int | None = None) -> str:
-        """What it said so far; no cloud keeps more than its `last` bytes."""
-        said = self.living[instance_id].console.read_bytes()
-        return (said if last is None else said[-last:]).decode("utf-8", "replace")
+        """The console so far; `last`: the bytes that the cloud keeps."""
+        output = self.living[instance_id].console.read_bytes()
+        return (output if last is None else output[-last:]).decode("utf-8", "replace")
 
     def root(self, instance_id: str) -> Path:
         return self.folder / instance_id / "root"
 
     def close(self) -> None:
-        """Ends all of them."""
+        """Ends all instances."""
         for instance_id in self.living:
             self.end(instance_id)
         for living in self.living.values():

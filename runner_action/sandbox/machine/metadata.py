@@ -1,9 +1,9 @@
-"""The metadata services of EC2, Google Cloud and Azure, as far as they tell a machine of its end
-and of itself. One server; a machine's address holds its id.
+"""The metadata services of EC2, Google Cloud and Azure, as far as they give notice of a machine's
+end, or describe the machine. One server; a machine's URL contains its id.
 
-From the vendors' pages: EC2 wants a session token got by PUT; Google wants its header and
-answers a hanging question when the value changes; Azure wants its header and a version it knows,
-and takes an acknowledgement by POST. None of them answers what came through a proxy.
+From the vendors' pages: EC2 requires a session token, which it gives by PUT. Google requires its
+header, and holds a request until the value changes. Azure requires its header and a version that it
+knows, and accepts an acknowledgement by POST. None of them answers a request from a proxy.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 https://cloud.google.com/compute/docs/metadata/querying-metadata
@@ -26,7 +26,7 @@ from flask import Flask, request
 from werkzeug.serving import make_server
 
 TOKEN_SECONDS = 21600
-"""The longest life of a session token of EC2's service."""
+"""The longest that a session token of EC2's service may be valid."""
 VERSIONS = {
     "instance": (
         "2019-06-01",
@@ -39,41 +39,40 @@ VERSIONS = {
     "identity": ("2018-02-01",),
     "scheduledevents": ("2019-08-01", "2020-07-01"),
 }
-"""Of Azure's service, by category: some of those it knows."""
+"""Some of the versions that Azure's service knows, by category."""
 
 
 @dataclass
 class Fate:
-    """What its cloud has told one machine."""
+    """What the metadata service says to one machine. `polls`: how often it was asked for a
+    notice."""
 
     ends: datetime | None = None
     rebalance: bool = False
     acknowledged: list[str] = field(default_factory=list)
-    asked: int = 0
+    polls: int = 0
     without_tokens: bool = False
-    """Azure's service answers questions for a token with an error."""
+    """Azure's service answers requests for a token with an error."""
     about: dict[str, str] = field(default_factory=dict)
-    """What Google's service tells a machine of itself, by path; what Azure's does, by identity
-    or `azure`."""
+    """What describes the machine: on Google Cloud by path, on Azure by identity or `azure`."""
 
     @property
     def etag(self) -> str:
-        """Google's, of the value that tells of the end."""
+        """Google's ETag of the value `preempted`."""
         return f"{0xA7 + bool(self.ends):016x}"
 
 
 class FakeMetadata:
-    """`notice(machine, seconds)` announces its end on whatever cloud it asks."""
+    """All services. `notice(machine, seconds)` announces the machine's end, on any cloud."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._fates: dict[str, Fate] = {}
         self.tokens: dict[str, tuple[str, float]] = {}
-        """Session tokens of EC2's service: of which machine, and until when by the
-        monotonic clock."""
+        """Session tokens of EC2's service: the machine, and the end on the monotonic clock."""
         self._changed = threading.Condition()
         self.taken: Callable[[str, float], None] = lambda _machine, _seconds: None
-        """Takes the machine that was announced, when its seconds are over."""
+        """Takes the machine when the seconds of its notice are over."""
         self.app = app = Flask("metadata")
         app.add_url_rule("/<machine>/latest/api/token", "token", self._token, methods=["PUT"])
         app.add_url_rule("/<machine>/latest/meta-data/<path:what>", "ec2", self._ec2)
@@ -88,8 +87,8 @@ class FakeMetadata:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def knows(self, machine: str, token: str | None) -> bool:
-        """Whether a session token of EC2's service is good: on the machine that asked for
-        it, and for as long as it wanted."""
+        """Whether a session token of EC2's service is valid: for the machine that requested it,
+        and for the time that it requested."""
         owner, until = self.tokens.get(token or "", ("", 0.0))
         return owner == machine and time.monotonic() < until
 
@@ -112,20 +111,20 @@ class FakeMetadata:
     # --- views
 
     def _token(self, machine: str) -> Any:
-        wanted = request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+        ttl = request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
         if request.headers.get("X-Forwarded-For"):
             return "", 403
-        if not wanted.isdigit() or not 1 <= int(wanted) <= TOKEN_SECONDS:
+        if not ttl.isdigit() or not 1 <= int(ttl) <= TOKEN_SECONDS:
             return "", 400
         token = secrets.token_urlsafe(40)
-        self.tokens[token] = (machine, time.monotonic() + int(wanted))
-        return token, {"X-aws-ec2-metadata-token-ttl-seconds": wanted}
+        self.tokens[token] = (machine, time.monotonic() + int(ttl))
+        return token, {"X-aws-ec2-metadata-token-ttl-seconds": ttl}
 
     def _ec2(self, machine: str, what: str) -> Any:
         if not self.knows(machine, request.headers.get("X-aws-ec2-metadata-token")):
             return "", 401
         fate = self.fate(machine)
-        fate.asked += 1
+        fate.polls += 1
         if what == "spot/instance-action" and fate.ends:
             return {"action": "terminate", "time": fate.ends.strftime("%Y-%m-%dT%H:%M:%SZ")}
         if what == "events/recommendations/rebalance" and fate.rebalance:
@@ -133,12 +132,12 @@ class FakeMetadata:
         return "", 404
 
     def _gcp(self, machine: str) -> Any:
-        """A question with `wait_for_change` is answered when the value is another than that
-        of `last_etag`; without one, than that of the moment."""
+        """Holds a request with `wait_for_change` until the value differs from that of `last_etag`;
+        without `last_etag`, from the current one."""
         if not _for_google():
             return "", 403
         fate = self.fate(machine)
-        fate.asked += 1
+        fate.polls += 1
         if request.args.get("wait_for_change") == "true":
             end = time.monotonic() + float(request.args.get("timeout_sec", 3600))
             with self._changed:
@@ -150,35 +149,35 @@ class FakeMetadata:
     def _about(self, machine: str, what: str) -> Any:
         if not _for_google():
             return "", 403
-        found = self.fate(machine).about.get(what)
-        return (found, {"Metadata-Flavor": "Google"}) if found else ("", 404)
+        text = self.fate(machine).about.get(what)
+        return (text, {"Metadata-Flavor": "Google"}) if text else ("", 404)
 
     def _instance(self, machine: str) -> Any:
-        """Of Azure: about itself, or a token of one of its identities for one resource."""
+        """On Azure: describes the machine, or gives a token of one of its identities for one
+        resource."""
         identity = request.path.endswith("/token")
-        if not _for_azure("identity" if identity else "instance") or (
-            identity and not request.args.get("resource")
-        ):
+        if not _for_azure("identity" if identity else "instance"):
+            return {"error": "Bad request"}, 400
+        if identity and not request.args.get("resource"):
             return {"error": "Bad request"}, 400
         if self.fate(machine).without_tokens and "msi_res_id" in request.args:
             return {
                 "error": "unknown",
                 "error_description": "Failed to retrieve token from the Active directory.",
             }, 500
-        found = self.fate(machine).about.get(request.args.get("msi_res_id", "azure"))
-        return found or (
-            {"error": "invalid_request", "error_description": "Identity not found"},
-            400,
-        )
+        text = self.fate(machine).about.get(request.args.get("msi_res_id", "azure"))
+        unknown = {"error": "invalid_request", "error_description": "Identity not found"}
+        return text or (unknown, 400)
 
     def _azure(self, machine: str) -> Any:
         if not _for_azure("scheduledevents"):
             return {"error": "Bad request"}, 400
         fate = self.fate(machine)
-        fate.asked += 1
+        fate.polls += 1
         if request.method == "POST":
-            fate.acknowledged += [one["EventId"] for one in request.get_json()["StartRequests"]]
-            self.taken(machine, 0.0)  # who says that it is ready is not waited for
+            starts = request.get_json()["StartRequests"]
+            fate.acknowledged += [start["EventId"] for start in starts]
+            self.taken(machine, 0.0)  # Azure does not wait after the acknowledgement
             return {}
         event = {
             "EventId": f"event-{machine}",
@@ -195,16 +194,16 @@ class FakeMetadata:
 
 
 def _for_google() -> bool:
-    """Whether a request is meant for Google's service, and came to it straight."""
-    return request.headers.get("Metadata-Flavor") == "Google" and not request.headers.get(
-        "X-Forwarded-For"
-    )
+    """Whether a request has the header of Google's service, and did not come through a proxy."""
+    return request.headers.get("Metadata-Flavor") == "Google" and _direct()
 
 
 def _for_azure(category: str) -> bool:
-    """Whether a request is meant for Azure's service, came to it straight, and names a version
-    that this category has."""
-    straight = request.headers.get("Metadata") == "true" and not request.headers.get(
-        "X-Forwarded-For"
-    )
-    return straight and request.args.get("api-version") in VERSIONS[category]
+    """Whether a request has the header of Azure's service and a version of this category, and did
+    not come through a proxy."""
+    known = request.args.get("api-version") in VERSIONS[category]
+    return known and request.headers.get("Metadata") == "true" and _direct()
+
+
+def _direct() -> bool:
+    return not request.headers.get("X-Forwarded-For")

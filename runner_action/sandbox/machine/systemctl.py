@@ -1,5 +1,5 @@
-"""`systemctl` of one machine: any of its processes asks by a pipe, and gets systemd's words and
-exit codes, as systemd 247 and 257 were seen to give them.
+"""The `systemctl` of one machine. Its processes send requests through a pipe, and get the messages
+and exit codes that systemd 247 and 257 were seen to give.
 
 https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-start-unit.c
 https://github.com/systemd/systemd/blob/v257/src/systemctl/systemctl-util.c
@@ -36,7 +36,7 @@ Answer = tuple[int, str]
 
 
 class Systemctl:
-    """The command in `folder` of the machine at `root`."""
+    """Installs the command in `folder` of the machine at `root`, and answers it."""
 
     def __init__(self, systemd: Systemd, root: Path, folder: Path) -> None:
         self._systemd = systemd
@@ -47,20 +47,20 @@ class Systemctl:
         for name, text in {**scripts, "systemctl": SCRIPT.format(wire=wire)}.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
-        asked = os.fdopen(os.open(wire, os.O_RDWR))
-        threading.Thread(target=self._hear, args=(asked,), daemon=True).start()
+        requests = os.fdopen(os.open(wire, os.O_RDWR))
+        threading.Thread(target=self._serve, args=(requests,), daemon=True).start()
 
-    def _hear(self, wire: TextIO) -> None:
-        for line in wire:
+    def _serve(self, requests: TextIO) -> None:
+        for line in requests:
             threading.Thread(target=self._reply, args=line.split(None, 1), daemon=True).start()
 
-    def _reply(self, wire: str, words: str) -> None:
-        code, text = self.answer(words.split())
-        with open(wire, "w") as out:  # whoever asks opens it at the same time
+    def _reply(self, wire: str, arguments: str) -> None:
+        code, text = self.answer(arguments.split())
+        with open(wire, "w") as out:  # waits until the script opens it
             out.write(f"{code}\n{text}" + "\n" * bool(text))
 
     def answer(self, argv: list[str]) -> Answer:
-        """Exit code, and what is said: on standard output with code 0, else on standard error."""
+        """The exit code and the output: for code 0 on standard output, else on standard error."""
         verb = argv[0]
         names = [word for word in argv[1:] if not word.startswith("-")]
         if verb in OFF:
@@ -78,14 +78,15 @@ class Systemctl:
             self._kill(argv)
         elif verb not in ("enable", "disable", "daemon-reload", *CHANGES):
             return 1, f"Unknown command verb {verb}."
-        if verb in CHANGES or "--now" in argv:
-            change = {"enable": "start", "disable": "stop", "mask": "stop"}.get(verb, verb)
-            answers = [self._change(change, name, wait="--no-block" not in argv) for name in names]
-            return max(answers, key=lambda answer: answer[0], default=(0, ""))
-        return 0, ""
+        if verb not in CHANGES and "--now" not in argv:
+            return 0, ""
+        change = {"enable": "start", "disable": "stop", "mask": "stop"}.get(verb, verb)
+        wait = "--no-block" not in argv
+        answers = [self._change(change, name, wait=wait) for name in names]
+        return max(answers, key=lambda answer: answer[0], default=(0, ""))
 
     def _change(self, verb: str, name: str, *, wait: bool) -> Answer:
-        """One unit; what systemd refuses, and what it does not know."""
+        """Starts, stops or restarts one unit, or refuses as systemd does."""
         unit = self._systemd.unit(name)
         if unit is None:
             if self._systemd.masked(name) and verb != "stop":
@@ -100,7 +101,7 @@ class Systemctl:
         return 0, ""
 
     def _kill(self, argv: list[str]) -> None:
-        """A signal to the processes of units, which no setting refuses."""
+        """Sends a signal to the processes of units, which no unit can refuse."""
         options = dict(word.partition("=")[::2] for word in argv if word.startswith("-"))
         number = signal.Signals["SIG" + options.get("--signal", "TERM").removeprefix("SIG")]
         main = "main" in (options.get("--kill-who"), options.get("--kill-whom"))
@@ -112,18 +113,20 @@ class Systemctl:
                     pass
 
 
-def _again(systemd: Systemd, name: str) -> None:
+def _restart(systemd: Systemd, name: str) -> None:
     if systemd.stop(name, job="restart"):
         systemd.start(name)
 
 
 def _list_jobs(systemd: Systemd, argv: list[str]) -> Answer:
     states = {"start": "waiting"}
-    jobs = enumerate(systemd.jobs(), 100)
     lines = [
-        f"{number} {name} {kind} {states.get(kind, 'running')}" for number, (name, kind) in jobs
+        f"{number} {name} {kind} {states.get(kind, 'running')}"
+        for number, (name, kind) in enumerate(systemd.jobs(), 100)
     ]
-    return 0, "\n".join(lines or ["No jobs running."] * ("--no-legend" not in argv))
+    if not lines and "--no-legend" not in argv:
+        lines = ["No jobs running."]
+    return 0, "\n".join(lines)
 
 
 def _is_system_running(systemd: Systemd, argv: list[str]) -> Answer:
@@ -134,17 +137,17 @@ def _show(systemd: Systemd, argv: list[str]) -> Answer:
     """`show --property=A --property=B [--value] UNIT`."""
     (name,) = (word for word in argv[1:] if not word.startswith("-"))
     facts = systemd.facts(name)
-    wanted = [word.partition("=")[2] for word in argv if word.startswith("--property=")]
+    properties = [word.partition("=")[2] for word in argv if word.startswith("--property=")]
     form = "{1}" if "--value" in argv else "{0}={1}"
-    return 0, "\n".join(form.format(key, facts.get(key, "")) for key in wanted)
+    return 0, "\n".join(form.format(key, facts.get(key, "")) for key in properties)
 
 
 OFF = ("poweroff", "reboot", "shutdown")
 CHANGES: dict[str, Callable[[Systemd, str], object]] = {
     "start": Systemd.start,
     "stop": Systemd.stop,
-    "restart": _again,
-    "try-restart": _again,
-    "reload-or-restart": _again,
+    "restart": _restart,
+    "try-restart": _restart,
+    "reload-or-restart": _restart,
 }
 SHOWS = {"list-jobs": _list_jobs, "is-system-running": _is_system_running, "show": _show}

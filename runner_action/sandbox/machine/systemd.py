@@ -1,8 +1,8 @@
-"""As much of systemd as our units use, for one machine below one folder. Real processes, real
-signals, real exit codes.
+"""The part of systemd that our units use, for one machine in one folder, with real processes,
+signals and exit codes.
 
-Absolute paths among the arguments and the working directory are put below the machine's root;
-the executable stays, but for python3, which is the machine's own.
+Absolute paths in arguments and the working directory are below the machine's root. Executables are
+those of this computer, except for python3, which is the machine's own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
 SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 ORDERLY, FORCED = "poweroff", ("poweroff-force", "poweroff-immediate")
-"""An orderly power-off stops the units first, each in its time; a forced one kills all there is,
-and no ExecStop is run.
+"""An orderly power-off first stops the units, each within its time limit; a forced one kills all
+processes and runs no ExecStop.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction="""
 STOP_SECONDS = 90.0
 """systemd's DefaultTimeoutStopSec."""
@@ -33,21 +33,19 @@ CLEAN_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
 def seconds(text: str) -> float:
-    """systemd's time spans, such as `30s`, `1min 30s`, `90`, `infinity`."""
-    return (
-        float("inf")
-        if text == "infinity"
-        else sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
-    )
+    """The seconds of a time span such as `30s`, `1min 30s`, `90`, `infinity`."""
+    if text == "infinity":
+        return float("inf")
+    return sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
 
 
 def die_with_parent() -> None:
-    """In a child before exec: the kernel kills it when its parent thread ends."""
+    """Called in a child before exec: the kernel will kill it when its parent thread ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """All living processes below one, whatever session they moved to."""
+    """All living descendants of a process, in whatever session."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -59,13 +57,13 @@ def descendants(pid: int) -> Iterator[int]:
                 children.setdefault(int(parent), []).append(int(entry.name))
     todo = [pid]
     while todo:
-        found = children.get(todo.pop(), [])
-        yield from found
-        todo += found
+        pids = children.get(todo.pop(), [])
+        yield from pids
+        todo += pids
 
 
 class Unit:
-    """A unit file. Keys may stand more than once, so values are lists."""
+    """A unit file. A key may occur more than once, so values are lists."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -88,12 +86,12 @@ class Unit:
         return {name for line in self.all(key) for name in line.split()}
 
     def bound(self, key: str, default: float) -> float | None:
-        """Seconds that a command may take; None: for ever."""
-        found = seconds(self.get(key)) if self.get(key) else default
-        return None if found == float("inf") else found
+        """The time limit of a command in seconds; None if there is none."""
+        limit = seconds(self.get(key)) if self.get(key) else default
+        return None if limit == float("inf") else limit
 
     def ends_well(self, code: int) -> bool:
-        """As systemd takes an exit code, or a signal, which is less than zero.
+        """Whether systemd considers this exit code, or this signal (negative), a success.
         https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus=
         """
         clean = [] if self.get("Type") == "oneshot" else CLEAN_SIGNALS
@@ -106,7 +104,7 @@ class Unit:
 
 
 class _Repeated(dict):  # type: ignore[type-arg]
-    """Lets a key be written more than once; configparser joins a list of values with line ends."""
+    """Allows a key to occur more than once; configparser joins its values with line ends."""
 
     def __setitem__(self, key: object, value: object) -> None:
         if isinstance(value, list) and isinstance(self.get(key), list):
@@ -117,7 +115,7 @@ class _Repeated(dict):  # type: ignore[type-arg]
 
 @dataclass
 class Service:
-    """A running service: its process now, and what systemd does to it (`stop`, `restart`, or
+    """A running service: its current process, and systemd's job for it (`stop`, `restart` or
     "")."""
 
     unit: Unit
@@ -127,8 +125,8 @@ class Service:
 
 
 class Systemd:
-    """The units of one machine. `power_off(why, forced)` is called when a unit's action asks for
-    it, or a person; `off` is set when the machine begins to."""
+    """The units of one machine. `power_off(why, forced)` is called for a unit's action or by
+    systemctl; `off` is set once the machine begins to shut down."""
 
     def __init__(
         self,
@@ -147,10 +145,12 @@ class Systemd:
         self.off = threading.Event()
 
     def _path(self, name: str) -> Path | None:
-        """The first of systemd's folders that has the unit, be it masked there or not."""
-        folders = (self._root / place / "systemd/system" for place in ("etc", "run", "usr/lib"))
-        found = (folder / name for folder in folders)
-        return next((file for file in found if file.exists() or file.is_symlink()), None)
+        """The unit's file in the first of systemd's folders that has it, even if masked."""
+        for place in ("etc", "run", "usr/lib"):
+            file = self._root / place / "systemd/system" / name
+            if file.exists() or file.is_symlink():
+                return file
+        return None
 
     def unit(self, name: str) -> Unit | None:
         path = self._path(name)
@@ -161,14 +161,14 @@ class Systemd:
         return bool(path and path.is_symlink())
 
     def mask(self, name: str, *, runtime: bool) -> None:
-        """Also a unit that there is not. Raises FileExistsError."""
+        """Masks a unit, even one that does not exist. Raises FileExistsError."""
         link = self._root / ("run" if runtime else "etc") / "systemd/system" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to("/dev/null")
 
     def jobs(self) -> list[tuple[str, str]]:
-        """What systemd is about to do or does: units, and `start`, `stop` or `restart`."""
+        """The queued and running jobs: a unit's name, and `start`, `stop` or `restart`."""
         going_off = [("shutdown.target", "start")] if self.off.is_set() else []
         services = list(self._services.items())
         return going_off + [(name, service.job) for name, service in services if service.job]
@@ -184,25 +184,25 @@ class Systemd:
         }
 
     def processes(self, name: str, *, main: bool) -> list[int]:
-        """Of a service: its main one, or all that are left of its control group."""
+        """The pids of a service: its main process, or all that are left of its control group."""
         service = self._services.get(name)
         if service is None or service.process is None or service.over.is_set():
             return []
         return [service.process.pid] if main else list(self._group(service))
 
     def start(self, name: str) -> None:
-        """With the units that it wants, unless they run."""
+        """Starts a unit, and the units in its Wants= that are not running."""
         unit = self.unit(name)
         if unit is None:
             return
-        for wanted in unit.names("Wants") - set(self._services):
-            self.start(wanted)
+        for dependency in unit.names("Wants") - set(self._services):
+            self.start(dependency)
         target = self._run_timer if name.endswith(".timer") else self._run_service
         threading.Thread(target=target, args=(unit,), daemon=True).start()
 
     def stop(self, name: str, job: str = "stop") -> bool:
-        """SIGTERM to the main process, or ExecStop, and time to leave (TimeoutStopSec), then
-        SIGKILL. Returns when it has stopped: whether it ran."""
+        """Stops a service: SIGTERM to its main process, or ExecStop, and SIGKILL after
+        TimeoutStopSec. Returns when it has stopped; False if it was not running."""
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
@@ -221,7 +221,8 @@ class Systemd:
         return True
 
     def stop_all(self) -> None:
-        """The machine shuts down: side by side; what was to start after another stops before it."""
+        """Stops all services for a shutdown, at the same time, except that a service stops before
+        those that it was started after."""
         self.off.set()
         services = dict(self._services)
 
@@ -240,18 +241,18 @@ class Systemd:
             thread.join()
 
     def _run_timer(self, unit: Unit) -> None:
-        """First after OnBootSec or OnActiveSec, then each time a while after the last run began
-        or ended."""
+        """Runs the timer's service: first after OnBootSec or OnActiveSec, then again and again, the
+        given time after each run."""
         first = unit.get("OnBootSec") or unit.get("OnActiveSec") or "0"
-        again = unit.get("OnUnitInactiveSec") or unit.get("OnUnitActiveSec")
+        pause = unit.get("OnUnitInactiveSec") or unit.get("OnUnitActiveSec")
         time.sleep(seconds(first) * self._factor)
         while True:
-            started = self.unit(unit.name.replace(".timer", ".service"))
-            if started:
-                self._run_service(started)
-            if not again:
+            service = self.unit(unit.name.replace(".timer", ".service"))
+            if service:
+                self._run_service(service)
+            if not pause:
                 return
-            time.sleep(seconds(again) * self._factor)
+            time.sleep(seconds(pause) * self._factor)
 
     def _run_service(self, unit: Unit) -> None:
         service = self._services[unit.name] = Service(unit)
@@ -268,7 +269,7 @@ class Systemd:
             if not self._starts_again(service, code, starts):
                 break
             print(f"machine: {unit.name} is started again", flush=True)
-        # Both also when it was told to stop:
+        # These actions are also taken when the unit was stopped:
         # https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
         if unit.ends_well(code):
             self._act(service, "SuccessAction", f"{unit.name} ended")
@@ -279,7 +280,8 @@ class Systemd:
         service.over.set()
 
     def _after(self, service: Service, code: int) -> None:
-        """What follows the main process of a service, also when it is started again."""
+        """What systemd does after the main process of a service has ended, even if it then starts
+        it again."""
         unit = service.unit
         well = unit.ends_well(code)
         if unit.get("Type") != "oneshot" and unit.get("KillMode") != "process":
@@ -292,7 +294,7 @@ class Systemd:
             self._act(service, "FailureAction", f"{unit.name} ended with {code}")
 
     def _starts_again(self, service: Service, code: int, starts: int) -> bool:
-        """After `starts` starts, the last of which ended with that code."""
+        """Whether the service is started again, after `starts` starts and this last exit code."""
         unit = service.unit
         abnormal = code < 0 and not unit.ends_well(code)
         if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
@@ -308,18 +310,18 @@ class Systemd:
             self.power_off(why, action in FORCED)
 
     def _group(self, service: Service) -> set[int]:
-        """The control group of a service: all of the machine but the other services."""
-        everybody = list(
-            descendants(os.getpid())
-        )  # before the others are counted: who is born meanwhile is theirs
-        rest = [
-            one.process for one in self._services.values() if one is not service and one.process
-        ]
-        others = [process.pid for process in rest if process.poll() is None]
-        return set(everybody) - {*others, *(below for one in others for below in descendants(one))}
+        """The control group of a service: all processes of the machine but those of the other
+        services."""
+        # Listed before the others: a process that starts meanwhile belongs to one of them.
+        group = set(descendants(os.getpid()))
+        for other in list(self._services.values()):
+            process = other.process
+            if other is not service and process and process.poll() is None:
+                group -= {process.pid, *descendants(process.pid)}
+        return group
 
     def _kill_rest(self, service: Service) -> None:
-        """What a service leaves behind dies with it."""
+        """Kills what a service leaves behind."""
         for pid in self._group(service):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -333,7 +335,7 @@ class Systemd:
         extra: dict[str, str] | None = None,
         bound: float | None = None,
     ) -> int:
-        """Its exit code; a command that outlasts its `bound` of seconds is killed."""
+        """Runs a command of a service and returns its exit code. Kills it after `bound` seconds."""
         unit = service.unit
         argv = [
             word if index == 0 else self.below(word)
@@ -359,7 +361,8 @@ class Systemd:
         return str(self._root) + word if word.startswith("/") else word
 
     def environment(self) -> dict[str, str]:
-        """Nothing of the parent's. Jobs may be root: the sandbox makes no users."""
+        """The environment of all services, without the parent's variables. Jobs may run as root,
+        as the sandbox creates no users."""
         path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         bundle = self._root / "etc/ssl/certs/ca-certificates.crt"
         trusted = {"SSL_CERT_FILE": str(bundle)} if bundle.exists() else {}

@@ -1,4 +1,4 @@
-"""Who may ask GitHub about whose runners, by the kind of the token."""
+"""Which tokens may manage whose runners on GitHub."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from runner_action.sandbox.forges.github.answers import refused
 from runner_action.sandbox.forges.github.app import FakeApp
 
 SCOPES = {"repos": "repo", "orgs": "admin:org", "enterprises": "manage_runners:enterprise"}
-"""Of a classic token, by whose runners it manages."""
+"""The scope that a classic token needs, by the owner of the runners."""
 
 
 def refusal(kind: str, root: str, app: FakeApp, known: Collection[str]) -> Any:
-    """What a token of this `kind` is told that asks about the runners of `root`, such as
-    `orgs/octo`; None if it may. `known`: the places that there are."""
-    # These calls take classic tokens only, says their page.
+    """The refusal for a token of this `kind` and the runners of `root`, such as `orgs/octo`; None
+    if it is allowed. `known`: the roots that exist."""
+    # According to their page these calls accept classic tokens only.
     if kind in ("readonly", "app") and root.startswith("enterprises/"):
         return refused(
             403,
@@ -45,9 +45,9 @@ def refusal(kind: str, root: str, app: FakeApp, known: Collection[str]) -> Any:
             {"X-Accepted-GitHub-Permissions": "administration=read"},
         )
     needed = SCOPES[root.partition("/")[0]]
-    given = kind.removeprefix("scopes:")
-    if kind.startswith("scopes:") and needed not in given.split(","):
+    scopes = kind.removeprefix("scopes:")
+    if kind.startswith("scopes:") and needed not in scopes.split(","):
         return refused(
-            404, "Not Found", {"X-OAuth-Scopes": given, "X-Accepted-OAuth-Scopes": needed}
+            404, "Not Found", {"X-OAuth-Scopes": scopes, "X-Accepted-OAuth-Scopes": needed}
         )
     return None if root in known else refused(404, "Not Found")

@@ -1,4 +1,4 @@
-"""Runners, labels and refusals in GitHub's own words. Pure."""
+"""Runners, labels and refusals as GitHub's API returns them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner_action.sandbox.forges.jobs import DEFAULT_LABELS, Seat
 
 
 def labels_of(seat: Seat) -> dict[str, Any]:
-    """Its labels in GitHub's words."""
+    """A runner's labels as GitHub's API returns them."""
     labels = [
         {"id": number, "name": label, "type": "read-only" if label in DEFAULT_LABELS else "custom"}
         for number, label in enumerate(seat.labels, 1)
@@ -19,7 +19,7 @@ def labels_of(seat: Seat) -> dict[str, Any]:
 
 
 def shown(seat: Seat) -> dict[str, Any]:
-    """A runner in GitHub's words."""
+    """A runner as GitHub's API returns it."""
     status = "online" if seat.online else "offline"
     return {
         "id": seat.id,

@@ -1,9 +1,9 @@
-"""A GitHub with one repository, its organisation and enterprise, over HTTP: runners, tokens,
-just-in-time configuration, downloads, and a queue of jobs.
+"""A GitHub with one repository, its organization and enterprise, over HTTP: runners, tokens,
+just-in-time configurations, downloads, and a queue of jobs.
 
-REST below `/api/v3` as an Enterprise Server has it, in GitHub's own words (held against its API
-description by the tests). What the real service and its runner say to each other is private;
-`/_runner` and `runner_standin` speak a language of their own.
+Its REST API is below `/api/v3`, as on an Enterprise Server; tests check it against GitHub's API
+description. The protocol between the real service and its runner is private, so `/_runner` and
+`runner_standin` use one of their own.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from runner_action.sandbox.forges.memory import Forge
 from runner_action.sandbox.served import Served
 
 JOINING_SECONDS = 3600.0
-"""How long a token to register or remove runners is good.
+"""Seconds for which a token to register or remove runners is valid.
 https://docs.github.com/en/rest/actions/self-hosted-runners"""
-ASKING = "canary-request-token"
-"""By which a job with `permissions: id-token: write` asks for id tokens."""
+ID_TOKEN_REQUEST_TOKEN = "canary-request-token"
+"""With it a job that has `permissions: id-token: write` requests id tokens."""
 
 
 class FakeGitHub(Served):
-    """`tokens`: accepted token -> `admin`, `readonly`, `job` (the job's own) or `scopes:` and
-    those of a classic one. `jit`: whether it has just-in-time configurations, as Enterprise
-    Servers had not always."""
+    """`tokens`: each accepted token, and its kind: `admin`, `readonly`, `job` (the job's own), or
+    `scopes:` and the scopes of a classic token. `jit`: whether it supports just-in-time
+    configurations, which older Enterprise Servers do not."""
 
     def __init__(
         self,
@@ -62,20 +62,19 @@ class FakeGitHub(Served):
         self.forge = Forge()
         self._labelling = threading.Lock()
         self.joining_lasts = JOINING_SECONDS
-        # runners are administered by GitHub's own API; else by the service behind it, which has
-        # pools
         self.admin_flow = True
+        """GitHub's own API manages the runners; else the service behind it, which has pools."""
         self.id_tokens: dict[str, str] = {}
-        """Each, and the audience it was asked for."""
+        """Each id token, and the audience that it was requested for."""
         self.released = {
             VERSION: "2026-11-20T12:00:00Z",
             "2.335.0": "2026-11-10T12:00:00Z",
             "2.330.0": "2026-02-01T12:00:00Z",
         }
-        """When versions of the runner program were. They are all the same program."""
+        """When the versions of the runner program were released. All are the same program."""
         self._archive = tarball()
         self.assets = {bundle().name: bundle().content}
-        """Of the release of cml-runner at `agent_downloads`, by name."""
+        """The assets of the release of cml-runner at `agent_downloads`, by name."""
         app = Flask("github")
         self._routes(app)
         super().__init__(app, "/api/v3", tls, host)
@@ -87,6 +86,24 @@ class FakeGitHub(Served):
     # --- routes
 
     def _routes(self, app: Flask) -> None:
+        self._runner_routes(app)
+        self._download_routes(app)
+        self._private_routes(app)
+        for path, view in (
+            ("/", lambda: {"repository_url": f"{self.url}/api/v3/repos"}),
+            ("/repos/actions/runner/releases/tags/<tag>", self._release),
+        ):
+            app.add_url_rule(f"/api/v3{path}", path, self._guarded(view))
+        for method, path, view in self.github_app.routes():
+            app.add_url_rule(
+                f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method]
+            )
+        for method, path, view in runs.routes(self.forge):
+            app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
+        app.add_url_rule("/id-token", "id-token", self._id_token)
+
+    def _runner_routes(self, app: Flask) -> None:
+        """GitHub's API for runners."""
         public: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", "", self._list),
             ("GET", "/downloads", self._downloads),
@@ -105,18 +122,11 @@ class FakeGitHub(Served):
             if not root.startswith("repos/"):
                 whole = f"/api/v3/{root}/actions/runner-groups"
                 app.add_url_rule(whole, whole, self._guarded(self._groups))
-        for path, view in (
-            ("/", lambda: {"repository_url": f"{self.url}/api/v3/repos"}),
-            ("/repos/actions/runner/releases/tags/<tag>", self._release),
-        ):
-            app.add_url_rule(f"/api/v3{path}", path, self._guarded(view))
-        for method, path, view in self.github_app.routes():
-            app.add_url_rule(
-                f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method]
-            )
-        app.add_url_rule("/id-token", "id-token", self._id_token)
+
+    def _download_routes(self, app: Flask) -> None:
+        """Downloads of actions/runner, and of the agent."""
         app.add_url_rule(
-            "/actions/runner/releases/download/v<version>/<name>", "download", self._elsewhere
+            "/actions/runner/releases/download/v<version>/<name>", "download", self._redirected
         )
         app.add_url_rule("/release-assets/<version>/<name>", "asset", self._download)
         app.add_url_rule(
@@ -127,6 +137,9 @@ class FakeGitHub(Served):
             "agent-asset",
             self._faulty(lambda name: Response(self.assets[name])),
         )
+
+    def _private_routes(self, app: Flask) -> None:
+        """What actions/runner calls, and the API of the stand-in."""
         app.add_url_rule(
             "/api/v3/actions/runner-registration",
             "registration",
@@ -135,8 +148,6 @@ class FakeGitHub(Served):
         )
         whole = "/tenant/_apis/distributedtask/pools/<int:pool>/agents/<int:runner_id>"
         app.add_url_rule(whole, "pool", self._faulty(self._delete_from_pool), methods=["DELETE"])
-        for method, path, view in runs.routes(self.forge):
-            app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         for verb in ("open", "poll", "watch", "completed", "close"):
             app.add_url_rule(
                 f"/_runner/{verb}",
@@ -147,59 +158,56 @@ class FakeGitHub(Served):
             )
 
     def _guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
-        """The token, the repository and the faults come before every answer."""
+        """The view, after the faults and the checks of token and owner."""
 
-        def guarded(**given: Any) -> Any:
+        def guarded(**arguments: Any) -> Any:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
             if scheme == "RemoteAuth":
-                return self.app.make_response(view(**self._by_removal_token(token, given)))
+                return self.app.make_response(view(**self._by_removal_token(token, arguments)))
             kind = "app" if self.github_app.knows(token) else self.tokens.get(token)
             if kind is None:
                 return refused(401, "Bad credentials")
-            # A path that belongs to nobody, such as that of actions/runner itself, is open to all.
-            owned = bool(given.pop("owner", None))
-            given.pop("name", None)
-            if owned and (told := refusal(kind, self._root, self.github_app, self._places)):
-                return told
-            answer = self.app.make_response(view(**given))
-            if request.method == "GET" and answer.status_code == 200:
-                answer.add_etag()
-                answer.make_conditional(request)
+            # A path without an owner, such as that of actions/runner itself, is open to all.
+            owned = bool(arguments.pop("owner", None))
+            arguments.pop("name", None)
+            if owned and (error := refusal(kind, self._root, self.github_app, self._roots)):
+                return error
+            response = self.app.make_response(view(**arguments))
+            if request.method == "GET" and response.status_code == 200:
+                response.add_etag()
+                response.make_conditional(request)
             if kind.startswith("scopes:"):
-                answer.headers.update(
-                    {
-                        "X-OAuth-Scopes": kind.removeprefix("scopes:"),
-                        "X-Accepted-OAuth-Scopes": SCOPES.get(self._root.partition("/")[0], ""),
-                    }
-                )
-            return answer
+                needed = SCOPES.get(self._root.partition("/")[0], "")
+                response.headers["X-OAuth-Scopes"] = kind.removeprefix("scopes:")
+                response.headers["X-Accepted-OAuth-Scopes"] = needed
+            return response
 
         return self._faulty(guarded)
 
-    def _by_removal_token(self, token: str, given: dict[str, Any]) -> dict[str, Any]:
-        """What is left of the address for a view: such a token takes runners of its own place
-        off the list, and does nothing else."""
+    def _by_removal_token(self, token: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments for a view that a removal token may call: it deletes runners of its own
+        owner, and nothing else. Aborts with 401."""
         if (
             not self.admin_flow
             or request.method != "DELETE"
-            or "runner_id" not in given
+            or "runner_id" not in arguments
             or self.forge.owner_of(token, "remove") != self._root
         ):
             abort(self.app.make_response(refused(401, "Bad credentials")))
-        return {"runner_id": given["runner_id"]}
+        return {"runner_id": arguments["runner_id"]}
 
     def _faulty(self, view: Callable[..., Any]) -> Callable[..., Any]:
-        def faulty(**given: Any) -> Any:
+        def faulty(**arguments: Any) -> Any:
             if failing := self.fault():
                 return failing
-            answer = view(**given)
-            return self.fault(late=True) or answer
+            response = view(**arguments)
+            return self.fault(late=True) or response
 
         return faulty
 
     @property
-    def _places(self) -> Sequence[str]:
-        """Whose runners there can be."""
+    def _roots(self) -> Sequence[str]:
+        """All owners of runners."""
         return (
             f"repos/{self.repository}",
             f"orgs/{self.organisation}",
@@ -208,14 +216,11 @@ class FakeGitHub(Served):
 
     @property
     def _root(self) -> str:
-        """Whose runners a request is about, such as `orgs/octo`."""
-        return (
-            request.path.removeprefix("/api/v3/")
-            .partition("/actions")[0]
-            .partition("/check-runs")[0]
-        )
+        """The owner of the runners in a request, such as `orgs/octo`."""
+        path = request.path.removeprefix("/api/v3/")
+        return path.partition("/actions")[0].partition("/check-runs")[0]
 
-    # --- GitHub's REST
+    # --- GitHub's REST API
 
     def _list(self) -> Any:
         seats = [
@@ -229,20 +234,16 @@ class FakeGitHub(Served):
         return self._owner(seat.owner) == self._root
 
     def _owner(self, owner: str) -> str:
-        """In full."""
+        """The full name of an owner as in `Seat`."""
         return owner or f"repos/{self.repository}"
 
     def _joining(self, kind: str) -> Any:
-        expires = datetime.fromtimestamp(time.time() + self.joining_lasts, UTC).strftime(
-            "%Y-%m-%dT%H:%M:%S.000Z"
-        )
-        return {
-            "token": self.forge.new_token(kind, self._root, self.joining_lasts),
-            "expires_at": expires,
-        }, 201
+        token = self.forge.new_token(kind, self._root, self.joining_lasts)
+        end = datetime.fromtimestamp(time.time() + self.joining_lasts, UTC)
+        return {"token": token, "expires_at": end.strftime("%Y-%m-%dT%H:%M:%S.000Z")}, 201
 
     def _groups(self) -> Any:
-        own = {
+        common = {
             "visibility": "all",
             "inherited": False,
             "allows_public_repositories": False,
@@ -251,7 +252,7 @@ class FakeGitHub(Served):
         return runs.paged(
             "runner_groups",
             [
-                {"id": number, "name": name, "default": number == 1, **own}
+                {"id": number, "name": name, "default": number == 1, **common}
                 for name, number in self.groups.items()
             ],
         )
@@ -260,28 +261,28 @@ class FakeGitHub(Served):
         return downloads(self.url, self._archive.sha256)
 
     def _jit(self) -> Any:
-        asked = request.get_json()
+        body = request.get_json()
         if not self._has_jit:
             return refused(404, "Not Found")
-        if self.forge.by_name(asked["name"]):
+        if self.forge.by_name(body["name"]):
             return refused(409, "Already exists - A runner with the name already exists.")
-        if asked["runner_group_id"] not in self.groups.values():
+        if body["runner_group_id"] not in self.groups.values():
             return refused(404, "Not Found")
         seat = self.forge.seat(
-            asked["name"],
-            asked["labels"],
+            body["name"],
+            body["labels"],
             ephemeral=True,
             owner=self._root,
-            group=asked["runner_group_id"],
+            group=body["runner_group_id"],
         )
-        where = f"{self.url}/{self._root.removeprefix('repos/').removeprefix('orgs/')}"
-        whole, seat.secret = github_jit.encoded(
-            seat.id, seat.name, self.url, where, asked.get("work_folder", "_work")
+        url = f"{self.url}/{self._root.removeprefix('repos/').removeprefix('orgs/')}"
+        config, seat.secret = github_jit.encoded(
+            seat.id, seat.name, self.url, url, body.get("work_folder", "_work")
         )
-        return {"runner": shown(seat), "encoded_jit_config": whole}, 201
+        return {"runner": shown(seat), "encoded_jit_config": config}, 201
 
     def _seat(self, runner_id: int) -> Seat | None:
-        """If it is one of those that the request is about."""
+        """The runner, if it is of the owner in the request."""
         seat = self.forge.by_id(runner_id)
         return seat if seat and self._owns(seat) else None
 
@@ -313,7 +314,7 @@ class FakeGitHub(Served):
             return labels_of(seat)
 
     def _release(self, tag: str) -> Any:
-        """The project's releases, as far as a launch reads them."""
+        """A release of actions/runner."""
         version = tag.removeprefix("v")
         if version not in self.released:
             return refused(404, "Not Found")
@@ -322,7 +323,7 @@ class FakeGitHub(Served):
     def _id_token(self) -> Any:
         """https://docs.github.com/actions/reference/security/oidc"""
         if (
-            request.headers.get("Authorization") != f"Bearer {ASKING}"
+            request.headers.get("Authorization") != f"Bearer {ID_TOKEN_REQUEST_TOKEN}"
             or request.args.get("api-version") != "2.0"
         ):
             return refused(401, "Unauthorized")
@@ -332,68 +333,64 @@ class FakeGitHub(Served):
 
     # --- for the stand-in
 
-    def _elsewhere(self, version: str, name: str) -> Any:
-        """What a release holds lies elsewhere (release-assets.githubusercontent.com), at an
-        address that is good for a while. Here it is the same host."""
+    def _redirected(self, version: str, name: str) -> Any:
+        """The assets of a release are on another host (release-assets.githubusercontent.com), at a
+        URL that is valid for a while. Here it is the same host."""
         return redirect(f"/release-assets/{version}/{name}?se={time.time() + JOINING_SECONDS:.0f}")
 
     def _download(self, version: str, name: str) -> Any:
-        return (
-            Response(self._archive.content, content_type="application/octet-stream")
-            if version in self.released
-            else ("", 404)
-        )
+        if version not in self.released:
+            return "", 404
+        return Response(self._archive.content, content_type="application/octet-stream")
 
     def _agent(self, tag: str, name: str) -> Any:
-        """Assets of our own release, which GitHub keeps elsewhere and sends everybody there."""
-        return (
-            redirect(f"{self.url}/release-assets/{name}")
-            if tag == "v1.2.3" and name in self.assets
-            else ("Not Found", 404)
-        )
+        """An asset of our own release, again by a redirect."""
+        if tag != "v1.2.3" or name not in self.assets:
+            return "Not Found", 404
+        return redirect(f"{self.url}/release-assets/{name}")
 
     def _registration(self) -> Any:
-        """`config.sh` registers and removes with a token that was made for that, at the address
-        that it is told."""
-        asked = request.get_json()
+        """`config.sh` registers or removes a runner, with a token for that and a URL."""
+        body = request.get_json()
         token = request.headers.get("Authorization", "").partition(" ")[2]
-        given = self.forge.owner_of(token, asked["runner_event"])
-        if given is None or ("url" in asked and pools.root_of(asked["url"]) != self._owner(given)):
+        token_owner = self.forge.owner_of(token, body["runner_event"])
+        if token_owner is None:
             return refused(404, "Not Found")
-        owner = self._owner(given)
-        if asked["runner_event"] == "remove":
-            own = self.forge.new_token("nothing" if self.admin_flow else "pools", owner, 600.0)
+        owner = self._owner(token_owner)
+        if "url" in body and pools.root_of(body["url"]) != owner:
+            return refused(404, "Not Found")
+        if body["runner_event"] == "remove":
+            kind = "nothing" if self.admin_flow else "pools"
             return {
                 "url": f"{self.url}/tenant/",
                 "token_schema": "OAuthAccessToken",
-                "token": own,
+                "token": self.forge.new_token(kind, owner, 600.0),
                 "use_v2_flow": self.admin_flow,
             }
-        return pools.register(asked, self.forge, owner, self._owner, self.groups)
+        return pools.register(body, self.forge, owner, self._owner, self.groups)
 
     def _delete_from_pool(self, pool: int, runner_id: int) -> Any:
-        found = pools.delete(
+        status, error = pools.delete(
             request, self.forge, lambda seat: self._owner(seat.owner), pool, runner_id
         )
-        return refused(*found) if found[1] else ""
+        return refused(status, error) if error else ""
 
     def _runner_side(self, verb: str) -> Any:
-        asked = request.get_json()
-        seat = self.forge.by_id(asked["id"])
-        if seat is None or seat.secret != asked["secret"]:
+        body = request.get_json()
+        seat = self.forge.by_id(body["id"])
+        if seat is None or seat.secret != body["secret"]:
             return refused(401, "The runner no longer exists.")
         seat.heard = time.monotonic()
         if verb == "watch":
             return {"cancelled": seat.job is not None and seat.job.cancelled}
         if verb == "poll":
             job = self.forge.next_job(seat, wait=2)
-            return {
-                "job": {**job.for_runner(self.repository), "server_url": self.url} if job else None
-            }
+            if job is None:
+                return {"job": None}
+            return {"job": {**job.for_runner(self.repository), "server_url": self.url}}
         if verb == "completed":
-            self.forge.complete(
-                seat, asked["conclusion"], [(title, text) for title, text in asked["notes"]]
-            )
+            notes = [(title, text) for title, text in body["notes"]]
+            self.forge.complete(seat, body["conclusion"], notes)
         if verb in ("open", "close"):
             self.forge.set_online(seat, verb == "open")
         return {}

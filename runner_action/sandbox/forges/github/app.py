@@ -1,5 +1,5 @@
-"""A GitHub App of the fake GitHub: its key, its one installation, and the tokens of that, which
-do not last."""
+"""A GitHub App of the embedded GitHub: its key, its single installation, and the installation's
+tokens, which expire."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from runner_action.sandbox.forges.github import runs
 ROOTS = ("/repos/<owner>/<name>", "/orgs/<owner>")
 STAMP = "2026-11-01T00:00:00Z"
 DOCUMENT_SECONDS = 600
-"""The longest that an App's own document may be good for.
+"""The longest that an App's JSON web token may be valid.
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app"""
 TOKEN_BYTES = 400
-"""Of an installation's token, in Base64: since 2026 it holds a signed document, and is no longer
-40 characters.
+"""Bytes of an installation's token, in Base64: since 2026 it contains a signed document, and has
+more than 40 characters.
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app"""
 SUSPENDED = ({"message": "This installation has been suspended", "status": "403"}, 403)
 NUMBER = 1
-"""Of its one installation."""
+"""The id of its installation."""
 
 
 class FakeApp:
     """`places`: where it is installed, such as `orgs/octo`; `permissions`: what was granted
-    there; `lasts`: seconds that its tokens are good for."""
+    there; `lasts`: seconds for which its tokens are valid."""
 
     def __init__(self, places: Collection[str]) -> None:
         self.places = places
@@ -53,7 +53,7 @@ class FakeApp:
 
     @cached_property
     def key(self) -> str:
-        """PEM, as GitHub gives it once."""
+        """The private key as PEM, which GitHub shows only once."""
         from cryptography.hazmat.primitives.serialization import (
             Encoding,
             NoEncryption,
@@ -70,16 +70,18 @@ class FakeApp:
         return self.tokens.get(token, 0.0) > time.time()
 
     def lacking(self) -> str:
-        """The permission that a request needs and the installation has not; empty if it has."""
+        """The permission that the current request needs and the installation lacks; empty if it
+        has it."""
         path = request.path
-        level = "organization_self_hosted_runners" if "/orgs/" in path else "administration"
-        word = level
+        permission = "organization_self_hosted_runners" if "/orgs/" in path else "administration"
         if "/check-runs/" in path:
-            word = "checks"
+            permission = "checks"
         if "/actions/runs/" in path or "/actions/jobs/" in path:
-            word = "actions"
+            permission = "actions"
         enough = ("read", "write") if request.method == "GET" else ("write",)
-        return "" if self.permissions.get(word) in enough else f"{word}={enough[0]}"
+        if self.permissions.get(permission) in enough:
+            return ""
+        return f"{permission}={enough[0]}"
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
@@ -88,13 +90,14 @@ class FakeApp:
         ]
 
     def _refusal(self) -> Any:
-        """The App proves itself by a short-lived document that it signed."""
+        """The refusal for a request that lacks a valid JSON web token signed by the App; None if it
+        has one."""
         import jwt
 
-        said = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            told = jwt.decode(
-                said,
+            claims = jwt.decode(
+                token,
                 self._key.public_key(),
                 algorithms=["RS256"],
                 issuer=str(self.id),
@@ -102,7 +105,7 @@ class FakeApp:
             )
         except jwt.InvalidTokenError:
             return {"message": "A JSON web token could not be decoded"}, 401
-        if told["exp"] - time.time() > DOCUMENT_SECONDS:
+        if claims["exp"] - time.time() > DOCUMENT_SECONDS:
             return {"message": "'Expiration time' claim ('exp') is too far in the future"}, 401
         return None if self.installed else ({"message": "Not Found"}, 404)
 
@@ -142,10 +145,9 @@ class FakeApp:
         token = f"ghs_{self.id}_canary{secrets.token_urlsafe(TOKEN_BYTES)}"
         end = time.time() + self.lasts
         self.tokens[token] = end
-        shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "token": token,
-            "expires_at": shown,
+            "expires_at": datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "permissions": self.permissions,
             "repository_selection": "all",
         }, 201

@@ -1,4 +1,4 @@
-"""Packs the stand-in for actions/runner as its release is packed."""
+"""Packs the stand-in for actions/runner in the form of its release."""
 
 from __future__ import annotations
 

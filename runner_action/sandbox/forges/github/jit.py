@@ -1,9 +1,9 @@
-"""A just-in-time configuration as GitHub makes it: three files in Base64 inside JSON inside
-Base64, one of them an RSA key of 2,048 bits.
+"""A just-in-time configuration in GitHub's form: three files in Base64 inside JSON inside Base64,
+one of them a 2,048-bit RSA key.
 
-What actions/runner does with it: src/Runner.Listener/Runner.cs (`GetJitConfig`) writes the three
-files as they are; src/Runner.Common/RSAFileKeyManager.cs reads the key's eight numbers. Real
-ones have 4,100 to 4,300 characters:
+In actions/runner, src/Runner.Listener/Runner.cs (`GetJitConfig`) writes the three files unchanged,
+and src/Runner.Common/RSAFileKeyManager.cs reads the key's eight numbers. Real configurations have
+4,100 to 4,300 characters:
 https://github.com/github-aws-runners/terraform-aws-github-runner/pull/4613 ("pushed it over the
 4kb limit").
 """
@@ -29,7 +29,7 @@ KEY = ".credentials_rsaparams"
 def encoded(
     agent_id: int, name: str, server: str, repository_url: str, work: str
 ) -> tuple[str, str]:
-    """The configuration, and the secret by which our server knows the runner that holds it."""
+    """The configuration, and the secret by which our server recognizes the runner that has it."""
     client = str(uuid.uuid4())
     runner = {
         "AgentId": str(agent_id),
@@ -58,23 +58,21 @@ def encoded(
 
 
 def secret_of(client: str, key: bytes) -> str:
-    """Real runners sign with the key; ours shows that it has every byte of it."""
+    """Real runners sign with the key; the stand-in proves that it has every byte of it."""
     return hashlib.sha256(client.encode() + key).hexdigest()
 
 
 @cache
 def key_numbers() -> dict[str, str]:
-    """.NET's RSAParameters, big-endian in Base64. One key for all: making one takes a tenth of a
-    second."""
+    """.NET's RSAParameters, big-endian in Base64. One key for all runners, as generating it takes a
+    tenth of a second."""
     key = rsa.generate_private_key(65537, BITS).private_numbers()
     public = key.public_numbers
-    found = {
+    numbers = {
         "d": (key.d, 256),
         "dp": (key.dmp1, 128),
         "dq": (key.dmq1, 128),
         "exponent": (public.e, 3),
-    }
-    found |= {
         "inverseQ": (key.iqmp, 128),
         "modulus": (public.n, 256),
         "p": (key.p, 128),
@@ -82,9 +80,9 @@ def key_numbers() -> dict[str, str]:
     }
     return {
         name: base64.b64encode(number.to_bytes(size, "big")).decode()
-        for name, (number, size) in found.items()
+        for name, (number, size) in numbers.items()
     }
 
 
-def _json(told: Any) -> bytes:
-    return json.dumps(told, separators=(",", ":")).encode()
+def _json(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()

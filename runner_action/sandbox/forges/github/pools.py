@@ -1,9 +1,9 @@
-"""What `config.sh` of actions/runner asks for beside GitHub's API: to be registered, and, of the
-service that has runners in pools on servers whose runners are not administered by GitHub's own
-API, to be deleted.
+"""The calls of `config.sh` of actions/runner that are not in GitHub's API: to register a runner,
+and to delete one at the service that has the runners in pools, on servers where GitHub's own API
+does not manage them.
 
-TaskAgentHttpClientBase.cs of actions/runner (DeleteAgentAsync); what is wrong is told in the
-words of Azure DevOps.
+TaskAgentHttpClientBase.cs of actions/runner (DeleteAgentAsync). The error messages are those of
+Azure DevOps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runner_action.sandbox.forges.memory import Forge
 def delete(
     request: Request, forge: Forge, owner_of: Callable[[Seat], str], pool: int, runner_id: int
 ) -> tuple[int, str]:
-    """Status, and why not; empty if the runner is off the list."""
+    """Deletes a runner. Returns the status and the error message, which is empty on success."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     owner = forge.owner_of(token, "pools") if scheme == "Bearer" else None
     if owner is None or "api-version" not in request.args:
@@ -38,41 +38,43 @@ def delete(
 
 
 def register(
-    asked: Mapping[str, Any],
+    body: Mapping[str, Any],
     forge: Forge,
     owner: str,
     owner_of: Callable[[str], str],
     groups: Mapping[str, int],
 ) -> Any:
-    """A runner at `owner`, in place of one of the same name if that is asked for, and what it has
-    to know; or why not. `owner_of`: the owner of a seat in full; `groups`: their ids, by name."""
+    """Registers a runner of `owner`, and replaces one of the same name if `body` says so. Returns
+    its ids and its secret, or a refusal. `owner_of`: the full owner of a seat; `groups`: ids of
+    the runner groups, by name."""
     own = [seat for seat in forge.seats() if owner_of(seat.owner) == owner]
-    old = next((seat for seat in own if seat.name == asked["name"]), None)
-    labels = [*(DEFAULT_LABELS if asked["default_labels"] else ()), *asked["labels"]]
-    problems = list(past_limits({"name": asked["name"], "labels": labels}))
+    old = next((seat for seat in own if seat.name == body["name"]), None)
+    labels = [*(DEFAULT_LABELS if body["default_labels"] else ()), *body["labels"]]
+    problems = list(past_limits({"name": body["name"], "labels": labels}))
     if problems:
         return refused(422, problems[0])
-    if old and not asked["replace"]:
+    if old and not body["replace"]:
         return refused(409, "A runner exists with the same name")
-    if asked["group"] not in groups:
-        return refused(404, f"Could not find any self-hosted runner group named {asked['group']}.")
+    if body["group"] not in groups:
+        return refused(404, f"Could not find any self-hosted runner group named {body['group']}.")
     try:
         if old:
             forge.remove(old.id)
     except Refusal as refusal:
         return refused(422, str(refusal))
     seat = forge.seat(
-        asked["name"],
+        body["name"],
         labels,
-        ephemeral=asked["ephemeral"],
+        ephemeral=body["ephemeral"],
         owner=owner,
-        group=groups[asked["group"]],
+        group=groups[body["group"]],
     )
     return {"agentId": seat.id, "poolId": seat.group, "secret": seat.secret}
 
 
 def root_of(address: str) -> str:
-    """Of an address as people write it, such as `orgs/octo`."""
+    """The owner in GitHub's API, such as `orgs/octo`, of the URL of a repository, organization or
+    enterprise."""
     path = address.partition("://")[2].partition("/")[2]
     if path.startswith("enterprises/"):
         return path

@@ -1,4 +1,4 @@
-"""Releases of actions/runner in GitHub's own words. Pure."""
+"""Releases of actions/runner as GitHub's API returns them. Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from runner_action.sandbox.forges.github.archive import VERSION
 
 
 def downloads(url: str, sha256: str) -> list[dict[str, str]]:
-    """The newest version for each platform; they are all the same program, with that digest."""
-    place = f"{url}/actions/runner/releases/download/v{VERSION}"
+    """The newest version for each platform: always the same program, with this checksum."""
+    folder = f"{url}/actions/runner/releases/download/v{VERSION}"
     platforms = (("linux", "x64"), ("linux", "arm64"), ("osx", "arm64"))
-    return [download(place, system, architecture, sha256) for system, architecture in platforms]
+    return [download(folder, system, architecture, sha256) for system, architecture in platforms]
 
 
-def download(place: str, system: str, architecture: str, sha256: str) -> dict[str, str]:
+def download(folder: str, system: str, architecture: str, sha256: str) -> dict[str, str]:
     name = f"actions-runner-{system}-{architecture}-{VERSION}.tar.gz"
     return {
         "os": system,
         "architecture": architecture,
         "filename": name,
-        "download_url": f"{place}/{name}",
+        "download_url": f"{folder}/{name}",
         "sha256_checksum": sha256,
     }
 
 
 def release(url: str, version: str, published: str, sha256: str) -> dict[str, Any]:
-    """A release of the project, as far as a launch reads it."""
+    """A release of the project, with the fields that a launch reads."""
     name = f"actions-runner-linux-x64-{version}.tar.gz"
     asset = {
         "name": name,

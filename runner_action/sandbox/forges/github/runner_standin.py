@@ -1,8 +1,8 @@
-"""A stand-in for actions/runner 2.336: its command line, files, lines, hooks, signals and exit
-codes; its server is the fake GitHub.
+"""A stand-in for actions/runner 2.336, with its command line, files, output, hooks, signals and
+exit codes. Its server is the embedded GitHub.
 
-Runs on the machine as bin/Runner.Listener, which has jobs run by bin/Runner.Worker
-(`worker_standin`): standard library only, any Python from 3.9.
+It runs on the machine as bin/Runner.Listener, which starts bin/Runner.Worker (`worker_standin`) for
+each job. Standard library only, Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ SERVER_GONE_SECONDS = 20.0
 
 
 class NoRunner(Exception):
-    """The server does not know this runner (any more)."""
+    """The server does not know this runner, or no longer knows it."""
 
 
 def call(
     server: str, path: str, body: dict[str, Any], authorization: str = "", method: str = "POST"
 ) -> dict[str, Any]:
     headers = {"Content-Type": "application/json", "Authorization": authorization}
-    asked = urllib.request.Request(server + path, json.dumps(body).encode(), headers, method=method)
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(server + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(asked, timeout=10) as answer:
-            found: dict[str, Any] = json.loads(answer.read() or "{}")
-            return found
+        with urllib.request.urlopen(request, timeout=10) as response:
+            content: dict[str, Any] = json.loads(response.read() or "{}")
+            return content
     except urllib.error.HTTPError as error:
         message = json.loads(error.read() or b"{}").get("message", "")
         error.close()
@@ -49,18 +50,18 @@ def call(
 
 
 def inputs_from_environment() -> dict[str, str]:
-    """Arguments given in the environment, which they leave at once, as in the real one."""
-    found = {
+    """Takes arguments from the environment and removes them there, as the real one does."""
+    values = {
         key[len(PREFIX) :].lower(): os.environ.pop(key)
         for key in list(os.environ)
         if key.startswith(PREFIX)
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in values.items() if value}
 
 
 def parser(command: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    words = {
+    arguments = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    options = {
         "configure": ("url", "name", "labels", "work", "token", "runnergroup"),
         "remove": ("token",),
         "run": ("jitconfig", "startuptype"),
@@ -70,71 +71,71 @@ def parser(command: str) -> argparse.ArgumentParser:
         "remove": ("local",),
         "run": ("once",),
     }[command]
-    for word in words:
-        options.add_argument("--" + word)
+    for option in options:
+        arguments.add_argument("--" + option)
     for flag in flags:
-        options.add_argument("--" + flag, action="store_true")
-    return options
+        arguments.add_argument("--" + flag, action="store_true")
+    return arguments
 
 
-def configure(given: argparse.Namespace) -> int:
+def configure(options: argparse.Namespace) -> int:
     if Path(".runner").exists():
         print("Cannot configure the runner because it is already configured.")
         return TERMINATED
-    server = "/".join(given.url.split("/")[:3])
-    asked = {
+    server = "/".join(options.url.split("/")[:3])
+    body = {
         "runner_event": "register",
-        "url": given.url,
-        "name": given.name,
-        "labels": (given.labels or "").split(","),
-        "ephemeral": given.ephemeral,
-        "replace": given.replace,
-        "group": given.runnergroup or "Default",
-        "default_labels": not given.no_default_labels,
+        "url": options.url,
+        "name": options.name,
+        "labels": (options.labels or "").split(","),
+        "ephemeral": options.ephemeral,
+        "replace": options.replace,
+        "group": options.runnergroup or "Default",
+        "default_labels": not options.no_default_labels,
     }
-    answer = call(server, "/api/v3/actions/runner-registration", asked, "RemoteAuth " + given.token)
+    login = "RemoteAuth " + options.token
+    registration = call(server, "/api/v3/actions/runner-registration", body, login)
     print(
         "√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√"
         " Settings Saved."
     )
     remember(
         {
-            **answer,
-            "agentName": given.name,
+            **registration,
+            "agentName": options.name,
             "server": server,
-            "url": given.url,
-            "ephemeral": given.ephemeral,
+            "url": options.url,
+            "ephemeral": options.ephemeral,
         }
     )
     return SUCCESS
 
 
 def unpack(jitconfig: str) -> None:
-    """Each file as it was given, byte for byte. Raises ValueError, as the real one does for what
-    is no Base64 or no JSON."""
+    """Writes each file byte for byte. Raises ValueError for invalid Base64 or JSON, as the real one
+    does."""
     for name, content in json.loads(base64.b64decode(jitconfig, validate=True)).items():
         Path(name).write_bytes(base64.b64decode(content, validate=True))
 
 
 def settings() -> dict[str, Any]:
-    """Whatever the case of the names, as Newtonsoft's Json.NET reads them."""
-    told = {
-        key.lower(): value
-        for key, value in json.loads(Path(".runner").read_text("utf-8-sig")).items()
-    }
+    """The runner's settings. The case of their names does not matter, as for Newtonsoft's
+    Json.NET."""
+    content = json.loads(Path(".runner").read_text("utf-8-sig"))
+    lower = {key.lower(): value for key, value in content.items()}
     return {
-        **told,
-        "agentid": int(told["agentid"]),
-        "ephemeral": str(told.get("ephemeral", "")).lower() == "true",
+        **lower,
+        "agentid": int(lower["agentid"]),
+        "ephemeral": str(lower.get("ephemeral", "")).lower() == "true",
     }
 
 
 def secret() -> str:
-    """What the server knows this runner by: of a just-in-time one all of its key, whose eight
-    numbers must belong together."""
-    told = json.loads(Path(".credentials").read_text("utf-8"))
-    if "data" in told:
-        return str(told["data"])
+    """The secret by which the server recognizes this runner. With a just-in-time configuration it
+    depends on every byte of the key, whose eight numbers must belong together."""
+    credentials = json.loads(Path(".credentials").read_text("utf-8"))
+    if "data" in credentials:
+        return str(credentials["data"])
     key = Path(".credentials_rsaparams").read_bytes()
     n = {
         name: int.from_bytes(base64.b64decode(text), "big")
@@ -145,51 +146,51 @@ def secret() -> str:
     for prime, exponent in (("p", "dp"), ("q", "dq")):
         if n["d"] % (n[prime] - 1) != n[exponent] or n["d"] * n["exponent"] % (n[prime] - 1) != 1:
             raise ValueError("The parameters of the RSA key do not belong together.")
-    return hashlib.sha256(told["Data"]["ClientId"].encode() + key).hexdigest()
+    return hashlib.sha256(credentials["Data"]["ClientId"].encode() + key).hexdigest()
 
 
-def remember(told: dict[str, Any]) -> None:
-    """The real one's two files, the first with its byte order mark."""
-    settings = {name: told[name] for name in ("agentId", "poolId", "agentName", "ephemeral")}
-    settings.update({"serverUrl": told["server"], "gitHubUrl": told["url"]})
+def remember(runner: dict[str, Any]) -> None:
+    """Writes the two files of the real one, the first with its byte order mark."""
+    settings = {name: runner[name] for name in ("agentId", "poolId", "agentName", "ephemeral")}
+    settings.update({"serverUrl": runner["server"], "gitHubUrl": runner["url"]})
     Path(".runner").write_text(json.dumps(settings), "utf-8-sig")
-    Path(".credentials").write_text(
-        json.dumps({"scheme": "OAuth", "data": told["secret"]}), "utf-8"
-    )
+    credentials = {"scheme": "OAuth", "data": runner["secret"]}
+    Path(".credentials").write_text(json.dumps(credentials), "utf-8")
     Path(".credentials").chmod(0o600)
 
 
-def root_of(address: str) -> str:
-    """What GitHub's API calls the place at that address, such as `orgs/octo`."""
-    path = address.partition("://")[2].partition("/")[2]
+def root_of(url: str) -> str:
+    """The owner in GitHub's API, such as `orgs/octo`, of the URL of a repository, organization or
+    enterprise."""
+    path = url.partition("://")[2].partition("/")[2]
     if path.startswith("enterprises/"):
         return path
     return ("repos/" if "/" in path else "orgs/") + path
 
 
-def remove(given: argparse.Namespace) -> int:
+def remove(options: argparse.Namespace) -> int:
     if not Path(".runner").exists():
         print(
             "Cannot connect to server, because config files are missing. Skipping removing runner"
             " from the server."
         )
         return SUCCESS
-    told = settings()
+    runner = settings()
     if "data" not in json.loads(Path(".credentials").read_text("utf-8")):
-        # ConfigurationManager.cs: a just-in-time runner was never configured with an address to
-        # ask. actions/runner#2920
+        # ConfigurationManager.cs: a just-in-time runner was never configured with a URL for this.
+        # actions/runner#2920
         print("Failed: Removing runner from the server")
         return TERMINATED
-    login = "RemoteAuth " + given.token
-    asked = {"runner_event": "remove", "url": told["githuburl"]}
-    answer = call(told["serverurl"], "/api/v3/actions/runner-registration", asked, login)
-    if answer["use_v2_flow"]:
-        place = "/api/v3/%s/actions/runners/%d" % (root_of(told["githuburl"]), told["agentid"])
-        call(told["serverurl"], place, {}, login, "DELETE")
+    login = "RemoteAuth " + options.token
+    body = {"runner_event": "remove", "url": runner["githuburl"]}
+    tenant = call(runner["serverurl"], "/api/v3/actions/runner-registration", body, login)
+    if tenant["use_v2_flow"]:
+        path = "/api/v3/%s/actions/runners/%d" % (root_of(runner["githuburl"]), runner["agentid"])
+        call(runner["serverurl"], path, {}, login, "DELETE")
     else:
-        place = f"_apis/distributedtask/pools/{told['poolid']}/agents/{told['agentid']}"
-        place += "?api-version=6.0-preview"
-        call(answer["url"], place, {}, "Bearer " + answer["token"], "DELETE")
+        path = f"_apis/distributedtask/pools/{runner['poolid']}/agents/{runner['agentid']}"
+        path += "?api-version=6.0-preview"
+        call(tenant["url"], path, {}, "Bearer " + tenant["token"], "DELETE")
     forget()
     print("√ Runner removed successfully")
     return SUCCESS
@@ -202,7 +203,7 @@ def forget() -> None:
 
 
 class Listener:
-    """Listens for jobs and has them run by a worker, one at a time."""
+    """Listens for jobs, and starts a worker for each, one at a time."""
 
     def __init__(self) -> None:
         self.settings = settings()
@@ -252,16 +253,16 @@ class Listener:
         return SUCCESS
 
     def work(self, job: dict[str, Any]) -> None:
-        """Asks meanwhile whether the job was cancelled. The worker hears signals by itself: it
-        is of the same group."""
+        """Runs a job, and checks meanwhile whether it was cancelled. The worker gets signals
+        itself, as it is in the same process group."""
         log("Running job: %s" % job["name"])
-        told = json.dumps({**job, "runner": self.settings["agentname"]}).encode()
+        message = json.dumps({**job, "runner": self.settings["agentname"]}).encode()
         worker = subprocess.Popen(
             ["./bin/Runner.Worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert worker.stdin is not None
         assert worker.stdout is not None
-        worker.stdin.write(told)
+        worker.stdin.write(message)
         worker.stdin.close()
         cancelled = False
         while worker.poll() is None:
@@ -272,20 +273,16 @@ class Listener:
             except (NoRunner, OSError):
                 pass
             time.sleep(0.2)
-        ended = json.loads(worker.stdout.read() or b'{"conclusion": "failure", "notes": []}')
+        result = json.loads(worker.stdout.read() or b'{"conclusion": "failure", "notes": []}')
         for _ in range(20):
             try:
-                self.say("completed", **ended)
+                self.say("completed", **result)
                 break
             except OSError:
                 time.sleep(0.5)
-        log(
-            "Job %s completed with result: %s"
-            % (
-                job["name"],
-                {"success": "Succeeded", "failure": "Failed"}.get(ended["conclusion"], "Canceled"),
-            )
-        )
+        results = {"success": "Succeeded", "failure": "Failed"}
+        shown = results.get(result["conclusion"], "Canceled")
+        log("Job %s completed with result: %s" % (job["name"], shown))
 
 
 def log(text: str) -> None:
@@ -294,7 +291,7 @@ def log(text: str) -> None:
 
 def main(argv: list[str]) -> int:
     command = argv[0]
-    given, unknown = parser(command).parse_known_args(argv[1:])
+    options, unknown = parser(command).parse_known_args(argv[1:])
     if unknown:
         print(
             "Unrecognized command-line input arguments for command %s: '%s'. For usage refer to:"
@@ -302,14 +299,14 @@ def main(argv: list[str]) -> int:
         )
         return TERMINATED
     for key, value in inputs_from_environment().items():
-        setattr(given, key, value)
+        setattr(options, key, value)
     try:
         if command == "configure":
-            return configure(given)
+            return configure(options)
         if command == "remove":
-            return remove(given)
-        if given.jitconfig:
-            unpack(given.jitconfig)
+            return remove(options)
+        if options.jitconfig:
+            unpack(options.jitconfig)
         if not Path(".runner").exists():
             print("Runner is not configured.")
             return TERMINATED

@@ -1,4 +1,5 @@
-"""The fake GitHub's REST for workflow runs and jobs: look, cancel, re-run, annotations."""
+"""The REST API of the embedded GitHub for workflow runs and jobs: read, cancel, re-run,
+annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from runner_action.sandbox.forges.memory import Forge
 SHA = "0" * 40
 NOT_THERE = ({"message": "Not Found", "status": "404"}, 404)
 NOWHERE = "https://forge.test/nowhere"
-"""In place of addresses that GitHub's answers must hold, but that nobody follows here."""
+"""For URLs that GitHub's responses must contain, but that nobody follows here."""
 OF_REPOSITORY = """archive assignees blobs branches collaborators comments commits compare contents
     contributors deployments downloads events forks git_commits git_refs git_tags hooks html
     issue_comment issue_events issues keys labels languages merges milestones notifications pulls
@@ -48,17 +49,16 @@ MOST_OF_A_PAGE = 100
 
 
 def paged(key: str, items: Sequence[object]) -> Response:
-    """The page that was asked for, with a link to the next one. Without a key it is a bare list."""
+    """The requested page, with a link to the next one. Without a key it is a bare list."""
     size = min(int(request.args.get("per_page", 30)), MOST_OF_A_PAGE)
     page = int(request.args.get("page", 1))
     shown = items[(page - 1) * size : page * size]
-    answer = Response(
-        json.dumps({"total_count": len(items), key: shown} if key else shown),
-        content_type="application/json",
-    )
+    content = {"total_count": len(items), key: shown} if key else shown
+    response = Response(json.dumps(content), content_type="application/json")
     if page * size < len(items):
-        answer.headers["Link"] = f'<{request.base_url}?per_page={size}&page={page + 1}>; rel="next"'
-    return answer
+        url = f"{request.base_url}?per_page={size}&page={page + 1}"
+        response.headers["Link"] = f'<{url}>; rel="next"'
+    return response
 
 
 def failed(run: Run) -> set[str]:
@@ -79,25 +79,19 @@ class Rest:
         run = self._forge.run(run_id)
         if run is None or (attempt or 1) > run.attempt:
             return NOT_THERE
-        jobs = (
-            run.jobs
-            if attempt in (None, run.attempt)
-            else [job for job in run.all_jobs if job.attempt == attempt]
-        )
+        jobs = run.jobs
+        if attempt not in (None, run.attempt):
+            jobs = [job for job in run.all_jobs if job.attempt == attempt]
         return paged("jobs", [_job(job) for job in jobs])
 
     def cancel(self, run_id: int, *, force: bool) -> Any:
         run = self._forge.run(run_id)
         if run is None:
             return NOT_THERE
-        return (
-            ({}, 202)
-            if self._forge.cancel(run, force=force)
-            else (
-                {"message": "Cannot cancel a workflow run that is completed.", "status": "409"},
-                409,
-            )
-        )
+        if self._forge.cancel(run, force=force):
+            return {}, 202
+        message = "Cannot cancel a workflow run that is completed."
+        return {"message": message, "status": "409"}, 409
 
     def rerun(self, run_id: int, names: Callable[[Run], set[str] | None]) -> Any:
         run = self._forge.run(run_id)
@@ -117,7 +111,7 @@ class Rest:
         job = self._forge.job(job_id)
         if job is None:
             return NOT_THERE
-        noted = [
+        annotations = [
             {
                 "path": ".github",
                 "blob_href": NOWHERE,
@@ -132,21 +126,21 @@ class Rest:
             }
             for title, text in job.notes
         ]
-        return paged("", noted)
+        return paged("", annotations)
 
 
 def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _addresses(kinds: str) -> dict[str, str]:
+def _urls(kinds: str) -> dict[str, str]:
     return dict.fromkeys(["url", *(f"{kind}_url" for kind in kinds.split())], NOWHERE)
 
 
 def account() -> dict[str, Any]:
-    """The organisation that all of it belongs to."""
+    """The organization that owns everything."""
     return {
-        **_addresses(OF_USER),
+        **_urls(OF_USER),
         "login": "octo",
         "id": 1,
         "node_id": "",
@@ -157,7 +151,8 @@ def account() -> dict[str, Any]:
 
 
 def _repository() -> dict[str, Any]:
-    own = {
+    return {
+        **_urls(OF_REPOSITORY),
         "id": 1,
         "node_id": "",
         "name": "train",
@@ -165,14 +160,14 @@ def _repository() -> dict[str, Any]:
         "private": True,
         "fork": False,
         "description": None,
+        "owner": account(),
     }
-    return {**_addresses(OF_REPOSITORY), **own, "owner": account()}
 
 
 def _run(run: Run) -> dict[str, Any]:
-    """In GitHub's words."""
+    """A run as GitHub's API returns it."""
     return {
-        **_addresses("html jobs logs check_suite cancel rerun artifacts workflow"),
+        **_urls("html jobs logs check_suite cancel rerun artifacts workflow"),
         "repository": _repository(),
         "head_repository": _repository(),
         "id": run.id,
@@ -197,8 +192,9 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _job(job: Job) -> dict[str, Any]:
+    """A job as GitHub's API returns it."""
     return {
-        **_addresses("run html check_run"),
+        **_urls("run html check_run"),
         "node_id": "",
         "id": job.id,
         "run_id": job.run_id,

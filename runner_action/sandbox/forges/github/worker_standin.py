@@ -1,6 +1,6 @@
 """A stand-in for the worker of actions/runner 2.336: runs the steps of one job.
 
-Runs on the machine as bin/Runner.Worker: standard library only, any Python from 3.9.
+It runs on the machine as bin/Runner.Worker. Standard library only, Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 
 class Worker:
-    """Runs the steps of one job, reads workflow commands from what they say, and tells the end
-    on standard output."""
+    """Runs the steps of one job, reads workflow commands from their output, and returns conclusion
+    and annotations."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -62,9 +62,9 @@ class Worker:
             "RUNNER_TEMP": str(work / "_temp"),
             "RUNNER_NAME": job["runner"],
         }
-        # PipelineDirectoryManager.cs: a workspace is used as it is, and made if there is none; what
-        # is not a folder there fails the job. TempDirectoryManager.cs: the temporary folder is
-        # emptied before and after each job, through whatever is mounted in it.
+        # PipelineDirectoryManager.cs: an existing workspace is used as it is, a missing one is
+        # created; anything but a folder fails the job. TempDirectoryManager.cs: the temporary
+        # folder is emptied before and after each job, even through mounts in it.
         Path(env["GITHUB_WORKSPACE"]).mkdir(parents=True, exist_ok=True)
         self.empty(work / "_temp")
         codes = [self.run(hook_of("STARTED"), env)]
@@ -72,7 +72,7 @@ class Worker:
             codes.append(
                 self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env)
             )
-        # A cancelled job still has its last steps; one whose runner shuts down has not.
+        # A cancelled job still runs its last steps, unless its runner shuts down.
         if not self.shutdown:
             codes.append(self.run(hook_of("COMPLETED"), env))
         self.empty(work / "_temp")
@@ -101,7 +101,7 @@ class Worker:
         threading.Thread(target=self.read, args=(self.step.stdout,), daemon=True).start()
         code = self.step.wait()
         self.step = None
-        time.sleep(0.05)  # what it said last is still being read
+        time.sleep(0.05)  # its last output is still being read
         return code
 
     def read(self, out: Any) -> None:

@@ -1,9 +1,9 @@
-"""A GitLab with one group and one project in it, over HTTP: runners, pipelines' jobs, the API of
+"""A GitLab with one group and one project, over HTTP: runners, the jobs of pipelines, the API of
 gitlab-runner, and its downloads.
 
-REST as GitLab's own API description has it (the tests hold every answer against it); scopes,
-roles and refusals as in its documentation. It may stand below its host (`prefix`), as
-self-managed instances do.
+The tests check every response of its REST API against GitLab's own API description. Scopes, roles
+and refusals are as in GitLab's documentation. It may be served below a path (`prefix`), as some
+self-managed instances are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SHORTEST_JOB = 600
 MOST_TAGS = 50
 TAG_LENGTH = 255
 TEXT_LENGTH = 1024
-"""Of a runner, of a tag, of its description and its note.
+"""Limits of a runner: its shortest maximum timeout in seconds, its tags, the characters of a tag,
+and of its description or note.
 https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.rb beside it"""
 MOST_OF_A_PAGE = 100
 """https://docs.gitlab.com/api/rest/#pagination"""
@@ -47,8 +48,8 @@ NEVER_A_USER = {
 
 
 class FakeGitLab(Served):
-    """`tokens`: accepted token -> its scopes. `shared`: ids of the instance's own runners, which
-    everybody's list has."""
+    """`tokens`: each accepted token, and its scopes. `shared`: ids of the instance's own runners,
+    which are on every list."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class FakeGitLab(Served):
         self.prefix = prefix
         self.version = version
         self.users: dict[str, str] = {}
-        """Token -> its user, where that is not a project's bot."""
+        """The user of a token, if that is not a project's bot."""
         self.forge = Forge()
         self.places: dict[int, tuple[str, int]] = {}
         self.shared: set[int] = set()
@@ -71,7 +72,7 @@ class FakeGitLab(Served):
             kind: self.forge.new_token(kind) for kind in ("projects", "groups")
         }
         self.poll = 2.0
-        """Seconds that a question for a job is held; 50 in the real one."""
+        """Seconds for which a request for a job is held; GitLab holds it for 50."""
         self.program = (
             b"#!/usr/bin/env python3\n"
             + files("runner_action.sandbox.forges.gitlab")
@@ -96,31 +97,7 @@ class FakeGitLab(Served):
 
     def _routes(self, app: Flask) -> None:
         api = f"{self.prefix}/api/v4"
-        users: list[tuple[str, str, Callable[..., Any], tuple[str, ...]]] = [
-            (
-                "GET",
-                "/version",
-                lambda: {"version": self.version, "revision": "0"},
-                ("api", "read_api", "read_user"),
-            ),
-            ("GET", "/personal_access_tokens/self", self._token, ()),
-            ("GET", "/user", self._user, ("api", "read_api", "read_user")),
-            *(
-                ("GET", f"/{kind}/<path:place>", self._place, ("api", "read_api"))
-                for kind in ("projects", "groups")
-            ),
-            *(
-                ("GET", f"/{kind}/<path:place>/runners", self._list, READ_RUNNERS)
-                for kind in ("projects", "groups")
-            ),
-            ("POST", "/user/runners", self._create, ("api", "create_runner")),
-            ("GET", "/runners/<int:number>", self._one, READ_RUNNERS),
-            ("PUT", "/runners/<int:number>", self._change, ("api", "manage_runner")),
-            ("GET", "/runners/<int:number>/jobs", self._running, READ_RUNNERS),
-            ("DELETE", "/runners/<int:number>", self._delete, ("api", "manage_runner")),
-            *self.jobs.for_users(),
-        ]
-        for method, path, view, scopes in users:
+        for method, path, view, scopes in self._for_users():
             app.add_url_rule(
                 api + path, f"{method} {path}", self._guarded(view, scopes), methods=[method]
             )
@@ -134,7 +111,7 @@ class FakeGitLab(Served):
             app.add_url_rule(
                 api + path,
                 f"{method} {path}",
-                lambda view=view, **given: self.fault() or view(**given),
+                lambda view=view, **arguments: self.fault() or view(**arguments),
                 methods=[method],
             )
         app.add_url_rule("/runner-downloads/<place>/release.sha256", "checksums", self._checksums)
@@ -144,10 +121,28 @@ class FakeGitLab(Served):
             lambda place, name: Response(self.program),
         )
 
-    def _guarded(self, view: Callable[..., Any], scopes: tuple[str, ...]) -> Callable[..., Any]:
-        """Token, scope and faults come before every answer to a user."""
+    def _for_users(self) -> list[pipelines.Route]:
+        read = ("api", "read_api")
+        return [
+            ("GET", "/version", self._version, (*read, "read_user")),
+            ("GET", "/personal_access_tokens/self", self._token, ()),
+            ("GET", "/user", self._user, (*read, "read_user")),
+            ("GET", "/projects/<path:place>", self._place, read),
+            ("GET", "/groups/<path:place>", self._place, read),
+            ("GET", "/projects/<path:place>/runners", self._list, READ_RUNNERS),
+            ("GET", "/groups/<path:place>/runners", self._list, READ_RUNNERS),
+            ("POST", "/user/runners", self._create, ("api", "create_runner")),
+            ("GET", "/runners/<int:number>", self._one, READ_RUNNERS),
+            ("PUT", "/runners/<int:number>", self._change, ("api", "manage_runner")),
+            ("GET", "/runners/<int:number>/jobs", self._running, READ_RUNNERS),
+            ("DELETE", "/runners/<int:number>", self._delete, ("api", "manage_runner")),
+            *self.jobs.for_users(),
+        ]
 
-        def guarded(**given: Any) -> Any:
+    def _guarded(self, view: Callable[..., Any], scopes: tuple[str, ...]) -> Callable[..., Any]:
+        """The view, after the faults and the checks of token and scope."""
+
+        def guarded(**arguments: Any) -> Any:
             if failing := self.fault():
                 return failing
             token = request.headers.get("PRIVATE-TOKEN", "")
@@ -155,12 +150,15 @@ class FakeGitLab(Served):
                 return {"message": "401 Unauthorized"}, 401
             if scopes and not set(scopes).intersection(self.tokens[token]):
                 return {**NEVER_A_USER, "scope": " ".join(scopes)}, 403
-            answer = view(**given)
-            return self.fault(late=True) or answer
+            response = view(**arguments)
+            return self.fault(late=True) or response
 
         return guarded
 
     # --- for users
+
+    def _version(self) -> Any:
+        return {"version": self.version, "revision": "0"}
 
     def _token(self) -> Any:
         scopes = self.tokens[request.headers["PRIVATE-TOKEN"]]
@@ -176,7 +174,7 @@ class FakeGitLab(Served):
         }
 
     def _user(self) -> Any:
-        """Of a project's or a group's token a bot, whose name GitLab makes."""
+        """The token's user; for the token of a project or a group, a bot with a generated name."""
         name = self.users.get(request.headers["PRIVATE-TOKEN"], "project_1_bot_0123456789abcdef")
         return {
             "id": 1,
@@ -194,58 +192,57 @@ class FakeGitLab(Served):
         if (kind, place) not in PLACES:
             return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
         path = PROJECT if kind == "projects" else GROUP
-        told = {
+        entry = {
             "id": PLACES[kind, place],
             "name": path.rpartition("/")[2],
             "path": path.rpartition("/")[2],
             "web_url": f"{self.server_url}/{path}",
         }
-        may = "api" in self.tokens[request.headers["PRIVATE-TOKEN"]]
-        return {
-            **told,
-            **({"path_with_namespace": path} if kind == "projects" else {}),
-            **({"runners_token": self.registration_tokens[kind]} if may else {}),
-        }
+        if kind == "projects":
+            entry["path_with_namespace"] = path
+        if "api" in self.tokens[request.headers["PRIVATE-TOKEN"]]:
+            entry["runners_token"] = self.registration_tokens[kind]
+        return entry
 
     def _list(self, place: str) -> Any:
         kind = self._kind()
         if (kind, place) not in PLACES:
             return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
         here = (kind, PLACES[kind, place])
-        # Newest first, as GitLab lists them; a project's list has those of its group too.
+        # In GitLab's order, newest first; a project's list also has the runners of its group.
         # https://docs.gitlab.com/api/runners/#list-projects-runners
-        listed = [here, ("groups", PLACES["groups", GROUP])]
+        places = [here, ("groups", PLACES["groups", GROUP])]
         seats = [
             seat
             for seat in reversed(self.forge.seats())
-            if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in listed
+            if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in places
         ]
         return paged([self._shown(seat) for seat in seats])
 
     def _create(self) -> Any:
         """https://docs.gitlab.com/api/users/#create-a-runner"""
-        asked = request.get_json()
-        key = {"project_type": "project_id", "group_type": "group_id"}.get(asked["runner_type"], "")
-        place = ("projects" if key == "project_id" else "groups", asked.get(key))
+        body = request.get_json()
+        key = {"project_type": "project_id", "group_type": "group_id"}.get(body["runner_type"], "")
+        place = ("projects" if key == "project_id" else "groups", body.get(key))
         if place not in {(kind, number) for (kind, _), number in PLACES.items()}:
             return {"error": f"{key} is missing or unknown"}, 400
-        seat, refused = self._seated(asked, place)
-        return refused or ({"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201)
+        return self._created(body, place)
 
-    def _seated(self, asked: Mapping[str, Any], place: tuple[str, int]) -> tuple[Seat, Any]:
-        labels = asked.get("tag_list", [])
-        untagged = asked.get("run_untagged", True)
-        longest = asked.get("maximum_timeout")
-        if problems := invalid(asked):
-            return Seat(0, "", (), ephemeral=False), ({"message": problems}, 400)
+    def _created(self, body: Mapping[str, Any], place: tuple[str, int]) -> Any:
+        """Registers a runner of a project or group. Returns its id and token, or a refusal."""
+        if problems := invalid(body):
+            return {"message": problems}, 400
         seat = self.forge.seat(
-            asked.get("description", ""), labels, ephemeral=False, untagged=untagged
+            body.get("description", ""),
+            body.get("tag_list", []),
+            ephemeral=False,
+            untagged=body.get("run_untagged", True),
         )
         seat.secret = f"glrt-canary-{seat.secret}"
         self.places[seat.id] = place
-        if longest:
+        if longest := body.get("maximum_timeout"):
             self.longest[seat.id] = longest
-        return seat, None
+        return {"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201
 
     def _one(self, number: int) -> Any:
         seat = self.forge.by_id(number)
@@ -262,52 +259,43 @@ class FakeGitLab(Served):
 
     def _change(self, number: int) -> Any:
         seat = self.forge.by_id(number)
-        asked = request.get_json()
-        if problems := invalid({"run_untagged": True, **asked}):
+        body = request.get_json()
+        if problems := invalid({"run_untagged": True, **body}):
             return {"message": problems}, 400
         if seat and number not in self.shared:
-            seat.note = asked.get("maintenance_note", seat.note)
-            seat.paused = asked.get("paused", seat.paused)
+            seat.note = body.get("maintenance_note", seat.note)
+            seat.paused = body.get("paused", seat.paused)
         return self._one(number)
 
     def _running(self, number: int) -> Any:
         seat = self.forge.by_id(number)
         if seat is None:
             return {"message": "404 Runner Not Found"}, 404
-        return paged(
-            [{"id": seat.job.id, "status": "running", "name": seat.job.name}] if seat.job else []
-        )
+        if seat.job is None:
+            return paged([])
+        return paged([{"id": seat.job.id, "status": "running", "name": seat.job.name}])
 
     def _delete(self, number: int) -> Any:
-        return (
-            ("", 204)
-            if self.forge.remove(number, force=True)
-            else ({"message": "404 Runner Not Found"}, 404)
-        )
+        if self.forge.remove(number, force=True):
+            return "", 204
+        return {"message": "404 Runner Not Found"}, 404
 
     # --- for machines
 
     def _register(self) -> Any:
-        """The old way; gone from 18.0 unless an administrator keeps it."""
-        asked = request.get_json()
-        kind = next(
-            (kind for kind, token in self.registration_tokens.items() if token == asked["token"]),
-            None,
-        )
-        if kind is None or int(self.version.partition(".")[0]) >= 18:
-            return (
-                {"message": "410 Gone"}
-                if kind
-                else {"message": "403 Forbidden - invalid token supplied"}
-            ), (410 if kind else 403)
-        seat, refused = self._seated(asked, (kind, 5 if kind == "projects" else 8))
-        return refused or ({"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201)
+        """Registers with a registration token: removed in 18.0, unless an administrator keeps
+        it."""
+        body = request.get_json()
+        for kind, token in self.registration_tokens.items():
+            if token == body["token"]:
+                if int(self.version.partition(".")[0]) >= 18:
+                    return {"message": "410 Gone"}, 410
+                return self._created(body, (kind, 5 if kind == "projects" else 8))
+        return {"message": "403 Forbidden - invalid token supplied"}, 403
 
     def _leave(self) -> Any:
-        asked = request.get_json(silent=True) or request.args
-        seat = next(
-            (seat for seat in self.forge.seats() if seat.secret == asked.get("token")), None
-        )
+        token = (request.get_json(silent=True) or request.args).get("token")
+        seat = next((seat for seat in self.forge.seats() if seat.secret == token), None)
         if seat is None:
             return {"message": "403 Forbidden"}, 403
         self.forge.remove(seat.id, force=True)
@@ -329,7 +317,7 @@ class FakeGitLab(Served):
         return "group_type" if place == "groups" else "project_type"
 
     def _shown(self, seat: Seat) -> dict[str, Any]:
-        """A runner in GitLab's words."""
+        """A runner as GitLab's API returns it."""
         return {
             "id": seat.id,
             "description": seat.name,
@@ -352,43 +340,41 @@ def _status(seat: Seat) -> str:
     return "offline" if seat.contacted else "never_contacted"
 
 
-def invalid(asked: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What GitLab's model of a runner would refuse, by attribute."""
-    tags = asked.get("tag_list", [])
-    found = dict[str, list[str]]()
-    if not asked.get("run_untagged", True) and not tags:
-        found["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
+def invalid(body: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The errors of GitLab's model of a runner, by attribute."""
+    tags = body.get("tag_list", [])
+    errors = dict[str, list[str]]()
+    if not body.get("run_untagged", True) and not tags:
+        errors["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
     if len(tags) > MOST_TAGS:
-        found["tags_list"] = [
+        errors["tags_list"] = [
             f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"
         ]
     if any(len(tag) > TAG_LENGTH for tag in tags):
-        found["tags"] = [f"is too long (maximum is {TAG_LENGTH} characters)"]
+        errors["tags"] = [f"is too long (maximum is {TAG_LENGTH} characters)"]
     for text in ("description", "maintenance_note"):
-        if len(asked.get(text) or "") > TEXT_LENGTH:
-            found[text] = [f"is too long (maximum is {TEXT_LENGTH} characters)"]
-    longest = asked.get("maximum_timeout")
+        if len(body.get(text) or "") > TEXT_LENGTH:
+            errors[text] = [f"is too long (maximum is {TEXT_LENGTH} characters)"]
+    longest = body.get("maximum_timeout")
     if longest is not None and longest < SHORTEST_JOB:
-        found["maximum_timeout"] = ["needs to be at least 10 minutes"]
-    return found
+        errors["maximum_timeout"] = ["needs to be at least 10 minutes"]
+    return errors
 
 
 def paged(items: Sequence[object]) -> Response:
-    """The page that was asked for. The link's host is GitLab's own idea of itself, which may be
-    another than the one that was asked."""
+    """The requested page. The host in the link is the one that GitLab is configured with, which
+    need not be the one in the request."""
     size = min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE)
     page = int(request.args.get("page", 1))
-    answer = Response(
-        json.dumps(items[(page - 1) * size : page * size]), content_type="application/json"
-    )
-    answer.headers["X-Per-Page"] = str(size)
-    answer.headers["X-Page"] = str(page)
+    shown = json.dumps(items[(page - 1) * size : page * size])
+    response = Response(shown, content_type="application/json")
+    response.headers["X-Per-Page"] = str(size)
+    response.headers["X-Page"] = str(page)
     if page * size < len(items):
-        answer.headers["X-Next-Page"] = str(page + 1)
-        answer.headers["Link"] = (
-            f'<http://internal.test{request.path}?per_page={size}&page={page + 1}>; rel="next"'
-        )
-    return answer
+        url = f"http://internal.test{request.path}?per_page={size}&page={page + 1}"
+        response.headers["X-Next-Page"] = str(page + 1)
+        response.headers["Link"] = f'<{url}>; rel="next"'
+    return response
 
 
 def _at(seconds: float) -> str:

@@ -1,8 +1,8 @@
-"""Pipelines of the embedded GitLab from a CI definition: components are put in, `tags:` expanded
-when the pipeline is made, its jobs queued.
+"""Creates pipelines of the embedded GitLab from a CI definition: includes components, expands
+`tags:` when the pipeline is created, and queues its jobs.
 
-https://docs.gitlab.com/ci/yaml/, as far as what we ship uses it: a keyword that is not known here
-is an error, and never passed over.
+https://docs.gitlab.com/ci/yaml/, as far as our component and examples use it. An unknown keyword is
+an error, and never ignored.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from runner_action.sandbox.forges.memory import Forge
 
 Definition = Mapping[str, Any]
 Hosted = Callable[[Job, Values], str]
-"""What a job without tags does, with these variables, on a runner that the instance has for all;
-gives its conclusion."""
+"""What a job without tags does, with these variables, on a runner of the instance; returns its
+conclusion."""
 NO_JOBS = ("default", "include", "stages", "variables", "workflow")
 JOB_KEYWORDS = (
     "after_script",
@@ -42,26 +42,26 @@ JOB_KEYWORDS = (
     "timeout",
     "variables",
 )
-"""Known, not obeyed: `rules`, for one, let every job be."""
+"""Keywords that are accepted, though not all have an effect: with any `rules`, every job runs."""
 STAGES = (".pre", "build", "test", "deploy", ".post")
-"""Unless the definition has others. https://docs.gitlab.com/ci/yaml/#stages"""
+"""The default stages. https://docs.gitlab.com/ci/yaml/#stages"""
 TAGS_LIMIT = 50
-"""A job has fewer. lib/gitlab/ci/config/entry/tags.rb"""
+"""A job must have fewer tags. lib/gitlab/ci/config/entry/tags.rb"""
 STUCK = (
     "This job is stuck because of one of the following problems. There are no active runners "
     "online, no runners for the protected branch, or no runners that match all of the job's tags: "
 )
-"""On the page of a job that waits so; the API says `pending`, as of all that wait. It fails after
-an hour. app/services/ci/stuck_builds/drop_pending_service.rb"""
+"""On the page of such a job; in the API it is `pending` like all jobs that wait. It fails after an
+hour. app/services/ci/stuck_builds/drop_pending_service.rb"""
 
 
 class ConfigError(Exception):
-    """The pipeline is not made, for the reason that is told."""
+    """Why the pipeline cannot be created."""
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job as it is made, before any has run. `needs`: None if the definition does not say."""
+    """A job when the pipeline is created. `needs`: None if the definition has none."""
 
     name: str
     stage: str
@@ -69,16 +69,17 @@ class PlannedJob:
     needs: tuple[str, ...] | None
     script: tuple[str, ...]
     variables: Values
-    """Of the definition, not expanded."""
+    """Those of the definition, not expanded."""
     raw: Values
-    """Those with `expand: false`."""
+    """Those of the definition with `expand: false`."""
 
 
 @dataclass(frozen=True)
 class Pipelines:
-    """Of one project. `components`: text of their templates, by their address without a version.
+    """The pipelines of one project. `components`: the texts of their templates, by address without
+    version.
 
-    `settings`: variables of the project's settings, which are stronger than those of a definition:
+    `settings`: the variables in the project's settings, which override those of a definition:
     https://docs.gitlab.com/ci/variables/#cicd-variable-precedence.
     """
 
@@ -88,16 +89,18 @@ class Pipelines:
     settings: Values = field(default_factory=dict)
 
     def create(self, definition: Definition, hosted: Hosted) -> Run:
-        """Makes a pipeline and begins it. Raises ConfigError."""
+        """Creates a pipeline and starts it. Raises ConfigError."""
         run = self.forge.queue_run()
-        for one in self.plan(definition, iid_of(run.id)):
-            theirs = None if one.tags else self._theirs(one, run, hosted)
-            script = "\n".join(one.script)
-            needs = one.needs or ()
-            self.forge.add_job(run, one.name, one.tags, 0.5, script, needs, theirs)
+        for job in self.plan(definition, iid_of(run.id)):
+            on_instance = None if job.tags else self._on_instance(job, run, hosted)
+            script = "\n".join(job.script)
+            needs = job.needs or ()
+            self.forge.add_job(run, job.name, job.tags, 0.5, script, needs, on_instance)
         return self.forge.begin(run)
 
-    def _theirs(self, planned: PlannedJob, run: Run, hosted: Hosted) -> Callable[[Job], str]:
+    def _on_instance(self, planned: PlannedJob, run: Run, hosted: Hosted) -> Callable[[Job], str]:
+        """What a job without tags does once it runs, with its variables."""
+
         def begin(job: Job) -> str:
             known = self.project.at_creation(iid_of(run.id), planned.name, planned.stage)
             known |= self.project.persisted(run.id, job.id)
@@ -107,44 +110,42 @@ class Pipelines:
         return begin
 
     def plan(self, definition: Definition, iid: int) -> list[PlannedJob]:
-        """Its jobs in the order of their stages. Raises ConfigError.
-
-        Nothing is known yet that GitLab knows only once it has saved them.
-        """
+        """The jobs in the order of their stages, with what GitLab knows before it saves them.
+        Raises ConfigError."""
         whole = self.resolved(definition)
         order = {stage: number for number, stage in enumerate(_stages(whole))}
-        found = sorted(self._jobs(whole, iid), key=lambda one: order[one.stage])
-        for number, one in enumerate(found):
-            if one.needs is None:
-                before = (other.name for other in found if order[other.stage] < order[one.stage])
-                found[number] = replace(one, needs=tuple(before))
-        needed = {need for one in found for need in one.needs or ()}
-        if missing := sorted(needed - {one.name for one in found}):
+        jobs = sorted(self._jobs(whole, iid), key=lambda job: order[job.stage])
+        for number, job in enumerate(jobs):
+            if job.needs is None:
+                before = (other.name for other in jobs if order[other.stage] < order[job.stage])
+                jobs[number] = replace(job, needs=tuple(before))
+        needed = {need for job in jobs for need in job.needs or ()}
+        if missing := sorted(needed - {job.name for job in jobs}):
             raise ConfigError(f"a job needs `{missing[0]}`, which does not exist in the pipeline")
-        return found
+        return jobs
 
     def _jobs(self, whole: Definition, iid: int) -> Iterator[PlannedJob]:
         for name, own in whole.items():
             if name in NO_JOBS or name.startswith("."):
                 continue
             job = {**whole.get("default", {}), **own}
-            if strange := sorted(set(job) - set(JOB_KEYWORDS)):
-                raise ConfigError(f"jobs:{name} has unknown keywords: {', '.join(strange)}")
+            if unknown := sorted(set(job) - set(JOB_KEYWORDS)):
+                raise ConfigError(f"jobs:{name} has unknown keywords: {', '.join(unknown)}")
             if len(job.get("tags", ())) >= TAGS_LIMIT:
                 raise ConfigError(f"jobs:{name}:tags must be less than the limit of {TAGS_LIMIT}")
             variables = {**whole.get("variables", {}), **job.get("variables", {})}
             yield self._job(name, job, variables, iid)
 
     def _job(self, name: str, job: Definition, variables: Definition, iid: int) -> PlannedJob:
-        words: dict[bool, dict[str, str]] = {True: {}, False: {}}
-        for key, one in variables.items():
-            detailed = one if isinstance(one, dict) else {"value": one}
-            words[detailed.get("expand", True)][key] = str(detailed["value"])
-        values = words[True]
-        raw = words[False]
+        values: dict[str, str] = {}
+        raw: dict[str, str] = {}
+        for key, variable in variables.items():
+            detailed = variable if isinstance(variable, dict) else {"value": variable}
+            group = values if detailed.get("expand", True) else raw
+            group[key] = str(detailed["value"])
         stage = job.get("stage", "test")
         known = {**self.project.at_creation(iid, name, stage), **values, **raw, **self.settings}
-        needs = (one["job"] if isinstance(one, dict) else one for one in job.get("needs", ()))
+        needs = (need["job"] if isinstance(need, dict) else need for need in job.get("needs", ()))
         return PlannedJob(
             name=name,
             stage=stage,
@@ -156,26 +157,28 @@ class Pipelines:
         )
 
     def resolved(self, definition: Definition) -> dict[str, Any]:
-        """The definition with what it includes: mappings are merged, all else is replaced by it.
+        """The definition merged into what it includes: mappings are merged, other values replaced.
 
         https://docs.gitlab.com/ci/yaml/includes/#merge-method-for-include
         """
         whole: dict[str, Any] = {}
         for include in definition.get("include", ()):
-            given = gitlab_variables.in_include(include["component"], self.project.variables)
-            address, _, version = given.partition("@")
+            component = gitlab_variables.in_include(include["component"], self.project.variables)
+            address, _, version = component.partition("@")
             if address not in self.components or not version:
-                raise ConfigError(f"component '{given}' - content not found")
-            # No variable in an input is expanded: mapper/variables_expander.rb of GitLab's source.
+                raise ConfigError(f"component '{component}' - content not found")
+            # Variables in inputs are not expanded: mapper/variables_expander.rb of GitLab's source.
             part = interpolated(self.components[address], include.get("inputs", {}))
             whole = _merged(whole, part)
-        return _merged(whole, {key: one for key, one in definition.items() if key != "include"})
+        own = {key: value for key, value in definition.items() if key != "include"}
+        return _merged(whole, own)
 
 
 def stuck(forge: Forge, job: Job) -> str:
-    """What the page says of a job that waits though no runner that is online would take it."""
-    takers = [seat for seat in forge.seats() if seat.online and seat.takes(job)]
-    return STUCK + ", ".join(sorted(job.labels)) if job.status == "queued" and not takers else ""
+    """The text on the page of a job that waits while no online runner can take it; else empty."""
+    if job.status != "queued" or any(seat.online and seat.takes(job) for seat in forge.seats()):
+        return ""
+    return STUCK + ", ".join(sorted(job.labels))
 
 
 def _stages(whole: Definition) -> tuple[str, ...]:
@@ -184,22 +187,22 @@ def _stages(whole: Definition) -> tuple[str, ...]:
 
 def _merged(below: Definition, above: Definition) -> dict[str, Any]:
     whole = dict(below)
-    for key, one in above.items():
-        deeper = isinstance(one, dict) and isinstance(below.get(key), dict)
-        whole[key] = _merged(below[key], one) if deeper else one
+    for key, value in above.items():
+        deeper = isinstance(value, dict) and isinstance(below.get(key), dict)
+        whole[key] = _merged(below[key], value) if deeper else value
     return whole
 
 
-def interpolated(template: str, given: Definition) -> dict[str, Any]:
-    """A component's template with these inputs. Raises ConfigError for what it does not take.
+def interpolated(template: str, inputs: Definition) -> dict[str, Any]:
+    """A component's template with these inputs. Raises ConfigError for invalid inputs.
 
     https://docs.gitlab.com/ci/inputs/
     """
     spec, body = yaml.safe_load_all(template)
     known = spec["spec"]["inputs"]
-    if unknown := sorted(set(given) - set(known)):
+    if unknown := sorted(set(inputs) - set(known)):
         raise ConfigError(f"unknown input arguments: {', '.join(unknown)}")
-    values = {name: given.get(name, rule.get("default")) for name, rule in known.items()}
+    values = {name: inputs.get(name, rule.get("default")) for name, rule in known.items()}
     for name, value in values.items():
         if value is None:
             raise ConfigError(f"`{name}` input: required value has not been provided")
@@ -207,15 +210,16 @@ def interpolated(template: str, given: Definition) -> dict[str, Any]:
             raise ConfigError(f"`{name}` input: provided value is not a string")
         if value not in known[name].get("options", (value,)):
             raise ConfigError(f"`{name}` input: `{value}` is not in the list of allowed options")
-    found: dict[str, Any] = _filled(body, values)
-    return found
+    definition: dict[str, Any] = _filled(body, values)
+    return definition
 
 
 def _filled(part: Any, values: Values) -> Any:
+    """A part of a template with the inputs in place of their references."""
     if isinstance(part, dict):
-        return {_filled(key, values): _filled(one, values) for key, one in part.items()}
+        return {_filled(key, values): _filled(value, values) for key, value in part.items()}
     if isinstance(part, list):
-        return [_filled(one, values) for one in part]
+        return [_filled(item, values) for item in part]
     if isinstance(part, str):
         return re.sub(r"\$\[\[ inputs\.([\w-]+) \]\]", lambda match: values[match[1]], part)
     return part

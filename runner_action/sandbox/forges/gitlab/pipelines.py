@@ -1,8 +1,8 @@
-"""The fake GitLab's REST for jobs: for users to look at, cancel and retry them, and for
-gitlab-runner to ask for them and tell of them.
+"""The REST API of the embedded GitLab for jobs: users read, cancel and retry them, gitlab-runner
+requests and updates them.
 
-https://docs.gitlab.com/api/jobs/; the runner's side as commands and network of gitlab-runner
-19.4 use it.
+https://docs.gitlab.com/api/jobs/; for runners, as commands and network of gitlab-runner 19.4 use
+it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Route = tuple[str, str, Callable[..., Any], tuple[str, ...]]
 
 
 class Jobs:
-    """The views. `project`: whose jobs they are; its address is known only once it is served."""
+    """The views. `project`: the project of the jobs; its URL is known only once it is served."""
 
     def __init__(
         self,
@@ -69,22 +69,23 @@ class Jobs:
 
     # --- users
 
-    def _found(self, place: str, number: int) -> Job | None:
+    def _job_of(self, place: str, number: int) -> Job | None:
         return self._forge.job(number) if ("projects", place) in self._places else None
 
     def _job(self, place: str, number: int) -> Any:
-        job = self._found(place, number)
+        job = self._job_of(place, number)
         return shown(job, self._forge) if job else NOT_THERE
 
     def _cancel(self, place: str, number: int) -> Any:
-        job = self._found(place, number)
+        job = self._job_of(place, number)
         if job is None:
             return NOT_THERE
-        self._forge.cancel_job(job, force=bool((request.get_json(silent=True) or {}).get("force")))
+        body = request.get_json(silent=True) or {}
+        self._forge.cancel_job(job, force=bool(body.get("force")))
         return shown(job, self._forge), 201
 
     def _retry(self, place: str, number: int) -> Any:
-        job = self._found(place, number)
+        job = self._job_of(place, number)
         if job is None:
             return NOT_THERE
         try:
@@ -104,10 +105,10 @@ class Jobs:
     # --- gitlab-runner
 
     def ask(self, wait: float, longest: Mapping[int, int]) -> Any:
-        asked = request.get_json()
-        seat = next(
-            (seat for seat in self._forge.seats() if seat.secret == asked.get("token")), None
-        )
+        """A request of gitlab-runner for a job, held for at most `wait` seconds. `longest`: maximum
+        timeouts in seconds, by the id of a runner."""
+        token = request.get_json().get("token")
+        seat = next((seat for seat in self._forge.seats() if seat.secret == token), None)
         if seat is None:
             return FORBIDDEN
         seat.heard = time.monotonic()
@@ -116,19 +117,18 @@ class Jobs:
         job = self._forge.next_job(seat, wait)
         if job is None:
             return "", 204
-        token = f"canary-job-{secrets.token_hex(8)}"
-        self._tokens[token] = job
-        return (
-            self._given(job, token, min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT)), seat.name),
-            201,
-        )
+        job_token = f"canary-job-{secrets.token_hex(8)}"
+        self._tokens[job_token] = job
+        timeout = min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT))
+        return self._payload(job, job_token, timeout, seat.name), 201
 
-    def _given(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
-        """What a runner needs for a job; its variables are the predefined ones that the stand-in
-        and our tests read."""
+    def _payload(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
+        """The job for its runner, with the predefined variables that the stand-in and our tests
+        read."""
         project = self._project()
-        told = project.at_creation(iid_of(job.run_id), job.name)
-        told |= {**project.persisted(job.run_id, job.id), "CI_RUNNER_DESCRIPTION": runner}
+        variables = project.at_creation(iid_of(job.run_id), job.name)
+        variables |= project.persisted(job.run_id, job.id)
+        variables["CI_RUNNER_DESCRIPTION"] = runner
         return {
             "id": job.id,
             "token": token,
@@ -141,7 +141,8 @@ class Jobs:
             "git_info": {"repo_url": f"{project.server}/{project.path}.git"},
             "runner_info": {"timeout": timeout},
             "variables": [
-                {"key": key, "value": str(value), "public": True} for key, value in told.items()
+                {"key": key, "value": str(value), "public": True}
+                for key, value in variables.items()
             ],
             "steps": [
                 {
@@ -154,19 +155,18 @@ class Jobs:
         }
 
     def _update(self, number: int) -> Any:
-        asked = request.get_json()
-        job = self._tokens.get(asked["token"])
+        body = request.get_json()
+        job = self._tokens.get(body["token"])
         seat = self._forge.by_name(job.runner_name) if job else None
         if job is None or job.id != number or job.status != "in_progress" or seat is None:
             return FORBIDDEN
         seat.heard = time.monotonic()
-        if asked["state"] in ("success", "failed"):
-            reason = asked.get("failure_reason", "")
-            conclusion = "success" if asked["state"] == "success" else "failure"
+        if body["state"] in ("success", "failed"):
+            conclusion = "success" if body["state"] == "success" else "failure"
             if job.cancelled:
                 conclusion = "cancelled"
-            self._forge.complete(seat, conclusion, reason=reason)
-        return _told(job, 200)
+            self._forge.complete(seat, conclusion, reason=body.get("failure_reason", ""))
+        return _acknowledged(job, 200)
 
     def _trace(self, number: int) -> Any:
         job = self._tokens.get(request.headers.get("JOB-TOKEN", ""))
@@ -175,11 +175,12 @@ class Jobs:
             return FORBIDDEN
         seat.heard = time.monotonic()
         self.traces[number] = self.traces.get(number, "") + request.get_data(as_text=True)
-        return _told(job, 202)
+        return _acknowledged(job, 202)
 
 
-def _told(job: Job, status: int) -> Response:
-    """The job's status is told in a header; by it a runner learns of a cancellation."""
+def _acknowledged(job: Job, status: int) -> Response:
+    """A response with the job's status in a header, from which a runner learns that its job was
+    cancelled."""
     return Response(
         json.dumps(None), status, {"Job-Status": status_of(job)}, content_type="application/json"
     )
@@ -192,7 +193,7 @@ def status_of(job: Job) -> str:
 
 
 def shown(job: Job, forge: Forge) -> dict[str, Any]:
-    """A job in GitLab's words."""
+    """A job as GitLab's API returns it."""
     seat = forge.by_name(job.runner_name)
     return {
         "id": job.id,

@@ -1,9 +1,9 @@
-"""A stand-in for gitlab-runner 19.4 `run-single`: its command line, configuration, JSON log, API
-and signals.
+"""A stand-in for gitlab-runner 19.4 `run-single`, with its command line, configuration, JSON log,
+API and signals.
 
-Runs on the machine as `gitlab-runner`: standard library only, any Python from 3.9. From
-commands/single.go: after SIGQUIT it ends when its job has; after SIGINT or SIGTERM it aborts the
-job, which fails for the system's sake; idle, it looks up every three seconds.
+It runs on the machine as `gitlab-runner`. Standard library only, Python 3.9 or later. From
+commands/single.go: after SIGQUIT it exits when its job has ended; after SIGINT or SIGTERM it aborts
+the job, which is a system failure; while idle it checks every three seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 CHECK_SECONDS = 0.5
-"""Between two questions for a job; three in the real one."""
+"""Seconds between two requests for a job; gitlab-runner waits three."""
 REPORT_SECONDS = 0.3
 
 
@@ -42,25 +42,25 @@ def log(level: str, text: str, **fields: Any) -> None:
 
 
 def configuration(path: Path, name: str) -> dict[str, Any]:
-    """The runner of that name. Reads only the TOML that is JSON too."""
-    found: dict[str, Any] = {}
-    table = found
+    """The configuration of the runner with that name. Reads only TOML whose values are JSON."""
+    runner: dict[str, Any] = {}
+    table = runner
     for line in path.read_text("utf-8").splitlines():
         if line == "[[runners]]":
-            found = table = {}
+            runner = table = {}
         elif line.startswith("[runners."):
-            table = found.setdefault(line[9:-1], {})
+            table = runner.setdefault(line[9:-1], {})
         elif " = " in line:
             key, _, value = line.partition(" = ")
             table[key] = json.loads(value)
-    if found.get("name") != name:
+    if runner.get("name") != name:
         log("fatal", "Error loading runner by name: could not find a runner with the name " + name)
         sys.exit(1)
-    return found
+    return runner
 
 
 class Runner:
-    """Asks for jobs and runs them, one at a time."""
+    """Requests jobs and runs them, one at a time."""
 
     def __init__(self, config: dict[str, Any], builds: int) -> None:
         self.config = config
@@ -69,9 +69,9 @@ class Runner:
         self.finished = self.aborted = False
         self.step: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.asked)
+            signal.signal(number, self.on_signal)
 
-    def asked(self, number: int, _: object) -> None:
+    def on_signal(self, number: int, _: object) -> None:
         self.finished = True
         if number == signal.SIGQUIT:
             log("warning", "Requested quit, waiting for builds to finish")
@@ -83,23 +83,23 @@ class Runner:
     def call(
         self, method: str, path: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, str, bytes]:
-        """Status, the job's status as GitLab knows it, and text."""
-        asked = urllib.request.Request(
+        """Sends a request. Returns status, the job's status at GitLab, and text."""
+        request = urllib.request.Request(
             self.config["url"] + "/api/v4" + path, body, headers, method=method
         )
         try:
-            with urllib.request.urlopen(asked, timeout=60) as answer:
-                return answer.status, answer.headers.get("Job-Status", ""), answer.read()
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.headers.get("Job-Status", ""), response.read()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.headers.get("Job-Status", ""), error.read()
         except OSError:
             return 0, "", b""
 
-    def tell(self, method: str, path: str, told: dict[str, Any]) -> tuple[int, str, bytes]:
-        return self.call(
-            method, path, json.dumps(told).encode(), {"Content-Type": "application/json"}
-        )
+    def send(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, str, bytes]:
+        """The same with JSON."""
+        headers = {"Content-Type": "application/json"}
+        return self.call(method, path, json.dumps(body).encode(), headers)
 
     def run(self) -> int:
         log(
@@ -108,7 +108,7 @@ class Runner:
             % (self.config["url"], self.config["token"][:8]),
         )
         while not self.finished:
-            status, _, text = self.tell(
+            status, _, text = self.send(
                 "POST",
                 "/jobs/request",
                 {
@@ -136,11 +136,11 @@ class Runner:
         return 0
 
     def start(self, job: dict[str, Any]) -> subprocess.Popen[bytes]:
-        """Whatever the executor, jobs run in this shell."""
+        """Starts the job's script, in a shell whatever the executor is."""
         builds = Path(self.config.get("builds_dir", "builds"))
         builds.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **dict(text.split("=", 1) for text in self.config["environment"])}
-        env.update((one["key"], one["value"]) for one in job["variables"])
+        env.update((variable["key"], variable["value"]) for variable in job["variables"])
         script = "\n".join(["set -e", *(line for step in job["steps"] for line in step["script"])])
         return subprocess.Popen(
             [self.config.get("shell", "bash"), "-c", script],
@@ -153,7 +153,7 @@ class Runner:
         )
 
     def why(self, code: int, cancelled: bool) -> tuple[str, str]:
-        """Why a job failed: in the log's words, and as GitLab's API calls it."""
+        """Why a job failed: for the log, and as GitLab's API calls it."""
         if self.aborted:
             return "aborted: interrupt", "runner_system_failure"
         if cancelled:
@@ -168,52 +168,53 @@ class Runner:
             "runner": self.config["token"][:8],
         }
         log("info", "Checking for jobs... received", repo_url=job["git_info"]["repo_url"], **about)
-        self.tell("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
-        said: list[bytes] = []
+        self.send("PUT", "/jobs/%d" % number, {"token": job["token"], "state": "running"})
+        output: list[bytes] = []
         self.step = self.start(job)
         if self.aborted:
             self.end_step()
         threading.Thread(
-            target=lambda out: said.extend(out), args=(self.step.stdout,), daemon=True
+            target=lambda out: output.extend(out), args=(self.step.stdout,), daemon=True
         ).start()
-        cancelled = self.watch(job, said)
+        cancelled = self.watch(job, output)
         code = self.step.wait()
         why, reason = self.why(code, cancelled)
-        ended = {"token": job["token"], "state": "failed" if code or cancelled else "success"}
-        if ended["state"] == "failed":
-            ended.update(failure_reason=reason)
-        self.report(job, said)
+        result = {"token": job["token"], "state": "failed" if code or cancelled else "success"}
+        if result["state"] == "failed":
+            result.update(failure_reason=reason)
+        self.report(job, output)
         for _ in range(10):
-            if self.tell("PUT", "/jobs/%d" % number, ended)[0]:
+            if self.send("PUT", "/jobs/%d" % number, result)[0]:
                 break
             time.sleep(0.5)
-        if ended["state"] == "success":
+        if result["state"] == "success":
             log("info", "Job succeeded", **{"job-status": "success"}, duration_s=1, **about)
         else:
-            told = "Job failed (system failure): " if self.aborted else "Job failed: "
+            prefix = "Job failed (system failure): " if self.aborted else "Job failed: "
             log(
                 "warning",
-                told + why,
+                prefix + why,
                 **{"job-status": "failed"},
                 failure_reason=reason,
                 duration_s=1,
                 **about,
             )
 
-    def watch(self, job: dict[str, Any], said: list[bytes]) -> bool:
-        """Until the script ends; whether the job was cancelled."""
+    def watch(self, job: dict[str, Any], output: list[bytes]) -> bool:
+        """Waits until the script ends. Returns whether the job was cancelled."""
         cancelled = False
         assert self.step is not None
         while self.step.poll() is None:
-            if self.report(job, said) in ("canceling", "canceled") and not cancelled:
+            if self.report(job, output) in ("canceling", "canceled") and not cancelled:
                 cancelled = True
                 self.end_step()
             time.sleep(REPORT_SECONDS)
         return cancelled
 
-    def report(self, job: dict[str, Any], said: list[bytes]) -> str:
-        new = b"".join(said)
-        said[:] = []
+    def report(self, job: dict[str, Any], output: list[bytes]) -> str:
+        """Sends the new output. Returns the job's status at GitLab."""
+        new = b"".join(output)
+        output[:] = []
         return self.call(
             "PATCH",
             "/jobs/%d/trace" % job["id"],
@@ -233,8 +234,9 @@ def main(argv: list[str]) -> int:
     single.add_argument("--config", "-c", type=Path, required=True)
     single.add_argument("--runner", "-r", required=True)
     single.add_argument("--max-builds", type=int, default=0)
-    given = options.parse_args(argv)
-    return Runner(configuration(given.config, given.runner), given.max_builds).run()
+    arguments = options.parse_args(argv)
+    config = configuration(arguments.config, arguments.runner)
+    return Runner(config, arguments.max_builds).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Which predefined variables the embedded GitLab has when, and how it and its runners expand them.
+"""The predefined variables of the embedded GitLab, when they exist, and how GitLab and its runners
+expand them.
 
 https://docs.gitlab.com/ci/variables/where_variables_can_be_used/ and
 https://docs.gitlab.com/ci/variables/predefined_variables/; in GitLab's source
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 Values = Mapping[str, str]
 NAME = r"[A-Za-z_]\w*"
 REFERENCE = re.compile(rf"\$(?P<plain>{NAME})|\$\{{(?P<braced>{NAME})\}}|%(?P<percent>{NAME})%")
-"""What GitLab takes for a variable; GitLab Runner and shells know the first two forms only."""
+"""A reference to a variable in GitLab; GitLab Runner and shells know only the first two forms."""
 
 PERSISTED = (
     "CI_PIPELINE_ID",
@@ -29,7 +30,8 @@ PERSISTED = (
     "CI_DEPLOY_USER",
     "CI_DEPLOY_PASSWORD",
 )
-"""Not there before pipeline and job are saved, so never expanded by GitLab itself, as in `tags:`.
+"""Variables that do not exist until pipeline and job are saved, so GitLab itself never expands
+them, as in `tags:`.
 
 https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables
 """
@@ -51,7 +53,7 @@ JOB_ONLY = (
     "CI_SERVER",
     "CI_TRIGGER_SHORT_TOKEN",
 )
-"""Made when a runner takes the job.
+"""Variables that do not exist until a runner takes the job.
 
 https://docs.gitlab.com/ci/variables/predefined_variables/#variable-availability
 """
@@ -66,22 +68,22 @@ BY_RUNNER = (
     "CI_SERVER_TLS_KEY_FILE",
     "CI_ENVIRONMENT_SLUG",
 )
-"""Called available in a pipeline by that page, but in no list of `Builder`: the runner sets them,
-or the job does once it is saved."""
+"""Variables that are available in a pipeline according to that page, but in no list of `Builder`:
+the runner sets them, or the job once it is saved."""
 NEVER_IN_TAGS = (*JOB_ONLY, *BY_RUNNER)
 PIPELINES_ELSEWHERE = 70
-"""Made in other projects of the instance before the first of ours, so that no pipeline's number in
-its project is its id."""
+"""Pipelines of other projects of the instance before our first one, so that a pipeline's number in
+its project differs from its id."""
 
 
 def iid_of(pipeline: int) -> int:
-    """The project's number of a pipeline, by its id."""
+    """The number of a pipeline in its project, by its id."""
     return pipeline - PIPELINES_ELSEWHERE
 
 
 @dataclass(frozen=True)
 class Project:
-    """Where a pipeline runs. `server`: the instance's address, without a slash at its end."""
+    """The project of a pipeline. `server`: the instance's URL without a trailing slash."""
 
     server: str
     id: int
@@ -89,7 +91,7 @@ class Project:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Those that are there before any pipeline is; all that `include:` has."""
+        """The variables that exist before any pipeline; `include:` can use only these."""
         scheme, _, rest = self.server.partition("://")
         fqdn = rest.partition("/")[0]
         namespace, _, name = self.path.rpartition("/")
@@ -112,10 +114,8 @@ class Project:
         }
 
     def at_creation(self, iid: int, job: str, stage: str = "test") -> dict[str, str]:
-        """All that are there when GitLab makes the job of a pipeline: what it expands `tags:` with.
-
-        `iid`: the project's number of the pipeline.
-        """
+        """The variables that exist when GitLab creates a job, by which it expands `tags:`. `iid`:
+        the pipeline's number in its project."""
         return {
             **self.variables,
             "CI_PIPELINE_IID": str(iid),
@@ -134,7 +134,7 @@ class Project:
         }
 
     def persisted(self, pipeline: int, job: int) -> dict[str, str]:
-        """What a job has besides, once it runs, by the ids that the instance gave; no secrets."""
+        """Further variables of a running job, by the ids of pipeline and job; no secrets."""
         return {
             "CI_PIPELINE_ID": str(pipeline),
             "CI_PIPELINE_URL": f"{self.server}/{self.path}/-/pipelines/{pipeline}",
@@ -148,7 +148,7 @@ def _slug(text: str) -> str:
 
 
 def references(text: str) -> list[str]:
-    """Names of the variables in a text, as GitLab reads it."""
+    """The names of the variables that a text refers to, as GitLab reads it."""
     return [_name(match) for match in REFERENCE.finditer(text)]
 
 
@@ -157,20 +157,20 @@ def _name(match: re.Match[str]) -> str:
 
 
 def in_tags(tag: str, known: Values) -> str:
-    """`ExpandVariables.expand_existing`: unknown variables stay as they are written, and so does a
-    variable in the value of another: https://gitlab.com/gitlab-org/gitlab/-/issues/514678.
+    """`ExpandVariables.expand_existing`: references to unknown variables remain, and so do
+    references in the value of a variable: https://gitlab.com/gitlab-org/gitlab/-/issues/514678.
     """
     return REFERENCE.sub(lambda match: known.get(_name(match), match[0]), tag)
 
 
 def in_include(text: str, known: Values) -> str:
-    """`ExpandVariables.expand`: unknown variables are empty."""
+    """`ExpandVariables.expand`: references to unknown variables become empty."""
     return REFERENCE.sub(lambda match: known.get(_name(match), ""), text)
 
 
 def at_run_time(values: Values, known: Values) -> dict[str, str]:
-    """A job's `variables:` as its script has them: expanded through each other, by GitLab and then
-    by the runner; what is unknown is empty.
+    """A job's `variables:` as its script gets them: expanded recursively, by GitLab and then by the
+    runner. References to unknown variables become empty.
 
     https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#nested-variable-expansion
     """
