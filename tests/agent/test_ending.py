@@ -118,17 +118,17 @@ def decoded(part: str) -> bytes:
 
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetadata]:
-    made = FakeMetadata()
-    made.fate("m1").about.update(ABOUT)
-    yield made
-    made.close()
+    fake = FakeMetadata()
+    fake.fate("m1").about.update(ABOUT)
+    yield fake
+    fake.close()
 
 
 @pytest.fixture
 def compute(pair: Path) -> Iterator[Compute]:
-    made = Compute(pair)
-    yield made
-    made.close()
+    fake = Compute(pair)
+    yield fake
+    fake.close()
 
 
 def own_account(metadata: FakeMetadata) -> None:
@@ -151,14 +151,14 @@ def test_as_its_own_account(metadata: FakeMetadata, compute: Compute) -> None:
 def test_with_the_key_it_was_given(metadata: FakeMetadata, compute: Compute, pair: Path) -> None:
     assert google(metadata, api=compute.url, key=key(pair), rule=True) is None
     assert compute.deleted == [RULE, INSTANCE]
-    told = compute.claims[-1]
-    assert (told["iss"], told["sub"], told["aud"]) == (
+    claims = compute.claims[-1]
+    assert (claims["iss"], claims["sub"], claims["aud"]) == (
         EMAIL,
         EMAIL,
         "https://compute.googleapis.com/",
     )
-    assert abs(told["iat"] - time.time()) < 30
-    assert told["exp"] - told["iat"] <= 3600
+    assert abs(claims["iat"] - time.time()) < 30
+    assert claims["exp"] - claims["iat"] <= 3600
 
 
 @pytest.mark.parametrize("own", ["refused", "broken"])
@@ -241,9 +241,9 @@ def test_one_refusal_does_not_end_all_tries(
     compute.statuses = [status]
     end(home(tmp_path, compute, key=key(pair)), metadata, Clock())
     assert compute.deleted == [INSTANCE], "tried again"
-    told = capsys.readouterr().out
-    assert '"stage": "deleting"' in told
-    assert "PRIVATE KEY" not in told
+    output = capsys.readouterr().out
+    assert '"stage": "deleting"' in output
+    assert "PRIVATE KEY" not in output
 
 
 @pytest.mark.parametrize("broken", ["refused", "no JSON"])
@@ -262,9 +262,9 @@ def test_google_stops_the_bill_of_one_that_is_off_so_it_is_not_tried_for_ever(
     end(place, metadata, clock)
     assert 200 < clock.at <= 300
     assert clock.slept == sorted(clock.slept), "the pauses grow"
-    told = [line for line in capsys.readouterr().out.splitlines() if "not-deleted" in line]
-    assert len(told) == 1, "the same is not told again and again"
-    assert ("HTTP 403" if broken == "refused" else "JSONDecodeError") in told[0]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not-deleted" in line]
+    assert len(lines) == 1, "the same is not told again and again"
+    assert ("HTTP 403" if broken == "refused" else "JSONDecodeError") in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -375,16 +375,16 @@ class Azure:
 
 @pytest.fixture
 def manager() -> Iterator[Azure]:
-    made = Azure()
-    yield made
-    made.close()
+    fake = Azure()
+    yield fake
+    fake.close()
 
 
 def about_azure(metadata: FakeMetadata, **identities: str) -> None:
-    told = {"azure": json.dumps({"subscriptionId": "s1", "resourceGroupName": "cml-1-abcd"})}
+    about = {"azure": json.dumps({"subscriptionId": "s1", "resourceGroupName": "cml-1-abcd"})}
     metadata.fate("m1").about.update(
         {
-            **told,
+            **about,
             **{
                 f"/x/{name}": json.dumps({"access_token": token})
                 for name, token in identities.items()
@@ -500,12 +500,12 @@ def test_azure_is_asked_for_ever(
     assert 3600 <= clock.at <= 3660
     assert clock.slept == sorted(clock.slept)
     assert max(clock.slept) == 60
-    told = capsys.readouterr().out
-    assert told.count("not-deleted") < 5
-    assert "canary-secret" not in told
+    output = capsys.readouterr().out
+    assert output.count("not-deleted") < 5
+    assert "canary-secret" not in output
 
 
-def prove(place: Path, metadata: FakeMetadata, clock: Clock, said: list[str]) -> str | None:
+def prove(place: Path, metadata: FakeMetadata, clock: Clock, stages: list[str]) -> str | None:
     """None: it may. Else why it must not become a runner."""
     spec = AgentSpec.from_json((place / "spec.json").read_text())
     try:
@@ -513,7 +513,7 @@ def prove(place: Path, metadata: FakeMetadata, clock: Clock, said: list[str]) ->
             spec,
             place,
             environ(metadata),
-            lambda stage, **_: said.append(stage),
+            lambda stage, **_: stages.append(stage),
             clock.now,
             clock.sleep,
         )
@@ -563,15 +563,15 @@ def test_the_proof_is_tried_for_half_of_the_start_timeout(
     about_azure(metadata, weak="canary-weak")
     place = azure_home(tmp_path, manager, "weak", secret="canary-other")
     clock = Clock()
-    said = list[str]()
-    why = prove(place, metadata, clock, said)
+    stages = list[str]()
+    why = prove(place, metadata, clock, stages)
     assert why is not None
     assert why.startswith(azure.CANNOT_DELETE)
     assert "weak: HTTP 403" in why
     assert "the service principal: OSError: HTTP 401 from the token service" in why
     assert 280 < clock.at <= 300
     assert max(clock.slept) == 10
-    assert said == ["unproven"]
+    assert stages == ["unproven"]
 
 
 def test_a_role_that_begins_to_work_is_seen_by_the_next_try(

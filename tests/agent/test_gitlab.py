@@ -39,8 +39,8 @@ def docker(tmp_path: Path, code: int) -> None:
     (tmp_path / "bin" / "docker").chmod(0o755)
 
 
-def written(one: gitlab.Forge, tmp_path: Path) -> str:
-    assert one.environment(tmp_path, tmp_path / "jobs") == {
+def written(member: gitlab.Forge, tmp_path: Path) -> str:
+    assert member.environment(tmp_path, tmp_path / "jobs") == {
         "PATH": str(tmp_path / "bin"),
         "HOME": "/home/runner",
     }
@@ -50,13 +50,13 @@ def written(one: gitlab.Forge, tmp_path: Path) -> str:
 
 
 def test_without_docker_jobs_run_in_the_shell(tmp_path: Path) -> None:
-    one = forge(
+    member = forge(
         tmp_path,
         environment={"HTTPS_PROXY": 'http://me:"pw"@größe:1', "NOTE": "🚂"},
         docker_volumes=("/a:/b",),
     )
     assert (
-        written(one, tmp_path)
+        written(member, tmp_path)
         == 'concurrent = 1\n[[runners]]\nname = "cml-1"\nurl = "https://git.test/code"\ntoken ='
         ' "glrt-x"\nexecutor = "shell"\nenvironment ='
         ' ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\nshell = "bash"\nbuilds_dir ='
@@ -74,14 +74,14 @@ def test_with_docker_jobs_run_in_containers(tmp_path: Path) -> None:
 
 
 def test_in_a_pod_that_may_make_others_jobs_are_pods(tmp_path: Path) -> None:
-    one = forge(tmp_path, cloud="kubernetes")
-    one._env["CML_RUNNER_NAMESPACE"] = "runners"
-    told = one.config(docker=False)
-    assert (told["executor"], told["kubernetes"]) == (
+    member = forge(tmp_path, cloud="kubernetes")
+    member._env["CML_RUNNER_NAMESPACE"] = "runners"
+    config = member.config(docker=False)
+    assert (config["executor"], config["kubernetes"]) == (
         "kubernetes",
         {"namespace": "runners", "image": "ubuntu:24.04"},
     )
-    assert '[runners.kubernetes]\nnamespace = "runners"\n' in gitlab.toml(told)
+    assert '[runners.kubernetes]\nnamespace = "runners"\n' in gitlab.toml(config)
 
 
 def test_the_docker_beside_a_pod_has_no_gpu_of_its_node(tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def runner(tmp_path: Path, script: str) -> tuple[Child, list[int]]:
 
 
 def test_an_idle_runner_ends_when_asked(tmp_path: Path) -> None:
-    one = forge(tmp_path)
+    member = forge(tmp_path)
     child, _ = runner(tmp_path, "trap 'exit 0' QUIT; touch ready; while :; do sleep 0.05; done")
-    assert one.retire(child)
-    assert one.ended(0) == (0, False)
+    assert member.retire(child)
+    assert member.ended(0) == (0, False)
 
 
 @pytest.mark.parametrize("over", [True, False], ids=["and done", "and going on"])
@@ -206,16 +206,16 @@ def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(
     over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gitlab, "QUIT_SECONDS", 0.3)
-    one = forge(tmp_path)
-    said = (
+    member = forge(tmp_path)
+    messages = (
         [RECEIVED, line("Job succeeded", job=7, **{"job-status": "success"})]
         if over
         else [RECEIVED]
     )
     child, _ = runner(tmp_path, "trap '' QUIT; touch ready; while :; do sleep 0.05; done")
-    (tmp_path / "runner.log").write_text("\n".join(said) + "\n")
-    assert one.retire(child) is over
-    assert one.ended(0) == (0 if over else 2, False), "2: to be started anew"
+    (tmp_path / "runner.log").write_text("\n".join(messages) + "\n")
+    assert member.retire(child) is over
+    assert member.ended(0) == (0 if over else 2, False), "2: to be started anew"
     child.stop(0, lambda: True)
 
 

@@ -487,13 +487,13 @@ def test_every_reason_has_a_history_and_a_line_in_the_table() -> None:
     }
     for reason in Reason:
         often = {0: "no", ONCE: "once"}.get(reason.restarts, "yes")
-        told = [
+        columns = [
             often,
             "yes" if reason.may_refuse else "no",
             str(reason.seconds),
             str(reason.exit_code),
         ]
-        assert table[reason.name][-4:] == told, reason
+        assert table[reason.name][-4:] == columns, reason
 
 
 def test_the_job_that_runs_is_known_as_the_machine_leaves() -> None:
@@ -522,17 +522,14 @@ def test_what_signals_mean_and_a_notice_beside_them(
 ) -> None:
     """Whatever comes first decides, but for a shutdown, which waits for a notice; a signal of
     nobody decides nothing."""
-    events: list[Event] = [Signalled(50, one) for one in signals]
+    events: list[Event] = [Signalled(50, stopping) for stopping in signals]
     if notice is not None:
         events.insert(notice, Interrupted(50, "spot", 120))
     state = live(POLICY, [*before, *events, Tick(50 + NOTICE_PATIENCE)])
-    heard = [one.stops if isinstance(one, Signalled) else "notice" for one in events]
-    deciding = [
-        {"notice": Reason.TAKEN, UNIT: Reason.STOPPED}[one]
-        for one in heard
-        if one in ("notice", UNIT)
-    ]
-    expected = [*deciding, *([Reason.SHUT_DOWN] if SYSTEM in heard else []), None][0]
+    causes = [event.stops if isinstance(event, Signalled) else "notice" for event in events]
+    reasons = {"notice": Reason.TAKEN, UNIT: Reason.STOPPED}
+    deciding = [reasons[cause] for cause in causes if cause in reasons]
+    expected = [*deciding, *([Reason.SHUT_DOWN] if SYSTEM in causes else []), None][0]
     assert state.reason is expected
     assert (state.phase is Phase.LEAVING) is (expected is not None)
 
@@ -544,7 +541,7 @@ def test_a_signal_of_nobody_is_no_second_signal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "found"),
+    ("jobs", "stopping"),
     [
         ("No jobs running.\n", ""),
         ("68 cloud-init.target start waiting\n69 cloud-config.service start running", ""),
@@ -555,15 +552,16 @@ def test_a_signal_of_nobody_is_no_second_signal() -> None:
         ("457 cml-runner.service stop running\n462 shutdown.target start waiting\n", SYSTEM),
     ],
 )
-def test_what_systemd_is_about_to_stop(jobs: str, found: str) -> None:
+def test_what_systemd_is_about_to_stop(jobs: str, stopping: str) -> None:
     """Lines of systemd 247 and 257."""
-    assert stops(jobs) == found
+    assert stops(jobs) == stopping
 
 
 def test_no_reason_begins_like_another() -> None:
     """By its words in the job's log `cml-runner restart` knows it."""
     texts = [reason.text for reason in Reason]
-    assert [one for one in texts for other in texts if one != other and other.startswith(one)] == []
+    pairs = itertools.permutations(texts, 2)
+    assert [pair for pair in pairs if pair[1].startswith(pair[0])] == []
 
 
 def test_a_notice_moves_the_end_nearer_even_while_leaving() -> None:

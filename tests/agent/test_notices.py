@@ -20,14 +20,14 @@ MODULES = {"aws": aws, "azure": azure, "gcp": gcp}
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetadata]:
     # A proxy that nobody answers at: the metadata service is never asked through one.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    made = FakeMetadata()
-    yield made
-    made.close()
+    fake = FakeMetadata()
+    yield fake
+    fake.close()
 
 
 def notices(cloud: str, service: FakeMetadata) -> Notices:
-    made: Notices = MODULES[cloud].Notices(service.url("m1"))
-    return made
+    created: Notices = MODULES[cloud].Notices(service.url("m1"))
+    return created
 
 
 def test_every_cloud_that_gives_notice_has_its_module() -> None:
@@ -36,14 +36,14 @@ def test_every_cloud_that_gives_notice_has_its_module() -> None:
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_no_notice_then_one(cloud: str, service: FakeMetadata) -> None:
-    asked = notices(cloud, service)
-    assert asked.look() is None
+    poller = notices(cloud, service)
+    assert poller.look() is None
     service.notice("m1", 30)  # between two questions
     began = time.monotonic()
-    found = asked.look()
-    assert found is not None
-    assert found.seconds == pytest.approx(30, abs=2)
-    assert asked.every + time.monotonic() - began < 5, "a notice must be seen in time"
+    notice = poller.look()
+    assert notice is not None
+    assert notice.seconds == pytest.approx(30, abs=2)
+    assert poller.every + time.monotonic() - began < 5, "a notice must be seen in time"
 
 
 def test_a_notice_given_before_the_first_look(service: FakeMetadata) -> None:
@@ -53,59 +53,59 @@ def test_a_notice_given_before_the_first_look(service: FakeMetadata) -> None:
 
 
 def test_google_answers_as_soon_as_it_changes(service: FakeMetadata) -> None:
-    asked = notices("gcp", service)
-    assert asked.look() is None
+    poller = notices("gcp", service)
+    assert poller.look() is None
     threading.Timer(0.5, service.notice, ("m1", 30)).start()
     began = time.monotonic()
-    assert asked.look() == Notice("preempted", 30.0)
+    assert poller.look() == Notice("preempted", 30.0)
     assert 0.3 < time.monotonic() - began < 3
 
 
 def test_azure_is_told_when_all_is_done(service: FakeMetadata) -> None:
-    asked = notices("azure", service)
-    asked.done()
+    poller = notices("azure", service)
+    poller.done()
     assert service.fate("m1").acknowledged == []
     service.notice("m1", 30)
-    asked.look()
-    asked.done()
+    poller.look()
+    poller.done()
     assert service.fate("m1").acknowledged == ["event-m1"]
 
 
 def test_amazon_recommends_before_it_takes(service: FakeMetadata) -> None:
     service.fate("m1").rebalance = True
-    asked = notices("aws", service)
-    assert asked.look() == Notice("rebalance recommendation", None)
+    poller = notices("aws", service)
+    assert poller.look() == Notice("rebalance recommendation", None)
     service.notice("m1", 120)
-    found = asked.look()
-    assert found is not None
-    assert found.why.startswith("spot terminate")
+    notice = poller.look()
+    assert notice is not None
+    assert notice.why.startswith("spot terminate")
 
 
 def test_a_token_that_is_no_longer_good_is_renewed(service: FakeMetadata) -> None:
-    asked = notices("aws", service)
-    asked.look()
+    poller = notices("aws", service)
+    poller.look()
     service.tokens.clear()
     service.notice("m1", 120)
-    assert asked.look() is None
-    assert asked.look() is not None
+    assert poller.look() is None
+    assert poller.look() is not None
 
 
 def test_a_token_is_good_for_its_time_and_on_its_machine(service: FakeMetadata) -> None:
     """Of the fake: as
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html
     has it."""
-    one, other = Metadata(service.url("m1")), Metadata(service.url("m2"))
+    first, second = Metadata(service.url("m1")), Metadata(service.url("m2"))
     ttl, path = "X-aws-ec2-metadata-token-ttl-seconds", "/latest/api/token"
     for wrong in ({}, {ttl: "0"}, {ttl: "21601"}, {ttl: "-1"}, {ttl: "60s"}):
-        assert one.ask("PUT", path, wrong)[0] == 400
-    assert one.ask("PUT", path, {ttl: "21600", "X-Forwarded-For": "10.0.0.1"})[0] == 403
-    status, token = one.ask("PUT", path, {ttl: "1"})
+        assert first.ask("PUT", path, wrong)[0] == 400
+    assert first.ask("PUT", path, {ttl: "21600", "X-Forwarded-For": "10.0.0.1"})[0] == 403
+    status, token = first.ask("PUT", path, {ttl: "1"})
     assert status == 200
-    asked = {"X-aws-ec2-metadata-token": token}
-    assert one.ask("GET", "/latest/meta-data/spot/instance-action", asked)[0] == 404
-    assert other.ask("GET", "/latest/meta-data/spot/instance-action", asked)[0] == 401
+    headers = {"X-aws-ec2-metadata-token": token}
+    assert first.ask("GET", "/latest/meta-data/spot/instance-action", headers)[0] == 404
+    assert second.ask("GET", "/latest/meta-data/spot/instance-action", headers)[0] == 401
     time.sleep(1)
-    assert one.ask("GET", "/latest/meta-data/spot/instance-action", asked)[0] == 401
+    assert first.ask("GET", "/latest/meta-data/spot/instance-action", headers)[0] == 401
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ def bundle(folder: Path, **more: str) -> Path:
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Path, Path]:
-    """The program's, and what was told."""
-    for name in ("program", "told"):
+    """The folders for the program, and for the rest."""
+    for name in ("program", "secret"):
         (tmp_path / name).mkdir()
-    return tmp_path / "program", tmp_path / "told"
+    return tmp_path / "program", tmp_path / "secret"
 
 
 @pytest.mark.parametrize(
@@ -68,33 +68,33 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_first_container_parts_what_jobs_may_see_and_names_the_runner(
     tmp_path: Path, places: tuple[Path, Path], name: str, runner: str
 ) -> None:
-    program, told = places
+    program, secret = places
     packed = bundle(tmp_path, startup_sh="#!/bin/sh\n", ca_pem="a certificate\n")
     for _ in range(2):  # a kubelet may do it again
-        assert pod.hand_over(packed, program, told, {"INSTANCE_ID": name}) == 0
-    assert AgentSpec.from_json((told / "spec.json").read_text()).name == runner
-    assert {path.name for path in told.iterdir()} == {"spec.json", "startup.sh"}
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in told.iterdir())
+        assert pod.hand_over(packed, program, secret, {"INSTANCE_ID": name}) == 0
+    assert AgentSpec.from_json((secret / "spec.json").read_text()).name == runner
+    assert {path.name for path in secret.iterdir()} == {"spec.json", "startup.sh"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in secret.iterdir())
     assert {path.name for path in program.iterdir()} == {"agent.pyz", "ca.pem"}
     assert all(path.stat().st_mode & 0o777 == 0o444 for path in program.iterdir()), (
         "whoever runs the jobs may read it"
     )
     assert (program / "ca.pem").read_text().endswith("a certificate\n")
-    with zipfile.ZipFile(program / "agent.pyz") as made:
-        assert {"__main__.py", "agent/run.py"} < set(made.namelist())
-        assert not any(b"canary" in made.read(name) for name in made.namelist())
+    with zipfile.ZipFile(program / "agent.pyz") as archive:
+        assert {"__main__.py", "agent/run.py"} < set(archive.namelist())
+        assert not any(b"canary" in archive.read(name) for name in archive.namelist())
 
 
 def test_the_guard_leaves_nothing_of_what_it_was_told(
     tmp_path: Path, places: tuple[Path, Path]
 ) -> None:
-    program, told = places
+    program, secret = places
     pod.hand_over(
-        bundle(tmp_path, startup_sh="#!/bin/sh\n"), program, told, {"INSTANCE_ID": "cml-1-x"}
+        bundle(tmp_path, startup_sh="#!/bin/sh\n"), program, secret, {"INSTANCE_ID": "cml-1-x"}
     )
-    assert set(pod_guard.take(told)) == {"spec.json", "startup.sh"}
-    assert list(told.iterdir()) == []
-    assert pod_guard.take(told) == {}, "started again, it has nothing"
+    assert set(pod_guard.take(secret)) == {"spec.json", "startup.sh"}
+    assert list(secret.iterdir()) == []
+    assert pod_guard.take(secret) == {}, "started again, it has nothing"
 
 
 def test_a_user_that_the_image_does_not_know_has_a_home(tmp_path: Path) -> None:
@@ -156,11 +156,11 @@ def beats(**more: Any) -> dict[str, Any]:
 
 def test_the_agent_is_told_all_but_the_users_tokens_and_once() -> None:
     guard = guarding(removal_token="canary-removal")
-    told = guard.answer({"call": "start"})
-    spec = AgentSpec.from_json(told["spec"])
+    answer = guard.answer({"call": "start"})
+    spec = AgentSpec.from_json(answer["spec"])
     assert (spec.api_token, spec.removal_token) == (None, None)
     assert spec.registration_token == "canary-registration"
-    assert told["scripts"] == {"startup.sh": "canary-script"}
+    assert answer["scripts"] == {"startup.sh": "canary-script"}
     with pytest.raises(PermissionError):
         guard.answer({"call": "start"})
 
@@ -172,10 +172,10 @@ def test_every_secret_of_a_spec_is_known_to_the_agent_or_kept_by_its_guard() -> 
         for field in dataclasses.fields(AgentSpec)
         if "token" in field.name or "jit" in field.name
     }
-    told = AgentSpec.from_json(
+    spec = AgentSpec.from_json(
         guarding(None, **dict.fromkeys(tokens, "canary")).answer({"call": "start"})["spec"]
     )
-    kept = {name for name in tokens if getattr(told, name) is None}
+    kept = {name for name in tokens if getattr(spec, name) is None}
     assert kept == {"api_token", "removal_token"}
     assert tokens - kept == {
         "download_token",
@@ -266,12 +266,12 @@ def test_a_crowd_of_questions_is_turned_away_and_then_it_answers_again(tmp_path:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         crowd = [socket.socket(socket.AF_UNIX) for _ in range(3 * pod_guard.CROWD)]
         try:
-            for one in crowd:
-                one.connect(str(tmp_path / pod_guard.SOCKET))
+            for connection in crowd:
+                connection.connect(str(tmp_path / pod_guard.SOCKET))
             assert pod.watchdog(pod.Link(tmp_path)) == 1
             assert threading.active_count() <= pod_guard.CROWD + 1
-            for one in crowd:
-                one.close()
+            for connection in crowd:
+                connection.close()
             end = time.monotonic() + 10
             while pod.watchdog(pod.Link(tmp_path)):
                 assert time.monotonic() < end
@@ -302,8 +302,8 @@ def test_what_is_no_question_gets_no_answer_and_harms_nobody(tmp_path: Path, lin
                     asking.sendall(line)
                     asking.shutdown(socket.SHUT_WR)
                 with asking.makefile("rb") as reading, contextlib.suppress(ConnectionResetError):
-                    assert b"canary" not in (said := reading.readline())
-                    assert b'"error"' in said
+                    assert b"canary" not in (response := reading.readline())
+                    assert b'"error"' in response
             assert pod.watchdog(pod.Link(tmp_path)) == 0
         finally:
             server.shutdown()
@@ -389,11 +389,11 @@ def test_without_githubs_hooks_in_the_image_it_says_so(
         "import sys; sys.path.insert(0, 'ROOT')\nfrom pathlib import Path\nfrom runner_action.agent"
         " import pod\n"
     )
-    told = {
+    start = {
         "spec": dataclasses.replace(SPEC, forge="github", cloud="kubernetes").to_json(),
         "scripts": {},
     }
-    code += f"class Link:\n    def start(self): return {told!r}\n"
+    code += f"class Link:\n    def start(self): return {start!r}\n"
     code += "sys.exit(pod.alive(Path('.'), Link(), {pod.HOOKS: '/nowhere/index.js'}))"
     done = subprocess.run(
         [sys.executable, "-c", code.replace("ROOT", str(AGENT.parents[1]))],
@@ -402,6 +402,6 @@ def test_without_githubs_hooks_in_the_image_it_says_so(
         check=False,
     )
     assert done.returncode == lifecycle.Reason.START_FAILED.exit_code
-    said = json.loads(done.stdout.decode().partition("cml-runner: ")[2])
-    assert said["stage"] == "failed"
-    assert "/nowhere/index.js" in said["why"]
+    entry = json.loads(done.stdout.decode().partition("cml-runner: ")[2])
+    assert entry["stage"] == "failed"
+    assert "/nowhere/index.js" in entry["why"]

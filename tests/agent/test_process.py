@@ -154,10 +154,10 @@ def test_descendants_are_found_without_proc(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_tells_its_code_and_last_lines(tmp_path: Path) -> None:
-    told = run_to_end(
+    outcome = run_to_end(
         ["sh", "-c", "seq 100; echo why >&2; exit 7"], tmp_path, dict(os.environ), 10, keep=2
     )
-    assert told == "exit code 7: 100 / why"
+    assert outcome == "exit code 7: 100 / why"
 
 
 def test_what_a_command_says_is_heard_while_it_runs(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_what_a_command_says_is_heard_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_a_command_without_end_is_ended(tmp_path: Path) -> None:
-    told = run_to_end(["sh", "-c", "echo waiting; sleep 60"], tmp_path, dict(os.environ), 0.5)
-    assert told is not None
-    assert told.endswith("waiting")
+    outcome = run_to_end(["sh", "-c", "echo waiting; sleep 60"], tmp_path, dict(os.environ), 0.5)
+    assert outcome is not None
+    assert outcome.endswith("waiting")
 
 
 def test_a_child_sees_no_secret_of_ours() -> None:

@@ -21,7 +21,7 @@ Seen = list[tuple[str, str]]
 
 @contextmanager
 def server(seen: Seen, status: int, location: str = "") -> Iterator[str]:
-    """Answers everything in one way, and notes all that it was told."""
+    """Answers everything in one way, and records all requests."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -38,10 +38,10 @@ def server(seen: Seen, status: int, location: str = "") -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
 
 
 def github(url: str, method: str) -> None:
@@ -76,10 +76,10 @@ def cloud(url: str, method: str) -> None:
 def test_credentials_stay_where_they_belong(
     client: Callable[[str, str], None], status: int, method: str
 ) -> None:
-    asked: Seen = []
+    requests: Seen = []
     led: Seen = []
-    with server(led, 200) as elsewhere, server(asked, status, f"{elsewhere}/there") as first:
+    with server(led, 200) as elsewhere, server(requests, status, f"{elsewhere}/there") as first:
         with suppress(OSError):
             client(first, method)
-    assert TOKEN in "".join(headers for _, headers in asked)
+    assert TOKEN in "".join(headers for _, headers in requests)
     assert TOKEN not in "".join(headers for _, headers in led)

@@ -57,7 +57,7 @@ def mounts_below(folder: Path) -> list[str]:
     """The last one first."""
     lines = Path("/proc/self/mountinfo").read_text("utf-8").strip().split("\n")
     fields = [line.split(" ")[4] for line in reversed(lines)]
-    places = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), one) for one in fields]
+    places = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), field) for field in fields]
     return [place for place in places if place.startswith(str(folder) + "/")]
 
 
@@ -70,10 +70,10 @@ def outside(tmp_path: Path) -> Path:
 def room(tmp_path: Path) -> Iterator[Path]:
     """Where something may be mounted: nothing of it stays, so that not even a failing test
     empties anything."""
-    made = tmp_path / "room"
-    made.mkdir()
-    yield made
-    for place in mounts_below(made):
+    folder = tmp_path / "room"
+    folder.mkdir()
+    yield folder
+    for place in mounts_below(folder):
         subprocess.run(["umount", "-l", place], check=True)
 
 
@@ -104,8 +104,8 @@ def as_nobody(do: Callable[[], list[str]]) -> list[str]:
         finally:
             os._exit(0)
     os.close(there)
-    with open(here) as told:
-        lines = told.read().splitlines()
+    with open(here) as file:
+        lines = file.read().splitlines()
     os.waitpid(child, 0)
     return lines
 
@@ -132,9 +132,9 @@ def test_all_kinds_of_entries_go_and_what_links_point_to_stays(room: Path, outsi
     (tree / "a\nb\\040").mkdir()
     os.link(str(outside / "model.bin"), str(tree / "second name"))
     os.mkfifo(str(tree / "pipe"))
-    with socket.socket(socket.AF_UNIX) as one:
+    with socket.socket(socket.AF_UNIX) as bound:
         os.chdir(str(tree))
-        one.bind("socket")
+        bound.bind("socket")
         os.chdir("/")
     Path(os.fsdecode(os.fsencode(str(tree)) + b"/\xff\xfe")).write_text("not UTF-8")
     assert remove_tree(tree) == []
@@ -346,11 +346,11 @@ def test_whoever_swaps_at_whatever_step_leads_nowhere(
         assert content(outside) == KEPT, f"swapped at step {number}"
         for place in mounts_below(room):
             subprocess.run(["umount", "-l", place], check=True)
-        for one in room.iterdir():
-            if one.is_symlink() or one.is_file():
-                one.unlink()
+        for entry in room.iterdir():
+            if entry.is_symlink() or entry.is_file():
+                entry.unlink()
             else:
-                shutil.rmtree(str(one))
+                shutil.rmtree(str(entry))
         if not swapped:
             assert number > 5
             return

@@ -37,7 +37,7 @@ def run(**changes: object) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("one", "attempt", "limit", "launch", "others", "order", "why_not"),
+    ("latest", "attempt", "limit", "launch", "others", "order", "why_not"),
     [
         (RUN, 1, 5, KNOWN, False, (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN), ""),
         (RUN, 1, 5, Launch(99, "launch"), False, (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN), ""),
@@ -80,7 +80,7 @@ def run(**changes: object) -> Run:
     ],
 )
 def test_decide(
-    one: Run,
+    latest: Run,
     attempt: int,
     limit: int,
     launch: Launch,
@@ -88,7 +88,7 @@ def test_decide(
     order: tuple[str, ...],
     why_not: str,
 ) -> None:
-    verdict = decide(one, attempt, limit, launch, others)
+    verdict = decide(latest, attempt, limit, launch, others)
     assert (verdict.order, verdict.why_not) == (order, why_not)
 
 

@@ -48,14 +48,14 @@ def test_no_gpu_no_test(vendor: str, kind: str, tmp_path: Path) -> None:
 
 def test_a_gpu_must_answer(tmp_path: Path) -> None:
     pci(tmp_path, "0x10de", "0x030200")
-    told = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path, tmp_path)
-    assert told is not None
-    assert "no driver" in told
-    told = room.gpu_problem(
+    problem = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path, tmp_path)
+    assert problem is not None
+    assert "no driver" in problem
+    problem = room.gpu_problem(
         tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path, tmp_path
     )
     assert (
-        told
+        problem
         == "the NVIDIA GPU does not work, nvidia-smi fails: exit code 18: NVRM: version mismatch"
     )
     assert (

@@ -31,30 +31,30 @@ from tests.agent.test_spec import SPEC
 ROOT_OK = {"RUNNER_ALLOW_RUNASROOT": "1"}
 
 
-def agent(home: Path, told: list[str] | None = None) -> Agent:
+def agent(home: Path, stages: list[str] | None = None) -> Agent:
     return Agent(
         SPEC,
         home,
         ROOT_OK,
-        lambda stage, **facts: (told if told is not None else []).append(f"{stage} {facts}"),
+        lambda stage, **facts: (stages if stages is not None else []).append(f"{stage} {facts}"),
         now=lambda: 100.0,
     )
 
 
 def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -> None:
-    one, jobs = agent(tmp_path), tmp_path / "jobs"
+    living, jobs = agent(tmp_path), tmp_path / "jobs"
     jobs.write_text("started\tocto/train\t7\t1\ttrain\ncomple")
-    assert one._next()[:-1] == [
+    assert living._next()[:-1] == [
         events.JobStarted(100.0, "train of run 7, attempt 1", ref=("octo/train", 7, 1))
     ]
-    assert one._next()[:-1] == []
+    assert living._next()[:-1] == []
     with jobs.open("a") as file:
         file.write("ted\tocto/train\t7\t1\ttrain\nodd line\nstarted\tocto/train\t8\t2\teval\n")
-    assert [type(event) for event in one._next()[:-1]] == [events.JobFinished, events.JobStarted]
+    assert [type(event) for event in living._next()[:-1]] == [events.JobFinished, events.JobStarted]
 
 
 @pytest.mark.parametrize(
-    ("lines", "told", "event"),
+    ("lines", "code", "event"),
     [
         ("2026-11-23 08:00:00Z: Listening for Jobs", 0, events.Online(100.0)),
         (
@@ -96,15 +96,15 @@ def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -
     ],
 )
 def test_what_the_runner_says_and_how_it_ends(
-    lines: str, told: int, event: events.Event, tmp_path: Path
+    lines: str, code: int, event: events.Event, tmp_path: Path
 ) -> None:
     """Lines of actions/runner 2.336 and its run-helper.sh, which ends with 0 whatever the
     listener said."""
-    one = agent(tmp_path)
+    living = agent(tmp_path)
     (tmp_path / "runner.log").write_text(lines + "\n")
     if isinstance(event, events.RunnerExited):
-        one._exited(told)
-    assert one._next()[:-1] == [event]
+        living._exited(code)
+    assert living._next()[:-1] == [event]
 
 
 DONE = "2026-11-27 00:00:58Z: Job train completed with result: Succeeded"
@@ -116,17 +116,17 @@ def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(
     batches: int, tmp_path: Path
 ) -> None:
     """However few looks the agent had at what hooks and runner wrote meanwhile."""
-    one = agent(tmp_path)
-    one.state = dataclasses.replace(one.state, phase=Phase.IDLE)
+    living = agent(tmp_path)
+    living.state = dataclasses.replace(living.state, phase=Phase.IDLE)
     written = [(STARTED % 7, ""), (COMPLETED % 7, ""), (STARTED % 8, DONE + "\n")]
     for number, (hook, line) in enumerate(written, 1):
         with (tmp_path / "jobs").open("a") as jobs, (tmp_path / "runner.log").open("a") as log:
             jobs.write(hook)
             log.write(line)
         if number > len(written) - batches:
-            for event in one._next():
-                one._advance(event)
-    assert (one.state.phase, one.state.job) == (Phase.BUSY, "train of run 8, attempt 1")
+            for event in living._next():
+                living._advance(event)
+    assert (living.state.phase, living.state.job) == (Phase.BUSY, "train of run 8, attempt 1")
 
 
 def test_the_heartbeat_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -203,17 +203,17 @@ def run_hook(script: str, workspace: object) -> str:
 @pytest.fixture(params=["home", "o'ne \"me"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Of a home that may be called anything."""
-    made = tmp_path / request.param / "_work/train/train"
-    made.mkdir(parents=True)
-    (made / ".hidden").write_text("left by the job")
-    yield made
+    folder = tmp_path / request.param / "_work/train/train"
+    folder.mkdir(parents=True)
+    (folder / ".hidden").write_text("left by the job")
+    yield folder
     assert left_mounted(tmp_path) == []
 
 
 def left_mounted(folder: Path) -> list[str]:
     """Takes off what is mounted there, and tells what that was."""
-    told = Path("/proc/self/mountinfo").read_text().splitlines()
-    lines = [line for line in told if f" {folder}/" in line]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = [line for line in mounts if f" {folder}/" in line]
     for line in lines:
         subprocess.run(["umount", "-l", line.split(" ")[4].replace("\\040", " ")], check=True)
     return lines
@@ -229,8 +229,8 @@ def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(
     assert run_hook(scripts["started"], workspace) == ""
     assert [path.name for path in workspace.iterdir()] == [".hidden"]
     assert run_hook(scripts["completed"], workspace) == ""
-    told = "octo/train\t7\t1\ttrain\n"
-    assert (home / "jobs").read_text() == f"started\t{told}completed\t{told}"
+    fields = "octo/train\t7\t1\ttrain\n"
+    assert (home / "jobs").read_text() == f"started\t{fields}completed\t{fields}"
     shellcheck = str(Path(sys.executable).with_name("shellcheck"))
     subprocess.run([shellcheck, *scripts.values()], check=True)
     away = list((home / "_work").glob("_cml-done-*"))
@@ -239,7 +239,7 @@ def test_the_hooks_we_write_are_good_shell_and_tell_whole_lines(
         assert away == [], "its machine, or its folder, ends with it"
     else:
         assert not workspace.exists(), "nothing stays for the next job"
-        assert [path.name for one in away for path in one.iterdir()] == [".hidden"], (
+        assert [path.name for folder in away for path in folder.iterdir()] == [".hidden"], (
             "it is only moved"
         )
 
@@ -272,17 +272,17 @@ def test_a_disk_that_is_full_fails_no_job(workspace: Path) -> None:
 
 @pytest.fixture
 def share(tmp_path: Path) -> Path:
-    made = tmp_path / "share"
-    made.mkdir()
-    (made / "model.bin").write_text("weights")
+    folder = tmp_path / "share"
+    folder.mkdir()
+    (folder / "model.bin").write_text("weights")
     try:
         subprocess.run(
-            ["mount", "--bind", str(made), str(made)], check=True, stderr=subprocess.PIPE
+            ["mount", "--bind", str(folder), str(folder)], check=True, stderr=subprocess.PIPE
         )
-        subprocess.run(["umount", str(made)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"SKIPPED LOUDLY: nothing can be mounted here: {error}")
-    return made
+    return folder
 
 
 def mount(share: Path, place: Path) -> None:
@@ -313,9 +313,9 @@ def test_a_mount_that_cannot_be_moved_is_left_and_said_and_nothing_is_copied(
     mount(share, workspace if what == "the workspace" else workspace.parent)
     workspace.mkdir(exist_ok=True)
     (workspace / "mine").write_text("x")
-    told = run_hook(script, workspace)
-    assert told.startswith("::warning title=cml-runner::the workspace stays: ")
-    assert ("busy" if what == "the workspace" else "cross-device") in told
+    output = run_hook(script, workspace)
+    assert output.startswith("::warning title=cml-runner::the workspace stays: ")
+    assert ("busy" if what == "the workspace" else "cross-device") in output
     assert (workspace / "mine").exists()
     assert list(workspace.parents[1].glob("_cml-done-*")) == []
     assert len(left_mounted(tmp_path)) == 1
@@ -348,20 +348,20 @@ class Member(GitHub):
     """Answers given one after the other, the last one for ever."""
 
     def __init__(self, *answers: str) -> None:
-        self.answers, self.asked = list(answers), 0
+        self.answers, self.calls = list(answers), 0
 
     def leave(self, timeout: float = 10) -> str:
-        self.asked += 1
+        self.calls += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 def test_clean_up_tries_until_the_runner_is_gone_and_only_once(tmp_path: Path) -> None:
-    told: list[str] = []
+    stages: list[str] = []
     member = Member(REFUSED, GONE)
     for _ in range(2):
-        clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: told.append(stage))
-    assert member.asked == 2
-    assert told == ["deregistered"]
+        clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: stages.append(stage))
+    assert member.calls == 2
+    assert stages == ["deregistered"]
 
 
 def test_clean_up_again_for_a_registration_that_was_on_its_way(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_clean_up_again_for_a_registration_that_was_on_its_way(tmp_path: Path) -
     (tmp_path / "runner" / ".runner").write_text("{}")
     os.utime(tmp_path / "gone", (1, 1))
     clean_up(tmp_path, lambda: member.leave, lambda stage, **facts: None)
-    assert member.asked == 2
+    assert member.calls == 2
 
 
 def test_a_missing_job_user_is_told_and_ends_the_machine(
@@ -383,9 +383,9 @@ def test_a_missing_job_user_is_told_and_ends_the_machine(
         dataclasses.replace(SPEC, job_user="nobody-at-all").to_json()
     )
     assert main(["run"], {}, tmp_path) == 6
-    told = capfd.readouterr().out
-    assert "no such user" in told
-    assert "canary" not in told
+    output = capfd.readouterr().out
+    assert "no such user" in output
+    assert "canary" not in output
 
 
 def test_secrets_are_starred_out_on_the_console(capfd: pytest.CaptureFixture[str]) -> None:

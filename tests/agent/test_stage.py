@@ -28,12 +28,12 @@ class Mirror:
     in its middle."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.answers, self.asked = list(answers), 0
+        self.answers, self.requests = list(answers), 0
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                mirror.asked += 1
+                mirror.requests += 1
                 status, content = (
                     mirror.answers.pop(0) if len(mirror.answers) > 1 else mirror.answers[0]
                 )
@@ -51,16 +51,16 @@ class Mirror:
 
 @pytest.fixture
 def mirror() -> Iterator[Callable[..., Mirror]]:
-    made: list[Mirror] = []
+    mirrors: list[Mirror] = []
 
     def start(*answers: Answer) -> Mirror:
-        made.append(Mirror(*answers))
-        return made[-1]
+        mirrors.append(Mirror(*answers))
+        return mirrors[-1]
 
     yield start
-    for one in made:
-        one.server.shutdown()
-        one.server.server_close()
+    for server in mirrors:
+        server.server.shutdown()
+        server.server.server_close()
 
 
 class Clock:
@@ -99,8 +99,8 @@ def test_it_becomes_the_agent(mirror: Callable[..., Mirror], tmp_path: Path) -> 
     cache = tmp_path / "cloud" / "i-1"
     cache.mkdir(parents=True)
     (cache / "user-data.txt").write_text("secret")
-    asked = mirror((200, bundle().content))
-    home = machine(tmp_path, asked.url)
+    server = mirror((200, bundle().content))
+    home = machine(tmp_path, server.url)
     wiping = subprocess.Popen(
         [sys.executable, "-m", "agent", "wipe", str(tmp_path / "cloud")], cwd=home
     )
@@ -115,7 +115,7 @@ def test_it_becomes_the_agent(mirror: Callable[..., Mirror], tmp_path: Path) -> 
     assert (home / "agent").stat().st_mode & 0o077 == 0
     assert (wiping.wait(20), list(cache.iterdir())) == (0, [])
     assert run(home, "run").stdout == ""
-    assert asked.asked == 1
+    assert server.requests == 1
 
 
 WRONG = bundle().content.replace(b"import", b"1mport", 1)
@@ -129,8 +129,8 @@ WRONG = bundle().content.replace(b"import", b"1mport", 1)
 def test_nothing_runs_whose_digest_is_not_that_of_the_user_data(
     content: bytes, mirror: Callable[..., Mirror], tmp_path: Path
 ) -> None:
-    asked = mirror((200, content))
-    done = run(machine(tmp_path, asked.url), "run")
+    server = mirror((200, content))
+    done = run(machine(tmp_path, server.url), "run")
     assert done.returncode == stage.FAILED
     assert (
         f"has checksum {hashlib.sha256(content).hexdigest()}, expected {bundle().sha256}"
@@ -138,16 +138,16 @@ def test_nothing_runs_whose_digest_is_not_that_of_the_user_data(
     )
     assert '"stage": "failed"' in done.stdout
     assert not (tmp_path / "agent").exists()
-    assert asked.asked == 1, "what is wrong once is not asked for again"
+    assert server.requests == 1, "what is wrong once is not asked for again"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
 def test_what_cannot_pass_ends_at_once(
     status: int, mirror: Callable[..., Mirror], tmp_path: Path
 ) -> None:
-    asked = mirror((status, b"no"))
-    done = run(machine(tmp_path, asked.url), "run")
-    assert (done.returncode, asked.asked) == (stage.FAILED, 1)
+    server = mirror((status, b"no"))
+    done = run(machine(tmp_path, server.url), "run")
+    assert (done.returncode, server.requests) == (stage.FAILED, 1)
     assert f"HTTP {status}" in done.stdout
 
 
@@ -157,8 +157,8 @@ def test_what_cannot_pass_ends_at_once(
     ids=lambda answer: answer[0],
 )
 def test_what_can_pass_is_tried_again(passing: Answer, mirror: Callable[..., Mirror]) -> None:
-    clock, asked = Clock(), mirror(passing, passing, (200, b"agent"))
-    assert stage.fetched(asked.url, 600, clock.now, clock.sleep) == b"agent"
+    clock, server = Clock(), mirror(passing, passing, (200, b"agent"))
+    assert stage.fetched(server.url, 600, clock.now, clock.sleep) == b"agent"
     assert clock.pauses == [1, 2]
 
 
