@@ -49,7 +49,7 @@ class Forge(github.Forge):
         return policy.over(attempt, limit, reason.restarts) if limit and attempt else ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """A job can forge the line by which it was reported, so this restarts only a run that has
+        """A job can fake the line by which it was reported, so this restarts only a run that has
         a job on this runner, in a repository that this runner serves. What the launcher wrote
         has no repository."""
         repository = job[0]

@@ -27,7 +27,7 @@ class Forge(gitlab.Forge):
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         """Retries the launch job, so that there is a machine, and then the job; nothing else. A
-        job can forge the line by which it was reported, so it must have been on this runner, or
+        job can fake the line by which it was reported, so it must have been on this runner, or
         be the launch job."""
         began = time.monotonic()
         why = "no response"
