@@ -99,17 +99,17 @@ def data(
 def config(packed: bytes) -> dict[str, Any]:
     text = gzip.decompress(packed).decode()
     assert text.startswith("#cloud-config\n")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
     """Path -> (permissions, text), after cloud-init has run our script at two boots; below a
-    folder, with a systemctl that notes what it is told."""
+    folder, with a systemctl that records its calls."""
     (script,) = config(packed)["bootcmd"]
     tools = root.parent / f"{root.name}-tools"
     tools.mkdir()
-    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tools}/told\n')
+    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tools}/calls\n')
     (tools / "systemctl").chmod(0o755)
     root.mkdir(exist_ok=True)
     for _ in range(2):  # cloud-init runs it at every boot
@@ -131,16 +131,16 @@ def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
 def test_golden_user_data(tmp_path: Path) -> None:
     """The whole frame, word for word."""
     packed = data(SCRIPT, checkpoint_script=base64.b64encode(b"save").decode(), ca_certificates=PEM)
-    found = config(packed)
-    found["bootcmd"] = re.sub(
-        r"b64decode\('[^']+'\)", "b64decode('…')", found["bootcmd"][0]
+    golden = config(packed)
+    golden["bootcmd"] = re.sub(
+        r"b64decode\('[^']+'\)", "b64decode('…')", golden["bootcmd"][0]
     ).splitlines()
-    found["packed"] = {
+    golden["packed"] = {
         path: text
         for path, (_, text) in sorted(written(packed, tmp_path / "root").items())
         if "/agent/" not in path
     }
-    goldens.check(goldens.ROOT / "user-data", {"default": found})
+    goldens.check(goldens.ROOT / "user-data", {"default": golden})
 
 
 def test_same_input_same_bytes() -> None:
@@ -206,8 +206,8 @@ def test_jobs_become_root_only_if_they_may() -> None:
 
 
 def test_certificates_are_trusted_by_the_system_and_named_to_programs() -> None:
-    told = config(data(ca_certificates=PEM))
-    assert told["ca_certs"] == told["ca-certs"] == {"trusted": [PEM]}, (
+    content = config(data(ca_certificates=PEM))
+    assert content["ca_certs"] == content["ca-certs"] == {"trusted": [PEM]}, (
         "by the names that old and new cloud-inits have for it"
     )
     given = {
@@ -260,10 +260,10 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
         service["Unit"]["StartLimitBurst"],
     ) == ("on-abnormal", "process", "2")
     assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
-    lines = (tmp_path / "root-tools" / "told").read_text().splitlines()
-    told = [line for line in lines if UPKEEP not in line]
+    lines = (tmp_path / "root-tools" / "calls").read_text().splitlines()
+    calls = [line for line in lines if UPKEEP not in line]
     assert {
-        word for line in told for word in line.split() if word.endswith((".service", ".timer"))
+        word for line in calls for word in line.split() if word.endswith((".service", ".timer"))
     } == set(units) - {
         "cml-runner-watchdog.service",
         "cml-runner-end.service",
@@ -274,10 +274,10 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
         for line in lines
         if line.startswith(("start", "stop")) or "--now" in line
     )
-    assert [line for line in told if "cml-runner.service" in line] == [
+    assert [line for line in calls if "cml-runner.service" in line] == [
         "start --no-block cml-runner.service cml-runner-watchdog.timer"
     ], "at first boot only"
-    assert told.count("start --no-block cml-runner-wipe.service") == 2, (
+    assert calls.count("start --no-block cml-runner-wipe.service") == 2, (
         "a second boot gets the user data again"
     )
 
@@ -298,19 +298,19 @@ def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> Non
 
 def test_the_machines_own_upkeep_is_over_before_anything_of_ours_begins(tmp_path: Path) -> None:
     written(data(), tmp_path / "root")
-    told = (tmp_path / "root-tools" / "told").read_text().splitlines()
-    assert told[:2] == [f"stop --no-block {UPKEEP}", f"mask --runtime {UPKEEP}"]
-    assert told.count(told[1]) == 2, "at each boot: /run is empty then"
+    calls = (tmp_path / "root-tools" / "calls").read_text().splitlines()
+    assert calls[:2] == [f"stop --no-block {UPKEEP}", f"mask --runtime {UPKEEP}"]
+    assert calls.count(calls[1]) == 2, "at each boot: /run is empty then"
 
 
 def test_apt_waits_where_there_is_apt_and_everybody_may_read_so(tmp_path: Path) -> None:
     (tmp_path / "debian/etc/apt/apt.conf.d").mkdir(parents=True)
-    found = written(data(), tmp_path / "debian")
-    assert found["etc/apt/apt.conf.d/99cml-runner"] == (0o644, "DPkg::Lock::Timeout 300;\n")
+    files = written(data(), tmp_path / "debian")
+    assert files["etc/apt/apt.conf.d/99cml-runner"] == (0o644, "DPkg::Lock::Timeout 300;\n")
     assert not [path for path in written(data(), tmp_path / "fedora") if "apt" in path]
     if not shutil.which("apt-config"):
         pytest.skip("SKIPPED LOUDLY: apt is not on this machine")
-    asked = [
+    command = [
         "apt-config",
         "-c",
         str(tmp_path / "debian/etc/apt/apt.conf.d/99cml-runner"),
@@ -318,7 +318,7 @@ def test_apt_waits_where_there_is_apt_and_everybody_may_read_so(tmp_path: Path) 
         "DPkg::Lock::Timeout",
     ]
     assert (
-        subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
         == 'DPkg::Lock::Timeout "300";\n'
     )
 
@@ -432,9 +432,9 @@ def test_of_the_machine_s_files_every_one_is_used_and_none_keeps_its_comments(
     tmp_path: Path,
 ) -> None:
     shipped = {file.name for file in files("runner_action.bootstrap").joinpath("machine").iterdir()}
-    made = units(azure.TRAITS, has_script=True, deletes=True)
-    assert shipped == {*made, "boot.sh"} - {"poweroff.target.d/cml-runner.conf"}
-    assert not [text for text in (*made.values(), boot_script("", "")) if text.startswith("#")]
+    texts = units(azure.TRAITS, has_script=True, deletes=True)
+    assert shipped == {*texts, "boot.sh"} - {"poweroff.target.d/cml-runner.conf"}
+    assert not [text for text in (*texts.values(), boot_script("", "")) if text.startswith("#")]
     assert "@" not in boot_script("", "")
 
 

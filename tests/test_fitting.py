@@ -39,28 +39,28 @@ def request(*words: str, release: str | None = RELEASE, **values: str) -> Launch
     return inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda path: None)[0]
 
 
-def spec(asked: LaunchRequest) -> AgentSpec:
+def spec(launch: LaunchRequest) -> AgentSpec:
     """As a launch makes it, with registrations of real size."""
-    name = asked.name or "cml-0123456789"
-    jit = github_jit.encoded(12345678, name, large.PIPELINES, asked.repository.url, "_work")[0]
-    single = asked.single and asked.count == 1
+    name = launch.name or "cml-0123456789"
+    jit = github_jit.encoded(12345678, name, large.PIPELINES, launch.repository.url, "_work")[0]
+    single = launch.single and launch.count == 1
     joining = (
         Registration(jit_config=Secret(jit), runner_id=12345678)
         if single
         else Registration(token=Secret(large.word(29, "token")))
     )
-    if asked.forge == "gitlab":
+    if launch.forge == "gitlab":
         joining = Registration(
             runner_token=Secret(f"glrt-{large.word(40, 'runner')}"), runner_id=12345678
         )
     url = "https://github.com/actions/runner/releases/download/v2.336.0/actions-runner-linux-x64-2.336.0.tar.gz"
     download = Download(url=url, sha256=hashlib.sha256(b"runner").hexdigest(), version="2.336.0")
     job = LaunchJob(run_id=19376284899, id=55448733021, name="launch")
-    return bootstrap.spec_of(asked, name, joining, download, "https://api.github.com", job)
+    return bootstrap.spec_of(launch, name, joining, download, "https://api.github.com", job)
 
 
-def data(asked: LaunchRequest, limit: int = USER_DATA_LIMIT) -> bytes:
-    return fitting.user_data(spec(asked), asked, limit)
+def data(launch: LaunchRequest, limit: int = USER_DATA_LIMIT) -> bytes:
+    return fitting.user_data(spec(launch), launch, limit)
 
 
 def has_agent(packed: bytes, tmp_path: Path) -> bool:
@@ -77,9 +77,9 @@ def test_a_plain_launch_needs_nothing_but_its_user_data(repo: str, tmp_path: Pat
 
 
 def test_all_that_users_may_ask_for_fits_in_one_launch(tmp_path: Path) -> None:
-    asked = request(**large.EVERYTHING)
-    registered = spec(asked)
-    packed = fitting.user_data(registered, asked, USER_DATA_LIMIT)
+    launch = request(**large.EVERYTHING)
+    registered = spec(launch)
+    packed = fitting.user_data(registered, launch, USER_DATA_LIMIT)
     assert len(packed) <= USER_DATA_LIMIT
     files = written(packed, tmp_path / "root")
     home = bootstrap.HOME[1:]
@@ -89,9 +89,9 @@ def test_all_that_users_may_ask_for_fits_in_one_launch(tmp_path: Path) -> None:
     }
     assert AgentSpec.from_json(files[f"{home}/spec.json"][1]) == registered
     assert files[f"{home}/startup.sh"][1] == large.SCRIPT
-    found = config(packed)
-    assert found["ca_certs"]["trusted"] == [large.CERTIFICATES.strip()]
-    assert found["ssh_authorized_keys"] == [asked.cloud.ssh_public_key if asked.cloud else ""]
+    content = config(packed)
+    assert content["ca_certs"]["trusted"] == [large.CERTIFICATES.strip()]
+    assert content["ssh_authorized_keys"] == [launch.cloud.ssh_public_key if launch.cloud else ""]
 
 
 PARTS = {name: text for name, text in large.EVERYTHING.items() if name not in ("repo", "single")}
@@ -107,11 +107,11 @@ def test_whatever_is_left_out_of_it_fits_too(left_out: tuple[str, ...], single: 
 def test_machines_that_delete_themselves_always_have_their_agent() -> None:
     from tests.test_bootstrap import DELETION
 
-    asked = request(cloud="gcp", cloud_startup_script="#!/bin/sh\n# " + large.word(30000, "long"))
+    launch = request(cloud="gcp", cloud_startup_script="#!/bin/sh\n# " + large.word(30000, "long"))
     with pytest.raises(
         InputError, match=r"shorten cloud-startup-script, or let a script download what it needs$"
     ):
-        fitting.user_data(spec(asked), asked, USER_DATA_LIMIT, DELETION)
+        fitting.user_data(spec(launch), launch, USER_DATA_LIMIT, DELETION)
 
 
 # --- what does not fit
@@ -148,35 +148,35 @@ def test_what_is_too_large_is_named_with_its_bytes_and_nothing_else_is(
     flags = {key: text for name in names for key, text in GIVEN[name].items()}
     with pytest.raises(InputError) as caught:
         data(request(release=release, **flags))
-    (told,) = caught.value.problems
-    assert {name for name in [*GIVEN, "cloud-ssh-private", "single"] if name in told} == set(names)
-    sizes = {name: int(size) for name, size in re.findall(r"([a-z-]+) (\d+)(?:;|\.)", told)}
+    (text,) = caught.value.problems
+    assert {name for name in [*GIVEN, "cloud-ssh-private", "single"] if name in text} == set(names)
+    sizes = {name: int(size) for name, size in re.findall(r"([a-z-]+) (\d+)(?:;|\.)", text)}
     assert all(sizes[name] > 1000 for name in names)
-    whole, over = map(int, re.findall(r"would have (\d+) bytes, (\d+) more than allowed", told)[0])
+    whole, over = map(int, re.findall(r"would have (\d+) bytes, (\d+) more than allowed", text)[0])
     assert whole - over == USER_DATA_LIMIT
-    assert ("agent-downloads" in told) == (release is None)
+    assert ("agent-downloads" in text) == (release is None)
     assert sum(sizes.values()) == pytest.approx(whole, abs=200 * len(names))
 
 
 def test_nobody_is_told_to_shorten_what_was_not_given() -> None:
-    asked = request("single", release=None)
+    launch = request("single", release=None)
     with pytest.raises(InputError) as caught:
-        fitting.user_data(spec(asked), asked, 14000)
-    (told,) = caught.value.problems
+        fitting.user_data(spec(launch), launch, 14000)
+    (text,) = caught.value.problems
     assert not [
         name
         for name in inputs.schema()["properties"]
-        if f"{name} " in told.replace("`agent-downloads`", "") and name not in ("single", "labels")
+        if f"{name} " in text.replace("`agent-downloads`", "") and name not in ("single", "labels")
     ]
-    assert "the just-in-time configuration of `single`" in told
-    assert "use a release of cml-runner, or `agent-downloads`" in told
+    assert "the just-in-time configuration of `single`" in text
+    assert "use a release of cml-runner, or `agent-downloads`" in text
 
 
 # --- foreseen
 
 
-def foreseen(asked: LaunchRequest, limit: int = USER_DATA_LIMIT) -> fitting.Foreseen:
-    return fitting.foreseen(asked, limit, "x64", None)
+def foreseen(launch: LaunchRequest, limit: int = USER_DATA_LIMIT) -> fitting.Foreseen:
+    return fitting.foreseen(launch, limit, "x64", None)
 
 
 def test_what_is_foreseen_comes_true() -> None:
@@ -184,19 +184,19 @@ def test_what_is_foreseen_comes_true() -> None:
     for length in range(0, 12000, 1000):
         noise = random.Random(length).randbytes(length).hex()
         for single, release in itertools.product(("true", "false"), (RELEASE, None)):
-            asked = request(
+            launch = request(
                 single=single, release=release, cloud_startup_script=f"#!/bin/sh\n# {noise}"
             )
             try:
-                found = foreseen(asked)
+                forecast = foreseen(launch)
             except InputError:
                 continue
-            registered = spec(asked)
-            if not found.jit:
+            registered = spec(launch)
+            if not forecast.jit:
                 registered = replace(
                     registered, jit_config=None, registration_token=large.word(29, "token")
                 )
-            assert len(fitting.user_data(registered, asked, USER_DATA_LIMIT)) <= USER_DATA_LIMIT
+            assert len(fitting.user_data(registered, launch, USER_DATA_LIMIT)) <= USER_DATA_LIMIT
 
 
 def test_without_a_release_and_room_for_the_configuration_a_single_one_has_a_token() -> None:
@@ -221,11 +221,11 @@ def test_without_a_release_and_room_for_the_configuration_a_single_one_has_a_tok
 
 
 def test_the_room_for_a_configuration_is_enough_and_not_much_more() -> None:
-    asked = request("single")
-    registered = spec(asked)
+    launch = request("single")
+    registered = spec(launch)
     token = replace(registered, jit_config=None, registration_token=large.word(29, "token"))
-    takes = len(bootstrap.cloud_config(registered, asked)) - len(
-        bootstrap.cloud_config(token, asked)
+    takes = len(bootstrap.cloud_config(registered, launch)) - len(
+        bootstrap.cloud_config(token, launch)
     )
     assert fitting.JIT - 250 < takes <= fitting.JIT
 
@@ -242,13 +242,13 @@ def test_the_file_of_a_release_is_the_same_whatever_made_it() -> None:
 
 
 def test_cloud_init_gets_the_same_frame_in_both_ways(tmp_path: Path) -> None:
-    asked = request()
+    launch = request()
     whole, staged = (
-        bootstrap.cloud_config(spec(asked), asked, None, stage) for stage in (None, RELEASE)
+        bootstrap.cloud_config(spec(launch), launch, None, stage) for stage in (None, RELEASE)
     )
     units = [
-        {path: text for path, text in written(one, tmp_path / str(n)).items() if "systemd" in path}
-        for n, one in enumerate((whole, staged))
+        {path: text for path, text in written(way, tmp_path / str(n)).items() if "systemd" in path}
+        for n, way in enumerate((whole, staged))
     ]
     assert units[0] == units[1]
     assert gzip.decompress(staged).startswith(b"#cloud-config\n")

@@ -48,8 +48,8 @@ def encoded(files: dict[str, str], gap: str = "") -> str:
     return b64(json.dumps(inside, separators=("," + gap, ":" + gap)).encode())
 
 
-def compact(told: Any) -> str:
-    return json.dumps(told, separators=(",", ":"))
+def compact(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def test_ours_is_of_the_real_size_and_as_random() -> None:

@@ -15,9 +15,9 @@ MODULES = sorted(Path(agent.__file__).parent.glob("*.py"))
 
 
 def run(source: str) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    exec(compile(source, "slimmed", "exec"), made)
-    return made
+    names: dict[str, Any] = {}
+    exec(compile(source, "slimmed", "exec"), names)
+    return names
 
 
 def test_slim_keeps_the_meaning() -> None:
@@ -32,10 +32,10 @@ def test_slim_keeps_the_meaning() -> None:
     slimmed = slim(source, keywords([source]))
     for word in ("Doc", "why", "List", "int = a", "str"):
         assert word not in slimmed.replace("a + str", "")
-    made = run(slimmed)
-    assert made["f"](1) == "# kept 1"
-    assert made["C"](2).b == []
-    assert issubclass(made["E"], Exception)
+    names = run(slimmed)
+    assert names["f"](1) == "# kept 1"
+    assert names["C"](2).b == []
+    assert issubclass(names["E"], Exception)
 
 
 @pytest.mark.parametrize(
@@ -115,23 +115,23 @@ def test_functions_of_the_agent_keep_their_names_and_what_callers_write(module: 
     """A traceback from a machine names the functions."""
     written = keywords(file.read_text("utf-8") for file in MODULES)
 
-    def told(source: str) -> list[tuple[str, list[str]]]:
+    def signatures(source: str) -> list[tuple[str, list[str]]]:
         functions = [
             node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
         ]
         return [
             (
-                one.name,
+                function.name,
                 [
                     argument.arg
-                    for argument in (*one.args.args, *one.args.kwonlyargs)
+                    for argument in (*function.args.args, *function.args.kwonlyargs)
                     if argument.arg in written
                 ],
             )
-            for one in functions
+            for function in functions
         ]
 
     source = module.read_text("utf-8")
-    kept = told(slim(source, written))
-    assert [one for one in kept if one not in told(source)] == []
-    assert bool(kept) == bool(told(source))
+    kept = signatures(slim(source, written))
+    assert [signature for signature in kept if signature not in signatures(source)] == []
+    assert bool(kept) == bool(signatures(source))
