@@ -147,7 +147,7 @@ def test_the_command_tells_numbered_problems_and_exits_with_2(
     [
         (
             ["--cloud=aws", "--repo=https://github.com/a/b/c"],
-            "is no repository, organisation or enterprise",
+            "is not a repository, organisation or enterprise",
         ),
         (
             ["--cloud=aws", "--repo=octo/train", "--runner-group=big"],

@@ -289,7 +289,7 @@ def test_a_restart_token_that_is_none_ends_the_launch_before_anything_is_made() 
 
 def test_a_restart_token_that_nobody_can_judge_ends_nothing() -> None:
     story = Story(*RESTARTING)
-    story.forge.trouble["reach"] = ForgeError("GitHub could not be reached.", "")
+    story.forge.trouble["reach"] = ForgeError("Cannot reach GitHub (GET /).", "")
     assert story.launch().launched
 
 

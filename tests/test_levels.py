@@ -109,7 +109,10 @@ def refused(*argv: str, **environ: str) -> list[str]:
             ["--repo=https://github.com/octo/train/tree"],
             "write `https://github.com/owner/name`, `https://github.com/organisation` or",
         ),
-        (["--repo=https://github.com/enterprises"], "is no repository, organisation or enterprise"),
+        (
+            ["--repo=https://github.com/enterprises"],
+            "is not a repository, organisation or enterprise",
+        ),
         (
             ["--repo=https://github.com/orgs/octo"],
             "is a page about an organisation; write `https://github.com/octo`",
@@ -117,7 +120,7 @@ def refused(*argv: str, **environ: str) -> list[str]:
         (["--repo=octo/train", "--runner-group=gpu"], "a repository has no runner groups"),
         (
             ["--repo=octo/train", "--runner-version=2.328.0"],
-            "GitHub registers no runner before 2.329.0",
+            "GitHub registers no runner older than 2.329.0",
         ),
         (
             ["restart", "--repo=https://github.com/octo", "--run-id=7"],

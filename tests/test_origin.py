@@ -109,7 +109,7 @@ def test_a_comment_on_a_pull_request_counts_by_who_wrote_it(association: str | N
     "event", [None, "{", {}, {"comment": {}}, {"issue": {"pull_request": {}}}], ids=json.dumps
 )
 def test_a_comment_that_does_not_say_what_it_is_on_is_a_strangers(event: object) -> None:
-    assert told("issue_comment", event) == "somebody, who may not write to this repository"
+    assert told("issue_comment", event) == "someone, who may not write to this repository"
 
 
 FINE = {

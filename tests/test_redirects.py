@@ -22,7 +22,7 @@ from runner_action import retrying
 from runner_action.bootstrap import published
 from runner_action.ci import job
 from runner_action.errors import RunnerActionError
-from runner_action.forges.github.asking import Patience
+from runner_action.forges.github.api import Patience
 from runner_action.forges.github.client import GitHub
 from runner_action.forges.gitlab.client import GitLab
 from runner_action.model import App, Repository, Secret

@@ -81,7 +81,7 @@ def test_a_token_that_single_sign_on_does_not_know(server: FakeGitHub) -> None:
             "enterprises/acme",
             "canary-repo",
             "it lacks `manage_runners:enterprise`",
-            "classic personal access tokens only",
+            "only classic personal access tokens",
         ),
         (
             "octo/train",
@@ -184,7 +184,7 @@ def test_an_app_that_may_not(server: FakeGitHub) -> None:
     app.installed = False
     with pytest.raises(AuthError, match="App 4711 is not installed on repos/octo/train"):
         by_app(server).runners()
-    with pytest.raises(AuthError, match="does not take the App's key"):
+    with pytest.raises(AuthError, match="does not accept the App's key"):
         by_app(server, key=FakeGitHub(tokens={}).github_app.key).runners()
 
 
@@ -329,8 +329,8 @@ def test_an_exact_version_stays_as_it_is_while_that_is_safe(
     } == {"latest": False, VERSION: True, "2.335.0": True}
     with caplog.at_level(logging.WARNING, "runner_action"):
         assert forge.download("x64", "2.330.0").fixed is False
-    assert "Runner 2.330.0 is 294 days old: it will update itself" in caplog.text
-    with pytest.raises(ForgeError, match=r"knows no release v2\.1\.0"):
+    assert "Runner 2.330.0 is 294 days old and will update itself" in caplog.text
+    with pytest.raises(ForgeError, match=r"has no release v2\.1\.0"):
         forge.download("x64", "2.1.0")
 
 

@@ -99,7 +99,7 @@ def test_through_the_jobs_proxy_by_an_authority_of_the_users(
 
 
 def test_an_authority_that_nobody_named_is_not_trusted(server: FakeGitHub, proxy: Proxy) -> None:
-    with pytest.raises(ForgeError, match=r"could not be reached for .*SSLError") as caught:
+    with pytest.raises(ForgeError, match=r"Cannot reach GitHub .*SSLError") as caught:
         GitHub(WHERE, Secret("canary-admin"), patience=Patience(FakeClock())).runners()
     assert "`ca-certificates`" in caught.value.hint
     assert server.requests == []

@@ -133,7 +133,7 @@ def test_a_launch_outlives_what_github_is_not_always_at_its_best(
     world.github.fail("GET", r"runners/\d+$", 503, times=2)
     launcher = launch("--single")
     assert launcher.wait() == 0, launcher.told
-    assert "GitHub limits how often it may be asked: waiting for 6 s." in launcher.told
+    assert "GitHub's rate limit is reached: waiting for 6 s." in launcher.told
     assert len(world.forge.ever) == 2
     assert len(world.forge.seats()) == len(world.machines.living) == 1
     job = world.forge.queue_job(["cml"])
@@ -147,7 +147,7 @@ def test_a_limit_that_lasts_longer_than_the_launch_costs_nothing(
     world.github.fail("GET", "downloads$", 429, times=99, Retry_After="900")
     launcher = launch("--start-timeout=60")
     assert launcher.wait() == 3
-    assert "It wants 900 s without another question, which is more than is left" in launcher.told
+    assert "GitHub asks to wait 900 s, which is longer than this launch can wait" in launcher.told
     assert world.machines.living == {}
     assert [path for _, path, status in world.github.requests if status == 429] == [
         "/api/v3/repos/octo/train/actions/runners/downloads"

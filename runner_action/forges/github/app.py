@@ -1,5 +1,5 @@
-"""A GitHub App as the one who asks: where it is installed, and the tokens of that installation,
-each good for an hour and renewed in time.
+"""Authentication as a GitHub App: finds its installation, and renews the installation's tokens,
+each of which is valid for an hour.
 
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/authenticating-as-a-github-app-installation
 """
@@ -17,36 +17,36 @@ from runner_action.model import App
 
 
 class Installation(Auth.Auth):
-    """Shared by all threads; asks nothing before a token is wanted. The App's key stays in this
+    """Shared by all threads. Makes no call before a token is needed. The App's key stays in this
     process."""
 
     token_type = "token"  # noqa: S105
     _masked_token = "token (removed)"  # noqa: S105
 
     def __init__(self, app: App, root: str, options: Mapping[str, Any]) -> None:
+        """`root`: path of the repository, organisation or enterprise in the API."""
         self._app = app
         self._root = root
         self._options = options
         self._lock = threading.Lock()
-        self._found: Auth.AppInstallationAuth | None = None
+        self._auth: Auth.AppInstallationAuth | None = None
 
     @property
     def token(self) -> str:
         with self._lock:
-            self._found = self._found or self._find()
-            return self._found.token
+            self._auth = self._auth or self._look_up()
+            return self._auth.token
 
-    def _find(self) -> Auth.AppInstallationAuth:
+    def _look_up(self) -> Auth.AppInstallationAuth:
         auth = Auth.AppAuth(self._app.id, self._app.key.reveal())
         integration = GithubIntegration(auth=auth, **self._options)
+        path = f"{self._root}/installation"
         try:
-            found = integration.requester.requestJsonAndCheck("GET", f"{self._root}/installation")[
-                1
-            ]
+            _, installation = integration.requester.requestJsonAndCheck("GET", path)
         except GithubException as error:
             if error.status == 401:
                 raise AuthError(
-                    "GitHub does not take the App's key.",
+                    "GitHub does not accept the App's key.",
                     "Check that `app-private-key` is a key of `app-id`, and this machine's clock.",
                 ) from None
             if error.status == 404:
@@ -55,8 +55,9 @@ class Installation(Auth.Auth):
                     "Install it there, on its page under `Install App`.",
                 ) from None
             raise
-        if found.get("suspended_at"):
+        if installation.get("suspended_at"):
             raise AuthError(
-                f"The installation of App {self._app.id} is suspended.", f"See {found['html_url']}."
+                f"The installation of App {self._app.id} is suspended.",
+                f"See {installation['html_url']}.",
             )
-        return auth.get_installation_auth(found["id"], requester=integration.requester)
+        return auth.get_installation_auth(installation["id"], requester=integration.requester)

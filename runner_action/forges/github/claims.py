@@ -1,78 +1,80 @@
-"""Claims and turns at GitHub: a claim is a label of the runner, a turn a runner that is
-registered just in time and never comes.
+"""Claims and turns at GitHub. A claim is a label of the runner; a turn is a runner that is
+registered just in time and never comes online.
 
-https://docs.github.com/en/rest/actions/self-hosted-runners. Labels are added and told in one
-answer, names are given once: so of two launches at the same moment at most one is alone with its
-claim, and one has the turn.
+https://docs.github.com/en/rest/actions/self-hosted-runners. GitHub adds a label and returns all
+labels in one call, and gives each name only once. So of two simultaneous launches at most one sees
+its own claim alone, and only one gets the turn.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
 
 from runner_action import claim
 from runner_action.forges.github.answers import NotThere, Taken
+from runner_action.forges.github.api import Api
+from runner_action.forges.github.runner_list import RunnerList
 from runner_action.model import Runner
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 
 
-class _GitHub(Protocol):
-    _path: str
-    _ask: Callable[..., Any]
-
-    @property
-    def _group(self) -> int: ...
-
-    def runners(self, *, labels: bool = True) -> Sequence[Runner]: ...
-
-    def deregister(self, name: str, runner_id: int | None = None) -> bool: ...
-
-
 class Claims:
-    def claim(self: _GitHub, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
-        path = f"{self._path}/{runner.id}/labels"
+    """The part of `Forge` that keeps launches apart."""
+
+    def __init__(self, api: Api, runner_list: RunnerList) -> None:
+        self._api = api
+        self._list = runner_list
+
+    def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
+        path = f"{self._list.path}/{runner.id}/labels"
         try:
-            told = self._ask("POST", path, {"labels": [mark]})["labels"]
+            labels = self._api.call("POST", path, {"labels": [mark]})["labels"]
         except NotThere:
             return False
-        others = {one["name"] for one in told if claim.CLAIM.fullmatch(one["name"])} - {mark}
+        names = {label["name"] for label in labels}
+        others = set(filter(claim.CLAIM.fullmatch, names)) - {mark}
         granted = claim.allows(others, mark, clock.now(), shared=shared)
-        for over in [*(others - claim.alive(others, clock.now())), *([] if granted else [mark])]:
+        useless = others - claim.alive(others, clock.now())
+        if not granted:
+            useless.add(mark)
+        for label in useless:
             with suppress(NotThere):
-                self._ask("DELETE", f"{path}/{over}")
+                self._api.call("DELETE", f"{path}/{label}")
         return granted
 
-    def take_turn(
-        self: _GitHub, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()
-    ) -> bool:
+    def take_turn(self, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
         body = {
             "name": turn,
-            "runner_group_id": self._group,
+            "runner_group_id": self._list.group,
             "labels": [mark, *labels],
             "work_folder": "_work",
         }
         try:
-            self._ask("POST", f"{self._path}/generate-jitconfig", body)
+            self._api.call("POST", f"{self._list.path}/generate-jitconfig", body)
         except Taken:
-            there = [one for one in self.runners() if one.name == turn]
-            for one in there:
-                if not claim.alive(one.claims, clock.now()):
-                    self.deregister(turn, one.id)
-            # Ours already if its answer was lost, or if this step was killed before.
-            return any(claim.holder_of(mark) in map(claim.holder_of, one.claims) for one in there)
+            return self._holds(turn, mark, clock)
         except NotThere:
             log.warning(
-                "This GitHub makes no just-in-time runners, so another launch with these labels may"
-                " launch too."
+                "This GitHub has no just-in-time runners, so another launch with these labels may"
+                " create machines at the same time."
             )
         return True
 
-    def end_turn(self: _GitHub, turn: str, holder: str) -> None:
-        for one in self.runners():
-            if one.name == turn and holder in map(claim.holder_of, one.claims):
-                self.deregister(turn, one.id)
+    def _holds(self, turn: str, mark: str, clock: Clock) -> bool:
+        """Whether this launch has the turn already, because a response was lost or because this
+        step was killed before. Removes turns that are over."""
+        turns = [runner for runner in self._list.runners() if runner.name == turn]
+        for runner in turns:
+            if not claim.alive(runner.claims, clock.now()):
+                self._list.remove(turn, runner.id)
+        holder = claim.holder_of(mark)
+        return any(holder in map(claim.holder_of, runner.claims) for runner in turns)
+
+    def end_turn(self, turn: str, holder: str) -> None:
+        for runner in self._list.runners():
+            if runner.name == turn and holder in map(claim.holder_of, runner.claims):
+                self._list.remove(turn, runner.id)

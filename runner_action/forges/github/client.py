@@ -1,6 +1,6 @@
-"""GitHub through PyGithub, for a repository, an organisation or an enterprise; calls that it
-lacks there go through its requester.
+"""`Forge` for GitHub: a repository, an organisation or an enterprise.
 
+PyGithub lacks these calls, so they go through its requester (`api.py`).
 https://docs.github.com/en/rest/actions/self-hosted-runners
 """
 
@@ -10,18 +10,16 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Run
-from runner_action.claim import CLAIM
-from runner_action.errors import ForgeError, InputError
+from runner_action.errors import ForgeError
 from runner_action.forges.github.answers import NotThere, Taken
-from runner_action.forges.github.asking import PAGE, Asking, Patience
+from runner_action.forges.github.api import Api, Patience
 from runner_action.forges.github.claims import Claims
-from runner_action.forges.github.levels import api_url_of, beyond, in_the_cloud, root_of
+from runner_action.forges.github.levels import api_url_of, beyond, in_the_cloud
 from runner_action.forges.github.origin import fork_of_run
+from runner_action.forges.github.runner_list import RunnerList, runner_of
 from runner_action.model import (
     App,
     CiJob,
@@ -32,32 +30,27 @@ from runner_action.model import (
     Runner,
     Secret,
 )
+from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
-DEFAULT_GROUP = 1
-"""Id of the runner group `Default`, the only one a repository has."""
 SYSTEMS = {"linux": ("linux", "Linux"), "macos": ("osx", "macOS")}
-"""Our word for an operating system -> that of GitHub's downloads, and its label. A runner gets
-its labels for system and architecture by itself at registration, but not with a just-in-time
+"""Operating system, as `Forge` calls it -> its name in GitHub's downloads, and its label. A runner
+adds the labels of its system and architecture when it registers itself, but not with a just-in-time
 configuration."""
 UPDATE_DAYS = timedelta(days=30)
-"""GitHub gives no jobs to a runner that does not update itself, and lags behind a release for
-longer.
+"""GitHub gives no jobs to a runner that does not update itself and is older than this.
 https://docs.github.com/en/actions/reference/runners/self-hosted-runners#runner-software-updates-on-self-hosted-runners"""
-QUESTIONS = 5
-"""What a look at runners that are awaited may cost; a longer list is asked for at every so many
-looks only."""
 
 
 @dataclass(frozen=True)
 class Joining:
-    """How runners join: into which group, and whether with GitHub's own labels."""
+    """How runners register: in which group, and whether with GitHub's default labels."""
 
     group: str | None = None
     default_labels: bool = True
 
 
-class GitHub(Claims):
+class GitHub:
     """The runners of one repository, organisation or enterprise."""
 
     together = True
@@ -71,134 +64,85 @@ class GitHub(Claims):
         joining: Joining = Joining(),
         patience: Patience = Patience(),  # noqa: B008
     ) -> None:
-        """`api_url`: where the CI job says the API is; else the address tells. `certificates`:
-        PEM text of authorities to trust besides the usual ones."""
+        """`api_url`: where the CI job says the API is; None: derived from the repository's
+        address. `certificates`: PEM text of authorities to trust besides the usual ones."""
         self.api_url = api_url or api_url_of(repository)
-        self._asking = Asking(repository, credentials, self.api_url, certificates, patience)
-        self._ask = self._asking.ask
+        self._api = Api(repository, credentials, self.api_url, certificates, patience)
+        self._list = RunnerList(self._api, repository, joining.group)
+        self._claims = Claims(self._api, self._list)
         self._repository = repository
-        self._joining = joining
+        self._default_labels = joining.default_labels
         self._now = patience.clock.now
-        self._root = root_of(repository)
-        self._path = f"{self._root}/actions/runners"
-        self._runs = f"{self._root}/actions/runs"
-        self._listed = 0
-        self._looks = 0
+        self._runs = f"{self._api.root}/actions/runs"
 
-    # --- who is there
+    # --- the list of runners
 
     def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
-        listed = self._asking.pages(self._path, "runners")
-        self._listed = len(listed)
-        _ = self._group
-        return [runner_of(one) for one in listed]
-
-    @cached_property
-    def _group(self) -> int:
-        """Id of the group to join. Raises InputError that tells which there are."""
-        if self._joining.group is None:
-            return DEFAULT_GROUP
-        groups = self._asking.pages(f"{self._root}/actions/runner-groups", "runner_groups")
-        found = [one["id"] for one in groups if one["name"] == self._joining.group]
-        if not found:
-            known = ", ".join(f"`{one['name']}`" for one in groups)
-            raise InputError(
-                [
-                    (
-                        f"runner-group {self._joining.group}: {self._repository.url} has no group"
-                        f" of that name; it has {known}"
-                    )
-                ]
-            )
-        return int(found[0])
+        return self._list.runners()
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        """A question for each runner, or, for many, the whole list: whichever is less. A list of
-        many pages not at every look."""
-        pages = (self._listed + len(registrations)) // PAGE + 1
-        if len(registrations) <= pages:
-            return [
-                name
-                for name, made in registrations.items()
-                if self._is_online(name, made.runner_id)
-            ]
-        self._looks += 1
-        if (self._looks - 1) % (pages // QUESTIONS + 1):
-            return []
-        return [
-            one.name
-            for one in self.runners(labels=False)
-            if one.online and one.name in registrations
-        ]
+        return self._list.online(registrations)
 
-    def _is_online(self, name: str, number: int | None) -> bool:
-        try:
-            found = [self._ask("GET", f"{self._path}/{number}")] if number else self._named(name)
-        except NotThere:
-            return False
-        return any(one["status"] == "online" for one in found)
+    def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
+        return self._claims.claim(runner, mark, clock, shared=shared)
 
-    def _named(self, name: str) -> list[dict[str, Any]]:
-        return [
-            one
-            for one in self._asking.pages(f"{self._path}?name={quote(name)}", "runners")
-            if one["name"] == name
-        ]
+    def take_turn(self, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
+        return self._claims.take_turn(turn, mark, clock, labels=labels)
+
+    def end_turn(self, turn: str, holder: str) -> None:
+        self._claims.end_turn(turn, holder)
 
     # --- the runner program
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
-        offered = self._ask("GET", f"{self._path}/downloads")
-        one = next(
-            (
-                one
-                for one in offered
-                if (one["os"], one["architecture"]) == (SYSTEMS[system][0], architecture)
-            ),
-            None,
+        platform = (SYSTEMS[system][0], architecture)
+        downloads = self._api.call("GET", f"{self._list.path}/downloads")
+        matching = (
+            entry for entry in downloads if (entry["os"], entry["architecture"]) == platform
         )
-        if one is None:
+        entry = next(matching, None)
+        if entry is None:
             raise ForgeError(
                 f"GitHub offers no runner program for {SYSTEMS[system][1]} on {architecture}.",
                 "Choose another `cloud-type`.",
             )
-        found = one["filename"].removesuffix(".tar.gz").rsplit("-", 1)[-1]
-        if version not in ("latest", found):
+        newest = entry["filename"].removesuffix(".tar.gz").rsplit("-", 1)[-1]
+        if version not in ("latest", newest):
             return self._released(architecture, version, system)
-        if not one.get("sha256_checksum"):
-            return self._released(architecture, found, system)
-        token = Secret(one["temp_download_token"]) if one.get("temp_download_token") else None
+        if not entry.get("sha256_checksum"):
+            return self._released(architecture, newest, system)
+        token = entry.get("temp_download_token")
         return Download(
-            url=one["download_url"],
-            sha256=one["sha256_checksum"],
-            version=found,
-            token=token,
-            fixed=version == found,
+            url=entry["download_url"],
+            sha256=entry["sha256_checksum"],
+            version=newest,
+            token=Secret(token) if token else None,
+            fixed=version == newest,
         )
 
     def _released(self, architecture: str, version: str, system: str) -> Download:
-        """A version other than the one offered now, from the project's releases, whose assets
-        carry their digest."""
+        """From the releases of actions/runner, whose assets have a digest."""
         try:
-            release = self._ask("GET", f"/repos/actions/runner/releases/tags/v{version}")
+            release = self._api.call("GET", f"/repos/actions/runner/releases/tags/v{version}")
         except NotThere:
             raise ForgeError(
-                f"{self.api_url} knows no release v{version} of actions/runner.",
-                "Leave `runner-version` out, or choose another one.",
+                f"actions/runner has no release v{version} at {self.api_url}.",
+                "Leave `runner-version` out, or choose another version.",
             ) from None
-        wanted = f"actions-runner-{SYSTEMS[system][0]}-{architecture}-{version}.tar.gz"
-        asset = next((one for one in release["assets"] if one["name"] == wanted), None)
-        digest = (asset or {}).get("digest") or ""
-        if asset is None or not digest.startswith("sha256:"):
+        file = f"actions-runner-{SYSTEMS[system][0]}-{architecture}-{version}.tar.gz"
+        assets = {asset["name"]: asset for asset in release["assets"]}
+        asset = assets.get(file, {})
+        digest = asset.get("digest") or ""
+        if not digest.startswith("sha256:"):
             raise ForgeError(
-                f"The release v{version} of actions/runner has no {wanted} with a checksum.",
-                "Leave `runner-version` out, or choose a newer one.",
+                f"The release v{version} of actions/runner has no {file} with a checksum.",
+                "Leave `runner-version` out, or choose a newer version.",
             )
         age = self._now() - datetime.fromisoformat(release["published_at"])
         if age > UPDATE_DAYS:
             log.warning(
-                "Runner %s is %d days old: it will update itself, as GitHub stops giving jobs to"
-                " old ones.",
+                "Runner %s is %d days old and will update itself, because GitHub stops giving"
+                " jobs to old versions.",
                 version,
                 age.days,
             )
@@ -209,31 +153,33 @@ class GitHub(Claims):
             fixed=age <= UPDATE_DAYS,
         )
 
-    # --- joining and leaving
+    # --- registering and deregistering
 
     def registration_token(self) -> Secret:
-        return Secret(self._ask("POST", f"{self._path}/registration-token")["token"])
+        return Secret(self._api.call("POST", f"{self._list.path}/registration-token")["token"])
 
     def removal_token(self) -> Secret:
-        return Secret(self._ask("POST", f"{self._path}/remove-token")["token"])
+        return Secret(self._api.call("POST", f"{self._list.path}/remove-token")["token"])
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
-        """Known by the runner it is on: GitHub tells a job neither its id nor its name. Its
-        repository may be any of an organisation's."""
+        """Identified by its runner, because GitHub tells a job neither its ID nor its name. The
+        job's repository may be any of an organisation's."""
         path = Repository(url=job.repository_url).path
-        jobs = self._asking.pages(
+        jobs = self._api.pages(
             f"/repos/{path}/actions/runs/{job.run_id}/attempts/{job.attempt}/jobs", "jobs"
         )
-        here = [
-            one
-            for one in jobs
-            if one["runner_name"] == job.runner_name and one["status"] == "in_progress"
+        running = [
+            entry
+            for entry in jobs
+            if entry["runner_name"] == job.runner_name and entry["status"] == "in_progress"
         ]
-        project = "" if path == self._repository.path else path
-        return (
-            LaunchJob(run_id=job.run_id, id=here[0]["id"], name=here[0]["name"], project=project)
-            if len(here) == 1
-            else None
+        if len(running) != 1:
+            return None
+        return LaunchJob(
+            run_id=job.run_id,
+            id=running[0]["id"],
+            name=running[0]["name"],
+            project="" if path == self._repository.path else path,
         )
 
     def register_one(
@@ -244,22 +190,20 @@ class GitHub(Claims):
         system: str = "linux",
         longest: int | None = None,
     ) -> Registration:
-        """Just in time, for one job; after that GitHub forgets it. An Enterprise Server that
-        cannot do that gives a token."""
-        own = (
-            ("self-hosted", SYSTEMS[system][1], architecture.upper())
-            if self._joining.default_labels
-            else ()
-        )
+        """Just in time, for one job, after which GitHub removes the runner. With a registration
+        token on an Enterprise Server that has no just-in-time configurations."""
+        default: tuple[str, ...] = ()
+        if self._default_labels:
+            default = ("self-hosted", SYSTEMS[system][1], architecture.upper())
         body = {
             "name": name,
-            "runner_group_id": self._group,
-            "labels": list(dict.fromkeys([*own, *labels])),
+            "runner_group_id": self._list.group,
+            "labels": list(dict.fromkeys([*default, *labels])),
             "work_folder": "_work",
         }
         try:
-            answer = again(
-                lambda: self._ask("POST", f"{self._path}/generate-jitconfig", body),
+            response = retried(
+                lambda: self._api.call("POST", f"{self._list.path}/generate-jitconfig", body),
                 lambda: self.deregister(name),
             )
         except NotThere:
@@ -267,97 +211,77 @@ class GitHub(Claims):
                 raise
             token = self.registration_token()
             log.info(
-                "This server has no just-in-time configuration: the machine gets a registration"
+                "This server has no just-in-time configurations: the machine gets a registration"
                 " token."
             )
             return Registration(token=token)
         return Registration(
-            jit_config=Secret(answer["encoded_jit_config"]), runner_id=answer["runner"]["id"]
+            jit_config=Secret(response["encoded_jit_config"]), runner_id=response["runner"]["id"]
         )
 
     def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
-        """No two have the same name here: there are no `twins`."""
-        known = [runner_id] if runner_id else [one["id"] for one in self._named(name)]
-        try:
-            for one in known:
-                self._ask("DELETE", f"{self._path}/{one}")
-        except NotThere:
-            return False
-        return bool(known)
+        """Names are unique at GitHub, so there are no `twins`."""
+        return self._list.remove(name, runner_id)
 
     # --- for `restart`, of repositories
 
     def run(self, run_id: int, now: datetime) -> Run:
-        told = self._ask("GET", f"{self._runs}/{run_id}")
-        listed = self._asking.pages(f"{self._runs}/{run_id}/jobs", "jobs")
-        jobs = [
-            Job(
-                one["id"],
-                one["name"],
-                one["status"],
-                one["conclusion"] or "",
-                one["runner_name"] or "",
-                tuple(one["labels"]),
-            )
-            for one in listed
-        ]
-        age = now - datetime.fromisoformat(told["created_at"])
+        run = self._api.call("GET", f"{self._runs}/{run_id}")
+        age = now - datetime.fromisoformat(run["created_at"])
+        jobs = self._api.pages(f"{self._runs}/{run_id}/jobs", "jobs")
         return Run(
-            told["id"],
-            told["run_attempt"],
-            told["status"] == "completed",
+            run["id"],
+            run["run_attempt"],
+            run["status"] == "completed",
             age.total_seconds(),
-            tuple(jobs),
+            tuple(map(_job_of, jobs)),
         )
 
     def reach(self, token: Secret) -> str | None:
-        scopes = self._asking.scopes_of(token)
+        scopes = self._api.scopes_of(token)
         return beyond(scopes) if scopes else None
 
     def fork(self, run_id: int) -> str | None:
-        return fork_of_run(self._ask("GET", f"{self._runs}/{run_id}"))
+        return fork_of_run(self._api.call("GET", f"{self._runs}/{run_id}"))
 
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
-        """A job is a check run with the same id."""
-        noted = self._ask("GET", f"{self._root}/check-runs/{job_id}/annotations?per_page=100")
-        return [(one["title"] or "", one["message"] or "") for one in noted]
+        """A job is a check run with the same ID."""
+        path = f"{self._api.root}/check-runs/{job_id}/annotations?per_page=100"
+        entries = self._api.call("GET", path)
+        return [(entry["title"] or "", entry["message"] or "") for entry in entries]
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
-        whole = f"{self._runs}/{run_id}/{'rerun-failed-jobs' if what == FAILED_JOBS else 'rerun'}"
+        path = f"{self._runs}/{run_id}/rerun"
+        if what == FAILED_JOBS:
+            path = f"{self._runs}/{run_id}/rerun-failed-jobs"
+        if what == LAUNCH_JOB:
+            path = f"{self._api.root}/actions/jobs/{job_id}/rerun"
         try:
-            self._ask(
-                "POST", f"{self._root}/actions/jobs/{job_id}/rerun" if what == LAUNCH_JOB else whole
-            )
+            self._api.call("POST", path)
         except ForgeError as error:
             return str(error)
         return None
 
 
-def runner_of(one: Mapping[str, Any]) -> Runner:
-    """As the model has it, of what GitHub tells of one."""
-    labels = {str(label["name"]) for label in one["labels"]}
-    claims = frozenset(filter(CLAIM.fullmatch, labels))
-    return Runner(
-        id=one["id"],
-        name=one["name"],
-        labels=frozenset(labels - claims),
-        online=one["status"] == "online",
-        busy=one["busy"],
-        # Its version is null until it has connected once; older servers do not say it at all.
-        contacted=one.get("version", "") is not None,
-        claims=claims,
-        ephemeral=bool(one.get("ephemeral")),
+def _job_of(entry: Mapping[str, Any]) -> Job:
+    return Job(
+        entry["id"],
+        entry["name"],
+        entry["status"],
+        entry["conclusion"] or "",
+        entry["runner_name"] or "",
+        tuple(entry["labels"]),
     )
 
 
-def again(ask: Callable[[], Any], make_room: Callable[[], object]) -> Any:
-    """Asks; if the name is taken by a runner that was left behind, makes room and asks once
-    more."""
+def retried(register: Callable[[], Any], make_room: Callable[[], object]) -> Any:
+    """Registers a runner. If its name is taken by a runner that was left behind, makes room and
+    tries once more."""
     try:
-        return ask()
+        return register()
     except Taken:
         make_room()
-        return ask()
+        return register()
 
 
-__all__ = ["GitHub", "Joining", "Patience"]
+__all__ = ["GitHub", "Joining", "Patience", "runner_of"]

@@ -1,4 +1,4 @@
-"""What GitHub gives to a launch, as long as it usually is. Pure."""
+"""Placeholders for what GitHub will give to a launch, of the usual length. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GitHub, as far as the rest of the launcher must know it. Pure."""
+"""What the rest of the launcher needs to know about GitHub. Pure."""
 
 from __future__ import annotations
 

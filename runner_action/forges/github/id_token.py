@@ -1,4 +1,4 @@
-"""The id token of a GitHub job. https://docs.github.com/actions/reference/security/oidc"""
+"""The ID token of a GitHub job. https://docs.github.com/actions/reference/security/oidc"""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from runner_action.errors import CredentialsError
 
 
 def of_job(environ: Mapping[str, str]) -> Callable[[str], str] | None:
-    """A function from an audience to the job's id token, which raises CredentialsError; None
-    where the workflow has no `permissions: id-token: write`."""
+    """A function that takes an audience, returns the job's ID token, and raises CredentialsError;
+    None if the workflow has no `permissions: id-token: write`."""
     url = environ.get("ACTIONS_ID_TOKEN_REQUEST_URL")
     secret = environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
     if not (url and secret):
         return None
 
-    def ask(audience: str) -> str:
-        import requests  # which PyGithub brings; no other command needs it
+    def request_token(audience: str) -> str:
+        import requests  # installed with PyGithub; no other command needs it
 
         from runner_action import retrying
 
@@ -31,14 +31,14 @@ def of_job(environ: Mapping[str, str]) -> Callable[[str], str] | None:
                 answer.raise_for_status()
                 return str(answer.json()["value"])
             except (requests.RequestException, KeyError) as error:
-                why = type(error).__name__
+                reason = type(error).__name__
                 if isinstance(error, requests.RequestException):
-                    why = retrying.reason(error)
+                    reason = retrying.reason(error)
                 if isinstance(error, requests.HTTPError):
-                    why = f"HTTP {error.response.status_code}"
+                    reason = f"HTTP {error.response.status_code}"
                 raise CredentialsError(
-                    f"GitHub gave no ID token: {why}.",
+                    f"GitHub gave no ID token: {reason}.",
                     "The job needs `permissions: id-token: write`.",
                 ) from None
 
-    return ask
+    return request_token

@@ -1,4 +1,4 @@
-"""A GitHub job, by its environment.
+"""A GitHub job, read from its environment.
 https://docs.github.com/en/actions/reference/workflows-and-actions/variables"""
 
 from __future__ import annotations

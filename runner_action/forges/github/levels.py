@@ -1,4 +1,4 @@
-"""Where a GitHub runner belongs: to a repository, an organisation or an enterprise, told by the
+"""What a GitHub runner belongs to: a repository, an organisation or an enterprise, derived from the
 address of its page. Pure."""
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ class Level(StrEnum):
 
 
 def level_of(repository: Repository) -> Level:
-    """`owner/name`, `owner`, or `enterprises/name`, where GitHub lets nobody be an owner of that
-    name."""
+    """From `owner/name`, `owner` or `enterprises/name`. GitHub reserves the name `enterprises`."""
     first, slash, _ = repository.path.partition("/")
     if not slash:
         return Level.ORGANISATION
@@ -26,15 +25,14 @@ def level_of(repository: Repository) -> Level:
 
 
 def root_of(repository: Repository) -> str:
-    """What the path of all calls about it begins with."""
-    return {Level.REPOSITORY: "/repos/", Level.ORGANISATION: "/orgs/", Level.ENTERPRISE: "/"}[
-        level_of(repository)
-    ] + repository.path
+    """The beginning of the path of every call about it."""
+    beginnings = {Level.REPOSITORY: "/repos/", Level.ORGANISATION: "/orgs/", Level.ENTERPRISE: "/"}
+    return beginnings[level_of(repository)] + repository.path
 
 
 def api_url_of(repository: Repository) -> str:
-    """github.com and ghe.com have a host of their own for the API; an Enterprise Server has it
-    under a path."""
+    """github.com and ghe.com serve the API on a host of its own, an Enterprise Server below a
+    path."""
     host = urlsplit(repository.url).netloc
     if host == "github.com":
         return "https://api.github.com"
@@ -42,26 +40,29 @@ def api_url_of(repository: Repository) -> str:
 
 
 def in_the_cloud(repository: Repository) -> bool:
-    """Run by GitHub itself, which asks for recent runners."""
+    """Whether GitHub itself runs the server, and so requires recent runners."""
     host = urlsplit(repository.url).netloc
     return host == "github.com" or host.endswith(".ghe.com")
 
 
 def beyond(scopes: Collection[str]) -> str:
-    """What a classic token with these scopes opens, whichever repository it was made for.
+    """What a classic token with these scopes gives access to, in words that follow "it is".
     https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/managing-your-personal-access-tokens"""
     spelled = ", ".join(f"`{scope}`" for scope in scopes)
     if any(scope.endswith(":enterprise") for scope in scopes):
-        opens = "every enterprise that its owner manages"
+        reach = "every enterprise that its owner manages"
     elif "admin:org" in scopes or "write:org" in scopes:
-        opens = "every organisation that its owner manages"
+        reach = "every organisation that its owner manages"
     else:
-        opens = "every repository that its owner may write to"
-    return f"a classic token with {spelled}: it opens {opens}; a fine-grained token opens only one"
+        reach = "every repository that its owner may write to"
+    return (
+        f"a classic token with {spelled}: it gives access to {reach}; a fine-grained token gives"
+        " access to one only"
+    )
 
 
 def misread(repository: Repository) -> Iterator[str]:
-    """Why an address is that of nothing with runners."""
+    """Why an address is not that of a place with runners."""
     parts = repository.path.split("/")
     known = (
         f"`{repository.server}/owner/name`, `{repository.server}/organisation` or"
@@ -73,4 +74,6 @@ def misread(repository: Repository) -> Iterator[str]:
             f" `{repository.server}/{parts[1]}`"
         )
     elif len(parts) > 2 or parts == ["enterprises"] or not parts[0]:
-        yield f"repo {repository.url} is no repository, organisation or enterprise; write {known}"
+        yield (
+            f"repo {repository.url} is not a repository, organisation or enterprise; write {known}"
+        )

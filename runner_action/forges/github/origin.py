@@ -1,16 +1,16 @@
-"""Whose code a GitHub job is about to run: that of the repository itself, or of somebody who may
-not write to it. Pure.
+"""Whose code a GitHub job is about to run: the repository's own, or that of someone who may not
+write to it. Pure.
 
-How events are read
+How each event is judged
 (https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows):
 
 pull_request*, workflow_run     by the repositories that they name; refused if they name none
-issue_comment                   on a pull request by its author: such a workflow checks out the
-                                code that the comment is about, on a stranger's word
-merge_group                     accepted: the code was queued by somebody who may write
+issue_comment                   by the comment's author, if it is on a pull request: such a workflow
+                                checks out the code that the comment is about
+merge_group                     accepted: the code was queued by someone who may write
 check_run, check_suite, status  accepted: the default branch's code
-repository_dispatch, push, …    accepted: started by somebody who may write
-discussion, issues, fork, …     accepted, though anybody can start them: the default branch's code
+repository_dispatch, push, …    accepted: started by someone who may write
+discussion, issues, fork, …     accepted, though anyone can start them: the default branch's code
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collections.abc import Mapping
 from typing import Any
 
 MAY_WRITE = ("OWNER", "MEMBER", "COLLABORATOR")
-"""Who is not a stranger, by `author_association`.
+"""Values of `author_association` for people who may write.
 https://docs.github.com/en/graphql/reference/enums#commentauthorassociation"""
 
 
 def event_of(text: str | None) -> Mapping[str, Any]:
-    """The event in a file's text; empty if it holds none.
+    """Parses the text of the event file; empty if it holds no event.
     https://docs.github.com/en/webhooks/webhook-events-and-payloads"""
     try:
         event = json.loads(text or "{}")
@@ -35,20 +35,20 @@ def event_of(text: str | None) -> Mapping[str, Any]:
 
 
 def is_public(event: Mapping[str, Any]) -> bool:
-    """Whether anybody may fork the repository of the event."""
+    """Whether anyone may fork the event's repository."""
     return _part(event, "repository").get("private") is False
 
 
 def fork_of_run(run: Mapping[str, Any]) -> str | None:
-    """Whose code a workflow run is for, if not the repository's own: that of `head_repository`.
-    `run`: as the API or an event describes it.
+    """Whose code a workflow run runs, in words, if it is not the repository's own. `run`: as the
+    API or an event describes it.
     https://docs.github.com/en/rest/actions/workflow-runs#get-a-workflow-run"""
     return _between(run.get("head_repository"), run.get("repository"))
 
 
 def stranger(name: str, event: Mapping[str, Any]) -> str | None:
-    """Who asked for a job, in words, if that is nobody who may write to the repository. `name`:
-    the event's."""
+    """Who started a job, in words, if they may not write to the repository. `name`: the
+    event's."""
     if name.startswith("pull_request") or "pull_request" in event:
         pull = _part(event, "pull_request")
         return _between(*(_part(_part(pull, side), "repo") for side in ("head", "base")))
@@ -61,23 +61,21 @@ def stranger(name: str, event: Mapping[str, Any]) -> str | None:
 
 
 def _between(head: object, base: object) -> str | None:
-    """A deleted fork is null. Where neither is named, it may be a fork."""
+    """A deleted fork is null. If neither repository is named, the head may be a fork."""
     head = head if isinstance(head, dict) else {}
     base = base if isinstance(base, dict) else {}
     if head.get("id") is not None and head.get("id") == base.get("id"):
         return None
-    unknown = (
-        "a repository that was deleted" if base else "a repository that the event does not name"
-    )
-    whose = head.get("full_name") or unknown
-    return f"{whose}, a fork of {base['full_name']}" if base.get("full_name") else str(whose)
+    missing = "was deleted" if base else "the event does not name"
+    source = str(head.get("full_name") or f"a repository that {missing}")
+    return f"{source}, a fork of {base['full_name']}" if base.get("full_name") else source
 
 
 def _author(comment: Mapping[str, Any]) -> str | None:
-    """`author_association` is the author's, whoever has edited it since."""
+    """`author_association` describes the author, even if someone else has edited the comment."""
     if comment.get("author_association") in MAY_WRITE:
         return None
-    login = _part(comment, "user").get("login") or "somebody"
+    login = _part(comment, "user").get("login") or "someone"
     return f"{login}, who may not write to this repository"
 
 

@@ -1,12 +1,13 @@
-"""What a token must be allowed at GitHub, by its kind and the level of the runners: the one
-source of what is printed, documented and hinted. Pure.
+"""The permissions that a token needs at GitHub, by its kind and the level of the runners. The
+single source for `permissions`, the documentation and error hints. Pure.
 
 https://docs.github.com/en/rest/actions/self-hosted-runners and
-https://docs.github.com/en/rest/actions/workflow-runs tell it call by call.
+https://docs.github.com/en/rest/actions/workflow-runs list them call by call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from runner_action.errors import InputError
@@ -26,17 +27,15 @@ RUNNERS = {
         "organisation permission Self-hosted runners",
     ),
 }
-"""Of fine-grained tokens and Apps, which GitHub takes for repositories and organisations only:
-its word in the API, and on its pages."""
+"""Permission of fine-grained tokens and Apps, which GitHub accepts for repositories and
+organisations only: its name in the API, and on GitHub's pages."""
 RESTART = ("actions", "repository permission Actions")
 OWNER = {
     Level.REPOSITORY: "an administrator of the repository",
     Level.ORGANISATION: "an owner of the organisation",
     Level.ENTERPRISE: "an owner of the enterprise",
 }
-APPS_NOT_HERE = (
-    "GitHub's calls for an enterprise's runners take classic personal access tokens only"
-)
+APPS_NOT_HERE = "GitHub accepts only classic personal access tokens for an enterprise's runners"
 OWN_TOKEN = (
     "The job's own GITHUB_TOKEN can never manage runners: store a token as a secret and pass it"  # noqa: S105
     " as `token: ${{ secrets.PERSONAL_ACCESS_TOKEN }}`."
@@ -46,90 +45,98 @@ EXAMPLES = (
     "https://github.com/ORGANISATION",
     "https://github.com/enterprises/ENTERPRISE",
 )
-"""A place of each level, for whoever does not say where."""
+"""One address of each level, used when no repository is given."""
 
 
 def scopes(level: Level, restart: bool) -> tuple[str, ...]:
-    """Restarting is a call to the repository whose job it was."""
-    return SCOPES[level] if not restart or level is Level.REPOSITORY else (*SCOPES[level], "repo")
+    """Restarting a job is a call to its repository, whatever the runners belong to."""
+    if not restart or level is Level.REPOSITORY:
+        return SCOPES[level]
+    return (*SCOPES[level], "repo")
 
 
 def permissions(level: Level, restart: bool) -> list[tuple[str, str]]:
-    """Pairs of API word and page word, each with read and write access; none where no such token
-    will do."""
+    """Pairs of the API's name and the page's name, each with read and write access; empty if GitHub
+    accepts no such token."""
     if level not in RUNNERS:
         return []
     return [RUNNERS[level], RESTART] if restart else [RUNNERS[level]]
 
 
 def hint(level: Level) -> str:
-    """In one or two sentences, for errors."""
+    """What the token needs, in a few sentences for the hint of an error."""
     classic = f"It needs scope `{'`, `'.join(SCOPES[level])}` (classic), of {OWNER[level]}"
     fine = (
         f", or {RUNNERS[level][1]}: write (fine-grained or App)"
         if level in RUNNERS
         else f"; {APPS_NOT_HERE}"
     )
-    return f"{classic}{fine}. {OWN_TOKEN} `cml-runner permissions github` prints it all."
+    return f"{classic}{fine}. {OWN_TOKEN} `cml-runner permissions github` prints all details."
 
 
 def text(repository: Repository, restart: bool) -> str:
-    """What to give to each kind of `token`, and where it is made; with `restart`, of
-    `restart-token`, which an App's is too short-lived for. The forms of two kinds can be filled
-    in by their address. Markdown.
+    """What to grant to each kind of `token`, and where to create it; with `restart`, of
+    `restart-token`, for which an App's token expires too soon. Two of the pages open with their
+    form filled in. Markdown.
 
     https://docs.github.com/en/apps/sharing-github-apps/registering-a-github-app-using-url-parameters
     """
-    level, server = level_of(repository), repository.server
-    wanted = (
-        "`restart-token`, only if machines restart interrupted jobs"
-        if restart
-        else "`token`, to launch runners"
-    )
-    scope = scopes(level, restart)
-    lines = [f"{wanted}, for {'a' if level is Level.REPOSITORY else 'an'} {level}; one of:", ""]
-    private = (
-        " (and repo, where repositories are private)"
-        if level is Level.ORGANISATION and not restart
-        else ""
-    )
-    lines += [
-        f"- personal access token (classic) of {OWNER[level]}: scope {' and '.join(scope)}{private}"
-    ]
-    query = urlencode({"description": "cml-runner", "scopes": ",".join(scope)}, safe=":,")
-    lines += [f"  {server}/settings/tokens/new?{query}"]
+    level = level_of(repository)
+    purpose = "`token`, to launch runners"
+    if restart:
+        purpose = "`restart-token`, only if machines restart interrupted jobs"
+    article = "a" if level is Level.REPOSITORY else "an"
+    lines = [f"{purpose}, for {article} {level}; one of:", "", *_classic(repository, restart)]
     if level is Level.ENTERPRISE:
         others = "no fine-grained token" if restart else "no fine-grained token and no App"
-        return "\n".join([*lines, f"- {others}: {APPS_NOT_HERE}", ""])
+        lines.append(f"- {others}: {APPS_NOT_HERE}")
+        return "\n".join([*lines, ""])
     rights = permissions(level, restart)
-    listed = ", ".join(f"{page}: read and write" for _, page in rights)
+    listed = ", ".join(f"{title}: read and write" for _, title in rights)
     lines += [
         f"- fine-grained personal access token of {OWNER[level]}: {listed}",
-        f"  {server}/settings/personal-access-tokens/new",
+        f"  {repository.server}/settings/personal-access-tokens/new",
     ]
-    if restart:
-        return "\n".join([*lines, ""])
-    account = f"{server}/organizations/{repository.path}" if level is Level.ORGANISATION else server
-    form = urlencode(
-        {"webhook_active": "false", "url": server, **{word: "write" for word, _ in rights}},
-        safe=":/",
-    )
-    where = "on the repository" if level is Level.REPOSITORY else "in the organisation"
-    return "\n".join(
-        [
-            *lines,
-            f"- GitHub App, installed {where}: {listed}",
-            f"  {account}/settings/apps/new?{form}",
-            "",
-        ]
-    )
+    if not restart:
+        lines += _app(repository, listed, [name for name, _ in rights])
+    return "\n".join([*lines, ""])
+
+
+def _classic(repository: Repository, restart: bool) -> list[str]:
+    level = level_of(repository)
+    needed = scopes(level, restart)
+    private = ""
+    if level is Level.ORGANISATION and not restart:
+        private = " (and repo, where repositories are private)"
+    listed = f"scope {' and '.join(needed)}{private}"
+    form = urlencode({"description": "cml-runner", "scopes": ",".join(needed)}, safe=":,")
+    return [
+        f"- personal access token (classic) of {OWNER[level]}: {listed}",
+        f"  {repository.server}/settings/tokens/new?{form}",
+    ]
+
+
+def _app(repository: Repository, listed: str, names: Sequence[str]) -> list[str]:
+    """`listed`: the permissions in words; `names`: as the API calls them."""
+    server = repository.server
+    account = server
+    place = "on the repository"
+    if level_of(repository) is Level.ORGANISATION:
+        account = f"{server}/organizations/{repository.path}"
+        place = "in the organisation"
+    fields = {"webhook_active": "false", "url": server, **dict.fromkeys(names, "write")}
+    return [
+        f"- GitHub App, installed {place}: {listed}",
+        f"  {account}/settings/apps/new?{urlencode(fields, safe=':/')}",
+    ]
 
 
 def policy_for(repository: Repository | None, restart: bool) -> str:
-    """What `token` needs for runners there, or, if that is not said, at each level; and, with
-    `restart`, what `restart-token` does. Raises InputError for what is no place of GitHub's."""
+    """What `token` needs for the repository's runners, or for each level if that is None; with
+    `restart`, also what `restart-token` needs. Markdown. Raises InputError for an address without
+    runners."""
     places = [repository] if repository else [Repository(url=url) for url in EXAMPLES]
     if problems := [problem for place in places for problem in misread(place)]:
         raise InputError(problems)
     tokens = (False, True) if restart else (False,)
-    return "\n".join(text(place, kept) for place in places for kept in tokens)
+    return "\n".join(text(place, for_restart) for place in places for for_restart in tokens)

@@ -1,4 +1,4 @@
-"""What GitHub cannot serve, told before anything is asked. Pure."""
+"""Requests that GitHub cannot serve, refused before any call. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from runner_action.model import App
 from runner_action.request import LaunchRequest, RestartRequest
 
 OLDEST = (2, 329, 0)
-"""Since 2026 (github.blog/changelog, minimum version enforcement for self-hosted runners). An
-Enterprise Server has its own."""
+"""GitHub's minimum since 2026 (github.blog/changelog, minimum version enforcement for self-hosted
+runners). An Enterprise Server has a minimum of its own."""
 
 
 def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
     yield from levels.misread(request.repository)
     level = levels.level_of(request.repository)
     if level is levels.Level.ENTERPRISE and isinstance(request.token, App):
-        yield f"app-id: {APPS_NOT_HERE}; give one as `token`, or launch for an organisation"
+        yield f"app-id: {APPS_NOT_HERE}; pass one as `token`, or launch for an organisation"
     if isinstance(request, RestartRequest):
         if level is not levels.Level.REPOSITORY:
             yield (
@@ -28,7 +28,7 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
         return
     if request.runner_group and level is levels.Level.REPOSITORY:
         yield (
-            f"runner-group {request.runner_group}: a repository has no runner groups; leave it out,"
+            f"runner-group {request.runner_group}: a repository has no runner groups: leave it out,"
             " or write the organisation's address as `repo`"
         )
     if request.runner_version == "latest" or not levels.in_the_cloud(request.repository):
@@ -36,6 +36,6 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
     if tuple(map(int, request.runner_version.split("."))) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         yield (
-            f"runner-version {request.runner_version}: GitHub registers no runner before {oldest};"
-            " leave it out, or write a newer one"
+            f"runner-version {request.runner_version}: GitHub registers no runner older than"
+            f" {oldest}; leave it out, or write a newer version"
         )
