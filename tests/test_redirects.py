@@ -192,10 +192,10 @@ def gitlab(world: World) -> None:
         downloads=world.here.url,
     )
     asks: list[Callable[[], object]] = [
-        lambda: forge._get("/version"),
-        lambda: forge._post("/user/runners", {"token": CANARY}),
-        lambda: forge._put("/runners/1", {"note": CANARY}),
-        lambda: forge._remove(1),
+        lambda: forge._api.get("/version"),
+        lambda: forge._api.post("/user/runners", {"token": CANARY}),
+        lambda: forge._api.put("/runners/1", {"note": CANARY}),
+        lambda: forge._list.remove(1),
         lambda: forge.download("x64", "latest"),
     ]
     for ask in asks:

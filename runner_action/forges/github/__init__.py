@@ -1,1 +1,1 @@
-"""GitHub. Only `client.py` and what it is made of load PyGithub."""
+"""GitHub. Only `client.py` and what it imports load PyGithub."""

@@ -1,1 +1,1 @@
-"""GitLab. Only `client.py` and `errors.py` load python-gitlab."""
+"""GitLab. Only `client.py` and what it imports load python-gitlab."""

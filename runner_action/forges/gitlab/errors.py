@@ -1,4 +1,4 @@
-"""What goes wrong at GitLab, in the launcher's words and without the library's exceptions."""
+"""Turns python-gitlab's exceptions into the launcher's errors, which say what to do."""
 
 from __future__ import annotations
 
@@ -14,41 +14,40 @@ from runner_action.forges.gitlab.permissions import HINT
 
 
 class NotThere(ForgeError):
-    """404: what was asked for does not exist, or the token may not see it."""
+    """404: it does not exist, or the token may not see it."""
 
 
 class Unanswered(ForgeError):
-    """No answer, or one that does not say whether it was done."""
+    """No response, or one that does not say whether the call succeeded."""
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """No exception of the library leaves this block, and no token: only GitLab's own message is
-    passed on."""
+def translated(call: str) -> Iterator[None]:
+    """Raises ForgeError in place of the library's exceptions, with GitLab's own message and without
+    the token. `call`: verb and path."""
     try:
         yield
     except GitlabError as error:
-        raise _translate(error, doing) from None
+        raise _translate(error, call) from None
     except requests.RequestException as error:
-        hint = "Check the network, the proxy, `ca-certificates` and `repo`."
         raise Unanswered(
-            f"GitLab could not be reached for {doing}: {retrying.reason(error)}.", hint
+            f"Cannot reach GitLab ({call}): {retrying.reason(error)}.",
+            "Check the network, the proxy, `ca-certificates` and `repo`.",
         ) from None
 
 
-def _translate(error: GitlabError, doing: str) -> ForgeError:
-    said = (
-        f"GitLab answered {error.response_code} to {doing}: {str(error.error_message).rstrip('.')}."
-    )
+def _translate(error: GitlabError, call: str) -> ForgeError:
+    message = str(error.error_message).rstrip(".")
+    answer = f"GitLab answered {error.response_code} to {call}: {message}."
     if error.response_code == 401:
-        return AuthError(f"{said} The token is wrong or expired, or is a job's own.", HINT)
+        return AuthError(f"{answer} The token is wrong or expired, or is a job's own.", HINT)
     if error.response_code == 403:
-        return AuthError(f"{said} The token lacks a scope, or its owner a role.", HINT)
+        return AuthError(f"{answer} The token lacks a scope, or its owner a role.", HINT)
     if error.response_code == 404:
-        return NotThere(said, HINT)
+        return NotThere(answer, HINT)
     kind = Unanswered if (error.response_code or 0) >= 500 else ForgeError
     return kind(
-        said,
+        answer,
         "If this repeats, look at your instance's health, for gitlab.com at"
         " https://status.gitlab.com.",
     )

@@ -1,4 +1,4 @@
-"""What GitLab gives to a launch, as long as it usually is. Pure."""
+"""Placeholders for what GitLab will give to a launch, of the usual length. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runner_action.model import Download, Registration, Secret
 
 VERSION = "18.10.0"
 TOKEN_LENGTH = 40
-"""Characters behind the prefix of a runner's token."""
+"""Characters of a runner's token after its prefix."""
 
 
 def expected(architecture: str) -> tuple[Download, Registration]:

@@ -1,4 +1,4 @@
-"""GitLab, as far as the rest of the launcher must know it. Pure."""
+"""What the rest of the launcher needs to know about GitLab. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A GitLab job, by its environment. https://docs.gitlab.com/ci/variables/predefined_variables/"""
+"""A GitLab job, read from its environment.
+https://docs.gitlab.com/ci/variables/predefined_variables/"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ DISTINCT = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
 
 
 class GitLabJob(JobEnvironment):
-    """Its id tokens are variables, so there is none to ask for."""
+    """Its ID tokens are variables, so `id_tokens` has none to request."""
 
     @property
     def is_here(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a token must be allowed at GitLab, and what it opens. Pure."""
+"""The permissions that a token needs at GitLab, and what it gives access to. Pure."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from runner_action.model import Repository
 
 NEEDED = ("create_runner", "manage_runner", "read_api")
 GROUP_BOT = re.compile(r"group_\d+_bot")
-"""Who a group's token is. A project's opens that project alone.
+"""The user of a group's token. A project's token gives access to that project only.
 https://docs.gitlab.com/user/group/settings/group_access_tokens/#bot-users-for-groups"""
-OF_A_GROUP = "a group's token: it opens every project of the group; a project's opens only that"
+OF_A_GROUP = (
+    "a group's token: it gives access to every project of the group; a project's token, to that"
+    " project only"
+)
 HINT = (
     "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
     " to restart jobs), of a Maintainer of the project or Owner of the group. A job's"
-    " own CI_JOB_TOKEN can never make runners: put a personal, project or group access token into"
-    " the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints it all."
+    " own CI_JOB_TOKEN can never create runners: put a personal, project or group access token into"
+    " the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints all details."
 )
 EXAMPLE = "https://gitlab.com/GROUP/PROJECT"
-"""For whoever does not say where."""
+"""Used when no repository is given."""
 
 
 def missing_for_runners(scopes: Collection[str]) -> list[str]:
-    """The scopes that a token with these lacks; `api` stands for them all."""
+    """The scopes that are missing from these; `api` includes them all."""
     return [] if "api" in scopes else [scope for scope in NEEDED if scope not in scopes]
 
 
 def opens(user: Mapping[str, Any]) -> str | None:
-    """What a token opens besides one project, told by whose it is, as `GET /user` answers."""
+    """What a token gives access to besides one project, in words that follow "it is". `user`: the
+    response to `GET /user`."""
     if not user.get("bot"):
-        return "a personal token: it opens all that its owner may see and change"
+        return "a personal token: it gives access to everything that its owner may see and change"
     return OF_A_GROUP if GROUP_BOT.match(user["username"]) else None
 
 
 def policy_for(repository: Repository | None, restart: bool) -> str:
     """What `token` needs for runners of a project or group, and, with `restart`, what
-    `restart-token` does; with the page on which each is made. Markdown.
+    `restart-token` needs; with the page where each is created. Markdown.
 
     https://docs.gitlab.com/user/profile/personal_access_tokens/#prefill-personal-access-token-details
     """

@@ -17,11 +17,11 @@ def place(mirror: str, version: str) -> str:
 
 
 def program(system: str, architecture: str) -> str:
-    """The program's path in such a folder. Both words are ours."""
+    """The program's path in such a folder. The arguments are those of `Forge.download`."""
     return f"binaries/gitlab-runner-{SYSTEMS[system]}-{ARCHITECTURES[architecture]}"
 
 
 def checksums(text: str) -> dict[str, str]:
-    """Path -> SHA-256, of the file `release.sha256`."""
+    """Path -> SHA-256, from the text of `release.sha256`."""
     lines = [line.split() for line in text.splitlines()]
     return {words[1].lstrip("*./"): words[0] for words in lines if len(words) == 2}

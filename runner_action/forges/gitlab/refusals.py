@@ -1,4 +1,4 @@
-"""What GitLab cannot serve, told before anything is asked. Pure."""
+"""Requests that GitLab cannot serve, refused before any call. Pure."""
 
 from __future__ import annotations
 

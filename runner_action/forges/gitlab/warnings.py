@@ -1,4 +1,4 @@
-"""What a launch from a GitLab job is warned of. Pure."""
+"""Warnings for a launch from a GitLab job. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
-"""Variables that GitLab does not expand in `tags:`, as they do not exist before the job.
+"""Variables that GitLab does not expand in `tags:`, because they do not exist before the job.
 https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
 
 
 def never_asked_for(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Labels that hold such an id: no job can ask for them."""
+    """Warns of labels that contain such an ID, because no job can ask for them."""
     own = values["repo"] == environ.get("CI_PROJECT_URL")
     instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
     early = [environ.get(name) for name in ("CI_PIPELINE_IID", "CI_PROJECT_ID")]

@@ -1,0 +1,252 @@
+"""The list of runners of one project or group: reads it, and creates and deletes runners.
+
+https://docs.gitlab.com/api/users/#create-a-runner and https://docs.gitlab.com/api/runners/
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from runner_action.claim import claims_in
+from runner_action.errors import AuthError, ForgeError, RunnerBusy
+from runner_action.forges.gitlab.api import Api
+from runner_action.forges.gitlab.errors import NotThere, Unanswered
+from runner_action.forges.gitlab.permissions import HINT, missing_for_runners
+from runner_action.model import Registration, Repository, Runner
+
+log = logging.getLogger(__name__)
+NEW_RUNNERS = (16, 0)
+"""Since this version `POST /user/runners` creates a runner. Older ones have only registration
+tokens."""
+SIDE_BY_SIDE = 8
+NOTE = "maintenance_note"
+EXECUTION = "job_execution_status"
+NEVER = "never_contacted"
+
+
+class Place(NamedTuple):
+    kind: str
+    """`projects` or `groups`."""
+    id: int
+    fields: Mapping[str, Any]
+    """GitLab's description of it."""
+
+
+class Details(NamedTuple):
+    """What the list does not say about a runner, or not in older versions."""
+
+    tags: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
+    busy: bool = False
+
+
+class RunnerList:
+    def __init__(self, api: Api, repository: Repository) -> None:
+        self._api = api
+        self._repository = repository
+        self._lock = threading.RLock()
+        self._ids: dict[str, list[int]] | None = None
+        """By name, as of the last reading of the list."""
+
+    @cached_property
+    def place(self) -> Place:
+        """Raises NotThere."""
+        path = quote(self._repository.url.removeprefix(self._api.base).strip("/"), safe="")
+        for kind in ("projects", "groups"):
+            with suppress(NotThere):
+                fields = self._api.get(f"/{kind}/{path}")
+                return Place(kind, fields["id"], fields)
+        raise NotThere(
+            f"GitLab has no project or group {self._repository.url}, or the token may not see it.",
+            HINT,
+        )
+
+    @cached_property
+    def _checked(self) -> None:
+        """Raises AuthError that names the missing scopes. Changes nothing."""
+        try:
+            scopes = self._api.get("/personal_access_tokens/self")["scopes"]
+        except NotThere:  # before 15.5
+            return
+        if missing := missing_for_runners(scopes):
+            raise AuthError(
+                f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT
+            )
+
+    # --- reading
+
+    def runners(self, *, labels: bool, offline: bool = False) -> Sequence[Runner]:
+        """As `Forge.runners`."""
+        with self._lock, ThreadPoolExecutor(SIDE_BY_SIDE, "gitlab") as threads:
+            check = threads.submit(lambda: self._checked)
+            # Cached now, needed when runners are created.
+            threads.submit(lambda: self._api.version)
+            try:
+                entries = self._entries()
+            except AuthError:
+                check.result()  # its error says which scope is missing
+                raise
+            check.result()
+            if labels:
+                details = list(threads.map(partial(self._details, offline=offline), entries))
+            else:
+                details = [Details(busy=_is_busy(entry)) for entry in entries]
+        self._ids = {}
+        for entry in self._own(entries):
+            self._ids.setdefault(entry["description"], []).append(entry["id"])
+        return [runner_of(*pair) for pair in zip(entries, details, strict=True)]
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return self._api.entries(f"/{self.place.kind}/{self.place.id}/runners")
+
+    def _own(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without those of parent groups and of the instance. These may take the jobs of this
+        place too, but do not belong to it.
+        https://docs.gitlab.com/api/runners/#list-projects-runners"""
+        runner_type = f"{self.place.kind.removesuffix('s')}_type"
+        return [entry for entry in entries if entry["runner_type"] == runner_type]
+
+    def own_entries(self) -> list[dict[str, Any]]:
+        """The runners that belong to this project or group, as GitLab describes them."""
+        return self._own(self._entries())
+
+    def _named(self, name: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.own_entries() if entry["description"] == name]
+
+    def _details(self, entry: Mapping[str, Any], *, offline: bool) -> Details:
+        """Of runners that are online, or of all with `offline`."""
+        if not _is_online(entry) and not offline:
+            return Details()
+        try:
+            busy = _is_busy(entry) if EXECUTION in entry else self._has_job(entry["id"])
+            fields = self._api.get(f"/runners/{entry['id']}")
+        except ForgeError as error:  # a runner of the instance, which this token may not read
+            log.debug("%s", error)
+            return Details()
+        claims = claims_in(fields[NOTE] or "")
+        return Details(frozenset(fields["tag_list"]), frozenset(claims), busy)
+
+    def _has_job(self, runner_id: int) -> bool:
+        return bool(self._api.get(f"/runners/{runner_id}/jobs", status="running", per_page=1))
+
+    def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
+        """Names of those that are online. One call for each runner; a runner that does not exist
+        any more has left by itself."""
+        names = []
+        for name, registration in registrations.items():
+            with suppress(NotThere):
+                if _is_online(self._api.get(f"/runners/{registration.runner_id}")):
+                    names.append(name)
+        return names
+
+    # --- changing
+
+    def replace(self, body: Mapping[str, Any]) -> Any:
+        """Creates a runner, in place of any of the same name."""
+        name = body["description"]
+        if self._ids is None:
+            self.runners(labels=False)
+        for left_behind in (self._ids or {}).pop(name, ()):
+            self.deregister(name, left_behind)
+        runner = self.create(body)
+        if self._ids is not None:
+            self._ids[name] = [runner["id"]]
+        return runner
+
+    def create(self, body: Mapping[str, Any]) -> Any:
+        """Creates a runner, or a turn. If there is no response, it tries once more: the first
+        call may have created a runner whose token no one knows, so that is deleted by its
+        name."""
+        try:
+            return self._create_once(body)
+        except Unanswered as error:
+            log.info("%s Trying again.", error)
+            self.deregister(body["description"])
+            return self._create_once(body)
+
+    def _create_once(self, body: Mapping[str, Any]) -> Any:
+        place = self.place
+        if self._api.version >= NEW_RUNNERS:
+            owner = {"runner_type": "group_type", "group_id": place.id}
+            if place.kind == "projects":
+                owner = {"runner_type": "project_type", "project_id": place.id}
+            return self._api.post("/user/runners", {**body, **owner})
+        if not place.fields.get("runners_token"):
+            raise AuthError(
+                "The token may not read the project's registration token, which this old GitLab"
+                " needs.",
+                HINT,
+            )
+        return self._api.post("/runners", {**body, "token": place.fields["runners_token"]})
+
+    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+        """As `Forge.deregister`. GitLab allows several runners of one name. A twin is older than
+        the runner itself, because the last response counts, and no machine has its token."""
+        ids = [runner_id] if runner_id else [entry["id"] for entry in self._named(name)]
+        removed = [self._remove_idle(name, number) for number in ids]
+        if twins and runner_id:
+            for twin in self._twins(name, runner_id):
+                self._remove_idle(name, twin)
+        return any(removed)
+
+    def _twins(self, name: str, runner_id: int) -> list[int]:
+        try:
+            entries = self._named(name)
+        except ForgeError as error:
+            log.warning("Could not check whether %s was registered twice: %s", name, error)
+            return []
+        return [
+            entry["id"]
+            for entry in entries
+            if entry["id"] < runner_id and entry.get("status") == NEVER
+        ]
+
+    def _remove_idle(self, name: str, runner_id: int) -> bool:
+        """Raises RunnerBusy: GitLab would delete the runner, and its job would fail without a
+        reason."""
+        with suppress(NotThere):
+            if self._has_job(runner_id):
+                raise RunnerBusy(
+                    f"Runner {name} is still running a job.",
+                    "The runner shuts down by itself after its job.",
+                )
+            return self.remove(runner_id)
+        return False
+
+    def remove(self, runner_id: int) -> bool:
+        """Whether it was there."""
+        try:
+            self._api.delete(f"/runners/{runner_id}")
+        except NotThere:
+            return False
+        return True
+
+
+def runner_of(entry: Mapping[str, Any], details: Details) -> Runner:
+    """The model's runner from GitLab's."""
+    name = entry["description"] or ""
+    return Runner(
+        id=entry["id"],
+        name=name,
+        labels=details.tags,
+        online=_is_online(entry),
+        busy=details.busy,
+        contacted=entry.get("status") != NEVER,
+        claims=details.claims.union(claims_in(name)),
+    )
+
+
+def _is_online(entry: Mapping[str, Any]) -> bool:
+    online = bool(entry.get("online")) or entry.get("status") == "online"
+    return online and not entry.get("paused")
+
+
+def _is_busy(entry: Mapping[str, Any]) -> bool:
+    return entry.get(EXECUTION) == "active"
