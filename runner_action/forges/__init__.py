@@ -1,5 +1,5 @@
-"""The list of forges: each question that is answered by GitHub in one way and by GitLab in
-another, and only by them. A client library is loaded only when its forge is used."""
+"""The list of forges. Each function here chooses between GitHub and GitLab, and nothing else does.
+The client library of a forge is loaded only when that forge is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from runner_action.model import Download, ForgeName, Registration, Repository, S
 from runner_action.request import LaunchRequest, RestartRequest
 
 USUAL = ForgeName.GITHUB
-"""Where `owner/name` is taken to be, if neither an input nor the CI job says it."""
+"""Where `owner/name` is, unless an input or the CI job says otherwise."""
 
 
 def traits_of(forge: ForgeName) -> Traits:
@@ -51,13 +51,13 @@ def job_environment(forge: ForgeName, environ: Mapping[str, str]) -> JobEnvironm
 
 
 def job_environments(environ: Mapping[str, str]) -> list[JobEnvironment]:
-    """The same environment as every CI understands it."""
+    """The same environment, read as each forge's CI would read it."""
     return [job_environment(forge, environ) for forge in ForgeName]
 
 
 def policy_for(forge: ForgeName, repository: Repository | None, restart: bool) -> str:
-    """What tokens need for runners of `repository`, or of any if that is None; `restart`:
-    whether machines may restart runs. Markdown. Raises InputError for what is no place there."""
+    """What tokens need for runners of `repository`, or of any if that is None. `restart`: whether
+    machines may restart runs. Markdown. Raises InputError for an address without runners."""
     match forge:
         case ForgeName.GITHUB:
             return github_permissions.policy_for(repository, restart)
@@ -70,8 +70,8 @@ def policy_for(forge: ForgeName, repository: Repository | None, restart: bool) -
 def expected_registration(
     request: LaunchRequest, architecture: str
 ) -> tuple[Download, Registration]:
-    """What registering a runner will give, as long as it usually is and random: for the size of
-    the user data before anything is asked for."""
+    """Placeholders for what registering a runner will return: random, and of the usual length, so
+    that the size of the user data is known before any call."""
     match request.forge:
         case ForgeName.GITHUB:
             return github_expected.expected(request, architecture)
@@ -84,18 +84,18 @@ def expected_registration(
 def warnings(
     forge: ForgeName, values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """What to warn a launch of, by its inputs and the job's environment."""
+    """Warnings for a launch, from its inputs and the job's environment."""
     match forge:
         case ForgeName.GITHUB:
             return
         case ForgeName.GITLAB:
-            yield from gitlab_warnings.never_asked_for(values, environ)
+            yield from gitlab_warnings.useless_labels(values, environ)
         case _ as unknown:
             assert_never(unknown)
 
 
 def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
-    """Why the request's forge cannot serve it; told before any library is loaded."""
+    """Why the request's forge cannot serve it. Loads no client library."""
     match request.forge:
         case ForgeName.GITHUB:
             yield from github_refusals.refusals(request)
@@ -111,9 +111,9 @@ def forge_for(
     certificates: str | None = None,
     until: float | None = None,
 ) -> Forge:
-    """The forge of the request. `api_url`: where the CI job says its forge's API is; if None,
-    the repository's address tells. `certificates`: authorities by which the CI job trusts its
-    forge; `until`: when, by the system's clock, nobody waits any more.
+    """The request's forge. `api_url`: where the CI job says the API is; None: derived from the
+    repository's address. `certificates`: authorities (PEM) by which the CI job trusts its forge.
+    `until`: when the launch gives up, by the system's monotonic clock.
     """
     match request.forge:
         case ForgeName.GITHUB:
@@ -146,7 +146,7 @@ def forge_for(
 
 
 def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunning:
-    """The same for `restart`, after `refusals` had nothing to say."""
+    """The same for `restart`. Call `refusals` first."""
     match request.forge:
         case ForgeName.GITHUB:
             from runner_action.forges.github.client import GitHub

@@ -1,8 +1,7 @@
-"""Where jobs come from: the contract every forge keeps, in prose on the members.
+"""The interface of a forge, that is, of GitHub or GitLab: where jobs come from.
 
-Vendor exceptions never leave a forge: it raises AuthError when another token would help,
-RunnerBusy when a job holds the runner, ForgeError otherwise. The token it is built with stays in
-the launcher.
+Vendor exceptions never leave a forge. It raises AuthError if another token would help, RunnerBusy
+if a job is running on the runner, otherwise ForgeError. Its token never leaves the launcher.
 """
 
 from __future__ import annotations
@@ -19,49 +18,50 @@ from runner_action.waiting import Clock
 class Forge(Protocol):
     @property
     def api_url(self) -> str:
-        """Base of the REST API, for the agent."""
+        """Base address of the REST API, for the agent."""
         ...
 
     @property
     def together(self) -> bool:
-        """Whether any number of machines may join with the same user data, each choosing its
+        """Whether any number of machines may register with the same user data, each choosing its
         runner's name."""
         ...
 
     def runners(self, *, labels: bool = True, offline: bool = False) -> Sequence[Runner]:
-        """All runners of the repository. Also the check of the token, before money is spent:
-        raises AuthError. `labels`: False where they are of no use, as they may cost a question
-        for each runner; those of offline ones may be missing unless asked for.
+        """All runners of the repository. Also checks the token before anything is created: raises
+        AuthError. `labels`: whether to include labels, which may cost a call for each runner;
+        `offline`: whether those of offline runners are needed too.
         """
         ...
 
     def online(self, registrations: Mapping[str, Registration]) -> Collection[str]:
-        """Which of the runners of these names are online. Where that costs many questions it may
-        be looked up at some of the calls only."""
+        """Which of the runners with these names are online. If that takes many requests, an
+        implementation may skip some of the polls and return nothing."""
         ...
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
-        """The runner program for `x64` or `arm64` and `linux` or `macos`, `latest` or an exact
+        """The runner program for `x64` or `arm64` on `linux` or `macos`, `latest` or an exact
         version, with its checksum."""
         ...
 
     def registration_token(self) -> Secret | None:
-        """What any number of runners may join with. Short-lived; registers nobody yet. None:
-        each runner is registered by itself."""
+        """A short-lived token with which any number of runners may register. None: each runner is
+        registered by `register_one`."""
         ...
 
     def removal_token(self) -> Secret | None:
-        """What a machine without any other token may take its runner off the list with.
-        Short-lived. None: it has what it needs."""
+        """A short-lived token with which a machine without other tokens may deregister its
+        runner. None: the machine needs none."""
         ...
 
     def reach(self, token: Secret) -> str | None:
-        """What else than its runs here a token for restarts opens, in words that follow "it is";
-        None: nothing that the forge tells of. Raises AuthError if it is no good."""
+        """What a token for restarts gives access to besides this repository, in words that follow
+        "it is"; None: nothing, as far as the forge reports. Raises AuthError for a token that the
+        forge refuses."""
         ...
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
-        """The job that launches, as the forge knows it; None if it cannot be told from others."""
+        """The job that launches, as the forge describes it; None if it cannot be identified."""
         ...
 
     def register_one(
@@ -72,51 +72,49 @@ class Forge(Protocol):
         system: str = "linux",
         longest: int | None = None,
     ) -> Registration:
-        """Registers one runner, in place of an offline one of that name. To be undone with
-        `deregister`. `longest`: seconds that a job of it may last, where the forge takes such a
-        limit."""
+        """Registers one runner, in place of an offline runner of the same name. `deregister` undoes
+        it. `longest`: seconds that its jobs may last, if the forge supports such a limit."""
         ...
 
     def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
-        """Takes the runner off the list. Absent is success; returns whether it was there. Raises
-        RunnerBusy. `twins`: also those that its registration has left there if it was delivered
+        """Removes the runner from the list, and returns whether it was there. Raises RunnerBusy.
+        `twins`: also removes the runner that exists twice because its registration was delivered
         twice."""
         ...
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
-        """Marks that a launch counts on this runner (`claim.claim`). False: it is leaving or
-        gone, or, unless it may be `shared`, another launch was first; never True for two that do
-        not share it."""
+        """Claims this runner for a launch. `mark`: the claim (`claim.claim`). False: the runner is
+        shutting down or gone, or, unless it may be `shared`, another launch was first. Never True
+        for two launches that do not share it."""
         ...
 
     def take_turn(self, turn: str, mark: str, clock: Clock, *, labels: Sequence[str] = ()) -> bool:
-        """Whether this launch alone may go ahead, until `end_turn` or its claim's moment. Asked
-        if the list shows no other's; what is left of one that is over is removed. On the list it
-        is a runner whose name begins with the turn's; `labels` are put to it, by which a sweep
-        knows it.
+        """Whether this launch alone may go ahead, until `end_turn` or until its claim expires.
+        Removes turns that are over. A turn is on the list as a runner whose name begins with
+        `turn`; a sweep identifies it by `labels`.
         """
         ...
 
     def end_turn(self, turn: str, holder: str) -> None:
-        """Of that holder. Absent is success."""
+        """Removes the turn of this holder, if there is one."""
         ...
 
 
 class Rerunning(Forge, Protocol):
-    """A forge whose runs can be looked at and run again from outside, for `restart`."""
+    """A forge whose runs can be read and run again from outside, for `restart`."""
 
     def run(self, run_id: int, now: datetime) -> Run:
         """A workflow run with the jobs of its latest attempt. Raises ForgeError."""
         ...
 
     def fork(self, run_id: int) -> str | None:
-        """The fork whose code a run ran, in words; None: the repository's own."""
+        """The fork whose code a run ran, in words; None: the repository's own code."""
         ...
 
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
-        """What was noted about a job, by itself or by the forge: titles and messages."""
+        """Titles and messages of a job's annotations, by the job itself or by the forge."""
         ...
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
-        """Asks for one of the re-runs of `agent.restart`. None: granted; else why not."""
+        """Requests one of the re-runs of `agent.restart`. None: accepted; otherwise the reason."""
         ...

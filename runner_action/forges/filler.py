@@ -1,4 +1,4 @@
-"""Texts in place of those that are not known yet. Pure."""
+"""Placeholders for texts that are not known yet. Pure."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def filler(length: int, seed: str) -> str:
-    """Hexadecimal digits that compress as little as a token does, the same for the same seed."""
+    """Hexadecimal digits that compress as badly as a token, always the same for the same seed."""
     return hashlib.sha512(seed.encode()).hexdigest()[:length]

@@ -1,5 +1,5 @@
-"""What a process learns from its environment of the CI job that it is part of, whichever CI runs
-it. GitHub's and GitLab's answers are in `forges/NAME/job.py`."""
+"""The CI job that this process is part of, read from its environment. GitHub's and GitLab's readers
+are in `forges/NAME/job.py`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from runner_action.model import CiJob
 
 ReadFile = Callable[[str], str | None]
-"""Text of a file, or None if there is none."""
+"""Returns the text of a file; None if there is no such file."""
 
 
 @dataclass(frozen=True)
 class JobEnvironment:
-    """One CI's view of the environment. Each default is the answer outside its jobs."""
+    """Reads the environment as one CI sets it. The defaults apply outside the jobs of that CI."""
 
     environ: Mapping[str, str]
 
     @property
     def is_here(self) -> bool:
-        """Whether this process belongs to a job of this CI, whose log it writes to."""
+        """Whether this process runs in a job of this CI and writes to its log."""
         return False
 
     @property
@@ -30,7 +30,7 @@ class JobEnvironment:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the job is known to have succeeded, in what runs after it."""
+        """Whether the job is known to have succeeded, in a step that runs after it."""
         return False
 
     @property
@@ -40,35 +40,35 @@ class JobEnvironment:
 
     @property
     def certificates_file(self) -> str:
-        """File of the authorities by which the CI's own server is trusted; empty for none."""
+        """File of the authorities by which the job trusts the CI's own server; empty for none."""
         return ""
 
     def distinct(self) -> tuple[str, ...]:
-        """What is the same when this step is repeated and different for any other step, job of a
-        matrix or attempt; empty outside the CI's jobs."""
+        """Values that stay the same when this step is repeated, and differ from those of any other
+        step, matrix job or attempt; empty outside the CI's jobs."""
         return ()
 
     def title(self) -> str:
-        """The job, for people."""
+        """The job in words."""
         return ""
 
     def job(self) -> CiJob | None:
         return None
 
     def stranger(self, read_file: ReadFile) -> str | None:
-        """Who asked for this job, in words, if it is for code of somebody who may not write to
-        the repository; None for the repository's own code."""
+        """Who started this job, in words, if it runs code of someone who may not write to the
+        repository; None for the repository's own code."""
         return None
 
     def is_public(self, read_file: ReadFile) -> bool:
-        """Whether anybody may fork the job's repository, as far as the CI says."""
+        """Whether anyone may fork the job's repository, as far as the CI says."""
         return False
 
     def triggering_run(self, read_file: ReadFile) -> tuple[int, str] | None:
-        """Id of the run whose end started this one, and the variable that led there."""
+        """ID of the run whose end started this one, and the variable that names it."""
         return None
 
     def id_tokens(self) -> Callable[[str], str] | None:
-        """A function from an audience to the job's id token; None where the job has none to ask
-        for. The function raises CredentialsError."""
+        """A function that takes an audience and returns an ID token of the job; None if the job
+        cannot request any. The function raises CredentialsError."""
         return None

@@ -1,5 +1,5 @@
-"""What the rest of the launcher needs to know of GitHub and GitLab without loading either. The
-values are in `forges/NAME/facts.py`."""
+"""What the rest of the launcher needs to know about GitHub and GitLab, without loading a client
+library. The values are in `forges/NAME/facts.py`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """Of one of them. Variables are those that it gives to its jobs."""
+    """Of one of them. The variables are those that it sets for its jobs."""
 
     title: str
     hosted: str
-    """Address of the one that its maker runs."""
+    """Address of the instance that the vendor runs."""
     hosts: tuple[str, ...]
-    """Hosts that are nobody else's; those that begin with a dot, with all below them."""
+    """Hosts that are always this forge; a leading dot stands for all hosts below."""
     server_variable: str
     api_variable: str
     project_variable: str
-    """The job's own project: its address, or its path at the server."""
+    """The job's own project: its address, or its path on the server."""
     just_in_time: bool
-    """A runner for a single job can be registered beforehand, by a configuration."""
+    """Whether it registers a runner for a single job beforehand and returns a configuration."""
     restarts_from_outside: bool
-    """Something of ours can start when a run ends, without any machine."""
+    """Whether the end of a run can start cml-runner, without any machine."""
     own_label_suffices: bool
-    """Jobs may ask for the label that a launch puts out, so that a machine needs no other."""
+    """Whether jobs may ask for the label that a launch outputs, so that it needs no other."""
     names_no_owner: str | None = None
-    """What the paths of places begin with that do not tell whose repositories they hold."""
+    """How paths begin that do not name the owner of the repositories."""
     passing_tokens: tuple[str, ...] = ()
-    """What tokens begin with that are good for an hour at most."""
+    """How tokens begin that are valid for an hour at most."""

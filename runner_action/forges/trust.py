@@ -1,5 +1,4 @@
-"""Authorities that a forge's certificate may be from besides the usual ones, as Requests wants
-them: in a file."""
+"""Certificate authorities besides the usual ones, in a file as Requests needs it."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ import requests
 
 
 def bundle(certificates: str | None, owner: object) -> str | None:
-    """The path of a file with the usual authorities and these (PEM); gone with its owner. None
-    if there are none."""
+    """Path of a file with the usual authorities and `certificates` (PEM), deleted together with
+    `owner`; None if there are no certificates."""
     if not certificates:
         return None
     with tempfile.NamedTemporaryFile(

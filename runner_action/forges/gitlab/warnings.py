@@ -11,7 +11,7 @@ LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
 https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
 
 
-def never_asked_for(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+def useless_labels(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     """Warns of labels that contain such an ID, because no job can ask for them."""
     own = values["repo"] == environ.get("CI_PROJECT_URL")
     instead = "$CI_PIPELINE_IID" if own else "$CI_PROJECT_ID-$CI_PIPELINE_IID"
