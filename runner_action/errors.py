@@ -1,23 +1,23 @@
-"""The catalogue of errors: a class says what the caller does next, its exit code says so to the
-CI, its hint says so to the person.
+"""The errors. The class says what the caller does next, the exit code tells the CI, the hint
+tells the person.
 
     RunnerActionError            1
-      InputError                 2   change an input; all problems are told at once
-      ForgeError                 3   the forge refused
-        AuthError                3   give another token
-        RunnerBusy               3   the runner may not be removed while a job runs on it
+      InputError                 2   change an input; all problems are reported at once
+      ForgeError                 3   GitHub or GitLab refused
+        AuthError                3   use another token
+        RunnerBusy               3   the runner cannot be removed while it runs a job
       ProviderError              4   the cloud refused
-        CredentialsError         4   give other cloud credentials or permissions
-        QuotaError               4   ask for more quota, or go to another region
-        ConfigurationError       4   the request is wrong for this cloud
-          NotOurs                4   give another name: something else has it, and stays
-        CapacityError            5   go to the next placement
+        CredentialsError         4   use other cloud credentials or permissions
+        QuotaError               4   request more quota, or try another region
+        ConfigurationError       4   the request is not valid on this cloud
+          NotOurs                4   use another name: this one is taken, and not touched
+        CapacityError            5   try the next placement
       TimedOut                   6   the machine did not come online
-      MachineFailed              6   read what the machine said
+      MachineFailed              6   read the machine's message
       Cancelled              128+n   a signal ended the launch; everything was removed
 
-Vendor exceptions never leave their adapter: their texts may hold secrets and their classes say
-nothing to the caller.
+Vendor exceptions never leave their adapter: their texts may contain secrets, and their classes
+mean nothing to the caller.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class RunnerActionError(Exception):
 
 
 class InputError(RunnerActionError):
-    """Inputs that cannot be used. `problems`: one sentence each, naming the input as the user
-    wrote it; `besides`: what is not given at all."""
+    """Inputs are not valid. `problems`: a sentence each, naming the input as the user wrote it;
+    `besides`: inputs that are missing."""
 
     exit_code = 2
 
@@ -56,21 +56,21 @@ class InputError(RunnerActionError):
 
 
 class ForgeError(RunnerActionError):
-    """GitHub or GitLab refused, or could not be reached."""
+    """GitHub or GitLab refused, or cannot be reached."""
 
     exit_code = 3
 
 
 class AuthError(ForgeError):
-    """The forge refused the token; the hint names the permission that is missing."""
+    """The forge refused the token. The hint names the missing permission."""
 
 
 class RunnerBusy(ForgeError):
-    """The forge keeps the runner because a job runs on it."""
+    """The forge does not remove the runner because it is running a job."""
 
 
 class ProviderError(RunnerActionError):
-    """The cloud refused, or could not be reached."""
+    """The cloud refused, or cannot be reached."""
 
     exit_code = 4
 
@@ -81,11 +81,11 @@ class CredentialsError(ProviderError):
 
 
 class QuotaError(ProviderError):
-    """An account limit of the region is reached: another region may help."""
+    """A limit of the account in this region is reached: another region may help."""
 
 
 class ConfigurationError(ProviderError):
-    """The request is wrong for this cloud: another placement would not help."""
+    """The request is not valid on this cloud: another placement would not help."""
 
 
 class NotOurs(ConfigurationError):
@@ -98,29 +98,29 @@ class NotOurs(ConfigurationError):
 
 
 class CapacityError(ProviderError):
-    """The cloud has no such machine there now: the next placement may help."""
+    """The cloud has no such machine available there: the next placement may help."""
 
     exit_code = 5
 
 
 class TimedOut(RunnerActionError):
-    """What was waited for did not happen in time."""
+    """Something did not happen in time."""
 
     exit_code = 6
 
 
 class MachineFailed(RunnerActionError):
-    """The machine itself reported why it cannot become a runner, or ended before it was one."""
+    """The machine reported why it cannot become a runner, or shut down before it was one."""
 
     exit_code = 6
 
 
 class Cancelled(BaseException):
-    """A signal asked the launcher to stop. Not an Exception, so that no recovery code takes it
-    for a failure."""
+    """A signal stopped the launcher. Not an Exception, so that no recovery code takes it for a
+    failure."""
 
     def __init__(self, signal_number: int, hint: str = "") -> None:
-        """`hint`: what became of what had been made."""
+        """`hint`: what happened to what had been created."""
         super().__init__(signal_number)
         self.exit_code = 128 + signal_number
         self.hint = hint

@@ -1,4 +1,4 @@
-"""What is made for a runner says whose it is: tags at the cloud, a mark at the forge. Pure."""
+"""Tags at the cloud and marks at the forge, which say which launch created a resource. Pure."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ from runner_action.model import (
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 TAG_VALUE = 256
-"""Characters that AWS and Azure take as a tag's value.
+"""Characters that AWS and Azure allow in a tag's value.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html and
 https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations"""
 
 
 def is_named_as(name: str, real: str) -> bool:
-    """Whether `real`, a name that its cloud never changes, is one that a launch called `name`
-    gives: with a digest behind it."""
+    """Whether `real`, a name that no one can change, is one that the launch `name` chooses: `name`
+    and a digest."""
     return bool(re.match(rf"{re.escape(name)}-[0-9a-f]{{8}}(-|$)", real))
 
 
 def address_tag(repository: Repository) -> str:
-    """A repository's address as a tag's value: of one that is too long for that, as with
-    GitLab's groups it may be, the beginning and a digest."""
-    if len(repository.url) <= TAG_VALUE:
-        return repository.url
-    return (
-        f"{repository.url[: TAG_VALUE - 65]}-{hashlib.sha256(repository.url.encode()).hexdigest()}"
-    )
+    """A repository's address as a tag's value. One that is too long, as in nested groups of GitLab,
+    is shortened to its beginning and a digest."""
+    url = repository.url
+    if len(url) <= TAG_VALUE:
+        return url
+    return f"{url[: TAG_VALUE - 65]}-{hashlib.sha256(url.encode()).hexdigest()}"
 
 
 def tags(
@@ -53,9 +52,10 @@ def tags(
     expiry: datetime,
     metadata: Mapping[str, str],
 ) -> dict[str, str]:
-    """Tags of everything made for a runner: ours last, so that metadata can never hide them.
-    Times are in UTC."""
-    ours = {
+    """Tags of everything that is created for a runner. `metadata` are the user's, which cannot
+    replace any of the others. Times are in UTC."""
+    return {
+        **metadata,
         "Name": identity.name,
         OWNER_TAG: "runner",
         **identity.marks,
@@ -64,16 +64,18 @@ def tags(
         ONLINE_BY_TAG: online_by.strftime(MOMENT),
         EXPIRY_TAG: expiry.strftime(MOMENT),
     }
-    return {**metadata, **ours}
+
+
+_LABEL = re.compile(rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What a forge's runner says of the launch that made it, in a label of its own: a forge
-    keeps nothing else for us.
+    """A runner's label that describes the launch that created it, because a forge stores nothing
+    else about a runner.
 
-    Its digest binds it to the launch's name, with which the names of all its runners begin, and
-    to the repository: on another runner, whoever put it there, it says nothing.
+    Its digest binds it to the name of the launch, with which the names of its runners begin, and
+    to the repository. On any other runner, no matter who put it there, it means nothing.
     """
 
     provider: ProviderName
@@ -87,42 +89,32 @@ class Mark:
 
     @classmethod
     def of(cls, runner: Runner, repository: Repository) -> Mark | None:
-        """None: the runner is not ours."""
-        parts = runner.name.split(" ")[0].split(
-            "-"
-        )  # at GitLab a turn has its claim behind its name
+        """None: no launch of cml-runner created the runner."""
+        # At GitLab the name of a turn is followed by its claim.
+        parts = runner.name.split(" ")[0].split("-")
         names = ["-".join(parts[:number]) for number in range(len(parts), 0, -1)]
         for label in runner.labels:
-            if match := re.fullmatch(
-                rf"{OWNER_TAG}-({'|'.join(ProviderName)})-(\d{{14}})-[0-9a-f]{{8}}", label
-            ):
-                when = moment(match[2])
-                marks = [
-                    cls(provider=ProviderName(match[1]), online_by=when, name=name)
-                    for name in names
-                    if when
-                ]
-                if found := next((mark for mark in marks if mark.label(repository) == label), None):
-                    return found
+            match = _LABEL.fullmatch(label)
+            online_by = moment(match[2]) if match else None
+            if not (match and online_by):
+                continue
+            for name in names:
+                mark = cls(provider=ProviderName(match[1]), online_by=online_by, name=name)
+                if mark.label(repository) == label:
+                    return mark
         return None
 
 
 def marks_of(
     runners: Iterable[Runner], repository: Repository, provider: ProviderName
 ) -> dict[int, Mark]:
-    """By a runner's id, of those whose machines this provider has."""
-    return {
-        one.id: mark
-        for one in runners
-        if (mark := Mark.of(one, repository)) and mark.provider is provider
-    }
+    """The marks of runners whose machines are at this provider, by the runner's ID."""
+    marks = {runner.id: Mark.of(runner, repository) for runner in runners}
+    return {number: mark for number, mark in marks.items() if mark and mark.provider is provider}
 
 
 def is_alone(runner: Runner, machines: Iterable[Instance]) -> bool:
-    """Offline, and no machine could be its own. A forge may still show one that is busy as
-    offline."""
-    return (
-        not runner.online
-        and not runner.busy
-        and not any(runner.name in one.runner_names for one in machines)
-    )
+    """Whether the runner is offline and none of the machines can be its own. A busy runner may be
+    listed as offline, so it does not count."""
+    has_machine = any(runner.name in machine.runner_names for machine in machines)
+    return not runner.online and not runner.busy and not has_machine

@@ -1,7 +1,6 @@
-"""The words: what a launch is made of. The same word stands in the schema, the README, the code
-and the logs.
+"""The types that the rest of the launcher shares, named as in docs/glossary.md.
 
-All types are frozen and keyword-only: a value that was checked once stays as it was checked.
+All are frozen and keyword-only: a value that was checked once stays as it was.
 """
 
 from __future__ import annotations
@@ -17,20 +16,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ID_END = 8
-"""How much of an instance's id goes into a runner's name."""
+"""Characters of an instance's ID that go into a runner's name."""
 OWNER_TAG = "cml-runner"
-"""Tag (and its prefix) of everything we create; nothing without it is ever touched."""
+"""Tag (and the prefix of all tags) of everything that a launch creates. Nothing without it is ever
+touched."""
 NAME_TAG = f"{OWNER_TAG}:name"
 LAUNCH_TAG = f"{OWNER_TAG}:launch"
 REPOSITORY_TAG = f"{OWNER_TAG}:repository"
 RUN_TAG = f"{OWNER_TAG}:run"
 ONLINE_BY_TAG, EXPIRY_TAG = f"{OWNER_TAG}:online-by", f"{OWNER_TAG}:expiry"
-"""When its runner must be online, and when its lease ends."""
+"""When the runner must be online, and when the lease ends."""
 
 
 class Secret:
-    """A text that shows itself to nobody: `str`, `repr` and formatting give `***`; only
-    `reveal()` gives the text."""
+    """A text that is never printed: `str`, `repr` and formatting give `***`; only `reveal()`
+    returns the text."""
 
     __slots__ = ("_text",)
 
@@ -59,10 +59,10 @@ def secret_of(text: str | None) -> Secret | None:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A GitHub App as the one who asks. Its key never leaves the launcher."""
+    """A GitHub App that authenticates in place of a token. Its key never leaves the launcher."""
 
     id: str
-    """Its number, or its client id."""
+    """Its number, or its client ID."""
     key: Secret
     """PEM."""
 
@@ -81,7 +81,7 @@ class ForgeName(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """Where jobs come from: the address a person sees in the browser, without credentials and
+    """Where jobs come from. `url`: as in the browser's address bar, without credentials and
     `.git`."""
 
     url: str
@@ -100,35 +100,35 @@ class Repository:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who a runner is, known before anything is paid for.
+    """Identifies a runner and its machine before either is created.
 
-    `name` is the runner at the forge and the instance at the cloud; `key` tells this run from
-    any other with the same name, so that a repeated request finds its own instance and nobody
-    else's.
+    `name` is the name of the runner at the forge and of the instance at the cloud; `key` differs
+    between runs with the same name, so that a repeated request finds its own instance and no
+    other's.
     """
 
     name: str
     key: str
 
     def client_token(self, *parts: str) -> str:
-        """The same with a second half that shows that it is one of ours (`is_client_token`)."""
+        """`token` with a second half by which `is_client_token` recognises it."""
         token = self.token(*parts)
         return token + _seal(token)
 
     def token(self, *parts: str) -> str:
-        """Client token for one request about this runner: 32 hexadecimal digits, the same for
-        the same parts."""
+        """Identifies one request about this runner: 32 hexadecimal digits, always the same for the
+        same parts."""
         return hashlib.sha256("\0".join((self.name, self.key, *parts)).encode()).hexdigest()[:32]
 
     @property
     def marks(self) -> dict[str, str]:
-        """Tags by which what this launch made is told from all else, even from another launch's
-        of the same name."""
+        """Tags that only this launch's resources have, and no other launch's of the same name."""
         return {NAME_TAG: self.name, LAUNCH_TAG: self.token()}
 
 
 def is_client_token(text: str) -> bool:
-    """Nobody but a launch gives one of that kind to what it creates."""
+    """Whether the text is an `Identity.client_token`, which only a launch gives to what it
+    creates."""
     return len(text) == 64 and text[32:] == _seal(text[:32])
 
 
@@ -138,8 +138,8 @@ def _seal(token: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CiJob:
-    """The CI job that launches, as its environment tells: the id of the job itself is not among
-    it on GitHub. `run_id`: workflow run or pipeline."""
+    """The CI job that launches, as far as its environment describes it: on GitHub that does not
+    include the job's own ID. `run_id`: of the workflow run or pipeline."""
 
     repository_url: str
     run_id: int
@@ -148,24 +148,24 @@ class CiJob:
     id: int = 0
     name: str = ""
     project: str = ""
-    """GitLab tells a job these three."""
+    """Only GitLab sets these three."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchJob:
-    """The same job as the forge knows it."""
+    """The same job as the forge describes it."""
 
     run_id: int
     id: int
     name: str
     project: str = ""
-    """Path of its repository, if the runners are not that repository's alone."""
+    """Path of its repository, if the runners serve other repositories too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Who launches. `derived_name`: label of its runners, and their name unless the user gives
-    one; `key`: tells this run from all others; `title`: for people."""
+    """The run that launches. `derived_name`: label of its runners, and their name unless the user
+    chooses another; `key`: unique to this run; `title`: in words."""
 
     derived_name: str
     key: str
@@ -175,7 +175,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Machines of one type in one zone, of which the cloud has some or none."""
+    """The machines of one type in one zone, of which the cloud may have none left."""
 
     instance_type: str
     zone: str
@@ -183,13 +183,13 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """One rung of the ladder: what one create call asks for, in the cloud's own words. Providers
-    add what their call needs."""
+    """What one create call requests, in the cloud's own terms. Providers add what their call
+    needs."""
 
     region: str
     spot: bool
     pools: tuple[Pool, ...]
-    """In the order in which they are wanted."""
+    """In order of preference."""
 
     def __str__(self) -> str:
         types = dict.fromkeys(pool.instance_type for pool in self.pools)
@@ -210,7 +210,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The provider's answer to a request, made without the network: native words only."""
+    """A request in the cloud's own terms, derived without any call."""
 
     places: tuple[Place, ...]
     instance_types: tuple[str, ...]
@@ -219,7 +219,7 @@ class Plan:
     image: str
     disk_gb: int
     spots: tuple[bool, ...]
-    """Whether to ask for spot machines, in order."""
+    """Whether to request spot machines, in order of preference."""
     spot_price: float | None
     notes: tuple[str, ...] = ()
     """What the user should know, such as retired hardware."""
@@ -231,16 +231,16 @@ class Machine:
 
     identity: Identity
     user_data: bytes
-    """Complete user data, compressed if it pays: at most what the cloud takes."""
+    """Complete, and within the cloud's limit; compressed if that makes it smaller."""
     tags: Mapping[str, str]
     lifetime: int = 0
-    """Seconds after which the cloud may end it by itself, where it can; 0 for never."""
+    """Seconds after which the cloud deletes the machine, if it supports that; 0 for never."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a machine has to know to delete itself, on a cloud where one that powers itself off
-    is only stopped."""
+    """What a machine needs to know to delete itself, on a cloud that only stops a machine that
+    powers off."""
 
     facts: Mapping[str, Any]
     key: Secret | None = None
@@ -249,7 +249,7 @@ class Deletion:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A machine at the cloud: enough to destroy it. Found again by name and tags if the id was
+    """A machine as the cloud describes it. It can be looked up by name and tags if its ID was
     lost."""
 
     provider: ProviderName
@@ -262,26 +262,25 @@ class Instance:
     spot: bool = False
     address: str = ""
     launched: str = ""
-    """When the cloud made it: RFC 3339, UTC."""
+    """When the cloud created it: RFC 3339, UTC."""
     alive: bool = True
-    """False once the cloud is ending it or has ended it."""
+    """False once it is being deleted or is deleted."""
     login: str = ""
-    """The user of its image that a key lets in."""
+    """The user of its image that may log in with a key."""
     group: str = ""
-    """What holds all that was made for it, where there is such a thing: Azure's resource group,
+    """What contains all of its resources, if the cloud has such a thing: Azure's resource group,
     Kubernetes' Job."""
     trouble: str = ""
-    """Why it will not be a runner, where the cloud says that before the machine can."""
+    """Why it will not become a runner, if the cloud knows that before the machine does."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Ours, as they were given, whatever the cloud makes of such words."""
+    """Those of `marks.tags`, as they were set, however the cloud spells them."""
     proven: bool = False
-    """Whether what the cloud recorded at its creation, which nobody can change since, says that
-    we made it. Tags alone do not: whoever may tag a machine could make it look like ours."""
+    """Whether a launch created it, according to what the cloud recorded then and no one can change.
+    Tags alone prove nothing: anyone who may tag a machine could set them."""
 
     @property
     def online_by(self) -> datetime | None:
-        """When its runner must be online, and `expiry`, when its lease ends. None: it does not
-        say."""
+        """When its runner must be online; `expiry` is the end of its lease. None if unknown."""
         return moment(self.tags.get(ONLINE_BY_TAG, ""))
 
     @property
@@ -290,7 +289,7 @@ class Instance:
 
     @property
     def runner_names(self) -> tuple[str, str]:
-        """What its runner may be called: as the only one of its launch, or as one of several."""
+        """Possible names of its runner: as the only runner of its launch, or as one of several."""
         return self.name, f"{self.name}-{id_end(self.id)}"
 
 
@@ -305,11 +304,11 @@ class Runner:
     """And not paused."""
     busy: bool
     contacted: bool = True
-    """False where the forge says that it was never online."""
+    """False if the forge reports that it was never online."""
     claims: frozenset[str] = frozenset()
-    """As in `claim`; no labels of its own."""
+    """As in `claim.py`. They are not among `labels`."""
     ephemeral: bool = False
-    """For one job, where the forge says so."""
+    """Whether it is for a single job, as far as the forge says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,16 +319,16 @@ class Download:
     sha256: str
     version: str
     token: Secret | None = None
-    """Short-lived token for servers that want one with the download."""
+    """Short-lived token, for servers that require one for the download."""
     fixed: bool = False
-    """This very version was asked for, and is new enough to do without updating itself."""
+    """Whether exactly this version was requested, and is recent enough not to update itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What one machine needs to join the forge, and nothing more. Exactly one of the first three
-    is set: GitHub's configuration of one runner, GitHub's token for any number, GitLab's token
-    of one runner."""
+    """What one machine needs to register its runner, and nothing more. Exactly one of the first
+    three fields is set: GitHub's just-in-time configuration of one runner, GitHub's registration
+    token for any number, GitLab's token of one runner."""
 
     jit_config: Secret | None = None
     token: Secret | None = None
@@ -340,11 +339,11 @@ class Registration:
 
 @dataclass(frozen=True, kw_only=True)
 class Launched:
-    """One runner that is online: what the outputs and the summary are made of."""
+    """One runner that is online, for the outputs and the summary."""
 
     runner_name: str
     label: str
-    """That only runners of its launch carry."""
+    """Only the runners of its launch have it."""
     labels: tuple[str, ...]
     """The others."""
     reused: bool
@@ -365,10 +364,10 @@ class Report:
 
 
 def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
-    """The name at the forge: that of the launch, or, for one of several machines with the same
-    user data, with the end of its instance's id.
+    """The runner's name: that of the launch, or, for one of several machines with the same user
+    data, with the end of its instance's ID.
 
-    The machine makes it in the same way (`bootstrap/machine/boot.sh`).
+    The machine derives it in the same way (`bootstrap/machine/boot.sh`).
     """
     return identity.name if alone else f"{identity.name}-{id_end(instance_id)}"
 
@@ -378,22 +377,20 @@ def id_end(instance_id: str) -> str:
 
 
 def names(base: str, count: int, taken: Collection[str] = ()) -> tuple[str, ...]:
-    """Names of the runners of one launch: the asked or derived name, numbered if there is more
-    than one or it is taken."""
+    """Names of the runners of one launch: `base`, with a number if there are several runners or the
+    name is taken."""
     numbered = (f"{base}-{number}" for number in itertools.count(1))
-    wanted = itertools.chain([base], numbered) if count == 1 else numbered
-    return tuple(itertools.islice((name for name in wanted if name not in taken), count))
+    candidates = itertools.chain([base], numbered) if count == 1 else numbered
+    return tuple(itertools.islice((name for name in candidates if name not in taken), count))
 
 
 def moment(text: str) -> datetime | None:
-    """A time as our tags and marks have it, in UTC; also where a cloud takes neither capitals
-    nor colons. None: it is none."""
+    """Parses a time as tags and marks contain it, in UTC, even if a cloud allows neither capitals
+    nor colons. None if the text is not a time."""
     digits = re.sub(r"\D", "", text)
+    if len(digits) != 14:
+        return None
     try:
-        return (
-            datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-            if len(digits) == 14
-            else None
-        )
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None

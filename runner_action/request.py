@@ -1,4 +1,4 @@
-"""What the user asked for, after validation. Times are seconds, None for never."""
+"""What the user requests, after validation. Times are seconds, None for never."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner_action.model import App, ForgeName, ProviderName, Repository, Secret
 
 
 class Reuse(StrEnum):
-    """When an existing runner serves instead of a new one."""
+    """When an existing runner is used instead of a new one."""
 
     NEVER = "never"
     ANY = "reuse"
@@ -18,7 +18,7 @@ class Reuse(StrEnum):
 
 
 class Spot(StrEnum):
-    """Whether the machine may be one that the cloud takes back when it likes."""
+    """Whether the cloud may reclaim the machine at any time."""
 
     NEVER = "false"
     ONLY = "true"
@@ -26,19 +26,19 @@ class Spot(StrEnum):
 
 
 class CloudOptions:
-    """What only one cloud knows of: each has a class of its own in `providers/NAME/options.py`."""
+    """Options of one cloud only: each has a class of its own in `providers/NAME/options.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloudRequest:
-    """The machine the user asked for, in the user's words."""
+    """The machine that the user requests, in the user's terms."""
 
     provider: ProviderName
     regions: tuple[str, ...]
     sizes: tuple[str, ...]
-    """Both in the order in which they are to be tried."""
+    """Both in the order in which to try them."""
     gpu: str | None
-    """Kind, or kind and number as in `l4:4`."""
+    """Type, or type and number as in `l4:4`."""
     disk_gb: int
     spot: Spot
     spot_price: float | None
@@ -48,14 +48,15 @@ class CloudRequest:
     metadata: Mapping[str, str]
     startup_script: str | None
     ssh_public_key: str | None
-    """The public half of `cloud-ssh-private`; the private one is dropped at the door."""
+    """The public half of `cloud-ssh-private`; the private half is discarded when inputs are
+    read."""
     options: CloudOptions
     """Those of `provider`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
-    """What the user asked for, after validation. Times are seconds, None for never."""
+    """What `launch` is to do, after validation. Times are seconds, None for never."""
 
     name: str | None
     labels: tuple[str, ...]
@@ -67,19 +68,19 @@ class LaunchRequest:
     single: bool
     reuse: Reuse
     restart_limit: int
-    """How often a workflow run may be restarted; 0: never."""
+    """How many times a workflow run may be restarted; 0 for never."""
     forge: ForgeName
     repository: Repository
-    """Or organisation, enterprise, group: what gets the runners."""
+    """Or the organisation, enterprise or group that gets the runners."""
     token: Secret | App
     restart_token: Secret | None
-    """What a machine may hold; None: nothing that lasts, or nothing to restart."""
+    """The token that is stored on the machine; None: no lasting token, or nothing to restart."""
     runner_group: str | None
     default_labels: bool
     runner_version: str
     runner_downloads: str | None
     agent_downloads: str | None
-    """Where the agent is, for a machine that has to fetch it; None: nowhere."""
+    """Address of the agent, for a machine that has to download it; None if there is none."""
     docker_volumes: tuple[str, ...]
     dry_run: bool
     log: str
@@ -94,7 +95,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartRequest:
-    """What `restart` was asked for, after validation."""
+    """What `restart` is to do, after validation."""
 
     forge: ForgeName
     repository: Repository
@@ -108,5 +109,5 @@ class RestartRequest:
 
 
 def pairs(items: Sequence[str]) -> dict[str, str]:
-    """`key=value` each."""
+    """Parses items of the form `key=value`."""
     return {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
