@@ -54,7 +54,6 @@ CROWDED: dict[str, set[str]] = {
     "conditional as a statement": set(),
     "parallel assignment": set(),
     "long comprehension": {
-        "runner_action/inputs/conversion.py",
         "runner_action/commands/launch.py",
         "runner_action/commands/restart.py",
         "runner_action/runners/reuse.py",

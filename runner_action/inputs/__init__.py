@@ -1,15 +1,16 @@
-"""From raw text to a checked request: the schema is walked for flags, variables, defaults and
-rules. The validated document never holds a secret: jsonschema prints documents."""
+"""From raw texts to a checked request. Flags, variables, defaults and rules are all in the schema.
+The validated document never contains a secret, because jsonschema prints documents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runner_action.errors import InputError
 from runner_action.forges import job_environments
 from runner_action.inputs import advice, problems, to_request
+from runner_action.inputs.conversion import ReadFile
 from runner_action.inputs.infer import infer
 from runner_action.inputs.sources import (
     Raw,
@@ -28,14 +29,12 @@ from runner_action.request import CloudRequest, LaunchRequest, RestartRequest
 __all__ = ["Raw", "Schema", "command_of", "schema", "secrets", "spellings"]
 
 EVERYWHERE = ("status", "destroy", "reap")
-"""Commands that look in all regions unless some are named."""
-ReadFile = Callable[[str], str | None]
-"""Text of a file, or None if there is none."""
+"""Commands that search all regions unless some are named."""
 
 
 def parse(raw: Raw, read_file: ReadFile) -> tuple[LaunchRequest, list[str]]:
-    """Checks everything and returns the request with warnings for the user. Raises InputError
-    with all problems at once."""
+    """Checks all inputs. Returns the request and warnings for the user; raises InputError with all
+    problems at once."""
     values = _checked(raw, read_file, forks=False)
     if values.get("command") in EVERYWHERE:
         whole = _whole({"cloud-region": []}, values)
@@ -54,8 +53,8 @@ def parse_restart(raw: Raw, read_file: ReadFile) -> tuple[RestartRequest, list[s
 
 @dataclass(frozen=True)
 class Question:
-    """What `permissions` is asked about, which needs no token. `forge` and `repository`: None if
-    nothing says them; `restart`: whether machines may restart runs."""
+    """What `permissions` is to print; no token is needed. `forge` and `repository`: None if
+    unknown; `restart`: whether machines may restart runs."""
 
     cloud: CloudRequest | None
     forge: ForgeName | None
@@ -75,8 +74,8 @@ def parse_question(raw: Raw, read_file: ReadFile) -> Question:
 
 
 def _whole(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`preset`: defaults that follow from the values."""
-    # A machine that is not ours to end costs nothing that ending it could save.
+    """All inputs. `preset`: defaults that depend on the values."""
+    # Without a cloud, there is no machine whose end would save money.
     here = {} if "cloud" in values else {"max-lifetime": -1}
     return {**defaults(), **here, **preset, **values}
 
@@ -88,8 +87,8 @@ def _warnings(raw: Raw, whole: Mapping[str, Any]) -> list[str]:
 def _checked(
     raw: Raw, read_file: ReadFile, *, forge: bool = True, forks: bool = True
 ) -> dict[str, Any]:
-    """`forge`: whether one is asked; `forks`: whether code of strangers is welcome though no
-    input says so."""
+    """`forge`: whether GitHub or GitLab is needed; `forks`: whether code from forks is allowed even
+    if `allow-forks` is not set."""
     given = dict(collect(raw, read_file))
     infer(given, raw.environ, read_file)
     wrong = list(problems.problems(raw, given))

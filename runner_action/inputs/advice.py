@@ -1,5 +1,4 @@
-"""What a request is warned of though it can be served, and what is taken for the least where
-nothing is said. Pure."""
+"""Warnings about inputs that are valid, and defaults that follow least privilege. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from runner_action.model import ForgeName, ProviderName
 
 
 def unused(raw: Raw) -> Iterator[str]:
-    """What was given and does nothing."""
+    """Flags and variables that have no effect."""
     retired: Mapping[str, str] = schema()["x-retired"]
     known = {f"CML_RUNNER_{name.upper().replace('-', '_')}" for name in schema()["properties"]}
     for prop in schema()["properties"].values():
@@ -29,21 +28,20 @@ def unused(raw: Raw) -> Iterator[str]:
 
 
 def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:
-    """A token that this job has anyway, for a server that is not this job's. `source`: the
-    job's variable that it comes from, if any."""
+    """The job's own token would be sent to another server than the job's. `source`: the job's
+    variable that the token is from, if any."""
     known = {urlsplit(server).netloc for server in servers_of(environ).values() if server}
     host = urlsplit(value["repo"]).netloc
     if source and known and host not in known:
         own = " and ".join(sorted(known))
-        told = (
+        yield (
             f"repo is at {host}, but this job runs at {own}: the token in {source} is sent to"
-            f" {host}"
+            f" {host}; if it is a token of {own}, revoke it, and correct `repo`"
         )
-        yield f"{told}; if it is a token of {own}, revoke it, and correct `repo`"
 
 
 def launch(value: Mapping[str, Any], environ: Mapping[str, str], public: bool) -> list[str]:
-    """All that is to be said of a launch's own inputs. `public`: whether anybody may fork the
+    """All warnings about the inputs of a launch. `public`: whether anyone may fork the
     repository."""
     return [
         *tokenless(value),
@@ -54,8 +52,8 @@ def launch(value: Mapping[str, Any], environ: Mapping[str, str], public: bool) -
 
 
 def open_to_forks(value: Mapping[str, Any]) -> Iterator[str]:
-    """A pull request from a fork brings its own workflow, which may ask for any label that it
-    can know.
+    """A pull request from a fork has its own workflow, which may ask for any label that it can
+    know.
     https://docs.github.com/en/actions/reference/security/secure-use#hardening-for-self-hosted-runners"""
     if value["labels"]:
         names = ", ".join(value["labels"])
@@ -67,38 +65,41 @@ def open_to_forks(value: Mapping[str, Any]) -> Iterator[str]:
 
 
 def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
-    """What a machine cannot do that has no token for the API."""
+    """A spot machine without a token cannot restart its job."""
     if value["restart-token"] or not value["cloud"]:
         return
     if value["restart-limit"] and not value["no-retry"] and value["cloud-spot"]:
-        told = (
+        workflow = ""
+        if traits_of(ForgeName(value["driver"])).restarts_from_outside:
+            workflow = (
+                ", or add the workflow from docs/restart.md, which needs no token on the machine"
+            )
+        yield (
             "a spot machine can be reclaimed in the middle of a job, and this one has no token to"
-            " restart it"
+            f" restart it: set `restart-token`{workflow}; `no-retry` turns this warning off"
         )
-        workflow = ", or add the workflow from docs/restart.md, which needs no token on the machine"
-        second = workflow if traits_of(ForgeName(value["driver"])).restarts_from_outside else ""
-        yield f"{told}: set `restart-token`{second}; `no-retry` turns this warning off"
 
 
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
-    """Who else gets what lies on a machine. In a pod jobs are never root."""
+    """Jobs can read a token that is stored on the machine. In a pod they are never root."""
     kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
     machine = value["cloud"] and not providers.traits_of(ProviderName(value["cloud"])).pods
     if kept and machine and value["job-sudo"]:
-        told = "`restart-token` is stored on the machine, where jobs are root and can read it"
-        yield f"{told}; with `job-sudo: false` they cannot"
+        yield (
+            "`restart-token` is stored on the machine, where jobs are root and can read it; with"
+            " `job-sudo: false` they cannot"
+        )
 
 
 def least(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Where nobody said by which labels jobs ask for a machine on GitHub, only the launch's own
-    leads there: no other job knows it. A runner that launches share needs labels that they
-    share."""
+    """Without `labels`, a cloud machine on GitHub has only the launch's own label, which no other
+    job knows. A runner that launches share needs labels that they share."""
     shared = values.get("reuse") or values.get("reuse-idle")
-    alone = (
+    own_label_only = (
         "cloud" in values
         and "driver" in values
         and traits_of(ForgeName(values["driver"])).own_label_suffices
         and "labels" not in values
         and not shared
     )
-    return {"labels": [], "no-default-labels": True} if alone else {}
+    return {"labels": [], "no-default-labels": True} if own_label_only else {}

@@ -1,5 +1,5 @@
-"""From a text as a person writes it to a typed value. What cannot be read stays text, for the
-schema to refuse."""
+"""Converts a text as a person writes it to a typed value. A text that cannot be converted stays as
+it is, for the schema to refuse."""
 
 from __future__ import annotations
 
@@ -27,57 +27,50 @@ UNITS = {
     "d": 86400,
     "day": 86400,
 }
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+ReadFile = Callable[[str], str | None]
+"""Returns the text of a file; None if there is no such file."""
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
 _TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
 
 
-def convert(
-    texts: Sequence[str], prop: Mapping[str, Any], read_file: Callable[[str], str | None]
-) -> Any:
-    """The texts given for one input, by its schema's type and format. `read_file` gives a file's
-    text, or None if there is none."""
+def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: ReadFile) -> Any:
+    """Converts what was given for one input. `texts`: several if its flag was repeated; `prop`:
+    the input in the schema."""
+    if prop["type"] == "array":
+        return [item for text in texts for item in _items(text, prop["x-split"])]
     text = texts[-1]
-    match prop["type"], prop.get("format"):
-        case "array", _:
-            return [
-                item for text in texts for item in re.split(prop["x-split"], text.strip()) if item
-            ]
-        case "boolean" | ["boolean", *_], _:
-            return {
-                "true": True,
-                "1": True,
-                "yes": True,
-                "false": False,
-                "0": False,
-                "no": False,
-            }.get(text.lower(), text)
-        case "integer", "duration":
-            return _seconds(text)
-        case ("integer" | "number") as kind, _:
-            try:
-                return int(text) if kind == "integer" else float(text)
-            except ValueError:
-                return text
-        case _, "repository":
-            return text.strip()
-        case _, "script":
-            return _script(text, read_file)
-        case _, "key":
-            return _key(text)
-        case _, "document":
-            return (None if "\n" in text else read_file(text)) or text
-        case _, "certificates":
-            return (
-                "\n".join(_CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or ""))
-                or text
-            )
-        case _:
-            return text
+    form = prop.get("format")
+    if form in FROM_FILES:
+        return FROM_FILES[form](text, read_file)
+    types = prop["type"] if isinstance(prop["type"], list) else [prop["type"]]
+    return BY_FORM[form or types[0]](text)
+
+
+def _items(text: str, separator: str) -> list[str]:
+    return list(filter(None, re.split(separator, text.strip())))
+
+
+def _boolean(text: str) -> bool | str:
+    return BOOLEANS.get(text.lower(), text)
+
+
+def _integer(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _seconds(text: str) -> int | str:
-    """`300`, `5m`, `1d 3h 25m 18s`, `never`: seconds, -1 for never; the text itself if it is no
-    time."""
+    """Seconds from `300`, `5m` or `1d 3h 25m 18s`; -1 from `never`."""
     plain = text.strip().lower()
     if plain == "never":
         return -1
@@ -89,32 +82,64 @@ def _seconds(text: str) -> int | str:
     return sum(int(number) * UNITS[unit] for number, unit in parts)
 
 
-def _script(text: str, read_file: Callable[[str], str | None]) -> str:
-    """Script text from Base64 or from a file, or itself; empty if it is none of them, for the
-    schema to refuse."""
-    if text.lstrip().startswith("#!"):
-        return text.lstrip()
-    try:
-        return base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return read_file(text) or ""
-
-
 def _key(text: str) -> str:
-    """A key's PEM text from itself, with its line ends written out, or from Base64; the text
-    itself if it is none of them."""
+    """A key's PEM text, from itself, with line ends possibly written as `\\n`, or from Base64."""
     plain = text.replace("\\n", "\n").strip()
     if not plain.startswith("-----BEGIN"):
-        try:
-            plain = base64.b64decode("".join(text.split()), validate=True).decode().strip()
-        except (binascii.Error, UnicodeDecodeError, ValueError):
+        decoded = _from_base64(text)
+        if decoded is None:
             return text
+        plain = decoded.strip()
     return plain + "\n"
 
 
+def _script(text: str, read_file: ReadFile) -> str:
+    """A script, from itself, from Base64 or from a file; empty if it is none of these."""
+    if text.lstrip().startswith("#!"):
+        return text.lstrip()
+    decoded = _from_base64(text)
+    return decoded if decoded is not None else read_file(text) or ""
+
+
+def _document(text: str, read_file: ReadFile) -> str:
+    """A text of several lines, or that of a file."""
+    return text if "\n" in text else read_file(text) or text
+
+
+def _certificates(text: str, read_file: ReadFile) -> str:
+    """The certificates (PEM) in the text, or else in the file of that name."""
+    certificates = _CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")
+    return "\n".join(certificates) or text
+
+
+def _from_base64(text: str) -> str | None:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+
+
+BY_FORM: Mapping[str, Callable[[str], Any]] = {
+    "boolean": _boolean,
+    "integer": _integer,
+    "number": _number,
+    "string": str,
+    "duration": _seconds,
+    "repository": str.strip,
+    "key": _key,
+}
+"""By format, or by type for an input without one."""
+FROM_FILES: Mapping[str | None, Callable[[str, ReadFile], str]] = {
+    "script": _script,
+    "document": _document,
+    "certificates": _certificates,
+}
+"""Formats whose text may be in a file."""
+
+
 def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
-    """URL, `owner/name`, scp-like or ssh remote → `https://host/owner/name`; the text itself if
-    it is none of them."""
+    """`https://host/owner/name` from a URL, `owner/name`, or a remote for scp or ssh; any other
+    text as it is. `servers`: as `places.servers_of` returns them."""
     if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
         text = f"https://{match[1]}/{match[2]}"
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
@@ -131,23 +156,23 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
 
 
 def check_rsa(private: str) -> None:
-    """Raises ValueError, without any of the key's text, unless it is a private RSA key in PEM,
-    as GitHub makes them for Apps."""
+    """Raises ValueError, without any of the key's text, unless it is a private RSA key in PEM, as
+    GitHub creates them for Apps."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         usable = isinstance(load_pem_private_key(private.encode(), password=None), RSAPrivateKey)
-    except Exception:  # noqa: BLE001  as below
+    except Exception:  # noqa: BLE001  see public_half
         usable = False
     if not usable:
         raise ValueError("not a private RSA key")
 
 
 def public_half(private: str) -> str:
-    """The public half of a private SSH key, as one line for authorized_keys. Raises ValueError
+    """The public half of a private SSH key, as a line for authorized_keys. Raises ValueError,
     without any of the key's text."""
-    from cryptography.hazmat.primitives import serialization  # only for debugging sessions
+    from cryptography.hazmat.primitives import serialization  # needed only for debugging sessions
 
     text = private.strip().encode() + b"\n"
     load = (
@@ -158,13 +183,13 @@ def public_half(private: str) -> str:
     try:
         key = load(text, password=None).public_key()
         line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    except Exception:  # noqa: BLE001  the library has a dozen classes for it, and texts that may quote the key
+    except Exception:  # noqa: BLE001  many classes, and texts that may quote the key
         raise ValueError("not a private key") from None
     return line.decode()
 
 
 def is_here(host: str) -> bool:
-    """This very machine, by what nobody else can answer to.
+    """Whether the host is this machine, by a name that never means another one.
     https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -1,19 +1,18 @@
-"""What the CI job itself tells, where the user does not. Pure but for the event's file."""
+"""Inputs that the CI job's environment provides. Pure, except for reading the event's file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from runner_action.forges import job_environments
 from runner_action.forges.places import forge_of, project_of, servers_of
-from runner_action.inputs.conversion import repository_url
+from runner_action.inputs.conversion import ReadFile, repository_url
 from runner_action.inputs.sources import Given
 
 
-def infer(
-    given: dict[str, Given], environ: Mapping[str, str], read_file: Callable[[str], str | None]
-) -> None:
-    """Adds to `given` the repository, its forge, and the run whose end started this one."""
+def infer(given: dict[str, Given], environ: Mapping[str, str], read_file: ReadFile) -> None:
+    """Adds to `given` what is missing of the repository, its forge, and the run whose end started
+    this one."""
     for job in job_environments(environ):
         if "run-id" not in given and (run := job.triggering_run(read_file)):
             given["run-id"] = Given(*run)

@@ -1,5 +1,5 @@
-"""Everything that is wrong with the inputs, in the user's words: the schema's verdict, and what no
-schema can say. Pure but for the files that inputs name."""
+"""Problems with the inputs, in the user's terms: what the schema refuses, and what no schema can
+express. Pure, except for reading files that inputs name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner_action.plain import is_plain, plain
 
 
 def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
-    """Everything that is wrong with what was given."""
+    """All problems with the inputs that were given."""
     environ = raw.environ
     yield from _unknown(raw)
     yield from _broken(given, environ)
@@ -30,7 +30,7 @@ def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
 
 def _unknown(raw: Raw) -> Iterator[str]:
     known = list(schema()["properties"])
-    # Never with what was written behind it: `--tokne=…` holds a secret.
+    # Never with its value: `--tokne=…` contains a secret.
     for flag in (word.partition("=")[0] for word in raw.unknown if word.startswith("-")):
         if flag.lstrip("-") in spellings():
             yield f"{flag} is not read by `{command_of(raw)}`: leave it out"
@@ -47,8 +47,7 @@ def _unknown(raw: Raw) -> Iterator[str]:
 
 
 def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """The schema's verdict in the user's words. Secrets are starred out before the validator
-    sees them."""
+    """What the schema refuses. The validator sees `***` in place of secrets."""
     from jsonschema import Draft202012Validator  # 60 ms that `--help` need not spend
 
     properties = schema()["properties"]
@@ -85,7 +84,7 @@ def _allowed(rule: Mapping[str, Any]) -> str:
 
 
 def _suggestion(name: str, given: Mapping[str, Given]) -> str:
-    """A word that the schema knows and that was nearly written, as the end of a message."""
+    """The valid word that is most similar to what was written, as the end of a message."""
     prop = schema()["properties"][name]
     known = [str(word).lower() for word in prop.get("enum") or prop.get("x-suggest", ())]
     value = given[name].value
@@ -95,8 +94,8 @@ def _suggestion(name: str, given: Mapping[str, Given]) -> str:
 
 
 def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """Texts that would be more than text where they are shown or written: a rule for all of them,
-    as the schema's patterns, one by one, let a line end pass at the end of a text."""
+    """Texts that a log or page would interpret. One rule for all inputs, because the schema's
+    patterns accept a line end at the end of a text."""
     for name, entry in given.items():
         prop = schema()["properties"][name]
         values = entry.value if isinstance(entry.value, list) else [entry.value]
@@ -106,7 +105,7 @@ def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterat
 
 
 def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """A token for a server that is asked without TLS."""
+    """The token would be sent without TLS."""
     allowed = "allow-http" in given and given["allow-http"].value is True
     parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
     if parts.scheme == "http" and not allowed and not is_here(parts.hostname or ""):
@@ -118,7 +117,7 @@ def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterato
 
 
 def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """What the schema cannot say: a key must be one that can be read without a passphrase."""
+    """Keys that cannot be read, or not without a passphrase."""
     if entry := given.get("app-private-key"):
         try:
             check_rsa(str(entry.value))
@@ -142,16 +141,16 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
 
 
 def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """GitLab's checksums lie beside the programs, so a mirror decides what runs; over plain http,
-    whoever is on the way does. A GitLab that is reached so itself decides all the rest as well."""
+    """GitLab's checksums are next to the programs, so a mirror decides what runs; over plain http,
+    so does anyone on the network path. Allowed if GitLab itself is used over http as well."""
     mirror, repo = (
         urlsplit(str(given[name].value) if name in given else "")
         for name in ("runner-downloads", "repo")
     )
     if mirror.scheme == "http" and mirror[:2] != repo[:2]:
         yield _named(
-            "{runner-downloads} must begin with `https://`: what it serves is run, and is checked"
-            " only against the list next to it",
+            "{runner-downloads} must begin with `https://`: the program from there is executed, and"
+            " checked only against the list of checksums next to it",
             given,
             environ,
         )
@@ -160,13 +159,13 @@ def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iter
 def strangers(
     given: Mapping[str, Given], environ: Mapping[str, str], read_file: ReadFile
 ) -> Iterator[str]:
-    """A job for code that anybody may have written."""
+    """The job runs code that anyone may have written."""
     if "allow-forks" in given and given["allow-forks"].value is True:
         return
-    people = (job.stranger(read_file) for job in job_environments(environ))
-    for who in filter(None, people):
+    strangers_of_jobs = (job.stranger(read_file) for job in job_environments(environ))
+    for stranger in filter(None, strangers_of_jobs):
         message = (
-            f"this job is for code from {plain(who)}: anyone may have written it, and it would"
+            f"this job is for code from {plain(stranger)}: anyone may have written it, and it would"
             " run on your machine, beside your secrets; review it and push it to a branch of your"
             " own, or set {allow-forks} to true if you trust such code"
         )
@@ -174,21 +173,21 @@ def strangers(
 
 
 def missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """What the command cannot do without, and no default can know."""
-    known = " or ".join(f"`{name}`" for name in ForgeName)
-    lacking = {
+    """Inputs that the command needs and that have no default."""
+    forges = " or ".join(f"`{name}`" for name in ForgeName)
+    messages = {
         "repo": "{repo} is missing: give the repository's URL, or run this in a CI job",
         "driver": f"{{driver}} is missing: the repository's address does not say whether it is"
-        f" {known}",
+        f" {forges}",
         "token": "{token} is missing: put a token that may register runners into the variable"
         " REPO_TOKEN",
         "name": "{name} is missing: write `cml-runner destroy NAME`",
-        "cloud": "{cloud} is missing: say whose machines you mean",
-        "run-id": "{run-id} is missing: say which run to restart, or run this in a workflow `on:"
-        " workflow_run`",
+        "cloud": "{cloud} is missing: write the cloud that has the machines",
+        "run-id": "{run-id} is missing: write the ID of the run to restart, or run this in a"
+        " workflow `on: workflow_run`",
     }
     for name in _lacking(given):
-        yield _named(lacking[name], given, environ)
+        yield _named(messages[name], given, environ)
 
 
 def _lacking(given: Mapping[str, Given]) -> Iterator[str]:
@@ -208,7 +207,7 @@ def _lacking(given: Mapping[str, Given]) -> Iterator[str]:
 
 
 def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
-    """Puts the user's own spelling in place of `{name}`; of `{a|b}` the first that was given."""
+    """Replaces `{name}` with the user's own spelling, and `{a|b}` with the first that was given."""
     in_ci = any(job.is_here for job in job_environments(environ))
 
     def spelled(match: re.Match[str]) -> str:
@@ -222,7 +221,7 @@ def _named(message: str, given: Mapping[str, Given], environ: Mapping[str, str])
 
 
 def _spelled(name: str, entry: Given) -> str:
-    """As the user gave it, with its value where that is neither secret nor long."""
+    """As the user wrote it, with its value unless that is secret or long."""
     prop = schema()["properties"][name]
     if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
         return entry.source
@@ -231,7 +230,7 @@ def _spelled(name: str, entry: Given) -> str:
         value = ",".join(map(str, entry.value))
     if entry.value is False:
         value = "false"
-    value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may hold credentials
+    value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may contain credentials
     if entry.source.startswith("--"):
         return f"{entry.source}={value}"
     return f"{entry.source} ({value})"

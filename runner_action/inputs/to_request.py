@@ -1,4 +1,4 @@
-"""From checked values to a request: the one place where the user's words become ours."""
+"""Builds requests from checked values: the only place where inputs become fields of a request."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from runner_action.request import (
 DIRECT = ("localhost", "127.0.0.1", *providers.METADATA_HOSTS)
 """Never reached through a proxy."""
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-"""The machine's own bundle, which holds our certificates too once cloud-init has put them there.
-Debian's and Ubuntu's path."""
+"""The machine's own bundle on Debian and Ubuntu. cloud-init adds `ca-certificates` to it."""
 
 
 def restart_request(value: Mapping[str, Any]) -> RestartRequest:
     return RestartRequest(
         forge=ForgeName(value["driver"]),
         repository=Repository(url=value["repo"]),
-        token=_asker(value),
+        token=_credentials(value),
         run_id=value["run-id"],
         restart_limit=value["restart-limit"],
         dry_run=value["dry-run"],
@@ -40,19 +39,13 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
 
 
 def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
-    """The one place where the user's words become ours: `no-retry` turns into `restart`,
-    `driver` into `forge`, -1 into never."""
-    # Of this machine jobs could read a file as well as this process, in which the token is anyway.
-    kept = value["restart-token"] or (None if value["cloud"] else lasting(value))
-    restart_limit = value["restart-limit"] if kept and not value["no-retry"] else 0
-    first = (
-        value["first-job-timeout"]
-        if value["first-job-timeout"] is not None
-        else value["idle-timeout"]
-    )
-    reuse = Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
-    if value["reuse"]:
-        reuse = Reuse.ANY
+    """`no-retry` becomes a `restart_limit` of 0, `driver` the `forge`, and -1 None."""
+    # Jobs on this machine can read this process, so its token may as well be stored.
+    stored = value["restart-token"] or (None if value["cloud"] else lasting(value))
+    restart_limit = value["restart-limit"] if stored and not value["no-retry"] else 0
+    first = value["first-job-timeout"]
+    if first is None:
+        first = value["idle-timeout"]
     return LaunchRequest(
         name=value["name"],
         labels=tuple(value["labels"]),
@@ -62,12 +55,12 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         max_lifetime=value["max-lifetime"] if value["max-lifetime"] > 0 else None,
         start_timeout=value["start-timeout"],
         single=value["single"],
-        reuse=reuse,
+        reuse=_reuse(value),
         restart_limit=restart_limit,
         forge=ForgeName(value["driver"]),
         repository=Repository(url=value["repo"]),
-        token=_asker(value),
-        restart_token=Secret(kept) if kept and restart_limit else None,
+        token=_credentials(value),
+        restart_token=Secret(stored) if stored and restart_limit else None,
         runner_group=value["runner-group"],
         default_labels=not value["no-default-labels"],
         runner_version=value["runner-version"],
@@ -84,39 +77,42 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     )
 
 
-def _asker(value: Mapping[str, Any]) -> Secret | App:
-    return (
-        App(id=value["app-id"], key=Secret(value["app-private-key"]))
-        if value["app-id"]
-        else Secret(value["token"])
-    )
+def _reuse(value: Mapping[str, Any]) -> Reuse:
+    if value["reuse"]:
+        return Reuse.ANY
+    return Reuse.IDLE if value["reuse-idle"] else Reuse.NEVER
+
+
+def _credentials(value: Mapping[str, Any]) -> Secret | App:
+    if value["app-id"]:
+        return App(id=value["app-id"], key=Secret(value["app-private-key"]))
+    return Secret(value["token"])
 
 
 def lasting(value: Mapping[str, Any]) -> str | None:
-    """The token, if it is as good in days as it is now: those of an App, and a job's own, are
-    not."""
+    """The token, if it does not expire soon, as those of an App and a job's own do."""
     token: str | None = value["token"]
     passing = traits_of(ForgeName(value["driver"])).passing_tokens
     return None if value["app-id"] or (token or "").startswith(passing) else token
 
 
 def _environment(value: Mapping[str, Any]) -> dict[str, str]:
-    """Proxies and certificates as programs look for them: in both cases of letters, and in the
-    words of Node and Python."""
-    found = {}
+    """Variables for proxies and certificates: in lower and upper case, and as Node and Python
+    name them."""
+    variables = {}
     if value["https-proxy"] not in (None, "none"):
         direct = ",".join(filter(None, [value["no-proxy"], *DIRECT]))
-        found = {
+        variables = {
             "https_proxy": value["https-proxy"],
             "http_proxy": value["https-proxy"],
             "no_proxy": direct,
         }
-        found |= {name.upper(): text for name, text in found.items()}
+        variables |= {name.upper(): text for name, text in variables.items()}
     if value["ca-certificates"]:
-        found |= dict.fromkeys(
+        variables |= dict.fromkeys(
             ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), CA_BUNDLE
         )
-    return found
+    return variables
 
 
 def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
@@ -138,7 +134,7 @@ def cloud_request(value: Mapping[str, Any]) -> CloudRequest:
     )
 
 
-def _spot(said: bool | str) -> Spot:
-    if said == "prefer":
+def _spot(value: bool | str) -> Spot:
+    if value == "prefer":
         return Spot.PREFER
-    return Spot.ONLY if said else Spot.NEVER
+    return Spot.ONLY if value else Spot.NEVER
