@@ -1,6 +1,8 @@
-"""Libraries are loaded by one thread at a time. Forge and cloud load theirs side by side, and
-both bring `requests`, whose modules import one another in circles: of two threads that load such
-a library Python shows one a half loaded module, so that neither waits for ever.
+"""A lock under which libraries are imported.
+
+The clients of the cloud and of GitHub or GitLab are loaded in parallel, and both import
+`requests`, whose modules import one another in circles. Where two threads would wait for each
+other's import, Python hands one of them a module that is only half loaded.
 """
 
 from __future__ import annotations
@@ -8,4 +10,4 @@ from __future__ import annotations
 import threading
 
 ALONE = threading.RLock()
-"""Held while modules are imported; not while anybody is asked anything."""
+"""Held while modules are imported, never during a request."""

@@ -1,9 +1,8 @@
-"""Plain HTTP where no SDK asks, with the same patience: what is not answered, or not now, is
-asked again.
+"""HTTP requests that no SDK sends, repeated like those of an SDK: after no response, 429 or 5xx.
 
-A redirect takes what was asked, with its headers and its body, to where the answer says. Nobody
-but the one who was asked shall have a token, so a session goes to no other origin; and never from
-https to http.
+A redirect sends the headers and the body of the request to the address in the response. Only the
+service that was addressed may see a token, so a session follows no redirect to another origin,
+and none from https to http.
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ from urllib3 import Retry
 
 PASSING = (429, *range(500, 600))
 SECONDS = 15.0
-"""How long a service may say nothing."""
+"""Timeout of one request: how long a service may send nothing."""
 PORTS = {"http": 80, "https": 443}
 
 
 class Elsewhere(requests.RequestException):
-    """The answer was a redirect to where this request must not go."""
+    """The response is a redirect to an origin that must not see this request."""
 
 
 class Session(requests.Session):
-    """`public`: what is asked is nobody's secret, and may be asked elsewhere, as of a mirror."""
+    """`public`: the requests hold no secrets, so redirects to other origins are followed, as from
+    a release to its mirror."""
 
     def __init__(self, *, public: bool = False) -> None:
         super().__init__()
@@ -53,25 +53,21 @@ def origin(url: str) -> tuple[str, str, int | None]:
 
 
 def session(*, public: bool = False) -> Session:
-    """For questions, and for what does no harm when it is done twice; some 4 s in all, beside
-    the service's own time."""
-    made = Session(public=public)
+    """A session for reads and other requests that may be repeated. Its retries pause for about
+    4 s in all."""
+    retries = Retry(
+        3,
+        backoff_factor=0.6,
+        status_forcelist=PASSING,
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    session = Session(public=public)
     for scheme in PORTS:
-        made.mount(
-            f"{scheme}://",
-            HTTPAdapter(
-                max_retries=Retry(
-                    3,
-                    backoff_factor=0.6,
-                    status_forcelist=PASSING,
-                    allowed_methods=None,
-                    raise_on_status=False,
-                )
-            ),
-        )
-    return made
+        session.mount(f"{scheme}://", HTTPAdapter(max_retries=retries))
+    return session
 
 
 def reason(error: requests.RequestException) -> str:
-    """In a word: what went wrong, without what the library quotes of the request."""
+    """What went wrong, in a word: without the request, which the library's message quotes."""
     return str(error) if isinstance(error, Elsewhere) else type(error).__name__

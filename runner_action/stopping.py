@@ -1,10 +1,9 @@
-"""Signals: the first one ends a launch, and what was made has to be taken back before whoever
-sent it kills.
+"""Signals: the first one cancels a command, which must roll back before the process is killed.
 
-A cancelled step of GitHub's gets SIGINT, 7.5 s later SIGTERM, and is killed after 2.5 s more
-(https://docs.github.com/en/actions/reference/workflow-cancellation-reference); for a container
-action that is `docker run`, which passes signals on. GitLab's Docker executor sends SIGTERM and
-removes the container after 10 s; its shell executor waits ten minutes.
+On GitHub a cancelled step gets SIGINT, SIGTERM 7.5 s later, and is killed after another 2.5 s
+(https://docs.github.com/en/actions/reference/workflow-cancellation-reference). The step of a
+container action is `docker run`, which forwards signals. GitLab's Docker executor sends SIGTERM
+and removes the container after 10 s; its shell executor waits ten minutes.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from runner_action.errors import Cancelled
 from runner_action.waiting import Clock
 
 GRACE_SECONDS = 8.0
-"""From the first signal until the process ends, done or not: two less than all of them give."""
+"""From the first signal until the process exits, finished or not. Every CI above waits at least
+two seconds longer."""
 
 
 class Signals:
-    """What `signal.signal` is given is `hear`. The first signal raises Cancelled, unless the
-    story is shielded by then: it is noted, and shortens what is being done. Later ones change
-    nothing."""
+    """Register `hear` with `signal.signal`. The first signal raises Cancelled; after `shield` it
+    only starts the countdown that `left` returns. Later signals are ignored."""
 
     def __init__(self, clock: Clock, grace: float = GRACE_SECONDS) -> None:
         self._clock = clock
@@ -29,7 +28,7 @@ class Signals:
         self._at = 0.0
         self._shielded = False
         self.number = 0
-        """Of the first signal; 0 for none."""
+        """Number of the first signal; 0 if there was none."""
 
     def hear(self, number: int, _frame: FrameType | None = None) -> None:
         if self.number:
@@ -40,9 +39,11 @@ class Signals:
             raise Cancelled(number)
 
     def shield(self) -> None:
-        """From now on nothing is interrupted."""
+        """From now on a signal interrupts nothing."""
         self._shielded = True
 
     def left(self) -> float:
-        """Seconds that may still be spent: no end of them without a signal."""
-        return self._at + self._grace - self._clock.monotonic() if self.number else float("inf")
+        """Seconds left for the rollback; infinite before the first signal."""
+        if not self.number:
+            return float("inf")
+        return self._at + self._grace - self._clock.monotonic()

@@ -1,5 +1,5 @@
-"""The clock, and waiting for a state. The only importer of tenacity and the only place where the
-launcher sleeps."""
+"""The clock, and waiting for a condition. The only module that imports tenacity, and the only one
+in which the launcher sleeps."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """Time as it comes in as an argument, so that tests own it."""
+    """The time, passed in as an argument so that tests control it."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Seconds from an arbitrary start; never goes backwards."""
         ...
 
     def now(self) -> datetime:
-        """The time of day in UTC."""
+        """Date and time in UTC."""
         ...
 
     def sleep(self, seconds: float) -> None: ...
 
 
 class SystemClock:
-    """The real one."""
+    """The clock of this computer."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -49,13 +49,13 @@ def wait_for(
     first: float = 1.0,
     most: float = 5.0,
 ) -> T:
-    """Calls `probe` until it gives something, and gives that.
+    """Calls `probe` until it returns something other than None, and returns that.
 
-    The pauses grow from `first` to `most` seconds. Raises TimedOut after `timeout` seconds by
-    `clock` (tenacity's own `stop_after_delay` asks the real clock, so it is not used); what
-    `probe` raises passes.
+    The pauses grow from `first` to `most` seconds. `what` is a noun phrase for the message.
+    Raises TimedOut after `timeout` seconds by `clock` (tenacity's `stop_after_delay` reads the
+    real clock, so it is not used), and whatever `probe` raises.
     """
-    # Imported here: a launch spends its first second on requests, not on waiting.
+    # Imported here: a launch sends its first requests before it has to wait for anything.
     from tenacity import Retrying, retry_if_result, wait_exponential
 
     end = clock.monotonic() + timeout
@@ -64,7 +64,7 @@ def wait_for(
         return clock.monotonic() >= end
 
     def give_up(_: object) -> T:
-        raise TimedOut(f"Waited {timeout:.0f} s for {what}, in vain.")
+        raise TimedOut(f"Timed out after {timeout:.0f} s waiting for {what}.")
 
     retrying = Retrying(
         retry=retry_if_result(lambda result: result is None),
@@ -73,6 +73,6 @@ def wait_for(
         sleep=clock.sleep,
         retry_error_callback=give_up,
     )
-    found = retrying(probe)
-    assert found is not None
-    return found
+    result = retrying(probe)
+    assert result is not None
+    return result

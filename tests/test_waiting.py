@@ -17,7 +17,7 @@ def test_what_is_there_at_once_costs_no_sleep() -> None:
 
 def test_pauses_grow_to_their_most_and_the_timeout_is_kept() -> None:
     clock = FakeClock()
-    with pytest.raises(TimedOut, match="Waited 60 s for it"):
+    with pytest.raises(TimedOut, match="Timed out after 60 s waiting for it"):
         wait_for(lambda: None, "it", clock=clock, timeout=60, first=1, most=5)
     assert clock.slept[0] == 1
     assert clock.slept == sorted(clock.slept)
