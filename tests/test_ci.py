@@ -143,10 +143,10 @@ def test_the_log_of_a_launch_job_names_its_runners() -> None:
 
 def test_the_summary_says_when_the_machine_ends() -> None:
     assert (
-        "The machine ends itself after 300 s without a job, and after 120 h in any case."
+        "The machine shuts down after 300 s without a job, and after 120 h in any case."
         in report.summary(REPORT, request())
     )
-    assert "The machine ends itself after one job, and after 2 h in any case." in report.summary(
+    assert "The machine shuts down after one job, and after 2 h in any case." in report.summary(
         REPORT, request("--single", "--max-lifetime=2h")
     )
     assert "never, as `idle-timeout` says" in report.summary(

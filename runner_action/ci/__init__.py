@@ -1,5 +1,5 @@
-"""How GitHub, GitLab and a terminal want log lines, folded groups, errors, masks, outputs and
-summaries. The only place that prints."""
+"""Writes logs, errors, outputs and summaries in the form that GitHub, GitLab or a terminal
+expects. The only package that prints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runner_action.model import ForgeName
 
 
 def front_for(environ: Mapping[str, str], *, as_json: bool) -> Front:
+    """The front of the CI whose job this is, unless the outputs are requested as JSON."""
     for name in ForgeName:
         if job_environment(name, environ).is_here and not as_json:
             return _front(name, environ)

@@ -1,4 +1,4 @@
-"""What a CI is told, the same for each of them."""
+"""What cml-runner writes to a CI or a terminal; each implements `Front`."""
 
 from __future__ import annotations
 
@@ -18,48 +18,49 @@ LEVELS = {
 
 
 class Front(Protocol):
-    """One CI's way of being told things."""
+    """Writes logs, errors and results the way one CI displays them."""
 
     def handler(self) -> logging.Handler: ...
 
     def mask(self, secret: str) -> None:
-        """Lets the CI star out a text in everything that is logged."""
+        """Asks the CI to replace a text by asterisks in all of its log."""
         ...
 
     def error(self, error: RunnerActionError) -> None: ...
 
     def crash(self, traceback: str) -> None:
-        """A surprise: the traceback, folded where possible, and where to report it."""
+        """Reports a bug: the traceback, folded where possible, and where to report it."""
         ...
 
-    def done(self, told: Mapping[str, str], report: str) -> None:
-        """Outputs for later jobs, and the summary."""
+    def done(self, outputs: Mapping[str, str], summary: str) -> None:
+        """Writes the outputs for later jobs, and the summary in Markdown."""
         ...
 
     def forget(self) -> None:
-        """What is noted under this job's name before its launch begins is no note of it."""
+        """Deletes names that were remembered before this launch began: they are not its own."""
         ...
 
     def remember(self, names: Sequence[str]) -> None:
-        """Runners that are about to be made, for `cleanup` after the job; none when all was
-        taken back."""
+        """Stores the names of the runners that are about to be created, for `cleanup` after the
+        job; no names once everything is rolled back."""
         ...
 
     def remembered(self) -> list[str] | None:
-        """The way back, in the step after the job. None: nobody knows."""
+        """The names that `remember` stored, read in the step after the job; None if unknown."""
         ...
 
 
 MARK_TITLE = "cml-runner"
-"""Title of the annotations by which `cml-runner restart` knows launch jobs and interruptions."""
+"""Title of the annotations in which `cml-runner restart` finds launch jobs and interruptions."""
 
 
 def online_mark(names: Sequence[str]) -> str:
+    """The annotation of a launch job: the names of its runners."""
     return f"Runner online: {', '.join(names)}"
 
 
 def runners_marked(message: str) -> list[str]:
-    """The way back."""
+    """The names in an annotation of `online_mark`; none in any other."""
     head, _, names = message.partition("Runner online: ")
     return names.split(", ") if not head and names else []
 
@@ -67,34 +68,36 @@ def runners_marked(message: str) -> list[str]:
 LISTS = ("runners", "status", "removed")
 """Outputs that are JSON."""
 BUG = (
-    "This is a bug in cml-runner. What it had created has been deleted, unless a line above says"
-    " otherwise. Please report it with these lines."
+    "This is a bug in cml-runner. Everything that it had created was deleted, unless a line above"
+    " says otherwise. Please report it with these lines."
 )
 
 
-def checked(told: Mapping[str, str]) -> Mapping[str, str]:
-    """Outputs as they are. Raises RunnerActionError where one would be more than a value: a line
-    end would begin a second output, a second variable of later jobs."""
-    for name, value in told.items():
+def checked(outputs: Mapping[str, str]) -> Mapping[str, str]:
+    """The outputs, unchanged. Raises RunnerActionError if a value is more than a line of text: a
+    line break would start a second output, or a second variable of later jobs."""
+    for name, value in outputs.items():
         if not is_plain(value):
             raise RunnerActionError(
-                f"Output {name} would be {plain(value)!r}, but for characters that no value may"
-                " have.",
-                "Look for who gave a runner or a machine such a name, and give it another.",
+                f"Output {name} contains control characters or a workflow command, which no output"
+                f" may; without them it would be {plain(value)!r}.",
+                "Find the runner or the machine with such a name, and rename it.",
             )
-    return told
+    return outputs
 
 
-def full(error: RunnerActionError) -> str:
+def with_hint(error: RunnerActionError) -> str:
+    """Message and hint of an error, as plain lines."""
     return lines(f"{error}\n{error.hint}" if error.hint else str(error))
 
 
 class PlainFormatter(logging.Formatter):
-    """A record is a line; only an error may have more, as it may show a console."""
+    """Formats a record as one line; an error, which may quote a console, keeps its lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         return text_of(record, super().format(record))
 
 
 def text_of(record: logging.LogRecord, text: str) -> str:
+    """`text` without control characters; on several lines only for an error."""
     return lines(text) if record.levelno >= logging.ERROR else plain(text)

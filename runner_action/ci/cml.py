@@ -1,4 +1,4 @@
-"""The line that CML wrote about a runner. Pure."""
+"""The log line that CML writes about a runner. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from runner_action.providers.kubernetes.options import KubernetesOptions
 from runner_action.request import LaunchRequest
 
 
-def cml_line(one: Launched, request: LaunchRequest) -> str:
-    """The JSON line in which CML's users search for `instanceIp`: its keys, with what was really
-    taken."""
-    instance, cloud = one.instance, request.cloud
+def cml_line(launched: Launched, request: LaunchRequest) -> str:
+    """The JSON line in which CML's users search for `instanceIp`: the keys are CML's, the values
+    describe the instance that was created."""
+    instance, cloud = launched.instance, request.cloud
     aws = cloud.options if cloud and isinstance(cloud.options, AwsOptions) else AwsOptions()
     pods = cloud.options if cloud and isinstance(cloud.options, KubernetesOptions) else None
     return dumps(
@@ -31,10 +31,10 @@ def cml_line(one: Launched, request: LaunchRequest) -> str:
             "instanceLaunchTime": instance.launched if instance else "",
             "instanceType": instance.instance_type if instance else "",
             "instancePermissionSet": (cloud and cloud.permission_set) or "",
-            "labels": ",".join(one.labels),
+            "labels": ",".join(launched.labels),
             "cmlVersion": __version__,
             "metadata": dict(cloud.metadata) if cloud else {},
-            "name": one.runner_name,
+            "name": launched.runner_name,
             "region": instance.region if instance else "",
             "repo": request.repository.url,
             "single": request.single,

@@ -1,4 +1,5 @@
-"""GitHub: workflow commands on standard output; files named by the job for outputs and summary.
+"""GitHub: workflow commands on standard output; outputs and summary go to files that the
+environment names.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from runner_action.ci.base import BUG, MARK_TITLE, checked, full, online_mark, text_of
+from runner_action.ci.base import BUG, MARK_TITLE, checked, online_mark, text_of, with_hint
 from runner_action.errors import RunnerActionError
 from runner_action.plain import lines, plain
 
@@ -32,32 +33,33 @@ class GitHubFront:
             print(f"::add-mask::{_escaped(line)}", file=self._out, flush=True)
 
     def error(self, error: RunnerActionError) -> None:
-        print(f"::error title=cml-runner::{_escaped(full(error))}", file=self._out, flush=True)
+        text = _escaped(with_hint(error))
+        print(f"::error title=cml-runner::{text}", file=self._out, flush=True)
 
     def crash(self, traceback: str) -> None:
         shown = lines(traceback)
         print(f"::group::Traceback, for the report\n{shown}\n::endgroup::", file=self._out)
         print(f"::error title=cml-runner::{_escaped(BUG)}", file=self._out, flush=True)
 
-    def done(self, told: Mapping[str, str], report: str) -> None:
-        values = checked(told)
-        made = [
-            one["runner-name"]
-            for one in json.loads(told.get("runners", "[]"))
-            if one["reused"] != "true"
+    def done(self, outputs: Mapping[str, str], summary: str) -> None:
+        values = checked(outputs)
+        launched = [
+            runner["runner-name"]
+            for runner in json.loads(outputs.get("runners", "[]"))
+            if runner["reused"] != "true"
         ]
-        if made:
-            mark = _escaped(plain(online_mark(made)))
+        if launched:
+            mark = _escaped(plain(online_mark(launched)))
             print(f"::notice title={MARK_TITLE}::{mark}", file=self._out, flush=True)
         if path := self._environ.get("GITHUB_OUTPUT"):
             with Path(path).open("a", encoding="utf-8") as file:
                 file.writelines(f"{name}={value}\n" for name, value in values.items())
         if path := self._environ.get("GITHUB_STEP_SUMMARY"):
             with Path(path).open("a", encoding="utf-8") as file:
-                file.write(lines(report) + "\n")
+                file.write(lines(summary) + "\n")
 
     def forget(self) -> None:
-        """GitHub's file is new for every step."""
+        """Nothing to do: GitHub creates the file of the state anew for each step."""
 
     def remember(self, names: Sequence[str]) -> None:
         if path := self._environ.get("GITHUB_STATE"):
@@ -65,9 +67,9 @@ class GitHubFront:
                 file.write(f"runners={checked({'runners': ','.join(names)})['runners']}\n")
 
     def remembered(self) -> list[str] | None:
-        """None also under act, which gives a container no state."""
-        noted = self._environ.get("STATE_runners")
-        return None if noted is None else list(filter(None, noted.split(",")))
+        """None under act, too, which passes no state to a container."""
+        names = self._environ.get("STATE_runners")
+        return None if names is None else list(filter(None, names.split(",")))
 
 
 def _escaped(text: str) -> str:
@@ -75,13 +77,13 @@ def _escaped(text: str) -> str:
 
 
 class _WorkflowCommands(logging.Formatter):
-    """Log records as GitHub's workflow commands; several lines at once are folded."""
+    """Formats records as GitHub's workflow commands, and folds those of several lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = text_of(record, record.getMessage())
         if "\n" in text:
             title, _, rest = text.partition("\n")
-            # What a machine says must not be taken for a command to this job.
+            # Lines of a console must not be read as commands to this job.
             word = secrets.token_hex(8)
             return "\n".join(
                 [

@@ -1,4 +1,4 @@
-"""What is reported of a launch, the same in every CI: outputs and the summary. Pure."""
+"""The report of a launch, the same in every CI: outputs and the summary. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from runner_action.request import LaunchRequest
 
 
 def outputs(launched: Sequence[Launched]) -> dict[str, str]:
-    """Outputs as in the schema: of the first runner, and of all of them as JSON."""
-    each = [_output(one) for one in launched]
-    return {**(each[0] if each else {}), "runners": dumps(each)}
+    """The outputs of the schema: those of the first runner, and all runners as JSON."""
+    runners = [_outputs_of(runner) for runner in launched]
+    return {**(runners[0] if runners else {}), "runners": dumps(runners)}
 
 
-def _output(one: Launched) -> dict[str, str]:
-    instance = one.instance
-    found = {
+def _outputs_of(launched: Launched) -> dict[str, str]:
+    instance = launched.instance
+    of_instance = {
         "instance-id": instance.id if instance else "",
         "instance-ip": instance.address if instance else "",
         "instanceIp": instance.address if instance else "",
@@ -27,12 +27,12 @@ def _output(one: Launched) -> dict[str, str]:
         "spot": str(instance.spot).lower() if instance else "",
     }
     return {
-        "runner-name": one.runner_name,
-        "label": one.label,
-        "labels": ",".join(one.labels),
-        **found,
-        "reused": str(one.reused).lower(),
-        "launch-seconds": f"{one.launch_seconds:.2f}",
+        "runner-name": launched.runner_name,
+        "label": launched.label,
+        "labels": ",".join(launched.labels),
+        **of_instance,
+        "reused": str(launched.reused).lower(),
+        "launch-seconds": f"{launched.launch_seconds:.2f}",
     }
 
 
@@ -47,8 +47,8 @@ def summary(report: Report, request: LaunchRequest) -> str:
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
         parts.append(f"Seconds until: {stages}")
     if any(not line.endswith(": yes") for line in report.tried):
-        parts.append("Asked for:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
-    parts.append(_ends(request))
+        parts.append("Tried:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
+    parts.append(_end_of(request))
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,24 +57,24 @@ def _table(launched: Sequence[Launched]) -> str:
         "| runner | labels | instance | type | zone | address | online after |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in launched:
-        told = _output(one)
-        market = " (spot)" if told["spot"] == "true" else ""
+    for runner in launched:
+        values = _outputs_of(runner)
+        market = " (spot)" if values["spot"] == "true" else ""
         cells = (
-            code(one.runner_name),
-            markdown(told["labels"]),
-            markdown(told["instance-id"]) or ("reused" if one.reused else "this machine"),
-            markdown(told["instance-type"] + market),
-            markdown(told["zone"]),
-            markdown(told["instance-ip"]),
-            f"{one.launch_seconds:.0f} s",
+            code(runner.runner_name),
+            markdown(values["labels"]),
+            markdown(values["instance-id"]) or ("reused" if runner.reused else "this machine"),
+            markdown(values["instance-type"] + market),
+            markdown(values["zone"]),
+            markdown(values["instance-ip"]),
+            f"{runner.launch_seconds:.0f} s",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _ends(request: LaunchRequest) -> str:
-    """When the machine ends itself, as a sentence."""
+def _end_of(request: LaunchRequest) -> str:
+    """When the machine shuts down, or the runner on this machine leaves, as a sentence."""
     if request.single:
         when = "after one job"
     elif request.idle_timeout is None:
@@ -83,18 +83,19 @@ def _ends(request: LaunchRequest) -> str:
         when = f"after {request.idle_timeout} s without a job"
     if request.max_lifetime:
         when += f", and after {request.max_lifetime // 3600} h in any case"
-    return f"{'The machine ends itself' if request.cloud else 'The runner leaves'} {when}."
+    return f"{'The machine shuts down' if request.cloud else 'The runner leaves'} {when}."
 
 
 def plan_text(report: Report) -> str:
-    """What a dry run found, in Markdown."""
+    """What a launch would create, in Markdown; empty without a plan."""
     if not report.plan:
         return ""
-    rungs = "\n".join(
+    ladder = "\n".join(
         f"{number}. {markdown(str(placement))}" for number, placement in enumerate(report.ladder, 1)
     )
     plan = report.plan
-    found = f"Image {code(plan.image)}, disk {plan.disk_gb} GB, architecture {plan.architecture}."
+    disk = f"disk {plan.disk_gb} GB, architecture {plan.architecture}"
     return (
-        f"### Plan: nothing was created\n\n{found} Would be asked for, in this order:\n\n{rungs}\n"
+        "### Plan: nothing was created\n\n"
+        f"Image {code(plan.image)}, {disk}. A launch would try, in this order:\n\n{ladder}\n"
     )

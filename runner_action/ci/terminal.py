@@ -1,4 +1,4 @@
-"""A terminal: log lines to standard error, the result to standard output, as JSON if asked."""
+"""A terminal: the log on standard error, the result on standard output, as JSON if requested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from runner_action.ci.base import BUG, LISTS, PlainFormatter, checked, full
+from runner_action.ci.base import BUG, LISTS, PlainFormatter, checked, with_hint
 from runner_action.errors import RunnerActionError
 from runner_action.plain import lines
 
@@ -33,32 +33,33 @@ class TerminalFront:
         return handler
 
     def mask(self, secret: str) -> None:
-        """Nothing here keeps a log."""
+        """Nothing to do: no log is kept."""
 
     def error(self, error: RunnerActionError) -> None:
-        print(f"Error: {full(error)}", file=self._err, flush=True)
+        print(f"Error: {with_hint(error)}", file=self._err, flush=True)
 
     def crash(self, traceback: str) -> None:
         print(f"{lines(traceback)}\n{BUG}", file=self._err, flush=True)
 
-    def done(self, told: Mapping[str, str], report: str) -> None:
+    def done(self, outputs: Mapping[str, str], summary: str) -> None:
         if self._as_json:
-            lists = {name: json.loads(told[name]) for name in LISTS if name in told}
-            values: dict[str, Any] = {**checked(told), **lists}
+            lists = {name: json.loads(outputs[name]) for name in LISTS if name in outputs}
+            values: dict[str, Any] = {**checked(outputs), **lists}
             print(json.dumps(values, indent=2), file=self._out, flush=True)
         elif self._out.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
 
-            Console(file=self._out).print(Markdown(lines(report)))
+            Console(file=self._out).print(Markdown(lines(summary)))
         else:
-            print(lines(report), file=self._out, flush=True)  # a local runner goes on for hours
+            # Flushed, as a runner on this machine goes on for hours.
+            print(lines(summary), file=self._out, flush=True)
 
     def forget(self) -> None:
-        """Nothing is noted."""
+        """Nothing to do: nothing is remembered."""
 
     def remember(self, names: Sequence[str]) -> None:
-        """A person sees what was made."""
+        """Nothing to do: the person at the terminal sees what is created."""
 
     def remembered(self) -> None:
         return None
