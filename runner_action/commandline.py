@@ -1,4 +1,4 @@
-"""The words of the command line: which commands there are, what each reads, and its help."""
+"""The command line: the commands, the flags that each reads, and the help."""
 
 from __future__ import annotations
 
@@ -17,60 +17,63 @@ EXAMPLES = """examples:
   cml-runner launch --repo=octo/train --cloud=aws --dry-run
   cml-runner status --repo=octo/train --cloud=aws
 
-`cml-runner COMMAND --help` tells what a command reads. Every flag may also be given as the
-variable CML_RUNNER_<FLAG>, or as the input of the GitHub action.
+`cml-runner COMMAND --help` lists the flags of a command. Every flag can also be set as the
+variable CML_RUNNER_<FLAG>, or as an input of the GitHub action.
 """
 REGISTERED = ("repo", "token", "app-id", "app-private-key", "driver", "allow-http")
-"""Where runners are registered, and who asks there."""
-EVERYWHERE = (*REGISTERED, "ca-certificates", "log")
-LOOKING = (*EVERYWHERE, "cloud", "cloud-region")
-"""Besides the accounts at clouds."""
+"""Where runners are registered, and with which credentials."""
+COMMON = (*REGISTERED, "ca-certificates", "log")
+"""Inputs of every command."""
+SEARCHING = (*COMMON, "cloud", "cloud-region")
+"""Inputs of the commands that search for machines, without those of the clouds' accounts."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """`reads`: the inputs that it takes as flags, besides those of the accounts at clouds if it
-    `looks` at machines; None: all of a launch."""
+    """`reads`: the inputs that the command takes as flags; None for all of a launch. A command that
+    `searches` for machines also takes those of the clouds' accounts."""
 
     about: str
     reads: tuple[str, ...] | None = None
-    looks: bool = False
+    searches: bool = False
 
 
 COMMANDS = {
     "launch": Command("launch runners and wait until they are online (the default)"),
     "status": Command(
-        "list runners and machines, and what is wrong with them", LOOKING, looks=True
+        "list runners and machines, and anything unexpected", SEARCHING, searches=True
     ),
     "reap": Command(
-        "delete what is past its lease or left behind", (*LOOKING, "dry-run"), looks=True
+        "delete what is past its lease or left behind", (*SEARCHING, "dry-run"), searches=True
     ),
     "destroy": Command(
-        "delete everything of one launch, by its name", (*LOOKING, "name", "dry-run"), looks=True
+        "delete everything of one launch, by its name",
+        (*SEARCHING, "name", "dry-run"),
+        searches=True,
     ),
     "restart": Command(
-        "run a workflow again that ended because its machine was reclaimed",
-        (*EVERYWHERE, "run-id", "restart-limit", "no-retry", "allow-forks"),
+        "re-run a workflow run that ended because its machine was reclaimed",
+        (*COMMON, "run-id", "restart-limit", "no-retry", "allow-forks"),
     ),
-    "cleanup": Command("after a failed or cancelled job: delete what its launch left"),
-    "permissions": Command("print the role or token that a launch with these flags needs"),
-    "sandbox": Command("play the whole story on this machine, without any account"),
+    "cleanup": Command("after a failed or cancelled job, delete what its launch left"),
+    "permissions": Command("print the permissions that a launch with these flags needs"),
+    "sandbox": Command("demonstrate a whole launch on this machine, without any account"),
 }
 NOT_OF_A_LAUNCH = ("command", "run-id")
 
 
 def reads(command: str) -> set[str]:
-    """The inputs that a command takes as flags."""
+    """The inputs that a command takes as flags; an unknown command counts as `launch`."""
     known = COMMANDS.get(command, COMMANDS["launch"])
     properties = inputs.schema()["properties"]
     if known.reads is None:
         return set(properties) - set(NOT_OF_A_LAUNCH)
     accounts = {name for name, prop in properties.items() if prop.get("x-account")}
-    return {*known.reads, *(accounts if known.looks else ())}
+    return {*known.reads, *(accounts if known.searches else ())}
 
 
 def overview() -> str:
-    """What `cml-runner --help` prints."""
+    """The text of `cml-runner --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items()]
     listed = "\n".join(lines)
@@ -80,10 +83,10 @@ def overview() -> str:
 
 
 def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Flags by input name, with every text given for them; and what is no flag, or none that this
-    command reads.
+    """The values of each flag by the name of its input, and the arguments that are not flags of
+    this command.
 
-    The word `launch` and, from CML's `cml runner launch`, `runner` before it may be left out.
+    The words `launch` and `runner` (from CML's `cml runner launch`) may be omitted.
     """
     words = list(argv)
     if words[:1] == ["runner"]:
@@ -97,20 +100,20 @@ def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     flags = {flag: texts for flag, texts in vars(known).items() if flag != "json"}
     if command != "launch":
         retired = inputs.schema()["x-retired"]
-        wanted = {*inputs.spellings(reads(command)), "command", *retired}
-        unknown += [f"--{flag}" for flag in flags if flag not in wanted]
+        accepted = {*inputs.spellings(reads(command)), "command", *retired}
+        unknown += [f"--{flag}" for flag in flags if flag not in accepted]
     return flags, unknown
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """It knows all flags, so that one which this command does not read is told as such, and shows
-    those that it reads."""
+    """A parser for the flags of all commands, so that `flags_of` can report those of others. Its
+    help lists only the flags of this command."""
     parser = _Parser(
         prog=f"{PROGRAM} {command}",
         usage=f"{PROGRAM} {command} [--flag=value …]",
         description=f"{COMMANDS[command].about[0].upper()}{COMMANDS[command].about[1:]}.",
         epilog=(
-            "Every flag can also be given as the variable CML_RUNNER_<FLAG>, and by an action as"
+            "Every flag can also be set as the variable CML_RUNNER_<FLAG>, or by an action as"
             " INPUT_<FLAG>."
         ),
         argument_default=argparse.SUPPRESS,
@@ -134,14 +137,14 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Mistakes are told as all others are."""
+    """Raises InputError for mistakes, so that they are reported like all other problems."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError([message.removeprefix("argument ")])
 
 
 def _add(group: argparse._ArgumentGroup, flag: str, prop: inputs.Schema, *, hidden: bool) -> None:
-    """`--single` alone is true, `--single=false` is false."""
+    """Adds a flag. A boolean needs no value: `--single` means `--single=true`."""
     switch: dict[str, Any] = {}
     if "boolean" in prop["type"]:
         switch = {"nargs": "?", "const": "true"}
