@@ -223,7 +223,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
             outcome = restart.restart(
                 request, forges.rerunning_for(request, _api_url(request, environ)), clock
             )
-        front.done({"restarted": outcome.restarted}, outcome.text)
+        front.done({"restarted": outcome.restarted}, outcome.summary)
     return 0
 
 

@@ -55,7 +55,6 @@ CROWDED: dict[str, set[str]] = {
     "parallel assignment": set(),
     "long comprehension": {
         "runner_action/commands/launch.py",
-        "runner_action/commands/restart.py",
         "runner_action/runners/reuse.py",
         "runner_action/sandbox/clouds/gcp/catalogue.py",
     },

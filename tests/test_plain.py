@@ -305,7 +305,7 @@ def restarted(payload: str, front: Front) -> None:
     job = Job(2, payload, "completed", "failure", f"cml-{payload}", ("gpu",))
     interrupted = (MARK_TITLE, f"{restart.MARK}{payload}")
     found = restart.find(Run(7, 1, True, 1.0, (job,)), {2: [interrupted]}, frozenset())
-    front.done({"restarted": ""}, restart.story_of(found))
+    front.done({"restarted": ""}, restart.jobs_of(found))
 
 
 def said_by_a_machine(payload: str, front: Front) -> None:

@@ -86,8 +86,8 @@ def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
     forge, outcome = story(noted=[("", "Process completed with exit code 1."), sign])
     assert outcome.restarted == LAUNCH_JOB
     assert forge.reruns == [(LAUNCH_JOB, 7, 1)]
-    assert f"- `train` on `cml-1`: {sign[1]}" in outcome.text
-    assert "attempt 2" in outcome.text
+    assert f"- `train` on `cml-1`: {sign[1]}" in outcome.summary
+    assert "attempt 2" in outcome.summary
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
 def test_what_failed_by_itself_is_left_alone(noted: list[tuple[str, str]]) -> None:
     forge, outcome = story(noted=noted)
     assert (outcome.restarted, forge.reruns) == ("", [])
-    assert "was not interrupted" in outcome.text
+    assert "was not interrupted" in outcome.summary
 
 
 def test_a_forks_run_is_not_restarted_by_what_it_says() -> None:
@@ -114,7 +114,7 @@ def test_a_forks_run_is_not_restarted_by_what_it_says() -> None:
     forge.forks[RUN.id] = "mallory/`train`, a fork of octo/train"
     refused = told(forge)
     assert (refused.restarted, forge.reruns) == ("", [])
-    assert "code of `mallory/'train', a fork of octo/train`" in refused.text
+    assert "code of `mallory/'train', a fork of octo/train`" in refused.summary
     assert told(forge, allow_forks=True).restarted == LAUNCH_JOB
 
 
@@ -158,7 +158,7 @@ def test_what_is_refused_is_followed_by_more() -> None:
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)
     with pytest.raises(
         ForgeError,
-        match="could not be re-run: launch job and its dependants: refused; failed jobs: refused",
+        match="re-run run 7: launch job and its dependants: refused; failed jobs: refused",
     ) as caught:
         told(forge)
     assert "actions: write" in caught.value.hint
@@ -176,8 +176,8 @@ def test_what_is_refused_is_followed_by_more() -> None:
 def test_the_limits_are_kept_and_told(run: Run, limit: int, why: str) -> None:
     forge, outcome = story(run, limit=limit)
     assert (outcome.restarted, forge.reruns) == ("", [])
-    assert why in outcome.text
-    assert "`train` on `cml-1`" in outcome.text
+    assert why in outcome.summary
+    assert "`train` on `cml-1`" in outcome.summary
 
 
 SIGNED = [
@@ -203,7 +203,7 @@ def test_what_a_job_may_have_brought_about_is_restarted_once(
     )
     _, outcome = story(replace(RUN, attempt=attempt), [sign])
     assert bool(outcome.restarted) is (often or attempt == 1)
-    assert outcome.restarted or "this reason allows only one restart" in outcome.text
+    assert outcome.restarted or "this reason allows only one restart" in outcome.summary
 
 
 def test_the_most_deserving_of_several_jobs_decides() -> None:
@@ -217,11 +217,11 @@ def test_the_most_deserving_of_several_jobs_decides() -> None:
 def test_a_dry_run_only_tells() -> None:
     forge, outcome = story(dry_run=True)
     assert (outcome.restarted, forge.reruns) == ("", [])
-    assert f"Would re-run: {LAUNCH_JOB}" in outcome.text
+    assert f"Would re-run: {LAUNCH_JOB}" in outcome.summary
 
 
 def test_a_run_that_goes_on_or_went_well() -> None:
-    assert "still running" in story(replace(RUN, done=False))[1].text
+    assert "still running" in story(replace(RUN, done=False))[1].summary
     forge, outcome = story(replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, conclusion="success"))))
     assert outcome.restarted == ""
     assert forge.calls == ["run"], "a run that went well costs one question"

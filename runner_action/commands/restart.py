@@ -1,10 +1,10 @@
-"""Story 3, restart: a workflow run ended; was it because the machine of one of our runners went
-away? Then it is run again.
+"""`restart`: re-runs a workflow run that ended because the machine of one of its runners was
+reclaimed.
 
-For a workflow `on: workflow_run`, so that no token need lie on any machine. What the run itself
-shows is all there is to go by: the annotation of the launch job names the runners; the job's own
-says that it was interrupted (ours, left by the agent; the runner's, when it was shut down; or
-GitHub's, when it was heard of no more). The policy is the agent's.
+For a workflow `on: workflow_run`, so that no machine needs a token. The decision is based on the
+annotations of the run alone. That of the launch job names the runners; that of another job shows
+that it was interrupted. It is written by the agent, by the runner when it is shut down, or by
+GitHub when it loses contact with the runner. The policy is the agent's.
 """
 
 from __future__ import annotations
@@ -24,110 +24,117 @@ from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
-Notes = Mapping[int, Sequence[tuple[str, str]]]
+Annotations = Sequence[tuple[str, str]]
+"""Titles and messages."""
 MARK = "interrupted: "
-"""How the agent's own warning begins; the text of its reason follows (`agent/leave.py`)."""
+"""Beginning of the agent's warning; the text of its reason follows (`agent/leave.py`)."""
 SIGNS = (
     "lost communication with the server",
     "The runner has received a shutdown signal",
     "Operating system is shutting down",
 )
-"""GitHub's own words when a runner falls silent, and the runner's (JobRunner.cs) when it is shut
-down."""
+"""What GitHub writes when it loses contact with a runner, and what the runner writes
+(JobRunner.cs) when it is shut down."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The jobs that were interrupted, with the reason, and the job that launched their machine."""
+    """The interrupted jobs with their reasons, and the job that launched their machine."""
 
     interrupted: tuple[tuple[Job, str], ...]
     launch: policy.Launch
 
     @property
     def restarts(self) -> int:
-        """How often what has ended so is restarted: of several jobs, by the most deserving."""
+        """How often a run may be restarted for such reasons: the most that any of them allows."""
         return max((restarts_of(why) for _, why in self.interrupted), default=0)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`restarted`: what was re-run, empty for nothing; `text`: the whole story, in Markdown."""
+    """`restarted`: what was re-run, empty for nothing; `summary`: in Markdown."""
 
     restarted: str
-    text: str
+    summary: str
 
 
 def failed(run: Run) -> list[Job]:
-    """Jobs that a runner took and that did not end well."""
-    return [
-        job
-        for job in run.jobs
-        if job.runner and job.conclusion in ("failure", "cancelled", "timed_out")
-    ]
+    """The jobs that failed on a runner."""
+    ends = ("failure", "cancelled", "timed_out")
+    return [job for job in run.jobs if job.runner and job.conclusion in ends]
 
 
-def find(run: Run, notes: Notes, online: frozenset[str]) -> Finding:
-    """Pure. `notes`: annotations by job id; `online`: runners that still live, whose jobs were
-    not interrupted by their end."""
-    launched = {
-        name: job
-        for job in run.jobs
-        for title, text in notes.get(job.id, ())
-        if title == MARK_TITLE
-        for name in runners_marked(text)
-    }
-    found = []
+def find(run: Run, annotations: Mapping[int, Annotations], online: frozenset[str]) -> Finding:
+    """The interrupted jobs of a run. `annotations`: by the job's ID; `online`: names of runners
+    that are still online, so that their jobs were not interrupted. Pure."""
+    launchers = _launchers(run, annotations)
+    interrupted = []
     for job in failed(run):
-        ours = job.runner in launched or job.runner.startswith("cml-")
-        if ours and job.runner not in online and (why := _interruption(notes.get(job.id, ()))):
-            found.append((job, why))
-    launchers = [launched[job.runner] for job, _ in found if job.runner in launched]
-    return Finding(
-        tuple(found),
-        policy.Launch(launchers[0].id, launchers[0].name) if launchers else policy.Launch(),
-    )
+        launched = job.runner in launchers or job.runner.startswith("cml-")
+        why = _interruption(annotations.get(job.id, ()))
+        if launched and job.runner not in online and why:
+            interrupted.append((job, why))
+    known = [launchers[job.runner] for job, _ in interrupted if job.runner in launchers]
+    launch = policy.Launch(known[0].id, known[0].name) if known else policy.Launch()
+    return Finding(tuple(interrupted), launch)
 
 
-def _interruption(notes: Sequence[tuple[str, str]]) -> str:
-    ours = [text for title, text in notes if title == MARK_TITLE and text.startswith(MARK)]
-    return next(
-        iter([*ours, *(text for _, text in notes if any(sign in text for sign in SIGNS))]), ""
-    )
+def _launchers(run: Run, annotations: Mapping[int, Annotations]) -> dict[str, Job]:
+    """The launch jobs by the names of their runners."""
+    launchers = {}
+    for job in run.jobs:
+        for title, message in annotations.get(job.id, ()):
+            names = runners_marked(message) if title == MARK_TITLE else []
+            launchers.update(dict.fromkeys(names, job))
+    return launchers
+
+
+def _interruption(annotations: Annotations) -> str | None:
+    """Why a job was interrupted: as the agent wrote it, or else the runner or GitHub; None if
+    nobody did."""
+    messages = [message for _, message in annotations]
+    by_agent = [message for title, message in annotations if title == MARK_TITLE]
+    interruptions = [message for message in by_agent if message.startswith(MARK)]
+    interruptions += [message for message in messages if any(sign in message for sign in SIGNS)]
+    return interruptions[0] if interruptions else None
 
 
 def restarts_of(why: str) -> int:
-    """What the agent would do (`Reason.restarts`), by its mark. A machine that ended without one
-    may have been ended by its job."""
+    """How often the agent would restart (`Reason.restarts`), by its annotation. Without one it is
+    once, since the job may have stopped the machine."""
     marked = [reason.restarts for reason in Reason if why.startswith(MARK + reason.text)]
     return marked[0] if marked else ONCE
 
 
 def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
-    """Looks, decides, and re-runs at most once. Raises ForgeError if the run cannot be read."""
+    """Re-runs a run that was interrupted, at most once. Raises ForgeError if the run cannot be
+    read or re-run."""
     run = forge.run(request.run_id, clock.now())
     if not run.done:
         return Outcome("", f"Run {run.id} is still running: nothing to restart.\n")
     if not request.allow_forks and (fork := forge.fork(run.id)):
-        # All that is gone by below, the run says itself.
-        why = f"it ran code of {code(fork)}, which decides itself what its annotations say"
+        # Its annotations are written by the code of the fork.
+        why = f"it ran code of {code(fork)}, which controls its own annotations"
         return Outcome("", f"Run {run.id} is not restarted: {why} (`allow-forks` allows it).\n")
-    lost = failed(run)
-    # Annotations of what failed; only if there is something, those of what launched.
-    notes = {job.id: forge.annotations(job.id) for job in lost}
-    if any(_interruption(noted) for noted in notes.values()):
-        notes |= {
-            job.id: forge.annotations(job.id) for job in run.jobs if job.conclusion == "success"
-        }
-    finding = find(run, notes, _online(forge) if lost else frozenset())
+    finding = _look_at(run, forge)
     if not finding.interrupted:
-        return Outcome(
-            "",
-            f"Run {run.id} was not interrupted by the end of a machine of ours: not restarted.\n",
-        )
-    told = "".join(
-        f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n"
-        for job, why in finding.interrupted
-    )
+        why = "no machine that cml-runner launched was lost"
+        return Outcome("", f"Run {run.id} is not restarted, since it was not interrupted: {why}.\n")
+    return _restart(run, finding, request, forge)
+
+
+def _look_at(run: Run, forge: Rerunning) -> Finding:
+    lost = failed(run)
+    annotations = {job.id: forge.annotations(job.id) for job in lost}
+    # The launch jobs matter only if a job was interrupted.
+    if any(_interruption(messages) for messages in annotations.values()):
+        succeeded = [job for job in run.jobs if job.conclusion == "success"]
+        annotations |= {job.id: forge.annotations(job.id) for job in succeeded}
+    return find(run, annotations, _online(forge) if lost else frozenset())
+
+
+def _restart(run: Run, finding: Finding, request: RestartRequest, forge: Rerunning) -> Outcome:
+    jobs = jobs_of(finding)
     verdict = policy.decide(
         run,
         run.attempt,
@@ -137,20 +144,20 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
         restarts=finding.restarts,
     )
     if not verdict.order:
-        return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{told}")
+        return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{jobs}")
     if request.dry_run:
-        return Outcome("", f"### Would re-run: {verdict.order[0]} of run {run.id}\n\n{told}")
+        return Outcome("", f"### Would re-run: {verdict.order[0]} of run {run.id}\n\n{jobs}")
     granted, refusals = policy.request(forge.rerun, run, verdict, finding.launch)
     if not granted:
         raise ForgeError(
-            f"Run {run.id} could not be re-run: {'; '.join(refusals)}",
+            f"Could not re-run run {run.id}: {'; '.join(refusals)}",
             "The token needs `actions: write`.",
         )
-    return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{told}")
+    return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{jobs}")
 
 
-def story_of(finding: Finding) -> str:
-    """The jobs, their runners and what became of them, in Markdown. A run says all of it itself."""
+def jobs_of(finding: Finding) -> str:
+    """The interrupted jobs, their runners and the reasons, in Markdown."""
     return "".join(
         f"- {code(job.name)} on {code(job.runner)}: {markdown(why)}\n"
         for job, why in finding.interrupted
@@ -158,9 +165,10 @@ def story_of(finding: Finding) -> str:
 
 
 def _online(forge: Rerunning) -> frozenset[str]:
-    """Names of runners that still live, where the token may know: the job's own may not."""
+    """Names of the runners that are online; none if the token may not list them, as the job's
+    own token."""
     try:
         return frozenset(runner.name for runner in forge.runners() if runner.online)
     except ForgeError as error:
-        log.debug("Runners are not listed: %s", error)
+        log.debug("Could not list the runners: %s", error)
         return frozenset()
