@@ -1,6 +1,6 @@
-"""The embedded world: a fake GitHub and an EC2 whose instances are local processes, all on this
-machine.
+"""The embedded world: GitHub, GitLab and the clouds as servers on this machine, whose instances are
+local processes.
 
-An optional extra (`pip install cml-runner[sandbox]`), for `cml-runner sandbox` and for the
-tests. Nothing of the product knows of it.
+An optional extra (`pip install cml-runner[sandbox]`), for `cml-runner sandbox` and the tests. The
+product does not depend on it.
 """

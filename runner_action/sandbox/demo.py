@@ -1,8 +1,8 @@
-"""`cml-runner sandbox`: the whole story on this machine, to watch and to be sure: launch,
-online, a job, interrupted, started again on another machine, idle, gone.
+"""`cml-runner sandbox`: plays the whole story on this machine. A launch, a job, an interruption, a
+restart on another machine, and the end of an idle machine.
 
-Real launcher, real agent, real processes; the forge and the cloud are the embedded world's. Ends
-by asking both sides what is left.
+Launcher, agent and processes are real; GitHub or GitLab and the cloud are the embedded world's.
+Checks at the end that nothing is left.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from runner_action.cli import signals
+from runner_action.forges import traits_of
 from runner_action.model import ForgeName, ProviderName
 from runner_action.runners import console
 from runner_action.sandbox.forges.jobs import Job
@@ -29,40 +31,51 @@ from runner_action.waiting import SystemClock
 
 LABEL = "cml-demo"
 IDLE_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Cloud:
+    title: str
+    notice: int
+    """Seconds from the notice of an interruption until the machine is off."""
+    ending: str
+    """How a machine ends, while the demo waits for it; `ended`: when it has."""
+    ended: str
+
+
 CLOUDS = {
-    ProviderName.AWS: (
+    ProviderName.AWS: Cloud(
         "EC2",
         120,
-        "EC2 terminates the instance that powered itself off",
-        "instance terminated",
+        "EC2 terminates the instance, which has powered off",
+        "The instance is terminated",
     ),
-    ProviderName.AZURE: (
+    ProviderName.AZURE: Cloud(
         "Azure",
         30,
-        "Azure deletes the resource group, as the machine has asked for that",
-        "resource group deleted",
+        "Azure deletes the resource group, as the machine has requested",
+        "The resource group is deleted",
     ),
-    ProviderName.GCP: (
+    ProviderName.GCP: Cloud(
         "Compute Engine",
         30,
-        "Compute Engine deletes the instance, which has asked for that",
-        "instance deleted",
+        "Compute Engine deletes the instance, as the machine has requested",
+        "The instance is deleted",
     ),
-    ProviderName.KUBERNETES: (
-        "The cluster",
+    ProviderName.KUBERNETES: Cloud(
+        "Kubernetes",
         60,
-        "The pod has ended, and with it all that cost; its log stays for five minutes",
-        "Job complete",
+        "The pod ends and costs nothing more; its log is kept for five minutes",
+        "The Job is complete",
     ),
 }
-"""Its name, the seconds of its notice, and how its machines end."""
 PATIENCE = 40.0
 RUNNERS_OWN = re.compile(r"/jobs/(request|\d+|\d+/trace)$")
-"""What gitlab-runner says all the time; GitHub's runner has a language of its own."""
+"""Calls that gitlab-runner makes all the time. GitHub's runner has a protocol of its own."""
 
 
 class Story:
-    """The steps, each with a line, a spinner while it lasts, and its seconds."""
+    """The steps. Each shows a spinner while it lasts, then a line with its seconds."""
 
     def __init__(self, world: World, screen: Console, single: bool) -> None:
         self.world = world
@@ -70,9 +83,10 @@ class Story:
         self.single = single
         self.began = time.monotonic()
         self.steps: list[tuple[str, float, float]] = []
-        self.told = ""
+        self.launch_log = ""
         self._run = world.forge.queue_run()
-        self.title, self.notice, self.ending, self.ended = CLOUDS[world.provider]
+        self._cloud = CLOUDS[world.provider]
+        self._forge_title = traits_of(world.kind).title
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
@@ -87,201 +101,213 @@ class Story:
         """A pipeline of two jobs, as in the README: one launches a machine, the other needs it."""
         forge = self.world.forge
         forge.add_job(self._run, "launch", ["hosted"], hosted=self._launch)
-        # The first time it lasts, to be interrupted.
-        work = (
-            "true"
-            if self.single
-            else f"mkdir {self.world.folder}/first 2>/dev/null && sleep 60; echo training"
+        # The first attempt sleeps, so that it can be interrupted.
+        script = f"mkdir {self.world.folder}/first 2>/dev/null && sleep 60; echo training"
+        forge.add_job(
+            self._run, "train", [LABEL], 1.5, "true" if self.single else script, needs=["launch"]
         )
-        forge.add_job(self._run, "train", [LABEL], 1.5, work, needs=["launch"])
         first = self._machine(1)
         if not self.single:
-            with self.step(
-                f"{self.title} takes the spot machine in {self.notice} s: the agent ends the job,"
-                " and restarts it",
-                "restarted by the agent",
-            ):
-                self._wait_for_stage(first, "job-started")
-                self.world.interrupt(first, self.notice)
-                forge.wait(
-                    lambda: self._try("launch", 2), "the launch job to be started again", PATIENCE
-                )
+            self._interrupt(first)
             self._machine(2)
-        job = self._job("train", 1 if self.single else 2)
-        with self.step("The job runs", "job done"):
-            forge.wait(lambda: job.status == "completed", "the job to end", PATIENCE)
+        self._finish_job(1 if self.single else 2)
+        self._end_machine()
+
+    def _interrupt(self, instance: str) -> None:
+        with self.step(
+            f"{self._cloud.title} reclaims the spot machine in {self._cloud.notice} s: the agent"
+            " stops the job and restarts it",
+            "The agent has restarted the interrupted job",
+        ):
+            self._wait_for_stage(instance, "job-started")
+            self.world.interrupt(instance, self._cloud.notice)
+            self.world.forge.wait(
+                lambda: self._try("launch", 2), "the launch job to be restarted", PATIENCE
+            )
+
+    def _finish_job(self, attempt: int) -> None:
+        job = self._job("train", attempt)
+        with self.step("The job runs", "The job is done"):
+            self.world.forge.wait(lambda: job.status == "completed", "the job to end", PATIENCE)
         if job.conclusion != "success":
             raise AssertionError(f"the job ended with {job.conclusion} on {job.runner_name}")
+
+    def _end_machine(self) -> None:
+        forge = self.world.forge
         if not self.single:
             with self.step(
-                f"Idle for {IDLE_SECONDS} s, as idle-timeout says", "idle timeout reached"
+                f"The runner is idle for {IDLE_SECONDS} s, its idle-timeout",
+                "The idle timeout is over",
             ):
-                self._wait_for_stage(list(self.world.machines.living)[-1], "leaving")
-        with self.step("Leaving: off the forge's list, then power off", "runner deregistered"):
-            forge.wait(lambda: not forge.seats(), "the runner to be off the list", PATIENCE)
-        with self.step(self.ending, self.ended):
+                self._wait_for_stage(self._newest_instance(), "leaving")
+        with self.step(
+            f"The machine deregisters its runner from {self._forge_title}, then powers off",
+            "The runner is deregistered",
+        ):
+            forge.wait(lambda: not forge.seats(), "the runner to be deregistered", PATIENCE)
+        with self.step(self._cloud.ending, self._cloud.ended):
             forge.wait(lambda: not self.world.cloud.alive(), "the instance to end", PATIENCE)
 
-    def _machine(self, number: int) -> str:
-        """The launch job, that many times begun, brings a machine, and the training job is
-        taken. Returns the instance."""
+    def _machine(self, attempt: int) -> str:
+        """Runs the launch job until a machine is online and has taken the training job. Returns
+        the instance's ID."""
         forge = self.world.forge
         with self.step(
-            "The launch job: token check, image and network look-ups, registration, one call for a"
-            " machine, waiting until online",
-            "runner online",
+            "The launch job checks the token, looks up image and network, registers a runner,"
+            " creates a machine, and waits until the runner is online",
+            "The runner is online",
         ):
-            if number == 1:
+            if attempt == 1:
                 forge.begin(self._run)
-            launch = self._job("launch", number)
+            launch = self._job("launch", attempt)
             forge.wait(lambda: launch.status == "completed", "the launch job to end", PATIENCE)
         if launch.conclusion != "success":
-            raise AssertionError(f"the launch job failed:\n{self.told}")
+            raise AssertionError(f"the launch job failed:\n{self.launch_log}")
         with self.step(
-            f"A job with label {LABEL} is waiting for a runner", "job taken by the runner"
+            f"A job with the label {LABEL} waits for a runner", "The runner has taken the job"
         ):
-            job = self._job("train", number)
+            job = self._job("train", attempt)
             forge.wait(lambda: job.runner_name, "the job to be taken", PATIENCE)
-        instance = list(self.world.machines.living)[-1]
+        instance = self._newest_instance()
         self.screen.print(
             f"  job [cyan]{job.name} {job.id}[/cyan] runs on [cyan]{job.runner_name}[/cyan],"
             f" instance [cyan]{instance}[/cyan]"
         )
         return instance
 
+    def _newest_instance(self) -> str:
+        return list(self.world.machines.living)[-1]
+
     def _launch(self, job: Job) -> str:
-        """The launch job, on one of the forge's own machines: the launcher as a process, told
-        all by its environment."""
+        """The launch job, on a machine of GitHub's or GitLab's own: the launcher as a process that
+        reads all its inputs from the environment. Returns the job's conclusion."""
         folder = self.world.folder / f"job-{job.id}"
         folder.mkdir()
-        words = [
+        flags = [
             f"--cloud={self.world.provider}",
             f"--labels={LABEL}",
             f"--idle-timeout={IDLE_SECONDS}",
             "--first-job-timeout=60",
         ]
-        words += ["--single"] if self.single else ["--cloud-spot"]
+        flags += ["--single"] if self.single else ["--cloud-spot"]
         environ = {
             "PATH": os.environ["PATH"],
             **self.world.job_environ(job.run_id, job.id, job.name, job.attempt, job.runner_name),
         }
-        if not self.single:  # it restarts what its end interrupts
+        if not self.single:  # the machine restarts the interrupted job
             environ["CML_RUNNER_RESTART_TOKEN"] = environ["REPO_TOKEN"]
-        command = [sys.executable, "-m", "runner_action", "launch", *words]
-        # The child's last word is for whoever looks into a failure.
-        done = subprocess.run(
-            command,
+        launcher = subprocess.run(
+            [sys.executable, "-m", "runner_action", "launch", *flags],
             env={**environ, "CI_PROJECT_DIR": str(folder)},
             cwd=folder,
-            stdout=-1,
-            stderr=-2,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
             preexec_fn=die_with_parent,
         )
-        self.told = done.stdout
-        return "failure" if done.returncode else "success"
+        self.launch_log = launcher.stdout
+        return "failure" if launcher.returncode else "success"
 
-    def _try(self, name: str, number: int) -> Job | None:
-        tries = [job for job in self._run.all_jobs if job.name == name]
-        return tries[number - 1] if len(tries) >= number else None
+    def _try(self, name: str, attempt: int) -> Job | None:
+        jobs = [job for job in self._run.all_jobs if job.name == name]
+        return jobs[attempt - 1] if len(jobs) >= attempt else None
 
-    def _job(self, name: str, number: int) -> Job:
+    def _job(self, name: str, attempt: int) -> Job:
         self.world.forge.wait(
-            lambda: self._try(name, number), f"job {name}, time {number}", PATIENCE
+            lambda: self._try(name, attempt), f"attempt {attempt} of job {name}", PATIENCE
         )
-        job = self._try(name, number)
+        job = self._try(name, attempt)
         assert job
         return job
 
-    def _wait_for_stage(self, instance_id: str, stage: str) -> None:
-        def said() -> bool:
-            return any(
-                line["stage"] == stage
-                for line in console.said(self.world.machines.console(instance_id))
-            )
+    def _stages(self, instance_id: str) -> list[str]:
+        """Of the machine's life, as it reported them on its console."""
+        text = self.world.machines.console(instance_id)
+        return [str(line["stage"]) for line in console.said(text)]
 
-        self.world.forge.wait(said, f"the machine to say {stage}", PATIENCE)
+    def _wait_for_stage(self, instance_id: str, stage: str) -> None:
+        self.world.forge.wait(
+            lambda: stage in self._stages(instance_id),
+            f"stage {stage} of machine {instance_id}",
+            PATIENCE,
+        )
 
     # --- at the end
 
     def show(self) -> None:
-        """Where the seconds went, and what the servers saw."""
+        """How long each step took, and what the servers received."""
         total = max((end for _, _, end in self.steps), default=1.0)
-        table = Table(title="Where the seconds went", box=None, title_justify="left")
+        table = Table(title="How long each step took", box=None, title_justify="left")
         for done, start, end in self.steps:
             before = int(40 * start / total)
-            long = max(1, int(40 * (end - start) / total))
-            table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * long, style="cyan")
+            length = max(1, int(40 * (end - start) / total))
+            table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * length, style="cyan")
         self.screen.print(table)
-        self.screen.print(f"{self.title} was asked: " + ", ".join(self.world.cloud.actions()))
+        self.screen.print(f"Calls to {self._cloud.title}: " + ", ".join(self.world.cloud.actions()))
         server = self.world.server
-        told = [
+        calls = [
             f"{method} …{path.removeprefix(server.api)} {status}"
             for method, path, status in server.requests
             if not RUNNERS_OWN.search(path)
         ]
-        self.screen.print(
-            f"{'GitHub' if self.world.kind is ForgeName.GITHUB else 'GitLab'} was asked: "
-            + ", ".join(told)
-        )
+        self.screen.print(f"Calls to {self._forge_title}: " + ", ".join(calls))
         for instance_id in self.world.machines.living:
-            stages = " → ".join(
-                str(line["stage"])
-                for line in console.said(self.world.machines.console(instance_id))
-                if line["stage"] != "runner"
-            )
-            self.screen.print(f"The machine {instance_id} said: {stages}")
+            stages = (stage for stage in self._stages(instance_id) if stage != "runner")
+            self.screen.print(f"Stages of machine {instance_id}: {' → '.join(stages)}")
 
 
 def main(words: Sequence[str]) -> int:
-    """0: the story went as told and nothing is left."""
+    """Returns 0 if the story went as planned and nothing is left."""
+    options = _parser().parse_args(list(words))
+    screen = Console(highlight=False)
+    with signals(SystemClock()), World(options.forge, options.cloud) as world:
+        story = Story(world, screen, options.single)
+        complete = False
+        try:
+            story.play()
+            complete = True
+        except (AssertionError, TimeoutError) as error:
+            screen.print(f"[red]✗[/red] {error}")
+        story.show()
+        left = _left(world)
+        runners = len(world.forge.ever)
+    verdict = "Now no runner, no instance and no process is left."
+    if left:
+        verdict = f"LEFT: {', '.join(left)}."
+    success = complete and not left
+    screen.print(
+        f"[bold]{'✓' if success else '✗'} Runners registered: {runners}. Instances created:"
+        f" {len(world.machines.living)}. {verdict}[/bold]"
+    )
+    return 0 if success else 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cml-runner sandbox",
-        description="Plays the whole story on this machine, without any account.",
+        description="Plays the whole story of a launch on this machine, without any account.",
     )
     parser.add_argument(
         "--forge",
         choices=[name.value for name in ForgeName],
         default=ForgeName.GITHUB.value,
-        help="whose jobs they are",
+        help="where the jobs come from",
     )
     parser.add_argument(
         "--cloud",
         choices=[name.value for name in CLOUDS],
         default=ProviderName.AWS.value,
-        help="whose machines they are",
+        help="where the machines are",
     )
     parser.add_argument(
-        "--single", action="store_true", help="a runner for one job, that nothing interrupts"
+        "--single", action="store_true", help="a runner for a single job, without an interruption"
     )
-    given = parser.parse_args(list(words))
-    screen = Console(highlight=False)
-    with signals(SystemClock()), World(given.forge, given.cloud) as world:
-        story = Story(world, screen, given.single)
-        whole = False
-        try:
-            story.play()
-            whole = True
-        except (AssertionError, TimeoutError) as error:
-            screen.print(f"[red]✗[/red] {error}")
-        story.show()
-        left = _left(world)
-        ever = world.forge.ever
-    verdict = (
-        "no runner, no instance and no process is left" if not left else "LEFT: " + ", ".join(left)
-    )
-    mark = "✓" if whole and not left else "✗"
-    screen.print(
-        f"[bold]{mark} Runners registered: {len(ever)}. Instances made:"
-        f" {len(world.machines.living)}. Now {verdict}.[/bold]"
-    )
-    return 0 if whole and not left else 1
+    return parser
 
 
 def _left(world: World, patience: float = 5.0) -> list[str]:
-    """What both sides and the process table still hold, once the last process had its moment to
-    end."""
+    """Runners, instances and processes that remain after `patience` seconds."""
     end = time.monotonic() + patience
 
     def look() -> list[str]:

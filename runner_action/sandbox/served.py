@@ -1,5 +1,5 @@
-"""A service of the embedded world over HTTP: every call recorded, any of them failing when told
-to."""
+"""A service of the embedded world over HTTP. It records every call, and any call can be made to
+fail."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from werkzeug.serving import make_server
 Start = Callable[..., Any]
 Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
 Between = Callable[[Application, dict[str, Any], Start], Iterable[bytes]]
-"""Stands between a caller and an application: may pass a request on, once or twice or not at
-all, and give the answer or lose it."""
+"""Between a caller and an application: may pass a request on once, twice or not at all, and return
+the response or lose it."""
 
 
 @dataclass
 class Fault:
-    """Requests that match are answered with `status`, `times` times; `late`: after they were
-    done, as when an answer is lost."""
+    """Matching requests fail with `status`, `times` times. `late`: after they were carried out, as
+    if their response was lost."""
 
     method: str
     path: re.Pattern[str]
@@ -35,12 +35,12 @@ class Fault:
     late: bool
     headers: Mapping[str, str] = field(default_factory=dict)
     slow: float = 0.0
-    """Seconds before the answer."""
+    """Seconds before the response."""
 
 
 @dataclass
 class Served:
-    """`requests`: method, path and status of all calls of the public API, which begins with
+    """`requests`: method, path and status of all calls to the public API, whose paths begin with
     `api`. `tls`: files of certificate and key."""
 
     app: Flask
@@ -77,7 +77,8 @@ class Served:
         slow: float = 0.0,
         **headers: str,
     ) -> None:
-        """`headers` with _ for -. Status 0: no answer, the connection is closed."""
+        """Makes matching requests fail. `headers`: with _ for -. Status 0: the connection is closed
+        without a response."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.faults.append(
             Fault(
@@ -93,7 +94,7 @@ class Served:
         )
 
     def fault(self, *, late: bool = False) -> Any:
-        """The answer to a request that has to fail; None for others."""
+        """The response to the current request if it must fail; otherwise None."""
         for fault in self.faults:
             if (
                 fault.times > 0

@@ -1,5 +1,5 @@
-"""The embedded world: a GitHub, a GitLab, a cloud of each kind, their machines, in one temporary
-folder, gone without a trace when it closes."""
+"""The embedded world: GitHub, GitLab, the clouds and their machines, in one temporary folder that
+is removed when the world closes."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from runner_action.sandbox.served import Served
 TOKEN = "canary-admin-token"
 KEY = "canary-secret-access-key"
 POD_IMAGE = "registry.example/cml-runner:runner"
-"""Nobody fetches it: a pod of this world is a process."""
+"""Never pulled: a pod of this world is a process."""
 OFF_SECONDS = 10.0
-"""From the power button until a machine that is taken is off. Real clouds give a minute or more."""
+"""From the power button until a reclaimed machine is off. Real clouds give a minute or more."""
 
 
 def pod_command(
     python: str, factor: float, _pod: str, place: Path, walls: bool = False
 ) -> list[str]:
-    """Whose process is a pod."""
+    """The command whose process is a pod."""
     return [
         sys.executable,
         "-m",
@@ -62,16 +62,15 @@ def pod_command(
 
 
 def nodes() -> list[Node]:
-    """As in a managed cluster: a pool of its own for spot nodes, with the taint that its vendor
-    puts on them."""
+    """Two nodes, as in a managed cluster: spot nodes have their vendor's taint."""
     spot = {"key": "kubernetes.azure.com/scalesetpriority", "value": "spot", "effect": "NoSchedule"}
     return [Node("node-1"), Node("spot-1", labels={spot["key"]: spot["value"]}, taints=[spot])]
 
 
 class World:
-    """`with World() as world:`; launch with the variables of `world.environ()`, or of
-    `world.job_environ()` as a job does. `forge`: whose repository it is all about; `cloud`:
-    whose machines. `host`: where all of it is served; the others as in Machines.
+    """`with World() as world:`; launch with the variables of `world.environ()`, or with those of
+    `world.job_environ()` as a job does. `forge`: where the repository is; `cloud`: where the
+    machines are; `host`: address of all servers; the others as in Machines.
     """
 
     def __init__(
@@ -95,18 +94,10 @@ class World:
         )
         self.metadata = FakeMetadata()
         self.provider = ProviderName(cloud)
-        alive = (
-            partial(pod_command, python, timer_factor)
-            if self.provider is ProviderName.KUBERNETES
-            else None
-        )
+        if self.provider is ProviderName.KUBERNETES and not machine:
+            machine = partial(pod_command, python, timer_factor)
         self.machines = Machines(
-            self.folder / "machines",
-            python,
-            timer_factor,
-            boots,
-            machine or alive,
-            self.metadata.url,
+            self.folder / "machines", python, timer_factor, boots, machine, self.metadata.url
         )
         self.metadata.taken = self._taken
         self.ec2 = FakeEC2(self.machines, host=host)
@@ -129,13 +120,13 @@ class World:
 
     @property
     def forge(self) -> Forge:
-        """Its memory: runners, jobs."""
+        """The forge's memory: runners and jobs."""
         return self.server.forge
 
     def _azure(self, host: str) -> FakeAzure:
-        """Over TLS, by an authority that the launcher is told of and the machines' image trusts.
-        The launcher is Contributor; identities of machines may nothing until they are granted
-        it."""
+        """Over TLS, with an authority that the launcher gets by a variable and the machines' image
+        trusts. The launcher is Contributor; identities of machines have no rights until these are
+        granted."""
         import trustme
 
         authority = trustme.CA()
@@ -145,16 +136,16 @@ class World:
         issued.private_key_pem.write_to_path(str(files[1]))
         authority.cert_pem.write_to_path(str(files[2]))
         self.machines.trusted = authority.cert_pem.bytes()
-        made = FakeAzure(
+        azure = FakeAzure(
             (str(files[0]), str(files[1])),
             machines=self.machines,
             metadata=self.metadata,
             host=host,
         )
-        made.entra.trusted = self.github.id_tokens
+        azure.entra.trusted = self.github.id_tokens
         for principal in (LAUNCHER, HOST):
-            made.rights.grant(principal, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
-        return made
+            azure.rights.grant(principal, *CONTRIBUTOR, but=NOT_OF_CONTRIBUTOR, scope=SCOPE)
+        return azure
 
     @property
     def cloud(self) -> FakeEC2 | FakeGcp | FakeAzure | FakeKubernetes:
@@ -173,7 +164,7 @@ class World:
                 assert_never(unknown)
 
     def environ(self) -> dict[str, str]:
-        """What a launch in this world needs to know."""
+        """Variables for a launch in this world."""
         downloads = (
             {"CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
             if self.kind is ForgeName.GITLAB
@@ -194,11 +185,16 @@ class World:
         attempt: int = 1,
         runner: str = "hosted",
     ) -> dict[str, str]:
-        """The same as the forge's own CI tells it to a job; `run` is a pipeline on GitLab."""
+        """The same, and the variables that GitHub or GitLab sets for a job. `run`: on GitLab, the
+        pipeline."""
         if self.kind is ForgeName.GITLAB:
             project = self.gitlab.project
-            told = {**project.at_creation(iid_of(run), name), **project.persisted(run, number)}
-            return {**self._secrets(), **told, "CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads}
+            return {
+                **self._secrets(),
+                **project.at_creation(iid_of(run), name),
+                **project.persisted(run, number),
+                "CML_RUNNER_RUNNER_DOWNLOADS": self.gitlab.downloads,
+            }
         job = {
             "GITHUB_ACTIONS": "true",
             "GITHUB_RUN_ID": str(run),
@@ -206,23 +202,23 @@ class World:
             "GITHUB_JOB": name,
             "GITHUB_ACTION": "__self",
         }
-        where = {
+        server = {
             "GITHUB_SERVER_URL": self.github.url,
             "GITHUB_API_URL": f"{self.github.url}/api/v3",
             "GITHUB_REPOSITORY": "octo/train",
             "RUNNER_NAME": runner,
         }
-        return {**self._secrets(), **job, **where}
+        return {**self._secrets(), **job, **server}
 
     def id_token_environ(self) -> dict[str, str]:
-        """What GitHub tells a job with `permissions: id-token: write`; the secret of a service
-        principal is not there then."""
-        asking = {
+        """Variables that GitHub sets for a job with `permissions: id-token: write`; those of a
+        service principal are empty."""
+        request = {
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.github.url}/id-token?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": ID_TOKEN_REQUEST_TOKEN,
         }
         return {
-            **asking,
+            **request,
             **dict.fromkeys(
                 (
                     "AZURE_CLIENT_ID",
@@ -235,9 +231,9 @@ class World:
         }
 
     def _secrets(self) -> dict[str, str]:
-        """What a launch must not tell; where the release is that this launcher is of, as its
-        image has it; and what pods start, as no release has written it into this launcher. All
-        is served without TLS."""
+        """Secrets of a launch; the address of the launcher's release, which its image has; and the
+        image of pods, which a release would write into the launcher. Everything is served without
+        TLS."""
         image = {"CML_RUNNER_CLOUD_IMAGE": POD_IMAGE} if self.kubernetes else {}
         return {
             **self._credentials(),
@@ -263,13 +259,13 @@ class World:
                 "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
                 "AZURE_CLIENT_SECRET": SECRET,
             }
-            where = {
+            endpoints = {
                 "AZURE_AUTHORITY_HOST": self.azure.url,
                 "AZURE_RESOURCE_MANAGER_ENDPOINT": self.azure.url,
             }
             return {
                 **ids,
-                **where,
+                **endpoints,
                 "REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"),
                 "REPO_TOKEN": TOKEN,
             }
@@ -281,19 +277,16 @@ class World:
         }
 
     def interrupt(self, instance: str, seconds: float) -> None:
-        """Its cloud takes an instance in so many seconds. To a pod that is an eviction, whatever
-        is behind it."""
-        if self.kubernetes:
-            name = json.loads((self.machines.folder / instance / "user-data").read_bytes())["pod"][
-                "metadata"
-            ]["name"]
-            self.kubernetes.evict(name, int(seconds))
-        else:
+        """The cloud reclaims an instance in so many seconds. A pod is evicted."""
+        if not self.kubernetes:
             self.metadata.notice(instance, seconds)
+            return
+        data = json.loads((self.machines.folder / instance / "user-data").read_bytes())
+        self.kubernetes.evict(data["pod"]["metadata"]["name"], int(seconds))
 
     def _taken(self, instance: str, seconds: float) -> None:
-        """What follows a notice. Google presses the power button with it, half a minute before a
-        spot machine is off, and deletes it then:
+        """After a notice. Google presses the power button together with the notice, half a minute
+        before the spot machine is off, and then deletes it:
         https://cloud.google.com/compute/docs/instances/spot#preemption-process"""
         google = self.provider is ProviderName.GCP
         if google:
@@ -303,20 +296,19 @@ class World:
         )
 
     def services(self) -> dict[str, Served | FakeEC2]:
-        """Whatever a launch in this world asks, by name."""
-        others = {
-            name: one.served
-            for name, one in (
-                ("azure", self.azure),
-                ("gcp", self.gcp),
-                ("kubernetes", self.kubernetes),
-            )
-            if one
-        }
-        return {self.kind.value: self.server, "aws": self.ec2, **others}
+        """All services that a launch in this world may call, by name."""
+        services: dict[str, Served | FakeEC2] = {self.kind.value: self.server, "aws": self.ec2}
+        for name, cloud in (
+            ("azure", self.azure),
+            ("gcp", self.gcp),
+            ("kubernetes", self.kubernetes),
+        ):
+            if cloud:
+                services[name] = cloud.served
+        return services
 
     def left(self) -> list[str]:
-        """What must not be left at the end of a story: runners, instances, processes."""
+        """What must not remain at the end: runners, instances, firewall rules."""
         runners = [
             f"runner {seat.name}"
             for server in (self.github, self.gitlab)
@@ -324,12 +316,14 @@ class World:
         ]
         rules = [f"firewall rule {rule}" for rule in self.gcp.firewalls]
         clouds = (self.ec2, self.gcp, self.azure, self.kubernetes)
-        alive = [cloud.alive() for cloud in clouds if cloud]
-        instances = [f"instance {instance}" for found in alive for instance in found]
+        instances: list[str] = []
+        for cloud in clouds:
+            if cloud:
+                instances += [f"instance {instance}" for instance in cloud.alive()]
         return [*runners, *instances, *rules]
 
     def processes(self) -> list[int]:
-        """Of all machines, the supervisors included."""
+        """Process IDs of all machines, including their supervisors."""
         pids = [self.machines.living[instance].process.pid for instance in self.machines.running()]
         return [*pids, *(below for pid in pids for below in descendants(pid))]
 
@@ -354,5 +348,5 @@ class World:
         self.github.close()
         self.gitlab.close()
         self.metadata.close()
-        for left in remove_tree(self.folder):  # jobs worked there
-            print(f"left behind: {left}", file=sys.stderr)
+        for path in remove_tree(self.folder):  # jobs may have mounted something there
+            print(f"not removed: {path}", file=sys.stderr)
