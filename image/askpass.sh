@@ -1,5 +1,5 @@
 #!/bin/sh
-# What Git asks for credentials (GIT_ASKPASS): they stand in the environment, in no argument list, no address and no .git/config.
+# The program that Git calls for credentials (GIT_ASKPASS). They are in the environment, not in an argument list, an address or .git/config.
 case $1 in
 Username*) printf '%s\n' "$GIT_USERNAME" ;;
 *) printf '%s\n' "$GIT_PASSWORD" ;;

@@ -1,9 +1,9 @@
-"""Puts the image together from the build stage: Python, the SDKs pruned, a small shell, and the
-papers of all of it.
+"""Assembles the launcher's image in the build stage: Python, the pruned SDKs, a small shell, and
+the licences and package records of all of it.
 
     python3 image/assemble.py SITE ROOT
 
-SITE holds the Python packages, ROOT becomes the file system of the image. Runs in the build
+SITE contains the Python packages; ROOT becomes the file system of the image. Runs in the build
 stage of the Dockerfile, on Debian.
 """
 
@@ -22,12 +22,12 @@ from pathlib import Path
 
 HOME = Path("usr/lib/cml-runner")
 SERVICES = ("ec2", "sts", "sso", "sso-oidc", "ssm")
-"""Of botocore's 400 services: where machines are, and where credentials come from."""
-GOOGLES = re.compile(r"compute_v1\.services\.(\w+)")
-"""Of google-cloud-compute's 100 services those stay that runner_action/providers/gcp/sdk.py
-imports, which passes by the package's list of all of them."""
-IMPORTED_BY_THEM = "global_operations", "zone_operations"
-"""By those services themselves."""
+"""The services of botocore that are kept, out of 400: EC2, and those that issue credentials."""
+GOOGLE_SERVICES = re.compile(r"compute_v1\.services\.(\w+)")
+"""The services of google-cloud-compute that are kept, out of 100: those that
+runner_action/providers/gcp/sdk.py imports, which avoids the package's list of all services."""
+IMPORTED_BY_SERVICES = "global_operations", "zone_operations"
+"""And those that the kept services import."""
 NOT_OF_KUBERNETES = (
     "aiohttp*",
     "aiohappyeyeballs*",
@@ -37,28 +37,30 @@ NOT_OF_KUBERNETES = (
     "propcache*",
     "yarl*",
 )
-"""What its client brings for asyncio, with its classes for 700 kinds: 80 MB that no launch loads
-(runner_action/providers/kubernetes/cluster.py)."""
+"""Dependencies of the client's asyncio half. With its classes for 700 kinds they make 80 MB that no
+launch loads (runner_action/providers/kubernetes/cluster.py)."""
 NOT_OF_PYTHON = """ensurepip idlelib lib2to3 pydoc_data tkinter turtledemo turtle.py venv pdb.py
     doctest.py curses dbm sqlite3 wsgiref xmlrpc unittest test __phello__"""
-"""Of the standard library; SDKs and launcher were seen to work without them (tests/e2e)."""
+"""Modules of the standard library that are left out. tests/e2e runs SDKs and launcher without
+them."""
 TOOLS = """ash awk basename cat chmod cp cut date dirname echo env false grep head id ls mkdir
     mktemp mv printf pwd readlink rm sed sh sleep sort tail tee test touch tr true uname xargs ["""
-"""Of busybox: what GitLab Runner's scripts and a `before_script` like ours in
-gitlab-component/examples use."""
+"""Programs of busybox that GitLab Runner's scripts use, and the `before_script` of
+gitlab-component/examples."""
 COMMANDS = {"cml-runner": "", "cml-runner-cleanup": 'sys.argv[1:] = ["cleanup"]\n'}
-"""A post-entrypoint cannot have arguments of its own: it gets those of the action."""
+"""Command -> line of its script. A post-entrypoint gets the arguments of the action, and cannot
+have its own."""
 SCRIPT = """#!/usr/bin/python3 -SE
 import sys
 sys.path.insert(0, "/%s")
 %sfrom runner_action.__main__ import run
 run()
 """
-"""Neither site-packages nor PYTHON* variables: nothing of the job's can get between."""
+"""Ignores site-packages and PYTHON* variables, so that a job cannot inject code."""
 
 
 def main(site: Path, root: Path) -> None:
-    """The whole assembly, in order."""
+    """All steps, in order."""
     prune(site)
     shutil.copytree(site, root / HOME, symlinks=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -75,8 +77,8 @@ def main(site: Path, root: Path) -> None:
         script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text(SCRIPT % (HOME, line))
         script.chmod(0o755)
-    papers(root)
-    # Bytes that do not look at the clock of their source: layers are the same for the same sources.
+    package_records(root)
+    # By hash, not by time: the same sources give the same layers.
     for folder in (root / HOME, root / "usr/lib" / version):
         compileall.compile_dir(
             str(folder),
@@ -88,7 +90,7 @@ def main(site: Path, root: Path) -> None:
 
 
 def prune(site: Path) -> None:
-    """Removes what no launch reads."""
+    """Removes files that no launch reads."""
     classes = "kubernetes/aio", "kubernetes/client/api/[!_]*", "kubernetes/client/models/[!_]*"
     useless = (
         "bin",
@@ -108,17 +110,15 @@ def prune(site: Path) -> None:
         "**/*.h",
         "**/examples-1.json",
     ):
-        for found in list(site.glob(pattern)):
-            remove(found)
-    for found in list((site / "runner_action").rglob("*")):
-        belongs = found.suffix in (".py", ".service", ".timer", ".sh")
-        if found.is_file() and not belongs and found.name != "inputs.schema.json":
-            remove(found)  # whatever lay about where this is built
-    googles = {
-        *GOOGLES.findall((site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")),
-        *IMPORTED_BY_THEM,
-    }
-    prune_services(site / "google/cloud/compute_v1/services", googles)
+        for path in list(site.glob(pattern)):
+            remove(path)
+    for path in list((site / "runner_action").rglob("*")):
+        belongs = path.suffix in (".py", ".service", ".timer", ".sh")
+        if path.is_file() and not belongs and path.name != "inputs.schema.json":
+            remove(path)  # stray files of the folder that this is built from
+    imports = (site / "runner_action/providers/gcp/sdk.py").read_text("utf-8")
+    google_services = {*GOOGLE_SERVICES.findall(imports), *IMPORTED_BY_SERVICES}
+    prune_services(site / "google/cloud/compute_v1/services", google_services)
     prune_services(site / "botocore/data", SERVICES)
     for service in filter(Path.is_dir, (site / "botocore/data").iterdir()):
         for version in sorted(service.iterdir())[:-1]:  # only the newest is ever loaded
@@ -150,10 +150,10 @@ def python_of(library: Path, root: Path) -> None:
 
 def shell(root: Path) -> None:
     put(Path("/bin/busybox"), root, "usr/bin/busybox")
-    known = subprocess.run(
+    available = subprocess.run(
         ["busybox", "--list"], capture_output=True, text=True, check=True
     ).stdout.split()
-    if missing := set(TOOLS.split()) - set(known):
+    if missing := set(TOOLS.split()) - set(available):
         raise SystemExit(f"busybox has no {', '.join(missing)}")
     for name in TOOLS.split():
         (root / "usr/bin" / name).symlink_to("busybox")
@@ -179,13 +179,13 @@ def skeleton(root: Path) -> None:
 
 
 def libraries(root: Path) -> Iterator[Path]:
-    """Shared libraries of the system that programs and modules in the image need, as the loader
-    finds them here."""
+    """Shared libraries of this system that programs and modules in the image need, as the loader
+    resolves them here."""
     for file in programs(root):
-        done = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
-        for found in re.findall(r"(?:=> )?(/\S+) \(0x", done.stdout):
-            if not found.startswith(str(root)):
-                yield Path(found)
+        ldd = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
+        for library in re.findall(r"(?:=> )?(/\S+) \(0x", ldd.stdout):
+            if not library.startswith(str(root)):
+                yield Path(library)
 
 
 def programs(root: Path) -> Iterator[Path]:
@@ -201,15 +201,16 @@ def programs(root: Path) -> Iterator[Path]:
 
 
 def put(source: Path, root: Path, place: str = "") -> None:
-    """A file of this system, with what a link leads to, below /usr as on any merged system."""
+    """Copies a file of this system, and the target of a link. Below /usr, as on a system with
+    merged folders."""
     target = root / (place or usr(source))
     if target.exists() or target.is_symlink():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink() and not place:
-        leads = Path(os.path.realpath(source))
-        target.symlink_to(os.path.relpath("/" + usr(leads), "/" + str(Path(usr(source)).parent)))
-        put(leads, root)
+        end = Path(os.path.realpath(source))
+        target.symlink_to(os.path.relpath("/" + usr(end), "/" + str(Path(usr(source)).parent)))
+        put(end, root)
         return
     shutil.copy2(os.path.realpath(source), target)
     target.chmod(target.stat().st_mode & ~(stat.S_ISUID | stat.S_ISGID))
@@ -220,8 +221,8 @@ def usr(path: Path) -> str:
     return f"usr/{text}" if text.split("/")[0] in ("bin", "lib", "lib64", "sbin") else text
 
 
-def papers(root: Path) -> None:
-    """What came from which package, as scanners and SBOMs read it, and under which licence."""
+def package_records(root: Path) -> None:
+    """Records the package and the licence of each file, for scanners and SBOMs."""
     owners = set(owned(root))
     status = root / "var/lib/dpkg/status.d"
     status.mkdir(parents=True)
@@ -244,9 +245,9 @@ def owned(root: Path) -> Iterator[str]:
         for name in names
     ]
     packaged = [file for file in files if not file.startswith(f"/{HOME}")]
-    asked = [*packaged, *(file.removeprefix("/usr") for file in packaged)]
-    done = subprocess.run(["dpkg", "-S", *asked], capture_output=True, text=True, check=False)
-    yield from re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", done.stdout, re.M)
+    paths = [*packaged, *(file.removeprefix("/usr") for file in packaged)]
+    dpkg = subprocess.run(["dpkg", "-S", *paths], capture_output=True, text=True, check=False)
+    yield from re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", dpkg.stdout, re.M)
 
 
 def remove(path: Path) -> None:

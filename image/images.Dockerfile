@@ -1,7 +1,7 @@
-# Every image of others that we build on, build with or start, by its content. Nobody builds this file: it is here to be read by Dependabot, which
-# knows `FROM` and nothing else (https://github.com/dependabot/dependabot-core/issues/2057). tests/test_supply.py holds it to the places that it names.
+# Every image of others that is a base, a build tool or started, by digest. This file is never built: it is for Dependabot, which reads only
+# `FROM` (https://github.com/dependabot/dependabot-core/issues/2057). tests/test_supply.py compares it with the files that it names.
 #
-# A digest is that of the index, so of all architectures: `docker buildx imagetools inspect NAME`.
+# Each digest is of the index, and so of all architectures: `docker buildx imagetools inspect NAME`.
 
 # Dockerfile
 FROM debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f

@@ -1,5 +1,5 @@
-"""Programs for the image of jobs that are in no package: the runners of GitHub and GitLab, kept
-as they come for the agent, GitHub's hooks for Kubernetes, and Node.
+"""Programs for the jobs' image that no package of the distribution has: the runners of GitHub and
+GitLab, in the form in which the agent would download them, GitHub's hooks for Kubernetes, and Node.
 
     python3 image/programs.py install ARCHITECTURE
         installs the programs for amd64 or arm64; the image's build calls it
@@ -9,10 +9,9 @@ as they come for the agent, GitHub's hooks for Kubernetes, and Node.
     python3 image/programs.py pin
         writes that file from what the projects publish now: read it before you commit it
 
-A program is what it was when its checksum was committed, or the build ends: neither where it
-comes from nor its project's list of checksums is believed then. Versions and addresses are the
-arguments of runner.Dockerfile; another version (`--build-arg NODE=…`) has to be pinned as well
-(`NODE=… … pin`).
+A build fails unless each program is the same as when its checksum was committed: it trusts neither
+the server nor the project's list of checksums. Versions and addresses are the arguments of
+runner.Dockerfile; another version (`--build-arg NODE=…`) has to be pinned as well (`NODE=… … pin`).
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ Get = Callable[[str], bytes]
 @dataclass(frozen=True, kw_only=True)
 class Program:
     name: str
-    """In the list of pins: it has the version in it."""
+    """In the list of checksums. Includes the version."""
     url: str
     sums: str
-    """Where its project publishes checksums: a release at GitHub, or a list."""
+    """Where its project publishes checksums: a release on GitHub, or a list."""
     file: str
     """Its name there."""
 
@@ -61,8 +60,8 @@ def actions_runner(given: Mapping[str, str], architecture: str) -> Program:
 
 
 def container_hooks(given: Mapping[str, str]) -> Program:
-    """By which actions/runner makes pods of jobs with `container:`, without a volume that both
-    see (0.8 and later)."""
+    """With them, actions/runner creates pods for jobs with `container:`. Since 0.8, runner and pod
+    need no common volume."""
     return _released(
         given,
         "actions/runner-container-hooks",
@@ -100,7 +99,7 @@ def _released(given: Mapping[str, str], repository: str, version: str, name: str
 
 
 def of_both(given: Mapping[str, str]) -> list[Program]:
-    """Those for amd64 and for arm64."""
+    """All programs, for amd64 and arm64."""
     each = [
         of(given, architecture)
         for of in (actions_runner, gitlab_runner, node)
@@ -110,13 +109,14 @@ def of_both(given: Mapping[str, str]) -> list[Program]:
 
 
 def published(program: Program, get: Get) -> str:
-    """The checksum, in hex, that its project gives now. GitHub computes one of every file of a
+    """The SHA-256, in hex, that its project publishes now. GitHub computes one for every file of a
     release. Raises LookupError if there is none."""
-    told = get(program.sums).decode()
-    found = dict(_assets(json.loads(told)) if told.lstrip().startswith("{") else _lines(told))
-    if not re.fullmatch(r"[0-9a-f]{64}", found.get(program.file, "")):
+    text = get(program.sums).decode()
+    is_release = text.lstrip().startswith("{")
+    checksums = dict(_assets(json.loads(text)) if is_release else _lines(text))
+    if not re.fullmatch(r"[0-9a-f]{64}", checksums.get(program.file, "")):
         raise LookupError(f"{program.sums} has no SHA-256 of {program.file}")
-    return found[program.file]
+    return checksums[program.file]
 
 
 def _assets(release: Mapping[str, list[Mapping[str, str]]]) -> Iterator[tuple[str, str]]:
@@ -125,14 +125,14 @@ def _assets(release: Mapping[str, list[Mapping[str, str]]]) -> Iterator[tuple[st
 
 
 def _lines(listed: str) -> Iterator[tuple[str, str]]:
-    """As `sha256sum` writes them."""
+    """Lines as `sha256sum` writes them."""
     for words in map(str.split, listed.splitlines()):
         if len(words) == 2:
             yield words[1].lstrip("*./"), words[0]
 
 
 def fetched(program: Program, pins: Mapping[str, str], get: Get) -> bytes:
-    """Raises SystemExit for another content, and for a program that nobody pinned."""
+    """Downloads a program. Raises SystemExit if its checksum differs, or is not in the list."""
     if program.name not in pins:
         raise SystemExit(
             f"image/{PINS} has no checksum of {program.name}: `python3 image/programs.py pin`"
@@ -145,7 +145,7 @@ def fetched(program: Program, pins: Mapping[str, str], get: Get) -> bytes:
 
 
 def wrong(programs: list[Program], pins: Mapping[str, str], get: Get) -> Iterator[str]:
-    """What is not pinned, and what its project publishes otherwise."""
+    """Programs without a checksum in the list, and those whose project publishes another one."""
     for program in programs:
         now = published(program, get)
         if program.name not in pins:
@@ -173,17 +173,16 @@ def install(given: Mapping[str, str], architecture: str, pins: Mapping[str, str]
 
 
 def http(url: str) -> bytes:
-    """`GH_TOKEN` is for GitHub's API, which answers 60 questions an hour without one."""
+    """Sends `GH_TOKEN` to GitHub's API, which allows 60 requests an hour without a token."""
     token = os.environ.get("GH_TOKEN") if url.startswith("https://api.github.com/") else None
     headers = {
         "User-Agent": "cml-runner",
         **({"Authorization": f"Bearer {token}"} if token else {}),
     }
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers=headers), timeout=120
-    ) as answer:
-        found: bytes = answer.read()
-    return found
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=120) as response:
+        content: bytes = response.read()
+    return content
 
 
 def main(words: list[str], environ: Mapping[str, str], get: Get = http, here: Path = HERE) -> int:
@@ -202,9 +201,9 @@ def main(words: list[str], environ: Mapping[str, str], get: Get = http, here: Pa
         )
         return 0
     if words == ["check"]:
-        found = list(wrong(of_both(given), pins, get))
-        print("\n".join(found))
-        return 1 if found else 0
+        problems = list(wrong(of_both(given), pins, get))
+        print("\n".join(problems))
+        return 1 if problems else 0
     print(__doc__, file=sys.stderr)
     return 2
 

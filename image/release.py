@@ -1,22 +1,22 @@
-"""What a release writes: the tags of its images, and files that name the images by their digests
-and the project by its own name.
+"""Steps of a release: the tags of its images, and files that name the images by digest and the
+project by its name.
 
 python3 image/release.py check VERSION [TAG…]
-    fails if VERSION is no version, or if its tag exists already
+    fails if VERSION is not a version, or if its tag exists already
 python3 image/release.py build SUFFIX VERSION REPOSITORY IMAGE
-    prints lines for GITHUB_OUTPUT: how that image is built; REPOSITORY is a URL
+    prints lines for GITHUB_OUTPUT: how to build that image; REPOSITORY is a URL
 python3 image/release.py jobs-images JOBS JOBS_GPU
-    makes the launcher start pods of these images, both with their digests
+    makes the launcher start pods from these images, each with its digest
 python3 image/release.py pin LAUNCHER JOBS JOBS_GPU [GITLAB]
-    does that, makes action.yml and the component start the launcher, and fills in names
+    does the same, makes action.yml and the component start LAUNCHER, and fills in names
 python3 image/release.py image-tags VERSION IMAGE SUFFIX
     prints options for `docker buildx imagetools create`
 python3 image/release.py moving-tags VERSION
     prints `v1.2 v1`; v1.2.3 is never moved
 python3 image/release.py agent FOLDER
-    writes the agent there, for machines that have to fetch it
+    writes the agent there, for machines that have to download it
 python3 image/release.py component FOLDER PROJECT VERSION
-    writes the component's project: the agent, and where it will be
+    writes the agent to the component's project, and its address to the template
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SUFFIXES = {
     "-runner": ("image/runner.Dockerfile", "ubuntu"),
     "-runner-gpu": ("image/runner.Dockerfile", "nvidia/cuda"),
 }
-"""Of the three images: the file, and the image that it stands on."""
+"""Suffix of an image -> its file, and the name of its base image."""
 PLACEHOLDER = re.compile(
     r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b(?P<component>(?=/launch-runner))?"
 )
-"""Who publishes this is not known before somebody does. README.md says `org`, as users know it;
-all other files say what can be nobody's name."""
+"""Stands for the publisher, who is not known before a release. README.md has `org`, as users know
+it; all other files have what cannot be anyone's name."""
 NAMED = (
     ".github/ISSUE_TEMPLATE/config.yml",
     "*.md",
@@ -57,69 +57,69 @@ REFERENCE = re.compile(r"[a-z0-9.-]+(/[A-Za-z0-9._-]+)+@sha256:[0-9a-f]{64}")
 
 
 def versions(version: str) -> list[str]:
-    """The version and what moves with it: `1.2.3`, `1.2`, `1`. Raises ValueError."""
+    """The version and its shorter forms: `1.2.3`, `1.2`, `1`. Raises ValueError."""
     parts = VERSION.fullmatch(version)
     if not parts:
-        raise ValueError(f"{version!r} is no version such as 1.2.3")
+        raise ValueError(f"{version!r} is not a version such as 1.2.3")
     major, minor, _ = parts.groups()
     return [version, f"{major}.{minor}", major]
 
 
 def git_tags(version: str) -> list[str]:
-    return [f"v{one}" for one in versions(version)]
+    return [f"v{form}" for form in versions(version)]
 
 
 def check(version: str, tags: Sequence[str]) -> None:
-    """`tags`: refs that begin as the version's own would. Raises ValueError."""
+    """Raises ValueError if the version is released already. `tags`: refs that begin like the
+    version's own."""
     exact = git_tags(version)[0]
     if f"refs/tags/{exact}" in tags:
         raise ValueError(
-            f"{exact} is released already, and a release is never made again: take the next number"
+            f"{exact} is released already, and a release is never replaced: use the next number"
         )
 
 
 def base_of(suffix: str) -> str:
-    """What that image stands on, by its digest; empty for the launcher's, whose file says it.
-    From the list of all such images."""
+    """The base of that image with its digest, from the list of all base images; empty for the
+    launcher's image, whose file names it."""
     _, name = SUFFIXES[suffix]
-    return (
-        re.findall(rf"^FROM ({re.escape(name)}:\S+)$", IMAGES.read_text("utf-8"), re.M)[0]
-        if name
-        else ""
-    )
+    if not name:
+        return ""
+    lines = re.findall(rf"^FROM ({re.escape(name)}:\S+)$", IMAGES.read_text("utf-8"), re.M)
+    return str(lines[0])
 
 
 def building(suffix: str, version: str, repository: str, image: str) -> dict[str, str]:
-    """File, build argument, and the image's name, which is of lower case in registries."""
+    """File, build argument, and the image's name, which registries require in lower case."""
     release = f"{repository}/releases/download/v{versions(version)[0]}"
     argument = f"BASE={base_of(suffix)}" if suffix else f"RELEASE={release}"
     return {"file": SUFFIXES[suffix][0], "build-args": argument, "image": image.lower()}
 
 
 def image_tags(version: str, image: str, suffix: str = "") -> list[str]:
-    """`IMAGE:v1.2.3-runner` and the like, and the same with the base in it:
-    `:v1.2.3-runner-ubuntu24.04`."""
+    """Tags such as `IMAGE:v1.2.3-runner`, and the same with the base:
+    `IMAGE:v1.2.3-runner-ubuntu24.04`."""
     base = base_of(suffix)
     ends = [suffix, *([f"{suffix}-{base_name(base)}"] if base else [])]
     return [f"{image.lower()}:{tag}{end}" for end in ends for tag in git_tags(version)]
 
 
 def base_name(base: str) -> str:
-    """What an image stands on, for its tag: `ubuntu:24.04` is `ubuntu24.04`,
-    `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04` is `cuda12.8.1-ubuntu24.04`."""
+    """The base image as part of a tag: `ubuntu24.04` for `ubuntu:24.04`, `cuda12.8.1-ubuntu24.04`
+    for `nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04`."""
     name, _, tag = base.partition("@")[0].rpartition("/")[2].partition(":")
     version, *words = tag.split("-")
     return "-".join([name + version, *(word for word in words if re.search(r"\d", word))])
 
 
 def pinned_action(text: str, reference: str) -> str:
-    """action.yml with the pushed image in place of the Dockerfile. Raises ValueError if it has
-    none, or for a reference without digest."""
+    """action.yml with the pushed image in place of the Dockerfile. Raises ValueError if there is no
+    Dockerfile, or for a reference without a digest."""
     return _once(r"^  image: Dockerfile$", f"  image: docker://{_checked(reference)}", text)
 
 
 def pinned_component(text: str, reference: str) -> str:
-    """The template, which then need not be told its image."""
+    """The template with a default for its image."""
     return _once(
         r"^(    image:\n      description: .*)$",
         rf"\g<1>\n      default: {_checked(reference)}",
@@ -128,27 +128,27 @@ def pinned_component(text: str, reference: str) -> str:
 
 
 def pinned_jobs_images(text: str, image: str, gpu_image: str) -> str:
-    """The launcher's table, which names none in a checkout."""
+    """The launcher's table with both images; it has none in a checkout."""
     for name, reference in (("IMAGE", image), ("GPU_IMAGE", gpu_image)):
         text = _once(rf'^{name} = ""$', f'{name} = "{_checked(reference)}"', text)
     return text
 
 
 def named(text: str, repository: str, project: str) -> str:
-    """Ours in place of every placeholder: the repository on GitHub, whose images have its name,
-    and the component's project on GitLab."""
+    """Replaces every placeholder with the repository on GitHub, after which its images are named,
+    or the component's project on GitLab."""
 
-    def ours(match: re.Match[str]) -> str:
+    def name(match: re.Match[str]) -> str:
         if match["registry"]:
             return match["registry"] + repository.lower()
         return project if match["component"] is not None else repository
 
-    return PLACEHOLDER.sub(ours, text)
+    return PLACEHOLDER.sub(name, text)
 
 
 def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = "") -> None:
-    """All of it, in a checkout. `project`: as `gitlab.com/GROUP/NAME.git`; without one, what the
-    repository is called."""
+    """Changes all files of a checkout. `project`: as `gitlab.com/GROUP/NAME.git`; empty: the same
+    path as the repository's."""
     changes = {
         "action.yml": partial(pinned_action, reference=launcher),
         COMPONENT: partial(pinned_component, reference=launcher),
@@ -158,14 +158,14 @@ def pin(root: Path, launcher: str, image: str, gpu_image: str, project: str = ""
         _change(root / name, change)
     repository = launcher.partition("@")[0].partition("/")[2]
     path = project.removesuffix(".git").partition("/")[2] or repository
-    found = {file for pattern in NAMED for file in root.glob(pattern)}
-    for file in sorted(file for file in found if file.is_file()):
+    files = {file for pattern in NAMED for file in root.glob(pattern)}
+    for file in sorted(filter(Path.is_file, files)):
         _change(file, partial(named, repository=repository, project=path))
 
 
 def package_registry(project: str, version: str) -> str:
-    """Where the component's own pipeline puts the agent: `gitlab.com/GROUP/cml-runner.git` has a
-    registry of generic packages.
+    """Where the component's own pipeline uploads the agent: the registry of generic packages of
+    `gitlab.com/GROUP/cml-runner.git`.
     https://docs.gitlab.com/user/packages/generic_packages/#download-a-single-file"""
     host, _, path = project.removesuffix(".git").partition("/")
     where = f"https://{host}/api/v4/projects/{quote(path, '')}/packages/generic"
@@ -173,13 +173,13 @@ def package_registry(project: str, version: str) -> str:
 
 
 def component_of_release(text: str, downloads: str) -> str:
-    """The template whose launches have the agent fetched from there, unless they say otherwise."""
+    """The template with a default for the address of the agent."""
     lines = r"^(    agent-downloads:\n      description: .*\n)      default: \"\"$"
     return _once(lines, rf'\g<1>      default: "{downloads}"', text)
 
 
 def put_agent(folder: Path) -> str:
-    """Its file, as machines ask for it. Returns the name."""
+    """Writes the agent's file under the name that machines request. Returns the name."""
     sys.path.insert(0, str(ROOT))
     from runner_action.bundle import bundle
 
@@ -192,15 +192,15 @@ def _checked(reference: str) -> str:
     image, _, digest = reference.partition("@")
     lower = f"{image.lower()}@{digest}"
     if not REFERENCE.fullmatch(lower):
-        raise ValueError(f"{reference!r} is no image with a digest")
+        raise ValueError(f"{reference!r} is not an image with a digest")
     return lower
 
 
 def _once(pattern: str, new: str, text: str) -> str:
-    made, number = re.subn(pattern, new, text, flags=re.M)
+    changed, number = re.subn(pattern, new, text, flags=re.M)
     if number != 1:
-        raise ValueError(f"{pattern} stands {number} times, not once")
-    return made
+        raise ValueError(f"{pattern} occurs {number} times, not once")
+    return changed
 
 
 def _change(file: Path, change: Callable[[str], str]) -> None:

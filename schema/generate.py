@@ -1,11 +1,10 @@
-"""Writes the parts of other files that follow from inputs.schema.json, between markers;
-`--check` fails if one is stale.
+"""Generates blocks of other files from inputs.schema.json.
 
-    python schema/generate.py            write
-    python schema/generate.py --check    print the difference and exit 1 if there is one
+    python schema/generate.py            writes them
+    python schema/generate.py --check    prints what is stale and exits with 1
 
-A block begins with a line that holds `generated from schema/inputs.schema.json: NAME` and ends
-with one that holds `end of NAME`; what it holds is made by the function of that name below.
+A block begins with a line that contains `generated from schema/inputs.schema.json: NAME` and ends
+with a line that contains `end of NAME`. The function of that name below generates its content.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ BLOCK = re.compile(
 
 
 def render(schema: Schema, text: str) -> str:
-    """The same text with every block made anew. Raises KeyError for a block of an unknown name."""
+    """The text with all blocks generated again. Raises KeyError for an unknown name."""
 
-    def made(match: re.Match[str]) -> str:
+    def block(match: re.Match[str]) -> str:
         return match["begin"] + BLOCKS[match["name"]](schema) + match["end"]
 
-    return BLOCK.sub(made, text)
+    return BLOCK.sub(block, text)
 
 
 def default_of(prop: Schema) -> str:
@@ -53,12 +52,12 @@ def default_of(prop: Schema) -> str:
 
 
 def choices_of(prop: Schema) -> list[str]:
-    """The words to choose from, as a person would write them."""
+    """The values to choose from, as a person would write them."""
     return [str(word).lower() for word in prop.get("enum", ())]
 
 
 def described(prop: Schema) -> str:
-    """The description, with choices and default in words."""
+    """The description, with choices and default."""
     text = str(prop["description"])
     if choices := choices_of(prop):
         text += f" One of {', '.join(choices)}."
@@ -66,8 +65,8 @@ def described(prop: Schema) -> str:
 
 
 def action_inputs(schema: Schema) -> str:
-    """No `default:` keys: an input that was not given must not look as if it were, or it would
-    hide a variable."""
+    """Without `default:` keys: an input with a default would look as if it was given, and hide a
+    variable."""
     lines = []
     for name, prop in schema["properties"].items():
         lines += [
@@ -89,8 +88,8 @@ def action_outputs(schema: Schema) -> str:
 
 
 def component_properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """GitLab shows inputs in its logs, so secrets are none: they are masked variables. The
-    template chooses the command itself."""
+    """Inputs of the component. Secrets are masked variables instead, because GitLab shows inputs in
+    its logs. The template sets the command itself."""
     return (
         (name, prop)
         for name, prop in schema["properties"].items()
@@ -99,8 +98,8 @@ def component_properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 
 def component_inputs(schema: Schema) -> str:
-    """All are strings that may be empty, and empty means not given, as everywhere: a default
-    here would hide a variable."""
+    """All are strings, and an empty one counts as absent, as everywhere: a default here would hide
+    a variable."""
     lines = []
     for name, prop in component_properties(schema):
         lines += [
