@@ -1,1 +1,1 @@
-"""Figures that docs/performance.md quotes; each module prints its own."""
+"""The measurements that docs/performance.md quotes; each module prints its own."""

@@ -1,11 +1,10 @@
-"""What the agent costs the machine it runs on: memory, processor time per idle hour, bytes of
-user data.
+"""What the agent costs its machine: memory, processor time per idle hour, bytes of user data.
 
     make benchmark        or: python -m benchmarks.agent [SECONDS]
 
-A launch in the embedded world boots a machine whose agent waits for a job; after a while of
-idling /proc tells what it used, and the watchdog is run as its timer runs it. What the runner
-program of the forge uses is not ours and not counted.
+A launch in the embedded world boots a machine whose agent waits for a job. After it has been idle
+for a while, /proc shows what it used, and the watchdog is run as its timer runs it. The runner
+program of GitHub or GitLab is not counted.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 
 RUNS = 5
-"""Of the watchdog; the median counts."""
+"""Runs of the watchdog, of which the median counts."""
 
 
 def launched(world: World) -> tuple[Path, int]:
-    """Home and process of an agent that is online and idle."""
+    """Launches a machine. Returns the folder and the process ID of its idle agent."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     argv = [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", "--idle-timeout=never"]
     subprocess.run(
@@ -49,20 +48,20 @@ def launched(world: World) -> tuple[Path, int]:
 
 
 def resident(pid: int) -> float:
-    """MiB."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
-    assert found
-    return int(found[1]) / 1024
+    """Memory in MiB."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert match
+    return int(match[1]) / 1024
 
 
 def used(pid: int) -> float:
-    """Seconds of processor time so far, of the process and of its children that have ended."""
+    """Seconds of processor time so far, of the process and its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def watchdog_run(home: Path) -> float:
-    """Seconds of processor time of one look."""
+    """Seconds of processor time of one run."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-m", "agent", "watchdog"], cwd=home, check=True, stdout=subprocess.DEVNULL
@@ -81,17 +80,17 @@ def main(seconds: float) -> None:
             .stat()
             .st_size
         )
-        time.sleep(5)  # the start is over
+        time.sleep(5)  # until its start is over
         before = used(agent)
         began = time.perf_counter()
         time.sleep(seconds)
         per_hour = (used(agent) - before) / (time.perf_counter() - began) * 3600
-        looks = 3600 / int(every[1]) * statistics.median(watchdog_run(home) for _ in range(RUNS))
+        watchdog = 3600 / int(every[1]) * statistics.median(watchdog_run(home) for _ in range(RUNS))
         memory = resident(agent)
     print(f"the agent on Python {sys.version.split()[0]}, idle for {seconds:.0f} s:")
     print(f"  resident memory            {memory:7.1f} MiB   (aim 25)")
     print(f"  processor time, agent      {per_hour:7.1f} s per idle hour (aim 5)")
-    print(f"  processor time, watchdog   {looks:7.1f} s per hour, a look every {every[1]} s")
+    print(f"  processor time, watchdog   {watchdog:7.1f} s per hour, a run every {every[1]} s")
     print(f"  user data                  {data / 1024:7.1f} KiB   (of 16; more in the table below)")
 
 

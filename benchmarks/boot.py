@@ -1,10 +1,10 @@
-"""How long a real machine takes from its network to a runner that waits for jobs, by the way in
-which cloud-init starts us.
+"""How long a machine takes from its network to an online runner, by the way in which cloud-init
+starts the agent.
 
     python -m benchmarks.boot [RELEASE…]
 
-A virtual machine with an emulated processor (tests/boot), some ten times slower than a cloud's:
-the differences count, not the seconds.
+A virtual machine with an emulated processor (tests/boot), about ten times slower than a cloud's:
+only the differences matter, not the seconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def in_bootcmd(config: Config, script: str) -> str:
 
 
 def in_boothook(config: Config, script: str) -> str:
-    """Two parts: one that runs before all modules, one for them."""
+    """Two parts: one runs before all modules, the other configures them."""
     parts = {
         "cloud-boothook": f"#cloud-boothook\n#!/bin/sh\n{script}",
         "cloud-config": cloud_config(config),
@@ -83,7 +83,7 @@ def main(releases: Sequence[str]) -> int:
     try:
         prepare(releases)
     except Missing as missing:
-        print(f"no machine can be booted here; missing: {missing}")
+        print(f"cannot boot a machine here; missing: {missing}")
         return 1
     print(
         f"{'release':9} {'started from':36} {'network':>8} "
@@ -92,10 +92,10 @@ def main(releases: Sequence[str]) -> int:
     )
     for release in releases:
         for way, change in WAYS.items():
-            found = measure(release, change)
+            seconds = measure(release, change)
             print(
-                f"{release:9} {way:36} {found['init']:8.1f} "
-                + " ".join(f"{found[stage] - found['init']:+11.1f}" for stage in STAGES),
+                f"{release:9} {way:36} {seconds['init']:8.1f} "
+                + " ".join(f"{seconds[stage] - seconds['init']:+11.1f}" for stage in STAGES),
                 flush=True,
             )
     return 0

@@ -1,10 +1,10 @@
-"""Seconds from process start until EC2 has all machines of a launch, and the calls for them, by
+"""Seconds from process start until EC2 has all machines of a launch, and the number of calls, by
 `count`.
 
     make benchmark        or: python -m benchmarks.count PYTHON [RUNS]
 
-Every call to EC2 is delayed by what it takes to ask a region that is near, so that calls one
-after the other would show.
+Every call to EC2 is delayed by about the latency to a region nearby, so that sequential calls would
+show.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ LOOKUPS = (
 
 
 def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Counter[str]]:
-    """A world of its own for each; a first machine makes group and template, as all later
-    launches find them."""
+    """In a world of its own. A first launch creates group and template, which all later launches
+    use."""
     with World(boots=False) as world:
         environ = {**kept, **world.environ()}
-        for name, wanted in (("first", 1), ("measured", count)):
+        for name, number in (("first", 1), ("measured", count)):
             world.ec2.calls.clear()
             if name == "measured":
                 world.ec2.delays = dict.fromkeys((*CREATING, *LOOKUPS), DELAY)
-            there = len(world.ec2.alive())
+            before = len(world.ec2.alive())
             began = time.perf_counter()
             argv = [
                 python,
@@ -47,12 +47,12 @@ def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Cou
                 "launch",
                 "--cloud=aws",
                 f"--name={name}",
-                f"--count={wanted}",
+                f"--count={number}",
             ]
             process = subprocess.Popen(
                 argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
-            while len(world.ec2.alive()) < there + wanted:
+            while len(world.ec2.alive()) < before + number:
                 if process.poll() is not None:
                     raise RuntimeError(process.communicate()[0].decode())
                 time.sleep(0.005)
@@ -66,15 +66,15 @@ def main(python: str, runs: int) -> None:
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     medians = {}
     for count in (1, 20):
-        found = [launch(python, count, kept) for _ in range(runs)]
-        medians[count] = statistics.median(took for took, _ in found)
-        calls = found[-1][1]
+        results = [launch(python, count, kept) for _ in range(runs)]
+        medians[count] = statistics.median(took for took, _ in results)
+        calls = results[-1][1]
         creating = sum(calls[name] for name in CREATING)
         print(
-            f"count {count:2}: {medians[count]:.2f} s until EC2 has them all, {creating} call(s)"
-            f" that create, {sum(calls.values())} in all; median of {runs}"
+            f"count {count:2}: {medians[count]:.2f} s until EC2 has all of them, {creating} call(s)"
+            f" that create them, {sum(calls.values())} in all; median of {runs}"
         )
-    print(f"20 machines take {medians[20] / medians[1]:.2f} times as long as one")
+    print(f"20 machines take {medians[20] / medians[1]:.2f} times as long as a single one")
 
 
 if __name__ == "__main__":

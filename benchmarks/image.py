@@ -1,4 +1,4 @@
-"""Size, layers and cold start of the image, beside an image of the same SDKs as they come.
+"""Size, layers and cold start of the image, compared with an image of the same SDKs unpruned.
 
 python -m benchmarks.image        needs a Docker engine, as `make e2e` does
 """
@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +34,7 @@ NAME = "cml-runner-benchmark"
 
 
 def compressed(engine: Engine, image: str) -> int:
-    """Bytes as a registry would hold them."""
+    """Bytes as a registry would store them."""
     with tempfile.TemporaryDirectory() as folder:
         engine.docker("save", "-o", f"{folder}/image.tar", image)
         with tarfile.open(f"{folder}/image.tar") as archive:
@@ -45,14 +45,14 @@ def compressed(engine: Engine, image: str) -> int:
 
 
 def clock(engine: Engine, name: str, moment: str) -> float:
-    """When the first process of a container was started or had ended, as the engine noted it."""
+    """When the first process of a container started or ended, according to the engine."""
     return datetime.fromisoformat(
         engine.docker("inspect", "--format", f"{{{{.State.{moment}}}}}", name).stdout.strip()
     ).timestamp()
 
 
 def to_help(engine: Engine, image: str) -> float:
-    """From the container's start to its end."""
+    """Seconds from the container's start to its end."""
     engine.docker("run", "--name", NAME, image, "--help")
     took = clock(engine, NAME, "FinishedAt") - clock(engine, NAME, "StartedAt")
     engine.docker("rm", NAME)
@@ -60,34 +60,22 @@ def to_help(engine: Engine, image: str) -> float:
 
 
 def to_first_call(engine: Engine, image: str, world: World) -> tuple[float, float]:
-    """From the container's start to the first request that anybody sees, and to the first that
-    the cloud sees."""
+    """Seconds from the container's start to its first request, and to its first request to the
+    cloud."""
     world.cloud.calls.clear()
     world.github.requests.clear()
     authority = world.folder / "authority.pem"
     trusting = ["--volume", f"{authority}:{authority}:ro"] if authority.exists() else []
-    given = [
+    environ = [
         word for name, value in world.environ().items() for word in ("--env", f"{name}={value}")
     ]
-    command = [
-        "docker",
-        "run",
-        "--name",
-        NAME,
-        "--network",
-        "host",
-        *trusting,
-        *given,
-        image,
-        "launch",
-        f"--cloud={world.provider}",
-        "--dry-run",
-    ]
+    run = ["docker", "run", "--name", NAME, "--network", "host", *trusting, *environ, image]
+    command = [*run, "launch", f"--cloud={world.provider}", "--dry-run"]
     process = subprocess.Popen(
         command,
         env={"PATH": "/usr/bin:/usr/local/bin", "DOCKER_HOST": engine.host},
-        stdout=-3,
-        stderr=-3,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     seen: list[float] = []
     while len(seen) < 2 and process.poll() is None:
@@ -102,54 +90,56 @@ def to_first_call(engine: Engine, image: str, world: World) -> tuple[float, floa
     return seen[0] - began, seen[1] - began
 
 
-def told(seconds: Iterable[float]) -> str:
-    found = sorted(seconds)
-    return f"{statistics.median(found):.2f} s ({found[0]:.2f})"
+def median_and_best(seconds: Iterable[float]) -> str:
+    ordered = sorted(seconds)
+    return f"{statistics.median(ordered):.2f} s ({ordered[0]:.2f})"
 
 
 def main() -> None:
     engine = Engine()
     try:
-        ours = engine.build("cml-runner:benchmark")
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "Dockerfile").write_text(f"FROM {engine.base()}{PLAIN}")
-            plain = "cml-runner:plain"
-            engine.docker(
-                "build",
-                "--network",
-                "host",
-                "-t",
-                plain,
-                "-f",
-                f"{folder}/Dockerfile",
-                str(ROOT),
-                timeout=900,
-            )
-        images = {"ours": ours, "the same packages as they come": plain}
+        images = {
+            "cml-runner": engine.build("cml-runner:benchmark"),
+            "the same packages, unpruned": plain_image(engine),
+        }
         print("| image | compressed | layers | `--help` |\n| --- | --- | --- | --- |")
         for name, image in images.items():
             layers = len(engine.docker("history", "-q", image).stdout.split())
-            helps = told(to_help(engine, image) for _ in range(RUNS))
+            seconds = median_and_best(to_help(engine, image) for _ in range(RUNS))
             print(
-                f"| {name} | {compressed(engine, image) / 1e6:.0f} MB | {layers} | {helps} |",
+                f"| {name} | {compressed(engine, image) / 1e6:.0f} MB | {layers} | {seconds} |",
                 flush=True,
             )
         print(
             "\n| cloud | image | first call | first call to the cloud |\n| --- | --- | --- | --- |"
         )
         for cloud in ProviderName:
-            with World(cloud=cloud, boots=False) as world:
-                for name, image in images.items():
-                    found = [to_first_call(engine, image, world) for _ in range(RUNS)]
-                    first, clouds = (told(one) for one in zip(*found, strict=True))
-                    print(f"| {cloud} | {name} | {first} | {clouds} |", flush=True)
+            first_calls(engine, cloud, images)
         print(
-            f"\nMedian of {RUNS}, and the fastest, from the container's start, as the engine"
-            " notes it."
+            f"\nMedian of {RUNS}, and the fastest, from the container's start, according to the"
+            " engine."
         )
     finally:
         engine.docker("rm", "--force", NAME, check=False)
         engine.close()
+
+
+def plain_image(engine: Engine) -> str:
+    tag = "cml-runner:plain"
+    with tempfile.TemporaryDirectory() as folder:
+        dockerfile = Path(folder) / "Dockerfile"
+        dockerfile.write_text(f"FROM {engine.base()}{PLAIN}")
+        build = ["build", "--network", "host", "-t", tag, "-f", str(dockerfile), str(ROOT)]
+        engine.docker(*build, timeout=900)
+    return tag
+
+
+def first_calls(engine: Engine, cloud: ProviderName, images: Mapping[str, str]) -> None:
+    with World(cloud=cloud, boots=False) as world:
+        for name, image in images.items():
+            runs = [to_first_call(engine, image, world) for _ in range(RUNS)]
+            first, to_cloud = (median_and_best(seconds) for seconds in zip(*runs, strict=True))
+            print(f"| {cloud} | {name} | {first} | {to_cloud} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Seconds from process start to the request for a machine, beside a ten-line boto3 script that
-makes the same two calls.
+"""Seconds from process start to the request for a machine, compared with a ten-line boto3 script
+that makes the same two calls.
 
     make benchmark        or: python -m benchmarks.launch PYTHON [RUNS]
 
-PYTHON is an interpreter that has what the launcher needs and nothing else, as in the image. Both
-programs talk to the same local EC2 and start in turns, so that the machine's mood hits both. The
-launcher does, in the same time: read and check inputs, three calls to GitHub, three look-ups at
-EC2, and the user data.
+PYTHON is an interpreter that has only the launcher's dependencies, as in the image. Both programs
+talk to the same local EC2 and run alternately, so that other load on this machine affects both. In
+the same time, the launcher reads and checks inputs, makes three calls to GitHub and three lookups
+at EC2, and builds the user data.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ filters = [
 ]
 images = ec2.describe_images(Owners=["099720109477"], Filters=filters)
 newest = max(images["Images"], key=lambda image: image["CreationDate"])
-made = ec2.run_instances(
+response = ec2.run_instances(
     ImageId=newest["ImageId"],
     InstanceType="m6i.2xlarge",
     MinCount=1,
     MaxCount=1,
     UserData="#cloud-config",
 )
-print(made["Instances"][0]["InstanceId"])
+print(response["Instances"][0]["InstanceId"])
 """
 
 
 def seconds_to_request(
     world: World, python: str, argv: list[str], environ: dict[str, str]
 ) -> float:
-    """Starts the program, waits for its RunInstances to arrive, and ends it."""
+    """Starts the program, waits until its RunInstances arrives, and kills it."""
     world.ec2.calls.clear()
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -65,7 +65,7 @@ def main(python: str, runs: int) -> None:
         environ = {**kept, **world.environ()}
         launcher = ["-m", "runner_action", "launch", "--cloud=aws"]
         for argv in (launcher, ["-c", SCRIPT]):
-            seconds_to_request(world, python, argv, environ)  # once for the file system's cache
+            seconds_to_request(world, python, argv, environ)  # warms the file system's cache
         taken = [
             (
                 seconds_to_request(world, python, launcher, environ),
@@ -73,10 +73,10 @@ def main(python: str, runs: int) -> None:
             )
             for _ in range(runs)
         ]
-    ours, theirs = (statistics.median(column) for column in zip(*taken, strict=True))
+    launch, script = (statistics.median(column) for column in zip(*taken, strict=True))
     print(
-        f"process start to the request for a machine, median of {runs}: launcher {ours:.2f} s,"
-        f" ten-line script {theirs:.2f} s, ratio {ours / theirs:.2f}"
+        f"process start to the request for a machine, median of {runs}: launcher {launch:.2f} s,"
+        f" ten-line script {script:.2f} s, ratio {launch / script:.2f}"
     )
 
 

@@ -1,10 +1,10 @@
-"""Two hundred launches at once, on every cloud and forge, while one call in twenty goes wrong:
-how they end, and what is left.
+"""Two hundred simultaneous launches, on every cloud with GitHub and GitLab, while one call in
+twenty fails: how they end, and what is left.
 
     python -m benchmarks.storm [LAUNCHES [SHARE OF CALLS [SEED]]]
 
-The launchers are real processes (forked with their libraries loaded), and so is HTTP; machines
-do not boot, but come to their forge.
+The launchers are real processes (forked with their libraries loaded), and HTTP is real; machines do
+not boot, but their runners register.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner_action.ci import job
 from runner_action.model import Secret
@@ -31,15 +31,15 @@ from tests.matrix.trial import TOLD, rest, sweep
 from tests.matrix.warm import warm
 
 ONE_MOTO = ("aws", "gitlab")
-"""The embedded EC2 has one memory for all of a process: its worlds cannot live beside one
-another."""
+"""Left out: the embedded EC2 has one memory for the whole process, so there can be only one world
+of it."""
 ARRIVAL_SECONDS = 0.5
-"""How often machines that were made meanwhile come to their forge."""
+"""How often the runners of new machines register."""
 FAULTS = (Fate.ERROR, Fate.CUT, Fate.LOST, Fate.TWICE)
 
 
 class Weather:
-    """Between all launchers and one world."""
+    """Makes calls fail between all launchers and one world."""
 
     def __init__(
         self, world: World, share: float, chance: random.Random, happened: Counter[str]
@@ -55,7 +55,7 @@ class Weather:
             server.between = self._between(service)
 
     def end(self) -> None:
-        """Machines that no launcher has asked for come now."""
+        """Stops. The runners of machines that no launcher has polled for register now."""
         arrive(self._world, self._registered)
         for server in self._world.services().values():
             server.between = None
@@ -79,8 +79,24 @@ class Weather:
         return between
 
 
+class Started(NamedTuple):
+    """A launcher that was started, by `time.monotonic`."""
+
+    world: World
+    name: str
+    at: float
+
+
+class End(NamedTuple):
+    """Of a launcher: process ID, exit code, and time."""
+
+    pid: int
+    code: int
+    at: float
+
+
 def main(launches: int, share: float, seed: int) -> int:
-    print(f"{launches} launches at once, {share:.0%} of all calls go wrong, seed {seed}")
+    print(f"{launches} launches at once, {share:.0%} of all calls fail, seed {seed}")
     warm()
     nursery = Nursery()
     chance = random.Random(seed)
@@ -93,72 +109,71 @@ def main(launches: int, share: float, seed: int) -> int:
             if (cloud, forge) != ONE_MOTO
         ]
         weathers = [Weather(world, share, chance, happened) for world in worlds]
-        started: dict[int, tuple[World, str, float]] = {}
-        for number in range(launches):
-            world = worlds[number % len(worlds)]
-            environ = world.job_environ(run=1000 + number, number=number + 1)
-            folder = world.folder / str(number)
-            folder.mkdir()
-            files = {
-                name: str(folder / name)
-                for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_STATE")
-            }
-            argv = [f"--cloud={world.provider}", "--max-lifetime=3600", "--start-timeout=600"]
-            told = {**environ, **files, "CI_PROJECT_DIR": str(folder), "HOME": str(folder)}
-            started[nursery.launch(argv, told, folder / "log")] = (
-                world,
-                job.run_of(environ, Secret(environ["REPO_TOKEN"])).derived_name,
-                time.monotonic(),
-            )
+        started = dict(
+            start(nursery, worlds[number % len(worlds)], number) for number in range(launches)
+        )
         print(f"all started after {time.monotonic() - began:.1f} s")
-        ends = [nursery.wait() for _ in range(launches)]
+        ends = [End(*nursery.wait()) for _ in range(launches)]
         for weather in weathers:
             weather.end()
         nursery.close()
-        problems = [text for world in worlds for text in _judge(world, started, ends)]
-    took = [at - started[pid][2] for pid, _, at in ends]
-    print(f"exit codes: {dict(Counter(code for _, code, _ in ends).most_common())}")
+        problems = [text for world in worlds for text in judge(world, started, ends)]
+    print(f"exit codes: {dict(Counter(end.code for end in ends).most_common())}")
+    fates = ", ".join(f"{count} {fate}" for fate, count in happened.most_common())
+    print(f"calls: {sum(happened.values())}; {fates}")
+    seconds = [end.at - started[end.pid].at for end in ends]
     print(
-        f"calls: {sum(happened.values())};"
-        f" {', '.join(f'{count} {fate}' for fate, count in happened.most_common())}"
-    )
-    print(
-        f"seconds of a launch: {statistics.median(took):.1f} in the middle, {max(took):.1f} at"
-        f" most; all in {max(at for _, _, at in ends) - began:.1f}"
+        f"seconds of a launch: {statistics.median(seconds):.1f} (median), {max(seconds):.1f}"
+        f" (longest); of all: {max(end.at for end in ends) - began:.1f}"
     )
     print(*problems, sep="\n")
     print(f"{launches} launches, {len(problems)} problems")
     return 1 if problems else 0
 
 
-def _judge(
-    world: World, started: dict[int, tuple[World, str, float]], ends: list[tuple[int, int, float]]
-) -> Iterable[str]:
-    """All ended as the catalogue says; who said yes has a machine and a runner, who said no has
-    left nothing without a word; and then the sweep."""
-    names = [one["name"] for one in machines(world).values() if one]
-    for number, code in [(pid, code) for pid, code, _ in ends if started[pid][0] is world]:
-        name = started[number][1]
-        seats = [seat for seat in world.forge.seats() if seat.name == name and seat.online]
-        if code not in (0, 3, 4, 5, 6):
-            yield f"{world.provider} {world.kind} {name}: exit code {code}"
-        if code == 0 and (names.count(name), len(seats)) != (1, 1):
-            yield (
-                f"{world.provider} {world.kind} {name}: {names.count(name)} machines and"
-                f" {len(seats)} runners"
-            )
-        if (
-            code != 0
-            and (name in names or seats)
-            and not any(words in _log(world, name) for words in TOLD)
-        ):
-            yield f"{world.provider} {world.kind} {name}: left without a word"
+def start(nursery: Nursery, world: World, number: int) -> tuple[int, Started]:
+    """Starts a launcher. Returns its process ID, and what is known about it."""
+    environ = world.job_environ(run=1000 + number, number=number + 1)
+    folder = world.folder / str(number)
+    folder.mkdir()
+    files = {
+        name: str(folder / name)
+        for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_STATE")
+    }
+    flags = [f"--cloud={world.provider}", "--max-lifetime=3600", "--start-timeout=600"]
+    variables = {**environ, **files, "CI_PROJECT_DIR": str(folder), "HOME": str(folder)}
+    pid = nursery.launch(flags, variables, folder / "log")
+    name = job.run_of(environ, Secret(environ["REPO_TOKEN"])).derived_name
+    return pid, Started(world, name, time.monotonic())
+
+
+def judge(world: World, started: Mapping[int, Started], ends: Sequence[End]) -> Iterable[str]:
+    """The problems: of each launch, and what a sweep has not removed."""
+    names = [machine["name"] for machine in machines(world).values() if machine]
+    for end in ends:
+        if started[end.pid].world is world:
+            yield from problems_of(world, started[end.pid].name, end.code, names)
     sweep(world)
     if left := rest(world):
-        yield f"{world.provider} {world.kind}: after the sweep there is {', '.join(left)}"
+        yield f"{world.provider} {world.kind}: left after the sweep: {', '.join(left)}"
 
 
-def _log(world: World, name: str) -> str:
+def problems_of(world: World, name: str, code: int, names: Sequence[str]) -> Iterable[str]:
+    """An exit code of no known error; success without a machine and a runner; failure that leaves
+    some without a message. `names`: of all machines."""
+    launch = f"{world.provider} {world.kind} {name}"
+    seats = [seat for seat in world.forge.seats() if seat.name == name and seat.online]
+    if code not in (0, 3, 4, 5, 6):
+        yield f"{launch}: exit code {code}"
+    if code == 0 and (names.count(name), len(seats)) != (1, 1):
+        yield f"{launch}: {names.count(name)} machines and {len(seats)} runners"
+    if code != 0 and (name in names or seats):
+        log = log_of(world, name)
+        if not any(words in log for words in TOLD):
+            yield f"{launch}: left without a message"
+
+
+def log_of(world: World, name: str) -> str:
     return "".join(
         text
         for file in world.folder.glob("*/log")
@@ -167,5 +182,5 @@ def _log(world: World, name: str) -> str:
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[1:], *("200", "0.05", "1")[len(sys.argv) - 1 :]]
-    sys.exit(main(int(given[0]), float(given[1]), int(given[2])))
+    arguments = [*sys.argv[1:], *("200", "0.05", "1")[len(sys.argv) - 1 :]]
+    sys.exit(main(int(arguments[0]), float(arguments[1]), int(arguments[2])))
