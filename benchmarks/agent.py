@@ -29,11 +29,11 @@ RUNS = 5
 
 def launched(world: World) -> tuple[Path, int]:
     """Launches a machine. Returns the folder and the process ID of its idle agent."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     argv = [sys.executable, "-m", "runner_action", "launch", "--cloud=aws", "--idle-timeout=never"]
     subprocess.run(
         argv,
-        env={**kept, **world.environ()},
+        env={**inherited, **world.environ()},
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

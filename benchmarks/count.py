@@ -29,11 +29,11 @@ LOOKUPS = (
 )
 
 
-def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Counter[str]]:
+def launch(python: str, count: int, inherited: Mapping[str, str]) -> tuple[float, Counter[str]]:
     """In a world of its own. A first launch creates group and template, which all later launches
     use."""
     with World(boots=False) as world:
-        environ = {**kept, **world.environ()}
+        environ = {**inherited, **world.environ()}
         for name, number in (("first", 1), ("measured", count)):
             world.ec2.calls.clear()
             if name == "measured":
@@ -63,10 +63,10 @@ def launch(python: str, count: int, kept: Mapping[str, str]) -> tuple[float, Cou
 
 
 def main(python: str, runs: int) -> None:
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     medians = {}
     for count in (1, 20):
-        results = [launch(python, count, kept) for _ in range(runs)]
+        results = [launch(python, count, inherited) for _ in range(runs)]
         medians[count] = statistics.median(took for took, _ in results)
         calls = results[-1][1]
         creating = sum(calls[name] for name in CREATING)

@@ -61,19 +61,19 @@ def seconds_to_request(
 
 def main(python: str, runs: int) -> None:
     with World(boots=False) as world:
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        environ = {**kept, **world.environ()}
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        environ = {**inherited, **world.environ()}
         launcher = ["-m", "runner_action", "launch", "--cloud=aws"]
         for argv in (launcher, ["-c", SCRIPT]):
             seconds_to_request(world, python, argv, environ)  # warms the file system's cache
-        taken = [
+        pairs = [
             (
                 seconds_to_request(world, python, launcher, environ),
                 seconds_to_request(world, python, ["-c", SCRIPT], environ),
             )
             for _ in range(runs)
         ]
-    launch, script = (statistics.median(column) for column in zip(*taken, strict=True))
+    launch, script = (statistics.median(column) for column in zip(*pairs, strict=True))
     print(
         f"process start to the request for a machine, median of {runs}: launcher {launch:.2f} s,"
         f" ten-line script {script:.2f} s, ratio {launch / script:.2f}"

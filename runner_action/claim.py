@@ -52,8 +52,8 @@ def alive(marks: Iterable[str], now: datetime) -> set[str]:
     return {mark for mark in marks if int(mark.rpartition("-")[2]) > now.timestamp()}
 
 
-def allows(marks: Collection[str], mine: str, now: datetime, *, shared: bool) -> bool:
-    """Whether the holder of `mine` may use a runner with these claims: not if the runner is
-    shutting down, nor, unless it may be `shared`, if another launch has claimed it."""
-    others = {holder_of(mark) for mark in alive(marks, now)} - {holder_of(mine)}
+def allows(marks: Collection[str], own: str, now: datetime, *, shared: bool) -> bool:
+    """Whether the holder of the claim `own` may use a runner with these claims: not if the runner
+    is shutting down, nor, unless it may be `shared`, if another launch has claimed it."""
+    others = {holder_of(mark) for mark in alive(marks, now)} - {holder_of(own)}
     return LEAVING not in others if shared else not others

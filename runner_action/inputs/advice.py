@@ -82,9 +82,9 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
 
 def exposed(value: Mapping[str, Any]) -> Iterator[str]:
     """Jobs can read a token that is stored on the machine. In a pod they are never root."""
-    kept = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
+    stored = value["restart-token"] and value["restart-limit"] and not value["no-retry"]
     machine = value["cloud"] and not providers.traits_of(ProviderName(value["cloud"])).pods
-    if kept and machine and value["job-sudo"]:
+    if stored and machine and value["job-sudo"]:
         yield (
             "`restart-token` is stored on the machine, where jobs are root and can read it; with"
             " `job-sudo: false` they cannot"

@@ -63,10 +63,10 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
             yield message
 
 
-def _verdict(where: Sequence[Any], given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
-    """The message for a rule of the schema. `where`: its path, such as `properties`, `count`,
-    `minimum`."""
-    section, key = where[:2]
+def _verdict(path: Sequence[Any], given: Mapping[str, Given], environ: Mapping[str, str]) -> str:
+    """The message for a rule of the schema. `path`: where the rule is, such as `properties`,
+    `count`, `minimum`."""
+    section, key = path[:2]
     rule = schema()[section][key]
     if section != "properties":
         message = _named(rule["x-message"], given, environ)
