@@ -42,6 +42,7 @@ TOLD = (
     "is still registered",
     "is not known",
     "could not be asked",
+    "Could not check whether",
 )
 """What a launcher says of what it leaves."""
 

@@ -50,7 +50,7 @@ def test_nothing_is_asked_and_nothing_is_made(
 ) -> None:
     launcher = launch(**request_of_a_fork)
     assert launcher.wait() == 2
-    assert "a request from mallory/train, a fork of octo/train" in launcher.told
+    assert "code from mallory/train, a fork of octo/train" in launcher.told
     assert "set input allow-forks to true" in launcher.told
     assert (world.server.requests, world.ec2.calls, world.left()) == ([], [], [])
 
