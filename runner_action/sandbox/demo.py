@@ -31,6 +31,8 @@ from runner_action.waiting import SystemClock
 
 LABEL = "cml-demo"
 IDLE_SECONDS = 3
+BAR = 36
+"""Columns of the chart, which fits a terminal of 80 with the longest step."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Story:
         with self.step(
             f"{self._cloud.title} reclaims the spot machine in {self._cloud.notice} s: the agent"
             " stops the job and restarts it",
-            "The agent has restarted the interrupted job",
+            "The job is restarted",
         ):
             self._wait_for_stage(instance, "job-started")
             self.world.interrupt(instance, self._cloud.notice)
@@ -240,8 +242,8 @@ class Story:
         total = max((end for _, _, end in self.steps), default=1.0)
         table = Table(title="How long each step took", box=None, title_justify="left")
         for done, start, end in self.steps:
-            before = int(40 * start / total)
-            length = max(1, int(40 * (end - start) / total))
+            before = int(BAR * start / total)
+            length = max(1, int(BAR * (end - start) / total))
             table.add_row(done, f"{end - start:5.1f} s", " " * before + "█" * length, style="cyan")
         self.screen.print(table)
         self.screen.print(f"Calls to {self._cloud.title}: " + ", ".join(self.world.cloud.actions()))
