@@ -27,7 +27,7 @@ from runner_action.sandbox.world import World
 from tests.matrix.gate import answered, arrive, machines
 from tests.matrix.nursery import Nursery
 from tests.matrix.points import CLOUDS, FORGES, Fate
-from tests.matrix.trial import TOLD, rest, sweep
+from tests.matrix.trial import LEFT_BEHIND, rest, sweep
 from tests.matrix.warm import warm
 
 ONE_MOTO = ("aws", "gitlab")
@@ -169,7 +169,7 @@ def problems_of(world: World, name: str, code: int, names: Sequence[str]) -> Ite
         yield f"{launch}: {names.count(name)} machines and {len(seats)} runners"
     if code != 0 and (name in names or seats):
         log = log_of(world, name)
-        if not any(words in log for words in TOLD):
+        if not any(words in log for words in LEFT_BEHIND):
             yield f"{launch}: left without a message"
 
 

@@ -1,4 +1,5 @@
-"""The one door: argv and environment in, collaborators built, outputs written, exit code out."""
+"""The entry point: reads arguments and environment, constructs the collaborators, runs the command,
+writes the outputs and returns the exit code."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from runner_action import ci, files, inputs
 from runner_action.ci import job, report
@@ -31,16 +33,17 @@ from runner_action.waiting import Clock, SystemClock
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 log = logging.getLogger(__name__)
-PLACES = (*ProviderName, *ForgeName)
-"""What `permissions` prints the needs of a launch for."""
-EVERYBODYS = (
-    "Without `repo` this policy lets a launch delete the machines of every repository that launches"
-    " in the account, and read their consoles: add `--repo=OWNER/NAME`."
+SERVICES = (*ProviderName, *ForgeName)
+"""What can follow `permissions`."""
+TOO_WIDE = (
+    "Without `repo`, this policy allows a launch to delete the machines of all repositories that"
+    " use the account, and to read their consoles: add `--repo=OWNER/NAME`."
 )
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = None) -> int:
-    """The exit code. No command at all is `launch`. `clock`: by which leases end."""
+    """Runs a command, `launch` if none is given, and returns the exit code. `clock`: the time by
+    which leases end, for tests."""
     began = time.monotonic()
     front = ci.front_for(environ, as_json="--json" in argv)
     try:
@@ -57,8 +60,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
             front.mask(secret)
         command = inputs.command_of(raw)
         if command in inputs.EVERYWHERE:
-            return _look_after(raw, environ, front, clock or SystemClock())
-        # A word that is no command is told with all other mistakes.
+            return _manage(raw, environ, front, clock or SystemClock())
+        # `launch` reports an unknown command together with all other problems.
         return _COMMANDS.get(command, _launch)(raw, environ, front, began)
     except RunnerActionError as error:
         front.error(error)
@@ -68,7 +71,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
             RunnerActionError(f"Stopped by signal {cancelled.exit_code - 128}.", cancelled.hint)
         )
         return cancelled.exit_code
-    except Exception:  # noqa: BLE001  whatever it was, it is told in the same way and has an exit code
+    except Exception:  # noqa: BLE001  every bug is reported, and has an exit code
         front.crash(traceback.format_exc())
         return BUG_EXIT_CODE
 
@@ -87,38 +90,47 @@ def _sandbox(argv: Sequence[str]) -> int:
 
 
 def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Prints what a launch with these inputs needs to be allowed, by its cloud, or by GitHub or
+    """Prints the permissions that a launch with these inputs needs at its cloud, or at GitHub or
     GitLab."""
-    from runner_action import forges, providers
-
     if argv[:1] in (["--help"], ["-h"]):
         parser_of("permissions").parse_args(argv[:1])
     word = argv[0] if argv else ""
-    if word not in PLACES:
-        known = ", ".join(f"`{name}`" for name in PLACES)
+    if word not in SERVICES:
+        known = ", ".join(f"`{name}`" for name in SERVICES)
         usage = f"permissions must be followed by one of {known}, and by the inputs of the launch"
         raise InputError([usage])
     flags, unknown = flags_of(argv[1:])
     if word in [*ForgeName]:
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
-        asked = inputs.parse_question(raw, _reading(environ))
-        forge = ForgeName(word)
-        if asked.forge not in (None, forge):
-            where = asked.repository.url if asked.repository else f"driver {asked.forge}"
-            raise InputError(
-                [f"permissions {word}: {where} belongs to `permissions {asked.forge}`"]
-            )
-        sys.stdout.write(lines(forges.policy_for(forge, asked.repository, asked.restart)))
-        return 0
-    raw = inputs.Raw(flags={**flags, "cloud": [word]}, environ=environ, unknown=unknown)
-    asked = inputs.parse_question(raw, _reading(environ))
-    assert asked.cloud
-    by_repository = providers.traits_of(asked.cloud.provider).policy_by_repository
-    if asked.repository is None and by_repository:
-        sys.stderr.write(EVERYBODYS + "\n")
-    policy = providers.policy_for(asked.cloud, asked.forge or USUAL, asked.repository)
-    sys.stdout.write(lines(policy))
+        text = _token_permissions(ForgeName(word), raw, environ)
+    else:
+        raw = inputs.Raw(flags={**flags, "cloud": [word]}, environ=environ, unknown=unknown)
+        text = _cloud_policy(raw, environ)
+    sys.stdout.write(lines(text))
     return 0
+
+
+def _token_permissions(forge: ForgeName, raw: inputs.Raw, environ: Mapping[str, str]) -> str:
+    from runner_action import forges
+
+    question = inputs.parse_question(raw, _reading(environ))
+    if question.forge not in (None, forge):
+        where = question.repository.url if question.repository else f"driver {question.forge}"
+        raise InputError(
+            [f"permissions {forge}: {where} belongs to `permissions {question.forge}`"]
+        )
+    return forges.policy_for(forge, question.repository, question.restart)
+
+
+def _cloud_policy(raw: inputs.Raw, environ: Mapping[str, str]) -> str:
+    from runner_action import providers
+
+    question = inputs.parse_question(raw, _reading(environ))
+    assert question.cloud
+    by_repository = providers.traits_of(question.cloud.provider).policy_by_repository
+    if question.repository is None and by_repository:
+        sys.stderr.write(TOO_WIDE + "\n")
+    return providers.policy_for(question.cloud, question.forge or USUAL, question.repository)
 
 
 def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: float) -> int:
@@ -141,43 +153,46 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
             providers.provider_for, request.cloud, environ, job.id_tokens(environ), clock
         )
 
-        def tell(done: Report) -> None:
-            for one in done.launched:
-                log.info("%s", cml_line(one, request))
-            front.done(report.outputs(done.launched), report.summary(done, request))
+        def publish(finished: Report) -> None:
+            for launched in finished.launched:
+                log.info("%s", cml_line(launched, request))
+            front.done(report.outputs(finished.launched), report.summary(finished, request))
 
-        with signals(clock) as heard:
-            Launch(request, run, forge, provider, clock, began, front.remember, heard).launch(tell)
+        with signals(clock) as received:
+            launch = Launch(request, run, forge, provider, clock, began, front.remember, received)
+            launch.launch(publish)
     return 0
 
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
-    """After the job, with the inputs of its launch."""
+    """`cleanup`: the step after the job, with the inputs of its launch."""
     from runner_action import forges, providers
+    from runner_action.runners.context import Context
     from runner_action.runners.rollback import cleanup
 
-    noted = front.remembered()
-    if noted == []:
-        return _nothing(front, "this job created no runner, or has already deleted it")
+    names = front.remembered()
+    if names == []:
+        return _nothing_to_do(front, "this job created no runner, or has already deleted it")
     if any(environment.succeeded for environment in forges.job_environments(environ)):
-        return _nothing(front, "this job succeeded, and its runner is in use")
+        return _nothing_to_do(front, "this job succeeded, and its runner is in use")
     try:
         request, warnings = inputs.parse(raw, _reading(environ))
     except InputError:  # which the launch has reported
-        return _nothing(front, "the launch had no valid inputs, so it created nothing")
+        return _nothing_to_do(front, "the launch had no valid inputs, so it created nothing")
     if request.cloud is None:
-        return _nothing(front, "the launch was for this machine")
+        return _nothing_to_do(front, "the launch was for this machine")
     clock, run = SystemClock(), job.run_of(environ, request.token)
-    with _logging(front, request.log, warnings), signals(clock) as heard:
+    with _logging(front, request.log, warnings), signals(clock) as received:
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
-        heard.shield()
-        cleanup(noted, request, run, forge, provider, clock, heard.left)
+        received.shield()
+        context = Context(request.repository, forge, provider, clock)
+        cleanup(names, request, run, context, received.left)
         front.remember([])
     return 0
 
 
-def _nothing(front: Front, why: str) -> int:
+def _nothing_to_do(front: Front, why: str) -> int:
     with _logging(front, "info", []):
         log.info("Nothing to clean up: %s.", why)
     return 0
@@ -191,22 +206,23 @@ def _local(
     front: Front,
     began: float,
 ) -> int:
-    """This machine as the runner; returns when it has left."""
+    """`launch` without a cloud: this machine is the runner. Returns after the runner has left."""
     from runner_action.commands import local
 
-    def online(one: Launched) -> None:
-        told = replace(one, launch_seconds=round(time.monotonic() - began, 2))
-        log.debug("%s", cml_line(told, request))
-        front.done(report.outputs([told]), report.summary(Report(launched=(told,)), request))
+    def publish(launched: Launched) -> None:
+        launched = replace(launched, launch_seconds=round(time.monotonic() - began, 2))
+        log.debug("%s", cml_line(launched, request))
+        finished = Report(launched=(launched,))
+        front.done(report.outputs([launched]), report.summary(finished, request))
 
-    cache = (
-        Path(
-            environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-        )
-        / "cml-runner"
-    ).resolve()
+    caches = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
     with signals(SystemClock()):
-        return local.live(request, run, forge, environ, cache, _hearing, online)
+        surroundings = local.Surroundings(
+            environ=environ,
+            cache=(Path(caches) / "cml-runner").resolve(),
+            passing_signals=_passing_signals,
+        )
+        return local.live(request, run, forge, surroundings, publish)
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
@@ -227,10 +243,9 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
     return 0
 
 
-def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: Front, clock: Clock) -> int:
-    """`status`, `destroy` and `reap`: of what launches of this repository have made."""
-    from runner_action import forges, providers
-    from runner_action.commands import destroy, reap, status
+def _manage(raw: inputs.Raw, environ: Mapping[str, str], front: Front, clock: Clock) -> int:
+    """`status`, `destroy` and `reap`: what launches of this repository have created."""
+    from runner_action import forges
 
     request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):
@@ -238,50 +253,40 @@ def _look_after(raw: inputs.Raw, environ: Mapping[str, str], front: Front, clock
         if problems:
             raise InputError(problems)
         with signals(clock):
-            forge = _forge(request, environ)
-            provider = (
-                providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
-                if request.cloud
-                else None
-            )
-            regions = (
-                reap.where_asked(request.cloud, provider) if request.cloud and provider else None
-            )
-            if provider is None or inputs.command_of(raw) == "status":
-                told, text = status.status(request.repository, forge, provider, clock, regions)
-            elif request.name and inputs.command_of(raw) == "destroy":
-                gone = destroy.destroy(
-                    request.name,
-                    request.repository,
-                    forge,
-                    provider,
-                    clock,
-                    dry_run=request.dry_run,
-                    regions=regions,
-                )
-                told, text = reap.told(gone, request.dry_run)
-            else:
-                told, text = reap.told(
-                    reap.reap(
-                        request.repository,
-                        forge,
-                        provider,
-                        clock,
-                        dry_run=request.dry_run,
-                        regions=regions,
-                    ),
-                    request.dry_run,
-                )
-        front.done(told, text)
+            outputs, summary = _managed(inputs.command_of(raw), request, environ, clock)
+        front.done(outputs, summary)
     return 0
+
+
+def _managed(
+    command: str, request: LaunchRequest, environ: Mapping[str, str], clock: Clock
+) -> tuple[dict[str, str], str]:
+    """Outputs and summary of `status`, `destroy` or `reap`."""
+    from runner_action import providers
+    from runner_action.commands import destroy, reap, status
+    from runner_action.runners.context import Context
+
+    forge = _forge(request, environ)
+    if request.cloud is None:
+        return status.status(request.repository, forge, None, clock)
+    provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
+    regions = reap.regions_of(request.cloud, provider)
+    if command == "status":
+        return status.status(request.repository, forge, provider, clock, regions)
+    context = Context(request.repository, forge, provider, clock)
+    if command == "destroy" and request.name:
+        removed = destroy.destroy(request.name, context, regions, dry_run=request.dry_run)
+    else:
+        removed = reap.reap(context, regions, dry_run=request.dry_run)
+    return reap.result_of(removed, request.dry_run)
 
 
 _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 
 
 def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | None = None) -> Forge:
-    """The request's forge, where and by which authority the job itself knows it. `until`: when
-    nobody waits for it any more."""
+    """The client of the request's forge, with the job's own API URL and certificates if it is the
+    same. `until`: when its requests are no longer repeated, by `time.monotonic`."""
     from runner_action import forges
 
     return forges.forge_for(
@@ -293,69 +298,68 @@ def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | No
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
-    """Where the job's own forge says its API is, if that is the forge of the repository."""
+    """The API URL in the environment of the job, if the repository is on the same server; None
+    otherwise, and if it would replace https by http."""
     traits = traits_of(request.forge)
     api = environ.get(traits.api_variable)
-    # A GitLab may live below its host.
-    own = environ.get(traits.server_variable, "").rstrip("/")
-    if not (api and own and f"{request.repository.url}/".startswith(f"{own}/")):
+    # A GitLab may have a path below its host.
+    server = environ.get(traits.server_variable, "").rstrip("/")
+    if not (api and server and f"{request.repository.url}/".startswith(f"{server}/")):
         return None
-    in_clear = request.repository.url.startswith("https://") and not api.startswith("https://")
-    return None if in_clear else api
+    downgrade = request.repository.url.startswith("https://") and not api.startswith("https://")
+    return None if downgrade else api
 
 
 def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:
-    """Reads files, those of the job's checkout with care."""
+    """A function that reads files, but follows no link out of the job's checkout."""
     trees = [job.checkout for job in job_environments(environ)]
     return partial(files.text_of, trees=trees)
 
 
 def _certificates(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
-    """Text of the authorities by which the CI job trusts the request's forge."""
+    """The certificates (PEM) by which the CI job trusts the request's forge."""
     return _reading(environ)(job_environment(request.forge, environ).certificates_file)
 
 
 @contextmanager
 def _logging(front: Front, level: str, warnings: Sequence[str]) -> Iterator[None]:
-    ours, handler = logging.getLogger("runner_action"), front.handler()
-    ours.setLevel(LEVELS[level])
-    ours.addHandler(handler)
+    root, handler = logging.getLogger("runner_action"), front.handler()
+    root.setLevel(LEVELS[level])
+    root.addHandler(handler)
     for warning in warnings:
         log.warning("%s", warning)
     try:
         yield
     finally:
-        ours.removeHandler(handler)
+        root.removeHandler(handler)
 
 
 @contextmanager
 def signals(clock: Clock) -> Iterator[Signals]:
-    """They end what is done here, and tell how much time there is for that."""
-    heard = Signals(clock)
-    before = {
-        number: signal.signal(number, heard.hear)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    """Installs handlers: the first signal raises Cancelled in this block, and starts the countdown
+    that `Signals.left` returns."""
+    received = Signals(clock)
+    with _handled_by(received.hear):
+        yield received
 
 
 @contextmanager
-def _hearing(ask: Callable[[], None]) -> Iterator[None]:
-    """Every signal is passed on to the agent: the first asks it to leave, the second to leave
-    now."""
-    before = {
-        number: signal.signal(number, lambda *_: ask())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+def _passing_signals(ask: Callable[[], None]) -> Iterator[None]:
+    """Passes every signal on to the agent: it leaves after the first, and at once after the
+    second."""
+    with _handled_by(lambda *_: ask()):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler_before in previous.items():
+            signal.signal(number, handler_before)
 
 
 def run() -> int:

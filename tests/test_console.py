@@ -20,7 +20,7 @@ cml-runner: {"stage": "failed", "t": 6.0, "why": "start-up failed: no space left
 
 
 def test_stages_in_order_and_halves_passed_over() -> None:
-    assert [line["stage"] for line in console.said(TEXT)] == ["agent", "downloaded", "failed"]
+    assert [line["stage"] for line in console.entries(TEXT)] == ["agent", "downloaded", "failed"]
 
 
 def test_failure() -> None:
@@ -40,7 +40,7 @@ def test_tail() -> None:
             "job-started",
             {"job": "train of run 7, attempt 1"},
             logging.INFO,
-            "Job train of run 7, attempt 1 begins.",
+            "Job train of run 7, attempt 1 started.",
         ),
         ("leaving", {"why": "asked to stop", "job": None}, logging.INFO, "Leaving: asked to stop."),
         ("failed", {"why": "registration: 404"}, logging.ERROR, "Failed: registration: 404."),

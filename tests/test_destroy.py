@@ -11,6 +11,7 @@ import pytest
 from runner_action.commands.destroy import LET_GO_SECONDS, destroy, named
 from runner_action.errors import ProviderError, RunnerActionError
 from runner_action.model import Instance, Runner
+from runner_action.runners.context import Context
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 from tests.test_reap import HERE, OLD, THERE, Generated, Launch, embodied
 
@@ -56,7 +57,7 @@ def world(*launches: Launch) -> tuple[FakeForge, FakeProvider]:
 
 def test_it_looks_removes_and_looks_again() -> None:
     forge, provider = world(ONE, OTHER, OLD)
-    assert len(destroy("trainer", HERE, forge, provider, FakeClock())) == 4
+    assert len(destroy("trainer", Context(HERE, forge, provider, FakeClock()))) == 4
     assert ([one.id for one in provider.alive], list(forge.listed)) == (
         [OLD.machine.id],
         ["cml-0123456789"],
@@ -84,20 +85,20 @@ def test_a_cloud_has_time_to_show_the_end() -> None:
         forge, provider = FakeForge(), Slow(looks)
         provider.instances = {"i": OLD.machine}
         if gone:
-            assert len(destroy("cml-0123456789", HERE, forge, provider, FakeClock())) == 1
+            assert len(destroy("cml-0123456789", Context(HERE, forge, provider, FakeClock()))) == 1
         else:
             with pytest.raises(RunnerActionError, match="it is still there"):
-                destroy("cml-0123456789", HERE, forge, provider, FakeClock())
+                destroy("cml-0123456789", Context(HERE, forge, provider, FakeClock()))
 
 
 def test_absent_is_success_and_a_runner_by_hand_stays(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     forge, provider = embodied(Generated(runners=[BY_HAND]))
-    assert destroy("trainer", HERE, forge, provider, FakeClock(), regions=["r1"]) == []
+    assert destroy("trainer", Context(HERE, forge, provider, FakeClock()), regions=["r1"]) == []
     assert list(forge.listed) == ["trainer"]
     assert "it stays" in caplog.text
     assert "Looking for trainer in r1." in caplog.text
-    assert "There is nothing of trainer." in caplog.text
+    assert "Found nothing named trainer." in caplog.text
 
 
 def test_a_forge_that_holds_a_runner_for_its_job_is_asked_again() -> None:
@@ -111,7 +112,7 @@ def test_a_forge_that_holds_a_runner_for_its_job_is_asked_again() -> None:
         if clock.at > 1010 and forge.listed
         else None
     )
-    destroy("cml-0123456789", HERE, forge, provider, clock)
+    destroy("cml-0123456789", Context(HERE, forge, provider, clock))
     assert (provider.alive, forge.listed) == ([], {})
 
 
@@ -120,14 +121,14 @@ def test_what_could_not_be_removed_is_told_and_all_else_is_gone() -> None:
     forge.listed["cml-0123456789"] = replace(forge.listed["cml-0123456789"], online=True, busy=True)
     clock = FakeClock()
     with pytest.raises(RunnerActionError, match="still running a job"):
-        destroy("cml-0123456789", HERE, forge, provider, clock)
+        destroy("cml-0123456789", Context(HERE, forge, provider, clock))
     assert provider.alive == []
     assert clock.at - 1000 < 2 * LET_GO_SECONDS
     forge, provider = world(OLD)
     provider.trouble["destroy"] = ProviderError("No.")
     with pytest.raises(
         RunnerActionError,
-        match=r"machine i-000000000000 \(cml-0123456789\): its end was asked for: No",
+        match=r"machine i-000000000000 \(cml-0123456789\): its removal was requested: No",
     ):
-        destroy("cml-0123456789", HERE, forge, provider, FakeClock())
+        destroy("cml-0123456789", Context(HERE, forge, provider, FakeClock()))
     assert forge.listed == {}

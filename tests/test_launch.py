@@ -138,7 +138,7 @@ def test_a_sweep_that_fails_is_no_failure_of_the_launch(caplog: pytest.LogCaptur
     story = Story(boot=30)
     story.provider.trouble["find"] = CredentialsError("You may not look.")
     assert story.launch().launched
-    assert "What earlier launches left could not be swept: You may not look." in caplog.text
+    assert "Could not sweep what earlier launches left: You may not look." in caplog.text
 
 
 def test_a_sweep_leaves_the_machines_of_this_very_launch_alone() -> None:
@@ -281,7 +281,7 @@ def test_what_a_token_that_jobs_can_read_opens_is_told(
 def test_a_restart_token_that_is_none_ends_the_launch_before_anything_is_made() -> None:
     story = Story(*RESTARTING)
     story.forge.trouble["reach"] = AuthError("GitHub answered 401.", "Make another.")
-    with pytest.raises(AuthError, match="`restart-token` is no good: GitHub answered 401"):
+    with pytest.raises(AuthError, match="`restart-token` was refused: GitHub answered 401"):
         story.launch()
     assert not story.provider.instances
     assert "registration_token" not in story.forge.calls or not story.forge.listed
@@ -656,7 +656,7 @@ def test_a_turn_that_cannot_be_given_back_is_told(caplog: pytest.LogCaptureFixtu
     story = Story("--reuse")
     story.forge.trouble["end_turn"] = ForgeError("502.")
     assert story.launch().launched
-    assert "may wait for this one" in caplog.text
+    assert "may wait until this" in caplog.text
 
 
 def test_other_labels_are_another_turn() -> None:
@@ -766,7 +766,7 @@ def test_nothing_is_taken_back_that_was_not_begun() -> None:
 
 def test_a_machine_that_never_comes_online_is_taken_back() -> None:
     story = Story("--start-timeout=60", boot=10_000)
-    with pytest.raises(TimedOut, match="runner to be online"):
+    with pytest.raises(TimedOut, match="runner to come online"):
         story.launch()
     assert story.provider.alive == []
     assert story.clock.at - 1000 <= 60 + 5
@@ -774,16 +774,16 @@ def test_a_machine_that_never_comes_online_is_taken_back() -> None:
 
 def test_a_timeout_tells_how_far_the_machine_had_come(caplog: pytest.LogCaptureFixture) -> None:
     for text, words in (
-        ("", "without a word on its console"),
+        ("", "without any output on its console"),
         ("Booting", "before its agent had started"),
         (
             'cml-runner: {"stage": "agent"}\ncml-runner: {"stage": "downloaded"}\n',
-            "after the runner program was unpacked",
+            "after unpacking the runner program",
         ),
     ):
         story = Story("--start-timeout=60", boot=10_000)
         story.provider.consoles["cml-0123456789"] = text
-        with pytest.raises(TimedOut, match=f"i-00000000 is {words}"):
+        with pytest.raises(TimedOut, match=f"i-00000000 got stuck {words}"):
             story.launch()
         assert text in caplog.text
 
@@ -806,7 +806,7 @@ def test_the_machines_own_reason_ends_the_wait() -> None:
         ' script: exit code 3"}\n'
     )
     with pytest.raises(
-        MachineFailed, match="gave up after its agent had started: startup script: exit code 3"
+        MachineFailed, match="failed after its agent had started: startup script: exit code 3"
     ):
         story.launch()
     assert story.clock.at - 1000 < 2 * LOOK_EVERY
@@ -831,7 +831,7 @@ def test_a_machine_that_was_ended_by_somebody_ends_the_wait() -> None:
             story.provider.instances[token] = replace(one, alive=False)
 
     story.clock.each = end_it
-    with pytest.raises(MachineFailed, match="ended before"):
+    with pytest.raises(MachineFailed, match="stopped before"):
         story.launch()
 
 
@@ -841,7 +841,7 @@ def test_taking_back_goes_on_when_a_step_of_it_fails(caplog: pytest.LogCaptureFi
     with pytest.raises(TimedOut):
         story.launch()
     assert story.forge.listed == {}
-    assert "could not be ended" in caplog.text
+    assert "Could not delete machine" in caplog.text
 
 
 def test_a_machine_of_that_name_of_another_launch_is_not_touched() -> None:

@@ -273,12 +273,12 @@ def looked_at(change: Callable[[str], tuple[Instance, Runner]]) -> Say:
     def say(payload: str, front: Front) -> None:
         machine, runner = change(payload)
         row = status.Row(
-            name=runner.name, state=payload, machine=machine, runner=runner, odd=payload
+            name=runner.name, state=payload, machine=machine, runner=runner, notes=payload
         )
         front.done({"status": status.as_json([row])}, status.table([row]))
         gone = [reap.Removal(why=payload, machine=machine), reap.Removal(why="w", runner=runner)]
-        front.done(*reap.told(gone, dry_run=False))
-        logged(logging.INFO, "Removed the %s.")(str(gone[0]), front)
+        front.done(*reap.result_of(gone, dry_run=False))
+        logged(logging.INFO, "Removed %s.")(str(gone[0]), front)
 
     return say
 
@@ -311,8 +311,8 @@ def restarted(payload: str, front: Front) -> None:
 def said_by_a_machine(payload: str, front: Front) -> None:
     """Its console's end, and its own word."""
     text = f"{payload}\ncml-runner: {json.dumps({'stage': 'failed', 'why': payload})}"
-    logged(logging.ERROR, "The console of i-1 ends:\n%s")(console.tail(text), front)
-    front.error(RunnerActionError(f"The machine gave up: {console.failure(text)}"))
+    logged(logging.ERROR, "Last lines of the console of i-1:\n%s")(console.tail(text), front)
+    front.error(RunnerActionError(f"Machine i-1 failed: {console.failure(text)}"))
 
 
 def said_by_the_agent(payload: str, front: Front) -> None:

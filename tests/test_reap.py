@@ -23,6 +23,7 @@ from runner_action.model import (
     is_client_token,
     runner_name,
 )
+from runner_action.runners.context import Context
 from tests.fakes import FakeClock, FakeForge, FakeProvider
 
 NOW = FakeClock().now()
@@ -114,7 +115,7 @@ PAST = Launch(timedelta(hours=9))
             [OLD.runner(contacted=False)],
             ["its runner was never online", "its machine"],
         ),
-        ([replace(OLD.machine, alive=False)], [], ["it has stopped"]),
+        ([replace(OLD.machine, alive=False)], [], ["it is stopped"]),
         ([], [OLD.runner()], ["runner cml-0123456789: it is offline, and has no machine"]),
         # What stays:
         ([YOUNG.machine], [], []),
@@ -394,13 +395,13 @@ def test_swept_worlds_come_to_rest_with_all_that_is_theirs(world: Generated) -> 
             if name in forge.listed:  # the machine is gone, and with it the connection and the job
                 forge.listed[name] = replace(forge.listed[name], online=False, busy=False)
         try:
-            swept = reap(HERE, forge, provider, FakeClock())
+            swept = reap(Context(HERE, forge, provider, FakeClock()))
         except RunnerActionError as error:
             assert "still running a job" in str(error)  # noqa: PT017
             continue
         if not swept:
             break
-    assert reap(HERE, forge, provider, FakeClock()) == []
+    assert reap(Context(HERE, forge, provider, FakeClock())) == []
     left = {one.id for one in provider.alive} | {one.id for one in forge.listed.values()}
     assert {one.id for one in world.theirs} <= left
     assert not {launch.machine.id for launch, _, _ in world.launches if ended(launch)} & {
@@ -417,7 +418,7 @@ def _leftovers() -> tuple[FakeForge, FakeProvider]:
 
 def test_a_dry_run_only_tells() -> None:
     forge, provider = _leftovers()
-    told = reap(HERE, forge, provider, FakeClock(), dry_run=True)
+    told = reap(Context(HERE, forge, provider, FakeClock()), dry_run=True)
     assert [type(one) for one in told] == [Removal, Removal]
     assert (len(provider.alive), len(forge.listed)) == (1, 1)
     assert {"destroy", "deregister"}.isdisjoint(provider.calls + forge.calls)
@@ -427,7 +428,7 @@ def test_the_machine_goes_before_its_runner_and_machines_are_listed_first() -> N
     forge, provider = _leftovers()
     order: list[str] = []
     forge.calls = provider.calls = order
-    reap(HERE, forge, provider, FakeClock())
+    reap(Context(HERE, forge, provider, FakeClock()))
     assert order == ["regions", "find", "runners", "destroy", "deregister", "tidy"]
     assert (provider.alive, forge.listed) == ([], {})
 
@@ -436,7 +437,7 @@ def test_what_cannot_be_removed_is_told_after_all_else_was() -> None:
     forge, provider = _leftovers()
     provider.trouble["destroy"] = ProviderError("The cloud says no.")
     with pytest.raises(RunnerActionError, match=r"machine i-0.*: The cloud says no"):
-        reap(HERE, forge, provider, FakeClock())
+        reap(Context(HERE, forge, provider, FakeClock()))
     assert forge.listed == {}
 
 
@@ -445,7 +446,7 @@ def test_a_forge_that_does_not_answer_ends_nothing() -> None:
     forge, provider = embodied(Generated(machines=[OLD.machine]))
     forge.trouble["runners"] = ForgeError("No.")
     with pytest.raises(ForgeError):
-        reap(HERE, forge, provider, FakeClock())
+        reap(Context(HERE, forge, provider, FakeClock()))
     assert len(provider.alive) == 1
 
 
@@ -454,7 +455,7 @@ def test_a_busy_runner_waits_for_the_next_sweep() -> None:
         Generated(machines=[PAST.machine], runners=[PAST.runner(online=True, busy=True)])
     )
     with pytest.raises(RunnerActionError, match="still running a job"):
-        reap(HERE, forge, provider, FakeClock())
+        reap(Context(HERE, forge, provider, FakeClock()))
     assert provider.alive == []
     assert issubclass(RunnerBusy, RunnerActionError)
 

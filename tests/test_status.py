@@ -1,4 +1,4 @@
-"""Runners and machines side by side: what is shown of each, and what is called odd."""
+"""Runners and machines side by side: what is shown of each, and the notes on what is unexpected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def row(
 
 
 @pytest.mark.parametrize(
-    ("machines", "runners", "state", "odd"),
+    ("machines", "runners", "state", "notes"),
     [
         ([YOUNG.machine], [], "starting", ""),
         ([YOUNG.machine], [YOUNG.runner(contacted=False)], "starting", ""),
@@ -41,7 +41,7 @@ def row(
         ([OLD.machine], [OLD.runner()], "offline", "its runner is offline"),
         ([OLD.machine], [], "none", "it has no runner, and its start timeout is over"),
         ([], [OLD.runner()], "offline", "it is offline, and has no machine"),
-        ([], [OLD.runner(online=True)], "online", "no machine of it was found"),
+        ([], [OLD.runner(online=True)], "online", "its machine was not found"),
         (
             [PAST.machine],
             [PAST.runner(online=True)],
@@ -56,17 +56,17 @@ def row(
         ),
     ],
 )
-def test_what_is_odd_is_told(
-    machines: list[Instance], runners: list[Runner], state: str, odd: str
+def test_notes_say_what_is_unexpected(
+    machines: list[Instance], runners: list[Runner], state: str, notes: str
 ) -> None:
     found = row(machines, runners)
-    assert (found.state, found.odd) == (state, odd)
+    assert (found.state, found.notes) == (state, notes)
 
 
 def test_without_a_cloud_or_all_its_regions_a_runner_alone_is_not_called_so() -> None:
     for provider, everywhere in ((None, True), (ProviderName.AWS, False)):
         assert (
-            row([], [OLD.runner(online=True)], provider=provider, everywhere=everywhere).odd
+            row([], [OLD.runner(online=True)], provider=provider, everywhere=everywhere).notes
             == "its machine is at aws"
         )
 
@@ -100,17 +100,18 @@ def test_foreign_runners_are_counted_not_listed() -> None:
     forge, provider = embodied(
         World(machines=[OLD.machine], runners=[OLD.runner(online=True), theirs])
     )
-    told, text = status(HERE, forge, provider, FakeClock())
-    assert [one["name"] for one in json.loads(told["status"])] == ["cml-0123456789"]
-    assert "1 runner besides, which no launch of ours has made." in text
-    assert "Looked for machines in r1, r2." in text
-    assert "theirs" not in told["status"] + table([])
+    outputs, summary = status(HERE, forge, provider, FakeClock())
+    assert [one["name"] for one in json.loads(outputs["status"])] == ["cml-0123456789"]
+    assert "1 other runner, not created by cml-runner." in summary
+    assert "Searched for machines in r1, r2." in summary
+    assert "theirs" not in outputs["status"] + table([])
 
 
 def test_no_cloud_no_machines() -> None:
     forge = FakeForge()
-    assert "Machines were not looked for" in status(HERE, forge, None, FakeClock())[1]
-    assert "There are none of ours." in status(HERE, forge, FakeProvider(), FakeClock(), ["r1"])[1]
+    assert "Machines were not searched for" in status(HERE, forge, None, FakeClock())[1]
+    _, summary = status(HERE, forge, FakeProvider(), FakeClock(), ["r1"])
+    assert "There are none that cml-runner created." in summary
 
 
 class Priceless(FakeProvider):

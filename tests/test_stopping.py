@@ -13,7 +13,8 @@ import pytest
 from runner_action.commands.launch import LEFT, Launch
 from runner_action.errors import Cancelled, ConfigurationError
 from runner_action.forges.base import Forge
-from runner_action.model import Identity, Instance, Machine, Placement, Pool, Report
+from runner_action.model import Identity, Instance, Machine, Placement, Pool, Report, Repository
+from runner_action.runners.context import Context
 from runner_action.runners.group import Creation, RunnerGroup
 from runner_action.runners.rollback import roll_back
 from runner_action.stopping import Signals
@@ -126,21 +127,21 @@ def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() 
             looked.set()
             return []
 
-    forge = FakeForge()
     provider = Slow()
-    clock = FakeClock()
-    ours = RunnerGroup(Identity(name="cml-1", key="key"), creation=Creation.UNANSWERED)
+    repository = Repository(url="https://github.com/octo/train")
+    context = Context(repository, FakeForge(), provider, FakeClock())
+    group = RunnerGroup(Identity(name="cml-1", key="key"), creation=Creation.UNANSWERED)
 
     def create() -> None:
         looked.wait(30)
-        machine = Machine(identity=ours.identity, user_data=b"", tags={})
-        ours.instances += provider.create(
+        machine = Machine(identity=group.identity, user_data=b"", tags={})
+        group.instances += provider.create(
             Placement(region="r1", spot=False, pools=(Pool(instance_type="small", zone="r1a"),)),
             machine,
         ).instances
 
     with ThreadPoolExecutor(1) as creating:
-        ours.creating = creating.submit(create)
-        assert roll_back([ours], forge, provider, clock) == []
+        group.creating = creating.submit(create)
+        assert roll_back([group], context) == []
     assert provider.alive == []
     assert provider.instances

@@ -1,1 +1,1 @@
-"""A file for each story that a command tells."""
+"""The commands, one module each."""

@@ -1,134 +1,126 @@
-"""Story 6, destroy: everything of one runner, at cloud and forge, from its name alone."""
+"""`destroy`: deletes everything of one launch by its name, at the cloud and at GitHub or GitLab."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from runner_action.commands.reap import Removal, ours
+from runner_action.commands.reap import Removal
 from runner_action.errors import RunnerActionError, RunnerBusy, TimedOut
-from runner_action.forges.base import Forge
-from runner_action.marks import Mark, address_tag
-from runner_action.model import REPOSITORY_TAG, Instance, Repository, Runner
-from runner_action.providers.base import Provider
+from runner_action.marks import Mark
+from runner_action.model import Instance, Repository, Runner
+from runner_action.runners.context import Context, Search, created_for
+from runner_action.runners.failure import Failure, failures_in, summary_of
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
-WHY = "its end was asked for"
+WHY = "its removal was requested"
 GONE_SECONDS = 120.0
-"""How long a cloud may show what it has agreed to delete."""
+"""How long a cloud may list a machine that it has agreed to delete."""
 LET_GO_SECONDS = 30.0
-"""How long a forge may hold a runner for the job that its machine was ended with."""
+"""How long GitHub or GitLab may keep a runner whose machine was deleted during a job."""
 
 
 def named(
     name: str, machines: Iterable[Instance], runners: Iterable[Runner], repository: Repository
 ) -> list[Removal]:
-    """All of a launch by its name, or of one of several of its runners by that. Machines, then
-    runners. Pure.
+    """Everything of the launch of that name; or, if it is the name of one of several runners,
+    that runner and its machine. Machines come first. Pure.
 
-    A runner goes only if its mark says that it is ours, whatever it is called.
+    A runner is only removed if its mark says that a launch created it, whatever its name.
     """
-    found = [one for one in ours(machines, repository) if name in one.runner_names]
-    marked = [
-        (one, mark)
-        for one in runners
-        if (mark := Mark.of(one, repository)) and name in (one.name, mark.name)
-    ]
-    return [
-        *(Removal(why=WHY, machine=one) for one in found),
-        *(Removal(why=WHY, runner=one) for one, _ in marked),
-    ]
+    own = created_for(repository, machines)
+    removed = [Removal(why=WHY, machine=each) for each in own if name in each.runner_names]
+    for runner in runners:
+        mark = Mark.of(runner, repository)
+        if mark and name in (runner.name, mark.name):
+            removed.append(Removal(why=WHY, runner=runner))
+    return removed
 
 
 def destroy(
     name: str,
-    repository: Repository,
-    forge: Forge,
-    provider: Provider,
-    clock: Clock,
+    context: Context,
+    regions: Sequence[str] | None = None,
     *,
     dry_run: bool = False,
-    regions: Sequence[str] | None = None,
 ) -> list[Removal]:
-    """Removes it and looks again. Absent is success. `regions` as in `reap`. Raises
-    RunnerActionError if something is left."""
-    where = provider.regions() if regions is None else regions
-    log.info("Looking for %s%s.", name, f" in {', '.join(where)}" if provider.regional else "")
+    """Removes everything of that name, waits until it is gone, and returns it; nothing to remove
+    is a success. `regions` as in `reap`. Raises RunnerActionError if something is left."""
+    search = Search(context.repository, context.provider, regions)
+    where = f" in {', '.join(search.regions)}" if context.provider.regional else ""
+    log.info("Looking for %s%s.", name, where)
 
     def look() -> list[Removal]:
-        return named(
-            name,
-            provider.find({REPOSITORY_TAG: address_tag(repository)}, where),
-            listed(),
-            repository,
-        )
+        return named(name, search.machines(), listed(), context.repository)
 
     def listed() -> Sequence[Runner]:
-        return forge.runners(offline=True)
+        return context.forge.runners(offline=True)
 
-    found = look()
-    if not any(one.runner for one in found) and any(one.name == name for one in listed()):
-        log.warning("Runner %s was not made by cml-runner: it stays registered.", name)
-    if not found:
-        log.info("There is nothing of %s.", name)
-    if dry_run or not found:
-        return found
-    problems = [problem for one in found if (problem := _remove(one, forge, provider, clock))]
-    problems = problems or _left(look, clock)
-    if problems:
+    removed = look()
+    has_runners = any(removal.runner for removal in removed)
+    if not has_runners and any(runner.name == name for runner in listed()):
+        log.warning("Runner %s was not created by cml-runner: it stays registered.", name)
+    if not removed:
+        log.info("Found nothing named %s.", name)
+    if dry_run or not removed:
+        return removed
+    failures = failures_in(_remove(removal, context) for removal in removed)
+    failures = failures or _left(look, context.clock)
+    if failures:
         raise RunnerActionError(
-            "Not everything could be removed: " + " ".join(problems),
-            f"Try `cml-runner destroy {name}` again in some minutes.",
+            f"Not everything could be removed: {summary_of(failures)}",
+            f"Run `cml-runner destroy {name}` again in a few minutes.",
         )
-    return found
+    return removed
 
 
-def _left(look: Callable[[], Sequence[Removal]], clock: Clock) -> list[str]:
-    """What is still there when there was time to go: a cloud may show for a while what it is
-    deleting."""
-    seen: list[str] = []
+def _left(look: Callable[[], Sequence[Removal]], clock: Clock) -> list[Failure]:
+    """What is still listed after some time: a cloud may list for a while what it is deleting."""
+    left: list[Failure] = []
 
     def probe() -> bool | None:
-        seen[:] = [
-            f"{one}, and it is still there"
-            for one in look()
-            if one.machine is None or one.machine.alive
+        left[:] = [
+            Failure(f"{removal}, but it is still there.")
+            for removal in look()
+            if removal.machine is None or removal.machine.alive
         ]
-        return None if seen else True
+        return None if left else True
 
     try:
-        wait_for(probe, "all of it to be gone", clock=clock, timeout=GONE_SECONDS)
+        wait_for(probe, "everything to be gone", clock=clock, timeout=GONE_SECONDS)
     except TimedOut:
-        return seen
+        return left
     return []
 
 
-def _remove(one: Removal, forge: Forge, provider: Provider, clock: Clock) -> str:
+def _remove(removal: Removal, context: Context) -> Failure | None:
     try:
-        if one.machine:
-            provider.destroy(one.machine.name, one.machine)
-        if one.runner:
-            _deregister(one.runner, forge, clock)
+        if removal.machine:
+            context.provider.destroy(removal.machine.name, removal.machine)
+        if removal.runner:
+            _deregister(removal.runner, context)
     except RunnerActionError as error:  # the others come next
-        return f"{one}: {error}"
-    log.info("Removed the %s.", one)
-    return ""
+        return Failure(f"{removal}: {error}")
+    log.info("Removed %s.", removal)
+    return None
 
 
-def _deregister(runner: Runner, forge: Forge, clock: Clock) -> None:
-    """A forge may still see the job of a machine that has just ended."""
+def _deregister(runner: Runner, context: Context) -> None:
+    """Deregisters a runner, several times while it is busy: GitHub and GitLab may take a while to
+    end the job of a machine that was deleted."""
     refusals: list[RunnerBusy] = []
 
     def probe() -> bool | None:
         try:
-            forge.deregister(runner.name, runner.id)
+            context.forge.deregister(runner.name, runner.id)
         except RunnerBusy as error:
             refusals.append(error)
             return None
         return True
 
+    what = f"the job of {runner.name} to end"
     try:
-        wait_for(probe, f"the job of {runner.name} to end", clock=clock, timeout=LET_GO_SECONDS)
+        wait_for(probe, what, clock=context.clock, timeout=LET_GO_SECONDS)
     except RunnerActionError as error:
         raise refusals[-1] if refusals else error from None

@@ -1,9 +1,9 @@
-"""Story 1, launch a runner: reuse? plan, register, create, wait until online; on any failure
-take everything back.
+"""`launch`: reuses runners, or creates machines and waits until their runners are online; rolls
+everything back if anything fails.
 
-What need not wait for one another runs side by side: the forge is asked while the cloud looks up
-image and network. All calls are made in threads, so that a signal, which only the main thread
-hears, can interrupt the story at any moment.
+Whatever does not depend on each other runs in parallel: the list of runners is read while the
+cloud looks up image and network. All requests are made in threads, so that a signal, which only
+the main thread receives, can cancel the launch at any moment.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from runner_action.model import (
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest, LaunchRequest, Reuse
 from runner_action.runners import console
+from runner_action.runners.context import Context
 from runner_action.runners.group import Joining, RunnerGroup, groups_of
 from runner_action.runners.ladder import Ladder
 from runner_action.runners.lookup import Findings, LookUp, Planned, placements, planned
@@ -43,38 +44,36 @@ from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 LEFT = (
-    "Not everything could be deleted, as the errors above tell. What is left is deleted by the"
-    " cleanup step of this job, by the machine, which ends itself, or by `cml-runner reap`."
+    "Not everything could be deleted; see the errors above. The cleanup step of this job, the"
+    " machine's own shutdown, or `cml-runner reap` will delete the rest."
 )
 TURN_SECONDS = 30.0
-
-
+"""How long a launch that is done waits for the end of its turn."""
 NO_LABELS = (
     "No `labels` given: only jobs whose `runs-on` is the output `label` run on this machine."
 )
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a launch has begun to make, and by whom it is rolled back."""
+class Attempt:
+    """What a launch has begun to create, and what deletes it again."""
 
     groups: Sequence[RunnerGroup]
-    forge: Forge
-    provider: Provider
+    context: Context
     ladder: Ladder
 
 
 @dataclass(frozen=True)
 class Turn:
-    """With `reuse`: what waits until no other launch with these labels is under way."""
+    """With `reuse`: the wait until no other launch with these labels is under way."""
 
     reusing: Reusing
     waiting: Future[list[Runner]]
 
 
 class Launch:
-    """One launch. The collaborators come in: nothing here knows which cloud and which forge they
-    are."""
+    """One launch. Its collaborators are arguments: it does not know which cloud and which forge
+    they are."""
 
     def __init__(
         self,
@@ -84,40 +83,40 @@ class Launch:
         provider: Callable[[], Provider],
         clock: Clock,
         began: float,
-        note: Callable[[Sequence[str]], None] = lambda _: None,
+        remember: Callable[[Sequence[str]], None] = lambda _: None,
         signals: Signals | None = None,
     ) -> None:
-        """`forge` and `provider` build their clients when called: loading the one's library
-        takes as long as asking the other. `note` is told the names of the runners that are about
-        to be made, and none when all was taken back.
+        """`forge` and `provider` build the clients, in parallel, as each loads large libraries.
+        `remember` stores the names of the runners that are about to be created, and no names
+        after a complete rollback. `began`: when the process started, by the clock's `monotonic`.
         """
         self.request = request
         self.run = run
         self.clock = clock
         self.began = began
-        self.note = note
+        self.remember = remember
         self._build_forge = forge
         self._build_provider = provider
-        assert request.cloud, "without a cloud it is local.py's story"
+        assert request.cloud, "without a cloud, commands/local.py is run"
         self.cloud: CloudRequest = request.cloud
         self.stages: dict[str, float] = {}
         self.waited = 0.0
-        """Seconds that passed until it was this launch's turn."""
-        self._made: Made | None = None
+        """Seconds until it was this launch's turn."""
+        self._attempt: Attempt | None = None
         self._turn: Turn | None = None
         self._signals = signals or Signals(clock)
         self._stopping = False
         self._threads = ThreadPoolExecutor(8 + request.count, "launch")
 
-    def launch(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
-        """The report of runners that are online, when it was told. Raises what went wrong, or
-        that it was stopped, after everything was taken back."""
+    def launch(self, publish: Callable[[Report], None] = lambda _: None) -> Report:
+        """Passes the report of the runners that are online to `publish`, and returns it. Raises
+        the first error, or Cancelled, after the rollback."""
         try:
             try:
                 report = self._launch()
-                tell(report)
+                publish(report)
             finally:
-                self._signals.shield()  # a signal that comes before is the last that interrupts
+                self._signals.shield()  # the rollback is not interrupted
         except BaseException as error:
             turn = self._threads.submit(self._end_turn)
             hint = self._roll_back()
@@ -144,48 +143,49 @@ class Launch:
         reused = self._reuse(forge, listing, planning) if shared else ()
         if len(reused) == request.count:
             return Report(launched=reused)
-        asked = LookUp(request, run, forge, planning.result(), self._threads)
+        lookup = LookUp(request, run, forge, planning.result(), self._threads)
         listed = listing.result()
         taken = {runner.name for runner in listed if shared and runner.online}
         groups = groups_of(request, run, forge.together, len(reused), taken)
         refuse_taken(listed, {group.identity.name for group in groups if not group.suffixed})
-        findings = asked.findings(placing)
+        findings = lookup.findings(placing)
         self._stage("prepared")
         plan, ladder = findings.plan, findings.placements
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
-        made = self._create(groups, forge, findings)
-        with Sweep(request.repository, forge, findings.provider, self.clock):
-            launched = (*self._await_online(made), *reused)
-        tried = tuple(made.ladder.tried)
+        context = Context(request.repository, forge, findings.provider, self.clock)
+        attempt = self._create(groups, context, findings)
+        with Sweep(context):
+            launched = (*self._await_online(attempt), *reused)
+        tried = tuple(attempt.ladder.tried)
         return Report(launched=launched, plan=plan, ladder=ladder, tried=tried, stages=self.stages)
 
-    # --- runners that are there
+    # --- existing runners
 
     def _reuse(
         self, forge: Forge, listing: Future[Sequence[Runner]], planning: Future[Planned]
     ) -> tuple[Launched, ...]:
-        """Runners that serve instead of new ones; as many as there are, and, where that is too
-        few and `reuse` is set, not beside another launch."""
+        """Claims existing runners instead of new ones. If `reuse` is set and there are too few, it
+        waits for this launch's turn, and claims those that other launches created until then."""
         request, submit = self.request, self._threads.submit
         reusing = Reusing(request, self.run, forge, self.clock)
-        found = submit(reusing.claim, listing.result()).result()
-        if request.reuse is Reuse.ANY and len(found) < request.count and not request.dry_run:
+        claimed = submit(reusing.claim, listing.result()).result()
+        if request.reuse is Reuse.ANY and len(claimed) < request.count and not request.dry_run:
             waiting = submit(reusing.wait_turn, lambda: self._stopping)
             self._turn = Turn(reusing, waiting)
-            found = waiting.result()
+            claimed = waiting.result()
             self.waited = self._seconds()
-        return tuple(self._threads.map(lambda runner: self._reused(runner, planning), found))
+        return tuple(self._threads.map(lambda runner: self._reused(runner, planning), claimed))
 
     def _reused(self, runner: Runner, planning: Future[Planned]) -> Launched:
-        """Its machine is told where the cloud knows it."""
+        """The report of a reused runner, with its machine if the cloud finds it."""
         instance = None
         try:
-            cloud = planning.result()
-            instance = instance_of(runner, cloud.plan, cloud.provider)
+            planned = planning.result()
+            instance = instance_of(runner, planned.plan, planned.provider)
         except ProviderError as error:
-            # The runner is there: credentials of the cloud are not worth its refusal.
-            log.warning("The machine of runner %s is not known: %s", runner.name, error)
+            # The runner can be used without the cloud's credentials.
+            log.warning("Could not look up the machine of runner %s: %s", runner.name, error)
         return launched_of(runner, self.request.labels, self._seconds(), instance)
 
     def _end_turn(self) -> None:
@@ -195,40 +195,42 @@ class Launch:
                 self._turn.reusing.end_turn()
 
     def _patience(self) -> float:
-        """Seconds for what is over by itself if it is not done."""
+        """Seconds to wait for the end of the turn, which would expire anyway."""
         return max(min(self._signals.left(), TURN_SECONDS), 0)
 
     # --- creation
 
-    def _create(self, groups: Sequence[RunnerGroup], forge: Forge, findings: Findings) -> Made:
-        """All machines of the launch side by side. The first failure ends the launch."""
+    def _create(
+        self, groups: Sequence[RunnerGroup], context: Context, findings: Findings
+    ) -> Attempt:
+        """Creates all groups in parallel. Raises the first error."""
         ladder = Ladder(findings.placements, findings.provider, lambda: self._stopping)
-        made = self._made = Made(groups, forge, findings.provider, ladder)
-        self.note([group.identity.name for group in groups])
+        attempt = self._attempt = Attempt(groups, context, ladder)
+        self.remember([group.identity.name for group in groups])
         for group in groups:
-            group.creating = self._threads.submit(self._create_group, group, made, findings)
+            group.creating = self._threads.submit(self._create_group, group, attempt, findings)
         for group in groups:
             assert group.creating
             group.creating.result()
         self._stage("created")
-        return made
+        return attempt
 
-    def _create_group(self, group: RunnerGroup, made: Made, findings: Findings) -> None:
+    def _create_group(self, group: RunnerGroup, attempt: Attempt, findings: Findings) -> None:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
-        name = group.identity.name
+        name, forge = group.identity.name, attempt.context.forge
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=name)
         labels = labels_with(self.request.labels, self.run)
         request = replace(self.request, labels=(*labels, mark.label(self.request.repository)))
         if self._stopping:
             return
-        group.registration = self._register(group, request, made.forge, findings)
-        data = self._user_data(group, group.registration, request, made.forge, findings)
+        group.registration = self._register(group, request, forge, findings)
+        data = self._user_data(group, group.registration, request, forge, findings)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
-        expiry = self.clock.now() + timedelta(seconds=lifetime)
+        lease = self.clock.now() + timedelta(seconds=lifetime)
         title, metadata = self.run.title, self.cloud.metadata
-        marks = tags(group.identity, request.repository, title, online_by, expiry, metadata)
-        machine = Machine(identity=group.identity, user_data=data, tags=marks, lifetime=lifetime)
-        made.ladder.climb(group, machine)
+        all_tags = tags(group.identity, request.repository, title, online_by, lease, metadata)
+        machine = Machine(identity=group.identity, user_data=data, tags=all_tags, lifetime=lifetime)
+        attempt.ladder.climb(group, machine)
         for runner, instance in group.runners.items():
             log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, runner)
 
@@ -239,8 +241,10 @@ class Launch:
             return Registration(token=findings.token, removal_token=findings.removal_token)
         group.joining = Joining.BY_THE_LAUNCH
         name, architecture = group.identity.name, findings.plan.architecture
-        own = forge.register_one(name, request.labels, architecture, longest=request.max_lifetime)
-        return replace(own, removal_token=findings.removal_token)
+        registration = forge.register_one(
+            name, request.labels, architecture, longest=request.max_lifetime
+        )
+        return replace(registration, removal_token=findings.removal_token)
 
     def _user_data(
         self,
@@ -259,31 +263,31 @@ class Launch:
 
     # --- waiting
 
-    def _await_online(self, made: Made) -> tuple[Launched, ...]:
-        wanted = {
-            name: (instance, group.registration)
-            for group in made.groups
-            for name, instance in group.runners.items()
-            if group.registration
-        }
-        provider = made.provider
-        readiness = Readiness(wanted, made.forge, provider, self.clock, lambda: self._stopping)
+    def _await_online(self, attempt: Attempt) -> tuple[Launched, ...]:
+        provider = attempt.context.provider
+        expected: dict[str, tuple[Instance, Registration]] = {}
+        for group in attempt.groups:
+            for name, instance in group.runners.items():
+                assert group.registration
+                expected[name] = (instance, group.registration)
+        readiness = Readiness(expected, attempt.context, lambda: self._stopping)
         timeout = self.request.start_timeout + self.waited - self._seconds()
         self._threads.submit(readiness.wait, max(timeout, 1.0)).result()
         self._stage("online")
-        instances = {name: instance for name, (instance, _) in wanted.items()}
+        instances = {name: instance for name, (instance, _) in expected.items()}
         settling = self._threads.submit(self._settle, provider, list(instances.values()))
-        launched = self._threads.map(
-            lambda name: self._launched(name, instances[name], provider), instances
+        launched = tuple(
+            self._threads.map(
+                lambda name: self._launched(name, instances[name], provider), instances
+            )
         )
-        found = tuple(launched)
         settling.result()
-        return found
+        return launched
 
     def _settle(self, provider: Provider, instances: Sequence[Instance]) -> None:
         try:
             provider.settle(instances)
-        except ProviderError as error:  # as with an address: no reason to end what works
+        except ProviderError as error:  # no reason to delete a runner that is online
             log.warning("%s", error)
 
     def _launched(self, name: str, instance: Instance, provider: Provider) -> Launched:
@@ -292,7 +296,7 @@ class Launch:
             if self.cloud.ssh_public_key:
                 user = console.login(provider.console(instance)) or instance.login
                 log.info("To log in to %s: ssh -i KEY %s@%s", name, user, instance.address)
-        except ProviderError as error:  # the runner is online: its address is not worth its end
+        except ProviderError as error:  # the runner is online: it can do without its address
             log.warning("%s", error)
         return Launched(
             runner_name=name,
@@ -306,18 +310,17 @@ class Launch:
     # --- rollback
 
     def _roll_back(self) -> str:
-        """Deletes what was made and clears the list, within what a signal leaves of time.
-        Returns how that went, for people."""
+        """Deletes what was created, in the time that a signal leaves. Returns the result as a
+        sentence for people."""
         self._stopping = True
-        made = self._made
-        begun = [group for group in made.groups if group.creating] if made else []
-        if not made or not begun:
+        attempt = self._attempt
+        begun = [group for group in attempt.groups if group.creating] if attempt else []
+        if not attempt or not begun:
             return "Nothing had been created."
         log.info("Rolling back: deleting what was created.")
-        left = self._signals.left
-        if roll_back(begun, made.forge, made.provider, self.clock, left=left):
+        if roll_back(begun, attempt.context, left=self._signals.left):
             return LEFT
-        self.note([])
+        self.remember([])
         return "Everything that was created has been deleted."
 
     # --- time

@@ -1,9 +1,8 @@
-"""Story 4, this machine as the runner: the agent in the foreground, without root, without an end
-of the machine.
+"""`launch` without a cloud: this machine is the runner.
 
-The same agent as on a cloud's machine, but in this process: the runner program is kept in a
-cache, what else it writes is removed at the end, and a guard sees to it that the runner never
-outlives it.
+Runs the same agent as on a cloud's machine, but in this process, in the foreground and without
+root, and it never shuts the machine down. The runner program is kept in a cache; everything else
+that it writes is removed at the end. A guard ends the runner if this process is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner_action import bootstrap
@@ -38,98 +37,104 @@ from runner_action.waiting import SystemClock
 log = logging.getLogger(__name__)
 SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
 MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-Hearing = Callable[[Callable[[], None]], AbstractContextManager[None]]
+WOULD_BECOME = "This machine would become runner %s with %s; nothing was done."
+PassingSignals = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""While its block runs, every signal calls the function that it is given."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the agent needs of this process. `cache` holds the runner program, and while a runner
+    lives, the folder of that runner."""
+
+    environ: Mapping[str, str]
+    cache: Path
+    passing_signals: PassingSignals
 
 
 def live(
     request: LaunchRequest,
     run: Run,
     forge: Forge,
-    environ: Mapping[str, str],
-    folder: Path,
-    hearing: Hearing,
-    online: Callable[[Launched], None],
+    surroundings: Surroundings,
+    publish: Callable[[Launched], None],
 ) -> int:
-    """Until the runner has left; the agent's exit code. `folder` holds the cache and what is
-    written meanwhile; `hearing` passes signals on to the agent; `online` is called as soon as
-    the runner, or the one that serves instead, is there.
-    """
-    asked = request.labels
-    if (
-        platform.system() == "Linux"
-    ):  # jobs are the same user, and could read the token from this process
-        close_memory()
+    """Runs the agent until the runner has left; returns its exit code. Calls `publish` once the
+    runner is online, or with an existing one that is reused; in that case it returns at once."""
     system, architecture = platform_of(platform.system(), platform.machine())
-    refuse_root(environ)
+    refuse_root(surroundings.environ)
+    if system == "linux":
+        # Jobs run as the same user, and could read the token in this process.
+        close_memory()
     listed = forge.runners()
     if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
-        online(launched_of(reused[0], request.labels, 0.0))
+        publish(launched_of(reused[0], request.labels, 0.0))
         return 0
     identity = Identity(name=request.name or run.derived_name, key=run.key)
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
-        log.info(
-            "This machine would become runner %s with %s; nothing was done.",
-            identity.name,
-            download.url.rsplit("/", 1)[-1],
-        )
+        archive = download.url.rsplit("/", 1)[-1]
+        log.info(WOULD_BECOME, identity.name, archive)
         return 0
-    archive, request = (
-        kept(download, folder),
-        replace(request, labels=labels_with(request.labels, run)),
-    )
-    home = folder / identity.name
-    if left := remove_home(home):
-        hint = "Unmount or remove it yourself, or give the runner another `name`."
-        raise MachineFailed(f"An earlier run left {left}", hint)
-    joining = register(request, forge, identity, architecture, system)
+    local = replace(download, url=cached(download, surroundings.cache).as_uri(), token=None)
+    home = surroundings.cache / identity.name
+    clear_home(home)
+    labelled = replace(request, labels=labels_with(request.labels, run))
+    registration = register(labelled, forge, identity, architecture, system)
+    launched = _launched(identity.name, run, request)
     try:
-        spec = bootstrap.spec_of(
-            request,
-            identity.name,
-            joining,
-            replace(download, url=archive.as_uri(), token=None),
-            forge.api_url,
-            None,
-        )
-        # On this machine the token need not be left anywhere: it is in this process only.
-        spec = replace(
-            spec, api_token=None if isinstance(request.token, App) else request.token.reveal()
-        )
-        home.mkdir(parents=True)
-        if request.checkpoint_script:
-            (home / "checkpoint.sh").write_text(bootstrap.runnable(request.checkpoint_script))
-        return _agent(
-            spec,
-            home,
-            environ,
-            hearing,
-            lambda: online(
-                Launched(
-                    runner_name=identity.name,
-                    label=run.derived_name,
-                    labels=asked,
-                    reused=False,
-                    launch_seconds=0.0,
-                )
-            ),
-        )
+        spec = _spec_of(labelled, identity.name, registration, local, forge.api_url)
+        fill_home(home, request.checkpoint_script)
+        return _run_agent(spec, home, surroundings, lambda: publish(launched))
     finally:
         if left := remove_home(home):
-            log.warning("Not everything of the runner could be removed, there is left %s", left)
-        forget(forge, identity.name, joining)
+            log.warning("Could not remove all files of the runner: %s", left)
+        forget(forge, identity.name, registration)
+
+
+def _launched(name: str, run: Run, request: LaunchRequest) -> Launched:
+    return Launched(
+        runner_name=name,
+        label=run.derived_name,
+        labels=request.labels,
+        reused=False,
+        launch_seconds=0.0,
+    )
+
+
+def _spec_of(
+    request: LaunchRequest, name: str, registration: Registration, download: Download, api_url: str
+) -> AgentSpec:
+    """On this machine the spec has the token, as it is only in the memory of this process."""
+    spec = bootstrap.spec_of(request, name, registration, download, api_url, None)
+    token = None if isinstance(request.token, App) else request.token.reveal()
+    return replace(spec, api_token=token)
+
+
+def clear_home(home: Path) -> None:
+    """Removes what an earlier runner of this name left. Raises MachineFailed."""
+    if left := remove_home(home):
+        hint = "Unmount or remove it yourself, or give the runner another `name`."
+        raise MachineFailed(f"An earlier run left files that cannot be removed: {left}", hint)
+
+
+def fill_home(home: Path, checkpoint_script: str | None) -> None:
+    """Creates the folder of a runner."""
+    home.mkdir(parents=True)
+    if checkpoint_script:
+        (home / "checkpoint.sh").write_text(bootstrap.runnable(checkpoint_script))
 
 
 def remove_home(home: Path) -> str:
-    """Removes what a runner wrote, and what its jobs left; says what could not be removed, if
-    anything."""
+    """Removes what a runner and its jobs wrote. Returns what could not be removed, with the
+    reasons; empty if nothing is left."""
     unmount(home)
     return "; ".join(remove_tree(home)[:3])
 
 
 def unmount(folder: Path) -> None:
-    """Takes off what jobs mounted in user space there and left, which nobody needs to be root for.
+    """Unmounts what jobs mounted below the folder in user space, which needs no root.
 
     https://man7.org/linux/man-pages/man1/fusermount3.1.html
     """
@@ -137,20 +142,18 @@ def unmount(folder: Path) -> None:
     mounts = Path("/proc/self/mountinfo")
     if tool is None or not mounts.exists():
         return
-    # Fields are parted by blanks; blanks and backslashes of a name are told by their octal numbers.
+    # Fields are separated by blanks; a blank or a backslash in a name is written in octal.
     for line in reversed(mounts.read_bytes().split(b"\n")[:-1]):
         place = re.sub(rb"\\(\d{3})", lambda octal: bytes([int(octal[1], 8)]), line.split(b" ")[4])
         if b" - fuse" in line and place.startswith(os.fsencode(folder.resolve()) + b"/"):
             subprocess.run([tool, "-u", "-z", place], capture_output=True, check=False)
 
 
-def _agent(
-    spec: AgentSpec,
-    home: Path,
-    environ: Mapping[str, str],
-    hearing: Hearing,
-    online: Callable[[], None],
+def _run_agent(
+    spec: AgentSpec, home: Path, surroundings: Surroundings, online: Callable[[], None]
 ) -> int:
+    """Runs the agent, logs its entries as sentences without secrets, and returns its exit code."""
+
     def say(stage: str, **facts: object) -> None:
         level, text = console.sentence(stage, facts)
         for secret in spec.secrets():
@@ -159,70 +162,60 @@ def _agent(
         if stage == "online":
             online()
 
-    agent = Agent(spec, home, dict(environ), say, guard=guard.COMMAND)
-    with hearing(agent.signal):
+    agent = Agent(spec, home, dict(surroundings.environ), say, guard=guard.COMMAND)
+    with surroundings.passing_signals(agent.signal):
         return agent.live()
 
 
 def refuse_root(environ: Mapping[str, str]) -> None:
-    """Jobs of root would own this machine; actions/runner refuses that too, but not before it is
-    registered."""
+    """Raises InputError for root, whose jobs would own this machine. actions/runner refuses it,
+    too, but only after it is registered."""
     if os.geteuid() == 0 and not environ.get("RUNNER_ALLOW_RUNASROOT"):
-        raise InputError(
-            [
-                (
-                    "root may not run jobs: start this as an ordinary user, or set"
-                    " RUNNER_ALLOW_RUNASROOT=1 in a container"
-                )
-            ]
+        problem = (
+            "root may not run jobs: start this as an ordinary user, or set"
+            " RUNNER_ALLOW_RUNASROOT=1 in a container"
         )
+        raise InputError([problem])
 
 
 def platform_of(system: str, machine: str) -> tuple[str, str]:
-    """Our words for what Python calls this machine. Raises InputError where the forge's runner
-    does not run."""
+    """The runner program's names for what Python calls this machine. Raises InputError if there is
+    no program for it."""
     if system not in SYSTEMS or machine.lower() not in MACHINES:
-        raise InputError(
-            [
-                (
-                    f"{system} on {machine} cannot be a runner: it needs Linux or macOS on x64 or"
-                    " arm64; or say where a machine comes from with `cloud`"
-                )
-            ]
+        problem = (
+            f"{system} on {machine} cannot be a runner, which needs Linux or macOS on x64 or"
+            " arm64; use another machine, or set `cloud`"
         )
+        raise InputError([problem])
     return SYSTEMS[system], MACHINES[machine.lower()]
 
 
-def kept(download: Download, folder: Path) -> Path:
-    """The runner program's archive in the cache, fetched unless it is there; its checksum is
-    right. Raises MachineFailed."""
+def cached(download: Download, folder: Path) -> Path:
+    """The runner program's archive in the cache, downloaded if it is not there, with the expected
+    checksum. Raises MachineFailed."""
     archive = folder / download.url.rsplit("/", 1)[-1]
     if archive.exists() and _digest(archive) == download.sha256:
-        log.info("The runner program %s is in the cache.", archive.name)
+        log.info("Using the runner program %s from the cache.", archive.name)
         return archive
     log.info("Downloading %s.", archive.name)
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = archive.with_suffix(f".{os.getpid()}")
+    partial = archive.with_suffix(f".{os.getpid()}")
+    token = download.token.reveal() if download.token else None
     try:
-        with (
-            open_archive(
-                download.url, download.token.reveal() if download.token else None
-            ) as source,
-            fresh.open("wb") as file,
-        ):
+        with open_archive(download.url, token) as source, partial.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
-        if (digest := _digest(fresh)) != download.sha256:
+        if (digest := _digest(partial)) != download.sha256:
             raise MachineFailed(
                 f"{download.url} has checksum {digest}, expected {download.sha256}.",
-                "Try again; if it repeats, report it to GitHub or GitLab.",
+                "Try again; if it keeps failing, report it to GitHub or GitLab.",
             )
-        return fresh.replace(archive)
+        return partial.replace(archive)
     except OSError as error:
         raise MachineFailed(
-            f"{download.url} could not be downloaded: {error}", "Check the network and the proxy."
+            f"Could not download {download.url}: {error}", "Check the network and the proxy."
         ) from None
     finally:
-        fresh.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _digest(file: Path) -> str:
@@ -233,25 +226,23 @@ def _digest(file: Path) -> str:
 def register(
     request: LaunchRequest, forge: Forge, identity: Identity, architecture: str, system: str
 ) -> Registration:
+    """Registers the runner, or gets the token with which the agent does."""
     token = None if request.single else forge.registration_token()
-    made = (
-        Registration(token=token)
-        if token
-        else forge.register_one(
+    if token:
+        registration = Registration(token=token)
+    else:
+        registration = forge.register_one(
             identity.name, request.labels, architecture, system, request.max_lifetime
         )
-    )
-    return (
-        replace(made, removal_token=forge.removal_token())
-        if isinstance(request.token, App)
-        else made
-    )
+    if isinstance(request.token, App):
+        return replace(registration, removal_token=forge.removal_token())
+    return registration
 
 
-def forget(forge: Forge, name: str, joining: Registration) -> None:
-    """The agent has done this in order; this is for when it could not."""
+def forget(forge: Forge, name: str, registration: Registration) -> None:
+    """Deregisters the runner if the agent could not."""
     try:
-        if forge.deregister(name, joining.runner_id, twins=True):
+        if forge.deregister(name, registration.runner_id, twins=True):
             log.info("Deregistered runner %s.", name)
     except ForgeError as error:
         log.error("Runner %s is still registered: %s", name, error)

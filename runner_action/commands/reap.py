@@ -1,9 +1,8 @@
-"""Story 5, reap: what earlier launches of this repository left at cloud and forge is removed,
-and nothing else is touched.
+"""`reap`: removes what earlier launches of this repository left at the cloud and at GitHub or
+GitLab, and nothing else.
 
-A machine is ours by its tags, a runner by its mark (`model.Mark`). A launch that is still on its
-way is left alone: until its start timeout is over a machine may be without a runner, and a
-runner without a machine.
+A machine is known by its tags, a runner by its mark (`marks.Mark`). Launches that are under way
+are not touched: until its start timeout a machine may have no runner, and a runner no machine.
 """
 
 from __future__ import annotations
@@ -17,32 +16,26 @@ from itertools import groupby
 
 from runner_action.claim import is_turn
 from runner_action.errors import RunnerActionError
-from runner_action.forges.base import Forge
-from runner_action.marks import Mark, address_tag, is_alone, marks_of
-from runner_action.model import (
-    OWNER_TAG,
-    REPOSITORY_TAG,
-    Instance,
-    ProviderName,
-    Repository,
-    Runner,
-)
+from runner_action.marks import Mark, is_alone, marks_of
+from runner_action.model import Instance, ProviderName, Repository, Runner
 from runner_action.plain import dumps, markdown
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest
-from runner_action.waiting import Clock
+from runner_action.runners.context import Context, Search, created_for
+from runner_action.runners.failure import Failure, failures_in, summary_of
 
 log = logging.getLogger(__name__)
 SKEW = timedelta(minutes=2)
-"""How far the clocks of two launchers may be apart."""
-SWEEP_SECONDS, LAST_SECONDS = 120.0, 1.0
-"""How long a launch sweeps at most; and how long it lets the last step end when it is done
-itself."""
+"""How far the clocks of two launchers may differ."""
+SWEEP_SECONDS = 120.0
+"""How long a launch sweeps at most."""
+LAST_SECONDS = 1.0
+"""How long a launch that is done waits for the current step of its sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """A machine or a runner, and why it goes."""
+    """A machine or a runner that is to be removed, and why."""
 
     why: str
     machine: Instance | None = None
@@ -57,12 +50,6 @@ class Removal:
         return f"{what}: {self.why}"
 
 
-def ours(machines: Iterable[Instance], repository: Repository) -> list[Instance]:
-    """Of this repository, by their tags, and made by a launch, by what their cloud recorded."""
-    whose = {OWNER_TAG: "runner", REPOSITORY_TAG: address_tag(repository)}
-    return [one for one in machines if one.proven and whose.items() <= one.tags.items()]
-
-
 def removals(
     machines: Iterable[Instance],
     runners: Sequence[Runner],
@@ -74,163 +61,169 @@ def removals(
 ) -> list[Removal]:
     """What is past its lease or has no counterpart: machines, then runners. Pure.
 
-    `everywhere`: whether `machines` are all there are at `provider`; else a runner without one
-    may have it elsewhere, and stays.
+    `everywhere`: whether `machines` are all there are at `provider`. If not, a runner without a
+    machine stays, as its machine may be in another region.
     """
-    mine, late = ours(machines, repository), now - SKEW
+    own = created_for(repository, machines)
+    late = now - SKEW
+    removed = _machine_removals(own, runners, late)
     marks = marks_of(runners, repository, provider)
-    going: list[Removal] = []
-    # Pods of one Job are made and removed together.
-    for _, unit in groupby(sorted(mine, key=_unit), key=_unit):
-        whys = {
-            one: _why(one, [runner for runner in runners if runner.name in one.runner_names], late)
-            for one in unit
-        }
-        going += (
-            [Removal(why=why, machine=one) for one, why in whys.items() if why]
-            if all(whys.values())
-            else []
-        )
+    gone = [removal.machine for removal in removed if removal.machine]
     for runner in runners:
-        if (mark := marks.get(runner.id)) is None:
-            continue
-        if end := next(
-            (one.machine for one in going if one.machine and belongs(runner, mark, one.machine)),
-            None,
-        ):
-            going.append(Removal(why=f"its machine {end.id} is removed", runner=runner))
-        elif is_turn(mark.name) and is_alone(runner, ()) and mark.online_by < late:
-            going.append(Removal(why="its launch is over", runner=runner))
-        elif everywhere and is_alone(runner, mine) and mark.online_by < late:
-            going.append(Removal(why="it is offline, and has no machine", runner=runner))
-    return going
+        mark = marks.get(runner.id)
+        why = _why_runner(runner, mark, own, gone, late, everywhere=everywhere) if mark else None
+        if why:
+            removed.append(Removal(why=why, runner=runner))
+    return removed
 
 
-def belongs(runner: Runner, mark: Mark, machine: Instance) -> bool:
-    """Of the very launch that made the machine: another of the same name has another time."""
-    return runner.name in machine.runner_names and (mark.name, mark.online_by) == (
-        machine.name,
-        machine.online_by,
-    )
-
-
-def where_asked(cloud: CloudRequest, provider: Provider) -> list[str] | None:
-    """The regions of `cloud-region`; None: it was not given, so wherever there may be machines."""
-    return (
-        list(dict.fromkeys(place.region for place in provider.plan(cloud).places))
-        if cloud.regions
-        else None
-    )
-
-
-def told(removed: Sequence[Removal], dry_run: bool) -> tuple[dict[str, str], str]:
-    """Outputs and story of `reap` and `destroy`."""
-    head = "### Nothing to remove"
-    if removed:
-        head = "### Would be removed" if dry_run else "### Removed"
-    each = [
-        {
-            "instance-id": one.machine.id if one.machine else None,
-            "runner-name": one.runner.name if one.runner else None,
-            "why": one.why,
-        }
-        for one in removed
-    ]
-    return {"removed": dumps(each)}, "\n".join(
-        [head, "", *(f"- {markdown(str(one))}" for one in removed)]
-    ) + "\n"
+def _machine_removals(
+    machines: Iterable[Instance], runners: Sequence[Runner], late: datetime
+) -> list[Removal]:
+    removed: list[Removal] = []
+    # Pods of one Job are created and removed together.
+    for _, unit in groupby(sorted(machines, key=_unit), key=_unit):
+        reasons = []
+        for machine in unit:
+            own = [runner for runner in runners if runner.name in machine.runner_names]
+            reasons.append((machine, _why_machine(machine, own, late)))
+        if all(why for _, why in reasons):
+            removed += [Removal(why=why, machine=machine) for machine, why in reasons if why]
+    return removed
 
 
 def _unit(machine: Instance) -> tuple[str, str]:
     return machine.region, machine.group or machine.id
 
 
-def _why(machine: Instance, runners: Sequence[Runner], late: datetime) -> str:
-    """Empty: it stays. `runners`: those that may be its own."""
+def _why_machine(machine: Instance, runners: Sequence[Runner], late: datetime) -> str | None:
+    """Why a machine must go; None if it stays. `runners`: those with its name."""
     if machine.expiry and machine.expiry < late:
         return f"its lease ended at {machine.expiry:%Y-%m-%d %H:%M} UTC"
     if not machine.alive:
-        return "it has stopped, and nobody starts it again"
+        return "it is stopped, and will not be started again"
     if machine.online_by is None or machine.online_by >= late:
-        return ""
+        return None
     if not runners:
         return "it has no runner, and its start timeout is over"
-    return (
-        ""
-        if any(one.contacted for one in runners)
-        else "its runner was never online, and its start timeout is over"
-    )
+    if not any(runner.contacted for runner in runners):
+        return "its runner was never online, and its start timeout is over"
+    return None
+
+
+def _why_runner(
+    runner: Runner,
+    mark: Mark,
+    machines: Iterable[Instance],
+    gone: Iterable[Instance],
+    late: datetime,
+    *,
+    everywhere: bool,
+) -> str | None:
+    """Why a runner must be deregistered; None if it stays. `gone`: those of `machines` that are
+    removed."""
+    removed = [machine for machine in gone if belongs(runner, mark, machine)]
+    if removed:
+        return f"its machine {removed[0].id} is removed"
+    if mark.online_by >= late:
+        return None
+    if is_turn(mark.name) and is_alone(runner, ()):
+        return "its launch is over"
+    if everywhere and is_alone(runner, machines):
+        return "it is offline, and has no machine"
+    return None
+
+
+def belongs(runner: Runner, mark: Mark, machine: Instance) -> bool:
+    """Whether the same launch created both: launches of the same name differ in their times."""
+    same_launch = (mark.name, mark.online_by) == (machine.name, machine.online_by)
+    return same_launch and runner.name in machine.runner_names
+
+
+def regions_of(cloud: CloudRequest, provider: Provider) -> list[str] | None:
+    """The regions of the input `cloud-region`; None if it is not given."""
+    if not cloud.regions:
+        return None
+    return list(dict.fromkeys(place.region for place in provider.plan(cloud).places))
+
+
+def result_of(removed: Sequence[Removal], dry_run: bool) -> tuple[dict[str, str], str]:
+    """Outputs of `reap` and `destroy`, and their summary in Markdown."""
+    heading = "### Nothing to remove"
+    if removed:
+        heading = "### Would be removed" if dry_run else "### Removed"
+    entries = [
+        {
+            "instance-id": removal.machine.id if removal.machine else None,
+            "runner-name": removal.runner.name if removal.runner else None,
+            "why": removal.why,
+        }
+        for removal in removed
+    ]
+    lines = [heading, "", *(f"- {markdown(str(removal))}" for removal in removed)]
+    return {"removed": dumps(entries)}, "\n".join(lines) + "\n"
 
 
 def reap(
-    repository: Repository,
-    forge: Forge,
-    provider: Provider,
-    clock: Clock,
+    context: Context,
+    regions: Sequence[str] | None = None,
     *,
     dry_run: bool = False,
-    regions: Sequence[str] | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> list[Removal]:
-    """Removes it, or only says what it would. `regions`: where to look for machines; None:
-    wherever they may be. `go_on` is asked before each step.
+    """Removes what is left, and returns it; a dry run only returns it. `regions`: where to search
+    for machines; None for all regions that may have some. `go_on` is called before each step, and
+    ends the sweep by returning False.
 
-    Machines are listed before runners: of what is made meanwhile, only a runner without its
-    machine could be seen, and that is too young. Raises RunnerActionError if something could not
-    be removed, after all else was.
+    Machines are listed before runners. Of a launch in between, only the runner can be seen, and
+    that is too young to be removed. Raises RunnerActionError if something could not be removed,
+    after everything else was.
     """
-    everywhere = regions is None or not provider.regional
-    machines = provider.find(
-        {REPOSITORY_TAG: address_tag(repository)},
-        provider.regions() if regions is None else regions,
+    search = Search(context.repository, context.provider, regions)
+    machines = search.machines()
+    runners = context.forge.runners(offline=True) if go_on() else []
+    if not go_on():
+        return []
+    now = context.clock.now()
+    name = context.provider.name
+    removed = removals(
+        machines, runners, context.repository, name, now, everywhere=search.is_complete
     )
-    runners = forge.runners(offline=True) if go_on() else []
-    found = (
-        removals(machines, runners, repository, provider.name, clock.now(), everywhere=everywhere)
-        if go_on()
-        else []
-    )
-    problems = (
-        []
-        if dry_run
-        else [problem for one in found if go_on() and (problem := _remove(one, forge, provider))]
-    )
-    if not dry_run and go_on():
-        provider.tidy(clock.now())
-    if problems:
+    if dry_run:
+        return removed
+    failures = failures_in(_remove(removal, context) for removal in removed if go_on())
+    if go_on():
+        context.provider.tidy(context.clock.now())
+    if failures:
         raise RunnerActionError(
-            "Not everything could be removed: " + " ".join(problems),
-            "It is tried again by the next sweep.",
+            f"Not everything could be removed: {summary_of(failures)}",
+            "The next sweep tries again.",
         )
-    return found
+    return removed
 
 
-def _remove(one: Removal, forge: Forge, provider: Provider) -> str:
-    """What went wrong, if something did: the others come next."""
+def _remove(removal: Removal, context: Context) -> Failure | None:
     try:
-        if one.machine:
-            provider.destroy(one.machine.name, one.machine)
-        if one.runner:
-            forge.deregister(one.runner.name, one.runner.id)
-    except RunnerActionError as error:
-        return f"{one}: {error}"
-    log.info("Removed the %s.", one)
-    return ""
+        if removal.machine:
+            context.provider.destroy(removal.machine.name, removal.machine)
+        if removal.runner:
+            context.forge.deregister(removal.runner.name, removal.runner.id)
+    except RunnerActionError as error:  # the others come next
+        return Failure(f"{removal}: {error}")
+    log.info("Removed %s.", removal)
+    return None
 
 
 class Sweep:
-    """`reap` beside a launch that waits for its machine, where that launch has looked already.
-    Whatever happens here, the launch goes on, and does not wait for it: what is not done in time
-    the next sweep does."""
+    """Runs `reap` next to a launch, while that waits for its machine, in the regions that the
+    launch has searched already. The launch neither fails because of it nor waits for it: what is
+    not done in time is left to the next sweep."""
 
-    def __init__(
-        self, repository: Repository, forge: Forge, provider: Provider, clock: Clock
-    ) -> None:
-        self._end = clock.monotonic() + SWEEP_SECONDS
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._end = context.clock.monotonic() + SWEEP_SECONDS
         self._over = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(repository, forge, provider, clock), name="sweep", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def __enter__(self) -> Sweep:
         self._thread.start()
@@ -240,12 +233,12 @@ class Sweep:
         self._over.set()
         self._thread.join(LAST_SECONDS)
 
-    def _run(self, repository: Repository, forge: Forge, provider: Provider, clock: Clock) -> None:
+    def _run(self) -> None:
         def go_on() -> bool:
-            return not self._over.is_set() and clock.monotonic() < self._end
+            return not self._over.is_set() and self._context.clock.monotonic() < self._end
 
         try:
-            reap(repository, forge, provider, clock, regions=(), go_on=go_on)
-        except Exception as error:  # no part of the launch
+            reap(self._context, (), go_on=go_on)
+        except Exception as error:  # the launch does not depend on it
             if not self._over.is_set():
-                log.info("What earlier launches left could not be swept: %s", error)
+                log.info("Could not sweep what earlier launches left: %s", error)

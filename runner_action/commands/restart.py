@@ -91,7 +91,7 @@ def _launchers(run: Run, annotations: Mapping[int, Annotations]) -> dict[str, Jo
 
 def _interruption(annotations: Annotations) -> str | None:
     """Why a job was interrupted: as the agent wrote it, or else the runner or GitHub; None if
-    nobody did."""
+    none of them did."""
     messages = [message for _, message in annotations]
     by_agent = [message for title, message in annotations if title == MARK_TITLE]
     interruptions = [message for message in by_agent if message.startswith(MARK)]

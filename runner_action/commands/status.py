@@ -1,5 +1,5 @@
-"""Story 7, status: runners and machines of a repository, side by side, and what is odd about
-them."""
+"""`status`: the runners and machines of a repository next to each other, with notes on anything
+unexpected."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from runner_action.commands.reap import Removal, ours, removals
+from runner_action.commands.reap import Removal, removals
 from runner_action.errors import ProviderError
 from runner_action.forges.base import Forge
-from runner_action.marks import Mark, address_tag
-from runner_action.model import REPOSITORY_TAG, Instance, ProviderName, Repository, Runner
+from runner_action.marks import Mark
+from runner_action.model import Instance, ProviderName, Repository, Runner
 from runner_action.plain import code, dumps, markdown
 from runner_action.providers.base import Provider
+from runner_action.runners.context import Search, created_for
 from runner_action.waiting import Clock
 
-COLUMNS = ("runner", "state", "machine", "type", "where", "age", "lease", "cost so far", "odd")
+COLUMNS = ("runner", "state", "machine", "type", "where", "age", "lease", "cost so far", "notes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A machine and its runner, or one of them alone. `cost`: in USD; None: not known."""
+    """A machine and its runner, or one of them without the other."""
 
     name: str
     state: str
@@ -30,9 +31,11 @@ class Row:
     runner: Runner | None = None
     age: timedelta | None = None
     lease: timedelta | None = None
-    """What is left of it; negative: it is over."""
+    """The time left; negative if it is over."""
     cost: float | None = None
-    odd: str = ""
+    """In USD; None if unknown."""
+    notes: str = ""
+    """Anything unexpected."""
 
 
 def rows(
@@ -45,30 +48,31 @@ def rows(
     *,
     everywhere: bool = True,
 ) -> list[Row]:
-    """What is ours, machines first. `provider`: whose machines were looked for; None: nobody's.
-    Pure."""
-    mine = sorted(ours(machines, repository), key=lambda one: (one.name, one.id))
+    """What launches of the repository created, machines first. `provider`: the cloud that was
+    searched, if any; `costs`: by the machine's ID; `everywhere` as in `removals`. Pure."""
+    own = created_for(repository, machines)
+    own.sort(key=lambda machine: (machine.name, machine.id))
     removed: Sequence[Removal] = ()
     if provider:
-        removed = removals(mine, runners, repository, provider, now, everywhere=everywhere)
-    whys = {_id_of(one): one.why for one in removed}
-    found = []
+        removed = removals(own, runners, repository, provider, now, everywhere=everywhere)
+    reasons = {_id_of(removal): removal.why for removal in removed}
+    listed = []
     paired = set()
-    for machine in mine:
-        runner = next((one for one in runners if one.name in machine.runner_names), None)
+    for machine in own:
+        runner = next((each for each in runners if each.name in machine.runner_names), None)
         if runner:
             paired.add(runner.id)
-        why = whys.get(machine.id, "")
-        found.append(_row_of_machine(machine, runner, now, costs.get(machine.id), why))
+        why = reasons.get(machine.id, "")
+        listed.append(_row_of_machine(machine, runner, now, costs.get(machine.id), why))
     for runner in runners:
         mark = Mark.of(runner, repository)
         if runner.id in paired or not mark:
             continue
-        why = whys.get(runner.id, "") or _alone(runner, mark, provider, everywhere)
+        notes = reasons.get(runner.id, "") or _notes_alone(runner, mark, provider, everywhere)
         starts = mark.online_by > now and not runner.online
         state = "starting" if starts else _state(runner)
-        found.append(Row(name=runner.name, state=state, runner=runner, odd=why))
-    return found
+        listed.append(Row(name=runner.name, state=state, runner=runner, notes=notes))
+    return listed
 
 
 def _id_of(removal: Removal) -> str | int | None:
@@ -82,10 +86,10 @@ def _row_of_machine(
 ) -> Row:
     since = _since(machine)
     starts = machine.online_by is not None and machine.online_by > now
-    state, odd = "none", ""
+    state, notes = "none", ""
     if runner and (runner.online or not starts):
         state = _state(runner)
-        odd = "" if runner.online else "its runner is offline"
+        notes = "" if runner.online else "its runner is offline"
     elif starts:
         state = "starting"
     return Row(
@@ -96,15 +100,17 @@ def _row_of_machine(
         age=now - since if since else None,
         lease=machine.expiry - now if machine.expiry else None,
         cost=cost,
-        odd=why or odd,
+        notes=why or notes,
     )
 
 
-def _alone(runner: Runner, mark: Mark, provider: ProviderName | None, everywhere: bool) -> str:
-    """What is odd about a runner whose machine was not found."""
+def _notes_alone(
+    runner: Runner, mark: Mark, provider: ProviderName | None, everywhere: bool
+) -> str:
+    """The notes on a runner whose machine was not found."""
     if provider is not mark.provider or not everywhere:
         return f"its machine is at {mark.provider}"
-    return "no machine of it was found" if runner.online else ""
+    return "its machine was not found" if runner.online else ""
 
 
 def _state(runner: Runner) -> str:
@@ -120,24 +126,25 @@ def _since(machine: Instance) -> datetime | None:
         return None
 
 
-def table(found: Sequence[Row]) -> str:
-    """In Markdown."""
+def table(listed: Sequence[Row]) -> str:
+    """The rows in Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in found]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in listed]
     return "\n".join(lines)
 
 
 def _cells(row: Row) -> list[str]:
     name, state = code(row.name), markdown(row.state)
     age = span(row.age) if row.age else ""
-    odd = markdown(row.odd)
+    notes = markdown(row.notes)
     machine = row.machine
     if not machine:
-        return [name, state, "none", "", "", age, _lease(row), "", odd]
+        return [name, state, "none", "", "", age, _lease(row), "", notes]
     kind = f"{machine.instance_type} (spot)" if machine.spot else machine.instance_type
     place = markdown(machine.zone or machine.region)
     cost = "unknown" if row.cost is None else f"${row.cost:.2f}"
-    return [name, state, markdown(machine.id), markdown(kind), place, age, _lease(row), cost, odd]
+    machine_id = markdown(machine.id)
+    return [name, state, machine_id, markdown(kind), place, age, _lease(row), cost, notes]
 
 
 def _lease(row: Row) -> str:
@@ -148,18 +155,19 @@ def _lease(row: Row) -> str:
 
 
 def span(time: timedelta) -> str:
-    """In its two largest units."""
+    """A time span in its two largest units."""
     minutes = int(time.total_seconds() // 60)
     parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
-    told = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(told[:2]) or "0 min"
+    units = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(units[:2]) or "0 min"
 
 
-def as_json(found: Sequence[Row]) -> str:
-    return dumps([_told(row) for row in found])
+def as_json(listed: Sequence[Row]) -> str:
+    """The rows as the output `status`."""
+    return dumps([_fields_of(row) for row in listed])
 
 
-def _told(row: Row) -> dict[str, object]:
+def _fields_of(row: Row) -> dict[str, object]:
     machine, runner = row.machine, row.runner
     return {
         "name": row.name,
@@ -174,7 +182,7 @@ def _told(row: Row) -> dict[str, object]:
         "age-seconds": int(row.age.total_seconds()) if row.age else None,
         "lease-seconds": int(row.lease.total_seconds()) if row.lease is not None else None,
         "cost-usd": None if row.cost is None else round(row.cost, 4),
-        "odd": row.odd,
+        "notes": row.notes,
     }
 
 
@@ -185,53 +193,39 @@ def status(
     clock: Clock,
     regions: Sequence[str] | None = None,
 ) -> tuple[dict[str, str], str]:
-    """Outputs, and the story in Markdown. Asks only. `provider`: None, if no cloud was named;
-    `regions` as in `reap`."""
-    machines, where = _machines(repository, provider, regions)
+    """Outputs, and the summary in Markdown; changes nothing. `provider`: None if no cloud is
+    given; `regions` as in `reap`."""
+    search = Search(repository, provider, regions) if provider else None
+    machines = created_for(repository, search.machines()) if search else []
     runners = forge.runners(offline=True)
     now = clock.now()
     costs = _costs(provider, machines, now)
-    everywhere = provider is not None and (regions is None or not provider.regional)
+    everywhere = search is not None and search.is_complete
     name = provider.name if provider else None
-    found = rows(machines, runners, repository, name, now, costs, everywhere=everywhere)
-    others = len(runners) - len({row.runner.id for row in found if row.runner})
-    return {"status": as_json(found)}, _story(repository, provider, where, found, others)
+    listed = rows(machines, runners, repository, name, now, costs, everywhere=everywhere)
+    others = len(runners) - len({row.runner.id for row in listed if row.runner})
+    return {"status": as_json(listed)}, _summary(repository, search, listed, others)
 
 
-def _machines(
-    repository: Repository, provider: Provider | None, regions: Sequence[str] | None
-) -> tuple[list[Instance], Sequence[str]]:
-    """Those that are ours, and in which regions they were looked for."""
-    if provider is None:
-        return [], ()
-    where = provider.regions() if regions is None else regions
-    found = provider.find({REPOSITORY_TAG: address_tag(repository)}, where)
-    return ours(found, repository), where
-
-
-def _story(
-    repository: Repository,
-    provider: Provider | None,
-    where: Sequence[str],
-    found: Sequence[Row],
-    others: int,
+def _summary(
+    repository: Repository, search: Search | None, listed: Sequence[Row], others: int
 ) -> str:
-    """In Markdown. `others`: how many runners there are besides."""
+    """In Markdown. `others`: the number of runners that are not listed."""
     parts = [
         f"### Runners and machines of {markdown(repository.url)}",
-        table(found) if found else "There are none of ours.",
+        table(listed) if listed else "There are none that cml-runner created.",
     ]
     if others:
         runners = "runner" if others == 1 else "runners"
-        parts.append(f"{others} {runners} besides, which no launch of ours has made.")
-    if provider is None:
-        parts.append("Machines were not looked for: no `cloud` was named.")
-    elif provider.regional:
-        parts.append(f"Looked for machines in {markdown(', '.join(where))}.")
-    if any(row.odd for row in found):
+        parts.append(f"{others} other {runners}, not created by cml-runner.")
+    if search is None:
+        parts.append("Machines were not searched for, because `cloud` is not given.")
+    elif search.provider.regional:
+        parts.append(f"Searched for machines in {markdown(', '.join(search.regions))}.")
+    if any(row.notes for row in listed):
         parts.append(
-            "`cml-runner reap --dry-run` says what a sweep would remove, `cml-runner destroy NAME`"
-            " removes one."
+            "`cml-runner reap --dry-run` shows what a sweep would remove; `cml-runner destroy NAME`"
+            " removes one launch."
         )
     return "\n\n".join(parts) + "\n"
 
@@ -239,13 +233,14 @@ def _story(
 def _costs(
     provider: Provider | None, machines: Sequence[Instance], now: datetime
 ) -> dict[str, float | None]:
-    """By the machine's id, asked side by side. A price that may not be asked for is not known."""
+    """By the machine's ID, requested in parallel; None if the credentials may not read prices."""
 
-    def ask(machine: Instance) -> float | None:
+    def cost_of(machine: Instance) -> float | None:
         try:
             return provider.cost(machine, now) if provider else None
         except ProviderError:
             return None
 
-    with ThreadPoolExecutor(8) as side_by_side:
-        return dict(zip([one.id for one in machines], side_by_side.map(ask, machines), strict=True))
+    with ThreadPoolExecutor(8) as threads:
+        ids = [machine.id for machine in machines]
+        return dict(zip(ids, threads.map(cost_of, machines), strict=True))

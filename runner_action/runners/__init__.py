@@ -1,2 +1,2 @@
-"""What several commands do with runners and their machines: looking up, placing, waiting, reusing,
-rolling back."""
+"""What several commands do with runners and their machines: look up, create, await, reuse, search
+for, and roll back."""

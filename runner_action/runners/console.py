@@ -1,4 +1,4 @@
-"""What a machine says on its console, read back: the agent's stages and the reason of a failure.
+"""Reads what a machine printed on its console: the agent's stages, and the reason of a failure.
 Pure."""
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _LINE = re.compile(r"cml-runner: (\{.*\})")
 ENDED_BEFORE_ONLINE = ("failed", "watchdog", "end")
 
 
-def said(text: str) -> Iterator[Mapping[str, Any]]:
-    """The agent's lines in a console text, in order; half and foreign lines are passed over."""
+def entries(text: str) -> Iterator[Mapping[str, Any]]:
+    """What the agent logged to a console, in order; skips lines of others, and cut ones."""
     for match in _LINE.finditer(text):
         try:
             yield json.loads(match[1])
@@ -23,76 +23,71 @@ def said(text: str) -> Iterator[Mapping[str, Any]]:
 
 
 def failure(text: str) -> str | None:
-    """Why the machine will not become a runner, or None if it has not said so."""
-    return next(
-        (
-            str(line.get("why", ""))
-            for line in said(text)
-            if line.get("stage") in ENDED_BEFORE_ONLINE
-        ),
-        None,
-    )
+    """Why the machine will not become a runner; None if its console has no such entry."""
+    ended = (entry for entry in entries(text) if entry.get("stage") in ENDED_BEFORE_ONLINE)
+    return next((str(entry.get("why", "")) for entry in ended), None)
 
 
 def was_online(text: str) -> bool:
-    """Whether the machine says that it was a runner, be it one still or not."""
-    return any(line.get("stage") == "online" for line in said(text))
+    """Whether the machine's runner has ever been online, by its own account."""
+    return any(entry.get("stage") == "online" for entry in entries(text))
 
 
 STEPS = {
-    "agent-fetch": "while it fetched its agent",
+    "agent-fetch": "while fetching its agent",
     "agent": "after its agent had started",
     "startup-script": "in the startup script",
-    "downloaded": "after the runner program was unpacked",
-    "configured": "after it had registered",
-    "online": "after it was online",
+    "downloaded": "after unpacking the runner program",
+    "configured": "after registering",
+    "online": "after coming online",
 }
 
 
 def progress(text: str) -> str:
-    """How far a machine came by its own words, to be put behind `gave up` or `is`."""
-    stages = [str(line.get("stage")) for line in said(text) if line.get("stage") in STEPS]
+    """How far a machine came by its console, in words that follow `failed` or `got stuck`."""
+    stages = [str(entry.get("stage")) for entry in entries(text) if entry.get("stage") in STEPS]
     if stages:
         return STEPS[stages[-1]]
-    return "before its agent had started" if text else "without a word on its console so far"
+    return "before its agent had started" if text else "without any output on its console so far"
 
 
 def login(text: str) -> str | None:
-    """The user whom cloud-init let in by key, as it says on the console
-    (cc_ssh_authkey_fingerprints); None if it has not said so."""
+    """The user to whom cloud-init gave the SSH key, which it prints on the console
+    (cc_ssh_authkey_fingerprints); None if it has not done so yet."""
     match = re.search(r"ci-info: \++Authorized keys from \S+ for user (\S+?)\++", text)
     return match[1] if match else None
 
 
 def tail(text: str, lines: int = 40) -> str:
+    """The last lines of a text."""
     return "\n".join(text.splitlines()[-lines:])
 
 
 SENTENCES = {
-    "agent": "Becoming runner {name}.",
-    "downloaded": "The runner program is unpacked, its checksum is right.",
+    "agent": "Starting runner {name}.",
+    "downloaded": "Unpacked the runner program; its checksum is correct.",
     "configured": "Registered.",
-    "online": "Online: waiting for jobs. Ctrl-C leaves.",
-    "job-started": "Job {job} begins.",
-    "job-finished": "Job {job} is over.",
+    "online": "Online, waiting for jobs. Press Ctrl-C to stop.",
+    "job-started": "Job {job} started.",
+    "job-finished": "Job {job} finished.",
     "leaving": "Leaving: {why}.",
     "staying": "Staying: {why}.",
-    "deregistered": "The runner was removed from the list.",
-    "end": "Gone: {why}.",
+    "deregistered": "Deregistered the runner.",
+    "end": "Stopped: {why}.",
     "restart": "Restart: {outcome}.",
-    "checkpoint": "The checkpoint script has {seconds} s.",
-    "checkpoint-done": "The checkpoint script is done ({why}).",
+    "checkpoint": "The checkpoint script has {seconds} s to finish.",
+    "checkpoint-done": "The checkpoint script finished ({why}).",
     "interrupted": "Interrupted attempt {attempt} of {run}: {why}.",
 }
 WARNINGS = {
     "failed": "Failed: {why}.",
-    "left": "Left behind, and not to be removed: {why}.",
+    "left": "Could not remove: {why}.",
     "still-registered": "The runner is still registered: {why}.",
 }
 
 
 def sentence(stage: str, facts: Mapping[str, object]) -> tuple[int, str]:
-    """What the agent says, for a person in front of this machine: log level and text."""
+    """An entry of the agent for a person at this machine: log level and text."""
     if stage in WARNINGS:
         return logging.ERROR, WARNINGS[stage].format(**facts)
     if stage in SENTENCES:

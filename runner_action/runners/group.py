@@ -1,5 +1,5 @@
-"""The machines that one user data starts, and what they have at the cloud and at GitHub or GitLab
-so far: enough to roll them back at any moment."""
+"""The machines that start from the same user data, and what exists for them so far at the cloud
+and at GitHub or GitLab: enough to roll them back at any moment."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from runner_action.request import LaunchRequest
 
 
 class Creation(Enum):
-    """What is known of a group's machines at the cloud."""
+    """What is known about a group's machines at the cloud."""
 
-    NOT_ASKED = auto()
-    """There are none, beside those that are noted: nothing was asked for, or it was refused."""
+    NOT_REQUESTED = auto()
+    """Only `instances` exist: nothing else was requested, or the request was refused."""
     UNANSWERED = auto()
-    """A call is under way, or ended without telling all that it made."""
+    """A request is under way, or ended without a list of all that it created."""
 
 
 class Joining(Enum):
-    """How a group's runners get onto the list."""
+    """Who registers the runners of a group."""
 
     BY_THE_MACHINE = auto()
-    """Each machine registers its own, with a token for any number of them."""
+    """Each machine registers its runner, with a token for any number of them."""
     BY_THE_LAUNCH = auto()
-    """The launch registers it, or is about to: it may be listed without any machine."""
+    """The launch registers it, or is about to: it may be registered without any machine."""
 
 
 @dataclass
 class RunnerGroup:
-    """One thread at a time changes it: that of its creation, then that of its rollback."""
+    """Changed by one thread at a time: that of its creation, then that of its rollback."""
 
     identity: Identity
     count: int = 1
-    """How many machines."""
+    """How many machines it must have."""
     suffixed: bool = False
-    """Each makes its runner's name from its instance's id."""
+    """Whether each machine appends the end of its instance's ID to its runner's name."""
     joining: Joining = Joining.BY_THE_MACHINE
-    creation: Creation = Creation.NOT_ASKED
+    creation: Creation = Creation.NOT_REQUESTED
     registration: Registration | None = None
     instances: list[Instance] = field(default_factory=list)
     creating: Future[None] | None = None
     deleted: set[str] = field(default_factory=set)
-    """Ids of the instances that a rollback has deleted."""
+    """IDs of the instances that a rollback has deleted."""
 
     @property
     def runners(self) -> dict[str, Instance]:
-        """Instances by the names of their runners."""
+        """The instances by the names of their runners."""
         return {
             runner_name(self.identity, instance.id, not self.suffixed): instance
             for instance in self.instances
@@ -57,35 +57,36 @@ class RunnerGroup:
 
     @property
     def missing(self) -> int:
-        """How many machines it lacks."""
+        """How many machines have not been created."""
         return self.count - len(self.instances)
 
     @property
     def is_known(self) -> bool:
-        """Whether all its instances are noted, so that none need be looked for."""
-        return not self.missing or self.creation is Creation.NOT_ASKED
+        """Whether `instances` has all its machines, so that a rollback need not search for any."""
+        return not self.missing or self.creation is Creation.NOT_REQUESTED
 
     @property
-    def may_be_listed(self) -> bool:
-        """Whether runners of its names can be its own. If it has neither a machine nor a
-        registration, they are another launch's."""
+    def may_be_registered(self) -> bool:
+        """Whether a runner of its name can be its own. Without a machine or a registration of the
+        group, such a runner belongs to another launch."""
         may_have_machines = bool(self.instances) or self.creation is Creation.UNANSWERED
         return may_have_machines or self.joining is Joining.BY_THE_LAUNCH
 
     def is_settled(self, seconds: float) -> bool:
-        """Whether it is known, within so many seconds, how the creation ended."""
+        """Whether the creation has ended, or ends within so many seconds."""
         return self.creating is None or not wait([self.creating], timeout=seconds).not_done
 
 
 def groups_of(
     request: LaunchRequest, run: Run, together: bool, reused: int = 0, taken: Collection[str] = ()
 ) -> list[RunnerGroup]:
-    """The machines of a launch, less those whose place a reused runner takes: as one group where
-    they may join with the same user data, else each by itself. `taken`: names in use."""
+    """The groups of a launch, without the machines that reused runners replace: one group if all
+    may start from the same user data (`together`), else one for each machine. `taken`: names in
+    use."""
     base = request.name or run.derived_name
     count = request.count - reused
     if together and request.count > 1:
         identity = Identity(name=base, key=run.key)
         return [RunnerGroup(identity, count, suffixed=True)] if count else []
-    wanted = names(base, request.count, taken)[:count]
-    return [RunnerGroup(Identity(name=name, key=run.key)) for name in wanted]
+    free = names(base, request.count, taken)[:count]
+    return [RunnerGroup(Identity(name=name, key=run.key)) for name in free]

@@ -1,4 +1,4 @@
-"""From placement to placement until a group has its machines."""
+"""Requests one placement after another until a group has its machines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class Ladder:
-    """The placements of a launch, in the order in which they are tried by each of its groups.
-    `tried` tells how each answered."""
+    """The placements of a launch, in the order in which each of its groups tries them. `tried`:
+    each request with its result, for people."""
 
     def __init__(
         self, placements: Sequence[Placement], provider: Provider, stopping: Callable[[], bool]
@@ -26,8 +26,9 @@ class Ladder:
         self.tried: list[str] = []
 
     def climb(self, group: RunnerGroup, machine: Machine) -> None:
-        """No capacity: the next placement. No quota: the next region, or on demand after spot.
-        Raises what no other placement would help, or CapacityError or QuotaError at the end."""
+        """Creates the machines of a group. Without capacity it tries the next placement; without
+        quota the next region, or on demand instead of spot. Raises CapacityError or QuotaError if
+        all are refused, and at once any error that another placement would not help."""
         exhausted: set[tuple[str, bool]] = set()
         refusal: ProviderError | None = None
         for placement in self._placements:
@@ -50,20 +51,20 @@ class Ladder:
     def _try(
         self, placement: Placement, group: RunnerGroup, machine: Machine
     ) -> ProviderError | None:
-        """Why it has not all that are missing, if so."""
-        wanted = group.missing
-        log.info("Asking for %s%s.", f"{wanted} × " if wanted > 1 else "", placement)
+        """Requests the missing machines. Returns why there are fewer; None if there are not."""
+        missing = group.missing
+        log.info("Requesting %s%s.", f"{missing} × " if missing > 1 else "", placement)
         group.creation = Creation.UNANSWERED
         try:
-            made = self._provider.create(placement, machine, wanted)
+            created = self._provider.create(placement, machine, missing)
         except (CapacityError, QuotaError) as error:
             if not group.instances:
-                group.creation = Creation.NOT_ASKED
+                group.creation = Creation.NOT_REQUESTED
             self.tried.append(f"{placement}: {error}")
             return error
-        group.instances += made.instances
-        self.tried += [*made.refused, f"{placement}: {_answer(made, group.count, wanted)}"]
-        return made.shortage
+        group.instances += created.instances
+        self.tried += [*created.refused, f"{placement}: {_result(created, group.count, missing)}"]
+        return created.shortage
 
     def _no_capacity(self, group: RunnerGroup, last: ProviderError | None) -> CapacityError:
         what = "such a machine" if group.count == 1 else f"{group.count} such machines"
@@ -71,5 +72,5 @@ class Ladder:
         return CapacityError(f"No placement had {what}: {tried}", last.hint if last else "")
 
 
-def _answer(made: Created, count: int, wanted: int) -> str:
-    return "yes" if count == 1 else f"{len(made.instances)} of {wanted}"
+def _result(created: Created, count: int, requested: int) -> str:
+    return "yes" if count == 1 else f"{len(created.instances)} of {requested}"

@@ -1,5 +1,5 @@
-"""What a launch asks of the cloud and of GitHub or GitLab before it makes anything: each question
-once, all that need not wait for one another side by side."""
+"""What a launch looks up at the cloud and at GitHub or GitLab before it creates anything: in
+parallel wherever one lookup does not need another's result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Planned:
-    """What is wanted, in the cloud's words, and the client that asks for it."""
+    """The request in the cloud's terms, and the client of the cloud."""
 
     provider: Provider
     plan: Plan
@@ -41,23 +41,24 @@ class Planned:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that creation needs to know."""
+    """What a launch knows before it creates anything."""
 
     provider: Provider
     plan: Plan
     placements: tuple[Placement, ...]
     download: Download
     deletion: Deletion | None
-    """By what the machine deletes itself."""
+    """How the machine deletes itself; None if its power-off does."""
     token: Secret | None
-    """What any number of runners join with; None: each is registered by itself."""
+    """Registers any number of runners; None if each is registered individually."""
     removal_token: Secret | None
-    """What machines without a token for the API leave the list with."""
+    """Deregisters a runner from a machine that has no token for the API."""
     job: LaunchJob | None
-    """Which job a restart begins with."""
+    """The job with which a restart begins; None if unknown."""
 
 
 def planned(build: Callable[[], Provider], cloud: CloudRequest) -> Planned:
+    """Builds the client and the plan, and logs the plan's notes."""
     provider = build()
     plan = provider.plan(cloud)
     for note in plan.notes:
@@ -66,12 +67,13 @@ def planned(build: Callable[[], Provider], cloud: CloudRequest) -> Planned:
 
 
 def placements(planning: Future[Planned], cloud: CloudRequest) -> tuple[Placement, ...]:
-    found = planning.result()
-    return tuple(found.provider.resolve(found.plan, cloud))
+    """The ladder of a launch, once it is planned."""
+    planned = planning.result()
+    return tuple(planned.provider.resolve(planned.plan, cloud))
 
 
 class LookUp:
-    """The questions of one launch, asked as soon as it is there."""
+    """The lookups of one launch, which start when it is constructed."""
 
     def __init__(
         self,
@@ -90,12 +92,12 @@ class LookUp:
         self._foreseeing = threads.submit(self._foresee)
         self._downloading = threads.submit(forge.download, architecture, version)
         self._checking = threads.submit(self._check_restart_token)
-        self._finding = threads.submit(self._find_job, run.job)
-        self._joining = threads.submit(self._registration_token)
+        self._finding_job = threads.submit(self._find_job, run.job)
+        self._token = threads.submit(self._registration_token)
         self._removal = threads.submit(self._removal_token)
 
     def findings(self, placing: Future[tuple[Placement, ...]]) -> Findings:
-        """Raises what went wrong with any of the questions."""
+        """Waits for all results. Raises the error of any lookup."""
         self._checking.result()
         placements = placing.result()
         download = self._downloading.result()
@@ -106,28 +108,28 @@ class LookUp:
             placements=placements,
             download=download,
             deletion=deletion,
-            token=self._joining.result(),
+            token=self._token.result(),
             removal_token=self._removal.result(),
-            job=self._finding.result(),
+            job=self._finding_job.result(),
         )
 
     def _foresee(self) -> tuple[Deletion | None, Foreseen]:
-        """Raises InputError if the user data will not fit, MachineFailed if the machine would
-        not find its agent: before anything is made."""
+        """How the machine deletes itself, and what the user data will be. Raises InputError if it
+        will not fit, MachineFailed if the machine could not fetch its agent."""
         provider, plan = self._planned.provider, self._planned.plan
         deletion = provider.deletion(self._cloud)
-        found = foreseen(self._request, provider.user_data_limit, plan.architecture, deletion)
-        if found.stage:
+        expected = foreseen(self._request, provider.user_data_limit, plan.architecture, deletion)
+        if expected.stage:
             log.info(
                 "The user data has no room for the agent: the machine fetches it from %s.",
-                found.stage,
+                expected.stage,
             )
-            published.check(found.stage, bundle().sha256)
-        return deletion, found
+            published.check(expected.stage, bundle().sha256)
+        return deletion, expected
 
     def _registration_token(self) -> Secret | None:
-        _, found = self._foreseeing.result()
-        if self._request.dry_run or found.jit:
+        _, expected = self._foreseeing.result()
+        if self._request.dry_run or expected.jit:
             return None
         return self._forge.registration_token()
 
@@ -137,23 +139,23 @@ class LookUp:
         return self._forge.removal_token()
 
     def _check_restart_token(self) -> None:
-        """That it is a token, and what a job that gets hold of it would have. Raises AuthError if
-        it is none: found only when a job was interrupted, that would be too late."""
+        """Checks that GitHub or GitLab accepts the token, and warns of what else it allows to a
+        job that reads it. Raises AuthError: at the first interruption it would be too late."""
         request = self._request
         if request.restart_token is None:
             return
         try:
             reach = self._forge.reach(request.restart_token)
         except AuthError as error:
-            raise AuthError(f"`restart-token` is no good: {error}", error.hint) from None
+            raise AuthError(f"`restart-token` was refused: {error}", error.hint) from None
         except ForgeError as error:
-            log.debug("What `restart-token` opens is not known: %s", error)
+            log.debug("Could not look up what `restart-token` allows: %s", error)
             return
         if reach and request.job_sudo and not traits_of(self._cloud.provider).pods:
             log.warning("`restart-token`, which jobs can read as root, is %s.", reach)
 
     def _find_job(self, job: CiJob | None) -> LaunchJob | None:
-        """Which job of the run this is. Not known is no reason to fail."""
+        """The job of this launch; None if it cannot be looked up, which does not end the launch."""
         request = self._request
         if not request.restart_limit or job is None:
             return None
@@ -161,9 +163,9 @@ class LookUp:
             return None
         try:
             return self._forge.launch_job(job)
-        except AuthError as error:  # whoever may not see a run may not run it again
+        except AuthError as error:  # a token that may not read a run may not restart it
             if request.restart_token == request.token:
                 log.warning("The machine will not be able to restart its job. %s", error)
         except ForgeError as error:
-            log.debug("The launch job is not known: %s", error)
+            log.debug("Could not look up the launch job: %s", error)
         return None

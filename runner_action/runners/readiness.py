@@ -1,5 +1,5 @@
-"""Waiting until machines are runners: the forge says when they are, their consoles say why they
-are not."""
+"""Waits until runners are online. The forge lists those that are; the consoles of the machines
+show why others are not."""
 
 from __future__ import annotations
 
@@ -7,50 +7,47 @@ import logging
 from collections.abc import Callable, Mapping
 
 from runner_action.errors import AuthError, ForgeError, MachineFailed, ProviderError, TimedOut
-from runner_action.forges.base import Forge
 from runner_action.model import Instance, Registration
-from runner_action.providers.base import Provider
 from runner_action.runners import console
-from runner_action.waiting import Clock, wait_for
+from runner_action.runners.context import Context
+from runner_action.waiting import wait_for
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 10.0
-"""Seconds between looks at instances and their consoles while the forge does not say online."""
+"""Seconds between looks at the instances of missing runners, and at their consoles."""
 
 
 class Readiness:
-    """The runners of one launch, by name. `stopping` says that nobody waits any more."""
+    """The expected runners of one launch, by name. Once `stopping` returns True, no one needs
+    the result any more."""
 
     def __init__(
         self,
-        wanted: Mapping[str, tuple[Instance, Registration]],
-        forge: Forge,
-        provider: Provider,
-        clock: Clock,
+        expected: Mapping[str, tuple[Instance, Registration]],
+        context: Context,
         stopping: Callable[[], bool],
     ) -> None:
-        self._instances = {name: instance for name, (instance, _) in wanted.items()}
-        self._registrations = {name: registration for name, (_, registration) in wanted.items()}
-        self._forge = forge
-        self._provider = provider
-        self._clock = clock
+        self._registrations = {name: registration for name, (_, registration) in expected.items()}
+        self._forge = context.forge
+        self._provider = context.provider
+        self._clock = context.clock
         self._stopping = stopping
-        self._looked = clock.monotonic()
-        self._missing = dict(self._instances)
-        self._told = ""
+        self._looked = self._clock.monotonic()
+        self._missing = {name: instance for name, (instance, _) in expected.items()}
+        self._logged = ""
+        """The last error of the forge that was logged; empty after an answer."""
 
     def wait(self, timeout: float) -> None:
-        """Raises MachineFailed with a machine's own reason, or TimedOut with how far the
-        machines had come."""
-        log.info(
-            "Waiting until %s online.",
-            "the runner is" if len(self._instances) == 1 else f"{len(self._instances)} runners are",
-        )
+        """Raises MachineFailed with the reason that a machine reported, or TimedOut with how far
+        the missing machines came."""
+        count = len(self._missing)
+        what = "the runner" if count == 1 else f"{count} runners"
+        log.info("Waiting for %s to come online.", what)
         try:
-            wait_for(self._probe, "the runner to be online", clock=self._clock, timeout=timeout)
+            wait_for(self._probe, f"{what} to come online", clock=self._clock, timeout=timeout)
         except TimedOut as error:
-            words = " ".join(self._last_words(instance) for instance in self._missing.values())
-            raise TimedOut(f"{error} {words}", error.hint) from error
+            states = " ".join(self._last_state(instance) for instance in self._missing.values())
+            raise TimedOut(f"{error} {states}", error.hint) from error
 
     def _probe(self) -> bool | None:
         if self._stopping():
@@ -59,21 +56,19 @@ class Readiness:
             online = self._forge.online({name: self._registrations[name] for name in self._missing})
         except AuthError:
             raise
-        except (
-            ForgeError
-        ) as error:  # an outage of the forge is no reason to end machines that are paid for
-            if str(error) != self._told:
-                log.warning("%s Asking again.", error)
-            self._told = str(error)
+        except ForgeError as error:
+            # An outage of the forge is no reason to delete machines that are paid for.
+            if str(error) != self._logged:
+                log.warning("%s Trying again.", error)
+            self._logged = str(error)
             return None
-        self._told = ""
-        # One that was online is not asked about again: it may have a job already, or have done it
-        # and be gone.
+        self._logged = ""
+        # A runner that was online is not looked up again: it may have a job by now, or have
+        # finished it and left.
         self._missing = {
             name: instance for name, instance in self._missing.items() if name not in online
         }
-        # Meanwhile the machines' own word is heard, so that a failure need not wait for the
-        # timeout.
+        # The consoles show a failure long before the timeout.
         if self._missing and self._clock.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = self._clock.monotonic()
             self._missing = {
@@ -84,9 +79,9 @@ class Readiness:
         return None if self._missing else True
 
     def _was_online(self, instance: Instance) -> bool:
-        """By the machine's own word: one for a single short job may have had it between two
-        looks, and be gone. Raises MachineFailed with the machine's own reason, if it has one. A
-        cloud that does not answer now is asked at the next look.
+        """Whether the machine's console says so: between two looks a runner can come online, run
+        a short job and leave. Raises MachineFailed if the machine failed. If the cloud cannot be
+        reached, the next look will tell.
         """
         try:
             text = self._provider.console(instance)
@@ -94,32 +89,32 @@ class Readiness:
                 return True
             why = console.failure(text)
             if why is None:
-                now = self._provider.look(instance)
-                why = now.trouble or (
-                    None if now.alive else "it was ended before its runner was online"
-                )
+                why = _trouble_of(self._provider.look(instance))
         except ProviderError as error:
             log.debug("%s", error)
             return False
         if why is None:
             return False
         _show(instance, text)
-        hint = (
-            "The end of its console is shown above." if text else "It left nothing on its console."
-        )
-        raise MachineFailed(
-            f"The machine {instance.id} gave up {console.progress(text)}: {why}", hint
-        )
+        hint = "The last lines of its console are above." if text else "Its console is empty."
+        raise MachineFailed(f"Machine {instance.id} failed {console.progress(text)}: {why}", hint)
 
-    def _last_words(self, instance: Instance) -> str:
+    def _last_state(self, instance: Instance) -> str:
         try:
             text = self._provider.console(instance)
         except ProviderError as error:
-            return f"The console of {instance.id} cannot be read: {error}"
+            return f"Could not read the console of {instance.id}: {error}"
         _show(instance, text)
-        return f"{instance.id} is {console.progress(text)}."
+        return f"Machine {instance.id} got stuck {console.progress(text)}."
+
+
+def _trouble_of(instance: Instance) -> str | None:
+    """Why the instance cannot become a runner, as its cloud reports it; None if it still may."""
+    if instance.trouble:
+        return instance.trouble
+    return None if instance.alive else "it was stopped before its runner came online"
 
 
 def _show(instance: Instance, text: str) -> None:
     if text:
-        log.error("The console of %s ends:\n%s", instance.id, console.tail(text))
+        log.error("Last lines of the console of %s:\n%s", instance.id, console.tail(text))

@@ -1,5 +1,5 @@
-"""What the runners that are there mean for a launch: some of them serve, one holds the name,
-another launch of the same is under way."""
+"""What the existing runners mean for a launch: some can be reused, one may have its name, and one
+may stand for another launch with the same labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner_action.forges.base import Forge
 from runner_action.marks import Mark
 from runner_action.model import (
     ID_END,
-    OWNER_TAG,
+    NAME_TAG,
     Identity,
     Instance,
     Launched,
@@ -32,37 +32,31 @@ log = logging.getLogger(__name__)
 LABEL = re.compile(r"cml-[0-9a-f]{10}")
 """A label that only the runners of one launch have (`Run.derived_name`)."""
 NUMBER = re.compile(rf"-(\d{{1,3}}|[0-9a-f]{{{ID_END}}}|\d{{1,2}}-[0-9a-z]{{5}})")
-"""What a launch adds to the name that was asked for: a number, or the end of an instance's id,
-on Kubernetes of a pod's name."""
+"""What a launch appends to the requested name: a number, or the end of an instance's ID, which on
+Kubernetes is the end of a pod's name."""
 
 
-def refuse_taken(runners: Sequence[Runner], mine: Collection[str]) -> None:
-    """An online runner of that name is somebody's; an offline one was left behind and is
-    replaced at registration. Raises InputError."""
-    taken = sorted(runner.name for runner in runners if runner.name in mine and runner.online)
+def refuse_taken(runners: Sequence[Runner], names: Collection[str]) -> None:
+    """Raises InputError if an online runner has one of the names. An offline one was left behind:
+    the registration replaces it."""
+    taken = sorted(runner.name for runner in runners if runner.name in names and runner.online)
     if taken:
-        raise InputError(
-            [
-                (
-                    f"name {', '.join(taken)} is in use by an online runner; choose another"
-                    " `name`, or set `reuse`"
-                )
-            ]
-        )
+        in_use = f"name {', '.join(taken)} is in use by an online runner"
+        raise InputError([f"{in_use}; choose another `name`, or set `reuse`"])
 
 
 def fitting(
     runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse
 ) -> list[Runner]:
-    """Runners that may serve instead of new ones, the best first: online, of that name or with
-    all labels; with `reuse-idle` also idle.
+    """The runners that can be reused instead of new ones, the best first: online, and with that
+    name or all labels; with `reuse-idle` also idle.
 
-    Not those of a single job, which is another launch's, nor those with a name or a label that no
-    output may have: whoever made them so shall not make launches fail.
+    Runners for a single job are skipped, since that job belongs to another launch. So are those
+    with a name or a label that no output may have: no one can make launches fail with one.
     """
     if reuse is Reuse.NEVER:
         return []
-    fits = [
+    matches = [
         runner
         for runner in runners
         if runner.online
@@ -71,7 +65,7 @@ def fitting(
         and (_is_named(runner, name) or runner.labels.issuperset(labels))
         and not (reuse is Reuse.IDLE and runner.busy)
     ]
-    return sorted(fits, key=lambda runner: (runner.busy, runner.name))
+    return sorted(matches, key=lambda runner: (runner.busy, runner.name))
 
 
 def _is_named(runner: Runner, name: str | None) -> bool:
@@ -83,27 +77,26 @@ def _is_named(runner: Runner, name: str | None) -> bool:
 
 
 def launched_of(
-    runner: Runner, asked: Sequence[str], seconds: float, instance: Instance | None = None
+    runner: Runner, requested: Sequence[str], seconds: float, instance: Instance | None = None
 ) -> Launched:
-    """What is told of a runner that serves. Its label is that of the launch that made it; a
-    stranger's has none, and the first that was asked for is told, which others may have too."""
+    """The report of a reused runner. `requested`: the labels of this launch."""
     own = sorted(filter(LABEL.fullmatch, runner.labels))
-    label = (
-        own[0]
-        if own
-        else next(
-            (label for label in asked if label in runner.labels), min(runner.labels, default="")
-        )
-    )
     others = tuple(sorted(runner.labels - {*own}))
     return Launched(
         runner_name=runner.name,
-        label=label,
+        label=own[0] if own else _shared_label(runner, requested),
         labels=others,
         reused=True,
         launch_seconds=seconds,
         instance=instance,
     )
+
+
+def _shared_label(runner: Runner, requested: Sequence[str]) -> str:
+    """The output `label` of a runner that no launch created: the first requested label that it
+    has. Other runners may have it, too."""
+    shared = [label for label in requested if label in runner.labels]
+    return shared[0] if shared else min(runner.labels, default="")
 
 
 def labels_with(labels: Sequence[str], run: Run) -> tuple[str, ...]:
@@ -112,8 +105,7 @@ def labels_with(labels: Sequence[str], run: Run) -> tuple[str, ...]:
 
 
 class Reusing:
-    """The part of one launch that looks for runners instead of making them. `shared`: a busy one
-    will do."""
+    """The part of a launch that claims existing runners, and waits for its turn."""
 
     def __init__(self, request: LaunchRequest, run: Run, forge: Forge, clock: Clock) -> None:
         self._request = request
@@ -121,13 +113,15 @@ class Reusing:
         self._clock = clock
         self._holder = run.key[: claim.KEY_LENGTH]
         self._shared = request.reuse is Reuse.ANY
+        """Whether other launches may have claimed the same runner."""
         self._turn = claim.turn(request.labels)
         self.took_turn = False
         self.claimed: dict[int, Runner] = {}
+        """By the ID of the runner."""
 
     def claim(self, listed: Sequence[Runner]) -> list[Runner]:
-        """As many as are wanted, or fewer, each counted on by this launch; others are passed
-        over. Nothing is claimed by a dry run."""
+        """Claims up to the requested number of runners, and returns those claimed so far. A dry
+        run claims nothing and returns those that match."""
         request = self._request
         for runner in fitting(listed, request.name, request.labels, request.reuse):
             if len(self.claimed) == request.count:
@@ -135,105 +129,102 @@ class Reusing:
             if runner.id in self.claimed:
                 continue
             if request.dry_run or self._granted(runner):
-                log.info("Runner %s is online and fits.", runner.name)
+                log.info("Runner %s is online and matches.", runner.name)
                 self.claimed[runner.id] = runner
             else:
                 log.info(
-                    "Runner %s would fit, but another launch counts on it, or it leaves.",
+                    "Runner %s matches, but another launch has claimed it or it is shutting down.",
                     runner.name,
                 )
         return list(self.claimed.values())
 
     def _granted(self, runner: Runner) -> bool:
-        """Where others have to be launched beside it, it is needed that much later."""
-        mark = self._mark(
-            claim.HOLD_SECONDS + (self._request.start_timeout if self._request.count > 1 else 0)
-        )
-        return claim.allows(
-            runner.claims, mark, self._clock.now(), shared=self._shared
-        ) and self._forge.claim(runner, mark, self._clock, shared=self._shared)
+        """Whether this launch may claim the runner and has done so: until its job can start, which
+        is later if other runners have to be launched first."""
+        launching = self._request.start_timeout if self._request.count > 1 else 0
+        mark = self._claim_for(claim.HOLD_SECONDS + launching)
+        if not claim.allows(runner.claims, mark, self._clock.now(), shared=self._shared):
+            return False
+        return self._forge.claim(runner, mark, self._clock, shared=self._shared)
 
-    def _mark(self, seconds: int) -> str:
+    def _claim_for(self, seconds: int) -> str:
         return claim.claim(self._holder, self._clock.now() + timedelta(seconds=seconds))
 
     def wait_turn(self, stopping: Callable[[], bool]) -> list[Runner]:
-        """With `reuse`, of the launches with the same labels one goes ahead; the others wait
-        here until its runner is there, or it has failed. Raises TimedOut."""
-        told = False
+        """With `reuse`: waits until there are runners to claim, or until it is this launch's turn,
+        and returns the claimed runners. Only one launch with the same labels has the turn; it ends
+        when its runner is online or the launch has failed. Raises TimedOut."""
+        logged = False
 
         def look() -> list[Runner] | None:
-            nonlocal told
+            nonlocal logged
             listed = self._forge.runners()
-            found = self.claim(listed)
-            if stopping() or len(found) == self._request.count:
-                return found
-            if not self._is_anothers(listed) and self._take_turn():
-                return self.claim(
-                    self._forge.runners()
-                )  # the launch that was before may have ended since
-            if not told:
-                log.info("Another launch with these labels is under way: waiting for its runner.")
-            told = True
+            claimed = self.claim(listed)
+            if stopping() or len(claimed) == self._request.count:
+                return claimed
+            if not self._is_anothers_turn(listed) and self._take_turn():
+                # The launch that had the turn may have created a runner since the list was read.
+                return self.claim(self._forge.runners())
+            if not logged:
+                log.info("Waiting for the runner of another launch with these labels.")
+            logged = True
             return None
 
         return wait_for(
             look,
-            "another launch with these labels to end",
+            "another launch with these labels to finish",
             clock=self._clock,
             timeout=self._request.start_timeout,
         )
 
-    def _is_anothers(self, listed: Sequence[Runner]) -> bool:
-        claims = {
-            mark for one in listed if one.name.split(" ")[0] == self._turn for mark in one.claims
-        }
-        return any(
-            claim.holder_of(mark) != self._holder for mark in claim.alive(claims, self._clock.now())
-        )
+    def _is_anothers_turn(self, listed: Sequence[Runner]) -> bool:
+        turns = [runner for runner in listed if runner.name.split(" ")[0] == self._turn]
+        claims = {mark for runner in turns for mark in runner.claims}
+        alive = claim.alive(claims, self._clock.now())
+        return any(claim.holder_of(mark) != self._holder for mark in alive)
 
     def _take_turn(self) -> bool:
-        """A launch ends by its start timeout, in whatever way; after that a sweep removes what
-        is left of its turn."""
+        """Whether it is this launch's turn now. The turn is over by the start timeout, as every
+        launch is; a sweep then removes what is left of it."""
         assert self._request.cloud
         seconds = self._request.start_timeout + claim.HOLD_SECONDS
         until = self._clock.now() + timedelta(seconds=seconds)
-        mark = Mark(provider=self._request.cloud.provider, online_by=until, name=self._turn).label(
-            self._request.repository
-        )
-        self.took_turn = True  # it may be ours though its answer is lost
-        return self._forge.take_turn(self._turn, self._mark(seconds), self._clock, labels=[mark])
+        mark = Mark(provider=self._request.cloud.provider, online_by=until, name=self._turn)
+        label = mark.label(self._request.repository)
+        self.took_turn = True  # it may have the turn even if the answer is lost
+        own = self._claim_for(seconds)
+        return self._forge.take_turn(self._turn, own, self._clock, labels=[label])
 
     def end_turn(self) -> None:
-        """However the launch ended. What cannot be removed is over by itself."""
+        """Ends the turn, however the launch ended. If that fails, the turn expires."""
         try:
             self._forge.end_turn(self._turn, self._holder)
         except ForgeError as error:
             log.warning(
-                "%s is still registered, so that launches with these labels may wait for"
-                " this one until its start timeout: %s",
+                "Could not deregister %s, so other launches with these labels may wait until this"
+                " launch's start timeout: %s",
                 self._turn,
                 error,
             )
 
 
 def instance_of(runner: Runner, plan: Plan, provider: Provider) -> Instance | None:
-    """The machine of a runner that is there, if it is one of ours in the regions that are asked
-    for. Not known is no reason to fail."""
+    """The machine of an existing runner, if a launch created it in the regions of the plan; None
+    if it cannot be found, which does not end the launch."""
     try:
         for name, alone in (
             (runner.name, True),
             (re.sub(f"{NUMBER.pattern}$", "", runner.name), False),
         ):
-            found = provider.find(
-                {f"{OWNER_TAG}:name": name}, [place.region for place in plan.places]
-            )
-            named = [
-                one
-                for one in found
-                if runner_name(Identity(name=name, key=""), one.id, alone) == runner.name
+            identity = Identity(name=name, key="")
+            regions = [place.region for place in plan.places]
+            instances = [
+                instance
+                for instance in provider.find({NAME_TAG: name}, regions)
+                if runner_name(identity, instance.id, alone) == runner.name
             ]
-            if len(named) == 1:
-                return provider.look(named[0])
+            if len(instances) == 1:
+                return provider.look(instances[0])
     except ProviderError as error:
-        log.warning("The machine of runner %s is not known: %s", runner.name, error)
+        log.warning("Could not look up the machine of runner %s: %s", runner.name, error)
     return None

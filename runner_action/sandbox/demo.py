@@ -226,7 +226,7 @@ class Story:
     def _stages(self, instance_id: str) -> list[str]:
         """Of the machine's life, as it reported them on its console."""
         text = self.world.machines.console(instance_id)
-        return [str(line["stage"]) for line in console.said(text)]
+        return [str(line["stage"]) for line in console.entries(text)]
 
     def _wait_for_stage(self, instance_id: str, stage: str) -> None:
         self.world.forge.wait(

@@ -136,7 +136,7 @@ def command(image: Image, options: Sequence[str]) -> list[str]:
 def stages(text: str) -> dict[str, float]:
     """When the machine said it reached each stage for the first time, by its own clock."""
     found: dict[str, float] = {}
-    for line in console.said(text):
+    for line in console.entries(text):
         found.setdefault(str(line["stage"]), float(line["t"]))
     return found
 

@@ -149,7 +149,7 @@ def test_a_launch_may_end_the_machines_of_its_own_repository_alone(
     }
     assert cli.main(["permissions", "aws"], {}) == 0
     told = capsys.readouterr()
-    assert "the machines of every repository" in told.err
+    assert "the machines of all repositories" in told.err
     assert ending(told.out) == {"ec2:ResourceTag/cml-runner": "runner"}
 
 

@@ -26,6 +26,7 @@ from runner_action.model import Identity, Instance, Machine, Placement, Reposito
 from runner_action.providers.azure.arm import Account, Arm
 from runner_action.providers.azure.client import AzureProvider
 from runner_action.request import CloudRequest
+from runner_action.runners.context import Context
 from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from runner_action.sandbox.clouds.azure.entra import LAUNCHER, SCOPE, SUBSCRIPTION
 from runner_action.sandbox.clouds.azure.rbac import CONTRIBUTOR, NOT_OF_CONTRIBUTOR, Rights, Route
@@ -232,10 +233,12 @@ def test_a_sweep_removes_groups_whose_time_is_over(side: Side) -> None:
         "properties": {},
     }
     reap(
-        Repository(url="https://github.com/octo/train"),
-        FakeForge(),
-        provider(side.azure),
-        FakeClock(),
+        Context(
+            Repository(url="https://github.com/octo/train"),
+            FakeForge(),
+            provider(side.azure),
+            FakeClock(),
+        ),
     )
     assert [name.rpartition("-")[0] or name for name in side.azure.alive()] == [
         "cml-other",

@@ -12,6 +12,7 @@ from runner_action import cli
 from runner_action.commands.reap import reap
 from runner_action.model import Repository
 from runner_action.providers.azure.policy import actions
+from runner_action.runners.context import Context
 from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from runner_action.sandbox.clouds.azure.entra import LAUNCHER, SCOPE
 from tests.contracts.test_azure import (
@@ -62,7 +63,8 @@ def test_a_launch_with_the_printed_role_and_nothing_else(name: str, azure: FakeA
     side.provider.console(side.provider.look(made))
     side.provider.destroy(made.name, made)
     assert side.provider.find({}) == []
-    reap(Repository(url="https://github.com/octo/train"), FakeForge(), side.provider, FakeClock())
+    train = Repository(url="https://github.com/octo/train")
+    reap(Context(train, FakeForge(), side.provider, FakeClock()))
     # What the provider does without, such as a list of sizes, it would ask for as well.
     assert set(azure.asked) <= allowed, set(azure.asked) - allowed
     # A group's deletion deletes what is in it, and cards, addresses and disks are read to be

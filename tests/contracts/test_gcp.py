@@ -20,6 +20,7 @@ from runner_action.errors import (
 from runner_action.model import Identity, Instance, Machine, Placement, Repository
 from runner_action.providers.gcp.client import GcpProvider
 from runner_action.request import CloudRequest
+from runner_action.runners.context import Context
 from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from tests.contracts.discovery import compute
 from tests.contracts.openapi import Contract
@@ -210,10 +211,12 @@ def test_a_sweep_removes_what_has_stopped_and_old_rules_without_a_machine(side: 
             **rule,
         }
     reap(
-        Repository(url="https://github.com/octo/train"),
-        FakeForge(),
-        provider(side.gcp),
-        FakeClock(),
+        Context(
+            Repository(url="https://github.com/octo/train"),
+            FakeForge(),
+            provider(side.gcp),
+            FakeClock(),
+        ),
     )
     assert side.gcp.alive() == ["cml-lives", "cml-other"]
     assert sorted(side.gcp.firewalls) == ["cml-lives-ssh", "cml-young-ssh", "theirs-ssh"]
@@ -224,10 +227,12 @@ def test_a_sweep_that_may_not_look_at_rules_goes_on(side: Side) -> None:
     side.gcp.instances["us-east1-b", "cml-stopped"]["status"] = "TERMINATED"
     side.gcp.denied.add("compute.firewalls.list")
     reap(
-        Repository(url="https://github.com/octo/train"),
-        FakeForge(),
-        provider(side.gcp),
-        FakeClock(),
+        Context(
+            Repository(url="https://github.com/octo/train"),
+            FakeForge(),
+            provider(side.gcp),
+            FakeClock(),
+        ),
     )
     assert side.gcp.alive() == []
 

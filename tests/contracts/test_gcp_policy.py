@@ -14,6 +14,7 @@ from runner_action.commands.reap import reap
 from runner_action.errors import CredentialsError
 from runner_action.model import Repository
 from runner_action.providers.gcp.policy import permissions
+from runner_action.runners.context import Context
 from runner_action.sandbox.clouds.gcp.compute import FakeGcp
 from tests.contracts.test_gcp import Side, machine
 from tests.contracts.test_provider import gcp as provider
@@ -59,7 +60,12 @@ def test_the_recorded_calls_are_the_role(name: str, fake: FakeGcp) -> None:
         side.provider.destroy(made.name, made)
         assert side.provider.find({}) == []
         reap(
-            Repository(url="https://github.com/octo/train"), FakeForge(), side.provider, FakeClock()
+            Context(
+                Repository(url="https://github.com/octo/train"),
+                FakeForge(),
+                side.provider,
+                FakeClock(),
+            )
         )
     assert asked
     # Whoever may not touch firewall rules can still delete and sweep: there is none where no key

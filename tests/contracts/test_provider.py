@@ -16,7 +16,6 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from moto.backends import get_backend
 
-from runner_action.commands.reap import ours
 from runner_action.errors import ConfigurationError, NotOurs, ProviderError
 from runner_action.marks import address_tag, tags
 from runner_action.model import (
@@ -37,6 +36,7 @@ from runner_action.providers.gcp.compute import Compute
 from runner_action.providers.gcp.credentials import Account
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.request import CloudRequest
+from runner_action.runners.context import created_for
 from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT, FakeEC2
 from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from runner_action.sandbox.clouds.gcp.catalogue import PROJECT
@@ -215,8 +215,8 @@ def test_a_repository_with_a_long_address_has_its_machine_and_finds_it(
     )
     made = side.create(of=replace(machine(), tags=told))
     found = side.provider.find({REPOSITORY_TAG: address_tag(repository)}, side.provider.regions())
-    assert [one.id for one in ours(found, repository)] == [made.id]
-    assert ours(side.provider.find({}), Repository(url=f"{repository.url}x")) == []
+    assert [one.id for one in created_for(repository, found)] == [made.id]
+    assert created_for(Repository(url=f"{repository.url}x"), side.provider.find({})) == []
 
 
 def test_a_machine_that_only_bears_our_tags_is_not_ours(

@@ -149,7 +149,7 @@ def test_a_job_that_fails_later_takes_its_machine_back(act: Act) -> None:
         )
         told, _ = process.communicate(timeout=180)
         assert process.returncode != 0
-        assert "Ended the machine" in told, told
+        assert "Deleted machine" in told, told
         all_gone(world)
 
 

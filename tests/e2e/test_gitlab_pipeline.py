@@ -133,7 +133,7 @@ def test_a_launch_job_that_fails_later_takes_its_machine_back(world: World, tmp_
     )
     done = read(folder, **project(world))
     assert done.returncode != 0
-    assert "Ended the machine" in done.stdout + done.stderr
+    assert "Deleted machine" in done.stdout + done.stderr
     all_gone(world)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from runner_action import forges, inputs, providers
 from runner_action.commands.reap import reap
 from runner_action.model import ForgeName
+from runner_action.runners.context import Context
 from runner_action.sandbox.world import World
 from runner_action.waiting import SystemClock
 from tests.fakes import FakeClock
@@ -36,15 +37,18 @@ nothing that takes its time to end well."""
 CATALOGUE = (3, 4, 5, 6)
 FREE = "firewall rule"
 """Costs nothing, opens no machine, and goes with a later sweep: the clean-up step may leave it."""
-TOLD = (
-    "could not be ended",
+LEFT_BEHIND = (
+    "Could not delete machine",
     "could not be deleted",
     "is still registered",
     "is not known",
     "could not be asked",
+    "has not answered the request",
+    "There was no time to confirm",
     "Could not check whether",
+    "Could not confirm",
 )
-"""What a launcher says of what it leaves."""
+"""How a launcher reports what it leaves."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,12 @@ def _problems(point: Point, world: World, stage: Stage, left: Sequence[str]) -> 
         wanted = [-signal.SIGKILL]
     if stage.code not in wanted:
         found.append(f"exit code {stage.code} instead of {' or '.join(map(str, wanted))}")
-    if fate not in KILLED and stage.code and left and not any(words in stage.log for words in TOLD):
+    if (
+        fate not in KILLED
+        and stage.code
+        and left
+        and not any(words in stage.log for words in LEFT_BEHIND)
+    ):
         found.append(f"it left {', '.join(left)} without a word")
     if fate in (*PASSING, Fate.SILENT) and stage.code and not stage.gate.sent:
         found.append(f"it failed with {stage.code} for one fault")
@@ -259,4 +268,4 @@ def sweep(world: World) -> None:
     api = environ["GITHUB_API_URL" if world.kind is ForgeName.GITHUB else "CI_API_V4_URL"]
     forge = forges.forge_for(request, api)
     provider = providers.provider_for(request.cloud, environ, None, clock)
-    reap(request.repository, forge, provider, clock)
+    reap(Context(request.repository, forge, provider, clock))

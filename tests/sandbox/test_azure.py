@@ -160,7 +160,7 @@ OUTAGE = 28.0
 
 def stages(world: World) -> list[str]:
     (number,) = world.machines.living
-    return [line["stage"] for line in console.said(world.machines.console(number))]
+    return [line["stage"] for line in console.entries(world.machines.console(number))]
 
 
 def test_an_identity_that_may_only_read_storage_and_a_secret(world: World, launch: Launch) -> None:
@@ -307,7 +307,7 @@ def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(
         "--labels=other", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second"
     )
     assert second.wait() == 0, second.told
-    assert "(stops): it has stopped, and nobody starts it again" in second.told
+    assert "(stops): it is stopped, and will not be started again" in second.told
     world.forge.queue_job(["other"], 0.1)
     until(lambda: not world.cloud.alive(), "both to be gone", 40)
 

@@ -62,7 +62,7 @@ def test_a_launcher_that_was_killed_while_it_waited(
     assert world.left()
     done = after(launch, launcher, *argv)
     assert done.process.returncode == 0, done.told
-    assert "Ended the machine" in done.told
+    assert "Deleted machine" in done.told
     all_gone(world)
     assert "Nothing to clean up" not in done.told
     if world.kind.value == "gitlab":
@@ -106,7 +106,7 @@ def test_what_could_not_be_taken_back_is_told(world: World, launch: Launch) -> N
     )
     done = after(launch, launcher, "--single")
     assert done.process.returncode == 1
-    assert "Not everything could be deleted: The machine i-" in done.told
+    assert "Not everything could be deleted: Could not delete machine i-" in done.told
     assert world.forge.seats() == [], (
         "the forge's list is cleared though the machine could not be ended"
     )

@@ -104,7 +104,7 @@ class Booted:
 
     def said(self, stage: str) -> Mapping[str, Any] | None:
         return next(
-            (line for line in console.said(self.log.read_text()) if line["stage"] == stage), None
+            (line for line in console.entries(self.log.read_text()) if line["stage"] == stage), None
         )
 
 

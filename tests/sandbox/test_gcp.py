@@ -34,7 +34,7 @@ def secret(world: World) -> str:
 def stages(world: World, number: int = 0) -> list[str]:
     return [
         str(line["stage"])
-        for line in console.said(world.machines.console(list(world.machines.living)[number]))
+        for line in console.entries(world.machines.console(list(world.machines.living)[number]))
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_machine_that_cannot_stops_and_the_next_launch_deletes_it(
         "--labels=train", "--idle-timeout=1", "--first-job-timeout=8", GITHUB_JOB="second"
     )
     assert second.wait() == 0, second.told
-    assert "(stops): it has stopped, and nobody starts it again" in second.told
+    assert "(stops): it is stopped, and will not be started again" in second.told
     gone(world)
 
 

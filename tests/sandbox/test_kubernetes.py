@@ -249,7 +249,7 @@ def test_sizes_that_no_node_has_are_passed_over_and_told(world: World, launch: L
         world, launch, "--cloud-type=s+amd.com/gpu,s", "--cloud-kubernetes-schedule-timeout=5s"
     )
     assert "waits for a node: 0/2 nodes are available: " in launcher.told
-    assert "Asking for 1 CPU, 1 GiB." in launcher.told
+    assert "Requesting 1 CPU, 1 GiB." in launcher.told
     world.forge.queue_job(["train"], 0.1)
     gone(world)
 

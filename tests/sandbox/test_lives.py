@@ -33,7 +33,7 @@ def said(world: World, instance: str, stage: str) -> dict[str, object]:
     """The first line of that stage; waits for it."""
     until(
         lambda: any(
-            line["stage"] == stage for line in console.said(world.machines.console(instance))
+            line["stage"] == stage for line in console.entries(world.machines.console(instance))
         ),
         f"{instance} to say {stage}",
         40,
@@ -41,7 +41,7 @@ def said(world: World, instance: str, stage: str) -> dict[str, object]:
     return dict(
         next(
             line
-            for line in console.said(world.machines.console(instance))
+            for line in console.entries(world.machines.console(instance))
             if line["stage"] == stage
         )
     )

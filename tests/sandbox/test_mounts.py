@@ -92,7 +92,7 @@ def run(world: World, command: str, seconds: float = 0.1) -> Job:
 def told_left(world: World) -> list[str]:
     """What the machine has said that it could not remove."""
     console_text = world.machines.console(next(iter(world.machines.living)))
-    return [str(line["why"]) for line in console.said(console_text) if line["stage"] == "left"]
+    return [str(line["why"]) for line in console.entries(console_text) if line["stage"] == "left"]
 
 
 def test_no_share_is_emptied_and_the_next_job_finds_none(

@@ -113,7 +113,7 @@ def test_a_launch_waits_for_one_that_fails_and_then_launches_itself(
     waiting = launch("--reuse", "--idle-timeout=600", **of_another_job(2))
     assert failing.wait() == 6, failing.told
     assert waiting.wait() == 0, waiting.told
-    assert "waiting for its runner" in waiting.told
+    assert "Waiting for the runner of another launch" in waiting.told
     assert told(waiting, "reused") == "false"
     assert turns(world) == []
 

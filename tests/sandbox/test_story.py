@@ -26,7 +26,7 @@ def stages(world: World) -> list[str]:
     told = [
         str(line["stage"])
         for instance in world.machines.living
-        for line in console.said(world.machines.console(instance))
+        for line in console.entries(world.machines.console(instance))
     ]
     return [stage for stage in told if stage != "runner"]
 
@@ -158,7 +158,7 @@ def test_a_signal_during_creation_leaves_nothing(number: int, world: World, laun
     until(lambda: "CreateFleet" in world.ec2.actions(), "the request")
     launcher.kill(number)
     assert launcher.wait(20) == 128 + number, launcher.told
-    assert "Ended the machine" in launcher.told
+    assert "Deleted machine" in launcher.told
     all_gone(world)
 
 

@@ -1,4 +1,4 @@
-"""What a killed launcher left, on each cloud and at each forge: shown as odd, swept when its
+"""What a killed launcher left, on each cloud and at each forge: shown with a note, swept when its
 time is over, and everybody else's stays."""
 
 from __future__ import annotations
@@ -127,13 +127,13 @@ def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
     code, text = ask(world, capsys, monkeypatch, "status")
     assert code == 0, text
     (row,) = json.loads(text[text.index("{\n") :])["status"]
-    assert (row["state"], row["odd"], row["cost-usd"]) == ("starting", "", None)
+    assert (row["state"], row["notes"], row["cost-usd"]) == ("starting", "", None)
     assert row["lease-seconds"] > 400000
-    assert ask(world, capsys, monkeypatch, "reap")[1].count("Removed the") == 0
+    assert ask(world, capsys, monkeypatch, "reap")[1].count("Removed ") == 0
     # When its lease is over it is told, then removed; a dry run removes nothing.
     code, text = ask(world, capsys, monkeypatch, "status", hours=130)
     (row,) = json.loads(text[text.index("{\n") :])["status"]
-    assert "its lease ended at" in row["odd"]
+    assert "its lease ended at" in row["notes"]
     before = world.left()
     code, text = ask(world, capsys, monkeypatch, "reap", "--dry-run", hours=130)
     assert (code, world.left()) == (0, before), text
@@ -146,7 +146,7 @@ def test_a_killed_launch_is_odd_then_swept_and_nothing_else(
     until(lambda: not world.cloud.alive(), "the machine to be gone", 60)
     assert names(world) == STRANGERS
     assert "canary" not in text
-    assert ask(world, capsys, monkeypatch, "status", hours=130)[1].count("odd") == 0
+    assert ask(world, capsys, monkeypatch, "status", hours=130)[1].count("unexpected") == 0
 
 
 @pytest.mark.parametrize("kind", CLOUDS[::3] + CLOUDS[4:5], indirect=True, ids="-".join)
@@ -204,9 +204,9 @@ def test_destroy_removes_all_of_a_name_and_is_content_with_nothing(
     assert names(world) == STRANGERS
     code, text = ask(world, capsys, monkeypatch, "destroy", "--name=trained")
     assert code == 0
-    assert "There is nothing of trained." in text
+    assert "Found nothing named trained." in text
     assert (
-        "was not made by cml-runner: it stays"
+        "was not created by cml-runner: it stays"
         in ask(world, capsys, monkeypatch, "destroy", "trainer")[1]
     )
     assert names(world) == STRANGERS
@@ -220,7 +220,7 @@ def test_on_aws_every_enabled_region_is_searched_or_those_that_are_named(
 ) -> None:
     killed(world, launch, "--cloud-region=eu-central-1", "--name=far")
     assert (
-        "There is nothing of far."
+        "Found nothing named far."
         in ask(world, capsys, monkeypatch, "destroy", "far", "--cloud-region=us-west,us-east-1a")[1]
     )
     assert ask(world, capsys, monkeypatch, "status", "--cloud-region=us-west")[1].count("far") == 0
@@ -249,7 +249,7 @@ def test_the_next_launch_sweeps_what_a_killed_one_left_and_leaves_others_alone(
     )
     later.kill(signal.SIGTERM)
     assert later.wait() == 143, later.told
-    assert "Removed the machine" in later.told
+    assert "Removed machine" in later.told
     assert "its lease ended" in later.told
     assert names(world) == STRANGERS
     assert world.cloud.alive() == []
@@ -281,10 +281,10 @@ def test_a_terminal_is_shown_a_table_and_a_job_gets_a_summary(
     shown = launch(CML_RUNNER_COMMAND="status")
     assert shown.wait() == 0, shown.told
     assert (
-        "| runner | state | machine | type | where | age | lease | cost so far | odd |"
+        "| runner | state | machine | type | where | age | lease | cost so far | notes |"
         in shown.summary
     )
     assert "(spot)" in shown.summary
     assert re.search(r"\| \$0\.\d\d \||\| unknown \|", shown.summary)
     assert json.loads(shown.outputs["status"])[0]["state"] == "starting"
-    assert "Looked for machines in" in shown.summary
+    assert "Searched for machines in" in shown.summary
