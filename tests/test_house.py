@@ -21,9 +21,14 @@ LONG_FILES = {
     "runner_action/sandbox/clouds/gcp/compute.py",
 }
 LONG_FUNCTIONS = {
+    "runner_action/agent/process.py:run_to_end",
+    "runner_action/agent/restart.py:restart",
+    "runner_action/bootstrap/__init__.py:spec_of",
+    "runner_action/providers/aws/policy.py:policy",
     "runner_action/sandbox/clouds/azure/arm.py:__post_init__",
 }
-"""From the time when a line had 160 columns. Nothing is added here; who splits one takes it out."""
+"""Over 40 lines; in the embedded world, whose tables of calls are long, over 60. Nothing is added
+here; who splits one takes it out."""
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(ROOT)))
@@ -37,9 +42,10 @@ def test_rooms_stay_small_and_say_what_they_are_for(source: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
-            height = node.end_lineno - node.lineno
+            height = node.end_lineno - node.lineno + 1
+            most = 60 if "/sandbox/" in name else 40
             known = f"{name}:{node.name}" in LONG_FUNCTIONS
-            assert (height >= 60) == known, f"{name}: {node.name} has {height} lines"
+            assert (height > most) == known, f"{name}: {node.name} has {height} lines"
 
 
 PYTHON = sorted(
