@@ -1,4 +1,4 @@
-"""How each CI is told: outputs, summary, masks, annotations, and the name derived from the job."""
+"""What is written to each CI: outputs, summary, masks, annotations; the name from the job."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def test_outputs_are_those_of_the_schema() -> None:
         "status",
         "removed",
     }
-    told = report.outputs([ONE])
-    assert told["instance-ip"] == told["instanceIp"] == "203.0.113.7"
-    assert (told["labels"], told["spot"], told["reused"], told["launch-seconds"]) == (
+    outputs = report.outputs([ONE])
+    assert outputs["instance-ip"] == outputs["instanceIp"] == "203.0.113.7"
+    assert (outputs["labels"], outputs["spot"], outputs["reused"], outputs["launch-seconds"]) == (
         "cml,gpu",
         "true",
         "false",
         "31.25",
     )
-    assert json.loads(told["runners"])[0]["instance-id"] == "i-1"
+    assert json.loads(outputs["runners"])[0]["instance-id"] == "i-1"
 
 
 @pytest.mark.parametrize("key", [key for key in GITHUB_JOB if key != "GITHUB_ACTIONS"])
@@ -254,8 +254,8 @@ def test_the_line_that_scripts_of_cml_search() -> None:
 
 def noting(folder: Path, job: str = "3", **more: str) -> GitLabFront:
     folder.mkdir(exist_ok=True)
-    told = {**GITLAB_JOB, "CI_PROJECT_DIR": str(folder), "CI_JOB_ID": job, **more}
-    return GitLabFront(told, io.StringIO())
+    environ = {**GITLAB_JOB, "CI_PROJECT_DIR": str(folder), "CI_JOB_ID": job, **more}
+    return GitLabFront(environ, io.StringIO())
 
 
 def test_what_gitlabs_launch_notes_is_out_of_the_tree_and_of_this_job(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_outputs_are_written_to_no_place_that_a_branch_chose(tmp_path: Path) -> 
     assert elsewhere.read_text() == "kept"
     assert "RUNNER_NAME=cml-1\n" in (tree / "cml-runner.env").read_text()
     assert (tree / "cml-runner.env").stat().st_mode & 0o777 == 0o644
-    assert [one.name for one in tree.iterdir()] == ["cml-runner.env"]
+    assert [file.name for file in tree.iterdir()] == ["cml-runner.env"]
 
 
 def test_a_file_of_the_checkout_leads_nowhere_else(

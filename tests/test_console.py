@@ -1,4 +1,4 @@
-"""The machine's own words, read back from a console full of other things."""
+"""What the agent logged, read back from a console full of other things."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_the_agent_says_as_a_sentence(
 
 
 def test_every_sentence_fits_what_the_agent_says() -> None:
-    """Each stage is said somewhere in the agent, with the facts that its sentence shows."""
+    """The agent logs each stage somewhere, with the facts that its sentence shows."""
     agent = Path(console.__file__).parents[1] / "agent"
     calls = [
         node
@@ -62,7 +62,7 @@ def test_every_sentence_fits_what_the_agent_says() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Call)
     ]
-    said: dict[str, set[str]] = {}
+    logged: dict[str, set[str]] = {}
     for call in calls:
         stages = [
             word.value
@@ -72,9 +72,9 @@ def test_every_sentence_fits_what_the_agent_says() -> None:
         ]
         if getattr(call.func, "attr", getattr(call.func, "id", "")) == "say":
             for stage in stages:
-                said.setdefault(str(stage), set()).update(
+                logged.setdefault(str(stage), set()).update(
                     str(keyword.arg) for keyword in call.keywords
                 )
     for stage, text in {**console.SENTENCES, **console.WARNINGS}.items():
-        assert stage in said, stage
-        assert set(re.findall(r"{(\w+)}", text)) <= said[stage], stage
+        assert stage in logged, stage
+        assert set(re.findall(r"{(\w+)}", text)) <= logged[stage], stage

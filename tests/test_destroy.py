@@ -1,4 +1,4 @@
-"""Everything of one runner ends, from its name; what is not ours stays."""
+"""Everything of a launch is deleted by its name; what cml-runner did not create stays."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ BY_HAND = Runner(id=77, name="trainer", labels=frozenset({"cml"}), online=True, 
 
 
 def gone(name: str, machines: list[Instance], runners: list[Runner]) -> tuple[list[str], list[str]]:
-    found = named(name, machines, runners, HERE)
-    return [one.machine.id for one in found if one.machine], [
-        one.runner.name for one in found if one.runner
-    ]
+    removed = named(name, machines, runners, HERE)
+    return (
+        [removal.machine.id for removal in removed if removal.machine],
+        [removal.runner.name for removal in removed if removal.runner],
+    )
 
 
 def test_the_name_of_a_launch_means_all_of_it_and_a_runners_name_that_one() -> None:
     machines, runners = (
-        [one.machine for one in (ONE, OTHER, OLD, ELSEWHERE)],
+        [launch.machine for launch in (ONE, OTHER, OLD, ELSEWHERE)],
         [
             ONE.runner(),
             OTHER.runner(online=True),
@@ -50,7 +51,8 @@ def test_the_name_of_a_launch_means_all_of_it_and_a_runners_name_that_one() -> N
 def world(*launches: Launch) -> tuple[FakeForge, FakeProvider]:
     return embodied(
         Generated(
-            machines=[one.machine for one in launches], runners=[one.runner() for one in launches]
+            machines=[launch.machine for launch in launches],
+            runners=[launch.runner() for launch in launches],
         )
     )
 
@@ -58,7 +60,7 @@ def world(*launches: Launch) -> tuple[FakeForge, FakeProvider]:
 def test_it_looks_removes_and_looks_again() -> None:
     forge, provider = world(ONE, OTHER, OLD)
     assert len(destroy("trainer", Context(HERE, forge, provider, FakeClock()))) == 4
-    assert ([one.id for one in provider.alive], list(forge.listed)) == (
+    assert ([machine.id for machine in provider.alive], list(forge.listed)) == (
         [OLD.machine.id],
         ["cml-0123456789"],
     )
@@ -101,7 +103,7 @@ def test_absent_is_success_and_a_runner_by_hand_stays(caplog: pytest.LogCaptureF
     assert "Found nothing named trainer." in caplog.text
 
 
-def test_a_forge_that_holds_a_runner_for_its_job_is_asked_again() -> None:
+def test_a_runner_that_is_kept_for_its_job_is_deregistered_later() -> None:
     forge, provider = world(OLD)
     busy = forge.listed["cml-0123456789"] = replace(
         forge.listed["cml-0123456789"], online=True, busy=True
@@ -116,7 +118,7 @@ def test_a_forge_that_holds_a_runner_for_its_job_is_asked_again() -> None:
     assert (provider.alive, forge.listed) == ([], {})
 
 
-def test_what_could_not_be_removed_is_told_and_all_else_is_gone() -> None:
+def test_what_could_not_be_removed_is_reported_and_all_else_is_gone() -> None:
     forge, provider = world(OLD)
     forge.listed["cml-0123456789"] = replace(forge.listed["cml-0123456789"], online=True, busy=True)
     clock = FakeClock()

@@ -1,4 +1,4 @@
-"""`cml-runner restart`: was this run ended by the end of a machine of ours? Judged by what the
+"""`cml-runner restart`: was this run ended because a machine was lost? Judged by what the
 run shows."""
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def story(
     forge = FakeForge()
     forge.runs[run.id] = run
     forge.notes = {1: [MARK] if marked else [], 2: list(noted)}
-    return forge, told(forge, limit, dry_run=dry_run)
+    return forge, outcome_of(forge, limit, dry_run=dry_run)
 
 
-def told(
+def outcome_of(
     forge: FakeForge, limit: int = 5, *, dry_run: bool = False, allow_forks: bool = False
 ) -> Outcome:
     where: dict[str, Any] = {
@@ -99,7 +99,7 @@ def test_each_sign_of_an_interruption(sign: tuple[str, str]) -> None:
         [("somebody", OURS)],
         [(MARK_TITLE, "The old spelling `tag` is gone.")],
     ],
-    ids=["nothing", "it failed", "fail-fast", "a title of somebody else", "a warning of ours"],
+    ids=["nothing", "it failed", "fail-fast", "a title of another tool", "a warning of cml-runner"],
 )
 def test_what_failed_by_itself_is_left_alone(noted: list[tuple[str, str]]) -> None:
     forge, outcome = story(noted=noted)
@@ -112,26 +112,26 @@ def test_a_forks_run_is_not_restarted_by_what_it_says() -> None:
     forge, _ = story()
     forge.reruns.clear()
     forge.forks[RUN.id] = "mallory/`train`, a fork of octo/train"
-    refused = told(forge)
+    refused = outcome_of(forge)
     assert (refused.restarted, forge.reruns) == ("", [])
     assert "code of `mallory/'train', a fork of octo/train`" in refused.summary
-    assert told(forge, allow_forks=True).restarted == LAUNCH_JOB
+    assert outcome_of(forge, allow_forks=True).restarted == LAUNCH_JOB
 
 
 def test_a_runner_that_still_lives_was_not_taken() -> None:
     forge = FakeForge()
     forge.runs[7], forge.notes = RUN, {1: [MARK], 2: [("", SHUT)]}
     forge.add("cml-1")
-    assert told(forge).restarted == ""
+    assert outcome_of(forge).restarted == ""
     forge.listed["cml-1"] = replace(forge.listed["cml-1"], online=False)
-    assert told(forge).restarted == LAUNCH_JOB
+    assert outcome_of(forge).restarted == LAUNCH_JOB
 
 
 def test_a_token_that_may_not_list_runners_is_enough() -> None:
     forge = FakeForge()
     forge.runs[7], forge.notes = RUN, {1: [MARK], 2: [("", LOST)]}
     forge.trouble["runners"] = AuthError("no", "hint")
-    assert told(forge).restarted == LAUNCH_JOB
+    assert outcome_of(forge).restarted == LAUNCH_JOB
 
 
 def test_machines_of_others_are_none_of_our_business() -> None:
@@ -153,14 +153,14 @@ def test_what_is_refused_is_followed_by_more() -> None:
     forge.runs[7] = RUN
     forge.notes = {1: [MARK], 2: [("", LOST)]}
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS)
-    assert told(forge).restarted == WHOLE_RUN
+    assert outcome_of(forge).restarted == WHOLE_RUN
     assert [what for what, _, _ in forge.reruns] == [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)
     with pytest.raises(
         ForgeError,
         match="re-run run 7: launch job and its dependants: refused; failed jobs: refused",
     ) as caught:
-        told(forge)
+        outcome_of(forge)
     assert "actions: write" in caught.value.hint
 
 
@@ -211,7 +211,7 @@ def test_the_most_deserving_of_several_jobs_decides() -> None:
     second = replace(LOST_JOB, id=3, name="evaluate", runner="cml-2")
     forge.runs[7] = replace(RUN, attempt=2, jobs=(*RUN.jobs, second))
     forge.notes = {1: [MARK], 2: [("", LOST)], 3: [(MARK_TITLE, OURS)]}
-    assert told(forge).restarted == LAUNCH_JOB
+    assert outcome_of(forge).restarted == LAUNCH_JOB
 
 
 def test_a_dry_run_only_tells() -> None:
@@ -224,7 +224,7 @@ def test_a_run_that_goes_on_or_went_well() -> None:
     assert "still running" in story(replace(RUN, done=False))[1].summary
     forge, outcome = story(replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, conclusion="success"))))
     assert outcome.restarted == ""
-    assert forge.calls == ["run"], "a run that went well costs one question"
+    assert forge.calls == ["run"], "a run that went well costs one request"
 
 
 def test_several_lost_jobs_have_one_restart() -> None:

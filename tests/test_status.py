@@ -26,8 +26,8 @@ def row(
     provider: ProviderName | None = ProviderName.AWS,
     everywhere: bool = True,
 ) -> Row:
-    (found,) = rows(machines, runners, HERE, provider, NOW, {}, everywhere=everywhere)
-    return found
+    (only,) = rows(machines, runners, HERE, provider, NOW, {}, everywhere=everywhere)
+    return only
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def row(
 def test_notes_say_what_is_unexpected(
     machines: list[Instance], runners: list[Runner], state: str, notes: str
 ) -> None:
-    found = row(machines, runners)
-    assert (found.state, found.notes) == (state, notes)
+    shown = row(machines, runners)
+    assert (shown.state, shown.notes) == (state, notes)
 
 
 def test_without_a_cloud_or_all_its_regions_a_runner_alone_is_not_called_so() -> None:
@@ -75,15 +75,15 @@ def test_a_table_has_age_lease_and_cost() -> None:
     spot = replace(
         OLD.machine, launched=BORN, spot=True, instance_type="g5.xlarge", zone="us-east-1a"
     )
-    (found,) = rows(
+    (shown,) = rows(
         [spot], [OLD.runner(online=True)], HERE, ProviderName.AWS, NOW, {spot.id: 1.234}
     )
     assert (
-        table([found]).splitlines()[2]
+        table([shown]).splitlines()[2]
         == "| `cml-0123456789` | online | i-000000000000 | g5.xlarge (spot) | us-east-1a | 1 h | 4"
         " h 10 min left | $1.23 |  |"
     )
-    assert "| unknown |" in table([replace(found, cost=None)])
+    assert "| unknown |" in table([replace(shown, cost=None)])
     assert "over for 3 h 50 min" in table([row([PAST.machine], [])])
 
 
@@ -101,7 +101,7 @@ def test_foreign_runners_are_counted_not_listed() -> None:
         World(machines=[OLD.machine], runners=[OLD.runner(online=True), theirs])
     )
     outputs, summary = status(HERE, forge, provider, FakeClock())
-    assert [one["name"] for one in json.loads(outputs["status"])] == ["cml-0123456789"]
+    assert [each["name"] for each in json.loads(outputs["status"])] == ["cml-0123456789"]
     assert "1 other runner, not created by cml-runner." in summary
     assert "Searched for machines in r1, r2." in summary
     assert "theirs" not in outputs["status"] + table([])
