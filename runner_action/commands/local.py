@@ -89,7 +89,7 @@ def live(
         return _run_agent(spec, home, surroundings, lambda: publish(launched))
     finally:
         if left := remove_home(home):
-            log.warning("Could not remove all files of the runner: %s", left)
+            log.warning("Could not remove all files of the runner: %s", "; ".join(left))
         forget(forge, identity.name, registration)
 
 
@@ -116,7 +116,8 @@ def clear_home(home: Path) -> None:
     """Removes what an earlier runner of this name left. Raises MachineFailed."""
     if left := remove_home(home):
         hint = "Unmount or remove it yourself, or give the runner another `name`."
-        raise MachineFailed(f"An earlier run left files that cannot be removed: {left}", hint)
+        files = "; ".join(left)
+        raise MachineFailed(f"An earlier run left files that cannot be removed: {files}", hint)
 
 
 def fill_home(home: Path, checkpoint_script: str | None) -> None:
@@ -126,11 +127,11 @@ def fill_home(home: Path, checkpoint_script: str | None) -> None:
         (home / "checkpoint.sh").write_text(bootstrap.runnable(checkpoint_script))
 
 
-def remove_home(home: Path) -> str:
-    """Removes what a runner and its jobs wrote. Returns what could not be removed, with the
-    reasons; empty if nothing is left."""
+def remove_home(home: Path) -> list[str]:
+    """Removes what a runner and its jobs wrote. Returns up to three files that could not be
+    removed, each with the reason."""
     unmount(home)
-    return "; ".join(remove_tree(home)[:3])
+    return remove_tree(home)[:3]
 
 
 def unmount(folder: Path) -> None:
