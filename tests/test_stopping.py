@@ -1,4 +1,4 @@
-"""Signals at the moments that no call marks: while a failed launch is taken back, while the
+"""Signals at the moments that no call marks: while a failed launch is rolled back, while the
 outputs are written, when there is no time."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Stopped(Story):
         return len(self.provider.alive), len(self.forge.listed)
 
 
-def test_a_signal_while_a_failed_launch_is_taken_back_does_not_cut_that_short() -> None:
+def test_a_signal_while_a_failed_launch_is_rolled_back_does_not_cut_that_short() -> None:
     story = Stopped("--single")
     ending = story.provider.destroy
 
@@ -71,7 +71,7 @@ def test_a_signal_while_a_failed_launch_is_taken_back_does_not_cut_that_short() 
     )
 
 
-def test_a_signal_while_the_outputs_are_written_takes_all_back() -> None:
+def test_a_signal_while_the_outputs_are_written_rolls_everything_back() -> None:
     story = Stopped()
     with pytest.raises(Cancelled):
         story.go(lambda _: story.signals.hear(2))
@@ -97,7 +97,7 @@ def test_a_signal_after_the_end_comes_too_late() -> None:
     assert story.left == (1, 1)
 
 
-def test_a_cloud_that_does_not_answer_is_not_waited_for_beyond_the_grace_and_that_is_told() -> None:
+def test_a_silent_cloud_is_waited_for_until_the_grace_ends_and_that_is_reported() -> None:
     story, answered = (
         Stopped("--single", "--agent-downloads=http://127.0.0.1:1/nobody"),
         threading.Event(),
@@ -115,11 +115,11 @@ def test_a_cloud_that_does_not_answer_is_not_waited_for_beyond_the_grace_and_tha
     answered.set()
     assert caught.value.hint == LEFT
     assert story.forge.listed == {}, "the list need not wait for the machine"
-    assert story.notes == [["cml-0123456789"]], "the clean-up after the job will look again"
+    assert story.notes == [["cml-0123456789"]], "the cleanup after the job will look again"
 
 
-def test_a_machine_that_comes_into_being_while_all_is_taken_back_is_ended_too() -> None:
-    """Nobody finds it at first; its create call gives its answer after that."""
+def test_a_machine_that_comes_into_being_during_the_rollback_is_deleted_too() -> None:
+    """No search finds it at first; the call that creates it is answered after that."""
     looked = threading.Event()
 
     class Slow(FakeProvider):

@@ -139,8 +139,8 @@ class Reusing:
         return list(self.claimed.values())
 
     def _granted(self, runner: Runner) -> bool:
-        """Whether this launch may claim the runner and has done so: until its job can start, which
-        is later if other runners have to be launched first."""
+        """Claims the runner until this launch's job can start, which is later if other runners have
+        to be launched first. False if another launch has claimed it, or if it is leaving."""
         launching = self._request.start_timeout if self._request.count > 1 else 0
         mark = self._claim_for(claim.HOLD_SECONDS + launching)
         if not claim.allows(runner.claims, mark, self._clock.now(), shared=self._shared):
