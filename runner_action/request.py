@@ -81,7 +81,13 @@ class LaunchRequest:
     runner_downloads: str | None
     agent_downloads: str | None
     """Address of the agent, for a machine that has to download it; None if there is none."""
+    docker: bool
+    """A machine whose image has no Docker gets it."""
     docker_volumes: tuple[str, ...]
+    docker_privileged: bool
+    executor: str
+    """`auto`, `docker` or `shell`."""
+    keep_workspace: bool
     dry_run: bool
     log: str
     checkpoint_script: str | None

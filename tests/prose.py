@@ -134,13 +134,17 @@ def messages() -> Iterator[Text]:
             yield from messages_of(name, file.read_text("utf-8"))
 
 
+SHELL = "/dev/null"
+"""A text with it is a script."""
+
+
 def messages_of(name: str, source: str) -> Iterator[Text]:
     tree = ast.parse(source)
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
-        if id(node) not in statements and len(node.value.split()) >= 3:
+        if id(node) not in statements and len(node.value.split()) >= 3 and SHELL not in node.value:
             yield Text(MESSAGES, name, node.lineno, prose_of(node.value))
 
 

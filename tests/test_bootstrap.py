@@ -422,18 +422,12 @@ def test_cloud_init_and_systemd_take_what_we_write(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_boot_script_is_sound_shell() -> None:
-    script = files("runner_action.bootstrap").joinpath("machine", "boot.sh")
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    subprocess.run([shellcheck, "-x", str(script)], check=True)
-
-
 def test_of_the_machine_s_files_every_one_is_used_and_none_keeps_its_comments(
     tmp_path: Path,
 ) -> None:
     shipped = {file.name for file in files("runner_action.bootstrap").joinpath("machine").iterdir()}
     texts = units(azure.TRAITS, has_script=True, deletes=True)
-    assert shipped == {*texts, "boot.sh"} - {"poweroff.target.d/cml-runner.conf"}
+    assert shipped == {*texts, "boot.sh", "equip.sh"} - {"poweroff.target.d/cml-runner.conf"}
     assert not [text for text in (*texts.values(), boot_script("", "")) if text.startswith("#")]
     assert "@" not in boot_script("", "")
 

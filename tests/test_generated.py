@@ -232,6 +232,7 @@ def test_the_scheduled_example_looks_and_sweeps() -> None:
 
 
 OURS = {
+    "gitlab-executor": "executor",
     "no-retry": "restart_limit",
     "https-proxy": "environment",
     "no-proxy": "environment",

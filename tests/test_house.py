@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,8 @@ LISTS = {
     "model.py": "ProviderName and ForgeName themselves",
 }
 NAMES = re.compile(r"aws|azure|gcp|google|kubernetes|github|gitlab|ec2|\bCI_[A-Z]", re.I)
+INPUTS = json.loads((ROOT / "schema/inputs.schema.json").read_text("utf-8"))["properties"]
+"""Inputs may have such a name: users write it."""
 CORE = {
     str(source.relative_to(ROOT / "runner_action")): source
     for source in (ROOT / "runner_action").rglob("*.py")
@@ -173,7 +176,8 @@ def test_the_core_names_no_cloud_and_no_forge(name: str) -> None:
     """What belongs to one of them stands with it, so that a new one is added without reading the
     rest."""
     tree = ast.parse(CORE[name].read_text("utf-8"))
-    assert [(word, line) for word, line in names_in(tree) if NAMES.search(word)] == []
+    named = [(word, line) for word, line in names_in(tree) if NAMES.search(word)]
+    assert [(word, line) for word, line in named if word not in INPUTS] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pwd
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -59,6 +60,7 @@ class Start:
         proving = threading.Thread(target=self._try, args=(problems, self._prove), daemon=True)
         fetching.start()
         proving.start()
+        self._equip()
         self._script()
         gpu_problem = room.gpu_problem(self.root_env, self.home, sysfs)
         if gpu_problem:
@@ -110,6 +112,22 @@ class Start:
             )
         elif still_open:
             self.say("metadata-open", why=still_open)
+
+    def _equip(self) -> None:
+        """Installs what jobs expect, and makes sure of Docker, where it is promised: whether it
+        works is what counts, and not what the package manager returned."""
+        script = self.home / "equip.sh"
+        if not script.exists():
+            return
+        self.say("equip")
+        began = time.monotonic()
+        timeout = self.spec.start_timeout
+        why = run_to_end([str(script)], self.home, self.root_env, timeout)
+        broken = self.spec.docker and run_to_end(["docker", "info"], self.home, self.root_env, 60)
+        if broken and not (why or "").startswith("exit code 3:"):
+            raise StartUpError("Docker does not work: %s" % (why or broken))
+        seconds = round(time.monotonic() - began, 1)
+        self.say("equipped", seconds=seconds, **({"why": why} if why else {}))
 
     def _script(self) -> None:
         script = self.home / "startup.sh"

@@ -37,6 +37,12 @@ is moved aside, which takes the job no time, and then removed by the agent (`rem
 actions/runner creates a new one. What the job left mounted is moved along, since actions/checkout
 empties a workspace that is not a clone, even through mounts. `mv` would not do: it copies what it
 cannot move and removes the original, again through mounts."""
+CONTAINERS = {
+    "started": "docker ps -q >{work}/_cml-ps 2>/dev/null || :\n",
+    "completed": "docker ps -q 2>/dev/null|grep -vxFf {work}/_cml-ps|xargs -r docker rm -f||:\n",
+}
+"""What a job has left running is ended with it: the containers that were not there when its steps
+began. Its `container:` and `services:` were, and actions/runner removes them itself."""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = (
     "The runner no longer exists on the server",
@@ -124,7 +130,9 @@ class Forge(Member):
         for event, more in (("started", SEE), ("completed", MOVE_AWAY)):
             script = hooks / ("job-%s.sh" % event)
             # The workspace of a single job is removed with its machine, or with the whole folder.
-            text = HOOK.replace("{more}", "" if self._spec.single else more)
+            kept = self._spec.single or self._spec.keep
+            containers = "" if self._spec.single else CONTAINERS[event]
+            text = HOOK.replace("{more}", containers + ("" if kept else more))
             paths = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
             script.write_text(text.format(event=event, events=quote(str(events)), **paths))
             script.chmod(0o755)

@@ -53,11 +53,14 @@ class Forge(Member):
         return None
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
-        docker = (
+        chosen = self._spec.executor
+        docker = chosen != "shell" and (
             shutil.which("docker", path=self._env.get("PATH"))
             and run_to_end(["docker", "info"], self._folder, self._env, 20, **self._identity)
             is None
         )
+        if chosen == "docker" and not docker:
+            raise OSError("`gitlab-executor: docker`, but Docker does not work for the jobs' user")
         # The folder belongs to the job user, and jobs may have put anything there: so write a new
         # file and move it into place.
         fresh = self._folder / ("config-" + os.urandom(8).hex())
@@ -94,10 +97,15 @@ class Forge(Member):
                 "builds_dir": str(self._folder / "builds"),
                 "cache_dir": str(self._folder / "cache"),
             }
-        volumes = ["/cache", *spec.docker_volumes]
+        docker_: Dict[str, Any] = {"image": IMAGE, "volumes": ["/cache", *spec.docker_volumes]}
+        if spec.privileged:
+            docker_["privileged"] = True
         # Docker beside a pod has none of the node's GPUs.
-        gpus = {"gpus": "all"} if spec.cloud != "kubernetes" and room.gpu(sysfs) else {}
-        return {**runner, "docker": {"image": IMAGE, "volumes": volumes, **gpus}}
+        if spec.cloud != "kubernetes" and room.gpu(sysfs):
+            # PyTorch's loaders share memory; Docker's default is 64 MB. Bytes.
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            docker_.update(gpus="all", shm_size=memory // 2)
+        return {**runner, "docker": docker_}
 
     # --- its jobs
 

@@ -21,6 +21,7 @@ PASSED_ON = [
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
+    "PIP_BREAK_SYSTEM_PACKAGES",
 ]
 """Environment variables that jobs see; in a pod (`pod.py`) also all of its container's."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
@@ -64,6 +65,9 @@ def child_environment(user: pwd.struct_passwd, environ: Dict[str, str]) -> Dict[
         key: value for key, value in environ.items() if key in PASSED_ON or key.lower() in PROXIES
     }
     passed_on.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if user.pw_uid:
+        # Where `pip install` puts programs. Root never looks there, as the user can write it.
+        passed_on["PATH"] += ":/snap/bin:%s/.local/bin" % user.pw_dir
     return {**passed_on, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
 
 

@@ -47,7 +47,15 @@ class AgentSpec:
     removal_token: Optional[str] = None
     api_token: Optional[str] = None
     runner_token: Optional[str] = None
+    docker: bool = False
+    """Jobs are promised Docker: without it the machine does not become a runner."""
     docker_volumes: Tuple[str, ...] = ()
+    privileged: bool = False
+    """The containers of GitLab jobs."""
+    executor: str = ""
+    """GitLab's, `docker` or `shell`; empty: by whether Docker works."""
+    keep: bool = False
+    """The workspace stays between jobs, on GitHub."""
     options: Tuple[str, ...] = ()
     """Further options for `config.sh`, on GitHub."""
     runner_id: Optional[int] = None

@@ -28,7 +28,7 @@ from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.bootstrap.jit import packed as packed_jit
 from runner_action.bootstrap.slim import keywords, slim
-from runner_action.bootstrap.units import boot_script, units
+from runner_action.bootstrap.units import boot_script, equip_script, units
 from runner_action.bundle import bundle
 from runner_action.model import (
     ID_END,
@@ -102,7 +102,11 @@ def spec_of(
         removal_token=plain(joining.removal_token),
         api_token=plain(request.restart_token),
         runner_token=plain(joining.runner_token),
+        docker=installs_docker(request),
         docker_volumes=request.docker_volumes,
+        privileged=request.docker_privileged,
+        executor="" if request.executor == "auto" else request.executor,
+        keep=request.keep_workspace,
         options=joining_options(request, download),
         runner_id=joining.runner_id,
     )
@@ -148,10 +152,23 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     return packed.getvalue()
 
 
+def equips(request: LaunchRequest) -> bool:
+    """Whether the machine installs what jobs expect. A pod's image is as it is."""
+    cloud = request.cloud
+    return request.docker and cloud is not None and not traits_of(cloud.provider).pods
+
+
+def installs_docker(request: LaunchRequest) -> bool:
+    """Whether the machine makes sure of Docker. Jobs that must not become root have none."""
+    return equips(request) and request.job_sudo
+
+
 def scripts_of(request: LaunchRequest) -> dict[str, str]:
-    """The user's scripts that were given, by file name."""
+    """The machine's scripts by file name: the one that installs packages, and the user's."""
     assert request.cloud
+    packages = equip_script(own_image=request.cloud.image is not None, docker=request.job_sudo)
     scripts = {
+        "equip.sh": packages if equips(request) else None,
         "startup.sh": request.cloud.startup_script,
         "checkpoint.sh": request.checkpoint_script,
     }

@@ -126,8 +126,11 @@ def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Dele
         f"the user data would have {whole} bytes, {whole - limit} more than allowed; its parts, in"
         f" bytes: {'; '.join(sizes)}"
     )
-    names = " or ".join(name for _, name in large[:2] if name != JIT_NAME)
+    given = [name for _, name in large if name not in (JIT_NAME, PACKAGES_NAME)]
+    names = " or ".join(given[:2])
     advice = [f"shorten {names}, or let a script download what it needs"] if names else []
+    if any(name == PACKAGES_NAME for _, name in large):
+        advice.append("set `docker: none` if no job needs Docker or the tools that come with it")
     if stage is None and not pod and deletion is None:
         advice.append(
             "use a release of cml-runner, or `agent-downloads`, so that the machine downloads the"
@@ -138,6 +141,7 @@ def too_long(spec: AgentSpec, request: LaunchRequest, limit: int, deletion: Dele
 
 
 JIT_NAME = "the just-in-time configuration of `single`"
+PACKAGES_NAME = "the installation of packages"
 
 
 def without(
@@ -149,6 +153,8 @@ def without(
     if cloud.startup_script:
         fewer = replace(cloud, startup_script=None)
         yield "cloud-startup-script", (spec, replace(request, cloud=fewer))
+    if bootstrap.equips(request):
+        yield PACKAGES_NAME, (spec, replace(request, docker=False))
     if request.checkpoint_script:
         yield "checkpoint-script", (spec, replace(request, checkpoint_script=None))
     if request.ca_certificates:

@@ -9,6 +9,7 @@ it is stopped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -31,6 +32,16 @@ def text_of(name: str) -> str:
     """A file of `machine/`, without its comments."""
     text = files("runner_action.bootstrap").joinpath("machine", name).read_text("utf-8")
     return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
+
+
+def equip_script(*, own_image: bool, docker: bool) -> str:
+    """What installs the packages that jobs expect. `own_image`: the user chose the image, of which
+    nothing is known; `docker`: with Docker."""
+    text = files("runner_action.bootstrap").joinpath("machine", "equip.sh").read_text("utf-8")
+    if not own_image:
+        text = re.sub(r"^#\{\n.*?^#\}\n", "", text, flags=re.S | re.M)
+    text = "".join(line for line in text.splitlines(True) if not line.startswith("#"))
+    return text.replace("@DOCKER@", "docker.io docker-cli docker-buildx" if docker else "")
 
 
 def boot_script(packed: str, named: str) -> str:

@@ -43,14 +43,13 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     # Jobs on this machine can read this process, so its token may as well be stored.
     stored = value["restart-token"] or (None if value["cloud"] else lasting(value))
     restart_limit = value["restart-limit"] if stored and not value["no-retry"] else 0
-    first = value["first-job-timeout"]
-    if first is None:
-        first = value["idle-timeout"]
+    idle, first = value["idle-timeout"], value["first-job-timeout"]
+    first = idle if first is None else first
     return LaunchRequest(
         name=value["name"],
         labels=tuple(value["labels"]),
         count=value["count"],
-        idle_timeout=value["idle-timeout"] if value["idle-timeout"] > 0 else None,
+        idle_timeout=idle if idle > 0 else None,
         first_job_timeout=first if first > 0 else None,
         max_lifetime=value["max-lifetime"] if value["max-lifetime"] > 0 else None,
         start_timeout=value["start-timeout"],
@@ -66,7 +65,11 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         runner_version=value["runner-version"],
         runner_downloads=value["runner-downloads"],
         agent_downloads=value["agent-downloads"],
+        docker=value["docker"] == "auto",
         docker_volumes=tuple(value["docker-volumes"]),
+        docker_privileged=value["docker-privileged"],
+        executor=value["gitlab-executor"],
+        keep_workspace=value["keep-workspace"],
         dry_run=value["dry-run"],
         log=value["log"],
         checkpoint_script=value["checkpoint-script"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -101,13 +102,35 @@ def test_docker_that_does_not_answer_is_no_docker(tmp_path: Path) -> None:
     assert 'executor = "shell"' in written(forge(tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize(("executor", "works"), [("", True), ("shell", False), ("docker", True)])
+def test_the_executor_can_be_chosen(executor: str, works: bool, tmp_path: Path) -> None:
+    docker(tmp_path, 0)
+    text = written(forge(tmp_path, executor=executor), tmp_path)
+    assert ('executor = "docker"' in text) is works
+
+
+def test_docker_that_was_chosen_and_does_not_work_is_a_failure(tmp_path: Path) -> None:
+    docker(tmp_path, 1)
+    with pytest.raises(OSError, match="gitlab-executor: docker"):
+        written(forge(tmp_path, executor="docker"), tmp_path)
+
+
+def test_containers_are_privileged_if_the_user_wants_it(tmp_path: Path) -> None:
+    assert "privileged" not in forge(tmp_path).config(docker=True)["docker"]
+    assert forge(tmp_path, privileged=True).config(docker=True)["docker"]["privileged"] is True
+
+
 def test_containers_see_the_gpu(tmp_path: Path) -> None:
     sysfs = tmp_path / "sys"
     device = sysfs / "bus/pci/devices/0000:00:1e.0"
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x10de\n")
     (device / "class").write_text("0x030200\n")
-    assert forge(tmp_path).config(docker=True, sysfs=sysfs)["docker"]["gpus"] == "all"
+    table = forge(tmp_path).config(docker=True, sysfs=sysfs)["docker"]
+    assert table["gpus"] == "all"
+    # PyTorch's loaders pass batches by shared memory, of which Docker gives 64 MB.
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    assert table["shm_size"] == half
     assert "gpus" not in forge(tmp_path).config(docker=True, sysfs=tmp_path)["docker"]
 
 

@@ -393,3 +393,51 @@ def test_secrets_are_starred_out_on_the_console(capfd: pytest.CaptureFixture[str
 
     say_on_console(SPEC)("failed", why="config.sh said canary-jit and canary-api")
     assert capfd.readouterr().out.count("***") == 2
+
+
+def containers(home: Path, *running: str) -> dict[str, str]:
+    """The environment of hooks on a machine where these containers run."""
+    programs = home / "bin"
+    programs.mkdir(exist_ok=True)
+    listing = "".join(f"echo {name}\n" for name in running)
+    removed = f'shift 2\necho "$@" >> {home}/removed\n'
+    docker = f'#!/bin/sh\nif [ "$1" = ps ]; then\n{listing}:\nelse\n{removed}fi\n'
+    (programs / "docker").write_text(docker)
+    (programs / "docker").chmod(0o755)
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "removed"),
+    [
+        ((), ("job1", "job2"), "job1 job2\n"),
+        (("scripts", "service"), ("scripts", "service", "job1"), "job1\n"),
+        (("scripts",), ("scripts",), ""),
+        ((), (), ""),
+    ],
+)
+def test_what_a_job_has_left_running_ends_with_it(
+    before: tuple[str, ...], after: tuple[str, ...], removed: str, tmp_path: Path
+) -> None:
+    """And nothing that ran before its steps: a startup script's containers, and the job's own,
+    which actions/runner removes."""
+    (tmp_path / "_work").mkdir()
+    scripts = hooks(tmp_path)
+    for event, running in (("started", before), ("completed", after)):
+        done = subprocess.run(
+            [scripts[event]],
+            env={**containers(tmp_path, *running), "GITHUB_WORKSPACE": "/none"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+        assert done.stdout == b""
+    file = tmp_path / "removed"
+    assert (file.read_text() if file.exists() else "") == removed
+
+
+def test_a_workspace_is_kept_if_the_user_wants_it(workspace: Path) -> None:
+    home = workspace.parents[2]
+    run_hook(hooks(home, dataclasses.replace(MANY, keep=True))["completed"], str(workspace))
+    assert workspace.is_dir()
+    assert list((home / "_work").glob("_cml-done-*")) == []

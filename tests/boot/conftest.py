@@ -9,8 +9,9 @@ import pytest
 
 from runner_action.model import ForgeName, ProviderName
 from tests.boot.image import RELEASES, image
-from tests.boot.lab import Lab, prepare, uptimes
+from tests.boot.lab import Lab, prepare, serve_archive, uptimes
 from tests.e2e.engine import Missing
+from tests.sandbox.conftest import USUAL
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +20,18 @@ def _network(request: pytest.FixtureRequest) -> None:
         prepare(sorted({release for item in request.session.items for release in releases(item)}))
     except Missing as missing:
         pytest.skip(f"SKIPPED LOUDLY: no machine can be booted here; missing: {missing}")
+
+
+@pytest.fixture(autouse=True)
+def _packages(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No machine installs any, unless a test has the marker `archive`."""
+    if request.node.get_closest_marker("archive") is None:
+        monkeypatch.setitem(USUAL, "CML_RUNNER_DOCKER", "none")
+        yield
+        return
+    with serve_archive() as served:
+        yield
+        served.shutdown()
 
 
 @pytest.fixture

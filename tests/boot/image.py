@@ -29,6 +29,8 @@ FILES = {
     # As on Ubuntu's servers since 24.04: what uses a library that was replaced is restarted without
     # a question.
     "etc/needrestart/conf.d/automatic.conf": "$nrconf{restart} = 'a';\n",
+    # The lab's archive (`archive.py`); without it apt has no network.
+    "etc/apt/apt.conf.d/90lab": 'Acquire::http::Proxy "http://192.0.2.1:3142";\n',
     # What runs at every first boot, and again at none: made before, as in a cloud's image.
     "etc/.updated": "",
     "var/.updated": "",

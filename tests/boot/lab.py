@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from runner_action.model import ForgeName, ProviderName
 from runner_action.runners import console
 from runner_action.sandbox.world import World
+from tests.boot import archive
 from tests.boot.clouds import (
     SERVICE,
     WIRE_SERVER,
@@ -59,6 +61,7 @@ def prepare(releases: Iterable[str]) -> None:
         need(program, package)
     for release in releases:
         image(release)
+    _outside.append(archive.start())
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
         raise Missing(f"a network of its own: {os.strerror(ctypes.get_errno())}")
     run("ip", "link", "set", "lo", "up")
@@ -66,9 +69,19 @@ def prepare(releases: Iterable[str]) -> None:
         run("ip", "address", "add", f"{address}/32", "dev", "lo")
 
 
+_outside: list[tuple[subprocess.Popen[bytes], str]] = []
+"""The process that still has the network, and its socket."""
+
+
+def serve_archive() -> archive.Relay:
+    """Debian's archive for the lab's machines, until it is closed."""
+    return archive.Relay(ADDRESS, _outside[0][1])
+
+
 @dataclass
 class Lab:
-    """A world whose instances are virtual machines of `image`."""
+    """A world whose instances are virtual machines of `image`. They install no packages, as there
+    is no archive, unless a test starts one (`archive.py`)."""
 
     image: Image
     rewrite: Callable[[bytes], bytes] = lambda given: given

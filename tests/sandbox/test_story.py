@@ -14,12 +14,17 @@ import boto3
 import pytest
 
 from runner_action.runners import console
+from runner_action.sandbox.machine.image import ERROR
 from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import KEY, TOKEN, World
 from tests import pythons
 from tests.sandbox.conftest import Launch, all_gone, until
 
 pytestmark = pytest.mark.sandbox
+
+
+SIDE_BY_SIDE = ("agent-fetch", "equip", "equipped")
+"""Stages that a machine may have, or have at any time before it registers."""
 
 
 def stages(world: World) -> list[str]:
@@ -80,7 +85,7 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
     world.github.forge.wait(lambda: job.status == "completed", "the job")
     assert (job.conclusion, job.runner_name) == ("success", outputs["runner-name"])
     all_gone(world)
-    assert stages(world) == [
+    assert [stage for stage in stages(world) if stage not in SIDE_BY_SIDE] == [
         "agent",
         "downloaded",
         "configured",
@@ -265,6 +270,33 @@ def test_a_failing_startup_script_is_the_reason_that_is_told(world: World, launc
     )  # echo "no driver"; exit 3
     assert launcher.wait() == 6
     assert "startup script: exit code 3: no driver" in launcher.told
+    all_gone(world)
+
+
+def test_a_stock_image_has_docker_before_its_runner_is_online(world: World, launch: Launch) -> None:
+    launcher = launch("--idle-timeout=5")
+    assert launcher.wait() == 0
+    root = world.machines.root(launcher.outputs["instance-id"])
+    assert (root / "apt-get").read_text().splitlines()[1].split()[-2:] == ["docker.io", "libicu72"]
+    assert (root / "usr/bin/docker").exists()
+
+
+def test_without_docker_nothing_is_installed(world: World, launch: Launch) -> None:
+    launcher = launch("--idle-timeout=5", "--docker=none")
+    assert launcher.wait() == 0
+    root = world.machines.root(launcher.outputs["instance-id"])
+    assert not (root / "apt-get").exists()
+    assert not (root / "usr/bin/docker").exists()
+
+
+def test_docker_that_cannot_be_installed_ends_the_launch_in_apt_s_words(
+    world: World, launch: Launch
+) -> None:
+    world.machines.folder.mkdir(parents=True, exist_ok=True)
+    (world.machines.folder / ERROR).write_text("E: Unable to fetch some archives\n")
+    launcher = launch()
+    assert launcher.wait() == 6
+    assert "Docker does not work: exit code 100: E: Unable to fetch some archives" in launcher.told
     all_gone(world)
 
 

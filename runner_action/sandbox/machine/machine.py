@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from runner_action.sandbox.machine import image
 from runner_action.sandbox.machine.systemctl import Systemctl
 from runner_action.sandbox.machine.systemd import Systemd, descendants
 
@@ -100,15 +101,12 @@ class Machine:
             )
 
     def _install_python(self) -> None:
-        """Installs the machine's python3, systemctl, nft, and a docker command that fails, as a
-        stock image has no Docker."""
+        """Installs the machine's python3, systemctl, nft, and its package manager."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python3").symlink_to(self._python)
-        self._write(
-            folder / "docker", b"#!/bin/sh\necho 'a stock image has no Docker' >&2\nexit 1\n", 0o755
-        )
-        self._write(folder / "nft", f"#!/bin/sh\ncat > {self._root}/nftables\n".encode(), 0o755)
+        for name, text in image.programs(self._root).items():
+            self._write(folder / name, text.encode(), 0o755)
         Systemctl(self._systemd, self._root, folder)
 
     @staticmethod

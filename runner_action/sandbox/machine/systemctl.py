@@ -133,6 +133,11 @@ def _is_system_running(systemd: Systemd, argv: list[str]) -> Answer:
     return (0, "stopping") if systemd.off.is_set() else (0, "running")
 
 
+def _is_active(systemd: Systemd, argv: list[str]) -> Answer:
+    """Of cloud-init's units, which are over when a boot script's services run."""
+    return (0, "") if argv[-1].startswith("cloud-") else (3, "")
+
+
 def _show(systemd: Systemd, argv: list[str]) -> Answer:
     """`show --property=A --property=B [--value] UNIT`."""
     (name,) = (word for word in argv[1:] if not word.startswith("-"))
@@ -150,4 +155,9 @@ CHANGES: dict[str, Callable[[Systemd, str], object]] = {
     "try-restart": _restart,
     "reload-or-restart": _restart,
 }
-SHOWS = {"list-jobs": _list_jobs, "is-system-running": _is_system_running, "show": _show}
+SHOWS = {
+    "is-active": _is_active,
+    "is-system-running": _is_system_running,
+    "list-jobs": _list_jobs,
+    "show": _show,
+}

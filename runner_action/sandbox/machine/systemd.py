@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner_action.sandbox.machine.image import tools
+
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
 SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 ORDERLY, FORCED = "poweroff", ("poweroff-force", "poweroff-immediate")
@@ -363,7 +365,7 @@ class Systemd:
     def environment(self) -> dict[str, str]:
         """The environment of all services, without the parent's variables. Jobs may run as root,
         as the sandbox creates no users."""
-        path = f"{self._root}/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        path = f"{self._root}/usr/bin:{tools(self._root.parents[1])}"
         bundle = self._root / "etc/ssl/certs/ca-certificates.crt"
         trusted = {"SSL_CERT_FILE": str(bundle)} if bundle.exists() else {}
         return {

@@ -1,0 +1,70 @@
+# shellcheck shell=dash
+# Installs what jobs expect of a machine and its image lacks: Docker, Git, pip and a few small tools.
+# The agent runs it as root, beside the download of the runner program and before it registers:
+# GitHub starts a job's containers before any hook of the job. Nothing is downloaded if nothing is
+# missing. What is judged in the end is whether Docker works, not what the package manager returned.
+#
+# cloud-init configures apt's sources in cloud-config.service. Packages that an archive does not have
+# are skipped: Debian 13 has Docker's client in a package of its own, Debian 12 has no buildx. ICU,
+# which .NET and so actions/runner needs
+# (https://github.com/actions/runner/blob/main/docs/start/envlinux.md), has its version in the name
+# of its package.
+#
+# Lines between `#{` and `#}` are for images that the user chose: the default ones have apt, and on
+# GPU machines Docker with NVIDIA's container toolkit. Amazon Linux calls Docker `docker`, Fedora
+# `moby-engine`. The toolkit comes from NVIDIA's own archive:
+# https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html
+# Exit code 3: the image has no known package manager.
+docker="@DOCKER@"
+export DEBIAN_FRONTEND=noninteractive
+lacks(){ ! command -v "$1" >/dev/null;}
+need=
+for tool in git git-lfs curl unzip jq
+do ! lacks $tool||need="$need $tool"
+done
+! lacks pip3||need="$need python3-pip python3-venv"
+[ ! "$docker" ]||! lacks docker||need="$need $docker"
+lacks python3||! lacks python||ln -s "$(command -v python3)" ../../../usr/local/bin/python
+#{
+fetch(){ python3 -c 'import sys,urllib.request as u;u.urlretrieve(*sys.argv[1:])' https://nvidia.github.io/libnvidia-container/"$1" "$2";}
+gpu=
+if [ "$docker" ]&&grep -qs 0x10de /sys/bus/pci/devices/*/vendor&&lacks nvidia-ctk
+then gpu=1
+need="$need nvidia-container-toolkit"
+fi
+list=/etc/apt/sources.list.d/nvidia-container-toolkit
+ldconfig -p|grep -q libicuuc||need="$need libicu"
+if [ "$need" ]&&lacks apt-get
+then if lacks dnf
+then echo "neither apt-get nor dnf, so these stay missing:$need"
+exit 3
+fi
+[ ! $gpu ]||fetch stable/rpm/nvidia-container-toolkit.repo /etc/yum.repos.d/nvidia-container-toolkit.repo
+# shellcheck disable=SC2086 # several words
+dnf install -qy --setopt=strict=0 --setopt=install_weak_deps=0 $need docker moby-engine
+systemctl enable -q --now docker
+need=
+fi
+#}
+if [ "$need" ]
+then n=0
+until systemctl is-active -q cloud-config.service||[ $((n=n+1)) -gt 60 ]
+do sleep 1
+done
+#{
+if [ $gpu ]
+then fetch gpgkey $list.asc
+echo "deb [signed-by=$list.asc] https://nvidia.github.io/libnvidia-container/stable/deb/\$(ARCH) /">$list.list
+fi
+#}
+apt-get update -qq
+have=
+for name in $need $(apt-cache pkgnames libicu|grep -x 'libicu[0-9]*')
+do ! apt-cache show "$name" >/dev/null||have="$have $name"
+done
+# shellcheck disable=SC2086 # several words
+apt-get install -qqy --no-install-recommends $have
+fi
+#{
+[ ! $gpu ]||{ nvidia-ctk runtime configure --runtime=docker&&systemctl restart docker;}
+#}
