@@ -113,6 +113,13 @@ METADATA: Request = {
 """Version 2 of the metadata service only, and not from containers, which are one hop away."""
 
 
+def metadata_options(placement: AwsPlacement) -> Request:
+    """With an identity for jobs it reaches their containers too.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations
+    """
+    return {**METADATA, "HttpPutResponseHopLimit": 2} if placement.profile_arn else METADATA
+
+
 def run_instances(
     placement: AwsPlacement,
     pool: AwsPool,
@@ -139,7 +146,7 @@ def run_instances(
         "SecurityGroupIds": [group],
         "UserData": machine.user_data,
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": METADATA,
+        "MetadataOptions": metadata_options(placement),
         "BlockDeviceMappings": [_root(placement.disk)],
         "TagSpecifications": [entry for kind in kinds for entry in own_tags(kind, machine.tags)],
     }
@@ -246,6 +253,8 @@ def _overrides(placement: AwsPlacement) -> list[Request]:
     }
     if placement.profile_arn:
         common["IamInstanceProfile"] = {"Arn": placement.profile_arn}
+        # Instead of the template's, which has none of a single launch's settings.
+        common["MetadataOptions"] = metadata_options(placement)
     types = list(dict.fromkeys(pool.instance_type for pool in placement.pools))
     return [
         {

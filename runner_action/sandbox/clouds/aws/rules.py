@@ -129,9 +129,7 @@ def _texts(form: Form) -> Iterator[Problem]:
 
 
 def _numbers(form: Form) -> Iterator[Problem]:
-    for _, hops in _matching(
-        form, r"(?:LaunchTemplateData\.)?MetadataOptions\.HttpPutResponseHopLimit"
-    ):
+    for _, hops in _matching(form, r"(?:.*\.)?MetadataOptions\.HttpPutResponseHopLimit"):
         if not 1 <= int(hops) <= 64:
             yield (
                 "InvalidParameterValue",
