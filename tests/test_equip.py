@@ -93,8 +93,10 @@ def test_what_is_missing_is_installed_and_nothing_that_is_there(
 
 def test_packages_that_the_archive_does_not_have_are_skipped(tmp_path: Path) -> None:
     """Debian 13 has Docker's client in a package of its own; Debian 12 has neither."""
-    newer = Image(tmp_path, (*TOOLS, "apt-get"), (*ARCHIVE, "docker-cli", "docker-buildx"))
-    assert newer.run()[-1] == f"{APT} docker.io docker-cli docker-buildx libicu72"
+    newer = Image(
+        tmp_path, (*TOOLS, "apt-get"), (*ARCHIVE, "docker-cli", "docker-buildx", "apparmor")
+    )
+    assert newer.run()[-1] == f"{APT} docker.io docker-cli docker-buildx apparmor libicu72"
 
 
 def test_python_is_python3(tmp_path: Path) -> None:

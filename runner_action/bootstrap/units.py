@@ -41,7 +41,7 @@ def equip_script(*, own_image: bool, docker: bool) -> str:
     if not own_image:
         text = re.sub(r"^#\{\n.*?^#\}\n", "", text, flags=re.S | re.M)
     text = "".join(line for line in text.splitlines(True) if not line.startswith("#"))
-    return text.replace("@DOCKER@", "docker.io docker-cli docker-buildx" if docker else "")
+    return text.replace("@DOCKER@", "docker.io docker-cli docker-buildx apparmor" if docker else "")
 
 
 def boot_script(packed: str, named: str) -> str:

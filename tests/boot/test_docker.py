@@ -14,7 +14,7 @@ from tests.sandbox.conftest import Launcher
 IMAGE = (
     "tar -ch /bin/sh /bin/cat /bin/sleep"
     " $(ldd /bin/sh /bin/cat /bin/sleep | grep -o '/[^ :]*[.]so[^ ]*' | sort -u)"
-    " | docker import - tiny"
+    " | docker import - tiny >/dev/null"
 )
 """Of the machine's own files: there is no registry."""
 
@@ -27,7 +27,7 @@ def test_jobs_have_docker_and_the_usual_tools(lab: Lab, tmp_path: Path) -> None:
     assert launcher.wait(ONLINE + 60) == 0, launcher.told + lab.console()
     looks = {
         "server": "docker info --format '{{.ServerVersion}}'",
-        "container": f"{IMAGE} >/dev/null && docker run --rm tiny /bin/cat /etc/hostname",
+        "container": f"({IMAGE} && docker run --rm tiny /bin/cat /etc/hostname) 2>&1 | tail -n1",
         "service": "docker run -d tiny /bin/sleep 600 | wc -l",
         "files": "docker run --rm tiny /bin/sh -c 'ulimit -n'; ulimit -n",
         "tools": "git --version; jq --version; unzip -v | head -n1; curl --version | head -n1",

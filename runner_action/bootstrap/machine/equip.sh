@@ -8,7 +8,8 @@
 # are skipped: Debian 13 has Docker's client in a package of its own, Debian 12 has no buildx. ICU,
 # which .NET and so actions/runner needs
 # (https://github.com/actions/runner/blob/main/docs/start/envlinux.md), has its version in the name
-# of its package.
+# of its package. Without apparmor, which docker.io of Debian 11 only recommends, no container starts
+# where the kernel has AppArmor, though `docker info` is content.
 #
 # Lines between `#{` and `#}` are for images that the user chose: the default ones have apt, and on
 # GPU machines Docker with NVIDIA's container toolkit. Amazon Linux calls Docker `docker`, Fedora
