@@ -123,7 +123,9 @@ class Start:
         began = time.monotonic()
         timeout = self.spec.start_timeout
         why = run_to_end([str(script)], self.home, self.root_env, timeout)
-        broken = self.spec.docker and run_to_end(["docker", "info"], self.home, self.root_env, 60)
+        broken = self.spec.docker and run_to_end(
+            ["sh", "-c", "docker info"], self.home, self.root_env, 60
+        )
         if broken and not (why or "").startswith("exit code 3:"):
             raise StartUpError("Docker does not work: %s" % (why or broken))
         seconds = round(time.monotonic() - began, 1)

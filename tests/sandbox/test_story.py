@@ -277,7 +277,11 @@ def test_a_stock_image_has_docker_before_its_runner_is_online(world: World, laun
     launcher = launch("--idle-timeout=5")
     assert launcher.wait() == 0
     root = world.machines.root(launcher.outputs["instance-id"])
-    assert (root / "apt-get").read_text().splitlines()[1].split()[-2:] == ["docker.io", "libicu72"]
+    assert (root / "apt-get").read_text().splitlines()[1].split()[-3:] == [
+        "docker.io",
+        "apparmor",
+        "libicu72",
+    ]
     assert (root / "usr/bin/docker").exists()
 
 

@@ -61,7 +61,7 @@ fi
 apt-get update -qq
 have=
 for name in $need $(apt-cache pkgnames libicu|grep -x 'libicu[0-9]*')
-do ! apt-cache show "$name" >/dev/null||have="$have $name"
+do ! apt-cache show "$name" >/dev/null 2>&1||have="$have $name"
 done
 # shellcheck disable=SC2086 # several words
 apt-get install -qqy --no-install-recommends $have
