@@ -104,6 +104,7 @@ class Machine:
         """Installs the machine's python3, systemctl, nft, and its package manager."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
+        (self._root / "usr/local/bin").mkdir(parents=True)
         (folder / "python3").symlink_to(self._python)
         for name, text in image.programs(self._root).items():
             self._write(folder / name, text.encode(), 0o755)

@@ -365,7 +365,8 @@ class Systemd:
     def environment(self) -> dict[str, str]:
         """The environment of all services, without the parent's variables. Jobs may run as root,
         as the sandbox creates no users."""
-        path = f"{self._root}/usr/bin:{tools(self._root.parents[1])}"
+        own = (f"{self._root}/usr/local/bin", f"{self._root}/usr/bin")
+        path = ":".join([*own, str(tools(self._root.parents[1]))])
         bundle = self._root / "etc/ssl/certs/ca-certificates.crt"
         trusted = {"SSL_CERT_FILE": str(bundle)} if bundle.exists() else {}
         return {
