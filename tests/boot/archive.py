@@ -6,6 +6,7 @@ passes each request to a process that was started before the lab left the networ
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import socketserver
@@ -93,13 +94,21 @@ class Relay(socketserver.ThreadingTCPServer):
 def start() -> tuple[subprocess.Popen[bytes], str]:
     """The process outside, to be started while there is a network, and its socket's path."""
     path = str(Path(tempfile.mkdtemp(prefix="cml-runner-archive-")) / "socket")
-    process = subprocess.Popen([sys.executable, "-m", "tests.boot.archive", path])
+    command = [sys.executable, "-m", "tests.boot.archive", path]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
     end = time.monotonic() + PATIENCE
     while not Path(path).exists() and time.monotonic() < end:
         time.sleep(0.05)
     return process, path
 
 
+def end_with_parent() -> None:
+    """The other end of standard input closes when the tests end, however they end."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with Server(sys.argv[1], Outside) as serving:
         serving.serve_forever()
