@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -239,3 +240,14 @@ def test_folders_are_removed_in_one_place_which_passes_no_mount() -> None:
 )
 def test_what_removes_a_tree_is_known_by_its_words(text: str, removes: bool) -> None:
     assert bool(REMOVES_TREES.search(text)) is removes
+
+
+@pytest.mark.parametrize("name", ["runner_action.providers", "runner_action.forges"])
+def test_a_list_hides_none_of_its_folders(name: str) -> None:
+    """`import runner_action.providers.azure.credentials as x` reads the attribute `azure`."""
+    package = importlib.import_module(name)
+    folders = [
+        path.parent.name for path in Path(str(package.__file__)).parent.glob("*/__init__.py")
+    ]
+    for folder in folders:
+        assert importlib.import_module(f"{name}.{folder}") is getattr(package, folder)

@@ -9,12 +9,12 @@ from typing import Any, assert_never
 from runner_action.errors import InputError
 from runner_action.forges.base import Forge, Rerunning
 from runner_action.forges.github import expected as github_expected
-from runner_action.forges.github import facts as github
+from runner_action.forges.github import facts as github_facts
 from runner_action.forges.github import permissions as github_permissions
 from runner_action.forges.github import refusals as github_refusals
 from runner_action.forges.github.job import GitHubJob
 from runner_action.forges.gitlab import expected as gitlab_expected
-from runner_action.forges.gitlab import facts as gitlab
+from runner_action.forges.gitlab import facts as gitlab_facts
 from runner_action.forges.gitlab import permissions as gitlab_permissions
 from runner_action.forges.gitlab import programs
 from runner_action.forges.gitlab import refusals as gitlab_refusals
@@ -33,9 +33,9 @@ USUAL = ForgeName.GITHUB
 def traits_of(forge: ForgeName) -> Traits:
     match forge:
         case ForgeName.GITHUB:
-            return github.TRAITS
+            return github_facts.TRAITS
         case ForgeName.GITLAB:
-            return gitlab.TRAITS
+            return gitlab_facts.TRAITS
         case _ as unknown:
             assert_never(unknown)
 

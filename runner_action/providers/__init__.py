@@ -9,14 +9,14 @@ from typing import Any, assert_never
 from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName, Repository
 from runner_action.providers.aws import facts as aws_facts
-from runner_action.providers.aws import options as aws
+from runner_action.providers.aws import options as aws_options
 from runner_action.providers.azure import facts as azure_facts
-from runner_action.providers.azure import options as azure
+from runner_action.providers.azure import options as azure_options
 from runner_action.providers.base import Provider
 from runner_action.providers.gcp import facts as gcp_facts
-from runner_action.providers.gcp import options as gcp
+from runner_action.providers.gcp import options as gcp_options
 from runner_action.providers.kubernetes import facts as kubernetes_facts
-from runner_action.providers.kubernetes import options as kubernetes
+from runner_action.providers.kubernetes import options as kubernetes_options
 from runner_action.providers.traits import Traits
 from runner_action.request import CloudOptions, CloudRequest
 from runner_action.waiting import Clock
@@ -46,13 +46,13 @@ def options_for(provider: ProviderName, value: Mapping[str, Any]) -> CloudOption
     """What the checked inputs ask of this cloud alone."""
     match provider:
         case ProviderName.AWS:
-            return aws.from_inputs(value)
+            return aws_options.from_inputs(value)
         case ProviderName.AZURE:
-            return azure.from_inputs(value)
+            return azure_options.from_inputs(value)
         case ProviderName.GCP:
-            return gcp.from_inputs(value)
+            return gcp_options.from_inputs(value)
         case ProviderName.KUBERNETES:
-            return kubernetes.from_inputs(value)
+            return kubernetes_options.from_inputs(value)
         case _ as unknown:
             assert_never(unknown)
 
@@ -103,20 +103,22 @@ def provider_for(
                 from runner_action.providers.azure.arm import Arm
                 from runner_action.providers.azure.client import AzureProvider
 
-            account = azure.options_of(request).account
+            account = azure_options.options_of(request).account
             return AzureProvider(Arm.from_environment(account, environ, id_token, clock), clock)
         case ProviderName.GCP:
             with ALONE:
                 from runner_action.providers.gcp.client import GcpProvider
                 from runner_action.providers.gcp.compute import Compute
 
-            return GcpProvider(Compute.from_environment(gcp.options_of(request), environ), clock)
+            return GcpProvider(
+                Compute.from_environment(gcp_options.options_of(request), environ), clock
+            )
         case ProviderName.KUBERNETES:
             with ALONE:
                 from runner_action.providers.kubernetes.client import KubernetesProvider
                 from runner_action.providers.kubernetes.cluster import Cluster
 
-            cluster = Cluster.from_environment(kubernetes.options_of(request), environ)
+            cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
             return KubernetesProvider(cluster, clock)
         case _ as unknown:
             assert_never(unknown)
