@@ -16,13 +16,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from runner_action import ci, files, inputs
+from runner_action import ci, files, forges, inputs, providers
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
-from runner_action.forges import USUAL, job_environment, job_environments, traits_of
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.plain import lines
@@ -111,8 +110,6 @@ def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _token_permissions(forge: ForgeName, raw: inputs.Raw, environ: Mapping[str, str]) -> str:
-    from runner_action import forges
-
     question = inputs.parse_question(raw, _reading(environ))
     if question.forge not in (None, forge):
         where = question.repository.url if question.repository else f"driver {question.forge}"
@@ -123,19 +120,15 @@ def _token_permissions(forge: ForgeName, raw: inputs.Raw, environ: Mapping[str, 
 
 
 def _cloud_policy(raw: inputs.Raw, environ: Mapping[str, str]) -> str:
-    from runner_action import providers
-
     question = inputs.parse_question(raw, _reading(environ))
     assert question.cloud
     by_repository = providers.traits_of(question.cloud.provider).policy_by_repository
     if question.repository is None and by_repository:
         sys.stderr.write(TOO_WIDE + "\n")
-    return providers.policy_for(question.cloud, question.forge or USUAL, question.repository)
+    return providers.policy_for(question.cloud, question.forge or forges.USUAL, question.repository)
 
 
 def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: float) -> int:
-    from runner_action import forges, providers
-
     front.forget()
     request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):
@@ -166,7 +159,6 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
     """`cleanup`: the step after the job, with the inputs of its launch."""
-    from runner_action import forges, providers
     from runner_action.runners.context import Context
     from runner_action.runners.rollback import cleanup
 
@@ -226,7 +218,6 @@ def _local(
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
-    from runner_action import forges
     from runner_action.commands import restart
 
     request, warnings = inputs.parse_restart(raw, _reading(environ))
@@ -245,8 +236,6 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
 
 def _manage(raw: inputs.Raw, environ: Mapping[str, str], front: Front, clock: Clock) -> int:
     """`status`, `destroy` and `reap`: what launches of this repository have created."""
-    from runner_action import forges
-
     request, warnings = inputs.parse(raw, _reading(environ))
     with _logging(front, request.log, warnings):
         problems = list(forges.refusals(request))
@@ -262,7 +251,6 @@ def _managed(
     command: str, request: LaunchRequest, environ: Mapping[str, str], clock: Clock
 ) -> tuple[dict[str, str], str]:
     """Outputs and summary of `status`, `destroy` or `reap`."""
-    from runner_action import providers
     from runner_action.commands import destroy, reap, status
     from runner_action.runners.context import Context
 
@@ -287,8 +275,6 @@ _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | None = None) -> Forge:
     """The client of the request's forge, with the job's own API URL and certificates if it is the
     same. `until`: when its requests are no longer repeated, by `time.monotonic`."""
-    from runner_action import forges
-
     return forges.forge_for(
         request,
         _api_url(request, environ),
@@ -300,7 +286,7 @@ def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | No
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
     """The API URL in the environment of the job, if the repository is on the same server; None
     otherwise, and if it would replace https by http."""
-    traits = traits_of(request.forge)
+    traits = forges.traits_of(request.forge)
     api = environ.get(traits.api_variable)
     # A GitLab may have a path below its host.
     server = environ.get(traits.server_variable, "").rstrip("/")
@@ -312,13 +298,13 @@ def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]
 
 def _reading(environ: Mapping[str, str]) -> Callable[[str], str | None]:
     """A function that reads files, but follows no link out of the job's checkout."""
-    trees = [job.checkout for job in job_environments(environ)]
+    trees = [job.checkout for job in forges.job_environments(environ)]
     return partial(files.text_of, trees=trees)
 
 
 def _certificates(request: LaunchRequest, environ: Mapping[str, str]) -> str | None:
     """The certificates (PEM) by which the CI job trusts the request's forge."""
-    return _reading(environ)(job_environment(request.forge, environ).certificates_file)
+    return _reading(environ)(forges.job_environment(request.forge, environ).certificates_file)
 
 
 @contextmanager

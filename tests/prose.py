@@ -89,18 +89,22 @@ def prose_of(text: str) -> str:
     return text
 
 
-def pages() -> Iterator[Text]:
-    """What is tracked, or will be. Decisions up to 0037 are history: they keep their words."""
-    listed = subprocess.run(
+def listed() -> list[str]:
+    """The pages that are tracked, or will be."""
+    names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    for name in listed:
-        old = re.match(r"docs/decisions/00([0-2]\d|3[0-7])-", name)
-        if (ROOT / name).is_file() and not old:
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def pages() -> Iterator[Text]:
+    """Without decisions up to 0037, which are history: they keep their words."""
+    for name in listed():
+        if not re.match(r"docs/decisions/00([0-2]\d|3[0-7])-", name):
             yield Text(PAGES, name, 1, page_of(name, (ROOT / name).read_text("utf-8")))
 
 

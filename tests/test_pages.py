@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.prose import listed
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
@@ -14,19 +15,7 @@ LINK = re.compile(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
-def pages() -> list[Path]:
-    """Pages of this repository that are tracked, or will be."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    return [ROOT / name for name in listed if (ROOT / name).is_file()]
-
-
-PAGES = pages()
+PAGES = [ROOT / name for name in listed()]
 
 
 HERE = re.compile(r"\]\((#[^)\s]+)\)")

@@ -38,11 +38,13 @@ actions/runner creates a new one. What the job left mounted is moved along, sinc
 empties a workspace that is not a clone, even through mounts. `mv` would not do: it copies what it
 cannot move and removes the original, again through mounts."""
 CONTAINERS = {
-    "started": "docker ps -q >{work}/_cml-ps 2>/dev/null || :\n",
-    "completed": "docker ps -q 2>/dev/null|grep -vxFf {work}/_cml-ps|xargs -r docker rm -f||:\n",
+    "started": "timeout 9 docker ps -q >{work}/_cml-ps 2>/dev/null || :\n",
+    "completed": "timeout 9 docker ps -q 2>/dev/null | grep -vxFf {work}/_cml-ps |"
+    " xargs -r timeout 60 docker rm -f || :\n",
 }
-"""What a job has left running is ended with it: the containers that were not there when its steps
-began. Its `container:` and `services:` were, and actions/runner removes them itself."""
+"""Removes what a job has left running: the containers that were not there when its steps began. Its
+`container:` and `services:` were, and actions/runner removes them itself. Only on a machine of a
+cloud: elsewhere others may have started them. A Docker that hangs must not hold up a job."""
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = (
     "The runner no longer exists on the server",
@@ -131,7 +133,8 @@ class Forge(Member):
             script = hooks / ("job-%s.sh" % event)
             # The workspace of a single job is removed with its machine, or with the whole folder.
             kept = self._spec.single or self._spec.keep
-            containers = "" if self._spec.single else CONTAINERS[event]
+            reused = self._spec.cloud not in ("", "kubernetes") and not self._spec.single
+            containers = CONTAINERS[event] if reused else ""
             text = HOOK.replace("{more}", containers + ("" if kept else more))
             paths = {"work": quote(str(self._folder / "_work")), "python": quote(sys.executable)}
             script.write_text(text.format(event=event, events=quote(str(events)), **paths))

@@ -37,6 +37,8 @@ STEPS = {
     "agent-fetch": "while fetching its agent",
     "agent": "after its agent had started",
     "startup-script": "in the startup script",
+    "equip": "while installing packages",
+    "equipped": "after installing packages",
     "downloaded": "after unpacking the runner program",
     "configured": "after registering",
     "online": "after coming online",

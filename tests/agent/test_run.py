@@ -7,7 +7,8 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -395,6 +396,34 @@ def test_secrets_are_starred_out_on_the_console(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().out.count("***") == 2
 
 
+def removed_by(spec: AgentSpec, home: Path, before: tuple[str, ...], after: tuple[str, ...]) -> str:
+    """The containers that the hooks of a job remove. `before`, `after`: those that run then."""
+    run_hooks(spec, home, containers(home, *before), lambda: containers(home, *after))
+    file = home / "removed"
+    return file.read_text() if file.exists() else ""
+
+
+def run_hooks(
+    spec: AgentSpec,
+    home: Path,
+    started: dict[str, str],
+    completed: Callable[[], dict[str, str]] | dict[str, str],
+) -> None:
+    """With these environments. `completed`: made after the first hook, where it is a function."""
+    (home / "_work").mkdir()
+    scripts = hooks(home, spec)
+    for event, given in (("started", started), ("completed", completed)):
+        environment = given() if callable(given) else given
+        done = subprocess.run(
+            [scripts[event]],
+            env={**environment, "GITHUB_WORKSPACE": "/none"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+        assert done.stdout == b""
+
+
 def containers(home: Path, *running: str) -> dict[str, str]:
     """The environment of hooks on a machine where these containers run."""
     programs = home / "bin"
@@ -421,19 +450,24 @@ def test_what_a_job_has_left_running_ends_with_it(
 ) -> None:
     """And nothing that ran before its steps: a startup script's containers, and the job's own,
     which actions/runner removes."""
-    (tmp_path / "_work").mkdir()
-    scripts = hooks(tmp_path)
-    for event, running in (("started", before), ("completed", after)):
-        done = subprocess.run(
-            [scripts[event]],
-            env={**containers(tmp_path, *running), "GITHUB_WORKSPACE": "/none"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
-        assert done.stdout == b""
-    file = tmp_path / "removed"
-    assert (file.read_text() if file.exists() else "") == removed
+    assert removed_by(dataclasses.replace(MANY, cloud="aws"), tmp_path, before, after) == removed
+
+
+@pytest.mark.parametrize("cloud", ["", "kubernetes"])
+def test_containers_of_a_computer_that_is_not_the_launchs_own_stay(
+    cloud: str, tmp_path: Path
+) -> None:
+    """On a person's computer, and on a node whose Docker a pod may reach, others start some too."""
+    spec = dataclasses.replace(MANY, cloud=cloud)
+    assert removed_by(spec, tmp_path, (), ("somebodys",)) == ""
+
+
+def test_a_docker_that_does_not_answer_holds_up_no_job(tmp_path: Path) -> None:
+    environment = containers(tmp_path)
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\nexec sleep 60\n")
+    began = time.monotonic()
+    run_hooks(dataclasses.replace(MANY, cloud="aws"), tmp_path, environment, environment)
+    assert time.monotonic() - began < 25
 
 
 def test_a_workspace_is_kept_if_the_user_wants_it(workspace: Path) -> None:
