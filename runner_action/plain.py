@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode: control characters (C0 and C1, with ESC), format characters (writing
@@ -72,3 +73,14 @@ def code(text: str) -> str:
     """The same, always as code."""
     content = plain(text).strip().replace("`", "'").replace("|", "¦")
     return f"`{content}`" if content else ""
+
+
+def parts_of(address: str) -> SplitResult:
+    """The parts of an address that anyone may have written; all empty if it cannot be read.
+    `urlsplit` refuses some texts with a ValueError, and reading the port others."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return urlsplit("")
+    return parts

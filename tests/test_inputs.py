@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,38 @@ def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
             == "input app-private-key must be the private key of a GitHub App: the text of its"
             " `.pem` file, or that in Base64"
         )
+
+
+TEXTS = [
+    name
+    for name, prop in inputs.schema()["properties"].items()
+    if "string" in (prop["type"], *prop.get("items", {}).values()) and name != "command"
+]
+SERVERS = (
+    "GITHUB_SERVER_URL",
+    "CI_SERVER_URL",
+    "GITHUB_API_URL",
+    "CI_API_V4_URL",
+    "CI_PROJECT_URL",
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://[", "https://[::1", "http://h:99999/o/n", "http://h:x/o/n"]
+)
+@pytest.mark.parametrize("name", [*TEXTS, *SERVERS])
+def test_an_address_that_cannot_be_read_is_a_problem_and_no_bug(name: str, text: str) -> None:
+    """`urlsplit` refuses some texts itself, and `port` others."""
+    given = {"cloud": ["aws"], "repo": ["https://github.com/octo/train"], "token": ["t"]}
+    environ = {"GITHUB_REPOSITORY": "octo/train"}
+    if name in TEXTS:
+        given[name] = [text]
+    else:
+        environ[name] = text
+    alone = {key: texts for key, texts in given.items() if key != "repo"}
+    for flags in (given, alone):
+        with suppress(InputError):
+            inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda _: None)
+    if name in ("repo", "runner-downloads"):
+        with pytest.raises(InputError, match=name):
+            inputs.parse(inputs.Raw(flags=given, environ=environ), lambda _: None)

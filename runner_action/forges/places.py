@@ -4,10 +4,10 @@ Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from runner_action.forges import traits_of
 from runner_action.model import ForgeName, Repository
+from runner_action.plain import parts_of
 
 
 def holds(forge: ForgeName, repository: Repository, job_repository_url: str) -> bool:
@@ -40,12 +40,12 @@ def project_of(environ: Mapping[str, str]) -> tuple[str, str] | None:
 def forge_of(url: str, servers: Mapping[ForgeName, str]) -> ForgeName | None:
     """GitHub or GitLab, by a well-known host, or because the CI job itself runs there; None if
     unknown."""
-    host = urlsplit(url).netloc
+    host = parts_of(url).netloc
     for name in ForgeName:
         for known in traits_of(name).hosts:
             if host == known or (known.startswith(".") and host.endswith(known)):
                 return name
     for name, server in servers.items():
-        if server and urlsplit(server).netloc == host:
+        if server and parts_of(server).netloc == host:
             return name
     return None

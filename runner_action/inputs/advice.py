@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from runner_action import forges, providers
 from runner_action.forges import traits_of
 from runner_action.forges.places import servers_of
 from runner_action.inputs.sources import Raw, schema
 from runner_action.model import ForgeName, ProviderName
+from runner_action.plain import parts_of
 
 
 def unused(raw: Raw) -> Iterator[str]:
@@ -30,8 +30,8 @@ def unused(raw: Raw) -> Iterator[str]:
 def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:
     """The job's own token would be sent to another server than the job's. `source`: the job's
     variable that the token is from, if any."""
-    known = {urlsplit(server).netloc for server in servers_of(environ).values() if server}
-    host = urlsplit(value["repo"]).netloc
+    known = {parts_of(server).netloc for server in servers_of(environ).values() if server}
+    host = parts_of(value["repo"]).netloc
     if source and known and host not in known:
         own = " and ".join(sorted(known))
         yield (

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from runner_action.forges import USUAL, traits_of
 from runner_action.model import ForgeName
+from runner_action.plain import parts_of
 
 UNITS = {
     "s": 1,
@@ -146,7 +146,7 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
         name = ForgeName(forge) if forge and forge in [*ForgeName] else USUAL
         known = servers.get(name) or next(filter(None, servers.values()), "")
         text = f"{known or traits_of(name).hosted}/{text}"
-    parts = urlsplit(text)
+    parts = parts_of(text)
     if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
         return text
     over_ssh = parts.scheme in ("ssh", "git")

@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import urlsplit
 
 from runner_action.forges import job_environments
 from runner_action.forges.jobs import ReadFile
 from runner_action.inputs.conversion import check_rsa, is_here, public_half
 from runner_action.inputs.sources import Given, Raw, command_of, schema, spellings
 from runner_action.model import ForgeName
-from runner_action.plain import is_plain, plain
+from runner_action.plain import is_plain, parts_of, plain
 
 
 def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
@@ -107,7 +106,7 @@ def _not_plain(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterat
 def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
     """The token would be sent without TLS."""
     allowed = "allow-http" in given and given["allow-http"].value is True
-    parts = urlsplit(str(given["repo"].value)) if "repo" in given else urlsplit("")
+    parts = parts_of(str(given["repo"].value)) if "repo" in given else parts_of("")
     if parts.scheme == "http" and not allowed and not is_here(parts.hostname or ""):
         message = (
             "{repo} begins with `http`, so anyone on the network path could read the token; write"
@@ -144,7 +143,7 @@ def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iter
     """GitLab's checksums are next to the programs, so a mirror decides what runs; over plain http,
     so does anyone on the network path. Allowed if GitLab itself is used over http as well."""
     mirror, repo = (
-        urlsplit(str(given[name].value) if name in given else "")
+        parts_of(str(given[name].value) if name in given else "")
         for name in ("runner-downloads", "repo")
     )
     if mirror.scheme == "http" and mirror[:2] != repo[:2]:
