@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from runner_action import ci, files, forges, inputs, providers
 from runner_action.ci import job, report
@@ -26,7 +24,7 @@ from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.plain import lines
 from runner_action.request import LaunchRequest, RestartRequest
-from runner_action.stopping import Signals
+from runner_action.stopping import handled_by, signals
 from runner_action.waiting import Clock, SystemClock
 
 BUG_EXIT_CODE = 70
@@ -321,31 +319,11 @@ def _logging(front: Front, level: str, warnings: Sequence[str]) -> Iterator[None
 
 
 @contextmanager
-def signals(clock: Clock) -> Iterator[Signals]:
-    """Installs handlers: the first signal raises Cancelled in this block, and starts the countdown
-    that `Signals.left` returns."""
-    received = Signals(clock)
-    with _handled_by(received.hear):
-        yield received
-
-
-@contextmanager
 def _passing_signals(ask: Callable[[], None]) -> Iterator[None]:
     """Passes every signal on to the agent: it leaves after the first, and at once after the
     second."""
-    with _handled_by(lambda *_: ask()):
+    with handled_by(lambda *_: ask()):
         yield
-
-
-@contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler_before in previous.items():
-            signal.signal(number, handler_before)
 
 
 def run() -> int:

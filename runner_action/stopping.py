@@ -8,6 +8,9 @@ and removes the container after 10 s; its shell executor waits ten minutes.
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from runner_action.errors import Cancelled
@@ -47,3 +50,24 @@ class Signals:
         if not self.number:
             return float("inf")
         return self._at + self._grace - self._clock.monotonic()
+
+
+@contextmanager
+def signals(clock: Clock) -> Iterator[Signals]:
+    """Installs handlers: the first signal raises Cancelled in this block, and starts the countdown
+    that `Signals.left` returns."""
+    received = Signals(clock)
+    with handled_by(received.hear):
+        yield received
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Lets `handler` have the signals that end a command, in this block."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler_before in previous.items():
+            signal.signal(number, handler_before)

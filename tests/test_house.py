@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 from runner_action import errors
@@ -251,3 +252,23 @@ def test_a_list_hides_none_of_its_folders(name: str) -> None:
     ]
     for folder in folders:
         assert importlib.import_module(f"{name}.{folder}") is getattr(package, folder)
+
+
+NEEDED_CIRCLES = {
+    frozenset({"agent.guard", "agent.process"}),
+    frozenset({"agent.__main__", "agent.become", "agent.ending", "agent.run"}),
+}
+"""The agent's, whose modules import one another only when they are called: each costs user data."""
+
+
+def test_the_product_imports_in_no_circle_but_the_agents() -> None:
+    graph = grimp.build_graph("runner_action", cache_dir=None)
+    names = {name for name in graph.modules if ".sandbox" not in name}
+    circles = set()
+    for importer in names:
+        imported = graph.find_upstream_modules(importer) & names
+        circle = {name for name in imported if importer in graph.find_upstream_modules(name)}
+        if circle:
+            members = (name.removeprefix("runner_action.") for name in {importer, *circle})
+            circles.add(frozenset(members))
+    assert circles == NEEDED_CIRCLES

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from runner_action.cli import signals
 from runner_action.forges import traits_of
 from runner_action.model import ForgeName, ProviderName
 from runner_action.runners import console
 from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.machine.systemd import die_with_parent
 from runner_action.sandbox.world import World
+from runner_action.stopping import signals
 from runner_action.waiting import SystemClock
 
 LABEL = "cml-demo"

@@ -27,6 +27,7 @@ from runner_action.providers.kubernetes.creation import Creation
 from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import Refused, translated
 from runner_action.providers.kubernetes.ladder import placements
+from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.providers.kubernetes.plan import VALUE
 from runner_action.providers.kubernetes.pods import (
     JOB_LABEL,
@@ -35,7 +36,6 @@ from runner_action.providers.kubernetes.pods import (
     job_as_instance,
     tags_of,
 )
-from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 

@@ -13,6 +13,7 @@ from runner_action.providers.kubernetes import requests
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import HINTS, Refused, refused, translated
+from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.providers.kubernetes.pods import (
     JOB_LABEL,
     explanation,
@@ -22,7 +23,6 @@ from runner_action.providers.kubernetes.pods import (
     is_over,
     job_as_instance,
 )
-from runner_action.providers.kubernetes.requests import PodPlacement
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from itertools import product
 from runner_action.model import Plan, Pool
 from runner_action.providers.kubernetes import plan as planning
 from runner_action.providers.kubernetes.options import options_of
-from runner_action.providers.kubernetes.requests import PodPlacement
+from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.request import CloudRequest
 
 

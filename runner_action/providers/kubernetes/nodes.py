@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner_action.providers.kubernetes import table
+from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.providers.kubernetes.plan import ARCHITECTURE_LABEL
-
-if TYPE_CHECKING:
-    from runner_action.providers.kubernetes.requests import PodPlacement
 
 Body = dict[str, Any]
 REGION_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")

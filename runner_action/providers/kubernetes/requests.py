@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from runner_action.model import OWNER_TAG, Machine, Placement
+from runner_action.model import OWNER_TAG, Machine
 from runner_action.providers.kubernetes import nodes, table
 from runner_action.providers.kubernetes.merge import merged
 from runner_action.providers.kubernetes.options import Containers
-from runner_action.providers.kubernetes.plan import VALUE, Size
+from runner_action.providers.kubernetes.placement import PodPlacement
+from runner_action.providers.kubernetes.plan import VALUE
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"
@@ -43,27 +43,6 @@ https://docs.python.org/3/using/cmdline.html#cmdoption-I"""
 RESTRICTED: Body = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """Of containers, for
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PodPlacement(Placement):
-    """One size, on nodes of one kind. `region`: of the nodes, empty for any."""
-
-    size: Size
-    architecture: str
-    image: str
-    disk_gb: int
-    node_selector: Mapping[str, str]
-    tolerations: tuple[str, ...]
-    service_account: str | None
-    containers: Containers
-    template: Body = field(default_factory=dict)
-    schedule_timeout: int = 300
-
-    def __str__(self) -> str:
-        nodes = " on spot nodes" if self.spot else ""
-        where = f" in {self.region}" if self.region else ""
-        return f"{self.size}{nodes}{where}"
 
 
 def job_name(placement: PodPlacement, machine: Machine) -> str:
