@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from runner_action import __version__, inputs
 from runner_action.errors import InputError
+from runner_action.inputs import words as command_words
 
 PROGRAM = "cml-runner"
 ABOUT = "Self-hosted runners for GitHub Actions and GitLab CI on your own cloud, in one command."
@@ -83,26 +84,28 @@ def overview() -> str:
 
 
 def flags_of(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The values of each flag by the name of its input, and the arguments that are not flags of
-    this command.
+    """The values of each flag by the name of its input; and the flags that this command does not
+    know, with sentences about words that belong to no flag.
 
     The words `launch` and `runner` (from CML's `cml runner launch`) may be omitted.
     """
-    words = list(argv)
-    if words[:1] == ["runner"]:
-        words = words[1:]
+    words = command_words.without_programs(argv)
     command = words[0] if words and words[0] in COMMANDS else "launch"
     if words[:1] == ["destroy"] and words[1:2] and not words[1].startswith("-"):
         words[1] = f"--name={words[1]}"
     if words[:1] and words[0] in inputs.schema()["properties"]["command"]["enum"]:
         words[:1] = [f"--command={words[0]}"]
-    known, unknown = parser_of(command).parse_known_args(words)
+    arranged = command_words.arrange(words, (*COMMANDS,), len(argv) - len(words))
+    try:
+        known, unknown = parser_of(command).parse_known_args(arranged.words)
+    except InputError as error:
+        raise InputError([*error.problems, *arranged.strays]) from None
     flags = {flag: texts for flag, texts in vars(known).items() if flag != "json"}
     if command != "launch":
         retired = inputs.schema()["x-retired"]
         accepted = {*inputs.spellings(reads(command)), "command", *retired}
         unknown += [f"--{flag}" for flag in flags if flag not in accepted]
-    return flags, unknown
+    return flags, [*unknown, *arranged.strays]
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:

@@ -8,23 +8,34 @@ from typing import Any
 from runner_action import forges, providers
 from runner_action.forges import traits_of
 from runner_action.forges.places import servers_of
-from runner_action.inputs.sources import Raw, schema
+from runner_action.inputs.sources import Raw, schema, text_of, variable_of
 from runner_action.model import ForgeName, ProviderName
 from runner_action.plain import parts_of
 
 
 def unused(raw: Raw) -> Iterator[str]:
-    """Flags and variables that have no effect."""
+    """Flags and variables that have no effect, and variables in CML's older spelling."""
     retired: Mapping[str, str] = schema()["x-retired"]
-    known = {f"CML_RUNNER_{name.upper().replace('-', '_')}" for name in schema()["properties"]}
-    for prop in schema()["properties"].values():
-        known |= {*prop.get("x-env", ())}
+    known: set[str] = set()
+    for name, prop in schema()["properties"].items():
+        known |= {*map(variable_of, (name, *prop.get("x-aliases", ()))), *prop.get("x-env", ())}
+        yield from _older(name, prop, raw)
     for flag in raw.flags:
         if flag in retired:
             yield f"--{flag} no longer does anything: {retired[flag]}"
+    gone = {variable_of(flag): why for flag, why in retired.items()} | schema()["x-retired-env"]
     for key in raw.environ:
-        if key.startswith("CML_RUNNER_") and key not in known:
+        if key in gone:
+            yield f"{key} no longer does anything: {gone[key]}"
+        elif key.startswith("CML_RUNNER_") and key not in known:
             yield f"{key} is not a variable of cml-runner and was ignored"
+
+
+def _older(name: str, prop: Mapping[str, Any], raw: Raw) -> Iterator[str]:
+    """CML's variables without `CML_`, which other programs may have set."""
+    source = (text_of(name, prop, raw) or ([], ""))[1]
+    if source.startswith("RUNNER_"):
+        yield f"{source} was read as `{name}`, as in CML; write {variable_of(name)}"
 
 
 def to_another(value: Mapping[str, Any], environ: Mapping[str, str], source: str) -> Iterator[str]:

@@ -31,12 +31,14 @@ def _unknown(raw: Raw) -> Iterator[str]:
     known = list(schema()["properties"])
     # Never with its value: `--tokne=…` contains a secret.
     for flag in (word.partition("=")[0] for word in raw.unknown if word.startswith("-")):
+        if flag.lstrip("-") in spellings() and not flag.startswith("--"):
+            yield f"{flag} is not a flag of cml-runner; write `-{flag}`"
+            continue
         if flag.lstrip("-") in spellings():
             yield f"{flag} is not read by `{command_of(raw)}`: leave it out"
             continue
         yield f"{flag} is not a flag of cml-runner{_did_you_mean(flag.lstrip('-'), known, '--')}"
-    if any(not word.startswith("-") for word in raw.unknown):
-        yield "an argument belongs to no flag; write `--flag=value`"
+    yield from (sentence for sentence in raw.unknown if not sentence.startswith("-"))
     if not any(job.passes_inputs for job in job_environments(raw.environ)):
         return
     inputs = (key for key in raw.environ if key.startswith("INPUT_"))

@@ -39,8 +39,8 @@ class Given:
 
 @dataclass(frozen=True)
 class Raw:
-    """The inputs as texts: flags by input name, the environment, and words of the command line
-    that are no flags."""
+    """The inputs as texts: flags by input name, the environment, and what else is on the command
+    line: unknown flags, and sentences about words that belong to no flag."""
 
     flags: Mapping[str, Sequence[str]]
     environ: Mapping[str, str]
@@ -81,18 +81,23 @@ def collect(raw: Raw, read_file: ReadFile) -> Iterator[tuple[str, Given]]:
             yield name, Given(convert(texts, prop, read_file), source)
 
 
+def variable_of(flag: str) -> str:
+    return f"CML_RUNNER_{flag.upper().replace('-', '_')}"
+
+
 def text_of(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
     """Texts and name of the first source that has an input. GitHub keeps the hyphens of an input's
     name in its variable."""
     absent = ("infer",) if prop.get("writeOnly") else ()  # CML's default
-    for flag in (name, *prop.get("x-aliases", ())):
-        texts = [text for text in raw.flags.get(flag, ()) if text and text not in absent]
+    spelled = (name, *prop.get("x-aliases", ()))
+    for flag in spelled:
+        texts = [text.strip() for text in raw.flags.get(flag, ())]
+        texts = [text for text in texts if text and text not in absent]
         if texts:
             return texts, f"--{flag}"
     variables = [(f"INPUT_{name.upper()}", f"input {name}")]
     variables += [
-        (variable, variable)
-        for variable in (f"CML_RUNNER_{name.upper().replace('-', '_')}", *prop.get("x-env", ()))
+        (variable, variable) for variable in (*map(variable_of, spelled), *prop.get("x-env", ()))
     ]
     for variable, source in variables:
         text = raw.environ.get(variable, "").strip()

@@ -1,0 +1,131 @@
+"""The words of a command line, as people, web pages and CML's own documents write them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from runner_action.inputs.sources import schema, spellings
+from runner_action.inputs.typography import DASHES, SPACES
+
+PROGRAMS = ("cml", "cml-runner")
+OF_CML = frozenset(
+    {
+        *("asset", "check", "ci", "comment", "pr", "publish", "repo", "report"),
+        *("send-comment", "send-github-check", "tensorboard", "tensorboard-dev"),
+    }
+)
+"""CML's other commands. https://github.com/iterative/cml/tree/main/bin/cml"""
+RERUN = ("workflow", "rerun", "rerun-workflow")
+SWITCHES = ("json", "version", "help")
+"""Flags that never have a value, besides those of the schema."""
+_FLAG = re.compile(rf"(?:-|[{DASHES}])[-{DASHES}]?(?=[A-Za-z])")
+_NEXT_FLAG = re.compile(rf"[{SPACES}]+(?=[-{DASHES}]{{1,2}}[A-Za-z])")
+
+
+@dataclass
+class Arranged:
+    """`words`: what argparse reads, each flag together with its value. `strays`: sentences about
+    words that belong to no flag, without their texts, which may be secrets."""
+
+    words: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+
+
+def without_programs(argv: Sequence[str]) -> list[str]:
+    """Without the beginnings `cml` and `runner`, and without a lone `--`: CML refused a command
+    line in which no word begins with a hyphen, so its users append one."""
+    words = [word for word in argv if word.strip() != "--"]
+    if words[:1] and words[0] in PROGRAMS:
+        words = words[1:]
+    return words[1:] if words[:1] == ["runner"] else words
+
+
+def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> Arranged:
+    """Joins flags and their values. The words behind the value of a list belong to it, as in CML.
+
+    `commands`: words that are never an item of a list; `offset`: how many words of the command
+    line precede these.
+    """
+    arranged, flag, awaits = Arranged(), "", False
+    for place, word in _separated(words, offset):
+        if _FLAG.match(word):
+            flag, value = _flag_of(word)
+            arranged.words.append(f"{flag}{value}")
+            awaits = not value and flag[2:] not in SWITCHES
+        elif awaits and not _broken(word):
+            arranged.words[-1] += f"={word}"
+            awaits = False
+        elif _is_list(flag) and not _broken(word) and word not in commands:
+            arranged.words.append(f"{flag}={word}")
+        elif word:
+            arranged.strays.append(_stray(word, place, flag, commands))
+    return arranged
+
+
+def _separated(words: Sequence[str], offset: int) -> Iterator[tuple[int, str]]:
+    """The words with their places; flags that only a no-break space divides are several."""
+    for place, word in enumerate(words, offset + 1):
+        for part in _NEXT_FLAG.split(word) if _NEXT_FLAG.search(word) else [word]:
+            if part or not word:
+                yield place, part
+
+
+def _flag_of(word: str) -> tuple[str, str]:
+    """Flag and `=value`, with the hyphens that word processors replace, and from CML's camel case:
+    `–cloud`, `--noRetry`, `--tf_resource`."""
+    name, equals, value = word.partition("=")
+    dashes = _FLAG.match(name)
+    assert dashes
+    typed = re.search(rf"[{SPACES}]", name)
+    if typed:
+        name, equals, value = name[: typed.start()], "=", word[typed.end() :]
+    bare = re.sub(f"[{DASHES}_]", "-", name[dashes.end() :])
+    known = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", bare).lower()
+    hyphens = dashes[0] if dashes[0] == "-" else "--"
+    return f"{hyphens}{known if _is_known(known) else name[dashes.end() :]}", equals + value
+
+
+def _is_known(name: str) -> bool:
+    return name in spellings() or name in schema()["x-retired"] or name in SWITCHES
+
+
+def _is_list(flag: str) -> bool:
+    for name, prop in schema()["properties"].items():
+        if flag[2:] in (name, *prop.get("x-aliases", ())):
+            return bool(prop["type"] == "array")
+    return False
+
+
+def _broken(word: str) -> str:
+    """What a backslash that is not the last character of its line leaves; empty for other words."""
+    if word and not word.strip():
+        return "is blank"
+    if word.strip() == "\\":
+        return "is a backslash"
+    if word.startswith("#"):
+        return "begins with `#`"
+    return "begins with a space" if word.startswith((" ", "\t", "\r", "\n")) else ""
+
+
+def _stray(word: str, place: int, flag: str, commands: Sequence[str]) -> str:
+    """A sentence about a word that belongs to no flag."""
+    after = f", after `{flag}`," if flag else ""
+    where = f"the {_ordinal(place)} word{after}"
+    if broken := _broken(word):
+        return f"{where} {broken}: a backslash must be the last character of its line"
+    if not flag and word in RERUN:
+        return "CML's `workflow rerun` is now `cml-runner restart --run-id=ID`"
+    if not flag and word in OF_CML:
+        return f"`{word}` is a command of CML; cml-runner has those of `cml runner` only"
+    close = [] if flag else get_close_matches(word, commands, 1, 0.75)
+    if close:
+        return f"{where} is not a command; did you mean `{close[0]}`?"
+    return f"{where} belongs to no flag; write `--flag=value`"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
