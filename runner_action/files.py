@@ -55,13 +55,14 @@ def read_own(path: Path) -> str | None:
 
 
 def text_of(path: str, trees: Iterable[str]) -> str | None:
-    """A file's text; None if it cannot be read, or if it is a link that leads out of a checkout
-    (`trees`): such a link may point to this job's environment, with all its secrets."""
+    """A file's text, with U+FFFD for what is not UTF-8; None if it cannot be read, or if it is a
+    link that leads out of a checkout (`trees`): such a link may point to this job's environment,
+    with all its secrets."""
     try:
         file = Path(path).absolute()
         for tree in map(Path, filter(None, trees)):
             if file.is_relative_to(tree) and not file.resolve().is_relative_to(tree.resolve()):
                 return None
-        return file.read_text("utf-8")
+        return file.read_text("utf-8", errors="replace")
     except (OSError, ValueError):
         return None

@@ -100,8 +100,9 @@ UNREACHED = {
 
 
 def test_what_is_not_given_at_all_is_told_besides_what_is_wrong(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # no checkout, which would say the repository
     assert (
         cli.main(
             [

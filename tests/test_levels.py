@@ -106,7 +106,7 @@ def refused(*argv: str, **environ: str) -> list[str]:
     ("argv", "told"),
     [
         (
-            ["--repo=https://github.com/octo/train/tree"],
+            ["--repo=https://github.com/octo/train/other"],
             "write `https://github.com/owner/name`, `https://github.com/organisation` or",
         ),
         (

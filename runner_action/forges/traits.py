@@ -15,6 +15,8 @@ class Traits:
     """Address of the instance that the vendor runs."""
     hosts: tuple[str, ...]
     """Hosts that are always this forge; a leading dot stands for all hosts below."""
+    other_hosts: tuple[str, ...]
+    """Other hosts of the vendor's own instance: for browsers, for its API, for Git over SSH."""
     server_variable: str
     api_variable: str
     project_variable: str
@@ -29,3 +31,7 @@ class Traits:
     """How paths begin that do not name the owner of the repositories."""
     passing_tokens: tuple[str, ...] = ()
     """How tokens begin that are valid for an hour at most."""
+    pages: frozenset[str] = frozenset()
+    """What follows owner and name in the addresses of a repository's pages."""
+    api_paths: str = ""
+    """How the paths of its API begin, before owner and name: a regular expression."""

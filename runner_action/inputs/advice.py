@@ -20,6 +20,8 @@ def unused(raw: Raw) -> Iterator[str]:
     for name, prop in schema()["properties"].items():
         known |= {*map(variable_of, (name, *prop.get("x-aliases", ()))), *prop.get("x-env", ())}
         yield from _older(name, prop, raw)
+        if prop.get("format") == "script" and raw.flags.get(name) and not text_of(name, prop, raw):
+            yield f"--{name} is empty, so there is no script: did `$(base64 …)` fail?"
     for flag in raw.flags:
         if flag in retired:
             yield f"--{flag} no longer does anything: {retired[flag]}"

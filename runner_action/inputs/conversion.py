@@ -3,16 +3,15 @@ it is, for the schema to refuse."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from runner_action.forges import USUAL, traits_of
-from runner_action.model import ForgeName
-from runner_action.plain import parts_of
+from runner_action.inputs.lists import items_of
+from runner_action.inputs.scripts import ReadFile, from_base64, script_of, with_unix_lines
+from runner_action.inputs.typography import typed
 
 UNITS = {
     "s": 1,
@@ -28,27 +27,33 @@ UNITS = {
     "day": 86400,
 }
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-ReadFile = Callable[[str], str | None]
-"""Returns the text of a file; None if there is no such file."""
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
+_GIGABYTES = re.compile(r"(\d+)\s*(?:g|gb|gib)", re.I)
+_PRICE = re.compile(r"\$?\s*(\d*)[.,](\d+)\s*(?:usd|\$)?", re.I)
 _TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
 
 
 def convert(texts: Sequence[str], prop: Mapping[str, Any], read_file: ReadFile) -> Any:
     """Converts what was given for one input. `texts`: several if its flag was repeated; `prop`:
-    the input in the schema."""
+    the input in the schema. Raises Unfit for a text that cannot be used."""
+    free = bool(prop.get("x-free"))
     if prop["type"] == "array":
-        return [item for text in texts for item in _items(text, prop["x-split"])]
+        every = (items_of(text, prop["x-split"], free=free) for text in texts)
+        return list(dict.fromkeys(item for items in every for item in items))
     text = texts[-1]
     form = prop.get("format")
     if form in FROM_FILES:
         return FROM_FILES[form](text, read_file)
+    if not (free or prop.get("writeOnly")):
+        text = typed(text)
     types = prop["type"] if isinstance(prop["type"], list) else [prop["type"]]
-    return BY_FORM[form or types[0]](text)
+    return _chosen(BY_FORM[form or types[0]](text), prop)
 
 
-def _items(text: str, separator: str) -> list[str]:
-    return list(filter(None, re.split(separator, text.strip())))
+def _chosen(value: Any, prop: Mapping[str, Any]) -> Any:
+    """One of the words to choose from, in whatever case it is written."""
+    folded = value.lower() if isinstance(value, str) else value
+    return folded if folded in prop.get("enum", ()) else value
 
 
 def _boolean(text: str) -> bool | str:
@@ -63,10 +68,18 @@ def _integer(text: str) -> int | str:
 
 
 def _number(text: str) -> float | str:
+    """A number, or a price as in `$0.05` and `0,05`."""
+    price = _PRICE.fullmatch(text)
     try:
-        return float(text)
+        number = float(f"{price[1] or 0}.{price[2]}" if price else text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text
+
+
+def _gigabytes(text: str) -> int | str:
+    match = _GIGABYTES.fullmatch(text)
+    return _integer(match[1] if match else text)
 
 
 def _seconds(text: str) -> int | str:
@@ -93,29 +106,22 @@ def _key(text: str) -> str:
     return plain + "\n"
 
 
-def _script(text: str, read_file: ReadFile) -> str:
-    """A script, from itself, from Base64 or from a file; empty if it is none of these."""
-    if text.lstrip().startswith("#!"):
-        return text.lstrip()
-    decoded = _from_base64(text)
-    return decoded if decoded is not None else read_file(text) or ""
-
-
 def _document(text: str, read_file: ReadFile) -> str:
     """A text of several lines, or that of a file."""
-    return text if "\n" in text else read_file(text) or text
+    return with_unix_lines(text if "\n" in text else read_file(text) or text)
 
 
 def _certificates(text: str, read_file: ReadFile) -> str:
     """The certificates (PEM) in the text, or else in the file of that name."""
     certificates = _CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")
-    return "\n".join(certificates) or text
+    return with_unix_lines("\n".join(certificates) or text)
 
 
 def _from_base64(text: str) -> str | None:
+    data = from_base64(text)
     try:
-        return base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
         return None
 
 
@@ -125,34 +131,17 @@ BY_FORM: Mapping[str, Callable[[str], Any]] = {
     "number": _number,
     "string": str,
     "duration": _seconds,
+    "gigabytes": _gigabytes,
     "repository": str.strip,
     "key": _key,
 }
 """By format, or by type for an input without one."""
 FROM_FILES: Mapping[str | None, Callable[[str, ReadFile], str]] = {
-    "script": _script,
+    "script": script_of,
     "document": _document,
     "certificates": _certificates,
 }
 """Formats whose text may be in a file."""
-
-
-def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
-    """`https://host/owner/name` from a URL, `owner/name`, or a remote for scp or ssh; any other
-    text as it is. `servers`: as `places.servers_of` returns them."""
-    if match := re.fullmatch(r"(?:[^@/\s]+@)([^:/\s]+):(?!//)(.+)", text):
-        text = f"https://{match[1]}/{match[2]}"
-    elif re.fullmatch(r"[\w.-]+(/[\w.-]+)+", text):
-        name = ForgeName(forge) if forge and forge in [*ForgeName] else USUAL
-        known = servers.get(name) or next(filter(None, servers.values()), "")
-        text = f"{known or traits_of(name).hosted}/{text}"
-    parts = parts_of(text)
-    if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
-        return text
-    over_ssh = parts.scheme in ("ssh", "git")
-    host = parts.hostname if over_ssh or not parts.port else f"{parts.hostname}:{parts.port}"
-    path = parts.path.strip("/").removesuffix(".git")
-    return f"{'https' if over_ssh else parts.scheme}://{host}/{path}"
 
 
 def check_rsa(private: str) -> None:

@@ -20,6 +20,11 @@ def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
     """All problems with the inputs that were given."""
     environ = raw.environ
     yield from _unknown(raw)
+    yield from (
+        _named(f"{{{name}}} {entry.unfit}", given, environ)
+        for name, entry in given.items()
+        if entry.unfit
+    )
     yield from _broken(given, environ)
     yield from _not_plain(given, environ)
     yield from _bad_key(given, environ)
@@ -53,7 +58,7 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
 
     properties = schema()["properties"]
     document = {
-        name: "***" if properties[name].get("writeOnly") else entry.value
+        name: "***" if properties[name].get("writeOnly") or entry.unfit else entry.value
         for name, entry in given.items()
     }
     seen: set[str] = set()
@@ -179,7 +184,7 @@ def missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
     messages = {
         "repo": "{repo} is missing: give the repository's URL, or run this in a CI job",
         "driver": f"{{driver}} is missing: the repository's address does not say whether it is"
-        f" {forges}",
+        f" {forges}, the two that cml-runner knows",
         "token": "{token} is missing: put a token that may register runners into the variable"
         " REPO_TOKEN",
         "name": "{name} is missing: write `cml-runner destroy NAME`",
@@ -226,11 +231,7 @@ def _spelled(name: str, entry: Given) -> str:
     prop = schema()["properties"][name]
     if prop.get("writeOnly") or prop.get("format") == "script" or entry.value is True:
         return entry.source
-    value = str(entry.value)
-    if isinstance(entry.value, list):
-        value = ",".join(map(str, entry.value))
-    if entry.value is False:
-        value = "false"
+    value = entry.text or str(entry.value)
     value = plain(re.sub(r"//[^/@\s]+@", "//***@", value))  # an address may contain credentials
     if entry.source.startswith("--"):
         return f"{entry.source}={value}"

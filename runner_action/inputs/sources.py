@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runner_action.inputs.conversion import ReadFile, convert
+from runner_action.inputs.conversion import convert
+from runner_action.inputs.scripts import ReadFile, Unfit
 
 Schema = Mapping[str, Any]
 
@@ -31,10 +32,13 @@ def schema() -> Schema:
 @dataclass(frozen=True)
 class Given:
     """An input's value, converted where possible, and the flag, variable or input that it is
-    from."""
+    from. `text`: as it was written; `unfit`: why the text cannot be used, as the end of a
+    sentence."""
 
     value: Any
     source: str
+    text: str = ""
+    unfit: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,11 @@ def collect(raw: Raw, read_file: ReadFile) -> Iterator[tuple[str, Given]]:
     for name, prop in schema()["properties"].items():
         if given := text_of(name, prop, raw):
             texts, source = given
-            yield name, Given(convert(texts, prop, read_file), source)
+            text = ",".join(texts) if prop["type"] == "array" else texts[-1]
+            try:
+                yield name, Given(convert(texts, prop, read_file), source, text)
+            except Unfit as error:
+                yield name, Given("", source, text, unfit=str(error))
 
 
 def variable_of(flag: str) -> str:

@@ -14,7 +14,7 @@ PROGRAMS = ("cml", "cml-runner")
 OF_CML = frozenset(
     {
         *("asset", "check", "ci", "comment", "pr", "publish", "repo", "report"),
-        *("send-comment", "send-github-check", "tensorboard", "tensorboard-dev"),
+        *("send-comment", "tensorboard", "tensorboard-dev"),
     }
 )
 """CML's other commands. https://github.com/iterative/cml/tree/main/bin/cml"""
@@ -49,7 +49,9 @@ def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> A
     `commands`: words that are never an item of a list; `offset`: how many words of the command
     line precede these.
     """
-    arranged, flag, awaits = Arranged(), "", False
+    arranged = Arranged()
+    flag = ""
+    awaits = False
     for place, word in _separated(words, offset):
         if _FLAG.match(word):
             flag, value = _flag_of(word)
@@ -81,7 +83,9 @@ def _flag_of(word: str) -> tuple[str, str]:
     assert dashes
     typed = re.search(rf"[{SPACES}]", name)
     if typed:
-        name, equals, value = name[: typed.start()], "=", word[typed.end() :]
+        value = word[typed.end() :]
+        name = name[: typed.start()]
+        equals = "="
     bare = re.sub(f"[{DASHES}_]", "-", name[dashes.end() :])
     known = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", bare).lower()
     hyphens = dashes[0] if dashes[0] == "-" else "--"

@@ -20,3 +20,6 @@ class Traits:
     deletion_without_limit: bool = False
     """Before a machine is powered off its deletion is tried until it succeeds, since a machine
     that is off still costs."""
+    words_of_regions: frozenset[str] = frozenset()
+    """Words of the names of its regions, if people write these with spaces between; none of the
+    words is a region by itself."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from runner_action.forges.traits import Traits
 
+PAGES = frozenset(
+    {
+        *("actions", "blob", "branches", "commit", "commits", "compare", "issues", "pull", "pulls"),
+        *("releases", "security", "settings", "tags", "tree", "wiki"),
+    }
+)
 TRAITS = Traits(
     title="GitHub",
     hosted="https://github.com",
     hosts=("github.com", ".ghe.com"),
+    # https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port
+    other_hosts=("www.github.com", "api.github.com", "ssh.github.com"),
     server_variable="GITHUB_SERVER_URL",
     api_variable="GITHUB_API_URL",
     project_variable="GITHUB_REPOSITORY",
@@ -15,6 +23,9 @@ TRAITS = Traits(
     restarts_from_outside=True,
     own_label_suffices=True,
     names_no_owner="enterprises/",
+    pages=PAGES,
+    # https://docs.github.com/en/rest/repos/repos; `api/v3` on an Enterprise Server.
+    api_paths="^(api/v3/)?repos/(?=[^/]+/[^/]+)",
     # https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
     passing_tokens=("ghs_",),
 )

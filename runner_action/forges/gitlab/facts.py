@@ -8,6 +8,8 @@ TRAITS = Traits(
     title="GitLab",
     hosted="https://gitlab.com",
     hosts=("gitlab.com",),
+    # https://docs.gitlab.com/user/gitlab_com/#alternative-ssh-port
+    other_hosts=("www.gitlab.com", "altssh.gitlab.com"),
     server_variable="CI_SERVER_URL",
     api_variable="CI_API_V4_URL",
     project_variable="CI_PROJECT_URL",

@@ -4,5 +4,18 @@ from __future__ import annotations
 
 from runner_action.providers.traits import Traits
 
-TRAITS = Traits(wiped_too=("/var/lib/waagent/ovf-env.xml",), deletion_without_limit=True)
-"""The file is what stood on the provisioning disc."""
+WORDS_OF_REGIONS = frozenset(
+    {
+        *("north", "south", "east", "west", "central", "southeast", "us", "uk", "europe", "asia"),
+        *("japan", "australia", "brazil", "canada", "france", "germany", "norway", "india"),
+        *("korea", "poland", "italy", "israel", "qatar", "uae", "africa", "mexico", "spain"),
+        *("sweden", "switzerland", "jio", "malaysia", "indonesia", "new", "zealand", "chile"),
+        *("austria", "belgium", "denmark", "china", "taiwan", "usgov", "gov"),
+    }
+)
+"""https://learn.microsoft.com/azure/reliability/regions-list"""
+TRAITS = Traits(
+    wiped_too=("/var/lib/waagent/ovf-env.xml",),  # what stood on the provisioning disc
+    deletion_without_limit=True,
+    words_of_regions=WORDS_OF_REGIONS,
+)

@@ -1,0 +1,97 @@
+"""Scripts for the machine, from the texts that people and Windows write. Pure, except for reading
+files."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable
+
+from runner_action.inputs.typography import unquoted
+
+ReadFile = Callable[[str], str | None]
+"""Returns the text of a file; None if there is no such file."""
+KEPT = "\n\t"
+"""Control characters that a script may have."""
+UNDECODED = "\ufffd"
+UTF16 = (
+    "is encoded as UTF-16, as PowerShell and editors on Windows write it, and no shell reads that;"
+    " save the script as UTF-8"
+)
+NOT_UTF8 = "is not text in UTF-8{}; save the script as UTF-8"
+
+
+class Unfit(ValueError):
+    """A text that is not what its input needs; the end of a sentence that says why."""
+
+
+def script_of(text: str, read_file: ReadFile) -> str:
+    """A script, from itself, from Base64 or from a file; empty if it is none of these. Raises
+    Unfit if no shell could run it."""
+    if text.lstrip("\ufeff \t\r\n").startswith("#!"):
+        return _runnable(text.lstrip("\ufeff \t\r\n"))
+    word = unquoted(text)
+    from_file = read_file(word)
+    try:
+        decoded = _decoded(word)
+        if decoded is not None:
+            return _runnable(decoded)
+    except Unfit:
+        if from_file is None:
+            raise
+    if from_file is None and re.match(r"\$\(|`|\$\{?\w", text.strip()):
+        raise Unfit(
+            "is a command or a variable that no shell has expanded; write the path of the file"
+        )
+    return _runnable(from_file or "")
+
+
+def from_base64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def with_unix_lines(text: str) -> str:
+    return re.sub(r"\r+\n", "\n", text.removeprefix("\ufeff"))
+
+
+def _decoded(text: str) -> str | None:
+    """What Base64 says; None if that is not text, so that this is no Base64."""
+    data = from_base64(text)
+    if data is None:
+        return None
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise Unfit(UTF16)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        if data.count(0) * 3 > len(data):
+            raise Unfit(UTF16) from None
+        return None
+
+
+def _runnable(text: str) -> str:
+    """The script with Unix's line ends. Raises Unfit."""
+    script = with_unix_lines(text)
+    if script.count("\0") * 3 > len(script):
+        raise Unfit(UTF16)
+    for number, line in enumerate(script.split("\n"), 1):
+        where = f" (line {number})"
+        if UNDECODED in line:
+            raise Unfit(NOT_UTF8.format(where))
+        wrong = [
+            letter
+            for letter in line
+            if letter not in KEPT and unicodedata.category(letter) in ("Cc", "Cs")
+        ]
+        if wrong:
+            code = (
+                "a NUL byte" if wrong[0] == "\0" else f"the control character U+{ord(wrong[0]):04X}"
+            )
+            raise Unfit(f"has {code}{where}, which no script can have; is it a program?")
+    return script
