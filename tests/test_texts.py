@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -369,3 +371,70 @@ def test_a_region_elsewhere_has_no_spaces() -> None:
 def test_two_security_groups_are_answered() -> None:
     with pytest.raises(InputError, match="must be one security group: its ID"):
         parsed({"cloud": "aws", "cloud-aws-security-group": "sg-01234567,sg-76543210"})
+
+
+# --- advice
+
+
+OF_A_CLOUD = {
+    "aws": r"ami-|arn:aws|ssm:|\bt3\.|\bp2\.|\bg4dn|\beu-central-1|us-east-1b|AWS|instance.profile",
+    "gcp": r"ubuntu-os-cloud|gserviceaccount|\bn\d-standard|us-central1|Google",
+    "azure": r"Standard_|Canonical:|swedencentral|user-assigned|Azure",
+    "kubernetes": r"4-16384|registry\.example",
+}
+"""What only this cloud's users should read in advice."""
+SHARED = {("kubernetes", "gcp"): "us-central1"}
+"""Zones are the cloud's own in a cluster."""
+TO_REFUSE = ("\t", "`", "\u00e9 `$", "/", "a b", "4.5.6.7!", "iterative-cml", "sg-x", "0")
+CLOUD_INPUTS = [
+    name
+    for name in PROPERTIES
+    if name.startswith("cloud-") and not name.startswith(tuple(f"cloud-{c}-" for c in OF_A_CLOUD))
+]
+
+
+@pytest.mark.parametrize("cloud", OF_A_CLOUD)
+@pytest.mark.parametrize("name", CLOUD_INPUTS)
+def test_advice_is_about_the_cloud_at_hand(name: str, cloud: str) -> None:
+    for text in TO_REFUSE:
+        try:
+            request, _ = parsed({"cloud": cloud, name: f"x{text}x"})
+            plan = importlib.import_module(f"runner_action.providers.{cloud}.plan")
+            plan.plan(request.cloud)  # type: ignore[attr-defined]
+        except InputError as error:
+            advice = " ".join(error.problems)
+            for other, words in OF_A_CLOUD.items():
+                foreign = set(re.findall(words, advice)) - {SHARED.get((cloud, other))}
+                assert other == cloud or not foreign, advice
+
+
+def test_without_a_cloud_advice_names_each() -> None:
+    with pytest.raises(InputError) as caught:
+        parsed({"cloud-type": "`"})
+    assert (
+        "such as `t3.medium` (aws), `Standard_D2s_v5` (azure), `n2-standard-4` (gcp), `4-16384`"
+        " (kubernetes)" in caught.value.problems[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nvidia-tesla-t4", "NVIDIA-TESLA-T4", "t4", "T4", "nvidia-tesla-t4:1", "nvidia-tesla-t4*1"],
+)
+@pytest.mark.parametrize("cloud", OF_A_CLOUD)
+def test_the_longer_name_of_a_gpu_means_the_same_on_every_cloud(cloud: str, name: str) -> None:
+    plan = importlib.import_module(f"runner_action.providers.{cloud}.plan").plan
+    kinds = []
+    for gpu in ("t4:1", name):
+        flags = {"cloud": cloud, "cloud-gpu": gpu, "cloud-image": IMAGES[cloud]}
+        request, _ = parsed(flags)
+        kinds.append(plan(request.cloud).instance_types[0].removesuffix(":1"))  # type: ignore[attr-defined]
+    assert kinds[0] == kinds[1]
+
+
+IMAGES = {
+    "aws": "ami-0123456789abcdef0",
+    "gcp": "ubuntu-os-cloud/ubuntu-2404-lts-amd64",
+    "azure": "Canonical:ubuntu-24_04-lts:server:latest",
+    "kubernetes": "registry.example/runner:1",
+}

@@ -12,6 +12,7 @@ from typing import Any
 from runner_action.inputs.lists import items_of
 from runner_action.inputs.scripts import ReadFile, from_base64, script_of, with_unix_lines
 from runner_action.inputs.typography import typed
+from runner_action.providers.gpus import word_of
 
 UNITS = {
     "s": 1,
@@ -132,6 +133,7 @@ BY_FORM: Mapping[str, Callable[[str], Any]] = {
     "string": str,
     "duration": _seconds,
     "gigabytes": _gigabytes,
+    "gpu": word_of,
     "repository": str.strip,
     "key": _key,
 }

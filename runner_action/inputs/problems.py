@@ -80,7 +80,15 @@ def _verdict(path: Sequence[Any], given: Mapping[str, Given], environ: Mapping[s
         return message + _suggestion(about, given) if about else message
     name = str(key)
     message = rule.get("x-message", f"{{{name}}} must be {_allowed(rule)}")
+    message = message.replace("EXAMPLE", _example(rule.get("x-examples", {}), given))
     return _named(message, given, environ) + _suggestion(name, given)
+
+
+def _example(examples: Mapping[str, str], given: Mapping[str, Given]) -> str:
+    """What to write on the cloud at hand; without one, on each of them."""
+    cloud = str(given["cloud"].value) if "cloud" in given else ""
+    every = (f"{text} ({name})" for name, text in examples.items())
+    return examples[cloud] if cloud in examples else ", ".join(every)
 
 
 def _allowed(rule: Mapping[str, Any]) -> str:

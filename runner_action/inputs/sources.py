@@ -99,8 +99,9 @@ def text_of(name: str, prop: Schema, raw: Raw) -> tuple[list[str], str] | None:
     absent = ("infer",) if prop.get("writeOnly") else ()  # CML's default
     spelled = (name, *prop.get("x-aliases", ()))
     for flag in spelled:
-        texts = [text.strip() for text in raw.flags.get(flag, ())]
-        texts = [text for text in texts if text and text not in absent]
+        texts = [text for text in raw.flags.get(flag, ()) if text.strip()]
+        texts = texts if prop.get("x-lines") else [text.strip() for text in texts]
+        texts = [text for text in texts if text not in absent]
         if texts:
             return texts, f"--{flag}"
     variables = [(f"INPUT_{name.upper()}", f"input {name}")]

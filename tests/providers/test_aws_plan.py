@@ -54,6 +54,8 @@ def test_regions(region: str, native: str, zone: str | None) -> None:
         (["--cloud-type=t2.micro"], "t2.micro", "x64"),
         (["--cloud-type=m+t4"], "g4dn.xlarge", "x64"),
         (["--cloud-type=m", "--cloud-gpu=l4"], "g6.xlarge", "x64"),
+        (["--cloud-type=m", "--cloud-gpu=nvidia-tesla-t4"], "g4dn.xlarge", "x64"),
+        (["--cloud-type=g4dn.2xlarge", "--cloud-gpu=t4"], "g4dn.2xlarge", "x64"),
         (["--cloud-gpu=l4:4"], "g6.12xlarge", "x64"),
         (["--cloud-type=l", "--cloud-gpu=l4:4"], "g6.12xlarge", "x64"),
         (["--cloud-type=m+h100:8"], "p5.48xlarge", "x64"),
@@ -181,6 +183,22 @@ def test_old_words_are_told(argv: list[str], words: list[str]) -> None:
         ),
         (["--cloud-type=l", "--cloud-gpu=l4:8"], r"l\+l4:8 does not exist"),
         (["--cloud-type=m+mystery"], "write one of t4, l4"),
+        (
+            ["--cloud-type=p2.xlarge", "--cloud-gpu=k80"],
+            r"cloud-type p2.xlarge: AWS has retired .* K80 GPUs \(p2\); write g4dn.xlarge",
+        ),
+        (
+            ["--cloud-type=g5.xlarge", "--cloud-gpu=nvidia-tesla-t4"],
+            r"g5.xlarge has a GPU of its own \(a10g\), so leave cloud-gpu t4 out",
+        ),
+        (
+            ["--cloud-type=g6e.xlarge", "--cloud-gpu=t4"],
+            "g6e.xlarge has a GPU of its own, so leave cloud-gpu t4 out",
+        ),
+        (
+            ["--cloud-type=m5.large", "--cloud-gpu=t4"],
+            "m5.large has no GPU: leave cloud-gpu out, or write cloud-type `m` for",
+        ),
         (["--cloud-type=m6i.large,m7g.large"], r"types of two architectures \(m7g.large arm64"),
         (
             ["--cloud-hdd-size=8", "--cloud-aws-hdd-iops=5000"],

@@ -71,6 +71,10 @@ def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
         (["--cloud-type=xl+h100"], "Standard_ND96isr_H100_v5", "x64", "ubuntu-hpc"),
         (["--cloud-type=m+tesla"], "Standard_NC24ads_A100_v4", "x64", "ubuntu-hpc"),
         (["--cloud-type=m+k80"], "Standard_NC4as_T4_v3", "x64", "ubuntu-hpc"),
+        (
+            ["--cloud-type=Standard_NC4as_T4_v3", "--cloud-gpu=nvidia-tesla-t4"],
+            *("Standard_NC4as_T4_v3", "x64", "ubuntu-hpc"),
+        ),
         (["--cloud-type=m+l4"], "Standard_NC4as_T4_v3", "x64", "ubuntu-hpc"),
         (["--cloud-type=Standard_D8ps_v5"], "Standard_D8ps_v5", "arm64", "ubuntu-24_04-lts"),
         (["--cloud-type=Standard_B2pts_v2"], "Standard_B2pts_v2", "arm64", "ubuntu-24_04-lts"),
@@ -102,6 +106,13 @@ def test_sizes(argv: list[str], native: str, architecture: str, offer: str) -> N
         (
             ["--cloud-image=ubuntu"],
             "cloud-image ubuntu is not an Azure image; write publisher:offer:sku:version",
+        ),
+        (["--cloud-type=Standard_NC6"], r"K80 GPUs \(NC\); write Standard_NC4as_T4_v3"),
+        (["--cloud-type=Standard_NC6s_v3"], "V100 GPUs .*; write Standard_NC24ads_A100_v4"),
+        (["--cloud-type=Standard_D8s_v5", "--cloud-gpu=t4"], "Standard_D8s_v5 has no GPU"),
+        (
+            ["--cloud-type=Standard_NC4as_T4_v3", "--cloud-gpu=a100"],
+            r"has a GPU of its own \(t4\), so leave cloud-gpu a100 out",
         ),
         (["--cloud-metadata=a/b=x"], "cloud-metadata a/b=… is not an Azure tag"),
         (["--cloud-permission-set=someone"], "someone is not a user-assigned identity"),

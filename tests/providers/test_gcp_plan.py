@@ -81,6 +81,32 @@ def test_regions_and_zones(word: str, region: str, zone: str | None) -> None:
         ),
         (["--cloud-type=n1-standard-4+nvidia-tesla-t4"], "n1-standard-4+nvidia-tesla-t4*1", "x64"),
         (["--cloud-type=c4a-standard-4"], "c4a-standard-4", "arm64"),
+        # CML's documents and https://github.com/iterative/cml/issues/1048, 1398
+        (
+            ["--cloud-type=n1-standard-4", "--cloud-gpu=nvidia-tesla-t4"],
+            "n1-standard-4+nvidia-tesla-t4*1",
+            "x64",
+        ),
+        (
+            ["--cloud-type=n1-highmem-2", "--cloud-gpu=t4:2"],
+            "n1-highmem-2+nvidia-tesla-t4*2",
+            "x64",
+        ),
+        (["--cloud-type=n1-highmem-2+t4"], "n1-highmem-2+nvidia-tesla-t4*1", "x64"),
+        (
+            ["--cloud-type=custom-8-53248+nvidia-tesla-k80*1"],
+            "custom-8-53248+nvidia-tesla-t4*1",
+            "x64",
+        ),
+        (
+            ["--cloud-type=n1-standard-8", "--cloud-gpu=nvidia-tesla-p100"],
+            "n1-standard-8+nvidia-tesla-p100*1",
+            "x64",
+        ),
+        (["--cloud-gpu=NVIDIA-Tesla-T4"], "n1-standard-4+nvidia-tesla-t4*1", "x64"),
+        (["--cloud-type=m+nvidia-l4*2"], "g2-standard-24", "x64"),
+        (["--cloud-type=g2-standard-4", "--cloud-gpu=nvidia-l4"], "g2-standard-4", "x64"),
+        (["--cloud-type=a2-highgpu-1g+nvidia-tesla-a100*1"], "a2-highgpu-1g", "x64"),
     ],
 )
 def test_types(argv: list[str], native: str, architecture: str) -> None:
@@ -98,8 +124,20 @@ def test_types(argv: list[str], native: str, architecture: str) -> None:
         ),
         (
             ["--cloud-type=m+nvidia-tesla-t4*x"],
-            "write a type and its accelerators as in n1-standard-4",
+            r"cloud-type m\+t4:x does not exist on Google Cloud",
         ),
+        (
+            ["--cloud-type=e2-standard-4", "--cloud-gpu=t4"],
+            "e2-standard-4 cannot have a GPU: Google Cloud adds GPUs to N1 types only",
+        ),
+        (["--cloud-type=f1-micro+t4"], "f1-micro cannot have a GPU"),
+        (["--cloud-type=n1-standard-4+l4"], "n1-standard-4 cannot have l4; it can have t4,"),
+        (["--cloud-type=n1-standard-4+t4:3"], "cannot have t4:3; write 1 to 4 of them"),
+        (
+            ["--cloud-type=g2-standard-4", "--cloud-gpu=t4"],
+            r"g2-standard-4 has a GPU of its own \(l4\), so leave cloud-gpu t4 out",
+        ),
+        (["--cloud-image=ubuntu-os-cloud/ubuntu-2004-lts"], "is no longer supported; leave it out"),
         (["--cloud-region=europe"], "cloud-region europe is not a region or zone of Google Cloud"),
         (
             ["--cloud-type=e2-standard-2,t2a-standard-4"],

@@ -18,7 +18,7 @@ from runner_action.providers.aws.table import (
     WITH_DRIVER,
 )
 from runner_action.providers.draft import Draft, Notes
-from runner_action.providers.gpus import choose
+from runner_action.providers.gpus import choose, retired, with_own_gpu, word_of
 from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 16 * 1024
@@ -56,10 +56,25 @@ def _instance_type(
     word: str, request: CloudRequest, notes: Notes, problems: list[str]
 ) -> str | None:
     size, _, gpu = word.partition("+")
-    gpu = gpu or request.gpu or ""
+    gpu = word_of(gpu or request.gpu or "")
+    if retired(size, GPUS, problems):
+        return None
     if not gpu:
         return TYPES.get(size, size)
+    if "." in size:
+        return with_own_gpu(size, gpu, _own_gpu(size), problems)
     return choose(size, gpu, GPUS, request.image is not None, notes, problems)
+
+
+def _own_gpu(instance_type: str) -> list[str] | None:
+    """Words for the GPU of a type, by its family; None if it has none."""
+    family = instance_type.partition(".")[0]
+    words = [
+        kind
+        for kind, types in GPUS.types.items()
+        if family in (known.partition(".")[0] for known in types.values())
+    ]
+    return words if words or family in DRIVEN | UNDRIVEN else None
 
 
 def _image(draft: Draft, architecture: str) -> str:

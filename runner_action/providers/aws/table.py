@@ -41,9 +41,15 @@ GPUS = GpuTable(
         "k80": ("t4", "AWS has retired its machines with K80 GPUs (p2)"),
         "v100": ("a10g", "AWS's images no longer have a driver for V100 GPUs (p3)"),
     },
+    retired={
+        r"p2\.xlarge": ("AWS has retired its machines with K80 GPUs (p2)", "g4dn.xlarge"),
+        r"p2\.8xlarge": ("AWS has retired its machines with K80 GPUs (p2)", "g4dn.12xlarge"),
+        r"p2\.16xlarge": ("AWS has retired its machines with K80 GPUs (p2)", "g4dn.metal"),
+    },
 )
 """The smallest type with that many GPUs. https://docs.aws.amazon.com/dlami/latest/devguide/:
-drivers from R590 on leave Volta out."""
+drivers from R590 on leave Volta out. The retirement of p2:
+https://github.com/aws/deep-learning-containers/pull/3950"""
 
 DRIVEN = frozenset(
     {

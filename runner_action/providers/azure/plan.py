@@ -8,7 +8,7 @@ from runner_action.model import Place, Plan
 from runner_action.providers.azure.requests import identities_of, own_tags
 from runner_action.providers.azure.table import GPUS, REGIONS, TYPES, UBUNTU, WITH_DRIVER
 from runner_action.providers.draft import Draft, Notes
-from runner_action.providers.gpus import choose
+from runner_action.providers.gpus import choose, retired, with_own_gpu, word_of
 from runner_action.request import CloudRequest
 
 USER_DATA_LIMIT = 65535
@@ -52,12 +52,21 @@ def _place(word: str, problems: list[str]) -> Place | None:
 
 def _size(word: str, request: CloudRequest, notes: Notes, problems: list[str]) -> str | None:
     size, _, gpu = word.partition("+")
-    gpu = gpu or request.gpu or ""
-    return (
-        choose(size, gpu, GPUS, request.image is not None, notes, problems)
-        if gpu
-        else TYPES.get(size, size)
-    )
+    gpu = word_of(gpu or request.gpu or "")
+    if retired(size, GPUS, problems):
+        return None
+    if not gpu:
+        return TYPES.get(size, size)
+    if size.startswith(("Standard_", "Basic_")):
+        return with_own_gpu(size, gpu, _own_gpu(size), problems)
+    return choose(size, gpu, GPUS, request.image is not None, notes, problems)
+
+
+def _own_gpu(size: str) -> list[str] | None:
+    """Words for the GPU that a size's name contains; None if it has none.
+    https://learn.microsoft.com/azure/virtual-machines/vm-naming-conventions"""
+    words = [kind for kind in GPUS.types if f"_{kind.upper()}_" in size]
+    return words if words or has_gpu(size) else None
 
 
 def architecture_of(size: str) -> str:

@@ -26,10 +26,11 @@ TYPES: Mapping[str, str] = {
 """CML's sizes by its figures: 8, 32, 64 CPUs with 4 GB each. B1s has 1 GB, too little for a
 runner."""
 
+T4 = "Standard_NC4as_T4_v3"
 GPUS = GpuTable(
     cloud="Azure",
     types={
-        "t4": {1: "Standard_NC4as_T4_v3", 4: "Standard_NC64as_T4_v3"},
+        "t4": {1: T4, 4: "Standard_NC64as_T4_v3"},
         "a100": {
             1: "Standard_NC24ads_A100_v4",
             2: "Standard_NC48ads_A100_v4",
@@ -48,9 +49,27 @@ GPUS = GpuTable(
         "l4": ("t4", "Azure has no L4 GPUs"),
         "a10g": ("t4", "Azure has A10 GPUs in slices only, for which no image has a driver"),
     },
+    retired={
+        r"Standard_NC6": ("Azure has retired its machines with K80 GPUs (NC)", T4),
+        r"Standard_NC(12|24)r?": (
+            "Azure has retired its machines with K80 GPUs (NC)",
+            "Standard_NC64as_T4_v3",
+        ),
+        r"Standard_NC\d+r?s_v2": (
+            "Azure has retired its machines with P100 GPUs (NCv2)",
+            "Standard_NC24ads_A100_v4",
+        ),
+        r"Standard_NC\d+r?s_v3": (
+            "Azure retired its machines with V100 GPUs (NCv3) in September 2025",
+            "Standard_NC24ads_A100_v4",
+        ),
+        r"Standard_ND\d+r?s": ("Azure has retired its machines with P40 GPUs (ND)", T4),
+        r"Standard_NV\d+": ("Azure has retired its machines with M60 GPUs (NV)", T4),
+    },
 )
 """The smallest size with that many GPUs.
-https://learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/ (retired: ncv3-series)"""
+https://learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/ (retired: ncv3-series)
+https://learn.microsoft.com/azure/virtual-machines/sizes/retirement/retired-sizes-list"""
 
 ARCHITECTURES: Mapping[str, str] = {"x64": "x64", "arm64": "Arm64"}
 """Ours -> Azure's."""

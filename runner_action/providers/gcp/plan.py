@@ -10,14 +10,18 @@ from runner_action.providers.gcp.options import options_of
 from runner_action.providers.gcp.requests import account_of, has_gpu, own_labels
 from runner_action.providers.gcp.table import (
     ARM,
+    ATTACHED,
     GPUS,
+    OWN_GPUS,
     REGIONS,
+    RETIRED_IMAGES,
     SPOT_ONLY,
+    TAKES_GPUS,
     TYPES,
     UBUNTU,
     WITH_DRIVER,
 )
-from runner_action.providers.gpus import choose
+from runner_action.providers.gpus import OLDER_WORDS, choose, with_own_gpu, word_of
 from runner_action.request import CloudRequest, Spot
 
 USER_DATA_LIMIT = 256 * 1024 * 3 // 4
@@ -53,6 +57,11 @@ def plan(request: CloudRequest) -> Plan:
     if request.image and not IMAGE.fullmatch(request.image):
         instead = f"write project/family, as in {UBUNTU['x64']}, or project/global/images/name"
         draft.problems.append(f"cloud-image {request.image} is not a Google Cloud image; {instead}")
+    elif request.image and re.fullmatch(RETIRED_IMAGES, request.image):
+        draft.problems.append(
+            f"cloud-image {request.image} is no longer supported; leave it out, or write"
+            f" {UBUNTU['x64']}"
+        )
     draft.problems += own_labels(request.metadata)[1]
     draft.problems += account_of(request.permission_set)[1]
     return draft.plan(
@@ -76,23 +85,41 @@ def _machine_type(
     word: str, request: CloudRequest, notes: Notes, problems: list[str]
 ) -> str | None:
     size, _, gpu = word.partition("+")
-    gpu = gpu or request.gpu or ""
+    gpu = word_of(gpu or request.gpu or "")
     if not gpu:
         return TYPES.get(size, size)
-    if "*" in gpu or "-" in gpu:  # CML's syntax for any type: accelerator and number
-        kind, _, number = gpu.partition("*")
-        if (
-            size in TYPES
-            or not re.fullmatch(r"[a-z][a-z0-9-]*", kind)
-            or not (number or "1").isdigit()
-        ):
-            problems.append(
-                f"cloud-type {word} does not exist at Google Cloud; write a type and its"
-                " accelerators as in n1-standard-4+nvidia-tesla-t4*1"
-            )
-            return None
-        return f"{size}+{kind}*{number or 1}"
-    return choose(size, gpu, GPUS, request.image is not None, notes, problems)
+    if size in TYPES:
+        return choose(size, gpu, GPUS, request.image is not None, notes, problems)
+    if size.startswith(TAKES_GPUS):
+        return _with_accelerator(size, gpu, notes, problems)
+    own = next((words for family, words in OWN_GPUS.items() if size.startswith(family)), None)
+    if own is None:
+        problems.append(
+            f"cloud-type {size} cannot have a GPU: Google Cloud adds GPUs to N1 types only, such as"
+            f" n1-standard-4; or write cloud-type `m` for a machine with {gpu}"
+        )
+        return None
+    return with_own_gpu(size, gpu, own, problems)
+
+
+def _with_accelerator(machine_type: str, gpu: str, notes: Notes, problems: list[str]) -> str | None:
+    """A type and its accelerators, as in `n1-standard-4+nvidia-tesla-t4*1`; None, with the problem
+    added to `problems`, if there is no such thing."""
+    word, _, number = gpu.partition(":")
+    kind = OLDER_WORDS.get(word, word)
+    if kind in GPUS.gone and GPUS.gone[kind][0] in ATTACHED:
+        kind, why = GPUS.gone[kind]
+        notes[f"{why}; taking `{kind}` in place of `{word}`"] = None
+    name, numbers = ATTACHED.get(kind, ("", ()))
+    if (number or "1") in map(str, numbers):
+        return f"{machine_type}+{name}*{number or 1}"
+    kinds = ", ".join(ATTACHED)
+    instead = f"write 1 to {max(numbers)} of them" if numbers else f"it can have {kinds}"
+    problems.append(
+        f"cloud-type {machine_type} cannot have {gpu}; {instead}, as in"
+        " n1-standard-4+nvidia-tesla-t4*1, or write cloud-type `m`, which chooses the machine"
+    )
+    return None
 
 
 def architecture_of(machine_type: str) -> str:

@@ -54,10 +54,42 @@ GPUS = GpuTable(
         "k80": ("t4", "Google Cloud has retired its machines with K80 GPUs"),
         "a10g": ("l4", "Google Cloud has no A10G GPUs"),
     },
+    retired={},
 )
 """The smallest type with that many GPUs, in CML's syntax `type+accelerator*number` where the GPU is
 not part of the type. https://cloud.google.com/compute/docs/eol/k80-eol"""
 
+ATTACHED: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "t4": ("nvidia-tesla-t4", (1, 2, 4)),
+    "nvidia-tesla-t4-vws": ("nvidia-tesla-t4-vws", (1, 2, 4)),
+    "nvidia-tesla-p4": ("nvidia-tesla-p4", (1, 2, 4)),
+    "nvidia-tesla-p4-vws": ("nvidia-tesla-p4-vws", (1, 2, 4)),
+    "nvidia-tesla-p100": ("nvidia-tesla-p100", (1, 2, 4)),
+    "nvidia-tesla-p100-vws": ("nvidia-tesla-p100-vws", (1, 2, 4)),
+    "v100": ("nvidia-tesla-v100", (1, 2, 4, 8)),
+}
+"""By word or name, the accelerators that a machine can be given, and how many.
+https://cloud.google.com/compute/docs/gpus#n1-gpus"""
+TAKES_GPUS = ("n1-", "custom-")
+"""Families that take accelerators: N1, predefined and custom, without its shared-core types (whose
+names begin otherwise). "GPUs are not compatible with other machine types."
+https://cloud.google.com/compute/docs/gpus/about-gpus"""
+OWN_GPUS: Mapping[str, tuple[str, ...]] = {
+    "g2-": ("l4",),
+    "a2-ultragpu-": ("nvidia-a100-80gb", "a100"),
+    "a2-": ("a100",),
+    "a3-ultragpu-": ("nvidia-h200-141gb",),
+    "a3-megagpu-": ("nvidia-h100-mega-80gb", "h100"),
+    "a3-": ("h100",),
+    "a4-": ("nvidia-b200",),
+    "a4x-": ("nvidia-gb200",),
+    "g4-": ("nvidia-rtx-pro-6000",),
+}
+"""Words and names of the GPU that a family has built in; the first family that fits counts.
+https://cloud.google.com/compute/docs/gpus#gpu-models"""
+RETIRED_IMAGES = r"(projects/)?ubuntu-os-cloud/(global/images/family/)?ubuntu-(1\d|20)\d\d-lts.*"
+"""Canonical's images for releases without standard support.
+https://cloud.google.com/compute/docs/images/os-details#ubuntu_lts"""
 WITH_GPU = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
 """Families whose types have their GPUs built in."""
 FIXED = (*WITH_GPU, "ct", "h4d-")

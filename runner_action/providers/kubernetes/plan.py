@@ -12,7 +12,7 @@ import yaml
 from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.draft import SPOTS
-from runner_action.providers.gpus import OLDER_WORDS
+from runner_action.providers.gpus import OLDER_WORDS, word_of
 from runner_action.providers.kubernetes.options import options_of
 from runner_action.providers.kubernetes.table import (
     ARCHITECTURES,
@@ -129,7 +129,9 @@ def _account_problems(request: CloudRequest) -> Iterator[str]:
 
 def _word(size: str, gpu: str | None) -> str:
     """Size and GPU as one word: `m+t4:2`."""
-    return size if "+" in size or not gpu else f"{size}+{gpu}"
+    own, _, written = size.partition("+")
+    gpu = word_of(written or gpu or "")
+    return f"{own}+{gpu}" if gpu else size
 
 
 def size_of(word: str, problems: list[str] | None = None) -> Size:
