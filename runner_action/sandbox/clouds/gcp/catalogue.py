@@ -27,6 +27,7 @@ ZONES = (
     "europe-west1-b",
     "europe-west1-d",
     "europe-north1-a",
+    "us-central1-f",
 )
 NOT_EVERYWHERE = {
     "a3-highgpu-8g": ("us-west1-a",),
@@ -40,6 +41,7 @@ ACCELERATORS = {
         "us-east1-d",
         "us-west1-a",
         "us-west1-b",
+        "us-central1-f",
         "europe-west1-b",
         "europe-west1-d",
     ),
