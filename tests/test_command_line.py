@@ -83,6 +83,14 @@ def test_no_retry_as_it_worked_in_cml(flag: str) -> None:
             "the 3rd word, after `--cloud`, belongs to no flag; write `--flag=value`",
         ),
         (
+            ["launch", "x", "--"],
+            "the 2nd word belongs to no flag; write `--flag=value`",
+        ),
+        (
+            ["cml", "--", "runner", "--single", "x", "y"],
+            "the 6th word, after `--single`, belongs to no flag; write `--flag=value`",
+        ),
+        (
             ["cml", "runner", "x"],
             "the 3rd word belongs to no flag; write `--flag=value`",
         ),
@@ -107,6 +115,22 @@ def test_the_text_of_such_a_word_is_never_shown() -> None:
         ending = {1: "st", 2: "nd", 3: "rd"}.get((place + 1) % 10, "th")
         ending = "th" if place + 1 in (11, 12, 13) else ending
         assert sentence.startswith(f"the {place + 1}{ending} word")
+
+
+SECRETS = [name for name, prop in PROPERTIES.items() if prop.get("writeOnly")]
+
+
+@pytest.mark.parametrize("secret", ["-canary", "a\u00a0--canary", "--canary=x", "\u2013canary"])
+@pytest.mark.parametrize("flag", SECRETS)
+def test_a_secret_that_looks_like_a_flag_stays_whole(flag: str, secret: str) -> None:
+    for argv in ([f"--{flag}={secret}"], [f"--{flag}", secret]):
+        flags, unknown = commandline.flags_of([*argv, "--single"])
+        assert (flags, unknown) == ({flag: [secret], "single": ["true"]}, [])
+
+
+def test_a_secret_that_is_missing_takes_no_flag() -> None:
+    with pytest.raises(InputError, match="--token: expected one argument"):
+        commandline.flags_of(["--token", "--single"])
 
 
 def test_nothing_is_left_of_empty_words() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 from runner_action.inputs.sources import schema, spellings
 from runner_action.inputs.typography import DASHES, SPACES
@@ -35,12 +36,23 @@ class Arranged:
 
 
 def without_programs(argv: Sequence[str]) -> list[str]:
-    """Without the beginnings `cml` and `runner`, and without a lone `--`: CML refused a command
-    line in which no word begins with a hyphen, so its users append one."""
-    words = [word for word in argv if word.strip() != "--"]
-    if words[:1] and words[0] in PROGRAMS:
-        words = words[1:]
-    return words[1:] if words[:1] == ["runner"] else words
+    """Without the beginnings `cml` and `runner`, and without a lone `--` before the command."""
+    words = _without_hyphens(argv)
+    for names in (PROGRAMS, ("runner",)):
+        if words and words[0] in names:
+            words = _without_hyphens(words[1:])
+    return words
+
+
+def _without_hyphens(words: Sequence[str]) -> list[str]:
+    first = next((place for place, word in enumerate(words) if not _is_hyphens(word)), len(words))
+    return list(words[first:])
+
+
+def _is_hyphens(word: str) -> bool:
+    """A lone `--`: CML refused a command line in which no word begins with a hyphen, so its users
+    append one."""
+    return word.strip() == "--"
 
 
 def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> Arranged:
@@ -52,27 +64,36 @@ def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> A
     arranged = Arranged()
     flag = ""
     awaits = False
-    for place, word in _separated(words, offset):
-        if _FLAG.match(word):
-            flag, value = _flag_of(word)
-            arranged.words.append(f"{flag}{value}")
-            awaits = not value and flag[2:] not in SWITCHES
-        elif awaits and not _broken(word):
-            arranged.words[-1] += f"={word}"
-            awaits = False
-        elif _is_list(flag) and not _broken(word) and word not in commands:
-            arranged.words.append(f"{flag}={word}")
-        elif word:
-            arranged.strays.append(_stray(word, place, flag, commands))
+    for place, word in enumerate(words, offset + 1):
+        for part in _parts(word, of_secret=awaits and _is_kept(flag)):
+            starts = _FLAG.match(part) and not (awaits and _is_kept(flag) and not _names(part))
+            if starts:
+                flag, value = _flag_of(part)
+                arranged.words.append(f"{flag}{value}")
+                awaits = not value and flag[2:] not in SWITCHES
+            elif awaits and not _broken(part):
+                arranged.words[-1] += f"={part}"
+                awaits = False
+            elif _is_list(flag) and not _broken(part) and part not in commands:
+                arranged.words.append(f"{flag}={part}")
+            elif part:
+                arranged.strays.append(_stray(part, place, flag, commands))
     return arranged
 
 
-def _separated(words: Sequence[str], offset: int) -> Iterator[tuple[int, str]]:
-    """The words with their places; flags that only a no-break space divides are several."""
-    for place, word in enumerate(words, offset + 1):
-        for part in _NEXT_FLAG.split(word) if _NEXT_FLAG.search(word) else [word]:
-            if part or not word:
-                yield place, part
+def _parts(word: str, *, of_secret: bool) -> list[str]:
+    """A word, or the flags in it that only no-break spaces divide. Secrets and scripts are never
+    divided, since the parts of what is no flag are shown."""
+    if _is_hyphens(word):
+        return []
+    kept = of_secret or (_FLAG.match(word) and _is_kept(_flag_of(word)[0]))
+    if kept or not _NEXT_FLAG.search(word):
+        return [word]
+    return [part for part in _NEXT_FLAG.split(word) if part]
+
+
+def _names(word: str) -> bool:
+    return _is_known(_flag_of(word)[0][2:])
 
 
 def _flag_of(word: str) -> tuple[str, str]:
@@ -97,10 +118,21 @@ def _is_known(name: str) -> bool:
 
 
 def _is_list(flag: str) -> bool:
+    return bool(_property(flag).get("type") == "array")
+
+
+def _is_kept(flag: str) -> bool:
+    """Whether a flag's value is taken as it is."""
+    return bool({"writeOnly", "x-lines"} & _property(flag).keys())
+
+
+def _property(flag: str) -> Mapping[str, Any]:
+    """The input of a flag; empty for an unknown one."""
     for name, prop in schema()["properties"].items():
         if flag[2:] in (name, *prop.get("x-aliases", ())):
-            return bool(prop["type"] == "array")
-    return False
+            entry: Mapping[str, Any] = prop
+            return entry
+    return {}
 
 
 def _broken(word: str) -> str:
@@ -116,6 +148,7 @@ def _broken(word: str) -> str:
 
 def _stray(word: str, place: int, flag: str, commands: Sequence[str]) -> str:
     """A sentence about a word that belongs to no flag."""
+    flag = "" if flag == "--command" else flag  # whose name nobody needs to write
     after = f", after `{flag}`," if flag else ""
     where = f"the {_ordinal(place)} word{after}"
     if broken := _broken(word):
