@@ -204,8 +204,8 @@ BAD = {
     "C1": UNIX.encode() + "\x9b".encode(),
 }
 REASONS = {
-    "NUL": "has a NUL byte (line 4), which no script can have; is it a program?",
-    "escape": "has the control character U+001B (line 4), which no script can have",
+    "NUL": "has a NUL byte (line 4); is it a program?",
+    "escape": "has the control character U+001B (line 4); remove it",
     "a lone carriage return": "has the control character U+000D (line 1)",
     "C1": "has the control character U+009B (line 4)",
 }
@@ -229,6 +229,30 @@ def _problem(name: str, text: str) -> str:
         parsed({"cloud": "aws", name: text}, read=read)
     (problem,) = caught.value.problems
     return problem
+
+
+OF_LINES = [name for name, prop in PROPERTIES.items() if prop.get("x-lines")]
+TEXTS = {"ca-certificates": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", OF_LINES)
+def test_every_file_in_utf_16_is_told_from_one_that_is_missing(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    path = as_path(TEXTS.get(name, "spec: {}\n").encode(encoding), tmp_path)
+    cloud = "kubernetes" if "kubernetes" in name else "aws"
+    with pytest.raises(InputError) as caught:
+        parsed({"cloud": cloud, name: path}, read=read)
+    assert caught.value.problems[0].startswith(f"--{name}")
+    assert UTF16 in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_LINES if name not in SCRIPTS])
+def test_every_text_gets_unixs_line_ends(name: str, tmp_path: Path) -> None:
+    text = TEXTS.get(name, "spec: {}\n")
+    for written in (text.replace("\n", "\r\n"), as_path(text.encode("utf-8-sig"), tmp_path)):
+        assert convert([written], PROPERTIES[name], read).strip() == text.strip()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from runner_action.inputs.lists import items_of
-from runner_action.inputs.scripts import ReadFile, from_base64, script_of, with_unix_lines
+from runner_action.inputs.scripts import ReadFile, from_base64, readable, script_of
 from runner_action.inputs.typography import typed
 from runner_action.providers.gpus import word_of
 
@@ -109,13 +109,14 @@ def _key(text: str) -> str:
 
 def _document(text: str, read_file: ReadFile) -> str:
     """A text of several lines, or that of a file."""
-    return with_unix_lines(text if "\n" in text else read_file(text) or text)
+    return readable(text if "\n" in text else read_file(text) or text)
 
 
 def _certificates(text: str, read_file: ReadFile) -> str:
     """The certificates (PEM) in the text, or else in the file of that name."""
-    certificates = _CERTIFICATE.findall(text) or _CERTIFICATE.findall(read_file(text) or "")
-    return with_unix_lines("\n".join(certificates) or text)
+    from_file = "" if "\n" in text else read_file(text) or ""
+    certificates = _CERTIFICATE.findall(text) or _CERTIFICATE.findall(from_file)
+    return readable("\n".join(certificates) or from_file or text)
 
 
 def _from_base64(text: str) -> str | None:

@@ -1,5 +1,5 @@
-"""Scripts for the machine, from the texts that people and Windows write. Pure, except for reading
-files."""
+"""Texts of several lines, such as scripts, as people and Windows write them. Pure, except for
+reading files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from runner_action.inputs.typography import unquoted
 ReadFile = Callable[[str], str | None]
 """Returns the text of a file; None if there is no such file."""
 KEPT = "\n\t"
-"""Control characters that a script may have."""
+"""Control characters that a text may have."""
 UNDECODED = "\ufffd"
 UTF16 = (
-    "is encoded as UTF-16, as PowerShell and editors on Windows write it, and no shell reads that;"
-    " save the script as UTF-8"
+    "is encoded as UTF-16, as PowerShell and editors on Windows write it; save the text as UTF-8"
 )
-NOT_UTF8 = "is not text in UTF-8{}; save the script as UTF-8"
+NOT_UTF8 = "is not text in UTF-8{}; save it as UTF-8"
 
 
 class Unfit(ValueError):
@@ -32,13 +31,13 @@ def script_of(text: str, read_file: ReadFile) -> str:
     """A script, from itself, from Base64 or from a file; empty if it is none of these. Raises
     Unfit if no shell could run it."""
     if text.lstrip("\ufeff \t\r\n").startswith("#!"):
-        return _runnable(text.lstrip("\ufeff \t\r\n"))
+        return readable(text.lstrip("\ufeff \t\r\n"))
     word = unquoted(text)
     from_file = read_file(word)
     try:
         decoded = _decoded(word)
         if decoded is not None:
-            return _runnable(decoded)
+            return readable(decoded)
     except Unfit:
         if from_file is None:
             raise
@@ -46,7 +45,7 @@ def script_of(text: str, read_file: ReadFile) -> str:
         raise Unfit(
             "is a command or a variable that no shell has expanded; write the path of the file"
         )
-    return _runnable(from_file or "")
+    return readable(from_file or "")
 
 
 def from_base64(text: str) -> bytes | None:
@@ -75,12 +74,13 @@ def _decoded(text: str) -> str | None:
         return None
 
 
-def _runnable(text: str) -> str:
-    """The script with Unix's line ends. Raises Unfit."""
-    script = with_unix_lines(text)
-    if script.count("\0") * 3 > len(script):
+def readable(text: str) -> str:
+    """The text with Unix's line ends. Raises Unfit if neither a shell nor a parser could read
+    it."""
+    plain = with_unix_lines(text)
+    if plain.count("\0") * 3 > len(plain):
         raise Unfit(UTF16)
-    for number, line in enumerate(script.split("\n"), 1):
+    for number, line in enumerate(plain.split("\n"), 1):
         where = f" (line {number})"
         if UNDECODED in line:
             raise Unfit(NOT_UTF8.format(where))
@@ -89,9 +89,8 @@ def _runnable(text: str) -> str:
             for letter in line
             if letter not in KEPT and unicodedata.category(letter) in ("Cc", "Cs")
         ]
+        if wrong and wrong[0] == "\0":
+            raise Unfit(f"has a NUL byte{where}; is it a program?")
         if wrong:
-            code = (
-                "a NUL byte" if wrong[0] == "\0" else f"the control character U+{ord(wrong[0]):04X}"
-            )
-            raise Unfit(f"has {code}{where}, which no script can have; is it a program?")
-    return script
+            raise Unfit(f"has the control character U+{ord(wrong[0]):04X}{where}; remove it")
+    return plain
