@@ -128,6 +128,14 @@ def test_a_secret_that_looks_like_a_flag_stays_whole(flag: str, secret: str) -> 
         assert (flags, unknown) == ({flag: [secret], "single": ["true"]}, [])
 
 
+@pytest.mark.parametrize("secret", ["-canary", "a\u00a0--canary"])
+def test_a_secret_behind_a_mistyped_flag_is_not_shown(secret: str) -> None:
+    for argv in ([f"--tokne={secret}"], ["--tokne", secret]):
+        flags, unknown = commandline.flags_of([*argv, "--single"])
+        assert (flags, len(unknown)) == ({"single": ["true"]}, 1)
+        assert unknown[0].startswith("--tokne=")
+
+
 def test_a_secret_that_is_missing_takes_no_flag() -> None:
     with pytest.raises(InputError, match="--token: expected one argument"):
         commandline.flags_of(["--token", "--single"])

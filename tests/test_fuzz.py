@@ -115,6 +115,35 @@ def good(prop: Mapping[str, Any]) -> st.SearchStrategy[str]:
     return st.from_regex(prop["pattern"], fullmatch=True) if "pattern" in prop else ANYTHING
 
 
+DRESSES = (
+    "\u201c{}\u201d",
+    "'{}'",
+    "\u00a0{}",
+    "{}\r",
+    "[{}]",
+    '["{}"]',
+    "- {}\r\n- {}",
+    "\ufeff{}",
+)
+WORDS = (
+    " --single",
+    "\\",
+    " ",
+    "# x",
+    "\u00a0\u2013single",
+    "--noRetry",
+    "-single",
+    "cml",
+    "\u2014",
+)
+
+
+def dressed(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Now and then as web pages, Windows or YAML have it."""
+    dress = st.sampled_from(("{}", "{}", "{}", *DRESSES))
+    return st.tuples(dress, texts).map(lambda pair: pair[0].replace("{}", pair[1]))
+
+
 def texts(prop: Mapping[str, Any]) -> st.SearchStrategy[str]:
     if prop.get("writeOnly"):
         return st.one_of(
@@ -122,7 +151,8 @@ def texts(prop: Mapping[str, Any]) -> st.SearchStrategy[str]:
             st.just(f"-----BEGIN {CANARY} KEY-----\n{CANARY}\n"),
             st.just("infer"),
         )
-    return st.one_of(good(prop), good(prop), ANYTHING, ODD).map(lambda text: text.replace("\0", ""))
+    every = dressed(st.one_of(good(prop), good(prop), ANYTHING, ODD))
+    return every.map(lambda text: text.replace("\0", ""))
 
 
 @st.composite
@@ -155,12 +185,15 @@ def spelled(draw: st.DrawFn) -> Said:
                         "--",
                         "-x",
                         "runner",
+                        *WORDS,
                     ]
                 )
             )
         )
     if not draw(st.integers(0, 3)):
-        said.argv.insert(0, draw(st.sampled_from(["launch", "restart", "cleanup", "runner"])))
+        said.argv.insert(
+            0, draw(st.sampled_from(["launch", "restart", "cleanup", "runner", "cml", "--"]))
+        )
     return said
 
 

@@ -65,9 +65,8 @@ def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> A
     flag = ""
     awaits = False
     for place, word in enumerate(words, offset + 1):
-        for part in _parts(word, of_secret=awaits and _is_kept(flag)):
-            starts = _FLAG.match(part) and not (awaits and _is_kept(flag) and not _names(part))
-            if starts:
+        for part in _parts(word, of_secret=awaits and _may_be_secret(flag)):
+            if _FLAG.match(part) and not (awaits and _is_value(part, flag)):
                 flag, value = _flag_of(part)
                 arranged.words.append(f"{flag}{value}")
                 awaits = not value and flag[2:] not in SWITCHES
@@ -86,14 +85,22 @@ def _parts(word: str, *, of_secret: bool) -> list[str]:
     divided, since the parts of what is no flag are shown."""
     if _is_hyphens(word):
         return []
-    kept = of_secret or (_FLAG.match(word) and _is_kept(_flag_of(word)[0]))
+    kept = of_secret or (_FLAG.match(word) and _may_be_secret(_flag_of(word)[0]))
     if kept or not _NEXT_FLAG.search(word):
         return [word]
     return [part for part in _NEXT_FLAG.split(word) if part]
 
 
-def _names(word: str) -> bool:
-    return _is_known(_flag_of(word)[0][2:])
+def _may_be_secret(flag: str) -> bool:
+    return _is_kept(flag) or not _is_known(flag[2:])
+
+
+def _is_value(word: str, flag: str) -> bool:
+    """Whether a word that begins with a hyphen may be the secret that its flag takes; an unknown
+    flag may be a mistyped one."""
+    if _is_kept(flag):
+        return not _is_known(_flag_of(word)[0][2:])
+    return not _is_known(flag[2:]) and not word.startswith("--")
 
 
 def _flag_of(word: str) -> tuple[str, str]:
