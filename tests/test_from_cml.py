@@ -4,10 +4,13 @@ docs/from-cml.md says so in words, row by row."""
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from runner_action import commandline, inputs
 from runner_action.errors import InputError
@@ -215,3 +218,27 @@ def test_bitbucket_is_answered() -> None:
 def test_an_unknown_variable_is_a_warning() -> None:
     _, warnings = parsed([], {**BASE, "CML_RUNNER_FOO": "1"})
     assert warnings == ["CML_RUNNER_FOO is not a variable of cml-runner and was ignored"]
+
+
+BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
+
+
+def launches(pipeline: Any) -> Iterator[Any]:
+    """The requests of a GitHub workflow or a GitLab pipeline."""
+    for job in pipeline.get("jobs", pipeline).values():
+        for step in job.get("steps", ()):
+            if step.get("uses", "").startswith("org/cml-runner@"):
+                given = {f"INPUT_{name.upper()}": str(text) for name, text in step["with"].items()}
+                assert set(step["with"]) <= inputs.spellings()
+                yield parsed([], {**BASE, **given})
+        lines = [step.get("run", "") for step in job.get("steps", ())] + job.get("script", [])
+        for line in lines:
+            if re.match(r"cml(-| )runner ", line):
+                yield parsed(shlex.split(line), BASE)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (2, 3)])
+def test_before_and_after_ask_for_the_same(before: int, after: int) -> None:
+    (old,), (new,) = launches(BLOCKS[before]), launches(BLOCKS[after])
+    assert old == new
+    assert (old[0].cloud.sizes, old[0].labels) == (("m+t4",), ("cml-gpu",))
