@@ -227,7 +227,7 @@ def launches(pipeline: Any) -> Iterator[Any]:
     """The requests of a GitHub workflow or a GitLab pipeline."""
     for job in pipeline.get("jobs", pipeline).values():
         for step in job.get("steps", ()):
-            if step.get("uses", "").startswith("org/cml-runner@"):
+            if step.get("uses", "").startswith("<owner>/cml-runner@"):
                 given = {f"INPUT_{name.upper()}": str(text) for name, text in step["with"].items()}
                 assert set(step["with"]) <= inputs.spellings()
                 yield parsed([], {**BASE, **given})
