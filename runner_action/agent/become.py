@@ -8,7 +8,7 @@ import pwd
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from . import download, room
 from .forge import Member
@@ -27,6 +27,8 @@ class Start:
 
     joining = False
     """A registration is under way; leaving has to wait for it, and then deregisters."""
+    docker = False
+    """There is a Docker that works."""
 
     def __init__(
         self,
@@ -45,8 +47,8 @@ class Start:
         self.say = say
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
-    def run(self, forge: Member, sysfs: Path) -> None:
-        """Raises StartUpError, or any other exception."""
+    def run(self, forge: Member, gpu: bool) -> None:
+        """`gpu`: there is one. Raises StartUpError, or any other exception."""
         runner = self.home / "runner"
         jobs = self.home / "jobs"
         runner.mkdir(exist_ok=True)
@@ -62,7 +64,7 @@ class Start:
         proving.start()
         self._equip()
         self._script()
-        gpu_problem = room.gpu_problem(self.root_env, self.home, sysfs)
+        gpu_problem = room.gpu_problem(self.root_env, self.home) if gpu else None
         if gpu_problem:
             raise StartUpError(gpu_problem)
         self._close()
@@ -117,19 +119,31 @@ class Start:
         """Installs what jobs expect, and makes sure of Docker, where it is promised: whether it
         works is what counts, and not what the package manager returned."""
         script = self.home / "equip.sh"
-        if not script.exists():
-            return
-        self.say("equip")
+        equips = script.exists()
         began = time.monotonic()
-        timeout = self.spec.start_timeout
-        why = run_to_end([str(script)], self.home, self.root_env, timeout)
-        broken = self.spec.docker and run_to_end(
-            ["sh", "-c", "docker info"], self.home, self.root_env, 60
-        )
-        if broken and not (why or "").startswith("exit code 3:"):
+        why = None
+        if equips:
+            self.say("equip")
+            why = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout)
+        broken = self._shell("docker info") if self.spec.cloud else ""
+        self.docker = broken is None
+        if not equips:
+            return
+        if broken and self.spec.docker and not (why or "").startswith("exit code 3:"):
             raise StartUpError("Docker does not work: %s" % (why or broken))
         seconds = round(time.monotonic() - began, 1)
         self.say("equipped", seconds=seconds, **({"why": why} if why else {}))
+
+    def _shell(self, script: str) -> Optional[str]:
+        return run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
+
+    def unfit(self, gpu: bool) -> Optional[str]:
+        """Why this machine cannot run another job; None if it can: its GPU, if it has one, and a
+        Docker that worked must still work. Starts a Docker that has stopped."""
+        problem = room.gpu_problem(self.root_env, self.home) if gpu else None
+        if self.docker and not problem:
+            problem = self._shell("docker info >/dev/null || systemctl restart docker; docker info")
+        return problem
 
     def _script(self) -> None:
         script = self.home / "startup.sh"

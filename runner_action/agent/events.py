@@ -8,12 +8,23 @@ from typing import Optional, Tuple
 JOB_LIMIT = 5 * 86400.0
 """GitHub ends a job on a self-hosted runner after five days.
 https://docs.github.com/en/actions/reference/limits"""
+RUN_LIMIT = 35 * 86400.0
+"""GitHub cancels a run after 35 days (on the same page)."""
 
 
 Ref = Optional[Tuple[str, int, Optional[int]]]
 """Names what to restart. On GitHub: repository, run and attempt (None: the latest). On GitLab:
 project, job and None."""
 SYSTEM, UNIT = "system", "unit"
+
+
+def stops(jobs: str) -> str:
+    """What systemd is stopping, from the output of `systemctl list-jobs`. `is-system-running` is
+    less exact: older versions report `starting` for a system that shuts down before its boot is
+    complete, as while cloud-init runs (`manager_state` in systemd 247's src/core/manager.c)."""
+    if "shutdown.target" in jobs:
+        return SYSTEM
+    return UNIT if "cml-runner.service" in jobs else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +69,8 @@ class RunnerExited(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Failed(Event):
-    """A step of the start-up failed."""
+    """The machine cannot run jobs: a step of the start-up failed, or, after a job, what had worked
+    until then."""
 
     why: str
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Dict, List, Optional, Tuple
 
-from .events import Event, JobFinished, JobStarted, Online, Settled
+from .events import RUN_LIMIT, Event, JobFinished, JobStarted, Online, Settled
 from .forge import Member
-from .lifecycle import GONE, REFUSED, RUN_LIMIT
+from .lifecycle import GONE, REFUSED
 from .process import run_to_end
 from .spec import AgentSpec
 

@@ -15,6 +15,7 @@ no process and no network.
   CRASHED        the runner process exited unexpectedly                once       no      45    1
   HUNG           the runner does not listen again after its job        no         no      45    1
   DISK_FULL      the disk has been full for a minute                   no         no      45    1
+  UNFIT          its GPU or Docker no longer works after a job         once       yes     45    1
   AGENT_CRASHED  the agent was restarted while no job ran              no         no      45    1
   VERSION        the forge refuses this version of the runner          no         no      45    3
   REMOVED        the runner was removed                    no         no      45    3
@@ -36,6 +37,7 @@ import enum
 from typing import Optional
 
 from .events import (
+    RUN_LIMIT,
     SYSTEM,
     UNIT,
     Event,
@@ -63,11 +65,11 @@ MARGIN = 60.0
 """Seconds by which the watchdog acts later than the agent would."""
 DISK_PATIENCE = 60.0
 """Seconds the disk may stay full: a job may clean up after itself."""
+UNFIT_RETRY = 5.0
+"""Seconds after which an unfit machine tries again to leave, where its runner had to stay."""
 LIMIT_MARGIN = 300.0
 """Seconds before a time limit at which a busy machine leaves, so that there is time for checkpoint
 and restart; for short limits a tenth of the limit."""
-RUN_LIMIT = 35 * 86400.0
-"""GitHub cancels a run after 35 days: https://docs.github.com/en/actions/reference/limits"""
 RELAUNCHES = 10
 """How often a runner that exits may be started again: codes 3, 4 and 6 come with updates and new
 settings, 2 and 5 may be temporary."""
@@ -96,6 +98,7 @@ class Reason(enum.Enum):
     CRASHED = ("the runner exited unexpectedly", ONCE, False, 45, 1)
     HUNG = ("the runner hung after its job", 0, False, 45, 1)
     DISK_FULL = ("the disk is full", 0, False, 45, 1)
+    UNFIT = ("the machine can run no more jobs", ONCE, True, 45, 1)
     AGENT_CRASHED = ("the agent crashed", 0, False, 45, 1)
     VERSION = ("GitHub refuses this runner version", 0, False, 45, 3)
     REMOVED = ("the runner was removed", 0, False, 45, 3)
@@ -167,6 +170,8 @@ class State:
     """Since when the forge has reported the idle runner as busy."""
     full: Optional[float] = None
     """Since when the disk has been full."""
+    unfit: Optional[float] = None
+    """When to leave, as soon as the runner has reported its job, since it can run no other."""
     off: Optional[float] = None
     """Since when the system has been shutting down."""
 
@@ -188,13 +193,15 @@ def advance(state: State, event: Event, policy: Policy) -> State:
     comes."""
     if isinstance(event, Interrupted) and event.seconds is not None:
         state = dataclasses.replace(state, ends=event.at + event.seconds)
+    if isinstance(event, Failed) and state.worked:
+        state = dataclasses.replace(state, unfit=event.at)
     if state.phase is Phase.LEAVING:
         return _while_leaving(state, event)
     if isinstance(event, Interrupted):
         return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
     if isinstance(event, Signalled):
         return _on_signal(state, event, policy)
-    if isinstance(event, Failed):
+    if isinstance(event, Failed) and not state.worked:
         return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
         return _on_exit(state, event, policy)
@@ -227,15 +234,6 @@ def margin(limit: float) -> float:
     return min(LIMIT_MARGIN, limit / 10)
 
 
-def stops(jobs: str) -> str:
-    """What systemd is stopping, from the output of `systemctl list-jobs`. `is-system-running` is
-    less exact: older versions report `starting` for a system that shuts down before its boot is
-    complete, as while cloud-init runs (`manager_state` in systemd 247's src/core/manager.c)."""
-    if "shutdown.target" in jobs:
-        return SYSTEM
-    return UNIT if "cml-runner.service" in jobs else ""
-
-
 def _on_signal(state: State, event: Signalled, policy: Policy) -> State:
     if event.stops == SYSTEM:
         return state if state.off else dataclasses.replace(state, off=event.at)
@@ -251,10 +249,11 @@ def _while_leaving(state: State, event: Event) -> State:
         return dataclasses.replace(state, urgent=True)
     if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
         # Not BUSY: the job may end before its hook runs, and then the idle time starts again.
-        refused = None
-        if not event.claimed:
-            refused = event.at if state.refused is None else state.refused
-        return dataclasses.replace(_phase(state, Phase.IDLE, event.at), refused=refused)
+        since = event.at if state.refused is None else state.refused
+        refused = None if event.claimed else since
+        unfit = None if state.unfit is None else event.at + UNFIT_RETRY
+        idle = _phase(state, Phase.IDLE, event.at)
+        return dataclasses.replace(idle, refused=refused, unfit=unfit)
     return state
 
 
@@ -304,6 +303,8 @@ def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
         return Reason.JOB_LIMIT
     if state.full is not None and at - state.full >= DISK_PATIENCE:
         return Reason.DISK_FULL
+    if state.unfit is not None and at >= state.unfit and state.phase is not Phase.DONE:
+        return Reason.UNFIT
     return None
 
 

@@ -72,10 +72,8 @@ def gpu(sysfs: Path = Path("/sys")) -> bool:
     return False
 
 
-def gpu_problem(env: Dict[str, str], cwd: Path, sysfs: Path = Path("/sys")) -> Optional[str]:
-    """Why the NVIDIA GPU of this machine does not work; None if it does, or if there is none."""
-    if not gpu(sysfs):
-        return None
+def gpu_problem(env: Dict[str, str], cwd: Path) -> Optional[str]:
+    """Why the NVIDIA GPU of this machine does not work; None if it does."""
     if not shutil.which("nvidia-smi", path=env.get("PATH")):
         return (
             "the NVIDIA GPU has no driver (nvidia-smi is missing): use a `cloud-image` with one,"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
-from . import events, forge, lifecycle, metadata
+from . import events, forge, lifecycle, metadata, room
 from .become import Start
 from .leave import Leave, to_restart
 from .lifecycle import Phase
@@ -52,7 +52,7 @@ class Agent:
         self.home = home
         self.say = say
         self.now = now
-        self.sysfs = sysfs
+        self._gpu = room.gpu(sysfs)
         self.guard = guard
         self.environ = {**environ, **spec.environment}
         self.user = job_user(spec.job_user, self.environ)
@@ -87,7 +87,7 @@ class Agent:
         """Becomes a runner, in a thread of its own, so that signals and time limits are handled
         meanwhile. Reports through the queue."""
         try:
-            self._start.run(self.forge, self.sysfs)
+            self._start.run(self.forge, self._gpu)
             self._launch()
         except Exception as error:  # whatever failed, the machine must leave and say why
             self.queue.put(events.Failed(self.now(), str(error) or type(error).__name__))
@@ -173,6 +173,13 @@ class Agent:
                     self.say("left", why=left[0])
             time.sleep(BEAT)
 
+    def _test(self) -> None:
+        """Tests after a job whether the machine can run another."""
+        why = self._start.unfit(self._gpu)
+        if why:
+            self.say("unfit", why=why)
+            self.queue.put(events.Failed(self.now(), why))
+
     def _listen(self, notices: metadata.Notices) -> None:
         """Polls for notices from the cloud until one is final."""
         reported = ""
@@ -236,7 +243,7 @@ class Agent:
             # Try again until it answers.
             threading.Timer(TICK, self.queue.put, (events.Signalled(self.now()),)).start()
             return ""
-        stopping = lifecycle.stops(jobs.decode("utf-8", "replace"))
+        stopping = events.stops(jobs.decode("utf-8", "replace"))
         if stopping == events.SYSTEM:
             # The first poll of new Notices is answered at once, whatever the last one waits for.
             self.notices = self._notices()
@@ -275,6 +282,8 @@ class Agent:
         self._beaten = 0.0
         if before.phase is Phase.STARTING and after.phase is Phase.IDLE:
             self.say("online")
+        if before.phase is Phase.BUSY:
+            threading.Thread(target=self._test, daemon=True).start()
         if after.phase is Phase.LEAVING and after.reason:
             # Before the runner is online, the launcher is waiting for it: any reason to leave is
             # a failure.

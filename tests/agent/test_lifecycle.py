@@ -9,6 +9,7 @@ import pytest
 from runner_action.agent import lifecycle
 from runner_action.agent.events import (
     JOB_LIMIT,
+    RUN_LIMIT,
     SYSTEM,
     UNIT,
     Event,
@@ -22,6 +23,7 @@ from runner_action.agent.events import (
     Settled,
     Signalled,
     Tick,
+    stops,
 )
 from runner_action.agent.lifecycle import (
     DISK_PATIENCE,
@@ -31,9 +33,9 @@ from runner_action.agent.lifecycle import (
     NOTICE_PATIENCE,
     ONCE,
     RELAUNCHES,
-    RUN_LIMIT,
     SILENCE,
     SINGLE_GRACE,
+    UNFIT_RETRY,
     Phase,
     Policy,
     Reason,
@@ -42,7 +44,6 @@ from runner_action.agent.lifecycle import (
     born,
     leaving,
     resumed,
-    stops,
     watchdog,
 )
 
@@ -283,6 +284,67 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         [*WORKING, Tick(50, True), Tick(50 + DISK_PATIENCE, True)],
         Phase.LEAVING,
         Reason.DISK_FULL,
+    ),
+    (
+        "no longer fit for jobs: it takes no other",
+        NEVER,
+        [*IDLE_AGAIN, Failed(1003, "no GPU"), Tick(1003)],
+        Phase.LEAVING,
+        Reason.UNFIT,
+    ),
+    (
+        "found while the runner still reports its job, which is not cut short",
+        NEVER,
+        [*WORKING, JobFinished(50), Failed(51, "no GPU"), Tick(60)],
+        Phase.DONE,
+        None,
+    ),
+    (
+        "but the next does not start",
+        NEVER,
+        [*WORKING, JobFinished(50), Failed(51, "no GPU"), Settled(60), Tick(60)],
+        Phase.LEAVING,
+        Reason.UNFIT,
+    ),
+    (
+        "or ends at once",
+        NEVER,
+        [*IDLE_AGAIN, JobStarted(1003), Failed(1004, "no GPU"), Tick(1004)],
+        Phase.LEAVING,
+        Reason.UNFIT,
+    ),
+    (
+        "the forge has just given an unfit one a job",
+        NEVER,
+        [*IDLE_AGAIN, Failed(1003, "no GPU"), Tick(1003), Refused(1004), Tick(1005)],
+        Phase.IDLE,
+        None,
+    ),
+    (
+        "which ends as it starts",
+        NEVER,
+        [
+            *IDLE_AGAIN,
+            Failed(1003, "no GPU"),
+            Refused(1004),
+            JobStarted(1005),
+            Tick(1004 + UNFIT_RETRY),
+        ],
+        Phase.LEAVING,
+        Reason.UNFIT,
+    ),
+    (
+        "found while it leaves for another reason and is refused",
+        POLICY,
+        [
+            *IDLE_AGAIN,
+            Tick(1302),
+            Failed(1303, "no GPU"),
+            Refused(1304),
+            Tick(1304 + UNFIT_RETRY),
+        ],
+        Phase.LEAVING,
+        Reason.UNFIT,
     ),
     (
         "a signal means the pod's end: while idle",

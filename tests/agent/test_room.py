@@ -41,28 +41,26 @@ def tool(folder: Path, name: str, script: str) -> dict[str, str]:
     ids=["another maker's", "no display"],
 )
 def test_no_gpu_no_test(vendor: str, kind: str, tmp_path: Path) -> None:
-    assert room.gpu_problem({"PATH": PATH}, tmp_path, tmp_path) is None
+    assert not room.gpu(tmp_path)
     pci(tmp_path, vendor, kind)
-    assert room.gpu_problem({"PATH": PATH}, tmp_path, tmp_path) is None
+    assert not room.gpu(tmp_path)
 
 
 def test_a_gpu_must_answer(tmp_path: Path) -> None:
     pci(tmp_path, "0x10de", "0x030200")
-    problem = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path, tmp_path)
+    assert room.gpu(tmp_path)
+    problem = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path)
     assert problem is not None
     assert "no driver" in problem
     problem = room.gpu_problem(
-        tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path, tmp_path
+        tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path
     )
     assert (
         problem
         == "the NVIDIA GPU does not work, nvidia-smi fails: exit code 18: NVRM: version mismatch"
     )
     assert (
-        room.gpu_problem(
-            tool(tmp_path, "nvidia-smi", 'echo "Tesla T4, 550.54"'), tmp_path, tmp_path
-        )
-        is None
+        room.gpu_problem(tool(tmp_path, "nvidia-smi", 'echo "Tesla T4, 550.54"'), tmp_path) is None
     )
 
 

@@ -103,8 +103,8 @@ def example(name: str, **values: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with World(timer_factor=0.02) as made:
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(getattr(request, "param", "github"), timer_factor=0.02) as made:
         yield made
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.runners import console
 from runner_action.sandbox.machine.machine import kill_descendants
 from runner_action.sandbox.world import World
 from tests.matrix.trial import sweep
-from tests.sandbox.conftest import Launch, until
+from tests.sandbox.conftest import Launch, all_gone, until
 from tests.sandbox.test_story import stages
 
 pytestmark = pytest.mark.sandbox
@@ -86,3 +87,19 @@ def test_a_machine_whose_disk_is_full_ends(small_disk: Path, world: World, launc
         )
         or not world.forge.seats()
     )
+
+
+@pytest.mark.parametrize("world", ["github", "gitlab"], indirect=True)
+def test_a_machine_whose_docker_a_job_broke_takes_no_other(world: World, launch: Launch) -> None:
+    assert launch("--idle-timeout=600").wait() == 0
+    (instance,) = world.machines.living
+    breaks = f"ln -sf false {world.machines.root(instance)}/usr/bin/docker"
+    job = world.forge.queue_job(["cml"], 0.1, breaks)
+    world.forge.wait(lambda: job.status == "completed", "the job")
+    all_gone(world)
+    assert job.conclusion == "success"
+    entries = list(console.entries(world.machines.console(instance)))
+    (why,) = [str(entry["why"]) for entry in entries if entry["stage"] == "leaving"]
+    assert why.startswith("the machine can run no more jobs")
+    (unfit,) = [str(entry["why"]) for entry in entries if entry["stage"] == "unfit"]
+    assert "docker: not found" in unfit
