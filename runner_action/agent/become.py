@@ -38,6 +38,7 @@ class Start:
         user: pwd.struct_passwd,
         identity: Dict[str, Any],
         say: Say,
+        sysfs: Path,
     ) -> None:
         self.spec = spec
         self.home = home
@@ -45,10 +46,11 @@ class Start:
         self.user = user
         self.identity = identity
         self.say = say
+        self.gpu = room.gpu(sysfs)
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
-    def run(self, forge: Member, gpu: bool) -> None:
-        """`gpu`: there is one. Raises StartUpError, or any other exception."""
+    def run(self, forge: Member) -> None:
+        """Raises StartUpError, or any other exception."""
         runner = self.home / "runner"
         jobs = self.home / "jobs"
         runner.mkdir(exist_ok=True)
@@ -64,9 +66,9 @@ class Start:
         proving.start()
         self._equip()
         self._script()
-        gpu_problem = room.gpu_problem(self.root_env, self.home) if gpu else None
-        if gpu_problem:
-            raise StartUpError(gpu_problem)
+        unfit = self.unfit()
+        if unfit:
+            raise StartUpError(unfit)
         self._close()
         for thread in (fetching, proving):
             thread.join()
@@ -137,10 +139,10 @@ class Start:
     def _shell(self, script: str) -> Optional[str]:
         return run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
 
-    def unfit(self, gpu: bool) -> Optional[str]:
+    def unfit(self) -> Optional[str]:
         """Why this machine cannot run another job; None if it can: its GPU, if it has one, and a
         Docker that worked must still work. Starts a Docker that has stopped."""
-        problem = room.gpu_problem(self.root_env, self.home) if gpu else None
+        problem = room.gpu_problem(self.root_env, self.home) if self.gpu else None
         if self.docker and not problem:
             problem = self._shell("docker info >/dev/null || systemctl restart docker; docker info")
         return problem

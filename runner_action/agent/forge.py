@@ -55,6 +55,9 @@ class Member:
         """The events that a line of the runner's own output means."""
         raise NotImplementedError
 
+    def tidy(self) -> None:
+        """Removes what a finished job left behind, where no hook of the job does that."""
+
     def ended(self, code: int) -> Tuple[int, bool]:
         """The exit code in terms of actions/runner, and whether the runner is no longer
         registered."""

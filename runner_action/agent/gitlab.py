@@ -23,6 +23,15 @@ RECEIVED = "Checking for jobs... received"
 FORBIDDEN = "Checking for jobs... forbidden"
 ENDED = ("Job succeeded", "Job failed")
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
+RUNNING = "[ -e running ] || timeout 9 docker ps -q >running 2>/dev/null"
+REMOVE = """timeout 9 docker ps --format '{{.CreatedAt}} {{.ID}} {{.Labels}}' 2>/dev/null |
+grep -v gitlab-runner.managed=true | awk '$1" "$2<ENVIRON["END"]{print $5}' |
+grep -vxFf running | xargs -r timeout 60 docker rm -f"""
+"""Lists the containers that run before the first job; removes those that jobs left running. What
+gitlab-runner itself starts has this label, in some versions with a prefix too many
+(https://gitlab.com/gitlab-org/gitlab-runner/-/issues/38674). `END`: when the job ended, in the
+machine's time: the next job may already have started some. A Docker that hangs must not hold up the
+runner."""
 QUIT_SECONDS = 3.0
 """Seconds for an idle gitlab-runner to quit; it may be in a long poll."""
 
@@ -33,6 +42,7 @@ class Forge(Member):
     credentials = "PRIVATE-TOKEN", "%s"
     _job: Tuple[str, int] = "", 0
     _retired = False
+    _end = ""
 
     @property
     def command(self) -> Tuple[str, ...]:  # type: ignore[override]
@@ -71,6 +81,7 @@ class Forge(Member):
                 os.fchown(file.fileno(), self._identity["user"], self._identity["group"])
             file.write(toml(self.config(bool(docker))))
         fresh.replace(self._folder / "config.toml")
+        self._containers(RUNNING)
         return dict(self._env)
 
     def config(self, docker: bool, sysfs: Path = Path("/sys")) -> Dict[str, Any]:
@@ -107,6 +118,15 @@ class Forge(Member):
             docker_.update(gpus="all", shm_size=memory // 2)
         return {**runner, "docker": docker_}
 
+    def _containers(self, script: str) -> None:
+        """Only on a machine of a cloud: elsewhere others may have started some."""
+        if self._spec.cloud not in ("", "kubernetes"):
+            env = {**self._env, "END": self._end}
+            run_to_end(["sh", "-c", script], self._folder, env, 80, **self._identity)
+
+    def tidy(self) -> None:
+        self._containers(REMOVE)
+
     # --- its jobs
 
     def hook(self, words: List[str], at: float, born: float) -> List[Event]:
@@ -131,11 +151,10 @@ class Forge(Member):
             self._job = project[:-4] if project.endswith(".git") else project, int(entry["job"])
             # GitLab has no limit besides the job's `timeout`, after which the job has failed.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
-        return (
-            [JobFinished(at, self._name()), Settled(at)]
-            if message.startswith(ENDED) and "job" in entry
-            else []
-        )
+        if not message.startswith(ENDED) or "job" not in entry:
+            return []
+        self._end = str(entry.get("time"))[:19].replace("T", " ")
+        return [JobFinished(at, self._name()), Settled(at)]
 
     def _name(self) -> str:
         return "%d of %s" % (self._job[1], self._job[0])

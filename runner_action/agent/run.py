@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
-from . import events, forge, lifecycle, metadata, room
+from . import events, forge, lifecycle, metadata
 from .become import Start
 from .leave import Leave, to_restart
 from .lifecycle import Phase
@@ -52,7 +52,6 @@ class Agent:
         self.home = home
         self.say = say
         self.now = now
-        self._gpu = room.gpu(sysfs)
         self.guard = guard
         self.environ = {**environ, **spec.environment}
         self.user = job_user(spec.job_user, self.environ)
@@ -63,7 +62,7 @@ class Agent:
         self.queue: "queue.SimpleQueue[events.Event]" = queue.SimpleQueue()
         self.state = lifecycle.born(now())
         self.notices = self._notices()
-        self._start = Start(spec, home, self.environ, self.user, self.identity, say)
+        self._start = Start(spec, home, self.environ, self.user, self.identity, say, sysfs)
         self._leave = Leave(spec, home, self.forge, say, self._hurry, self.identity, self.env)
         self._child: Optional[Child] = None
         self._jobs = Tail(home / "jobs")
@@ -87,7 +86,7 @@ class Agent:
         """Becomes a runner, in a thread of its own, so that signals and time limits are handled
         meanwhile. Reports through the queue."""
         try:
-            self._start.run(self.forge, self._gpu)
+            self._start.run(self.forge)
             self._launch()
         except Exception as error:  # whatever failed, the machine must leave and say why
             self.queue.put(events.Failed(self.now(), str(error) or type(error).__name__))
@@ -174,8 +173,9 @@ class Agent:
             time.sleep(BEAT)
 
     def _test(self) -> None:
-        """Tests after a job whether the machine can run another."""
-        why = self._start.unfit(self._gpu)
+        """Tidies up after a job, and tests whether the machine can run another."""
+        self.forge.tidy()
+        why = self._start.unfit()
         if why:
             self.say("unfit", why=why)
             self.queue.put(events.Failed(self.now(), why))

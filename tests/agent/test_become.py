@@ -44,8 +44,8 @@ def test_what_worked_for_the_last_job_must_still_work(
     tool(tmp_path, "systemctl", f'[ "$*" = "restart docker" ] && echo "{restarted}" > {state}')
     environ = tool(tmp_path, "nvidia-smi", nvidia_smi)
     user = pwd.getpwuid(os.geteuid())
-    start = Start(SPEC, tmp_path, environ, user, {}, lambda stage, **facts: None)
-    start.docker = docker
-    problem = start.unfit(gpu)
+    start = Start(SPEC, tmp_path, environ, user, {}, lambda stage, **facts: None, tmp_path)
+    start.gpu, start.docker = gpu, docker
+    problem = start.unfit()
     assert (problem or "").startswith(why)
     assert bool(problem) is bool(why)

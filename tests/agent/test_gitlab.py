@@ -200,6 +200,58 @@ def test_what_a_line_of_its_log_means(text: str, means: list[Event], tmp_path: P
     assert forge(tmp_path).heard(text, 1.0) == means
 
 
+LISTED = """2026-11-23 07:59:00 +0000 UTC before
+2026-11-23 07:59:10 +0000 UTC left com.example.job=7
+2026-11-23 07:59:20 +0000 UTC left2
+2026-11-23 07:59:30 +0000 UTC helper a=b,com.gitlab.gitlab-runner.managed=true
+2026-11-23 07:59:40 +0000 UTC service com.gitlab.gitlab-runner.com.gitlab.gitlab-runner.managed=true
+2026-11-23 08:00:01 +0000 UTC next
+"""
+
+
+@pytest.mark.parametrize(
+    ("cloud", "removed"), [("aws", "left left2\n"), ("", ""), ("kubernetes", "")]
+)
+def test_what_a_job_left_running_ends_before_the_next(
+    cloud: str, removed: str, tmp_path: Path
+) -> None:
+    """Not what ran before the first job, what gitlab-runner started itself, nor what the next job
+    has started meanwhile; and only on a cloud's machine."""
+    docker(tmp_path, 0)
+    (tmp_path / "listed").write_text(LISTED)
+    (tmp_path / "bin/docker").write_text(
+        f"""#!/bin/sh
+case "$*" in
+info) ;;
+"ps -q") echo before;;
+ps*) cat {tmp_path}/listed;;
+*) shift 2; echo "$@" >> {tmp_path}/removed;;
+esac
+"""
+    )
+    member = forge(tmp_path, cloud=cloud)
+    member._env["PATH"] += ":/usr/bin:/bin"
+    (tmp_path / "removed").touch()
+    for _ in range(2):  # gitlab-runner may be started again
+        member.environment(tmp_path, tmp_path / "jobs")
+        member.heard(line("Job succeeded", job=7), 1.0)
+        member.tidy()
+    assert (tmp_path / "removed").read_text() == removed * 2
+
+
+def test_a_docker_that_does_not_answer_holds_up_no_runner(tmp_path: Path) -> None:
+    docker(tmp_path, 0)
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\n[ $1 = info ] || exec sleep 60\n")
+    (tmp_path / "bin/timeout").write_text("#!/bin/sh\nexec /usr/bin/timeout 0.1 $2 $3 $4\n")
+    (tmp_path / "bin/timeout").chmod(0o755)
+    member = forge(tmp_path, cloud="aws")
+    member._env["PATH"] += ":/usr/bin:/bin"
+    began = time.monotonic()
+    member.environment(tmp_path, tmp_path / "jobs")
+    member.tidy()
+    assert time.monotonic() - began < 5
+
+
 def runner(tmp_path: Path, script: str) -> tuple[Child, list[int]]:
     """A child that answers SIGQUIT as the script says, once it says so."""
     codes: list[int] = []
