@@ -16,11 +16,33 @@ from runner_action import bootstrap
 from runner_action.bootstrap.units import equip_script
 from tests.test_launch import request
 
-SHELL = ("sh", "grep", "sort", "tail", "ln", "cat", "mkdir", "sleep", "python3")
+SHELL = ("sh", "tar", "grep", "sort", "tail", "ln", "cat", "mkdir", "sleep", "python3")
 TOOLS = ("git", "git-lfs", "curl", "unzip", "jq", "pip3", "python")
 RECORD = '#!/bin/sh\necho "{name} $*" >> {log}\n'
 ARCHIVE = ("docker.io", "git", "git-lfs", "curl", "unzip", "jq", "python3-pip", "python3-venv")
 """Debian 12's."""
+
+
+EMPTY = (
+    "docker: Error response from daemon: failed to create shim task: OCI runtime create failed: "
+    'runc create failed: unable to start container process: exec: "/nothing": stat /nothing: no'
+    " such file or directory: unknown"
+)
+"""What Docker 20.10 was seen to say about an empty image, where containers can be started."""
+PROFILE = (
+    "docker: Error response from daemon: AppArmor enabled on system but the docker-default profile"
+    " could not be loaded: running apparmor_parser failed with output: error: exec:"
+    ' "apparmor_parser": executable file not found in $PATH.'
+)
+"""https://github.com/moby/moby/issues/25488; the exit code is 127, as for the other."""
+STOPPED = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
+DOCKER = """#!/bin/sh
+echo "docker $*" >> {log}
+case $1 in
+import) cat >/dev/null; {imported};;
+run) echo '{run}' >&2; exit 127;;
+esac
+"""
 
 
 @dataclass
@@ -30,6 +52,10 @@ class Image:
     root: Path
     has: tuple[str, ...]
     archive: tuple[str, ...] = ARCHIVE
+    apt: str = ""
+    """What apt-get does, besides, to install."""
+    docker: str = EMPTY
+    """What Docker says when it is to run something."""
     code: int = field(default=0, init=False)
     output: str = field(default="", init=False)
 
@@ -43,7 +69,15 @@ class Image:
             (programs / name).symlink_to(str(shutil.which(name)))
         for name in (*self.has, "systemctl", "ldconfig"):
             self._write(programs / name, RECORD.format(name=name, log=log))
+        if "docker" in self.has:
+            imported = (
+                f"echo '{STOPPED}' >&2; exit 1" if self.docker == STOPPED else "echo sha256:1"
+            )
+            program = DOCKER.format(log=log, imported=imported, run=self.docker)
+            self._write(programs / "docker", program)
         if "apt-get" in self.has:
+            record = RECORD.format(name="apt-get", log=log)
+            self._write(programs / "apt-get", f"{record}[ $1 = update ] || {{\n{self.apt}:\n}}\n")
             listed = "|".join(self.archive)
             cache = (
                 "#!/bin/sh\ncase $1 in pkgnames) echo libicu72; echo libicu-dev;;"
@@ -63,7 +97,8 @@ class Image:
         )
         self.code, self.output = done.returncode, done.stdout
         asked = log.read_text().splitlines() if log.exists() else []
-        return [line for line in asked if not line.startswith(("ldconfig", "systemctl is-active"))]
+        quiet = ("ldconfig", "systemctl is-active", "docker")
+        return [line for line in asked if not line.startswith(quiet)]
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
@@ -97,6 +132,31 @@ def test_packages_that_the_archive_does_not_have_are_skipped(tmp_path: Path) -> 
         tmp_path, (*TOOLS, "apt-get"), (*ARCHIVE, "docker-cli", "docker-buildx", "apparmor")
     )
     assert newer.run()[-1] == f"{APT} docker.io docker-cli docker-buildx apparmor libicu72"
+
+
+@pytest.mark.parametrize(
+    ("docker", "code", "output"),
+    [(EMPTY, 0, ""), (PROFILE, 1, PROFILE), (STOPPED, 1, STOPPED), ("", 1, "")],
+)
+def test_docker_works_if_it_starts_a_container(
+    docker: str, code: int, output: str, tmp_path: Path
+) -> None:
+    image = Image(tmp_path, (*TOOLS, "docker", "apt-get"), docker=docker)
+    image.run()
+    assert (image.code, image.output.strip()) == (code, output)
+
+
+@pytest.mark.parametrize(
+    ("has_docker", "docker", "code"), [(True, True, 3), (False, True, 1), (False, False, 3)]
+)
+def test_packages_that_cannot_be_installed_matter_less_than_docker(
+    has_docker: bool, docker: bool, code: int, tmp_path: Path
+) -> None:
+    has = (*TOOLS[1:], "apt-get", *(["docker"] if has_docker else []))
+    image = Image(tmp_path, has, apt="echo E: Unable to fetch; exit 100\n")
+    image.run(docker=docker)
+    assert image.code == code
+    assert "E: Unable to fetch" in image.output
 
 
 def test_python_is_python3(tmp_path: Path) -> None:

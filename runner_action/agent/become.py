@@ -118,23 +118,17 @@ class Start:
             self.say("metadata-open", why=still_open)
 
     def _equip(self) -> None:
-        """Installs what jobs expect, and makes sure of Docker, where it is promised: whether it
-        works is what counts, and not what the package manager returned."""
+        """Installs what jobs expect, and makes sure of Docker, where it is promised. With code 3
+        the script says that something else is missing."""
         script = self.home / "equip.sh"
-        equips = script.exists()
-        began = time.monotonic()
-        why = None
-        if equips:
+        if script.exists():
             self.say("equip")
+            began = time.monotonic()
             why = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout)
-        broken = self._shell("docker info") if self.spec.cloud else ""
-        self.docker = broken is None
-        if not equips:
-            return
-        if broken and self.spec.docker and not (why or "").startswith("exit code 3:"):
-            raise StartUpError("Docker does not work: %s" % (why or broken))
-        seconds = round(time.monotonic() - began, 1)
-        self.say("equipped", seconds=seconds, **({"why": why} if why else {}))
+            if why and self.spec.docker and why[:12] != "exit code 3:":
+                raise StartUpError("Docker does not work: " + why)
+            self.say("equipped", seconds=round(time.monotonic() - began, 1), why=why)
+        self.docker = bool(self.spec.cloud) and not self._shell("docker info")
 
     def _shell(self, script: str) -> Optional[str]:
         return run_to_end(["sh", "-c", script], self.home, self.root_env, 60)

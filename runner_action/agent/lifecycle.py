@@ -171,7 +171,8 @@ class State:
     full: Optional[float] = None
     """Since when the disk has been full."""
     unfit: Optional[float] = None
-    """When to leave, as soon as the runner has reported its job, since it can run no other."""
+    """When to leave, as soon as the runner has reported its job, since it can run no other (or,
+    at the start, none)."""
     off: Optional[float] = None
     """Since when the system has been shutting down."""
 
@@ -193,7 +194,7 @@ def advance(state: State, event: Event, policy: Policy) -> State:
     comes."""
     if isinstance(event, Interrupted) and event.seconds is not None:
         state = dataclasses.replace(state, ends=event.at + event.seconds)
-    if isinstance(event, Failed) and state.worked:
+    if isinstance(event, Failed):
         state = dataclasses.replace(state, unfit=event.at)
     if state.phase is Phase.LEAVING:
         return _while_leaving(state, event)
@@ -201,8 +202,6 @@ def advance(state: State, event: Event, policy: Policy) -> State:
         return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
     if isinstance(event, Signalled):
         return _on_signal(state, event, policy)
-    if isinstance(event, Failed) and not state.worked:
-        return _leave(state, event.at, Reason.START_FAILED)
     if isinstance(event, RunnerExited):
         return _on_exit(state, event, policy)
     if isinstance(event, (Online, JobStarted, JobFinished, Settled)):
@@ -251,7 +250,7 @@ def _while_leaving(state: State, event: Event) -> State:
         # Not BUSY: the job may end before its hook runs, and then the idle time starts again.
         since = event.at if state.refused is None else state.refused
         refused = None if event.claimed else since
-        unfit = None if state.unfit is None else event.at + UNFIT_RETRY
+        unfit = state.unfit and event.at + UNFIT_RETRY
         idle = _phase(state, Phase.IDLE, event.at)
         return dataclasses.replace(idle, refused=refused, unfit=unfit)
     return state
@@ -303,8 +302,8 @@ def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
         return Reason.JOB_LIMIT
     if state.full is not None and at - state.full >= DISK_PATIENCE:
         return Reason.DISK_FULL
-    if state.unfit is not None and at >= state.unfit and state.phase is not Phase.DONE:
-        return Reason.UNFIT
+    if state.unfit and at >= state.unfit and state.phase is not Phase.DONE:
+        return Reason.UNFIT if state.worked else Reason.START_FAILED
     return None
 
 

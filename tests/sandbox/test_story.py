@@ -300,7 +300,7 @@ def test_docker_that_cannot_be_installed_ends_the_launch_in_apt_s_words(
     (world.machines.folder / ERROR).write_text("E: Unable to fetch some archives\n")
     launcher = launch()
     assert launcher.wait() == 6
-    assert "Docker does not work: exit code 100: E: Unable to fetch some archives" in launcher.told
+    assert "Docker does not work: exit code 1: E: Unable to fetch some archives" in launcher.told
     all_gone(world)
 
 

@@ -29,7 +29,11 @@ esac
 """
 """Debian 12's, where Docker's client is in the package of its daemon."""
 DOCKER = """#!/bin/sh
-case $1 in info|ps) exit 0;; esac
+case "$*" in
+info|ps*|rmi*) exit 0;;
+import*) cat > /dev/null; echo sha256:1; exit 0;;
+*/nothing) echo 'exec: "/nothing": no such file or directory' >&2; exit 127;;
+esac
 echo 'the sandbox runs no containers' >&2
 exit 125
 """
