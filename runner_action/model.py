@@ -361,6 +361,8 @@ class Report:
     ladder: tuple[Placement, ...] = ()
     tried: tuple[str, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
+    installing: float = 0.0
+    """Seconds of these that the machine took to install packages; 0 if that is not known."""
 
 
 def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:

@@ -29,6 +29,24 @@ def test_failure() -> None:
     assert console.failure("") is None
 
 
+@pytest.mark.parametrize(
+    ("entry", "seconds", "missing"),
+    [
+        ('"seconds": 14.2', 14.2, ""),
+        ('"seconds": 14.2, "why": null', 14.2, ""),
+        ('"seconds": 0.4, "why": "exit code 3: neither apt-get nor dnf: git"', 0.4, "neither apt-"),
+        ('"seconds": 600, "why": "timed out after 600 s: "', 600, "timed out"),
+    ],
+)
+def test_what_was_installed(entry: str, seconds: float, missing: str) -> None:
+    equipped = console.equipped(TEXT + f'cml-runner: {{"stage": "equipped", {entry}}}')
+    assert equipped
+    assert equipped.seconds == seconds
+    assert equipped.missing.startswith(missing)
+    assert bool(equipped.missing) is bool(missing)
+    assert console.equipped(TEXT) is None
+
+
 def test_tail() -> None:
     assert console.tail(TEXT, 1).endswith('no space left"}')
 

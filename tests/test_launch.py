@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner_action import bootstrap, claim
+from runner_action.ci.report import summary
 from runner_action.commands.launch import Launch
 from runner_action.errors import (
     AuthError,
@@ -97,6 +98,25 @@ class Story:
             unpacked(self.provider.machines[name].user_data)["var/lib/cml-runner/spec.json"]
         )
         return found
+
+
+@pytest.mark.parametrize(
+    ("boot", "argv", "read"), [(20.0, [], True), (3.0, [], False), (20.0, ["--docker=none"], False)]
+)
+def test_a_launch_reports_what_its_machine_installed_and_what_it_lacks(
+    boot: float, argv: list[str], read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine that was online at once has installed nothing: no call for that."""
+    caplog.set_level("INFO")
+    story = Story(*argv, boot=boot)
+    story.provider.consoles["cml-0123456789"] = (
+        'cml-runner: {"stage": "equipped", "seconds": 14.2, "why": "exit code 3: no jq"}'
+    )
+    report = story.launch()
+    text = summary(report, story.request)
+    assert ("installing packages 14.2" in text) is read
+    assert ("Installing packages took the machine 14 s." in caplog.text) is read
+    assert ("Some packages could not be installed: no jq" in caplog.text) is read
 
 
 def test_a_runner_comes_online() -> None:

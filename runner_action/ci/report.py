@@ -45,7 +45,8 @@ def summary(report: Report, request: LaunchRequest) -> str:
     parts = [heading, _table(report.launched)]
     if report.stages:
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
-        parts.append(f"Seconds until: {stages}")
+        installing = f" (of which installing packages {report.installing:.1f})"
+        parts.append(f"Seconds until: {stages}{installing if report.installing else ''}")
     if any(not line.endswith(": yes") for line in report.tried):
         parts.append("Tried:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
     parts.append(_end_of(request))

@@ -47,6 +47,8 @@ LEFT = (
     "Not everything could be deleted; see the errors above. The cleanup step of this job, the"
     " machine's own shutdown, or `cml-runner reap` will delete the rest."
 )
+QUICK = 10.0
+"""A machine that was online in fewer seconds has installed nothing."""
 TURN_SECONDS = 30.0
 """How long a launch that is done waits for the end of its turn."""
 NO_LABELS = (
@@ -100,6 +102,7 @@ class Launch:
         assert request.cloud, "without a cloud, commands/local.py is run"
         self.cloud: CloudRequest = request.cloud
         self.stages: dict[str, float] = {}
+        self.installing = 0.0
         self.waited = 0.0
         """Seconds until it was this launch's turn."""
         self._attempt: Attempt | None = None
@@ -158,7 +161,14 @@ class Launch:
         with Sweep(context):
             launched = (*self._await_online(attempt), *reused)
         tried = tuple(attempt.ladder.tried)
-        return Report(launched=launched, plan=plan, ladder=ladder, tried=tried, stages=self.stages)
+        return Report(
+            launched=launched,
+            plan=plan,
+            ladder=ladder,
+            tried=tried,
+            stages=self.stages,
+            installing=self.installing,
+        )
 
     # --- existing runners
 
@@ -276,6 +286,9 @@ class Launch:
         self._stage("online")
         instances = {name: instance for name, (instance, _) in expected.items()}
         settling = self._threads.submit(self._settle, provider, list(instances.values()))
+        boot = self.stages["online"] - self.stages["created"]
+        if bootstrap.equips(self.request) and boot >= QUICK:
+            self._threads.submit(self._equipped, provider, *list(instances.values())[:1]).result()
         launched = tuple(
             self._threads.map(
                 lambda name: self._launched(name, instances[name], provider), instances
@@ -283,6 +296,20 @@ class Launch:
         )
         settling.result()
         return launched
+
+    def _equipped(self, provider: Provider, instance: Instance) -> None:
+        """Reports what a machine has installed and what it lacks, by its console. The others have
+        the same image."""
+        try:
+            equipped = console.equipped(provider.console(instance))
+        except ProviderError as error:
+            log.debug("%s", error)
+            return
+        if equipped and equipped.seconds >= 1:
+            self.installing = equipped.seconds
+            log.info("Installing packages took the machine %.0f s.", equipped.seconds)
+        if equipped and equipped.missing:
+            log.warning("Some packages could not be installed: %s", equipped.missing)
 
     def _settle(self, provider: Provider, instances: Sequence[Instance]) -> None:
         try:

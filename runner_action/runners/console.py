@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _LINE = re.compile(r"cml-runner: (\{.*\})")
@@ -31,6 +32,24 @@ def failure(text: str) -> str | None:
 def was_online(text: str) -> bool:
     """Whether the machine's runner has ever been online, by its own account."""
     return any(entry.get("stage") == "online" for entry in entries(text))
+
+
+@dataclass(frozen=True)
+class Equipped:
+    """The seconds that a machine took to install packages, and what is missing in spite of that, in
+    the words of the package manager."""
+
+    seconds: float
+    missing: str
+
+
+def equipped(text: str) -> Equipped | None:
+    """None if the machine has installed nothing, or is not done."""
+    for entry in entries(text):
+        if entry.get("stage") == "equipped":
+            missing = re.sub(r"^exit code \d+: ", "", str(entry.get("why") or ""))
+            return Equipped(float(entry.get("seconds", 0)), missing)
+    return None
 
 
 STEPS = {
