@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from runner_action.agent import events, lifecycle
 from runner_action.agent.__main__ import main
 from runner_action.agent.github import Forge as GitHub
 from runner_action.agent.lifecycle import GONE, REFUSED, Phase
+from runner_action.agent.process import child_environment
 from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.agent.watchdog import (
@@ -468,6 +470,25 @@ def test_a_docker_that_does_not_answer_holds_up_no_job(tmp_path: Path) -> None:
     began = time.monotonic()
     run_hooks(dataclasses.replace(MANY, cloud="aws"), tmp_path, environment, environment)
     assert time.monotonic() - began < 25
+
+
+def test_the_tool_cache_stays_between_jobs(workspace: Path) -> None:
+    """actions/runner has it in `_work/_tool`, unless a variable of its environment names another
+    place (`GetDirectory`):
+    https://github.com/actions/runner/blob/main/src/Runner.Common/HostContext.cs"""
+    home = workspace.parents[2]
+    python = home / "_work/_tool/Python/3.12.8/x64.complete"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    scripts = hooks(home)
+    for _ in range(2):
+        workspace.mkdir(parents=True, exist_ok=True)
+        run_hook(scripts["started"], workspace)
+        run_hook(scripts["completed"], workspace)
+    assert python.exists()
+    names = ("RUNNER_TOOL_CACHE", "RUNNER_TOOLSDIRECTORY", "AGENT_TOOLSDIRECTORY")
+    user = pwd.getpwuid(os.geteuid())
+    assert not {*names} & child_environment(user, dict.fromkeys(names, "/tmp/tools")).keys()
 
 
 def test_a_workspace_is_kept_if_the_user_wants_it(workspace: Path) -> None:

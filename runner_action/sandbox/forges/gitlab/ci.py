@@ -37,6 +37,7 @@ JOB_KEYWORDS = (
     "retry",
     "rules",
     "script",
+    "services",
     "stage",
     "tags",
     "timeout",
