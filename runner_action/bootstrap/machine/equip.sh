@@ -8,9 +8,10 @@
 # recommends there, it is content, and no container starts where the kernel has AppArmor. Nor would
 # the exit code of `docker run`, which is 127 in both cases.
 #
-# cloud-init configures apt's sources in cloud-config.service. Packages that an archive does not have
-# are skipped: Debian 13 has Docker's client in a package of its own, Debian 12 has no buildx. ICU,
-# which .NET and so actions/runner needs
+# cloud-init configures apt's sources in cloud-config.service; `systemctl start` of a unit that is
+# about to start waits for it. The agent's unit runs /usr/bin/python3, so there is one. Packages that
+# an archive does not have are skipped: Debian 13 has Docker's client in a package of its own, Debian
+# 12 has no buildx. ICU, which .NET and so actions/runner needs
 # (https://github.com/actions/runner/blob/main/docs/start/envlinux.md), has its version in the name
 # of its package.
 #
@@ -30,7 +31,7 @@ do ! lacks $tool||need="$need $tool"
 done
 ! lacks pip3||need="$need python3-pip python3-venv"
 [ ! "$docker" ]||! lacks docker||need="$need $docker"
-lacks python3||! lacks python||ln -s "$(command -v python3)" ../../../usr/local/bin/python
+! lacks python||ln -s /usr/bin/python3 ../../../usr/local/bin/python
 #{
 fetch(){ python3 -c 'import sys,urllib.request as u;u.urlretrieve(*sys.argv[1:])' https://nvidia.github.io/libnvidia-container/"$1" "$2";}
 gpu=
@@ -53,10 +54,7 @@ need=
 fi
 #}
 if [ "$need" ]
-then n=0
-until systemctl is-active -q cloud-config.service||[ $((n=n+1)) -gt 60 ]
-do sleep 1
-done
+then timeout 60 systemctl start cloud-config.service 2>/dev/null
 #{
 if [ $gpu ]
 then fetch gpgkey $list.asc
