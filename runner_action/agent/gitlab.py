@@ -180,7 +180,9 @@ class Forge(Member):
             self._retired = self.is_claimed("GET", path)
             return not self._retired
         text = (self._folder.parent / "runner.log").read_text("utf-8", "replace")
-        self._retired = text.count(RECEIVED) > text.count('"job-status"')
+        # Not by `job-status`, which is in each line about a job's log.
+        ended = sum(text.count('"msg":"' + words) for words in ENDED)
+        self._retired = text.count(RECEIVED) > ended
         return not self._retired
 
     # --- leaving

@@ -157,7 +157,8 @@ def test_the_command_of_a_single_runner(tmp_path: Path) -> None:
 
 
 def line(text: str, **fields: object) -> str:
-    return json.dumps({**fields, "level": "info", "msg": text, "time": "2026-11-23T08:00:00Z"})
+    entry = {**fields, "level": "info", "msg": text, "time": "2026-11-23T08:00:00Z"}
+    return json.dumps(entry, separators=(",", ":"))
 
 
 RECEIVED = line(
@@ -276,17 +277,26 @@ def test_an_idle_runner_ends_when_asked(tmp_path: Path) -> None:
     assert member.ended(0) == (0, False)
 
 
-@pytest.mark.parametrize("over", [True, False], ids=["and done", "and going on"])
+PROGRESS = [
+    '"Appending trace to coordinator...ok", "job-status":"running"',
+    '"Updating job...", "job":7',
+    '"Submitting job to coordinator... job failed", "job-status":"failed"',
+]
+"""Of network/gitlab.go: gitlab-runner says what GitLab calls the job in several lines a job."""
+
+
+@pytest.mark.parametrize("end", ["Job succeeded", "Job failed: exit status 3", ""])
+@pytest.mark.parametrize("earlier", [True, False])
 def test_a_runner_that_does_not_end_at_once_may_have_been_given_a_job(
-    over: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    end: str, earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gitlab, "QUIT_SECONDS", 0.3)
     member = forge(tmp_path)
-    messages = (
-        [RECEIVED, line("Job succeeded", job=7, **{"job-status": "success"})]
-        if over
-        else [RECEIVED]
-    )
+    progress = [f'{{"level":"info","msg":{text}}}' for text in PROGRESS]
+    whole = [RECEIVED, *progress, line("Job succeeded", job=6, **{"job-status": "success"})]
+    messages = [*(whole if earlier else []), RECEIVED, *progress]
+    messages += [line(end, job=7)] if end else []
+    over = bool(end)
     child, _ = runner(tmp_path, "trap '' QUIT; touch ready; while :; do sleep 0.05; done")
     (tmp_path / "runner.log").write_text("\n".join(messages) + "\n")
     assert member.retire(child) is over

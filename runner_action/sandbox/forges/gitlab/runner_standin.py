@@ -34,7 +34,8 @@ def log(level: str, text: str, **fields: Any) -> None:
                 "level": level,
                 "msg": text,
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            }
+            },
+            separators=(",", ":"),
         ),
         file=sys.stderr,
         flush=True,
@@ -215,12 +216,21 @@ class Runner:
         """Sends the new output. Returns the job's status at GitLab."""
         new = b"".join(output)
         output[:] = []
-        return self.call(
+        code, state, _ = self.call(
             "PATCH",
             "/jobs/%d/trace" % job["id"],
             new,
             {"JOB-TOKEN": job["token"], "Content-Type": "text/plain"},
-        )[1]
+        )
+        if new and code == 202:
+            # network/gitlab.go: such a line for every part of the log.
+            log(
+                "info",
+                "Appending trace to coordinator...ok",
+                job=job["id"],
+                **{"job-status": state},
+            )
+        return state
 
     def end_step(self) -> None:
         if self.step and self.step.poll() is None:
