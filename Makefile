@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test e2e e2e-containers e2e-boots matrix boot lint generate benchmark benchmark-image benchmark-boot lock hooks clean
+.PHONY: demo test e2e e2e-containers e2e-boots matrix boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
 # Twice as many workers as processors: most of the time is waiting, for processes and their timers.
 test: lint tests/node_modules/.ready
-	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/e2e --ignore tests/boot
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/e2e --ignore tests/boot --ignore tests/real
 	$(BIN)/python -m tests.pythons
 
 # MATRIX: which of the kill matrix, HOSTILE: which lives with a hostile job; all of them by default. What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
@@ -35,6 +35,10 @@ matrix: $(READY)
 # Whole lives of virtual machines, each from the user data of a launch. QEMU is installed where it may be; elsewhere they are skipped, loudly.
 boot: $(READY)
 	$(BIN)/python -m pytest -p no:randomly -n 2 tests/boot
+
+# With programs that you have: make real GITLAB_RUNNER=path. Without them its tests are skipped, loudly.
+real: $(READY)
+	$(BIN)/python -m pytest -n 2 tests/real
 
 # GitHub's own API description, which the forge's tests are held to, and gitlab-ci-local. Without npm those tests are skipped, loudly.
 tests/node_modules/.ready: tests/package-lock.json

@@ -129,6 +129,7 @@ class Jobs:
         variables = project.at_creation(iid_of(job.run_id), job.name)
         variables |= project.persisted(job.run_id, job.id)
         variables["CI_RUNNER_DESCRIPTION"] = runner
+        variables["GIT_STRATEGY"] = "none"  # there is no repository to fetch from
         return {
             "id": job.id,
             "token": token,
@@ -138,7 +139,13 @@ class Jobs:
                 "project_id": project.id,
                 "project_name": "train",
             },
-            "git_info": {"repo_url": f"{project.server}/{project.path}.git"},
+            "git_info": {
+                "repo_url": f"{project.server}/{project.path}.git",
+                "ref": "main",
+                "ref_type": "branch",
+                "sha": variables["CI_COMMIT_SHA"],
+                "before_sha": variables["CI_COMMIT_SHA"],
+            },
             "runner_info": {"timeout": timeout},
             "variables": [
                 {"key": key, "value": str(value), "public": True}
