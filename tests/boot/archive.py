@@ -17,8 +17,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.boot.promises import WHEELS
+from tests.e2e.engine import run
 
 PORT = 3142
 """Of apt-cacher-ng, by which people know such a proxy."""
@@ -89,6 +93,27 @@ class Relay(socketserver.ThreadingTCPServer):
         self.path = path
         super().__init__((address, PORT), Inside)
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+def wheels(folder: Path) -> None:
+    """Fetches a package with a program, by pip as it is set up here, unless it is in `folder`.
+    Raises Missing."""
+    if not list(folder.glob("tabulate-*.whl")):
+        words = ["download", "-q", "--no-deps", "--dest", str(folder), "tabulate==0.9.0"]
+        run(sys.executable, "-m", "pip", *words)
+
+
+def serve_wheels(address: str, folder: Path) -> socketserver.BaseServer:
+    """Serves `folder` to pip's `--find-links`."""
+    handler = partial(Quiet, directory=str(folder))
+    server = ThreadingHTTPServer((address, WHEELS), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Not between the lines of a test."""
 
 
 def start() -> tuple[subprocess.Popen[bytes], str]:

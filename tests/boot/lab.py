@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tests.boot.clouds import (
     ec2_options,
     gce_options,
 )
-from tests.boot.image import Image, image
+from tests.boot.image import CACHE, RELEASES, Image, image
 from tests.boot.vm import QEMU
 from tests.e2e.engine import Missing, need, run
 
@@ -49,7 +50,8 @@ def prepare(releases: Iterable[str]) -> None:
     """Fetches and makes all that booting needs, then leaves the network: this process and its
     children see no other than their own from here on.
 
-    To be called before any thread is started. Raises Missing.
+    To be called before any thread is started. Raises Missing, but not for a release that only some
+    tests boot.
     """
     if os.geteuid() != 0:
         raise Missing("root, to make a root file system and a network")
@@ -60,7 +62,9 @@ def prepare(releases: Iterable[str]) -> None:
     ):
         need(program, package)
     for release in releases:
-        image(release)
+        with suppress(Missing) if release not in RELEASES else nullcontext():
+            image(release)
+    archive.wheels(CACHE)
     _outside.append(archive.start())
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
         raise Missing(f"a network of its own: {os.strerror(ctypes.get_errno())}")
@@ -73,9 +77,14 @@ _outside: list[tuple[subprocess.Popen[bytes], str]] = []
 """The process that still has the network, and its socket."""
 
 
-def serve_archive() -> archive.Relay:
-    """Debian's archive for the lab's machines, until it is closed."""
-    return archive.Relay(ADDRESS, _outside[0][1])
+@contextmanager
+def serve_archive() -> Iterator[None]:
+    """The distributions' archives and a package for pip, for the lab's machines."""
+    servers = (archive.Relay(ADDRESS, _outside[0][1]), archive.serve_wheels(ADDRESS, CACHE))
+    yield
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @dataclass
