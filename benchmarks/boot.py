@@ -1,7 +1,7 @@
-"""How long a machine takes from its network to an online runner, by the way in which cloud-init
-starts the agent.
+"""How long a machine takes from its network to an online runner: by the input `docker`, and by the
+way in which cloud-init starts the agent.
 
-    python -m benchmarks.boot [RELEASE…]
+    python -m benchmarks.boot [docker|ways] [RELEASE…]
 
 A virtual machine with an emulated processor (tests/boot), about ten times slower than a cloud's:
 only the differences matter, not the seconds.
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.boot.image import RELEASES, image
-from tests.boot.lab import Lab, prepare, uptimes
+from tests.boot.lab import ONLINE, Lab, prepare, serve_archive, uptimes
 from tests.e2e.engine import Missing
 from tests.sandbox.conftest import Launcher
 
 Config = dict[str, Any]
-STAGES = ("agent", "downloaded", "configured", "online")
+STAGES = ("agent", "downloaded", "equipped", "configured", "online")
+DOCKER = ("none", "auto")
 
 
 def in_runcmd(config: Config, script: str) -> str:
@@ -65,12 +66,13 @@ def rewritten(user_data: bytes, way: Callable[[Config, str], str]) -> bytes:
     return gzip.compress(way(config, script).encode())
 
 
-def measure(release: str, way: Callable[[Config, str], str]) -> dict[str, float]:
+def measure(release: str, way: Callable[[Config, str], str], docker: str) -> dict[str, float]:
     lab = Lab(image(release), partial(rewritten, way=way)).open()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            launcher = Launcher(lab.world, Path(folder), "--labels=cml", "--idle-timeout=300")
-            if launcher.wait(300):
+        with tempfile.TemporaryDirectory() as folder, serve_archive():
+            words = ("--labels=cml", "--idle-timeout=300", f"--docker={docker}")
+            launcher = Launcher(lab.world, Path(folder), *words)
+            if launcher.wait(ONLINE):
                 raise RuntimeError(launcher.told + lab.console())
         return uptimes(lab.console())
     finally:
@@ -79,27 +81,34 @@ def measure(release: str, way: Callable[[Config, str], str]) -> dict[str, float]
         lab.close()
 
 
-def main(releases: Sequence[str]) -> int:
+def report(release: str, name: str, seconds: dict[str, float]) -> None:
+    cells = (
+        f"{seconds[stage] - seconds['init']:+11.1f}" if stage in seconds else f"{'':11}"
+        for stage in STAGES
+    )
+    print(f"{release:9} {name:36} {seconds['init']:8.1f} {' '.join(cells)}", flush=True)
+
+
+def main(words: Sequence[str]) -> int:
+    tables = [word for word in words if word in ("docker", "ways")] or ["docker", "ways"]
+    releases = [word for word in words if word not in tables] or list(RELEASES)
     try:
         prepare(releases)
     except Missing as missing:
         print(f"cannot boot a machine here; missing: {missing}")
         return 1
     print(
-        f"{'release':9} {'started from':36} {'network':>8} "
+        f"{'release':9} {'machine':36} {'network':>8} "
         + " ".join(f"{stage:>11}" for stage in STAGES)
         + "   seconds after the network stage began"
     )
     for release in releases:
-        for way, change in WAYS.items():
-            seconds = measure(release, change)
-            print(
-                f"{release:9} {way:36} {seconds['init']:8.1f} "
-                + " ".join(f"{seconds[stage] - seconds['init']:+11.1f}" for stage in STAGES),
-                flush=True,
-            )
+        for docker in DOCKER if "docker" in tables else ():
+            report(release, f"docker: {docker}", measure(release, in_bootcmd, docker))
+        for way, change in WAYS.items() if "ways" in tables else ():
+            report(release, way, measure(release, change, "none"))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or RELEASES))
+    sys.exit(main(sys.argv[1:]))
