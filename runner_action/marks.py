@@ -35,10 +35,20 @@ def is_named_as(name: str, real: str) -> bool:
     return bool(re.match(rf"{re.escape(name)}-[0-9a-f]{{8}}(-|$)", real))
 
 
+def address_key(url: str) -> str:
+    """What all spellings of an address have in common: GitHub and GitLab compare hosts and paths
+    without regard to case.
+
+    https://docs.github.com/en/rest/repos/repos ("The name is not case sensitive") and
+    https://docs.gitlab.com/user/reserved_names/
+    """
+    return url.lower()
+
+
 def address_tag(repository: Repository) -> str:
-    """A repository's address as a tag's value. One that is too long, as in nested groups of GitLab,
-    is shortened to its beginning and a digest."""
-    url = repository.url
+    """A repository's address as a tag's value, in lower case. One that is too long, as in nested
+    groups of GitLab, is shortened to its beginning and a digest."""
+    url = address_key(repository.url)
     if len(url) <= TAG_VALUE:
         return url
     return f"{url[: TAG_VALUE - 65]}-{hashlib.sha256(url.encode()).hexdigest()}"
@@ -84,7 +94,7 @@ class Mark:
 
     def label(self, repository: Repository) -> str:
         text = f"{OWNER_TAG}-{self.provider}-{self.online_by:%Y%m%d%H%M%S}"
-        bound = "\0".join((text, self.name, repository.url))
+        bound = "\0".join((text, self.name, address_key(repository.url)))
         return f"{text}-{hashlib.sha256(bound.encode()).hexdigest()[:8]}"
 
     @classmethod

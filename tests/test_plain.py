@@ -291,8 +291,8 @@ def reused(change: Callable[[str], Runner]) -> Say:
 
     def say(payload: str, front: Front) -> None:
         found = [
-            launched_of(one, ("cml",), 1.0)
-            for one in fitting([change(payload)], "cml-1", ("cml",), Reuse.ANY)
+            launched_of(one, request(), 1.0)
+            for one in fitting([change(payload)], "cml-1", ("cml",), Reuse.ANY, str.lower)
         ]
         for one in found:
             launched(lambda _, one=one: one)(payload, front)  # type: ignore[misc]

@@ -196,7 +196,7 @@ class Launch:
         except ProviderError as error:
             # The runner can be used without the cloud's credentials.
             log.warning("Could not look up the machine of runner %s: %s", runner.name, error)
-        return launched_of(runner, self.request.labels, self._seconds(), instance)
+        return launched_of(runner, self.request, self._seconds(), instance)
 
     def _end_turn(self) -> None:
         if self._turn:
@@ -229,7 +229,7 @@ class Launch:
         online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
         name, forge = group.identity.name, attempt.context.forge
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=name)
-        labels = labels_with(self.request.labels, self.run)
+        labels = labels_with(self.request, self.run)
         request = replace(self.request, labels=(*labels, mark.label(self.request.repository)))
         if self._stopping:
             return

@@ -68,7 +68,7 @@ def live(
         close_memory()
     listed = forge.runners()
     if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
-        publish(launched_of(reused[0], request.labels, 0.0))
+        publish(launched_of(reused[0], request, 0.0))
         return 0
     identity = Identity(name=request.name or run.derived_name, key=run.key)
     refuse_taken(listed, {identity.name})
@@ -80,7 +80,7 @@ def live(
     local = replace(download, url=cached(download, surroundings.cache).as_uri(), token=None)
     home = surroundings.cache / identity.name
     clear_home(home)
-    labelled = replace(request, labels=labels_with(request.labels, run))
+    labelled = replace(request, labels=labels_with(request, run))
     registration = register(labelled, forge, identity, architecture, system)
     launched = _launched(identity.name, run, request)
     try:

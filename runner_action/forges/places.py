@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner_action.forges import traits_of
+from runner_action.marks import address_key
 from runner_action.model import ForgeName, Repository
 from runner_action.plain import parts_of
 
@@ -15,8 +16,8 @@ def holds(forge: ForgeName, repository: Repository, job_repository_url: str) -> 
     addresses."""
     beginning = traits_of(forge).names_no_owner
     any_owner = beginning is not None and repository.path.startswith(beginning)
-    base = repository.server if any_owner else repository.url
-    return f"{job_repository_url}/".startswith(f"{base}/")
+    base = address_key(repository.server if any_owner else repository.url)
+    return f"{address_key(job_repository_url)}/".startswith(f"{base}/")
 
 
 def servers_of(environ: Mapping[str, str]) -> dict[ForgeName, str]:

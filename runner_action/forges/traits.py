@@ -27,6 +27,8 @@ class Traits:
     """Whether the end of a run can start cml-runner, without any machine."""
     own_label_suffices: bool
     """Whether jobs may ask for the label that a launch outputs, so that it needs no other."""
+    case_sensitive_labels: bool
+    """Whether labels that differ only in the case of letters are different labels."""
     names_no_owner: str | None = None
     """How paths begin that do not name the owner of the repositories."""
     passing_tokens: tuple[str, ...] = ()
@@ -35,3 +37,7 @@ class Traits:
     """What follows owner and name in the addresses of a repository's pages."""
     api_paths: str = ""
     """How the paths of its API begin, before owner and name: a regular expression."""
+
+    def label_key(self, label: str) -> str:
+        """What two labels have in common if they are the same label to it."""
+        return label if self.case_sensitive_labels else label.lower()

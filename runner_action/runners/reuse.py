@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from runner_action import claim
 from runner_action.errors import ForgeError, InputError, ProviderError
+from runner_action.forges import traits_of
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark
 from runner_action.model import (
@@ -46,23 +47,29 @@ def refuse_taken(runners: Sequence[Runner], names: Collection[str]) -> None:
 
 
 def fitting(
-    runners: Sequence[Runner], name: str | None, labels: Sequence[str], reuse: Reuse
+    runners: Sequence[Runner],
+    name: str | None,
+    labels: Sequence[str],
+    reuse: Reuse,
+    label_key: Callable[[str], str],
 ) -> list[Runner]:
     """The runners that can be reused instead of new ones, the best first: online, and with that
     name or all labels; with `reuse-idle` also idle.
 
     Runners for a single job are skipped, since that job belongs to another launch. So are those
     with a name or a label that no output may have: no one can make launches fail with one.
+    `label_key`: as in `Traits`.
     """
     if reuse is Reuse.NEVER:
         return []
+    required = set(map(label_key, labels))
     matches = [
         runner
         for runner in runners
         if runner.online
         and not runner.ephemeral
         and all(map(is_plain, (runner.name, *runner.labels)))
-        and (_is_named(runner, name) or runner.labels.issuperset(labels))
+        and (_is_named(runner, name) or required.issubset(map(label_key, runner.labels)))
         and not (reuse is Reuse.IDLE and runner.busy)
     ]
     return sorted(matches, key=lambda runner: (runner.busy, runner.name))
@@ -77,14 +84,14 @@ def _is_named(runner: Runner, name: str | None) -> bool:
 
 
 def launched_of(
-    runner: Runner, requested: Sequence[str], seconds: float, instance: Instance | None = None
+    runner: Runner, request: LaunchRequest, seconds: float, instance: Instance | None = None
 ) -> Launched:
-    """The report of a reused runner. `requested`: the labels of this launch."""
+    """The report of a reused runner."""
     own = sorted(filter(LABEL.fullmatch, runner.labels))
     others = tuple(sorted(runner.labels - {*own}))
     return Launched(
         runner_name=runner.name,
-        label=own[0] if own else _shared_label(runner, requested),
+        label=own[0] if own else _shared_label(runner, request),
         labels=others,
         reused=True,
         launch_seconds=seconds,
@@ -92,16 +99,22 @@ def launched_of(
     )
 
 
-def _shared_label(runner: Runner, requested: Sequence[str]) -> str:
+def _shared_label(runner: Runner, request: LaunchRequest) -> str:
     """The output `label` of a runner that no launch created: the first requested label that it
     has. Other runners may have it, too."""
-    shared = [label for label in requested if label in runner.labels]
+    label_key = traits_of(request.forge).label_key
+    its_keys = set(map(label_key, runner.labels))
+    shared = [label for label in request.labels if label_key(label) in its_keys]
     return shared[0] if shared else min(runner.labels, default="")
 
 
-def labels_with(labels: Sequence[str], run: Run) -> tuple[str, ...]:
-    """All labels of a runner of this run."""
-    return tuple(dict.fromkeys((*labels, run.derived_name)))
+def labels_with(request: LaunchRequest, run: Run) -> tuple[str, ...]:
+    """All labels of a runner of this run, each once, in the spelling that came first."""
+    label_key = traits_of(request.forge).label_key
+    labels: dict[str, str] = {}
+    for label in (*request.labels, run.derived_name):
+        labels.setdefault(label_key(label), label)
+    return tuple(labels.values())
 
 
 class Reusing:
@@ -114,7 +127,8 @@ class Reusing:
         self._holder = run.key[: claim.KEY_LENGTH]
         self._shared = request.reuse is Reuse.ANY
         """Whether other launches may have claimed the same runner."""
-        self._turn = claim.turn(request.labels)
+        self._label_key = traits_of(request.forge).label_key
+        self._turn = claim.turn({*map(self._label_key, request.labels)})
         self.took_turn = False
         self.claimed: dict[int, Runner] = {}
         """By the ID of the runner."""
@@ -123,7 +137,7 @@ class Reusing:
         """Claims up to the requested number of runners, and returns those claimed so far. A dry
         run claims nothing and returns those that match."""
         request = self._request
-        for runner in fitting(listed, request.name, request.labels, request.reuse):
+        for runner in fitting(listed, request.name, request.labels, request.reuse, self._label_key):
             if len(self.claimed) == request.count:
                 break
             if runner.id in self.claimed:

@@ -22,6 +22,8 @@ TRAITS = Traits(
     just_in_time=True,
     restarts_from_outside=True,
     own_label_suffices=True,
+    # https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/apply-labels
+    case_sensitive_labels=False,
     names_no_owner="enterprises/",
     pages=PAGES,
     # https://docs.github.com/en/rest/repos/repos; `api/v3` on an Enterprise Server.

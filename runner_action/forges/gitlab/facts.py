@@ -16,5 +16,6 @@ TRAITS = Traits(
     just_in_time=False,
     restarts_from_outside=False,
     own_label_suffices=False,
+    case_sensitive_labels=True,  # https://docs.gitlab.com/ci/yaml/#tags
 )
 """https://docs.gitlab.com/ci/variables/predefined_variables/"""
