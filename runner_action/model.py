@@ -335,6 +335,8 @@ class Registration:
     runner_token: Secret | None = None
     removal_token: Secret | None = None
     runner_id: int | None = None
+    label: str | None = None
+    """Its launch's mark: without an ID, a runner of that name without it is another launch's."""
 
 
 @dataclass(frozen=True, kw_only=True)

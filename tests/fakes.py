@@ -242,7 +242,14 @@ class FakeForge:
             if turn in self.listed and holder in map(claim.holder_of, self.listed[turn].claims):
                 del self.listed[turn]
 
-    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+    def deregister(
+        self,
+        name: str,
+        runner_id: int | None = None,
+        *,
+        twins: bool = False,
+        label: str | None = None,
+    ) -> bool:
         self._called("deregister")
         there = self.listed.get(name)
         if there is None or runner_id not in (None, there.id):

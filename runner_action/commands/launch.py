@@ -230,10 +230,12 @@ class Launch:
         name, forge = group.identity.name, attempt.context.forge
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=name)
         labels = labels_with(self.request, self.run)
-        request = replace(self.request, labels=(*labels, mark.label(self.request.repository)))
+        own_label = mark.label(self.request.repository)
+        request = replace(self.request, labels=(*labels, own_label))
         if self._stopping:
             return
-        group.registration = self._register(group, request, forge, findings)
+        registration = self._register(group, request, forge, findings)
+        group.registration = replace(registration, label=own_label)
         data = self._user_data(group, group.registration, request, forge, findings)
         lifetime = (request.max_lifetime or 0) + request.start_timeout
         lease = self.clock.now() + timedelta(seconds=lifetime)

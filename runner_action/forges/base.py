@@ -76,10 +76,18 @@ class Forge(Protocol):
         it. `longest`: seconds that its jobs may last, if the forge supports such a limit."""
         ...
 
-    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+    def deregister(
+        self,
+        name: str,
+        runner_id: int | None = None,
+        *,
+        twins: bool = False,
+        label: str | None = None,
+    ) -> bool:
         """Removes the runner from the list, and returns whether it was there. Raises RunnerBusy.
         `twins`: also removes the runner that exists twice because its registration was delivered
-        twice."""
+        twice. `label`: without an ID, only a runner with this label is removed, where names do not
+        tell launches apart."""
         ...
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:

@@ -186,7 +186,8 @@ def _deregister_group(
     if not group.may_be_registered:
         return []
     names = list(group.runners) if group.suffixed else [group.identity.name]
-    return failures_in(_deregister(forge, name, runner_id) for name in names)
+    label = group.registration.label if group.registration else None
+    return failures_in(_deregister(forge, name, runner_id, label=label) for name in names)
 
 
 def _deregister_own(
@@ -210,10 +211,15 @@ def _deregister_own(
 
 
 def _deregister(
-    forge: Forge, name: str, runner_id: int | None, *, twins: bool = True
+    forge: Forge,
+    name: str,
+    runner_id: int | None,
+    *,
+    twins: bool = True,
+    label: str | None = None,
 ) -> Failure | None:
     try:
-        if forge.deregister(name, runner_id, twins=twins):
+        if forge.deregister(name, runner_id, twins=twins, label=label):
             log.info("Deregistered runner %s.", name)
     except Exception as error:  # the other runners come next
         return Failure(f"Runner {name} is still registered: {error}")

@@ -215,3 +215,22 @@ def test_three_thousand_runners(server: FakeGitHub) -> None:
     assert found == [["runner-2999"], [], [], [], [], [], [], ["runner-2999"]]
     assert statuses(server).count(200) == 1, "only the last page has changed"
     assert len(server.requests) == 60
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_namesake_is_neither_taken_for_the_launchs_runner_nor_removed(
+    server: FakeGitHub, others: int
+) -> None:
+    """The label is that of the launch whose machine could not register its own runner."""
+    seat = server.forge.seat("train", ["cml", "cml-aws-20260102030405-aaaaaaaa"], ephemeral=False)
+    server.forge.set_online(seat, True)
+    forge = at(server)
+    token = Secret("canary")
+    another = Registration(token=token, label="cml-aws-20260102030405-bbbbbbbb")
+    own = Registration(token=token, label="cml-aws-20260102030405-aaaaaaaa")
+    missing = {f"missing-{number}": another for number in range(others)}
+    assert list(forge.online({"train": another, **missing})) == []
+    assert list(forge.online({"train": own, **missing})) == ["train"]
+    assert forge.deregister("train", label=another.label) is False
+    assert server.forge.by_name("train")
+    assert forge.deregister("train", label=own.label) is True

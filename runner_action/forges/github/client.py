@@ -219,9 +219,16 @@ class GitHub:
             jit_config=Secret(response["encoded_jit_config"]), runner_id=response["runner"]["id"]
         )
 
-    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+    def deregister(
+        self,
+        name: str,
+        runner_id: int | None = None,
+        *,
+        twins: bool = False,
+        label: str | None = None,
+    ) -> bool:
         """Names are unique at GitHub, so there are no `twins`."""
-        return self._list.remove(name, runner_id)
+        return self._list.remove(name, runner_id, label)
 
     # --- for `restart`, of repositories
 

@@ -65,7 +65,7 @@ class RunnerList:
             return [
                 name
                 for name, registration in registrations.items()
-                if self._is_online(name, registration.runner_id)
+                if self._is_online(name, registration)
             ]
         self._polls += 1
         if (self._polls - 1) % (pages // REQUESTS + 1):
@@ -73,10 +73,13 @@ class RunnerList:
         return [
             runner.name
             for runner in self.runners()
-            if runner.online and runner.name in registrations
+            if runner.online
+            and runner.name in registrations
+            and _is_of(runner, registrations[runner.name])
         ]
 
-    def _is_online(self, name: str, runner_id: int | None) -> bool:
+    def _is_online(self, name: str, registration: Registration) -> bool:
+        runner_id = registration.runner_id
         try:
             entries = (
                 [self._api.call("GET", f"{self.path}/{runner_id}")]
@@ -85,21 +88,35 @@ class RunnerList:
             )
         except NotThere:
             return False
-        return any(entry["status"] == "online" for entry in entries)
+        runners = map(runner_of, entries)
+        return any(runner.online and _is_of(runner, registration) for runner in runners)
 
     def _named(self, name: str) -> list[dict[str, Any]]:
         entries = self._api.pages(f"{self.path}?name={quote(name)}", "runners")
         return [entry for entry in entries if entry["name"] == name]
 
-    def remove(self, name: str, runner_id: int | None = None) -> bool:
-        """Whether it was on the list. Raises RunnerBusy."""
-        ids = [runner_id] if runner_id else [entry["id"] for entry in self._named(name)]
+    def remove(self, name: str, runner_id: int | None = None, label: str | None = None) -> bool:
+        """Whether it was on the list. Without an ID, only a runner with the label, if there is one.
+        Raises RunnerBusy."""
+        registration = Registration(label=label)
+        named = [] if runner_id else map(runner_of, self._named(name))
+        ids = [runner.id for runner in named if _is_of(runner, registration)]
+        if runner_id:
+            ids = [runner_id]
         try:
             for number in ids:
                 self._api.call("DELETE", f"{self.path}/{number}")
         except NotThere:
             return False
         return bool(ids)
+
+
+def _is_of(runner: Runner, registration: Registration) -> bool:
+    """Whether a runner of the right name is the registered one, and not a namesake of another
+    launch."""
+    if registration.runner_id:
+        return runner.id == registration.runner_id
+    return registration.label is None or registration.label in runner.labels
 
 
 def runner_of(entry: Mapping[str, Any]) -> Runner:

@@ -92,7 +92,14 @@ class GitLab:
         runner = self._list.replace(body)
         return Registration(runner_token=Secret(runner["token"]), runner_id=runner["id"])
 
-    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+    def deregister(
+        self,
+        name: str,
+        runner_id: int | None = None,
+        *,
+        twins: bool = False,
+        label: str | None = None,
+    ) -> bool:
         return self._list.deregister(name, runner_id, twins=twins)
 
     # --- the rest of a launch
