@@ -21,6 +21,30 @@ Note = tuple[str, str]
 """Title and message of an annotation."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that the forge and its runner take. The default is none, which keeps tests short;
+    `REAL` is GitHub's own pace."""
+
+    stop: tuple[float, float] = (0.0, 0.0)
+    """From SIGINT to SIGTERM, and from there until a step is killed."""
+    setup: float = 0.0
+    """From the start of a job to its first hook: its actions are downloaded first (JobExtension.cs
+    in actions/runner)."""
+    run: float = 0.0
+    """From the end of a run's last job until the run is completed, and can be re-run."""
+    busy: float = 0.0
+    """From the start of a job until its runner is listed as busy. Until then GitHub deletes the
+    runner."""
+
+
+REAL = Pace(stop=(7.5, 2.5), setup=5.0, run=30.0, busy=40.0)
+"""https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-cancellation (`stop`)
+https://github.com/github-aws-runners/terraform-aws-github-runner/issues/5085 (`busy`: 25 to 60 s)
+`run`: 20 to 60 s; until then a re-run is refused as "already running", as in
+https://github.com/runs-on/runs-on/issues/259"""
+
+
 @dataclass
 class Job:
     """A job of a workflow run. It runs `command`, and takes `seconds`. `needs`: names of jobs that
@@ -39,14 +63,22 @@ class Job:
     runner_name: str = ""
     attempt: int = 1
     cancelled: bool = False
+    always: str = ""
+    """The command of a last step with `if: always()`."""
+    pace: Pace = Pace()
     reason: str = ""
     """Why it failed: GitLab's `failure_reason`."""
     notes: list[Note] = field(default_factory=list)
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        names = ("id", "name", "run_id", "attempt", "seconds", "command")
-        return {**{name: getattr(self, name) for name in names}, "repository": repository}
+        names = ("id", "name", "run_id", "attempt", "seconds", "command", "always")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "repository": repository,
+            "stop": self.pace.stop,
+            "setup": self.pace.setup,
+        }
 
 
 @dataclass
@@ -59,10 +91,19 @@ class Run:
     attempt: int = 1
     created: float = field(default_factory=time.time)
     started: float = field(default_factory=time.time)
+    pace: Pace = Pace()
+    ended: float | None = None
+    """When its last job was first seen to be over, on the monotonic clock."""
 
     @property
     def done(self) -> bool:
-        return all(job.status == "completed" for job in self.jobs)
+        """Whether it is completed, which is some time after its last job."""
+        if any(job.status != "completed" for job in self.jobs):
+            self.ended = None
+            return False
+        now = time.monotonic()
+        self.ended = now if self.ended is None else self.ended
+        return now - self.ended >= self.pace.run
 
     @property
     def conclusion(self) -> str:
@@ -97,10 +138,17 @@ class Seat:
     contacted: bool = False
     """Has ever been online."""
     job: Job | None = None
+    given: float = 0.0
+    """When it got that job."""
     heard: float = field(default_factory=time.monotonic)
     """When it last sent a request."""
     note: str = ""
     paused: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether the forge lists it as busy, which it does some time after it has got a job."""
+        return self.job is not None and time.monotonic() - self.given >= self.job.pace.busy
 
     def takes(self, job: Job) -> bool:
         """Whether it can run the job."""

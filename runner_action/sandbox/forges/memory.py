@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from runner_action.sandbox.forges.jobs import Hosted, Job, Note, Refusal, Run, Seat
+from runner_action.sandbox.forges.jobs import Hosted, Job, Note, Pace, Refusal, Run, Seat
 
 
 class Forge:
@@ -24,6 +24,8 @@ class Forge:
         self.lost_after = 8.0
         """Seconds without a request after which a busy runner counts as lost; GitHub waits some
         ten minutes."""
+        self.pace = Pace()
+        """Of runs and jobs that are queued from now on."""
         self._last_id = 0
         self.ever: list[str] = []
         """The names of all runners that have ever been registered."""
@@ -39,7 +41,7 @@ class Forge:
     def queue_run(self) -> Run:
         """A run without jobs, which are added before it begins."""
         with self._changed:
-            run = Run(1001 + len(self._runs))
+            run = Run(1001 + len(self._runs), pace=self.pace)
             self._runs[run.id] = run
         return run
 
@@ -52,6 +54,7 @@ class Forge:
         command: str = "",
         needs: Sequence[str] = (),
         hosted: Hosted | None = None,
+        always: str = "",
     ) -> Job:
         with self._changed:
             job = Job(
@@ -64,6 +67,8 @@ class Forge:
                 tuple(needs),
                 hosted,
                 attempt=run.attempt,
+                always=always,
+                pace=run.pace,
             )
             for jobs in (self._jobs, run.jobs, run.all_jobs):
                 jobs.append(job)
@@ -133,13 +138,13 @@ class Forge:
         return seat
 
     def remove(self, runner_id: int, *, force: bool = False) -> bool:
-        """Removes a runner. Returns whether it existed. Raises Refusal if it has a job; with
-        `force` the job fails instead."""
+        """Removes a runner. Returns whether it existed. Raises Refusal if it is busy; with `force`
+        its job fails instead. A job that has only just been given is lost: nobody reports it."""
         with self._changed:
             seat = self._seats.get(runner_id)
             if seat and force:
                 self._over(seat, "failure")
-            if seat and seat.job:
+            if seat and seat.busy:
                 raise Refusal(f'Runner "{seat.name}" is still running a job"')
             self._changed.notify_all()
             return self._seats.pop(runner_id, None) is not None
@@ -166,6 +171,7 @@ class Forge:
                     job.status = "in_progress"
                     job.runner_name = seat.name
                     seat.job = job
+                    seat.given = time.monotonic()
                     self._changed.notify_all()
                     return job
                 if time.monotonic() >= end:
@@ -218,6 +224,7 @@ class Forge:
     def _settle(self, run: Run) -> None:
         """Queues the jobs whose needs have succeeded, or starts them if they are hosted; skips
         those whose needs have failed."""
+        run.done  # noqa: B018  starts its clock
         conclusions = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
         for job in run.jobs:
             if job.status != "waiting":
@@ -280,6 +287,7 @@ class Forge:
                         old.command,
                         old.needs,
                         old.hosted,
+                        old.always,
                     )
                 else:
                     run.jobs.append(old)
@@ -311,7 +319,13 @@ class Forge:
                 raise Refusal("403 Forbidden - Job is not retryable")
             place = run.jobs.index(job)
             new = self.add_job(
-                run, job.name, sorted(job.labels), job.seconds, job.command, job.needs, job.hosted
+                run,
+                job.name,
+                sorted(job.labels),
+                job.seconds,
+                job.command,
+                job.needs,
+                job.hosted,
             )
             run.jobs[place] = run.jobs.pop()
             waiting = run.dependants({job.name})

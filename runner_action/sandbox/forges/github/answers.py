@@ -26,7 +26,7 @@ def shown(seat: Seat) -> dict[str, Any]:
         "name": seat.name,
         "os": "linux" if seat.contacted else "unknown",
         "status": status,
-        "busy": seat.job is not None,
+        "busy": seat.busy,
         "ephemeral": seat.ephemeral,
         "version": VERSION if seat.contacted else None,
         "runner_group_id": seat.group,

@@ -43,8 +43,21 @@ class Worker:
         self.end_step()
 
     def end_step(self) -> None:
+        """Asks the step to end, twice, and then kills it (ProcessInvoker.cs)."""
         if self.step:
-            self.step.kill()
+            threading.Thread(target=self.stop, args=(self.step,), daemon=True).start()
+
+    def stop(self, step: subprocess.Popen[bytes]) -> None:
+        gently, firmly = self.job["stop"]
+        for number, patience in ((signal.SIGINT, gently), (signal.SIGTERM, firmly)):
+            if patience:
+                step.send_signal(number)
+                try:
+                    step.wait(patience)
+                except subprocess.TimeoutExpired:
+                    continue
+                return
+        step.kill()
 
     def work(self) -> dict[str, Any]:
         job = self.job
@@ -67,12 +80,16 @@ class Worker:
         # folder is emptied before and after each job, even through mounts in it.
         Path(env["GITHUB_WORKSPACE"]).mkdir(parents=True, exist_ok=True)
         self.empty(work / "_temp")
-        codes = [self.run(hook_of("STARTED"), env)]
+        self.pause(job["setup"])
+        codes = [] if self.shutdown or self.cancelled else [self.run(hook_of("STARTED"), env)]
         if not (self.shutdown or self.cancelled):
             codes.append(
                 self.run(["sh", "-c", "%s\nsleep %s" % (job["command"], job["seconds"])], env)
             )
-        # A cancelled job still runs its last steps, unless its runner shuts down.
+        # A cancelled job still runs the steps that have `if: always()`, unless its runner shuts
+        # down: then no condition is evaluated any more (StepsRunner.cs).
+        if not self.shutdown and job["always"]:
+            codes.append(self.run(["sh", "-c", job["always"]], env))
         if not self.shutdown:
             codes.append(self.run(hook_of("COMPLETED"), env))
         self.empty(work / "_temp")
@@ -80,6 +97,12 @@ class Worker:
         if self.cancelled and not self.shutdown:
             conclusion = "cancelled"
         return {"conclusion": conclusion, "notes": self.notes}
+
+    def pause(self, seconds: float) -> None:
+        """The job's actions are downloaded."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not (self.shutdown or self.cancelled):
+            time.sleep(0.1)
 
     @staticmethod
     def empty(folder: Path) -> None:
