@@ -463,7 +463,7 @@ def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> N
         "restart.py",
         "github_token.py",
     }.isdisjoint(plain)
-    assert modules(api_token=TOKEN) - plain == {"restart.py", "github_token.py"}
+    assert modules(api_token=TOKEN) - plain == {*bootstrap.WITH_TOKEN, "github_token.py"}
     assert modules(confined=True) - plain == {"wall.py"}
     assert {"gcp.py", "azure.py", "aws.py", "github.py", "gitlab_token.py"}.isdisjoint(
         modules(cloud="kubernetes", forge="gitlab")

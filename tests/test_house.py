@@ -25,7 +25,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "runner_action/agent/process.py:run_to_end",
-    "runner_action/agent/restart.py:restart",
     "runner_action/bootstrap/__init__.py:spec_of",
     "runner_action/providers/aws/policy.py:policy",
     "runner_action/sandbox/clouds/azure/arm.py:__post_init__",

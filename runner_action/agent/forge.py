@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
+from urllib.parse import urljoin, urlsplit
 
 from .events import Event
-from .lifecycle import Leaving, Reason
+from .lifecycle import Reason
 from .process import Child
 from .spec import AgentSpec
+
+
+class Unfollowed(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Every redirect is an error, as urllib would send the token to any host."""
+
+
+OPENER = urllib.request.build_opener(Unfollowed)
 
 
 class Member:
@@ -23,6 +30,8 @@ class Member:
 
     credentials = "Authorization", "Bearer %s"
     command: Tuple[str, ...] = ()
+    headers: Any = {}
+    """Of the last response."""
     claimed = False
     """Whether a launch counted on the runner when that was last checked."""
 
@@ -70,36 +79,18 @@ class Member:
         return True
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
-        """Whether the response to this call holds a claim of a launch that has not expired
-        (`runner_action/claim.py`). Without a response, False."""
-        try:
-            claims = re.findall(
-                r"cml-claim-\w{10}-(\d+)",
-                self.ask(method, path, body)[1] if self._spec.api_token else "",
-            )
-        except Exception:
-            claims = []
-        self.claimed = any(int(until) > time.time() for until in claims)
-        return self.claimed
+        """Whether a launch counts on the runner; only with a token (`tokens.py`)."""
+        return False
 
     def leave(self, timeout: float = 10) -> str:
         """Deregisters the runner. Returns GONE (also if it was not registered), REFUSED, or what
         went wrong. Never raises."""
         raise NotImplementedError
 
-    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
-        """What to restart if this machine ends before it has had a job. May raise anything."""
-        return None
-
     def last(self, attempt: Optional[int], reason: Reason) -> str:
         """Why a job that ends for this reason is not restarted after this attempt; empty if it
         may be."""
         return ""
-
-    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
-        """Restarts what a `JobStarted` event named. Returns what was done, or why nothing was.
-        Never raises."""
-        return "not restarted: restarting is switched off"
 
     def ask(
         self,
@@ -108,40 +99,36 @@ class Member:
         body: Optional[Dict[str, Any]] = None,
         timeout: float = 10,
         login: str = "",
+        tag: str = "",
     ) -> Tuple[int, str]:
-        """Sends a request to the forge's API, or to another URL. Returns status and text. `login`
-        replaces the token."""
-        name, value = self.credentials
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "User-Agent": "cml-runner",
-        }
-        if self._spec.api_token:
-            login = login or value % self._spec.api_token
+        """Sends a request to the forge's API, or to another URL. Returns status and text. `login`:
+        the value of the header by which it authenticates; `tag`: the ETag of an earlier response. A
+        redirect is followed within the same host, with method and body, as for a repository that
+        was renamed (301 and 307), each with a second less.
+        https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api"""
         url = path if "://" in path else self._spec.api_url + path
         data = None if body is None else json.dumps(body).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "cml-runner",
+            self.credentials[0]: login,
+            "If-None-Match": tag,
+        }
+        sent = {name: text for name, text in headers.items() if text}
+        request = urllib.request.Request(url, data, sent, method=method)
+        response: Any
         try:
-            request = urllib.request.Request(url, data, headers, method=method)
-            if login:  # redirects do not get it
-                request.add_unredirected_header(name, login)
-            with urllib.request.urlopen(request, timeout=timeout) as response:
-                return response.status, response.read().decode()
+            response = OPENER.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode("utf-8", "replace")
-
-    def get(self, path: str) -> Any:
-        """The response's JSON. Raises OSError for any status but 200."""
-        status, text = self.ask("GET", path)
-        if status != 200:
-            raise OSError("HTTP %d for GET %s" % (status, path))
-        return json.loads(text)
-
-    def post(self, path: str) -> Optional[str]:
-        """Returns None if accepted, else why not."""
-        status, text = self.ask("POST", path)
-        return None if status in (201, 202) else "HTTP %d: %s" % (status, text[:200])
+            response = error
+        with response:
+            self.headers = response.headers
+            text = response.read().decode("utf-8", "replace")
+        there = urljoin(url, self.headers.get("Location", ""))
+        moved = response.code in (301, 302, 307, 308) and timeout > 1
+        if moved and urlsplit(there)[:2] == urlsplit(url)[:2]:
+            return self.ask(method, there, body, timeout - 1, login, tag)
+        return response.code, text
 
 
 def module_of(spec: AgentSpec) -> str:

@@ -45,12 +45,14 @@ CONTAINERS = {
 """Removes what a job has left running: the containers that were not there when its steps began. Its
 `container:` and `services:` were, and actions/runner removes them itself. Only on a machine of a
 cloud: elsewhere others may have started them. A Docker that hangs must not hold up a job."""
+RUNNING = "Z: Running job: "
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = (
     "The runner no longer exists on the server",
     "registration has been deleted from the server",
 )
-"""Parts of lines of actions/runner: it has a session, its job is over, it is no longer registered
+"""Parts of lines of actions/runner: it has been given a job (whose hook comes seconds later, when
+its actions are downloaded), it has a session, its job is over, it is no longer registered
 (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
 CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
 """Exit codes by what run-helper.sh writes, which does not pass the listener's exit code on."""
@@ -167,6 +169,8 @@ class Forge(Member):
         code = exit_code(line)
         self._code = self._code if code is None else code
         self._removed = self._removed or any(words in line for words in REMOVED)
+        if RUNNING in line:
+            return [JobStarted(at, line.split(RUNNING)[1])]
         if ONLINE in line:
             return [Online(at)]
         return [Settled(at)] if SETTLED in line else []

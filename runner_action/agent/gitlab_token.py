@@ -8,12 +8,15 @@ from urllib.parse import quote
 
 from . import gitlab
 from . import restart as policy
-from .lifecycle import Leaving
+from .plan import Leaving
+from .tokens import WithToken
 
 FORCE = {"force": True}
+LOOK = 1.0
+"""Seconds between two checks of a job that has to end."""
 
 
-class Forge(gitlab.Forge):
+class Forge(WithToken, gitlab.Forge):
     """Uses the API token of the spec."""
 
     def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
@@ -34,9 +37,8 @@ class Forge(gitlab.Forge):
         cancels = 0
         if not self._spec.restart_limit:
             return "not restarted: restarting is switched off"
-        while time.monotonic() - began < plan.restart:
-            waited = time.monotonic() - began
-            due = (waited >= plan.gentle) + (waited >= plan.restart / 2)
+        while time.monotonic() - began < plan.seconds:
+            due = policy.cancels_due(time.monotonic() - began, plan.force)
             try:
                 outcome = self._tried(job[0], job[1], plan)
                 if outcome:
@@ -48,7 +50,7 @@ class Forge(gitlab.Forge):
                 why = "the job did not end"
             except Exception as error:  # GitLab may be back in a moment
                 why = "%s: %s" % (type(error).__name__, error)
-            time.sleep(policy.LOOK)
+            time.sleep(LOOK)
         return "not restarted: " + why
 
     def _tried(self, project: str, number: int, plan: Leaving) -> str:

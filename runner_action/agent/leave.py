@@ -1,143 +1,143 @@
-"""The steps by which a machine leaves. Each step runs even if the previous one failed, and takes
-no longer than the plan allows.
+"""The steps by which a machine leaves. Each step runs even if the previous one failed. Its time is
+planned when it begins, and again whenever the end of the machine comes nearer.
 
 Without a job to restart:
 1 the runner is deregistered while it is still running
 2 the runner is stopped
 3 it is deregistered again, if a job prevented that the first time
 
-With a job to restart:
+With a job to restart (the second and the last step only with a token: `restarting.py`):
 1 the job's log gets a warning, and the user's checkpoint script runs
-2 the runner is asked to stop; meanwhile the run is ended and restarted
-3 the runner is killed
-4 the runner is deregistered; being busy does not keep it
-5 the cloud is notified that the machine is ready to go
+2 if nothing else runs in the run, it is cancelled, so that the job's last steps run
+3 the runner is asked to stop, and then killed
+4 it is deregistered; being busy does not keep it
+5 the restart is requested until it is accepted, or until the machine is taken
+
+Then the cloud is notified that the machine is ready to go.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from . import room
-from .events import Ref
-from .forge import Member
-from .lifecycle import Leaving, Reason, State
+from .lifecycle import INF, URGENT_SECONDS, Reason
 from .process import Child, run_to_end
-from .spec import AgentSpec
-from .watchdog import Say, leave_list
+from .watchdog import leave_list
 
-URGENT_SECONDS = 4.0
-"""Time limit for everything after a second signal."""
+CHECKPOINT = 0.5, INF
+STOP = 0.8, 20.0
+"""Of a step: how much it may take of the time that is left when it begins, and at most how many
+seconds. CHECKPOINT: the user's script. STOP: the runner's process, which needs ten seconds if a
+step of its job ignores its signals."""
+
+
+def limit(step: Tuple[float, float], left: float) -> float:
+    """The seconds for a step if `left` remain."""
+    return min(left * step[0], step[1])
 
 
 class Leave:
-    """The steps of leaving. `hurry`: whether a second signal has arrived."""
+    """The steps of leaving. `agent`: the `run.Agent`."""
 
-    def __init__(
-        self,
-        spec: AgentSpec,
-        home: Path,
-        forge: Member,
-        say: Say,
-        hurry: Callable[[], bool],
-        identity: Dict[str, Any],
-        env: Dict[str, str],
-    ) -> None:
-        self.spec = spec
-        self.home = home
-        self.forge = forge
-        self.say = say
-        self.hurry = hurry
-        self.identity = identity
-        self.env = env
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+        self._saving = threading.Lock()
 
-    def quietly(self, child: Optional[Child], plan: Leaving, outcome: str) -> None:
+    def left(self) -> float:
+        """The seconds until the machine must have left."""
+        return self.agent.state.ends - self.agent.now()  # type: ignore[no-any-return]
+
+    def hurry(self) -> bool:
+        self.agent.look()
+        return self.left() <= URGENT_SECONDS
+
+    def over(self, step: Tuple[float, float]) -> Callable[[], bool]:
+        """Tells whether the time of a step that begins now is over."""
+        end = until = INF
+
+        def over() -> bool:
+            nonlocal end, until
+            self.agent.look()
+            if self.agent.state.ends < end:
+                end = self.agent.state.ends
+                until = self.agent.now() + limit(step, self.left())
+            return self.agent.now() >= until  # type: ignore[no-any-return]
+
+        return over
+
+    def quietly(self, child: Optional[Child], outcome: str) -> None:
         """Without a restart. `outcome`: of the first attempt to deregister."""
         if child:
-            child.stop(plan.stop, self.hurry)
-        leave_list(
-            self.home, self.forge.leave, self.say, plan.total - plan.stop, outcome, self.hurry
-        )
+            child.stop(20, self.hurry)
+        self._deregister(outcome)
 
-    def with_restart(
-        self,
-        reason: Reason,
-        job: Tuple[str, int, Optional[int]],
-        child: Optional[Child],
-        plan: Leaving,
-    ) -> None:
-        began = time.monotonic()
-        repository, number, attempt = job
-        self.say(
-            "interrupted", why=reason.text, run="%s %d" % (repository, number), attempt=attempt
-        )
-        # From now on no launch counts on this runner.
-        threading.Thread(target=self.forge.retire, args=(None,), daemon=True).start()
-        if child and reason is not Reason.CRASHED:
-            self._warn(reason, attempt, child)
-            self.checkpoint(reason.name, plan.checkpoint)
-        restarting = threading.Thread(target=self._restart, args=(job, plan), daemon=True)
-        restarting.start()
+    def with_restart(self, reason: Reason, child: Optional[Child]) -> None:
+        run, number, attempt = self.agent.job or ("its", "run", "?")
+        run = "%s %s" % (run, number)
+        self.agent.say("interrupted", why=reason.text, run=run, attempt=attempt)
+        runs = child if reason is not Reason.CRASHED else None
+        if runs:
+            self._warn(reason, runs)
+            self.checkpoint(reason.name, self.over(CHECKPOINT))
+        self.restart(reason, bool(runs))
         if child:
-            child.stop(plan.stop, self.hurry)
-        while restarting.is_alive() and time.monotonic() < began + (
-            URGENT_SECONDS if self.hurry() else plan.total
-        ):
-            restarting.join(0.2)
-        leave_list(
-            self.home,
-            self.forge.leave,
-            self.say,
-            began + plan.total - time.monotonic(),
-            self.forge.leave(),
-            self.hurry,
-        )
+            child.stop(INF, self.over(STOP))
+        self._deregister(self.agent.forge.leave())
 
-    def _warn(self, reason: Reason, attempt: Optional[int], child: Child) -> None:
+    def restart(self, reason: Reason, runs: bool) -> None:
+        """Starts to request the restart. Returns when the runner is to be stopped. `runs`: it
+        still has its job."""
+        self.agent.say("restart", outcome="not restarted: restarting is switched off")
+
+    def interrupts(self) -> bool:
+        """Whether the end of this machine interrupts a job, or the wait for one."""
+        return bool(self.agent.state.job)
+
+    def retired(self, reason: Reason, child: Optional[Child]) -> bool:
+        """Whether the idle runner gets no more jobs. False if it has just been given one and may
+        stay for it."""
+        self.agent.look()
+        given = reason.may_refuse and self.agent.state.job
+        return not given and self.agent.forge.retire(child)
+
+    def _deregister(self, outcome: str) -> None:
+        agent = self.agent
+        leave_list(agent.home, agent.forge.leave, agent.say, self.left(), outcome, self.hurry)
+
+    def _warn(self, reason: Reason, child: Child) -> None:
         """Writes the annotation from which people and `cml-runner restart` learn the reason."""
-        last = self.forge.last(attempt, reason)
+        attempt = self.agent.job and self.agent.job[2]
+        last = self.agent.forge.last(attempt, reason)
         warning = "interrupted: %s (runner %s, attempt %s%s)" % (
             reason.text,
-            self.spec.name,
+            self.agent.spec.name,
             attempt or "?",
             last and ", not restarted: " + last,
         )
-        self.say("job-warned", done=room.warn_job(child.pid, warning))
+        self.agent.say("job-warned", done=room.warn_job(child.pid, warning))
 
-    def checkpoint(self, reason: str, seconds: float) -> None:
+    def checkpoint(self, reason: str, over: Callable[[], bool], most: float = INF) -> None:
         """Runs the user's script as the job user, with the reason and the seconds left in its
-        environment."""
-        script = self.home / "checkpoint.sh"
-        if not script.exists() or self.hurry():
+        environment. One at a time, as a notice may follow a recommendation."""
+        agent = self.agent
+        script = agent.home / "checkpoint.sh"
+        if not script.exists() or self.left() <= URGENT_SECONDS:
             return
-        self.say("checkpoint", seconds=int(seconds))
-        env = {
-            **self.env,
-            "CML_RUNNER_REASON": reason.lower().replace("_", "-"),
-            "CML_RUNNER_SECONDS_LEFT": str(int(seconds)),
-        }
-        try:
-            script.chmod(0o755)
-            failed = run_to_end([str(script)], self.home / "runner", env, seconds, **self.identity)
-        except OSError as error:
-            failed = str(error)
-        self.say("checkpoint-done", why=failed)
-
-    def _restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> None:
-        self.say("restart", outcome=self.forge.restart(job, plan))
-
-
-def to_restart(state: State, job: Ref, spec: AgentSpec, forge: Member) -> Ref:
-    """What the end of this machine interrupts: its job, or, if it has none, the run that launched
-    it, if a job there is still waiting for the runner."""
-    assert state.reason is not None
-    if state.job:
-        return job if state.reason.restarts else None
-    try:
-        taken = state.reason in (Reason.TAKEN, Reason.SHUT_DOWN, Reason.STOPPED)
-        return forge.waiting() if taken and spec.restart_limit else None
-    except Exception:  # without an answer nothing is known to wait
-        return None
+        with self._saving:
+            seconds = int(min(most, limit(CHECKPOINT, self.left())))
+            agent.say("checkpoint", seconds=seconds)
+            env = {
+                **agent.env,
+                "CML_RUNNER_REASON": reason.lower().replace("_", "-"),
+                "CML_RUNNER_SECONDS_LEFT": str(seconds),
+            }
+            try:
+                script.chmod(0o755)
+                failed = run_to_end(
+                    [str(script)], agent.home / "runner", env, seconds, over=over, **agent.identity
+                )
+            except OSError as error:
+                failed = str(error)
+            agent.say("checkpoint-done", why=failed)

@@ -9,10 +9,10 @@ no process and no network.
   ASKED          SIGTERM or SIGINT on a machine that is not a cloud's  no         no      45    0
   TAKEN          the cloud gave notice; SIGTERM in a pod               yes        no      30    0
   SHUT_DOWN      the system shuts down without notice from the cloud   once       no      25    0
-  STOPPED        systemd stops the agent's unit but not the system     once       no      45    0
+  STOPPED        systemd stops the agent's unit but not the system     once       no      90    0
   JOB_LIMIT      the forge's time limit of a job or run is near        yes        no      300   0
   LIFETIME       max-lifetime is near (busy) or over                   yes        no      300   0
-  CRASHED        the runner process exited unexpectedly                once       no      45    1
+  CRASHED        the runner process exited unexpectedly                once       no      150   1
   HUNG           the runner does not listen again after its job        no         no      45    1
   DISK_FULL      the disk has been full for a minute                   no         no      45    1
   UNFIT          its GPU or Docker no longer works after a job         once       yes     45    1
@@ -26,8 +26,9 @@ no process and no network.
 job itself or the system's maintenance may have caused this, and would cause it again. A signal that
 systemd did not send is ignored, since any job with sudo can send one. `may refuse`: the machine
 stays if the runner has just been given a job, or if a launch counts on it. `secs`: seconds to
-leave; a notice from the cloud overrides them. A second signal makes it leave at once. The steps of
-leaving are in `leave.py`.
+leave, or those of the cloud's notice; a notice that comes later can only shorten them. GitHub
+re-runs a run 20 to 60 s after its last job, which these seconds allow wherever nobody else sets
+them. A second signal makes it leave at once. The steps of leaving are in `leave.py`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ the same time; EC2 is polled every two seconds; notices of EC2 and Azure come lo
 ONCE, ALWAYS = 1, 10**6
 """Attempts after which a run that ended for this reason is no longer restarted, if the user allows
 as many."""
+INF = float("inf")
+URGENT_SECONDS = 4.0
+"""Time limit for everything after a second signal."""
 GONE, REFUSED = "gone", "busy"
 """Outcomes of deregistering: off the list, or kept for its job. Anything else is an error."""
 
@@ -92,10 +96,10 @@ class Reason(enum.Enum):
     ASKED = ("asked to stop", 0, False, 45, 0)
     TAKEN = ("the machine is being taken away", ALWAYS, False, 30, 0)
     SHUT_DOWN = ("the machine was shut down without notice", ONCE, False, 25, 0)
-    STOPPED = ("the system stopped the runner's service", ONCE, False, 45, 0)
+    STOPPED = ("the system stopped the runner's service", ONCE, False, 90, 0)
     JOB_LIMIT = ("GitHub's time limit is near", ALWAYS, False, 300, 0)
     LIFETIME = ("maximum lifetime reached", ALWAYS, False, 300, 0)
-    CRASHED = ("the runner exited unexpectedly", ONCE, False, 45, 1)
+    CRASHED = ("the runner exited unexpectedly", ONCE, False, 150, 1)
     HUNG = ("the runner hung after its job", 0, False, 45, 1)
     DISK_FULL = ("the disk is full", 0, False, 45, 1)
     UNFIT = ("the machine can run no more jobs", ONCE, True, 45, 1)
@@ -155,7 +159,6 @@ class State:
     since: float
     born: float
     reason: Optional[Reason] = None
-    urgent: bool = False
     job: str = ""
     """The job that is running, or was running when the machine began to leave."""
     job_ends: Optional[float] = None
@@ -164,8 +167,8 @@ class State:
     """There has been a job."""
     starts: int = 1
     """How often the runner process was started."""
-    ends: Optional[float] = None
-    """When the cloud takes the machine."""
+    ends: float = INF
+    """When the machine must have left."""
     refused: Optional[float] = None
     """Since when the forge has reported the idle runner as busy."""
     full: Optional[float] = None
@@ -174,7 +177,7 @@ class State:
     """When to leave, as soon as the runner has reported its job, since it can run no other (or,
     at the start, none)."""
     off: Optional[float] = None
-    """Since when the system has been shutting down."""
+    """Since when the system has been shutting down: the first signal that counts."""
 
 
 def born(at: float) -> State:
@@ -186,20 +189,20 @@ def resumed(beat: State, at: float) -> State:
     and otherwise leaves."""
     if beat.phase in (Phase.BUSY, Phase.DONE) or (beat.phase is Phase.LEAVING and beat.reason):
         return beat
-    return _leave(beat, at, Reason.AGENT_CRASHED)
+    return leaves(beat, at, Reason.AGENT_CRASHED)
 
 
 def advance(state: State, event: Event, policy: Policy) -> State:
     """The state after an event. Leaving is final, unless the reason allows a refusal and one
     comes."""
-    if isinstance(event, Interrupted) and event.seconds is not None:
-        state = dataclasses.replace(state, ends=event.at + event.seconds)
     if isinstance(event, Failed):
         state = dataclasses.replace(state, unfit=event.at)
     if state.phase is Phase.LEAVING:
         return _while_leaving(state, event)
     if isinstance(event, Interrupted):
-        return state if event.seconds is None else _leave(state, event.at, Reason.TAKEN)
+        if event.seconds is None:
+            return state
+        return leaves(state, event.at, Reason.TAKEN, event.seconds)
     if isinstance(event, Signalled):
         return _on_signal(state, event, policy)
     if isinstance(event, RunnerExited):
@@ -217,16 +220,16 @@ def _on_job(state: State, event: Event, policy: Policy) -> State:
         return _over(_phase(state, Phase.DONE, event.at))
     if not isinstance(event, JobStarted):
         return _settled(state, event.at, policy)
+    if state.phase is Phase.BUSY and not event.ref:  # the hook was faster than the runner's word
+        return state
+    return _phase(_started(state, event), Phase.BUSY, event.at)
+
+
+def _started(state: State, event: JobStarted) -> State:
     ends = event.at + event.limit - margin(event.limit)
     if event.run_ends is not None:
         ends = min(ends, event.run_ends - margin(RUN_LIMIT))
-    return dataclasses.replace(
-        _phase(state, Phase.BUSY, event.at),
-        job=event.job,
-        job_ends=ends,
-        worked=True,
-        refused=None,
-    )
+    return dataclasses.replace(state, job=event.job, job_ends=ends, worked=True, refused=None)
 
 
 def margin(limit: float) -> float:
@@ -234,26 +237,43 @@ def margin(limit: float) -> float:
 
 
 def _on_signal(state: State, event: Signalled, policy: Policy) -> State:
-    if event.stops == SYSTEM:
-        return state if state.off else dataclasses.replace(state, off=event.at)
+    if event.stops == "":
+        return state
+    state = dataclasses.replace(state, off=state.off or event.at)
     if event.stops == UNIT:
-        return _leave(state, event.at, Reason.STOPPED)
+        return leaves(state, event.at, Reason.STOPPED)
     if event.stops is None:
-        return _leave(state, event.at, Reason.TAKEN if policy.owned else Reason.ASKED)
+        return leaves(state, event.at, Reason.TAKEN if policy.owned else Reason.ASKED)
     return state
 
 
 def _while_leaving(state: State, event: Event) -> State:
+    """The end can only come nearer. A first signal does not move it: Google's comes with the
+    notice."""
+    reason = state.reason
+    assert reason
     if isinstance(event, Signalled) and event.stops != "":
-        return dataclasses.replace(state, urgent=True)
-    if isinstance(event, Refused) and state.reason is not None and state.reason.may_refuse:
+        if state.off:
+            return _sooner(state, event.at + URGENT_SECONDS)
+        return dataclasses.replace(state, off=event.at)
+    if isinstance(event, Interrupted) and event.seconds is not None:
+        if reason.may_refuse:  # a job or a launch does not keep a machine that is taken
+            state = dataclasses.replace(state, reason=Reason.TAKEN)
+        return _sooner(state, event.at + event.seconds)
+    if isinstance(event, JobStarted):
+        return _started(state, event)
+    if isinstance(event, Refused) and reason.may_refuse:
         # Not BUSY: the job may end before its hook runs, and then the idle time starts again.
         since = event.at if state.refused is None else state.refused
         refused = None if event.claimed else since
         unfit = state.unfit and event.at + UNFIT_RETRY
-        idle = _phase(state, Phase.IDLE, event.at)
-        return dataclasses.replace(idle, refused=refused, unfit=unfit)
+        phase = _phase(state, Phase.BUSY if state.job else Phase.IDLE, event.at)
+        return dataclasses.replace(phase, refused=refused, unfit=unfit, ends=State.ends)
     return state
+
+
+def _sooner(state: State, end: float) -> State:
+    return dataclasses.replace(state, ends=min(state.ends, end))
 
 
 def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
@@ -261,15 +281,16 @@ def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
     session conflict, 6 configuration refreshed, 7 version deprecated
     (src/Runner.Common/Constants.cs)."""
     if event.removed:
-        return _leave(state, event.at, Reason.REMOVED)
+        return leaves(state, event.at, Reason.REMOVED)
     if event.code == 7:
-        return _leave(state, event.at, Reason.VERSION)
-    if event.code in (2, 3, 4, 5, 6) and state.starts <= RELAUNCHES:
+        return leaves(state, event.at, Reason.VERSION)
+    again = state.starts <= RELAUNCHES and state.phase is not Phase.BUSY
+    if event.code in (2, 3, 4, 5, 6) and again:
         return dataclasses.replace(
             _over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1
         )
     done = policy.single and state.phase is not Phase.STARTING and event.code == 0
-    return _leave(state, event.at, Reason.SINGLE if done else Reason.CRASHED)
+    return leaves(state, event.at, Reason.SINGLE if done else Reason.CRASHED)
 
 
 def _settled(state: State, at: float, policy: Policy) -> State:
@@ -285,7 +306,7 @@ def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
     if full != (state.full is not None):
         state = dataclasses.replace(state, full=at if full else None)
     reason = _limit(state, at, policy) or _patience(state, at, policy)
-    return _leave(state, at, reason) if reason else state
+    return leaves(state, at, reason) if reason else state
 
 
 def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
@@ -332,42 +353,10 @@ def _over(state: State) -> State:
     return dataclasses.replace(state, job="", job_ends=None)
 
 
-def _leave(state: State, at: float, reason: Reason) -> State:
-    return dataclasses.replace(state, phase=Phase.LEAVING, since=at, reason=reason)
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaving:
-    """The seconds for each part of leaving, all within `total`: the user's `checkpoint`; then
-    `stop` for the runner and, meanwhile, `restart` for the run, of which it has `gentle` to end by
-    itself; the rest for deregistering. `restarts`: as in the reason."""
-
-    checkpoint: float
-    gentle: float
-    stop: float
-    restart: float
-    total: float
-    restarts: int = ALWAYS
-
-
-def leaving(state: State, now: float) -> Leaving:
-    """The plan for leaving, fitted to the cloud's notice: 120 s on AWS, 30 s on Google Cloud and
-    Azure."""
-    assert state.reason is not None
-    total = float(state.reason.seconds)
-    if state.ends is not None:
-        total = max(4.0, state.ends - now)
-    if state.urgent:
-        total = 4.0
-    rest = total / 2
-    gentle = min(2.0 if state.reason is Reason.TAKEN else 60.0, rest / 10)
-    return Leaving(
-        checkpoint=total - rest,
-        gentle=gentle,
-        stop=min(20.0, rest * 0.8),
-        restart=rest * 0.8,
-        total=total,
-        restarts=state.reason.restarts,
+def leaves(state: State, at: float, reason: Reason, seconds: Optional[float] = None) -> State:
+    seconds = reason.seconds if seconds is None else max(seconds, URGENT_SECONDS)
+    return dataclasses.replace(
+        state, phase=Phase.LEAVING, since=at, reason=reason, ends=at + seconds
     )
 
 

@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import __main__ as agent
-from . import forge, process
+from . import forge, process, restarting
 from .events import Ref
-from .lifecycle import Leaving, Reason
+from .lifecycle import Reason
+from .plan import Leaving
 from .pod_guard import NOWHERE, SOCKET, SPEC, guard
 from .process import Child
+from .restart import FAILED_JOBS
 from .run import BEAT, Agent
 from .spec import AgentSpec
 from .watchdog import Say, disk_full
@@ -173,9 +175,25 @@ class Guarded(forge.Member):
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         try:
             fields = dataclasses.asdict(plan)
-            return str(self.link.ask("restart", plan.restart + PATIENCE, job=job, plan=fields))
+            return str(self.link.ask("restart", plan.seconds + PATIENCE, job=job, plan=fields))
         except Exception as error:
             return "not restarted: %s: %s" % (type(error).__name__, error)
+
+    def end(self, job: Tuple[str, int, Optional[int]], restarts: int) -> bool:
+        try:
+            return bool(self.link.ask("end", job=job, restarts=restarts))
+        except Exception:  # tried again by `restart`
+            return False
+
+    def inherit(self, stays: bool, seconds: float) -> str:
+        try:
+            what = self.link.ask(
+                "inherit", max(seconds, 0) + PATIENCE, stays=stays, allowed=seconds
+            )
+            self.claimed = stays and what == FAILED_JOBS
+            return str(what)
+        except Exception:
+            return ""
 
 
 class InPod(Agent):
@@ -192,6 +210,8 @@ class InPod(Agent):
     ) -> None:
         self.link = link
         super().__init__(spec, home, environ, say, sysfs=sysfs)
+        # The guard restarts, if it has a token.
+        self._leave = restarting.Leave(self)
 
     @property
     def forge(self) -> forge.Member:

@@ -20,9 +20,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from . import __main__ as agent
 from . import forge, lifecycle
 from .events import Ref
-from .lifecycle import GONE, Leaving, Phase, Reason, State
+from .lifecycle import GONE, Phase, Reason, State
+from .plan import Leaving
 from .process import Child
 from .spec import AgentSpec
+from .tokens import WithToken
 from .watchdog import CLEAN_UP_SECONDS, Say, leave_list
 
 SPEC, SOCKET = "spec.json", "socket"
@@ -59,6 +61,13 @@ class Guard:
     def _member(self) -> forge.Member:
         return forge.member(self.spec, NOWHERE / "runner", {}, {})
 
+    @property
+    def _with_token(self) -> WithToken:
+        """The member; without a token, one that restarts nothing."""
+        if isinstance(self.forge, WithToken):
+            return self.forge
+        return WithToken(self.spec, NOWHERE, {}, {})
+
     def answer(self, request: Dict[str, Any]) -> Any:
         """Any process in the pod may call `watch`. The first caller, when there is no job yet, may
         call `start`, and gets the key that all other calls need. Raises PermissionError, or
@@ -75,6 +84,8 @@ class Guard:
         calls: Dict[str, Callable[..., Any]] = {
             "beat": self.beat,
             "claimed": self.claimed,
+            "end": self.end,
+            "inherit": self.inherit,
             "joined": self.joined,
             "last": self.last,
             "leave": self.leave,
@@ -126,14 +137,21 @@ class Guard:
         return outcome
 
     def waiting(self) -> Ref:
-        return self.forge.waiting()
+        return self._with_token.waiting()
 
     def last(self, attempt: Optional[int], reason: str) -> str:
         return self.forge.last(attempt, Reason[reason])
 
     def restart(self, job: List[Any], plan: Dict[str, Any]) -> str:
         repository, number, attempt = job
-        return self.forge.restart((repository, number, attempt), Leaving(**plan))
+        return self._with_token.restart((repository, number, attempt), Leaving(**plan))
+
+    def end(self, job: List[Any], restarts: int) -> bool:
+        repository, number, attempt = job
+        return self._with_token.end((repository, number, attempt), restarts)
+
+    def inherit(self, stays: bool, allowed: float) -> str:
+        return self._with_token.inherit(stays, allowed)
 
     def clean_up(self) -> None:
         """Deregisters the runner if the agent, however it ended, did not."""

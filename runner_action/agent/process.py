@@ -222,10 +222,12 @@ def run_to_end(
     seconds: float,
     keep: int = 20,
     echo: Optional[Callable[[str], object]] = None,
+    over: Callable[[], bool] = lambda: False,
     **identity: Any,
 ) -> Optional[str]:
-    """Runs a command for at most `seconds`. Returns None if it succeeded, else what happened, with
-    the last `keep` lines of its output. `echo` gets each line while the command runs."""
+    """Runs a command for at most `seconds`, or until `over()`. Returns None if it succeeded, else
+    what happened, with the last `keep` lines of its output. `echo` gets each line while the command
+    runs."""
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             argv,
@@ -240,7 +242,7 @@ def run_to_end(
         end = time.monotonic() + seconds
         echoed = 0
         code: Optional[int] = None
-        while code is None and time.monotonic() < end:
+        while code is None and time.monotonic() < end and not over():
             try:
                 code = process.wait(min(seconds, 0.5))
             except subprocess.TimeoutExpired:

@@ -9,10 +9,13 @@ that, the whole run. The limits of the user and of GitHub apply.
 from __future__ import annotations
 
 import dataclasses
+import random
+import re
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
-from .lifecycle import ALWAYS, Leaving
+from .lifecycle import ALWAYS
+from .plan import Leaving
 from .spec import AgentSpec
 
 RERUNS = 50
@@ -23,8 +26,15 @@ DAYS = 30
 LAUNCH_JOB = "launch job and its dependants"
 FAILED_JOBS = "failed jobs"
 WHOLE_RUN = "whole run"
-LOOK = 0.5
-"""Seconds between two checks of a run that has to end."""
+LOOK, SPREAD = 2.5, 0.5
+"""Seconds between two checks of a run that has to end, and by how much they differ at random, so
+that machines that are taken together do not call together."""
+GENTLE = 2.0
+"""Seconds for a run to end by itself before it is cancelled."""
+MINUTE = 60.0
+"""Seconds to wait if GitHub refuses more requests and does not say for how long; its page says at
+least a minute."""
+CANCELLED = "it did not end when cancelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +106,17 @@ def decide(
         return Verdict(why_not="GitHub re-runs a run at most %d times" % RERUNS)
     if run.age > DAYS * 86400:
         return Verdict(why_not="GitHub re-runs a run only within %d days" % DAYS)
-    if others_lost:
+    job = launch.of(run)
+    if others_lost or (job and legs(run, job.name) > 1):
         return Verdict((WHOLE_RUN,))
-    return Verdict(
-        (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if launch.of(run) else (FAILED_JOBS, WHOLE_RUN)
-    )
+    return Verdict((LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN) if job else (FAILED_JOBS, WHOLE_RUN))
+
+
+def legs(run: Run, name: str) -> int:
+    """How many jobs of a matrix there are like this one; 1 if it is none. What needs one of them
+    needs all, and is re-run with it, but the other machines would not be launched again."""
+    matrix = re.match(r"(.*) \(.*\)$", name)
+    return 1 if not matrix else sum(job.name.startswith(matrix[1] + " (") for job in run.jobs)
 
 
 def tried(job: int, tries: List[int], limit: int, restarts: int = ALWAYS) -> str:
@@ -111,12 +127,49 @@ def tried(job: int, tries: List[int], limit: int, restarts: int = ALWAYS) -> str
     return over(len(tries), limit, restarts)
 
 
-def waits_for(run: Run, labels: Tuple[str, ...]) -> bool:
-    """Whether a job of the run waits for a runner with at least one of these labels."""
+def waits_for(run: Run, runner: str, labels: Tuple[str, ...]) -> bool:
+    """Whether a job of the run has this runner, or waits for one with at least one of its
+    labels."""
     return any(
-        job.status == "queued" and not job.runner and set(job.labels).intersection(labels)
-        for job in run.jobs
+        job.status != "completed" and job.runner == runner or waits(job, labels) for job in run.jobs
     )
+
+
+def waits(job: Job, labels: Tuple[str, ...]) -> bool:
+    return job.status == "queued" and not job.runner and bool(set(job.labels).intersection(labels))
+
+
+def others(run: Run, runner: str, labels: Tuple[str, ...]) -> Tuple[List[Job], List[Job]]:
+    """The jobs of the run that are not this runner's: those that go on without it, and those that
+    wait for a runner like it although there is no other. `labels`: of this runner."""
+    left = [job for job in run.jobs if job.status != "completed" and job.runner != runner]
+    like = any(job.runner and set(job.labels).intersection(labels) for job in left)
+    stuck = [job for job in left if waits(job, labels) and not like]
+    return [job for job in left if job not in stuck], stuck
+
+
+def passes(refusal: str) -> bool:
+    """Whether the same request may be accepted in a moment. GitHub still reports a run that has
+    just ended as running. The other requests would re-run less or more than is needed."""
+    return "already running" in refusal or refusal.startswith(("HTTP 5", "HTTP 429"))
+
+
+class Later(OSError):
+    """The server accepts no more requests for some `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("GitHub's rate limit is reached")
+        self.seconds = seconds
+
+
+def later(status: int, headers: Any, text: str) -> Optional[Later]:
+    """How long to wait after a response; None if it is no refusal of a rate limit.
+    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit
+    """
+    after = headers.get("Retry-After", "")
+    if status not in (403, 429) or not (after or status == 429 or "rate limit" in text.lower()):
+        return None
+    return Later(float(after) if after.isdigit() else MINUTE)
 
 
 def request(
@@ -125,8 +178,8 @@ def request(
     verdict: Verdict,
     launch: Launch,
 ) -> Tuple[str, List[str]]:
-    """Requests the re-runs in order until one is accepted. Returns that one, or "", and why the
-    others were refused."""
+    """Requests the re-runs in order until one is accepted, or may be in a moment. Returns the
+    accepted one, or "", and why the others were refused."""
     refusals: List[str] = []
     for what in verdict.order:
         job = launch.of(run) if what == LAUNCH_JOB else None
@@ -134,6 +187,8 @@ def request(
         if refusal is None:
             return what, refusals
         refusals.append("%s: %s" % (what, refusal))
+        if passes(refusal):
+            break
     return "", refusals
 
 
@@ -148,64 +203,150 @@ def needless(run: Run, runner: str, must_have_job: bool) -> str:
     return ""
 
 
-def cancels_due(waited: float, plan: Leaving) -> int:
-    """How often to have cancelled the run after `waited` seconds: first gently, then, at half time,
-    by force."""
-    return (waited >= plan.gentle) + (waited >= max(plan.restart / 2, plan.gentle))
+class Restart:
+    """The restart of one run by a machine that leaves. `calls`: has `run`, `jobs`, `cancel`,
+    `rerun`, `hand_over`, `handed_over` and `take_back` of GitHub; `cancel` and `rerun` return None
+    if accepted, else why not. `job`: repository, run and attempt (None: the latest). If there is a
+    repository, it was named by a job, and the run must have a job on this runner. `clock`: has
+    `monotonic` and `sleep`; `chance`: a random number of [0, 1)."""
 
+    def __init__(
+        self,
+        calls: Any,
+        job: Tuple[str, int, Optional[int]],
+        spec: AgentSpec,
+        clock: Any = time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.calls = calls
+        self.repository, self.run_id, self.attempt = job
+        self.spec = spec
+        self.clock = clock
+        self.chance = chance
+        self.launch = Launch(spec.launch_job, spec.launch_job_name)
+        self.run: Optional[Run] = None
+        """With its jobs, as last read."""
+        self.stuck = False
+        """Jobs of other launches are lost, too."""
+        self.handed = ""
 
-def has_jobs_of_others(run: Run, runner: str) -> bool:
-    """Whether cancelling the run would end jobs of other runners."""
-    return any(job.status == "in_progress" and job.runner != runner for job in run.jobs)
-
-
-def restart(
-    calls: Any,
-    job: Tuple[str, int, Optional[int]],
-    spec: AgentSpec,
-    plan: Leaving,
-    clock: Any = time,
-) -> str:
-    """Ends a run as gently as time allows, and re-runs it: the run has `plan.gentle` seconds to end
-    by itself, is then cancelled, and at half time cancelled by force. Returns what was done, or
-    "not restarted: " and why. Never raises.
-
-    `calls`: has `run`, `cancel` and `rerun` of GitHub; `rerun` returns None if accepted, else why
-    not. `job`: repository, run and attempt (None: the latest). If there is a repository, it was
-    named by a job, and the run must have a job on this runner. `clock`: has `monotonic` and
-    `sleep`.
-
-    It tries until accepted, for `plan.restart` seconds: GitHub may report a run that has just
-    ended as still running.
-    """
-    if not spec.restart_limit:
-        return "not restarted: restarting is switched off"
-    repository, run_id, attempt = job
-    launch = Launch(spec.launch_job, spec.launch_job_name)
-    began = clock.monotonic()
-    cancels = 0
-    others = False
-    why = "no response"
-    while clock.monotonic() - began < plan.restart:
-        try:
-            run = calls.run(run_id)
-            attempt = attempt or run.attempt
-            verdict = decide(run, attempt, spec.restart_limit, launch, others, plan.restarts)
-            why_not = verdict.why_not or needless(run, spec.name, bool(repository))
-            if why_not:
-                return "not restarted: " + why_not
+    def look(self, restarts: int) -> Tuple[Run, Verdict]:
+        """The run, whose jobs are read only at first and when it is completed, and what to do."""
+        run: Run = self.calls.run(self.run_id)
+        if self.run is None or run.done:
+            self.run = dataclasses.replace(run, jobs=self.calls.jobs(self.run_id))
             if run.done:
-                accepted, refusals = request(calls.rerun, run, verdict, launch)
-                if accepted:
-                    return "%s, attempt %d" % (accepted, attempt + 1)
-                why = "; ".join(refusals)
-            elif cancels < cancels_due(clock.monotonic() - began, plan):
-                others = others or has_jobs_of_others(run, spec.name)
-                calls.cancel(run_id, cancels > 0)
-                cancels += 1
-                why = "it did not end when cancelled"
-                continue
-        except Exception as error:  # GitHub may be back in a moment
-            why = "%s: %s" % (type(error).__name__, error)
+                job = self.launch.of(self.run)
+                self.stuck |= bool(self.calls.handed_over(run) - {job.id if job else 0})
+        run = dataclasses.replace(run, jobs=self.run.jobs)
+        self.attempt = self.attempt or run.attempt
+        limit = self.spec.restart_limit
+        verdict = decide(run, self.attempt, limit, self.launch, self.stuck, restarts)
+        why = verdict.why_not or needless(run, self.spec.name, bool(self.repository))
+        return run, Verdict(why_not=why) if why else verdict
+
+    def end(self, restarts: int) -> bool:
+        """Cancels the run if nothing else runs in it. Returns whether it did."""
+        run, verdict = self.look(restarts)
+        alive, stuck = others(run, self.spec.name, self.spec.labels)
+        if verdict.why_not or run.done or alive:
+            return False
+        self.stuck |= self._had_job and bool(stuck)
+        return self.calls.cancel(self.run_id, False) is None
+
+    def restart(self, plan: Leaving) -> str:
+        """Re-runs the run as soon as GitHub accepts it, within `plan.seconds`. Returns what was
+        done, or "not restarted: " and why. Never raises."""
+        began = self.clock.monotonic()
+        cancels = int(plan.cancelled)
+        why = "no response"
+        while self.clock.monotonic() - began < plan.seconds:
+            pause = LOOK + 2 * SPREAD * (self.chance() - 0.5)
+            try:
+                run, verdict = self.look(plan.restarts)
+                if verdict.why_not:
+                    return "not restarted: " + verdict.why_not
+                waited = self.clock.monotonic() - began
+                if run.done:
+                    accepted, refusals = request(self.calls.rerun, run, verdict, self.launch)
+                    if accepted:
+                        if self.handed:
+                            self.calls.take_back(self.run_id)
+                        return "%s, attempt %d" % (accepted, (self.attempt or 0) + 1)
+                    why = "; ".join(refusals)
+                else:
+                    why = self._wait_for(run, cancels, waited, plan)
+                    cancels += why == CANCELLED
+            except Later as error:
+                why = str(error)
+                pause = error.seconds + SPREAD * self.chance()
+            except Exception as error:  # GitHub may be back in a moment
+                why = "%s: %s" % (type(error).__name__, error)
+            left = began + plan.seconds - self.clock.monotonic()
+            # The last look comes a second before the end.
+            self.clock.sleep(max(min(pause, left - 1 if left > 1 else left), 0.01))
+        return "not restarted: " + why
+
+    @property
+    def _had_job(self) -> bool:
+        """Otherwise the job that waits is the one that this machine was launched for."""
+        assert self.run
+        return any(job.runner == self.spec.name for job in self.run.jobs)
+
+    def _wait_for(self, run: Run, cancels: int, waited: float, plan: Leaving) -> str:
+        """Cancels a run that does not end, if nothing else runs in it; hands it over if something
+        does. Returns what it is waiting for."""
+        alive, stuck = others(run, self.spec.name, self.spec.labels)
+        if alive:
+            if not self.handed:
+                job = self.launch.of(run)
+                self.handed = self.calls.hand_over(run, job.id if job else 0)
+            return "%d other jobs of the run go on; %s" % (len(alive), self.handed)
+        if cancels < cancels_due(waited, plan.force):
+            self.stuck |= self._had_job and bool(stuck)
+            self.calls.cancel(self.run_id, cancels > 0)
+            return CANCELLED
+        return "the run is not completed yet"
+
+
+def cancels_due(waited: float, force: float) -> int:
+    """How often to have cancelled the run after `waited` seconds: first gently, then by force."""
+    return (waited >= min(GENTLE, force / 2)) + (waited >= force)
+
+
+def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any = time) -> str:
+    """Restarts what other machines of this machine's run have handed over, if this machine is the
+    last: it ends without a job of its own. Within `seconds`, of which a run needs some until it is
+    completed. `stays`: this machine may go on, and then needs no other for what is re-run. Returns
+    what was re-run; empty if nothing. Raises OSError."""
+    began = clock.monotonic()
+    assert spec.launch_run
+    while clock.monotonic() - began < seconds:
+        run: Run = calls.run(spec.launch_run)
+        launches = calls.handed_over(run)
+        if not launches:
+            return ""
+        run = dataclasses.replace(run, jobs=calls.jobs(run.id))
+        if any(job.status != "completed" and of_ours(job, spec.labels) for job in run.jobs):
+            return ""  # its machine comes later
+        if run.done:
+            launch = Launch(max(launches))
+            verdict = decide(run, run.attempt, spec.restart_limit, launch, len(launches) > 1)
+            if stays and verdict.order and all(fits(job, spec.labels) for job in run.jobs):
+                verdict = Verdict((FAILED_JOBS,))
+            accepted, refusals = request(calls.rerun, run, verdict, launch)
+            if accepted or not any(map(passes, refusals)):
+                calls.take_back(run.id)
+                return accepted
         clock.sleep(LOOK)
-    return "not restarted: " + why
+    return ""
+
+
+def of_ours(job: Job, labels: Tuple[str, ...]) -> bool:
+    """Whether a machine of cml-runner has this job, or one like this will get it."""
+    return job.runner.startswith("cml-") or bool(set(job.labels).intersection(labels))
+
+
+def fits(job: Job, labels: Tuple[str, ...]) -> bool:
+    """Whether a runner with these labels can run the job again, if that is needed."""
+    return job.conclusion in ("success", "skipped") or set(job.labels) <= set(labels)

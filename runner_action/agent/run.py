@@ -18,7 +18,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from . import events, forge, lifecycle, metadata
 from .become import Start
-from .leave import Leave, to_restart
+from .leave import Leave
 from .lifecycle import Phase
 from .process import Child, Tail, child_environment, identity, job_user
 from .removal import remove_tree
@@ -63,14 +63,16 @@ class Agent:
         self.state = lifecycle.born(now())
         self.notices = self._notices()
         self._start = Start(spec, home, self.environ, self.user, self.identity, say, sysfs)
-        self._leave = Leave(spec, home, self.forge, say, self._hurry, self.identity, self.env)
+        name = ".restarting" if spec.api_token else ".leave"
+        self._leave: Leave = importlib.import_module(name, __package__).Leave(self)
         self._child: Optional[Child] = None
         self._jobs = Tail(home / "jobs")
         self._log = Tail(home / "runner.log")
-        self._job: events.Ref = None
+        self.job: events.Ref = None
+        """What to restart if the current job is interrupted, as far as it is known."""
+        self.works = False
+        """The runner has a job, by its own word."""
         self._beaten = 0.0
-        self._signals = 0
-        self._ignored = 0
         self._notice = ""
 
     def _notices(self) -> Optional[metadata.Notices]:
@@ -123,8 +125,7 @@ class Agent:
         threading.Thread(target=self._clear, daemon=True).start()
         self._watch_notices()
         while True:
-            for event in self._next():
-                self._advance(event)
+            self.look(TICK / 20 if self.state.phase is Phase.STARTING else TICK)
             self._beat()
             if self.state.phase is Phase.LEAVING and self._left():
                 assert self.state.reason is not None
@@ -132,11 +133,12 @@ class Agent:
 
     def signal(self) -> None:
         """Records a signal, which is then handled by the loop or by a `Leave`."""
-        self._signals += 1
         self.queue.put(events.Signalled(self.now()))
 
-    def _hurry(self) -> bool:
-        return self._signals - self._ignored > 1
+    def look(self, wait: float = 0.01) -> None:
+        """Handles what has happened, or happens within `wait` seconds. Only for the main thread."""
+        for event in self._next(wait):
+            self._advance(event)
 
     def _watch_notices(self) -> None:
         """Starts to poll for notices from the cloud, if it gives any."""
@@ -150,7 +152,7 @@ class Agent:
         if beat is None or beat.at > self.now():
             return False
         self.state = lifecycle.resumed(beat.state, self.now())
-        self._job = beat.job
+        self.job = beat.job
         self._jobs.offset = beat.jobs_offset
         self._log.offset = beat.log_offset
         try:
@@ -198,13 +200,11 @@ class Agent:
                     self.say("no-metadata", why=reported)
             time.sleep(notices.every)
 
-    def _next(self) -> List[events.Event]:
+    def _next(self, wait: float) -> List[events.Event]:
         """The next events: from the hooks, from the runner's output, from the queue, and a tick,
         in this order."""
         try:
-            queued: List[events.Event] = [
-                self.queue.get(timeout=TICK / 20 if self.state.phase is Phase.STARTING else TICK)
-            ]
+            queued: List[events.Event] = [self.queue.get(timeout=wait)]
         except queue.Empty:
             queued = []
         jobs = [
@@ -249,7 +249,6 @@ class Agent:
             self.notices = self._notices()
             self._watch_notices()
         elif not stopping:
-            self._ignored += 1
             self.say("signal-ignored", why="the machine is not shutting down")
         return stopping
 
@@ -261,19 +260,13 @@ class Agent:
     def _advance(self, event: events.Event) -> None:
         """Takes the next state, and logs what has changed."""
         before = self.state
-        if isinstance(event, events.JobStarted):
-            self._job = event.ref
         self.state = after = lifecycle.advance(before, event, lifecycle.policy_of(self.spec))
-        if isinstance(event, (events.JobStarted, events.JobFinished)):
-            self.say(
-                "job-started" if isinstance(event, events.JobStarted) else "job-finished",
-                job=event.job,
-            )
+        self._note_job(event)
         if isinstance(event, events.Interrupted):
             self.say("notice", why=event.why, seconds=event.seconds)
             if event.seconds is None and before.phase is Phase.BUSY:
                 threading.Thread(
-                    target=self._leave.checkpoint, args=("rebalance", 60.0), daemon=True
+                    target=self._leave.checkpoint, args=("rebalance", bool, 60.0), daemon=True
                 ).start()
         if after.starts > before.starts:
             threading.Thread(target=self._again, daemon=True).start()
@@ -296,6 +289,18 @@ class Agent:
                 job=after.job or None,
             )
 
+    def _note_job(self, event: events.Event) -> None:
+        """The runner's own word about a job has no reference; its hook, seconds later, has one."""
+        if isinstance(event, events.JobStarted):
+            self.job = event.ref or (self.job if self.works else None)
+            self.works = True
+            if event.ref:
+                self.say("job-started", job=event.job)
+        if isinstance(event, events.JobFinished):
+            self.say("job-finished", job=event.job)
+        if isinstance(event, (events.Settled, events.RunnerExited)):
+            self.works = False
+
     def _beat(self) -> None:
         """Writes the heartbeat that the watchdog checks."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
@@ -303,7 +308,7 @@ class Agent:
             try:
                 write_beat(
                     self.home,
-                    Beat(self.state, self._beaten, self._job, self._jobs.offset, self._log.offset),
+                    Beat(self.state, self._beaten, self.job, self._jobs.offset, self._log.offset),
                 )
             # The disk may be full, which the job can mend; if it cannot, the machine leaves.
             except OSError as error:
@@ -316,18 +321,15 @@ class Agent:
         state = self.state
         reason = state.reason
         assert reason is not None
-        plan = lifecycle.leaving(state, self.now())
-        end = time.monotonic() + plan.stop
-        while self._start.joining and not self._hurry() and time.monotonic() < end:
+        while self._start.joining and not self._leave.hurry():
             time.sleep(0.1)
-        job = to_restart(state, self._job, self.spec, self.forge)
-        if job:
-            self._leave.with_restart(reason, job, self._child, plan)
+        if reason.restarts and self._leave.interrupts():
+            self._leave.with_restart(reason, self._child)
         else:
             # Before it is stopped: an idle runner must not be given a job while it stops.
             outcome = (
                 self.forge.leave()
-                if self._child is None or state.job or self.forge.retire(self._child)
+                if not self._child or state.job or self._leave.retired(reason, self._child)
                 else lifecycle.REFUSED
             )
             if outcome == lifecycle.REFUSED and reason.may_refuse:
@@ -337,7 +339,7 @@ class Agent:
                 )
                 self._advance(events.Refused(self.now(), self.forge.claimed))
                 return False
-            self._leave.quietly(self._child, plan, outcome)
+            self._leave.quietly(self._child, outcome)
         try:
             if self.notices:
                 self.notices.done()

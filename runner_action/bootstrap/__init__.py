@@ -44,6 +44,8 @@ from runner_action.providers import traits_of
 from runner_action.request import LaunchRequest
 
 HOME = "/var/lib/cml-runner"
+WITH_TOKEN = ("plan.py", "restart.py", "restarting.py", "tokens.py")
+"""Modules of the agent for a machine with an API token."""
 AGENT_BUDGET = 16 * 1024 - 256
 """Bytes of user data for agent, spec and the files around them, which is all that a plain launch
 needs; AWS allows 16 KiB. A test checks that. If the rest of a launch does not fit as well, its
@@ -273,13 +275,14 @@ def agent_files(spec: AgentSpec, deletes: bool) -> dict[str, str]:
 def _agent_files(
     cloud: str, forge: str, member: str, deletes: bool, confined: bool
 ) -> dict[str, str]:
+    pods = bool(cloud) and traits_of(ProviderName(cloud)).pods
     left_out = {
         "guard.py",
         "stage.py",
         *([] if deletes else ["ending.py"]),
         *([] if confined else ["wall.py"]),
-        *([] if member.endswith("_token") else ["restart.py"]),
-        *([] if cloud and traits_of(ProviderName(cloud)).pods else ["pod.py", "pod_guard.py"]),
+        *([] if pods or member.endswith("_token") else WITH_TOKEN),
+        *([] if pods else ["pod.py", "pod_guard.py"]),
         *(f"{name}.py" for name in CLOUDS if name != cloud),
         *(
             {f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")}

@@ -36,13 +36,13 @@ from runner_action.agent.lifecycle import (
     SILENCE,
     SINGLE_GRACE,
     UNFIT_RETRY,
+    URGENT_SECONDS,
     Phase,
     Policy,
     Reason,
     State,
     advance,
     born,
-    leaving,
     resumed,
     watchdog,
 )
@@ -106,6 +106,27 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("busy is not idle", POLICY, [*WORKING, Tick(5000)], Phase.BUSY, None),
     ("the idle time starts anew after a job", POLICY, [*IDLE_AGAIN, Tick(1301)], Phase.IDLE, None),
     ("idle after a job", POLICY, [*IDLE_AGAIN, Tick(1302)], Phase.LEAVING, Reason.IDLE),
+    (
+        "known by the runner's own word, before its hook",
+        POLICY,
+        [Online(30), JobStarted(329, "train"), Tick(331)],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "the hook is read first",
+        POLICY,
+        [Online(30), JobStarted(40, "train", ref=("octo/train", 7, 1)), JobStarted(40, "train")],
+        Phase.BUSY,
+        None,
+    ),
+    (
+        "a runner that ends while it has a job has lost it, whatever its code",
+        POLICY,
+        [*WORKING, RunnerExited(50, 2)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
     ("two jobs", POLICY, [*IDLE_AGAIN, JobStarted(1100), Tick(9000)], Phase.BUSY, None),
     ("a job whose end no hook told", POLICY, [*WORKING, Settled(50), Tick(349)], Phase.IDLE, None),
     ("and then idle", POLICY, [*WORKING, Settled(50), Tick(350)], Phase.LEAVING, Reason.IDLE),
@@ -566,8 +587,8 @@ def test_the_job_that_runs_is_known_as_the_machine_leaves() -> None:
 
 def test_the_second_signal_is_urgent() -> None:
     once = live(POLICY, [Online(30), Signalled(40)])
-    assert not once.urgent
-    assert advance(once, Signalled(41), POLICY).urgent
+    assert once.ends == 40 + Reason.TAKEN.seconds
+    assert advance(once, Signalled(41), POLICY).ends == 41 + URGENT_SECONDS
 
 
 SOMEWHERE: list[list[Event]] = [[], [Online(30)], WORKING, [*WORKING, JobFinished(49)]]
@@ -598,8 +619,11 @@ def test_what_signals_mean_and_a_notice_beside_them(
 
 def test_a_signal_of_nobody_is_no_second_signal() -> None:
     leaves = live(POLICY, [*WORKING, Interrupted(50, "spot", 120), Signalled(51, "")])
-    assert not leaves.urgent
-    assert advance(leaves, Signalled(52, SYSTEM), POLICY).urgent
+    assert leaves.ends == 170
+    # Google presses the power button as it gives the notice.
+    assert advance(leaves, Signalled(52, SYSTEM), POLICY).ends == 170
+    twice = live(POLICY, [*WORKING, Interrupted(50, "spot", 120), *[Signalled(52, SYSTEM)] * 2])
+    assert twice.ends == 52 + URGENT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -626,31 +650,81 @@ def test_no_reason_begins_like_another() -> None:
     assert [pair for pair in pairs if pair[1].startswith(pair[0])] == []
 
 
-def test_a_notice_moves_the_end_nearer_even_while_leaving() -> None:
-    state = live(LONG, [*WORKING, Tick(40 + JOB_LIMIT), Interrupted(41 + JOB_LIMIT, "spot", 120)])
-    assert state.reason is Reason.JOB_LIMIT
-    assert leaving(state, 41 + JOB_LIMIT).total == 120
+LEAVES: dict[Reason, list[Event]] = {
+    Reason.JOB_LIMIT: [*WORKING, Tick(40 + JOB_LIMIT)],
+    Reason.LIFETIME: [*WORKING, JobStarted(4 * WEEK - 1000), Tick(4 * WEEK - LIMIT_MARGIN)],
+    Reason.IDLE: [*IDLE_AGAIN, Tick(1302)],
+    Reason.CRASHED: [*WORKING, RunnerExited(50, -9)],
+    Reason.TAKEN: [*WORKING, Interrupted(50, "spot", 120)],
+    Reason.STOPPED: [*WORKING, Signalled(50, UNIT)],
+}
+
+
+@pytest.mark.parametrize("reason", LEAVES)
+@pytest.mark.parametrize("later", [0, 1, 10, 60])
+@pytest.mark.parametrize("seconds", [2, 30, 120, 3600])
+def test_a_notice_moves_the_end_only_nearer_while_leaving(
+    reason: Reason, later: float, seconds: float
+) -> None:
+    state = live(LONG, LEAVES[reason])
+    assert state.reason is reason
+    at = state.since + later
+    noticed = advance(state, Interrupted(at, "spot", seconds), LONG)
+    assert noticed.ends == min(state.ends, at + seconds)
+    assert noticed.phase is Phase.LEAVING
+    assert noticed.reason is (Reason.TAKEN if reason.may_refuse else reason)
+    refused = advance(noticed, Refused(at + 1), LONG)
+    assert refused.phase is Phase.LEAVING, "what is taken cannot stay"
 
 
 @pytest.mark.parametrize(
-    ("events", "now", "total"),
+    ("events", "seconds"),
     [
-        ([*WORKING, Interrupted(50, "AWS", 120)], 50, 120),
-        ([*WORKING, Interrupted(50, "Azure", 30)], 50, 30),
-        ([*WORKING, Interrupted(50, "late", 2)], 50, 4),
-        ([*WORKING, Signalled(50)], 50, 30),
-        ([*WORKING, Signalled(50), Signalled(51)], 51, 4),
-        ([*WORKING, Tick(NIGH)], NIGH, 300),
+        ([*WORKING, Interrupted(50, "AWS", 120)], 120),
+        ([*WORKING, Interrupted(50, "Azure", 30)], 30),
+        ([*WORKING, Interrupted(50, "late", 2)], 4),
+        ([*WORKING, Interrupted(50, "rebalance", None), Interrupted(50, "AWS", 120)], 120),
+        ([*WORKING, Signalled(50)], 30),
+        ([*WORKING, Signalled(50), Signalled(50)], 4),
+        ([*WORKING, Tick(NIGH)], 300),
+        ([*WORKING, RunnerExited(50, 1)], 150),
     ],
-    ids=["two minutes", "thirty seconds", "too late", "a signal", "two signals", "lifetime"],
+    ids=[
+        "two minutes",
+        "thirty seconds",
+        "too late",
+        "recommended",
+        "a signal",
+        "two",
+        "lifetime",
+        "crashed",
+    ],
 )
-def test_the_plan_of_leaving_fits_the_notice(events: list[Event], now: float, total: float) -> None:
-    plan = leaving(live(POLICY, events), now)
-    assert plan.total == total
-    assert plan.checkpoint <= total / 2
-    assert plan.checkpoint + max(plan.stop, plan.restart) <= total
-    assert plan.gentle < plan.restart
-    assert plan.gentle <= 2 or total == 300, "a restart is asked for within 5 s of a notice"
+def test_the_time_of_leaving_is_that_of_the_notice(events: list[Event], seconds: float) -> None:
+    state = live(POLICY, events)
+    assert state.ends - state.since == seconds
+
+
+def test_a_machine_that_stays_has_no_end() -> None:
+    state = live(POLICY, [*IDLE_AGAIN, Tick(1302), Refused(1303)])
+    assert state.ends == float("inf")
+
+
+GIVEN = JobStarted(1303, "eval")
+
+
+HOOK = JobStarted(1310, "eval of run 7", ref=("octo/train", 7, 1))
+
+
+@pytest.mark.parametrize("hook", [[], [HOOK]])
+def test_a_job_given_as_the_machine_leaves_is_known(hook: list[Event]) -> None:
+    """The runner says so before its hook does."""
+    state = live(POLICY, [*IDLE_AGAIN, Tick(1302), GIVEN, *hook])
+    assert (state.phase, bool(state.job)) == (Phase.LEAVING, True)
+    stays = advance(state, Refused(1311), POLICY)
+    assert (stays.phase, stays.job) == (Phase.BUSY, state.job)
+    taken = live(POLICY, [*IDLE_AGAIN, Interrupted(1302, "spot", 30), GIVEN, *hook])
+    assert (taken.phase, taken.reason, taken.job) == (Phase.LEAVING, Reason.TAKEN, state.job)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from runner_action.agent import restart
-from runner_action.agent.lifecycle import ALWAYS, ONCE, Leaving
+from runner_action.agent.lifecycle import ALWAYS, ONCE
+from runner_action.agent.plan import Leaving
 from runner_action.agent.restart import (
     DAYS,
     FAILED_JOBS,
@@ -18,10 +19,12 @@ from runner_action.agent.restart import (
     Launch,
     Run,
     decide,
+    others,
     over,
     tried,
     waits_for,
 )
+from runner_action.agent.spec import AgentSpec
 from tests.agent.test_spec import SPEC
 
 LAUNCHER = Job(1, "launch", "completed", "success", "GitHub Actions 1")
@@ -111,25 +114,37 @@ def test_how_often(attempt: int, limit: int, restarts: int) -> None:
 
 def test_a_job_waits_for_a_machine_by_its_labels() -> None:
     queued = Job(3, "eval", "queued", labels=("self-hosted", "train-7"))
-    assert waits_for(run(jobs=(queued,)), ("train-7",))
-    assert not waits_for(run(jobs=(queued,)), ("train-8",))
-    assert not waits_for(RUN, ("cml",))
+    assert waits_for(run(jobs=(queued,)), "cml-1", ("train-7",))
+    assert not waits_for(run(jobs=(queued,)), "cml-1", ("train-8",))
+    assert not waits_for(RUN, "cml-1", ("cml",))
+
+
+def test_a_job_that_has_the_runner_counts_before_its_hook_has_run() -> None:
+    given = Job(3, "eval", "in_progress", "", "cml-1", ("other",))
+    assert waits_for(run(jobs=(given,)), "cml-1", ("cml",))
+    assert not waits_for(run(jobs=(given,)), "cml-2", ("cml",))
 
 
 @dataclass
 class Memory:
-    """A run that ends when cancelled, or `ends_at` a time, or only by force. `busy`: calls that
-    are refused first."""
+    """A GitHub whose run has ended by `ends_at`, or some time after it was cancelled, and is then
+    completed `lag` seconds later. Until then it refuses each re-run, as it does `refuses`."""
 
-    jobs: tuple[Job, ...] = (LAUNCHER, Job(2, "train", "in_progress", "", "cml-1", ("cml",)))
+    jobs_: tuple[Job, ...] = (LAUNCHER, Job(2, "train", "in_progress", "", "cml-1", ("cml",)))
     ends_at: float | None = None
     obeys: str = "cancel"
     refuses: tuple[str, ...] = ()
+    refusal: str = "HTTP 404: Not Found"
     down_until: float = 0.0
+    lag: float = 0.0
+    completes: float = 0.0
+    """GitHub says that the run is completed that many seconds before it accepts a re-run."""
     at: float = 0.0
     attempt: int = 1
     end: str = "failure"
+    lost: frozenset[int] = frozenset()
     calls: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
 
     def monotonic(self) -> float:
         return self.at
@@ -137,50 +152,60 @@ class Memory:
     def sleep(self, seconds: float) -> None:
         self.at += seconds
 
+    def _done(self, lag: float) -> bool:
+        return self.ends_at is not None and self.at >= self.ends_at + lag
+
     def run(self, run_id: int) -> Run:
+        self.reads.append("run")
         if self.at < self.down_until:
             raise OSError("no route to host")
-        done = self.ends_at is not None and self.at >= self.ends_at
-        jobs = (
-            tuple(
-                Job(
-                    job.id,
-                    job.name,
-                    "completed",
-                    job.conclusion or self.end,
-                    job.runner,
-                    job.labels,
-                )
-                for job in self.jobs
-            )
-            if done
-            else self.jobs
+        return Run(run_id, self.attempt, self._done(self.lag), 60)
+
+    def jobs(self, run_id: int) -> tuple[Job, ...]:
+        self.reads.append("jobs")
+        if not self._done(0):
+            return self.jobs_
+        return tuple(
+            replace(job, status="completed", conclusion=job.conclusion or self.end)
+            for job in self.jobs_
         )
-        return Run(run_id, self.attempt, done, 60, jobs)
 
     def cancel(self, run_id: int, force: bool) -> str | None:
         self.calls.append("force-cancel" if force else "cancel")
-        if self.obeys == self.calls[-1]:
+        if self.obeys == self.calls[-1] and self.ends_at is None:
             self.ends_at = self.at + 1
         return None
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
         self.calls.append(what)
-        return "403" if what in self.refuses else None
+        if not self._done(self.lag + self.completes):
+            return "HTTP 403: The workflow run containing this job is already running"
+        return self.refusal if what in self.refuses else None
 
-    def restart(self, seconds: float = 20, limit: int = 5) -> str:
-        spec = replace(
-            SPEC,
-            name="cml-1",
-            restart_limit=limit,
-            launch_job=KNOWN.job,
-            launch_job_name=KNOWN.name,
-        )
-        plan = Leaving(checkpoint=0, gentle=2, stop=seconds, restart=seconds, total=seconds)
-        return restart.restart(self, ("", 7, 1), spec, plan, clock=self)
+    def hand_over(self, run: Run, launch: int) -> str:
+        self.calls.append(f"hand over {launch}")
+        return "handed over"
+
+    def handed_over(self, run: Run) -> set[int]:
+        return set(self.lost)
+
+    def take_back(self, run_id: int) -> None:
+        self.calls.append("take back")
+
+    def spec(self, **changes: object) -> AgentSpec:
+        known = {"name": "cml-1", "restart_limit": 5, "labels": ("cml",), "launch_run": 7}
+        launch = {"launch_job": KNOWN.job, "launch_job_name": KNOWN.name}
+        return replace(SPEC, **{**known, **launch, **changes})  # type: ignore[arg-type]
+
+    def restarting(self, **changes: object) -> restart.Restart:
+        return restart.Restart(self, ("", 7, 1), self.spec(**changes), self, lambda: 0.5)
+
+    def restart(self, seconds: float = 20) -> str:
+        return self.restarting().restart(Leaving(seconds, seconds / 2))
 
 
-OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
+OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2", ("ubuntu-latest",))
+QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
 
 
 @pytest.mark.parametrize(
@@ -196,9 +221,24 @@ OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
         (
             Memory(obeys="nothing"),
             ["cancel", "force-cancel"],
-            "not restarted: it did not end when cancelled",
+            "not restarted: the run is not completed yet",
         ),
-        (Memory(jobs=(*Memory().jobs, OTHER)), ["cancel", WHOLE_RUN], f"{WHOLE_RUN}, attempt 2"),
+        (
+            Memory(jobs_=(*Memory().jobs_, OTHER)),
+            ["hand over 1"],
+            "not restarted: 1 other jobs of the run go on; handed over",
+        ),
+        (
+            Memory(jobs_=(*Memory().jobs_, OTHER), ends_at=6),
+            ["hand over 1", LAUNCH_JOB, "take back"],
+            f"{LAUNCH_JOB}, attempt 2",
+        ),
+        (
+            Memory(jobs_=(*Memory().jobs_, QUEUED)),
+            ["cancel", WHOLE_RUN],
+            f"{WHOLE_RUN}, attempt 2",
+        ),
+        (Memory(ends_at=1, lost=frozenset({9})), [WHOLE_RUN], f"{WHOLE_RUN}, attempt 2"),
         (
             Memory(ends_at=0, refuses=(LAUNCH_JOB,)),
             [LAUNCH_JOB, FAILED_JOBS],
@@ -213,34 +253,179 @@ OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2")
         (Memory(ends_at=0, attempt=2), [], "not restarted: attempt 2 already exists"),
         (Memory(ends_at=0, down_until=5), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
         (Memory(down_until=99), [], "not restarted: OSError: no route to host"),
+        (
+            Memory(ends_at=0, completes=6),
+            [LAUNCH_JOB] * 4,
+            f"{LAUNCH_JOB}, attempt 2",
+        ),
     ],
     ids=[
         "by itself",
         "cancelled",
         "by force",
         "stubborn",
-        "others lost",
+        "others go on",
+        "others end in time",
+        "waits in vain for a runner like this",
+        "others handed over",
         "failed jobs",
         "whole run",
         "ended well",
         "done already",
         "back in time",
         "down",
+        "still running, as GitHub says",
     ],
 )
 def test_restart(memory: Memory, calls: list[str], outcome: str) -> None:
     assert memory.restart() == outcome
     assert memory.calls == calls
-    assert memory.at <= 20 + restart.LOOK
+    assert memory.at <= 20 + 0.1
+    assert memory.reads.count("jobs") <= 2 + len(calls), "at first, and when it is completed"
 
 
-def test_switched_off_asks_nothing() -> None:
-    memory = Memory(down_until=99)
-    assert memory.restart(limit=0) == "not restarted: restarting is switched off"
-    assert memory.at == 0
+@pytest.mark.parametrize("seconds", [12, 29, 119, 300])
+@pytest.mark.parametrize("ends_at", [1, 11])
+@pytest.mark.parametrize("lag", [0, 10, 20, 40, 60])
+def test_all_of_the_notice_is_used(seconds: int, ends_at: int, lag: int) -> None:
+    """The re-run is requested as long as there is time, and accepted whenever GitHub can."""
+    memory = Memory(ends_at=ends_at, lag=lag)
+    in_time = ends_at + lag < seconds
+    assert memory.restart(seconds).startswith(LAUNCH_JOB) is in_time
+    assert memory.at <= (ends_at + lag + restart.LOOK + 0.1 if in_time else seconds + 0.1)
 
 
-def test_what_has_just_ended_may_be_held_for_running_for_a_while() -> None:
-    memory = Memory(ends_at=0, refuses=(LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN))
-    assert memory.restart(3).startswith("not restarted: launch job and its dependants: 403")
-    assert memory.calls.count(LAUNCH_JOB) == 6
+@pytest.mark.parametrize("alive", [(), (OTHER,), (QUEUED,), (OTHER, QUEUED)])
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("limit", [0, 5])
+def test_a_run_is_cancelled_only_if_it_is_this_machines_alone(
+    alive: tuple[Job, ...], done: bool, limit: int
+) -> None:
+    memory = Memory(jobs_=(*Memory().jobs_, *alive), ends_at=0 if done else None)
+    cancelled = memory.restarting(restart_limit=limit).end(ALWAYS)
+    assert cancelled is (limit > 0 and not done and OTHER not in alive)
+    assert memory.calls == (["cancel"] if cancelled else [])
+
+
+BUSY = Job(4, "sweep", "in_progress", "", "cml-2", ("cml",))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "alive", "stuck"),
+    [
+        ((), 0, 0),
+        ((OTHER,), 1, 0),
+        ((QUEUED,), 0, 1),
+        ((QUEUED, BUSY), 2, 0),
+        ((QUEUED, replace(BUSY, labels=("gpu",))), 1, 1),
+        ((replace(QUEUED, labels=("gpu",)),), 1, 0),
+        ((replace(QUEUED, labels=("ubuntu-latest",)),), 1, 0),
+        ((replace(OTHER, status="completed"),), 0, 0),
+        ((replace(OTHER, status="waiting", runner=""),), 1, 0),
+    ],
+    ids=[
+        "alone",
+        "a hosted job",
+        "one that waits for such a runner",
+        "which another machine is",
+        "or is not",
+        "for another one",
+        "for GitHub's",
+        "ended",
+        "for an approval",
+    ],
+)
+def test_the_other_jobs_of_a_run(jobs: tuple[Job, ...], alive: int, stuck: int) -> None:
+    found = others(run(jobs=(*Memory().jobs_, *jobs)), "cml-1", ("cml",))
+    assert tuple(map(len, found)) == (alive, stuck)
+
+
+def test_a_leg_of_a_matrix_is_not_launched_alone() -> None:
+    """What needs a matrix needs all of its jobs, and so waits for all of its machines."""
+    one, other = (replace(LAUNCHER, id=n, name=f"launch ({n})") for n in (1, 5))
+    launch = Launch(1, "launch (1)")
+    assert decide(run(jobs=(one, TRAIN)), 1, 5, launch, others_lost=False).order[0] == LAUNCH_JOB
+    assert decide(run(jobs=(one, other, TRAIN)), 1, 5, launch, others_lost=False).order == (
+        WHOLE_RUN,
+    )
+
+
+# --- what others have left to the last machine
+
+LEFT = replace(TRAIN, id=8, runner="cml-2")
+DONE = replace(TRAIN, conclusion="success")
+
+
+@pytest.mark.parametrize(
+    ("memory", "stays", "outcome"),
+    [
+        (Memory(ends_at=0), True, ""),
+        (Memory(ends_at=0, lost=frozenset({1}), jobs_=(LAUNCHER, DONE, LEFT)), True, FAILED_JOBS),
+        (Memory(ends_at=0, lost=frozenset({1}), jobs_=(LAUNCHER, DONE, LEFT)), False, LAUNCH_JOB),
+        (
+            Memory(
+                ends_at=0,
+                lost=frozenset({1}),
+                jobs_=(LAUNCHER, DONE, replace(LEFT, labels=("gpu",))),
+            ),
+            True,
+            LAUNCH_JOB,
+        ),
+        (Memory(ends_at=0, lost=frozenset({1, 9}), jobs_=(LAUNCHER, LEFT)), False, WHOLE_RUN),
+        (Memory(lost=frozenset({1}), jobs_=(LAUNCHER, LEFT, BUSY)), True, ""),
+        (Memory(lost=frozenset({1}), jobs_=(LAUNCHER, LEFT, OTHER)), True, ""),
+        (
+            Memory(ends_at=3, lag=9, lost=frozenset({1}), jobs_=(LAUNCHER, LEFT, OTHER)),
+            False,
+            LAUNCH_JOB,
+        ),
+        (Memory(ends_at=0, lost=frozenset({1}), attempt=6, jobs_=(LAUNCHER, LEFT)), True, ""),
+    ],
+    ids=[
+        "nothing",
+        "it runs here",
+        "this machine ends",
+        "this machine cannot run it",
+        "of two launches",
+        "not the last",
+        "a hosted job goes on for too long",
+        "or not",
+        "restart-limit",
+    ],
+)
+def test_the_last_machine_restarts_what_others_have_left(
+    memory: Memory, stays: bool, outcome: str
+) -> None:
+    spec = memory.spec(name="cml-3")
+    assert restart.inherit(memory, spec, stays, 30, memory) == outcome
+    assert memory.at <= 30 + restart.LOOK
+    assert ("take back" in memory.calls) is bool(outcome or memory.attempt == 6)
+
+
+# --- GitHub's limits
+
+
+@pytest.mark.parametrize("status", [200, 201, 403, 404, 409, 422, 429, 500])
+@pytest.mark.parametrize("after", ["", "7", "soon"])
+@pytest.mark.parametrize("text", ["", "You have exceeded a secondary rate limit"])
+def test_when_to_ask_again(status: int, after: str, text: str) -> None:
+    headers = {"Retry-After": after} if after else {}
+    limited = status == 429 or (status == 403 and bool(after or text))
+    later = restart.later(status, headers, text)
+    assert (later is not None) is limited
+    assert later is None or later.seconds == (7 if after == "7" else restart.MINUTE)
+
+
+def test_a_limit_is_waited_for_as_long_as_it_says() -> None:
+    memory = Memory(ends_at=0)
+    asked: list[float] = []
+
+    def limited(run_id: int) -> Run:
+        asked.append(memory.at)
+        if memory.at < 40:
+            raise restart.Later(40)
+        return Run(run_id, 1, True, 60)
+
+    memory.run = limited  # type: ignore[method-assign]
+    assert memory.restart(120) == f"{LAUNCH_JOB}, attempt 2"
+    assert len(asked) == 2

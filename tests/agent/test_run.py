@@ -47,13 +47,14 @@ def agent(home: Path, stages: list[str] | None = None) -> Agent:
 def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -> None:
     living, jobs = agent(tmp_path), tmp_path / "jobs"
     jobs.write_text("started\tocto/train\t7\t1\ttrain\ncomple")
-    assert living._next()[:-1] == [
+    assert living._next(0.01)[:-1] == [
         events.JobStarted(100.0, "train of run 7, attempt 1", ref=("octo/train", 7, 1))
     ]
-    assert living._next()[:-1] == []
+    assert living._next(0.01)[:-1] == []
     with jobs.open("a") as file:
         file.write("ted\tocto/train\t7\t1\ttrain\nodd line\nstarted\tocto/train\t8\t2\teval\n")
-    assert [type(event) for event in living._next()[:-1]] == [events.JobFinished, events.JobStarted]
+    found = [type(event) for event in living._next(0.01)[:-1]]
+    assert found == [events.JobFinished, events.JobStarted]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_what_the_runner_says_and_how_it_ends(
     (tmp_path / "runner.log").write_text(lines + "\n")
     if isinstance(event, events.RunnerExited):
         living._exited(code)
-    assert living._next()[:-1] == [event]
+    assert living._next(0.01)[:-1] == [event]
 
 
 DONE = "2026-11-27 00:00:58Z: Job train completed with result: Succeeded"
@@ -127,7 +128,7 @@ def test_a_job_that_begins_at_once_is_not_taken_for_the_one_before(
             jobs.write(hook)
             log.write(line)
         if number > len(written) - batches:
-            for event in living._next():
+            for event in living._next(0.01):
                 living._advance(event)
     assert (living.state.phase, living.state.job) == (Phase.BUSY, "train of run 8, attempt 1")
 

@@ -23,6 +23,7 @@ from openapi_core import OpenAPI
 from openapi_core.contrib.requests import RequestsOpenAPIRequest, RequestsOpenAPIResponse
 from requests.structures import CaseInsensitiveDict
 
+from runner_action.agent import forge
 from tests.descriptions import described
 from tests.judges import missing
 
@@ -161,6 +162,7 @@ class Contract:
         self._api = OpenAPI.from_dict(cast("Any", {**document, "servers": [{"url": base}]}))
         self._base, self._undeclared = base, undeclared
         self.seen: list[str] = []
+        self._listening = Listening(self)
 
     def concerns(self, url: str | None) -> bool:
         return (url or "").startswith(self._base)
@@ -185,6 +187,7 @@ class Contract:
 
         requests.Session.send = send  # type: ignore[method-assign,assignment]
         urllib.request.install_opener(urllib.request.build_opener(Listening(self)))
+        forge.OPENER.add_handler(self._listening)
         return self
 
     def __exit__(
@@ -195,6 +198,8 @@ class Contract:
     ) -> None:
         requests.Session.send = self._plain  # type: ignore[method-assign]
         urllib.request.install_opener(urllib.request.build_opener())
+        for chain in (forge.OPENER.process_response["http"], forge.OPENER.handlers):  # type: ignore[attr-defined]
+            chain.remove(self._listening)
 
 
 class Listening(urllib.request.BaseHandler):

@@ -13,13 +13,14 @@ import pytest
 
 from runner_action.agent import gitlab
 from runner_action.agent.gitlab_token import Forge
-from runner_action.agent.lifecycle import GONE, Leaving
+from runner_action.agent.lifecycle import GONE
+from runner_action.agent.plan import Leaving
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 from runner_action.sandbox.forges.jobs import Job, Run
 from tests.contracts.openapi import gitlab_judge
 from tests.fakes import agent_spec
 
-PLAN = Leaving(total=20, stop=2, checkpoint=0, restart=4, gentle=0.5)
+PLAN = Leaving(seconds=4, force=1)
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+"""What a restart may do. A module of its own, which both sides of a pod have."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .lifecycle import ALWAYS
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaving:
+    """A restart has `seconds`; after `force` seconds the run is cancelled by force. `cancelled`: it
+    already was, gently. `restarts`: as in the reason."""
+
+    seconds: float
+    force: float
+    cancelled: bool = False
+    restarts: int = ALWAYS

@@ -1,0 +1,77 @@
+"""What a member of either forge can do with an API token."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, Dict, Optional, Tuple
+
+from .forge import Member
+from .plan import Leaving
+
+
+class WithToken(Member):
+    """Before the class of a forge."""
+
+    def now(self) -> float:
+        """The time by the clock of the server, from its last response: that of this machine may be
+        wrong by hours."""
+        date = parsedate_tz(self.headers.get("Date", ""))
+        return mktime_tz(date) if date else time.time()
+
+    def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
+        """Whether the response to this call holds a claim of a launch that has not expired
+        (`runner_action/claim.py`). Without a response, False."""
+        try:
+            claims = re.findall(r"cml-claim-\w{10}-(\d+)", self.ask(method, path, body)[1])
+        except Exception:
+            claims = []
+        self.claimed = any(int(until) > self.now() for until in claims)
+        return self.claimed
+
+    def end(self, job: Tuple[str, int, Optional[int]], restarts: int) -> bool:
+        """Cancels the run of the job, if nothing else runs in it and if it is to be restarted: the
+        job then still runs its last steps. Returns whether it did. Never raises."""
+        return False
+
+    def inherit(self, stays: bool, seconds: float) -> str:
+        """Restarts, within `seconds`, what other machines of the same run have left to the last,
+        which this machine is; it sets `claimed` if that comes to this machine, which it can have
+        if it `stays`. Returns what was restarted. Never raises."""
+        return ""
+
+    def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
+        """Restarts what a `JobStarted` event named. Returns what was done, or why nothing was.
+        Never raises."""
+        return "not restarted: restarting is switched off"
+
+    def waiting(self) -> Optional[Tuple[str, int, Optional[int]]]:
+        """What to restart if this machine ends before it has had a job. May raise anything."""
+        return None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Optional[Dict[str, Any]] = None,
+        timeout: float = 10,
+        login: str = "",
+        tag: str = "",
+    ) -> Tuple[int, str]:
+        """As in Member, with the token if there is no other `login`."""
+        login = login or self.credentials[1] % self._spec.api_token
+        return super().ask(method, path, body, timeout, login, tag)
+
+    def get(self, path: str) -> Any:
+        """The response's JSON. Raises OSError for any status but 200."""
+        status, text = self.ask("GET", path)
+        if status != 200:
+            raise OSError("HTTP %d for GET %s" % (status, path))
+        return json.loads(text)
+
+    def post(self, path: str) -> Optional[str]:
+        """Returns None if accepted, else why not."""
+        status, text = self.ask("POST", path)
+        return None if status in (201, 202) else "HTTP %d: %s" % (status, text[:200])
