@@ -10,8 +10,10 @@ from typing import Optional
 
 from . import metadata
 
+MOST = 120.0
+"""Seconds of a notice at most. If this machine's clock says anything else, it is wrong, and the two
+minutes began after the last look."""
 TOKEN_SECONDS = 21600
-REBALANCE_EVERY = 5
 
 
 class Notices(metadata.Notices):
@@ -20,20 +22,19 @@ class Notices(metadata.Notices):
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or "http://169.254.169.254")
-        self._token = ""
         self._until = 0.0
-        self._looks = 0
 
     def look(self) -> Optional[metadata.Notice]:
         text = self._get("spot/instance-action")
         if text:
             action = json.loads(text)
             end = calendar.timegm(time.strptime(action["time"], "%Y-%m-%dT%H:%M:%SZ"))
+            left = end - time.time()
             return metadata.Notice(
-                "spot %s at %s" % (action["action"], action["time"]), max(end - time.time(), 0)
+                "spot %s at %s" % (action["action"], action["time"]),
+                left if 0 < left <= MOST else MOST - self.every,
             )
-        self._looks += 1
-        if self._looks % REBALANCE_EVERY == 1 and self._get("events/recommendations/rebalance"):
+        if self._get("events/recommendations/rebalance"):
             return metadata.Notice("rebalance recommendation")
         return None
 

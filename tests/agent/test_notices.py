@@ -137,3 +137,21 @@ def test_a_service_is_not_asked_by_chance(
 def test_a_service_that_is_not_there_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="refused"):
         Metadata("http://127.0.0.1:9").ask("GET", "/", {})
+
+
+HOURS = (-24.0, -7, -2, -0.1, 0, 0.1, 2, 7, 24)
+
+
+@pytest.mark.parametrize("wrong", HOURS)
+@pytest.mark.parametrize("left", [5, 60, 118])
+def test_a_clock_that_is_wrong_gives_no_more_time_than_the_cloud(
+    wrong: float, left: float, service: FakeMetadata
+) -> None:
+    """EC2 names the time of the end; the others say how long it takes."""
+    service.notice("m1", left - wrong * 3600)
+    notice = aws.Notices(service.url("m1")).look()
+    assert notice
+    assert notice.seconds is not None
+    assert 0 < notice.seconds <= aws.MOST
+    if not wrong:
+        assert notice.seconds == pytest.approx(left, abs=2)
