@@ -352,3 +352,45 @@ def test_what_is_public_may_be_at_a_mirror_and_all_else_at_another_path(world: W
 )
 def test_an_origin_is_scheme_host_and_port(one: str, other: str, same: bool) -> None:
     assert (retrying.origin(one) == retrying.origin(other)) is same
+
+
+class Renamed(BaseHTTPRequestHandler):
+    """A GitHub whose repository has another address. `seen`: what arrives there."""
+
+    code = 307
+    seen: list[tuple[str, str]]
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        new = "/api/v3/repositories/7/"
+        there = self.path.startswith(new)
+        if there:
+            self.seen.append((self.command, body))
+        self.send_response(200 if there else self.code)
+        old = "/api/v3/repos/octo/train/"
+        path = self.path.replace(old, new)
+        self.send_header("Location", f"http://{self.headers['Host']}{path}")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "16")
+        self.end_headers()
+        self.wfile.write(b'{"message": "x"}')
+
+    do_GET = do_POST = do_DELETE = answer  # noqa: N815  http.server's names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_a_renamed_repository_gets_the_whole_call(code: int, verb: str) -> None:
+    body = {"labels": ["cml"]} if verb == "POST" else None
+    handler = type("Handler", (Renamed,), {"code": code, "seen": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/octo/train"
+        github = GitHub(Repository(url=url), Secret(CANARY))
+        assert github._api.call(verb, f"{github._api.root}/actions/x", body) == {"message": "x"}
+        server.shutdown()
+    ((method, text),) = handler.seen  # type: ignore[attr-defined]
+    assert (method, json.loads(text) if text else None) == (verb, body)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from github import Auth, Github, GithubException, GithubRetry
@@ -30,6 +31,9 @@ from runner_action.waiting import Clock, SystemClock
 # do about it.
 logging.getLogger("github").handlers[:] = [logging.NullHandler()]
 log = logging.getLogger(__name__)
+MOVED = (301, 302, 303, 307, 308)
+REDIRECTS = 5
+"""Requests at most for one call."""
 PAGE = 100
 SILENT = 5.0
 """Seconds. A pause that is no longer than this is not logged."""
@@ -147,12 +151,7 @@ class Api:
         """The parsed response. A GET that was made before is conditional."""
         cached = self._cache.get(path) if verb == "GET" else None
         with self._translated(f"{verb} {path}"):
-            status, headers, text = self._github.requester.requestJson(
-                verb,
-                path,
-                headers={"If-None-Match": cached.etag} if cached else None,
-                input=body,
-            )
+            status, headers, text = self._request(verb, path, cached, body)
             if cached and status == 304:
                 return cached.response
             response = _parsed(text, status)
@@ -161,6 +160,28 @@ class Api:
         if verb == "GET" and "etag" in headers:
             self._cache[path] = Cached(headers["etag"], response)
         return response
+
+    def _request(
+        self, verb: str, path: str, cached: Cached | None, body: object | None
+    ) -> tuple[int, dict[str, Any], str]:
+        """Status, headers and text of the response. A repository that was renamed or transferred
+        is redirected, by 301 for a GET, which the library follows, and by 307 for the others. Any
+        redirect to another host is an error.
+        https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects
+        """
+        for _ in range(REDIRECTS):
+            status, headers, text = self._github.requester.requestJson(
+                verb,
+                path,
+                headers={"If-None-Match": cached.etag} if cached else None,
+                input=body,
+            )
+            if status not in MOVED:
+                return status, headers, text
+            path = urljoin(self.url, headers.get("location", ""))
+            if urlsplit(path)[:2] != urlsplit(self.url)[:2]:
+                break
+        raise RuntimeError(f"HTTP {status}")
 
     def scopes_of(self, token: Secret) -> list[str]:
         """The scopes of a classic token; of any other, none. Raises AuthError for a token that
@@ -204,7 +225,7 @@ class Api:
                 "Check the network, the proxy, `ca-certificates` and `repo`. The API is expected"
                 f" at {self.url}.",
             ) from None
-        except RuntimeError:  # PyGithub's, for a redirect to another host
+        except RuntimeError:  # for a redirect to another host
             raise ForgeError(
                 f"{self.url} redirects {call} to another host.",
                 "Check `repo`, and whether it begins with `https`.",
