@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote
@@ -27,6 +28,20 @@ class Forge(WithToken, gitlab.Forge):
             if job["status"] == "pending" and set(job["tag_list"]).intersection(spec.labels):
                 return spec.launch_project, spec.launch_job, None
         return None
+
+    _own = 0
+    """The job that was on this runner."""
+
+    def end(self, job: Tuple[str, int, Optional[int]], restarts: int) -> bool:
+        """Looks whose job it is, which GitLab forgets when the runner is deregistered."""
+        with contextlib.suppress(Exception):  # `restart` looks again
+            self._of_this_runner(self.get("%s/jobs/%d" % (_project(job[0]), job[1])))
+        return False
+
+    def _of_this_runner(self, job: Dict[str, Any]) -> bool:
+        if (job.get("runner") or {}).get("id") == self._spec.runner_id:
+            self._own = job["id"]
+        return bool(job["id"] == self._own)
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:
         """Retries the launch job, so that there is a machine, and then the job; nothing else. A
@@ -58,7 +73,7 @@ class Forge(WithToken, gitlab.Forge):
         spec = self._spec
         job = self.get("%s/jobs/%d" % (_project(project), number))
         launch = number == spec.launch_job
-        if not launch and (job.get("runner") or {}).get("id") != spec.runner_id:
+        if not launch and not self._of_this_runner(job):
             return "not restarted: job %d of %s is not on this runner" % (number, project)
         jobs = self._jobs(project, job["pipeline"]["id"])
         tries = [other["id"] for other in jobs if other["name"] == job["name"]]
