@@ -26,10 +26,12 @@ DAYS = 30
 LAUNCH_JOB = "launch job and its dependants"
 FAILED_JOBS = "failed jobs"
 WHOLE_RUN = "whole run"
-LOOK, SPREAD = 2.5, 0.5
-"""Seconds between two checks of a run that has to end, and by how much they differ at random, so
-that machines that are taken together do not call together."""
-GENTLE = 2.0
+LOOK = 2.5
+MOST = 20.0
+"""Seconds until the first check of a run that has to end, and between two checks at most: they are
+a fifth of the time that is left. Of two hundred machines that are taken together, all have to stay
+within GitHub's limit (`benchmarks/notices.py`)."""
+GENTLE = 10.0
 """Seconds for a run to end by itself before it is cancelled."""
 MINUTE = 60.0
 """Seconds to wait if GitHub refuses more requests and does not say for how long; its page says at
@@ -260,8 +262,11 @@ class Restart:
         began = self.clock.monotonic()
         cancels = int(plan.cancelled)
         why = "no response"
+        looks = 0
         while self.clock.monotonic() - began < plan.seconds:
-            pause = LOOK + 2 * SPREAD * (self.chance() - 0.5)
+            looks += 1
+            left = began + plan.seconds - self.clock.monotonic()
+            pause = pause_of(looks, left, self.chance())
             try:
                 run, verdict = self.look(plan.restarts)
                 if verdict.why_not:
@@ -279,7 +284,8 @@ class Restart:
                     cancels += why == CANCELLED
             except Later as error:
                 why = str(error)
-                pause = error.seconds + SPREAD * self.chance()
+                spread = min(error.seconds / 3, left - error.seconds - LOOK)
+                pause = error.seconds + max(spread, 0.0) * self.chance()
             except Exception as error:  # GitHub may be back in a moment
                 why = "%s: %s" % (type(error).__name__, error)
             left = began + plan.seconds - self.clock.monotonic()
@@ -307,6 +313,13 @@ class Restart:
             self.calls.cancel(self.run_id, cancels > 0)
             return CANCELLED
         return "the run is not completed yet"
+
+
+def pause_of(looks: int, left: float, chance: float) -> float:
+    """The seconds until the next check, after so many, if `left` remain. `chance`, of [0, 1),
+    spreads machines that are taken together."""
+    seconds = min(left / 5, MOST) if looks > 1 else 0.0
+    return max(seconds, LOOK) * (0.8 + 0.4 * chance)
 
 
 def cancels_due(waited: float, force: float) -> int:
