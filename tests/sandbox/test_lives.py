@@ -105,6 +105,42 @@ def test_other_jobs_of_the_run_go_on(world: World, launch: Launch) -> None:
     assert handed is None, "it needs nobody else"
 
 
+def test_the_last_machine_of_a_run_restarts_what_another_has_left(
+    world: World, launch: Launch
+) -> None:
+    """One of two machines is taken while the other works for longer than the notice. Nothing that
+    succeeds is repeated, and nothing is launched again."""
+    run = world.forge.queue_run()
+
+    def launching(job: Job) -> str:
+        environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
+        launched = launch("--count=2", "--labels=train", "--idle-timeout=4", **environ)
+        return "failure" if launched.wait() else "success"
+
+    world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
+    first = f"mkdir {world.folder}/first 2>/dev/null && sleep 60; true"
+    world.forge.add_job(run, "lost", ["train"], 0.2, first, needs=["launch"])
+    world.forge.add_job(run, "long", ["train"], 12, needs=["launch"])
+    world.forge.begin(run)
+    until(lambda: len([job for job in run.jobs if job.runner_name]) == 3, "both jobs to run", 40)
+    (machine,) = (
+        instance
+        for instance in world.machines.living
+        if f'"name": "{run.jobs[1].runner_name}"' in world.machines.console(instance)
+    )
+    said(world, machine, "job-started")
+    world.metadata.notice(machine, 6)
+    until(lambda: run.attempt == 2 and run.done, "the second attempt", 60)
+    outcome = str(said(world, machine, "restart")["outcome"])
+    assert outcome.endswith("go on; the last machine of the run restarts it"), outcome
+    lost, long = ([job for job in run.all_jobs if job.name == name] for name in ("lost", "long"))
+    assert [job.conclusion for job in long] == ["success"]
+    assert [job.conclusion for job in lost] == ["failure", "success"]
+    assert lost[1].runner_name == long[0].runner_name
+    assert len(world.machines.living) == 2
+    all_gone(world)
+
+
 def test_the_restart_limit_is_kept_and_told(world: World, launch: Launch) -> None:
     run = training(world, launch, "--idle-timeout=4", "--restart-limit=1", command="sleep 60")
     busy(world, run)
