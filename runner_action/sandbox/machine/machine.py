@@ -26,7 +26,7 @@ from runner_action.sandbox.machine.systemctl import Systemctl
 from runner_action.sandbox.machine.systemd import Systemd, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
-STOP_SECONDS = 15.0
+STOP_SECONDS = 30.0
 """Seconds for the shutdown when the cloud ends the machine. Google Cloud and Azure allow 30, EC2
 somewhat more."""
 
