@@ -45,13 +45,13 @@ class Outcome(NamedTuple):
 
 
 def cases(clouds: Sequence[str]) -> list[Case]:
+    return [case for cloud in clouds for case in cases_of(cloud)]
+
+
+def cases_of(cloud: str) -> list[Case]:
     kinds = [(True, False), (False, False), (True, True)]
-    return [
-        Case(cloud, *kind, completed)
-        for cloud in clouds
-        for kind in kinds
-        for completed in ((20.0,) if NOTICES[cloud] < 60 else (20.0, 60.0))
-    ]
+    completed = [20.0] if NOTICES[cloud] < 60 else [20.0, 60.0]
+    return [Case(cloud, *kind, seconds) for kind in kinds for seconds in completed]
 
 
 def launcher(world: World, folder: Path, case: Case, job: Job) -> str:

@@ -3,15 +3,21 @@ forges' own descriptions."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from runner_action import claim
+from runner_action.agent import tokens
 from runner_action.agent.forge import Member, member
+from runner_action.agent.github_token import Forge as WithToken
+from runner_action.agent.lifecycle import GONE, REFUSED
 from runner_action.agent.process import Child
+from runner_action.agent.restart import Run
 from runner_action.forges.base import Forge
 from runner_action.forges.github.client import GitHub
 from runner_action.forges.github.levels import root_of
@@ -19,6 +25,7 @@ from runner_action.forges.gitlab.client import GitLab
 from runner_action.model import Repository, Runner, Secret
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.jobs import Pace
 from runner_action.waiting import SystemClock
 from tests.contracts.openapi import Contract, description, gitlab_judge
 from tests.fakes import agent_spec
@@ -151,3 +158,56 @@ def test_without_an_answer_too(side: Side, child: Child) -> None:
     assert side.claimed()
     side.server.close()
     assert side.agent.retire(child)
+
+
+def test_what_is_handed_over_to_the_last_machine_of_a_run(side: Side) -> None:
+    """A runner that never comes, with a label for each launch job whose machines were taken."""
+    agent = side.agent
+    if not isinstance(agent, WithToken):
+        return
+    first = Run(7, 1, False, 60)
+    again = Run(7, 2, False, 60)
+    other = Run(8, 1, False, 60)
+    for launch in (11, 12):
+        assert agent.hand_over(first, launch) == "the last machine of the run restarts it"
+    assert agent.handed_over(first) == {11, 12}
+    assert agent.handed_over(again) == agent.handed_over(other) == set()
+    agent.take_back(8)
+    assert agent.handed_over(first) == {11, 12}
+    agent.take_back(7)
+    agent.take_back(7)
+    assert agent.handed_over(first) == set()
+    assert [runner.name for runner in side.forge.runners()] == ["one"]
+
+
+def test_a_runner_is_listed_as_busy_only_after_a_while(side: Side) -> None:
+    """Until then GitHub deletes it, and its job with it."""
+    if not isinstance(side.server, FakeGitHub):
+        return
+    side.server.forge.pace = Pace(busy=0.5)
+    side.server.forge.queue_job(["cml"])
+    assert side.server.forge.next_job(side.seat, wait=0)
+    assert not side.runner().busy
+    time.sleep(0.5)
+    assert side.runner().busy
+    assert side.agent.leave() == REFUSED
+    assert side.seat.job
+    side.seat.given = time.monotonic()
+    assert side.agent.leave() == GONE
+
+
+@pytest.mark.parametrize("wrong", [-7, 7])
+@pytest.mark.parametrize("left", [-60, 60])
+def test_a_claim_is_read_by_the_clock_of_the_server(
+    wrong: float, left: float, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side.claimed(left)
+    clock = SimpleNamespace(time=lambda: time.time() + wrong * 3600)
+    monkeypatch.setattr(tokens, "time", clock)  # of the agent alone, not of the server
+    assert side.agent.is_claimed("GET", path_of(side)) is (left > 0)
+
+
+def path_of(side: Side) -> str:
+    if isinstance(side.agent, WithToken):
+        return side.agent._listed % side.seat.id
+    return f"/runners/{side.seat.id}"
