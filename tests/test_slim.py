@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner_action import agent
-from runner_action.bootstrap.slim import keywords, slim
+from runner_action.bootstrap.slim import constants, keywords, slim
 
 MODULES = sorted(Path(agent.__file__).parent.glob("*.py"))
 
@@ -135,3 +137,45 @@ def test_functions_of_the_agent_keep_their_names_and_what_callers_write(module: 
     kept = signatures(slim(source, written))
     assert [signature for signature in kept if signature not in signatures(source)] == []
     assert bool(kept) == bool(signatures(source))
+
+
+PACKAGE = {
+    "__init__": "",
+    "one": (
+        "import enum, signal\nLIMIT = 7\nPAUSE, MOST = 1, 2\n"
+        "GONE = 'gone'\nSIGTERM = 1\nCOUNT = 0\n"
+        "class Phase(enum.Enum):\n BUSY = 1\n GONE = 2\n"
+        "def grown():\n global COUNT\n COUNT += 1\n return COUNT + signal.SIGTERM\n"
+        "def named():\n return 'PAUSE'\n"
+    ),
+    "two": (
+        "from . import one\nfrom .one import LIMIT, PAUSE as WAIT, Phase\nBUSY = LIMIT\n"
+        "def all():\n return LIMIT, WAIT, one.MOST, one.GONE, Phase.BUSY.value, BUSY, one.SIGTERM\n"
+    ),
+}
+
+
+def test_constants_are_renamed_in_all_modules_where_nothing_else_has_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = constants(PACKAGE.values())
+    assert names == {"LIMIT", "MOST"}
+    folder = tmp_path / "slimmed_package"
+    folder.mkdir()
+    for name, source in PACKAGE.items():
+        slimmed = slim(source, keywords(PACKAGE.values()), names)
+        assert "LIMIT" not in slimmed
+        (folder / f"{name}.py").write_text(slimmed)
+    monkeypatch.syspath_prepend(tmp_path)
+    two = importlib.import_module("slimmed_package.two")
+    assert two.all() == (7, 1, 2, "gone", 1, 7, 1)
+    assert two.one.grown() == 1 + 15
+    assert two.one.named() == "PAUSE"
+
+
+def test_no_name_in_the_agent_is_like_a_renamed_constant() -> None:
+    sources = [module.read_text() for module in MODULES]
+    assert len(constants(sources)) > 50
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    assert not [name for name in names if re.fullmatch(r"V\d+", name)]

@@ -39,7 +39,6 @@ from typing import Optional
 
 from .events import (
     RUN_LIMIT,
-    SYSTEM,
     UNIT,
     Event,
     Failed,

@@ -27,7 +27,7 @@ from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.bootstrap.jit import packed as packed_jit
-from runner_action.bootstrap.slim import keywords, slim
+from runner_action.bootstrap.slim import constants, keywords, slim
 from runner_action.bootstrap.units import boot_script, equip_script, units
 from runner_action.bundle import bundle
 from runner_action.model import (
@@ -292,4 +292,7 @@ def _agent_files(
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     texts = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}
     by_name = keywords(texts.values())
-    return {name: slim(text, by_name) for name, text in texts.items() if name not in left_out}
+    short = constants(texts.values())
+    return {
+        name: slim(text, by_name, short) for name, text in texts.items() if name not in left_out
+    }

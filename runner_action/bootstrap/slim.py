@@ -11,11 +11,13 @@ import string
 import symtable
 import tokenize
 import typing
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cache
+from itertools import chain
 
 LETTERS = string.ascii_lowercase[::-1] + string.ascii_uppercase
 """Short names, in this order: bzip2 packs the agent some 20 bytes smaller than from `a` on."""
+CONSTANT = re.compile("[A-Z][A-Z_0-9]+").fullmatch
 NO_TEXT = (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -33,12 +35,77 @@ def keywords(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
+def constants(sources: Iterable[str]) -> frozenset[str]:
+    """The constants of the modules with these sources that may be renamed in all of them: not
+    those whose name is also an attribute of something else, such as a member of an enumeration, is
+    assigned elsewhere, or is the text of a string."""
+    trees = [ast.parse(source) for source in sources]
+    own = set(filter(CONSTANT, chain.from_iterable(map(_assigned, trees))))
+    return frozenset(own.difference(*map(_not_renamed, trees)))
+
+
+def _assigned(tree: ast.Module) -> Iterator[str]:
+    """The names that a module's own statements assign."""
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            yield from stored(statement)
+
+
+def stored(scope: ast.AST) -> Iterator[str]:
+    names = (node for node in ast.walk(scope) if isinstance(node, ast.Name))
+    return (name.id for name in names if isinstance(name.ctx, ast.Store))
+
+
+def _not_renamed(tree: ast.Module) -> Iterator[str]:
+    """The names in a module that must stay."""
+    modules = modules_of(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not _is_of(node, modules):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+    for scope in tree.body:
+        if isinstance(scope, ast.ClassDef | ast.FunctionDef):
+            yield from stored(scope)
+
+
+def modules_of(tree: ast.Module) -> frozenset[str]:
+    """The modules of the same package that a module imports as a whole: `from . import leave`."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    whole = (node.names for node in imports if node.level and not node.module)
+    return frozenset(bound(alias) for names in whole for alias in names)
+
+
+def _is_of(node: ast.Attribute, modules: Set[str]) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in modules
+
+
 @cache
-def slim(source: str, keywords: frozenset[str]) -> str:
+def _short(names: frozenset[str]) -> Mapping[str, str]:
+    """Names with a letter and a number, which bzip2 packs better than two letters."""
+    return {name: f"V{number}" for number, name in enumerate(sorted(names))}
+
+
+def rename_constants(tree: ast.Module, short: Mapping[str, str]) -> None:
+    """Gives constants their new names where they are assigned, imported and used."""
+    modules = modules_of(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = short.get(node.id, node.id)
+        elif isinstance(node, ast.Attribute) and _is_of(node, modules):
+            node.attr = short.get(node.attr, node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level and node.module:
+            for alias in node.names:
+                alias.name = short.get(alias.name, alias.name)
+
+
+@cache
+def slim(source: str, keywords: frozenset[str], constants: frozenset[str] = frozenset()) -> str:
     """Removes comments, docstrings, annotations with their imports, abstract methods, spaces and
-    most of the indentation; and gives short names to what is local to a function, except for
-    parameters that `keywords` may name."""
+    most of the indentation; and gives short names to `constants`, and to what is local to a
+    function, except for parameters that `keywords` may name."""
     tree = _Slim().visit(ast.parse(source))
+    rename_constants(tree, _short(constants))
     identifiers = symtable.symtable(source, "agent", "exec").get_identifiers()
     shared = {*dir(builtins), *identifiers}
     for function in outermost(tree):
