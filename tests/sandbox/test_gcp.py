@@ -126,7 +126,8 @@ def test_google_deletes_a_machine_on_which_everything_is_dead(world: World, laun
     supervisor.send_signal(signal.SIGSTOP)
     until(lambda: number in world.gcp._to_delete, "Google's own end", 40)
     supervisor.send_signal(signal.SIGCONT)
-    until(lambda: not world.gcp.alive(), "the machine to be gone")
+    # Google gives it 30 s after the power button.
+    until(lambda: not world.gcp.alive(), "the machine to be gone", 60)
 
 
 def test_an_agent_that_is_killed_takes_its_machine_with_it(world: World, launch: Launch) -> None:
