@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner_action import ci, files, forges, inputs, providers
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
+from runner_action.ci.ordinals import Ordinals, State
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
@@ -26,6 +28,9 @@ from runner_action.plain import lines
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import handled_by, signals
 from runner_action.waiting import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from runner_action.runners.siblings import Siblings
 
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -133,10 +138,12 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
         problems = list(forges.refusals(request))
         if problems:
             raise InputError(problems)
-        run = job.run_of(environ, request.token)
+        first = job.run_of(environ, request.token)
+        ordinals = job.ordinals_of(environ, first)
+        siblings = _siblings(first, ordinals, request)
         forge = partial(_forge, request, environ, began + request.start_timeout)
         if request.cloud is None:
-            return _local(request, run, forge(), environ, front, began)
+            return _local(request, siblings, forge(), environ, front, began)
         from runner_action.commands.launch import Launch
 
         clock = SystemClock()
@@ -148,37 +155,68 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
             for launched in finished.launched:
                 log.info("%s", cml_line(launched, request))
             front.done(report.outputs(finished.launched), report.summary(finished, request))
+            ordinals.succeeded()
+
+        def remember(names: Sequence[str]) -> None:
+            front.remember(names)
+            ordinals.remember(names)
 
         with signals(clock) as received:
-            launch = Launch(request, run, forge, provider, clock, began, front.remember, received)
+            launch = Launch(request, siblings, forge, provider, clock, began, remember, received)
             launch.launch(publish)
     return 0
+
+
+def _siblings(first: Run, ordinals: Ordinals, request: LaunchRequest) -> Siblings:
+    """The other launches of this step. Takes an ordinal for this launch, unless it is a dry
+    run."""
+    from runner_action.runners.rollback import Leftover
+    from runner_action.runners.siblings import Siblings
+
+    if request.dry_run:
+        return Siblings(first)
+    last = ordinals.take()
+    entries = ordinals.killed() if request.cloud else []
+    killed = [Leftover(first.nth(entry.ordinal), entry.names) for entry in entries]
+
+    def swept(run: Run) -> None:
+        ordinals.note(State.DELETED, ordinal=run.ordinal)
+
+    return Siblings(first, ordinals.take, killed, swept, last)
 
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
     """`cleanup`: the step after the job, with the inputs of its launch."""
     from runner_action.runners.context import Context
     from runner_action.runners.rollback import cleanup
+    from runner_action.runners.siblings import leftovers_of
 
     names = front.remembered()
-    if names == []:
-        return _nothing_to_do(front, "this job created no runner, or has already deleted it")
+    none = "this job created no runner, or has already deleted it" if names == [] else ""
     if any(environment.succeeded for environment in forges.job_environments(environ)):
-        return _nothing_to_do(front, "this job succeeded, and its runner is in use")
+        return _nothing_to_do(front, none or "this job succeeded, and its runner is in use")
     try:
         request, warnings = inputs.parse(raw, _reading(environ))
     except InputError:  # which the launch has reported
-        return _nothing_to_do(front, "the launch had no valid inputs, so it created nothing")
+        why = "the launch had no valid inputs, so it created nothing"
+        return _nothing_to_do(front, none or why)
     if request.cloud is None:
-        return _nothing_to_do(front, "the launch was for this machine")
-    clock, run = SystemClock(), job.run_of(environ, request.token)
+        return _nothing_to_do(front, none or "the launch was for this machine")
+    clock, first = SystemClock(), job.run_of(environ, request.token)
+    ordinals = job.ordinals_of(environ, first)
+    stored = {entry.ordinal: entry.names for entry in ordinals.left()}
+    leftovers = leftovers_of(first, request.name, names, stored)
+    if not leftovers:
+        return _nothing_to_do(front, none)
     with _logging(front, request.log, warnings), signals(clock) as received:
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
         received.shield()
         context = Context(request.repository, forge, provider, clock)
-        cleanup(names, request, run, context, received.left)
+        cleanup(leftovers, request, context, received.left)
         front.remember([])
+        for ordinal in stored:
+            ordinals.note(State.DELETED, ordinal=ordinal)
     return 0
 
 
@@ -190,7 +228,7 @@ def _nothing_to_do(front: Front, why: str) -> int:
 
 def _local(
     request: LaunchRequest,
-    run: Run,
+    siblings: Siblings,
     forge: Forge,
     environ: Mapping[str, str],
     front: Front,
@@ -212,7 +250,7 @@ def _local(
             cache=(Path(caches) / "cml-runner").resolve(),
             passing_signals=_passing_signals,
         )
-        return local.live(request, run, forge, surroundings, publish)
+        return local.live(request, siblings, forge, surroundings, publish)
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:

@@ -6,10 +6,9 @@ All are frozen and keyword-only: a value that was checked once stays as it was.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -165,12 +164,21 @@ class LaunchJob:
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The run that launches. `derived_name`: label of its runners, and their name unless the user
-    chooses another; `key`: unique to this run; `title`: in words."""
+    chooses another; `key`: unique to this launch, the nth (`ordinal`) of its step."""
 
     derived_name: str
     key: str
     title: str
     job: CiJob | None = None
+    ordinal: int = 0
+
+    def nth(self, ordinal: int) -> Run:
+        """The run for another launch of the same step. `self` is the first one, ordinal 0."""
+        assert not self.ordinal
+        if not ordinal:
+            return self
+        key = hashlib.sha256(f"{self.key}\0{ordinal}".encode()).hexdigest()
+        return replace(self, derived_name=f"cml-{key[:10]}", key=key, ordinal=ordinal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,14 +386,6 @@ def runner_name(identity: Identity, instance_id: str, alone: bool) -> str:
 
 def id_end(instance_id: str) -> str:
     return instance_id[-ID_END:].lstrip("-")
-
-
-def names(base: str, count: int, taken: Collection[str] = ()) -> tuple[str, ...]:
-    """Names of the runners of one launch: `base`, with a number if there are several runners or the
-    name is taken."""
-    numbered = (f"{base}-{number}" for number in itertools.count(1))
-    candidates = itertools.chain([base], numbered) if count == 1 else numbered
-    return tuple(itertools.islice((name for name in candidates if name not in taken), count))
 
 
 def moment(text: str) -> datetime | None:

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from runner_action.commands.destroy import LET_GO_SECONDS, destroy, named
-from runner_action.errors import ProviderError, RunnerActionError
+from runner_action.commands.destroy import LET_GO_SECONDS, destroy, launch_of, named
+from runner_action.errors import InputError, ProviderError, RunnerActionError
 from runner_action.model import Instance, Runner
 from runner_action.runners.context import Context
 from tests.fakes import FakeClock, FakeForge, FakeProvider
@@ -46,6 +46,33 @@ def test_the_name_of_a_launch_means_all_of_it_and_a_runners_name_that_one() -> N
     )
     assert gone("trainer-00000002", machines, runners) == (["i-000000000002"], ["trainer-00000002"])
     assert gone("train", machines, runners) == ([], [])
+
+
+def test_a_requested_name_means_its_launch_if_there_is_only_one() -> None:
+    """Its launches have a part of their own behind it."""
+    names = ("train-0123abcd", "train-fedcba98", "train-gpu-01234567", "traina-01234567")
+    launches = [Launch(OLD.ago, name, number=number) for number, name in enumerate(names, 1)]
+
+    def named_as(name: str, *numbers: int) -> str:
+        some = [launches[number] for number in numbers]
+        return launch_of(name, [one.machine for one in some], [one.runner() for one in some], HERE)
+
+    assert named_as("train", 0, 2, 3) == names[0]
+    assert named_as("train-gpu", 0, 1, 2, 3) == names[2]
+    assert named_as("train", 2, 3) == named_as("train") == "train"
+    assert named_as(names[1], 0, 1) == names[1]
+    with pytest.raises(
+        InputError, match=f"several launches are named train: {names[0]}, {names[1]}"
+    ):
+        named_as("train", 0, 1, 2)
+    elsewhere = Launch(OLD.ago, names[0], THERE)
+    assert launch_of("train", [elsewhere.machine], [elsewhere.runner()], HERE) == "train"
+
+
+def test_it_removes_the_launch_that_requested_the_name() -> None:
+    forge, provider = world(Launch(OLD.ago, "train-0123abcd", number=1), OLD)
+    assert len(destroy("train", Context(HERE, forge, provider, FakeClock()))) == 2
+    assert list(forge.listed) == ["cml-0123456789"]
 
 
 def world(*launches: Launch) -> tuple[FakeForge, FakeProvider]:

@@ -19,7 +19,6 @@ from runner_action.errors import (
     ConfigurationError,
     CredentialsError,
     ForgeError,
-    InputError,
     MachineFailed,
     QuotaError,
     RunnerActionError,
@@ -29,9 +28,10 @@ from runner_action.inputs import Raw, parse
 from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
 from runner_action.request import CloudRequest, LaunchRequest
 from runner_action.runners.readiness import LOOK_EVERY
+from runner_action.runners.siblings import Siblings
 from tests.fakes import FakeClock, FakeForge, FakeProvider, unpacked
 
-RUN = Run(derived_name="cml-0123456789", key="key", title="octo/train run 1")
+RUN = Run(derived_name="cml-0123456789", key="fedcba9876543210", title="octo/train run 1")
 
 
 def request(*argv: str) -> LaunchRequest:
@@ -86,7 +86,7 @@ class Story:
     def launch(self) -> Report:
         return Launch(
             self.request,
-            self.run,
+            Siblings(self.run),
             lambda: self.forge,
             lambda: self.provider,
             self.clock,
@@ -176,7 +176,7 @@ def test_everything_is_tagged_and_expires() -> None:
     assert marks == {
         "Name": "cml-0123456789",
         "cml-runner": "runner",
-        **Identity(name="cml-0123456789", key="key").marks,
+        **Identity(name="cml-0123456789", key=RUN.key).marks,
         "cml-runner:repository": "https://github.com/octo/train",
         "cml-runner:run": "octo/train run 1",
         "team": "a=b",
@@ -343,20 +343,18 @@ def test_several_runners_are_launched_side_by_side() -> None:
     """At a forge that lets them, with one user data; else each with its own."""
     story = Story("--count=3", "--name=train")
     report = story.launch()
+    base = "train-fedcba98"
     assert [one.runner_name for one in report.launched] == [
-        "train-00000000",
-        "train-00000001",
-        "train-00000002",
+        f"{base}-00000000",
+        f"{base}-00000001",
+        f"{base}-00000002",
     ]
     assert story.provider.calls.count("create") == 1
     apart = Story("--count=3", "--name=train")
     apart.forge.together = False
-    assert [one.runner_name for one in apart.launch().launched] == ["train-1", "train-2", "train-3"]
-    assert {apart.spec(name)["name"] for name in ("train-1", "train-2", "train-3")} == {
-        "train-1",
-        "train-2",
-        "train-3",
-    }
+    names = [f"{base}-1", f"{base}-2", f"{base}-3"]
+    assert [one.runner_name for one in apart.launch().launched] == names
+    assert [apart.spec(name)["name"] for name in names] == names
 
 
 def test_several_come_from_as_many_placements_as_it_takes() -> None:
@@ -476,7 +474,7 @@ def claimed(story: Story, name: str, holder: str, seconds: float) -> None:
     [
         ("--reuse-idle", "0123456789", 60, False),
         ("--reuse-idle", "0123456789", -1, True),
-        ("--reuse-idle", RUN.key, 60, True),
+        ("--reuse-idle", RUN.key[: claim.KEY_LENGTH], 60, True),
         ("--reuse-idle", claim.LEAVING, 60, False),
         ("--reuse", "0123456789", 60, True),
         ("--reuse", claim.LEAVING, 60, False),
@@ -547,10 +545,10 @@ def test_of_three_runners_the_missing_ones_are_launched(flag: str, together: boo
     )
 
 
-def test_a_busy_runner_of_the_name_leaves_a_number_to_the_next() -> None:
+def test_a_runner_beside_a_busy_one_of_the_name() -> None:
     story = Story("--reuse-idle", "--name=train")
     story.forge.add("train", ["cml"], busy=True)
-    assert [one.runner_name for one in story.launch().launched] == ["train-1"]
+    assert [one.runner_name for one in story.launch().launched] == ["train-fedcba98"]
 
 
 def test_the_label_is_that_of_the_launch_that_made_the_runner() -> None:
@@ -576,7 +574,9 @@ def test_a_single_runner_has_the_label_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--name=train",), ("--count=2",)], ids=["by its name", "one of several"]
+    "argv",
+    [("--name=train",), ("--count=2", "--labels=cml")],
+    ids=["by its name", "one of several"],
 )
 def test_outputs_tell_of_the_machine_that_is_reused(argv: tuple[str, ...]) -> None:
     story = Story(*argv)
@@ -584,6 +584,7 @@ def test_outputs_tell_of_the_machine_that_is_reused(argv: tuple[str, ...]) -> No
     again = Story("--reuse", *argv)
     again.forge, again.provider = story.forge, story.provider
     reused = again.launch().launched
+    assert all(one.reused for one in reused)
     assert {
         one.runner_name: one.instance and (one.instance.id, one.instance.address) for one in reused
     } == {one.runner_name: one.instance and (one.instance.id, "203.0.113.7") for one in first}
@@ -690,12 +691,22 @@ def test_reuse_asks_for_no_registration_token_before_it_knows() -> None:
     assert "registration_token" not in story.forge.calls
 
 
-def test_a_name_in_use_is_refused() -> None:
-    story = Story("--name=train")
-    story.forge.add("train", ["other"])
-    with pytest.raises(InputError, match="train is in use"):
-        story.launch()
-    assert "create" not in story.provider.calls
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("argv", [(), ("--name=train",)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_name_that_is_registered_is_left_to_its_runner(
+    argv: tuple[str, ...], count: int, online: bool
+) -> None:
+    """An earlier launch of the same step has it, which could store nothing."""
+    story = Story(f"--count={count}", *argv)
+    first = {one.runner_name for one in story.launch().launched}
+    again = Story(f"--count={count}", *argv)
+    again.forge = story.forge
+    for name, runner in story.forge.listed.items():
+        story.forge.listed[name] = replace(runner, online=online)
+    second = {one.runner_name for one in again.launch().launched}
+    assert len(first | second) == 2 * count
+    assert first <= story.forge.listed.keys()
 
 
 # --- the ladder

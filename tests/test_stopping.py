@@ -17,6 +17,7 @@ from runner_action.model import Identity, Instance, Machine, Placement, Pool, Re
 from runner_action.runners.context import Context
 from runner_action.runners.group import Creation, RunnerGroup
 from runner_action.runners.rollback import roll_back
+from runner_action.runners.siblings import Siblings
 from runner_action.stopping import Signals
 from runner_action.waiting import SystemClock
 from tests.fakes import FakeClock, FakeForge, FakeProvider
@@ -34,7 +35,7 @@ class Stopped(Story):
     def go(self, tell: Callable[[Report], None] = lambda _: None) -> Report:
         launch = Launch(
             self.request,
-            RUN,
+            Siblings(RUN),
             self._forge,
             lambda: self.provider,
             self.clock,

@@ -16,7 +16,8 @@ from runner_action.bundle import bundle
 from runner_action.errors import InputError
 from runner_action.forges import expected_registration, traits_of
 from runner_action.forges.filler import filler
-from runner_action.model import Deletion, LaunchJob
+from runner_action.model import Deletion, LaunchJob, Run
+from runner_action.naming import base_name
 from runner_action.request import LaunchRequest
 
 JIT = 1_400
@@ -99,7 +100,8 @@ def usual_spec(request: LaunchRequest, architecture: str) -> AgentSpec:
         if request.restart_limit
         else None
     )
-    name = request.name or f"cml-{filler(10, 'name')}"
+    filled = filler(10, "name")
+    name = base_name(request.name, Run(derived_name=f"cml-{filled}", key=filled, title=""))
     return bootstrap.spec_of(
         request, name, joining, download, f"{request.repository.server}/api/v3", job
     )

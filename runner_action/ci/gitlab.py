@@ -13,6 +13,7 @@ from typing import TextIO
 from runner_action import files
 from runner_action.ci.base import BUG, LISTS, PlainFormatter, checked, with_hint
 from runner_action.errors import RunnerActionError
+from runner_action.forges.gitlab.job import GitLabJob
 from runner_action.plain import lines
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class GitLabFront:
         job_id = environ.get("CI_JOB_ID", "0")
         self._file = folder / "cml-runner.env"
         self._job = f"{environ.get('CI_SERVER_URL', '')} {environ.get('CI_JOB_ID', '')}"
-        self._note = Path(f"{folder.absolute()}.tmp") / f"cml-runner-{job_id}"
+        self._note = Path(GitLabJob(environ).shared_folder) / f"cml-runner-{job_id}"
         self._out = out
 
     def handler(self) -> logging.Handler:
@@ -74,13 +75,8 @@ class GitLabFront:
             self._note.unlink(missing_ok=True)
 
     def remember(self, names: Sequence[str]) -> None:
-        """Writes a note next to the checkout, where GitLab Runner keeps a job's own files: on the
-        same volume, so that `after_script` can read it, and where no file of a branch can be. If
-        it cannot be written, `cleanup` looks for whatever has this launch's tags.
-
-        https://docs.gitlab.com/ci/yaml/#after_script (changes outside of the working tree) and
-        https://gitlab.com/gitlab-org/gitlab-runner/-/blob/main/common/build.go (TmpProjectDir)
-        """
+        """Writes a note that `after_script` can read. If it cannot be written, `cleanup` looks for
+        whatever has this launch's tags."""
         try:
             files.write_own(self._note, json.dumps({"job": self._job, "runners": list(names)}))
         except OSError as error:

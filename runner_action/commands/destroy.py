@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from runner_action.commands.reap import Removal
-from runner_action.errors import RunnerActionError, RunnerBusy, TimedOut
+from runner_action.errors import InputError, RunnerActionError, RunnerBusy, TimedOut
 from runner_action.marks import Mark
 from runner_action.model import Instance, Repository, Runner
+from runner_action.naming import is_requested_as
 from runner_action.runners.context import Context, Search, created_for
 from runner_action.runners.failure import Failure, failures_in, summary_of
 from runner_action.waiting import Clock, wait_for
@@ -38,6 +39,23 @@ def named(
     return removed
 
 
+def launch_of(
+    name: str, machines: Iterable[Instance], runners: Iterable[Runner], repository: Repository
+) -> str:
+    """The name, if something of the repository has it; else the name of the only launch that
+    requested it, to which a part was added. Raises InputError if there are several. Pure."""
+    machines, runners = list(machines), list(runners)
+    if named(name, machines, runners, repository):
+        return name
+    marks = [Mark.of(runner, repository) for runner in runners]
+    launches = {machine.name for machine in created_for(repository, machines)}
+    launches |= {mark.name for mark in marks if mark}
+    candidates = sorted(launch for launch in launches if is_requested_as(name, launch))
+    if len(candidates) > 1:
+        raise InputError([f"several launches are named {name}: {', '.join(candidates)}"])
+    return candidates[0] if candidates else name
+
+
 def destroy(
     name: str,
     context: Context,
@@ -45,21 +63,24 @@ def destroy(
     *,
     dry_run: bool = False,
 ) -> list[Removal]:
-    """Removes everything of that name, waits until it is gone, and returns it; nothing to remove
-    is a success. `regions` as in `reap`. Raises RunnerActionError if something is left."""
+    """Removes everything of that name, which may be the one that a launch requested, waits until it
+    is gone, and returns it; nothing to remove is a success. `regions` as in `reap`. Raises
+    RunnerActionError if something is left, or if several launches requested the name."""
     search = Search(context.repository, context.provider, regions)
     where = f" in {', '.join(search.regions)}" if context.provider.regional else ""
     log.info("Looking for %s%s.", name, where)
 
     def look() -> list[Removal]:
-        return named(name, search.machines(), listed(), context.repository)
+        return named(launch, search.machines(), listed(), context.repository)
 
     def listed() -> Sequence[Runner]:
         return context.forge.runners(offline=True)
 
-    removed = look()
+    machines, runners = search.machines(), listed()
+    launch = launch_of(name, machines, runners, context.repository)
+    removed = named(launch, machines, runners, context.repository)
     has_runners = any(removal.runner for removal in removed)
-    if not has_runners and any(runner.name == name for runner in listed()):
+    if not has_runners and any(runner.name == name for runner in runners):
         log.warning("Runner %s was not created by cml-runner: it stays registered.", name)
     if not removed:
         log.info("Found nothing named %s.", name)

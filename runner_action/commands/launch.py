@@ -37,8 +37,9 @@ from runner_action.runners.group import Joining, RunnerGroup, groups_of
 from runner_action.runners.ladder import Ladder
 from runner_action.runners.lookup import Findings, LookUp, Planned, placements, planned
 from runner_action.runners.readiness import Readiness
-from runner_action.runners.reuse import Reusing, instance_of, labels_with, launched_of, refuse_taken
+from runner_action.runners.reuse import Reusing, instance_of, labels_with, launched_of, unused
 from runner_action.runners.rollback import SETTLE_SECONDS, roll_back
+from runner_action.runners.siblings import Siblings
 from runner_action.stopping import Signals
 from runner_action.waiting import Clock
 
@@ -80,7 +81,7 @@ class Launch:
     def __init__(
         self,
         request: LaunchRequest,
-        run: Run,
+        siblings: Siblings,
         forge: Callable[[], Forge],
         provider: Callable[[], Provider],
         clock: Clock,
@@ -93,10 +94,11 @@ class Launch:
         after a complete rollback. `began`: when the process started, by the clock's `monotonic`.
         """
         self.request = request
-        self.run = run
+        self.run = siblings.run
         self.clock = clock
         self.began = began
         self.remember = remember
+        self._siblings = siblings
         self._build_forge = forge
         self._build_provider = provider
         assert request.cloud, "without a cloud, commands/local.py is run"
@@ -134,7 +136,6 @@ class Launch:
 
     def _launch(self) -> Report:
         request = self.request
-        run = self.run
         submit = self._threads.submit
         if not request.labels:
             log.info(NO_LABELS)
@@ -146,20 +147,20 @@ class Launch:
         reused = self._reuse(forge, listing, planning) if shared else ()
         if len(reused) == request.count:
             return Report(launched=reused)
-        lookup = LookUp(request, run, forge, planning.result(), self._threads)
-        listed = listing.result()
-        taken = {runner.name for runner in listed if shared and runner.online}
-        groups = groups_of(request, run, forge.together, len(reused), taken)
-        refuse_taken(listed, {group.identity.name for group in groups if not group.suffixed})
+        lookup = LookUp(request, self.run, forge, planning.result(), self._threads)
+        run = self._unused(listing)
+        groups = groups_of(request, run, forge.together, len(reused))
         findings = lookup.findings(placing)
         self._stage("prepared")
         plan, ladder = findings.plan, findings.placements
         if request.dry_run:
             return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
         context = Context(request.repository, forge, findings.provider, self.clock)
+        sweeping = submit(self._siblings.sweep, request, context)
         attempt = self._create(groups, context, findings)
         with Sweep(context):
             launched = (*self._await_online(attempt), *reused)
+        sweeping.result()
         tried = tuple(attempt.ladder.tried)
         return Report(
             launched=launched,
@@ -172,13 +173,19 @@ class Launch:
 
     # --- existing runners
 
+    def _unused(self, listing: Future[Sequence[Runner]]) -> Run:
+        """The run of this launch; another one if an earlier launch of the step has its name."""
+        another = self._siblings.another
+        self.run = unused(self.run, self.request.name, listing.result(), another)
+        return self.run
+
     def _reuse(
         self, forge: Forge, listing: Future[Sequence[Runner]], planning: Future[Planned]
     ) -> tuple[Launched, ...]:
         """Claims existing runners instead of new ones. If `reuse` is set and there are too few, it
         waits for this launch's turn, and claims those that other launches created until then."""
         request, submit = self.request, self._threads.submit
-        reusing = Reusing(request, self.run, forge, self.clock)
+        reusing = Reusing(request, self._unused(listing), forge, self.clock)
         claimed = submit(reusing.claim, listing.result()).result()
         if request.reuse is Reuse.ANY and len(claimed) < request.count and not request.dry_run:
             waiting = submit(reusing.wait_turn, lambda: self._stopping)
@@ -234,6 +241,7 @@ class Launch:
         request = replace(self.request, labels=(*labels, own_label))
         if self._stopping:
             return
+        group.label = own_label
         registration = self._register(group, request, forge, findings)
         group.registration = replace(registration, label=own_label)
         data = self._user_data(group, group.registration, request, forge, findings)

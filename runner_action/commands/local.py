@@ -31,7 +31,8 @@ from runner_action.forges.base import Forge
 from runner_action.model import App, Download, Identity, Launched, Registration, Run
 from runner_action.request import LaunchRequest
 from runner_action.runners import console
-from runner_action.runners.reuse import Reusing, labels_with, launched_of, refuse_taken
+from runner_action.runners.reuse import Reusing, labels_with, launched_of, refuse_taken, unused
+from runner_action.runners.siblings import Siblings
 from runner_action.waiting import SystemClock
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Surroundings:
 
 def live(
     request: LaunchRequest,
-    run: Run,
+    siblings: Siblings,
     forge: Forge,
     surroundings: Surroundings,
     publish: Callable[[Launched], None],
@@ -67,6 +68,7 @@ def live(
         # Jobs run as the same user, and could read the token in this process.
         close_memory()
     listed = forge.runners()
+    run = siblings.run if request.name else unused(siblings.run, None, listed, siblings.another)
     if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
         publish(launched_of(reused[0], request, 0.0))
         return 0

@@ -39,6 +39,12 @@ class JobEnvironment:
         return ""
 
     @property
+    def shared_folder(self) -> str:
+        """Folder that all processes of this job share, and no other job; empty if unknown. It may
+        have to be created."""
+        return ""
+
+    @property
     def certificates_file(self) -> str:
         """File of the authorities by which the job trusts the CI's own server; empty for none."""
         return ""

@@ -3,12 +3,18 @@ and at GitHub or GitLab: enough to roll them back at any moment."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from runner_action.model import Identity, Instance, Registration, Run, names, runner_name
+from runner_action.model import (
+    Identity,
+    Instance,
+    Registration,
+    Run,
+    runner_name,
+)
+from runner_action.naming import base_name, names
 from runner_action.request import LaunchRequest
 
 
@@ -39,6 +45,8 @@ class RunnerGroup:
     """How many machines it must have."""
     suffixed: bool = False
     """Whether each machine appends the end of its instance's ID to its runner's name."""
+    label: str | None = None
+    """The mark of its runners."""
     joining: Joining = Joining.BY_THE_MACHINE
     creation: Creation = Creation.NOT_REQUESTED
     registration: Registration | None = None
@@ -78,15 +86,14 @@ class RunnerGroup:
 
 
 def groups_of(
-    request: LaunchRequest, run: Run, together: bool, reused: int = 0, taken: Collection[str] = ()
+    request: LaunchRequest, run: Run, together: bool, reused: int = 0
 ) -> list[RunnerGroup]:
     """The groups of a launch, without the machines that reused runners replace: one group if all
-    may start from the same user data (`together`), else one for each machine. `taken`: names in
-    use."""
-    base = request.name or run.derived_name
+    may start from the same user data (`together`), else one for each machine."""
+    base = base_name(request.name, run)
     count = request.count - reused
     if together and request.count > 1:
         identity = Identity(name=base, key=run.key)
         return [RunnerGroup(identity, count, suffixed=True)] if count else []
-    free = names(base, request.count, taken)[:count]
-    return [RunnerGroup(Identity(name=name, key=run.key)) for name in free]
+    chosen = names(base, request.count)[:count]
+    return [RunnerGroup(Identity(name=name, key=run.key)) for name in chosen]

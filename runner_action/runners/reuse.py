@@ -24,6 +24,7 @@ from runner_action.model import (
     Runner,
     runner_name,
 )
+from runner_action.naming import KEY_PART, base_name, beginning_of
 from runner_action.plain import is_plain
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
@@ -37,6 +38,10 @@ NUMBER = re.compile(rf"-(\d{{1,3}}|[0-9a-f]{{{ID_END}}}|\d{{1,2}}-[0-9a-z]{{5}})
 Kubernetes is the end of a pod's name."""
 
 
+UNIQUE = rf"-[0-9a-f]{{{KEY_PART}}}"
+"""What `base_name` appends to a requested name."""
+
+
 def refuse_taken(runners: Sequence[Runner], names: Collection[str]) -> None:
     """Raises InputError if an online runner has one of the names. An offline one was left behind:
     the registration replaces it."""
@@ -44,6 +49,25 @@ def refuse_taken(runners: Sequence[Runner], names: Collection[str]) -> None:
     if taken:
         in_use = f"name {', '.join(taken)} is in use by an online runner"
         raise InputError([f"{in_use}; choose another `name`, or set `reuse`"])
+
+
+def unused(
+    run: Run, requested: str | None, runners: Sequence[Runner], another: Callable[[], Run]
+) -> Run:
+    """The run, or the first of those that follow (`another`) of which no runner has the name or the
+    label. If one has, an earlier launch of this step could not store that it used this run."""
+    while any(
+        run.derived_name in runner.labels or is_of_launch(runner.name, base_name(requested, run))
+        for runner in runners
+    ):
+        run = another()
+    return run
+
+
+def is_of_launch(name: str, base: str) -> bool:
+    """Whether a runner's name is one that the launch of the name `base` chooses."""
+    rest = name.removeprefix(base)
+    return rest != name and (not rest or bool(NUMBER.fullmatch(rest)))
 
 
 def fitting(
@@ -76,11 +100,13 @@ def fitting(
 
 
 def _is_named(runner: Runner, name: str | None) -> bool:
-    return (
-        name is not None
-        and runner.name.startswith(name)
-        and (runner.name == name or bool(NUMBER.fullmatch(runner.name[len(name) :])))
-    )
+    """Whether the runner has that name, or one that begins with it as the names of launches do."""
+    if name is None:
+        return False
+    beginning = beginning_of(name)
+    rest = runner.name.removeprefix(beginning)
+    unique = rest != runner.name and re.fullmatch(rf"{UNIQUE}({NUMBER.pattern})?", rest)
+    return bool(unique) or is_of_launch(runner.name, name)
 
 
 def launched_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from runner_action.errors import RunnerActionError
 from runner_action.forges.base import Forge
@@ -53,25 +54,36 @@ def roll_back(
     return _failures_of(steps, threads, left)
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """A launch that may have left something. `names`: those that it stored before it created
+    anything; None if unknown, so that it may have created all that the request allows."""
+
+    run: Run
+    names: Sequence[str] | None = None
+
+    def groups(self, request: LaunchRequest, together: bool) -> Sequence[RunnerGroup]:
+        groups = groups_of(request, self.run, together)
+        if not self.names:
+            return groups
+        first = groups[0]
+        identities = [Identity(name=name, key=self.run.key) for name in self.names]
+        return [RunnerGroup(identity, first.count, first.suffixed) for identity in identities]
+
+
 def cleanup(
-    names: Sequence[str] | None,
+    leftovers: Sequence[Leftover],
     request: LaunchRequest,
-    run: Run,
     context: Context,
     left: Callable[[], float],
 ) -> None:
-    """Deletes what the launch of a failed job left. `names`: those that it stored before it
-    created anything; None if unknown, so that it may have created all that the request allows.
-    Raises RunnerActionError if something may be left."""
+    """Deletes what launches of a step left. Raises RunnerActionError if something may be left."""
     assert request.cloud
     forge = context.forge
-    groups = groups_of(request, run, forge.together)
-    if names:
-        first = groups[0]
-        identities = [Identity(name=name, key=run.key) for name in names]
-        groups = [RunnerGroup(identity, first.count, first.suffixed) for identity in identities]
+    groups = [each for one in leftovers for each in one.groups(request, forge.together)]
     if request.reuse is Reuse.ANY:
-        Reusing(request, run, forge, context.clock).end_turn()
+        for leftover in leftovers:
+            Reusing(request, leftover.run, forge, context.clock).end_turn()
     regions = [place.region for place in context.provider.plan(request.cloud).places]
     threads = ThreadPoolExecutor(len(groups) + 1, "rollback")
     steps: dict[Future[list[Failure]], str] = {}
@@ -79,7 +91,8 @@ def cleanup(
         group.creation = Creation.UNANSWERED
         deleting = threads.submit(_delete_machines, group, context, regions)
         steps[deleting] = f"the machine of {group.identity.name} was deleted"
-    deregistering = threads.submit(_deregister_own, run, context, list(steps))
+    labels = [leftover.run.derived_name for leftover in leftovers]
+    deregistering = threads.submit(_deregister_own, labels, context, list(steps))
     steps[deregistering] = "its runners were deregistered"
     failures = _failures_of(steps, threads, left)
     if failures:
@@ -186,24 +199,25 @@ def _deregister_group(
     if not group.may_be_registered:
         return []
     names = list(group.runners) if group.suffixed else [group.identity.name]
-    label = group.registration.label if group.registration else None
-    return failures_in(_deregister(forge, name, runner_id, label=label) for name in names)
+    return failures_in(_deregister(forge, name, runner_id, label=group.label) for name in names)
 
 
 def _deregister_own(
-    run: Run, context: Context, deletions: Collection[Future[list[Failure]]]
+    labels: Sequence[str], context: Context, deletions: Collection[Future[list[Failure]]]
 ) -> list[Failure]:
-    """Deregisters the runners of this launch once its machines are deleted: those with its label,
-    which no one else can know, and with a mark. Other runners stay, whatever their names and
-    whatever was stored about them."""
+    """Deregisters the runners of these launches once their machines are deleted: those with one of
+    their labels, which no one else can know, and with a mark. Other runners stay, whatever their
+    names and whatever was stored about them."""
     wait(deletions)
-    name = run.derived_name
     try:
         listed = context.forge.runners(offline=True)
     except RunnerActionError as error:
-        return [Failure(f"Could not check whether runners of {name} are registered: {error}")]
+        names = ", ".join(labels)
+        return [Failure(f"Could not check whether runners of {names} are registered: {error}")]
     own = [
-        runner for runner in listed if name in runner.labels and Mark.of(runner, context.repository)
+        runner
+        for runner in listed
+        if runner.labels.intersection(labels) and Mark.of(runner, context.repository)
     ]
     return failures_in(
         _deregister(context.forge, runner.name, runner.id, twins=False) for runner in own

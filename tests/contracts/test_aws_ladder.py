@@ -16,6 +16,7 @@ from runner_action.errors import (
     QuotaError,
 )
 from runner_action.model import Registration
+from runner_action.runners.siblings import Siblings
 from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
 from tests.contracts.test_provider import Side, aws, ec2
 from tests.fakes import FakeClock, FakeForge
@@ -50,7 +51,7 @@ def rung_of(form: Mapping[str, str]) -> int:
 
 def launched(ec2: FakeEC2) -> Launch:
     clock = FakeClock()
-    return Launch(request(*WORDS), RUN, Forge, lambda: aws(ec2), clock, clock.at)
+    return Launch(request(*WORDS), Siblings(RUN), Forge, lambda: aws(ec2), clock, clock.at)
 
 
 @pytest.mark.parametrize(

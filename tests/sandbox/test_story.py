@@ -253,15 +253,24 @@ def test_two_launches_with_one_label_get_two_machines(world: World, launch: Laun
     all_gone(world)
 
 
-def test_the_same_step_again_finds_its_name_in_use(world: World, launch: Launch) -> None:
-    assert launch("--idle-timeout=30").wait() == 0
-    again = launch("--idle-timeout=30")
-    assert again.wait() == 2
-    assert "is in use by an online runner" in again.told
-    reused = launch("--idle-timeout=30", "--reuse")
+def test_each_launch_of_a_step_has_a_runner_of_its_own(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
+    """At once by the files that they share, later also without them."""
+    shared = {"RUNNER_TEMP": str(tmp_path)} if world.kind == "github" else {}
+    long = "--idle-timeout=30"
+    launches = [launch(long, "--name=train", **shared), launch(long, **shared)]
+    assert [one.wait() for one in launches] == [0, 0], [one.told for one in launches]
+    launches.append(launch(long, "--single"))
+    assert launches[-1].wait() == 0
+    for output in ("runner-name", "label", "instance-id"):
+        assert len({one.outputs[output] for one in launches}) == 3
+    assert len(world.machines.living) == 3
+    assert launches[0].outputs["runner-name"].startswith("train-")
+    reused = launch(long, "--reuse", "--name=train")
     assert reused.wait() == 0
     assert reused.outputs["reused"] == "true"
-    assert len(world.machines.living) == 1
+    assert len(world.machines.living) == 3
 
 
 def test_a_failing_startup_script_is_the_reason_that_is_told(world: World, launch: Launch) -> None:

@@ -4,6 +4,7 @@ https://docs.github.com/en/actions/reference/workflows-and-actions/variables"""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from runner_action.forges.github import id_token, origin
 from runner_action.forges.jobs import JobEnvironment, ReadFile
@@ -32,6 +33,12 @@ class GitHubJob(JobEnvironment):
     @property
     def checkout(self) -> str:
         return self.environ.get("GITHUB_WORKSPACE", "")
+
+    @property
+    def shared_folder(self) -> str:
+        """GitHub mounts it into containers, too; a `docker run` of the user's does not."""
+        folder = self.environ.get("RUNNER_TEMP", "")
+        return folder if Path(folder).is_dir() else ""
 
     def distinct(self) -> tuple[str, ...]:
         if not self.environ.get("GITHUB_RUN_ID"):

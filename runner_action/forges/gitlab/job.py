@@ -3,6 +3,8 @@ https://docs.gitlab.com/ci/variables/predefined_variables/"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from runner_action.forges.jobs import JobEnvironment, ReadFile
 from runner_action.model import CiJob
 
@@ -23,6 +25,19 @@ class GitLabJob(JobEnvironment):
     @property
     def checkout(self) -> str:
         return self.environ.get("CI_PROJECT_DIR", "")
+
+    @property
+    def shared_folder(self) -> str:
+        """Next to the checkout, where GitLab Runner keeps a job's own files: on the same volume,
+        and where no file of a branch can be. gitlab-ci-local sets a CI_PROJECT_DIR that exists only
+        in its containers.
+
+        https://docs.gitlab.com/ci/yaml/#after_script (changes outside of the working tree) and
+        https://gitlab.com/gitlab-org/gitlab-runner/-/blob/main/common/build.go (TmpProjectDir)
+        """
+        project = Path(self.environ.get("CI_PROJECT_DIR", "."))
+        folder = project if project.is_dir() else Path()
+        return f"{folder.absolute()}.tmp"
 
     @property
     def certificates_file(self) -> str:
