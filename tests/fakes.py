@@ -18,7 +18,7 @@ from typing import Any
 from runner_action import claim
 from runner_action.agent.restart import Run as ForgeRun
 from runner_action.agent.spec import AgentSpec
-from runner_action.errors import CapacityError, RunnerBusy
+from runner_action.errors import CapacityError, ForgeError, RunnerBusy
 from runner_action.model import (
     OWNER_TAG,
     CiJob,
@@ -202,6 +202,9 @@ class FakeForge:
         longest: int | None = None,
     ) -> Registration:
         self._called("register_one")
+        there = self.listed.get(name)
+        if there and not {*labels[-1:]} <= there.labels:
+            raise ForgeError(f"{name} is the name of another launch's runner")
         return Registration(
             jit_config=Secret("canary-jit"),
             runner_id=self.add(name, labels, online=False, contacted=False).id,
@@ -253,6 +256,8 @@ class FakeForge:
         self._called("deregister")
         there = self.listed.get(name)
         if there is None or runner_id not in (None, there.id):
+            return False
+        if runner_id is None and label is not None and label not in there.labels:
             return False
         if there.busy:
             raise RunnerBusy(f"{name} is still running a job")

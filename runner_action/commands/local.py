@@ -14,7 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from runner_action.agent.run import Agent
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
-from runner_action.model import App, Download, Identity, Launched, Registration, Run
+from runner_action.model import App, Download, Identity, Launched, Registration, Run, Runner
 from runner_action.request import LaunchRequest
 from runner_action.runners import console
 from runner_action.runners.reuse import Reusing, labels_with, launched_of, refuse_taken, unused
@@ -76,10 +76,10 @@ def live(
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
-        archive = download.url.rsplit("/", 1)[-1]
-        log.info(WOULD_BECOME, identity.name, archive)
+        log.info(WOULD_BECOME, identity.name, download.url.rsplit("/", 1)[-1])
         return 0
     local = replace(download, url=cached(download, surroundings.cache).as_uri(), token=None)
+    free_name(identity.name, listed, forge)
     home = surroundings.cache / identity.name
     clear_home(home)
     labelled = replace(request, labels=labels_with(request, run))
@@ -92,7 +92,7 @@ def live(
     finally:
         if left := remove_home(home):
             log.warning("Could not remove all files of the runner: %s", "; ".join(left))
-        forget(forge, identity.name, registration)
+        forget(forge, identity.name, replace(registration, label=run.derived_name))
 
 
 def _launched(name: str, run: Run, request: LaunchRequest) -> Launched:
@@ -242,10 +242,16 @@ def register(
     return registration
 
 
+def free_name(name: str, listed: Sequence[Runner], forge: Forge) -> None:
+    """Deregisters a runner of this name that was left behind: it is offline (`refuse_taken`)."""
+    if any(runner.name == name for runner in listed):
+        forge.deregister(name)
+
+
 def forget(forge: Forge, name: str, registration: Registration) -> None:
     """Deregisters the runner if the agent could not."""
     try:
-        if forge.deregister(name, registration.runner_id, twins=True):
+        if forge.deregister(name, registration.runner_id, twins=True, label=registration.label):
             log.info("Deregistered runner %s.", name)
     except ForgeError as error:
         log.error("Runner %s is still registered: %s", name, error)

@@ -72,8 +72,9 @@ class Forge(Protocol):
         system: str = "linux",
         longest: int | None = None,
     ) -> Registration:
-        """Registers one runner, in place of an offline runner of the same name. `deregister` undoes
-        it. `longest`: seconds that its jobs may last, if the forge supports such a limit."""
+        """Registers one runner, in place of one of the same name that the same launch registered
+        before. `labels`: the last of them is the launch's own. `deregister` undoes it. `longest`:
+        seconds that its jobs may last, if the forge supports such a limit."""
         ...
 
     def deregister(

@@ -43,8 +43,8 @@ UNIQUE = rf"-[0-9a-f]{{{KEY_PART}}}"
 
 
 def refuse_taken(runners: Sequence[Runner], names: Collection[str]) -> None:
-    """Raises InputError if an online runner has one of the names. An offline one was left behind:
-    the registration replaces it."""
+    """Raises InputError if an online runner has one of the names. An offline one was left
+    behind."""
     taken = sorted(runner.name for runner in runners if runner.name in names and runner.online)
     if taken:
         in_use = f"name {', '.join(taken)} is in use by an online runner"

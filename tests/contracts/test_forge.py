@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -232,6 +233,15 @@ def test_registering_again_replaces_the_runner_that_was_left_behind(side: Side) 
     second = side.forge.register_one("cml-1", ["cml"], "x64")
     assert [runner.name for runner in side.forge.runners()] == ["cml-1"]
     assert (second.runner_id != first.runner_id) or side.server is None
+
+
+def test_a_namesake_of_another_launch_stays(side: Side) -> None:
+    """Whatever is registered, retried or rolled back: the last label is the launch's own."""
+    theirs = side.forge.register_one("cml-1", ["cml", "theirs"], "x64").runner_id
+    with suppress(ForgeError):  # GitHub allows a name only once
+        side.forge.register_one("cml-1", ["cml", "ours"], "x64")
+    side.forge.deregister("cml-1", label="ours")
+    assert [runner.id for runner in side.forge.runners()] == [theirs]
 
 
 def test_tokens_register_nobody(side: Side) -> None:

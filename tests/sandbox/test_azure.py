@@ -307,7 +307,10 @@ def test_one_that_was_stopped_from_outside_is_deleted_by_the_next_launch(
         "--labels=other", "--idle-timeout=1", "--first-job-timeout=60", GITHUB_JOB="second"
     )
     assert second.wait() == 0, second.told
-    assert "(stops): it is stopped, and will not be started again" in second.told
+    assert (
+        f"({stopped.outputs['runner-name']}): it is stopped, and will not be started again"
+        in second.told
+    )
     world.forge.queue_job(["other"], 0.1)
     until(lambda: not world.cloud.alive(), "both to be gone", 40)
 

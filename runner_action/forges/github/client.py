@@ -204,7 +204,7 @@ class GitHub:
         try:
             response = retried(
                 lambda: self._api.call("POST", f"{self._list.path}/generate-jitconfig", body),
-                lambda: self.deregister(name),
+                lambda: self.deregister(name, label=labels[-1] if labels else None),
             )
         except NotThere:
             if in_the_cloud(self._repository):
@@ -282,8 +282,8 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def retried(register: Callable[[], Any], make_room: Callable[[], object]) -> Any:
-    """Registers a runner. If its name is taken by a runner that was left behind, makes room and
-    tries once more."""
+    """Registers a runner. If its name is taken by a runner of the same launch, as after a lost
+    response, makes room and tries once more."""
     try:
         return register()
     except Taken:

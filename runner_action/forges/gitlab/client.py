@@ -100,7 +100,7 @@ class GitLab:
         twins: bool = False,
         label: str | None = None,
     ) -> bool:
-        return self._list.deregister(name, runner_id, twins=twins)
+        return self._list.deregister(name, runner_id, twins=twins, label=label)
 
     # --- the rest of a launch
 

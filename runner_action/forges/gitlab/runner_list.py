@@ -117,8 +117,15 @@ class RunnerList:
         """The runners that belong to this project or group, as GitLab describes them."""
         return self._own(self._entries())
 
-    def _named(self, name: str) -> list[dict[str, Any]]:
-        return [entry for entry in self.own_entries() if entry["description"] == name]
+    def _named(self, name: str, tag: str | None) -> list[dict[str, Any]]:
+        """Those of this name, and with this tag, if one is given."""
+        entries = [entry for entry in self.own_entries() if entry["description"] == name]
+        return [entry for entry in entries if tag is None or self._has_tag(entry["id"], tag)]
+
+    def _has_tag(self, runner_id: int, tag: str) -> bool:
+        with suppress(NotThere):
+            return tag in self._api.get(f"/runners/{runner_id}")["tag_list"]
+        return False
 
     def _details(self, entry: Mapping[str, Any], *, offline: bool) -> Details:
         """Of runners that are online, or of all with `offline`."""
@@ -149,12 +156,14 @@ class RunnerList:
     # --- changing
 
     def replace(self, body: Mapping[str, Any]) -> Any:
-        """Creates a runner, in place of any of the same name."""
-        name = body["description"]
+        """Creates a runner, in place of any of the same name with the launch's own tag, which is
+        the last."""
+        name, own_tag = body["description"], body["tag_list"][-1]
         if self._ids is None:
             self.runners(labels=False)
         for left_behind in (self._ids or {}).pop(name, ()):
-            self.deregister(name, left_behind)
+            if self._has_tag(left_behind, own_tag):
+                self.deregister(name, left_behind)
         runner = self.create(body)
         if self._ids is not None:
             self._ids[name] = [runner["id"]]
@@ -162,13 +171,13 @@ class RunnerList:
 
     def create(self, body: Mapping[str, Any]) -> Any:
         """Creates a runner, or a turn. If there is no response, it tries once more: the first
-        call may have created a runner whose token no one knows, so that is deleted by its
-        name."""
+        call may have created a runner whose token no one knows, so that is deleted by its name and
+        its last tag, which is the launch's own."""
         try:
             return self._create_once(body)
         except Unanswered as error:
             log.info("%s Trying again.", error)
-            self.deregister(body["description"])
+            self.deregister(body["description"], label=body["tag_list"][-1])
             return self._create_once(body)
 
     def _create_once(self, body: Mapping[str, Any]) -> Any:
@@ -186,19 +195,26 @@ class RunnerList:
             )
         return self._api.post("/runners", {**body, "token": place.fields["runners_token"]})
 
-    def deregister(self, name: str, runner_id: int | None = None, *, twins: bool = False) -> bool:
+    def deregister(
+        self,
+        name: str,
+        runner_id: int | None = None,
+        *,
+        twins: bool = False,
+        label: str | None = None,
+    ) -> bool:
         """As `Forge.deregister`. GitLab allows several runners of one name. A twin is older than
         the runner itself, because the last response counts, and no machine has its token."""
-        ids = [runner_id] if runner_id else [entry["id"] for entry in self._named(name)]
+        ids = [runner_id] if runner_id else [entry["id"] for entry in self._named(name, label)]
         removed = [self._remove_idle(name, number) for number in ids]
         if twins and runner_id:
-            for twin in self._twins(name, runner_id):
+            for twin in self._twins(name, runner_id, label):
                 self._remove_idle(name, twin)
         return any(removed)
 
-    def _twins(self, name: str, runner_id: int) -> list[int]:
+    def _twins(self, name: str, runner_id: int, label: str | None) -> list[int]:
         try:
-            entries = self._named(name)
+            entries = self._named(name, label)
         except ForgeError as error:
             log.warning("Could not check whether %s was registered twice: %s", name, error)
             return []
