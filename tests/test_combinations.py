@@ -13,7 +13,7 @@ from runner_action.errors import InputError
 
 SCHEMA = inputs.schema()
 HERE = ""
-CLOUDS = (HERE, "aws", "azure", "gcp", "kubernetes")
+CLOUDS = (HERE, "local", "aws", "azure", "gcp", "kubernetes")
 MACHINES = ("aws", "azure", "gcp")
 FORGES = ("github", "gitlab")
 GROUP = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g"
@@ -68,7 +68,7 @@ def machine(cloud: str, forge: str) -> bool:
 
 
 def launched(cloud: str, forge: str) -> bool:
-    return cloud != HERE
+    return cloud not in (HERE, "local")
 
 
 def github(cloud: str, forge: str) -> bool:

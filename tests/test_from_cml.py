@@ -157,6 +157,16 @@ def test_a_flag_of_cml(flag: str) -> None:
             assert not [line for line in warnings if flag[2:] in line]
 
 
+@pytest.mark.parametrize("ci", ["GITHUB_ACTIONS", "GITLAB_CI"])
+def test_a_cloud_that_was_forgotten_in_a_job_is_refused(ci: str) -> None:
+    assert ROWS["--cloud"][0] == "changed"
+    assert "refused" in ROWS["--cloud"][1]
+    environ = {**BASE, ci: "true"}
+    with pytest.raises(InputError, match="input cloud is missing: write a cloud"):
+        parsed([], environ)
+    assert parsed(["--cloud=local"], environ)[0].cloud is parsed([], BASE)[0].cloud is None
+
+
 @pytest.mark.parametrize("flag", FLAGS)
 def test_its_variable(flag: str) -> None:
     needed, text, name, expected = FLAGS[flag]

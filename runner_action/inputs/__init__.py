@@ -30,6 +30,8 @@ __all__ = ["Raw", "Schema", "command_of", "schema", "secrets", "spellings"]
 
 EVERYWHERE = ("status", "destroy", "reap")
 """Commands that search all regions unless some are named."""
+HERE = "local"
+"""The `cloud` that is none: this machine becomes the runner."""
 
 
 def parse(raw: Raw, read_file: ReadFile) -> tuple[LaunchRequest, list[str]]:
@@ -91,10 +93,14 @@ def _checked(
     if `allow-forks` is not set."""
     given = dict(collect(raw, read_file))
     infer(given, raw.environ, read_file)
+    here = "cloud" in given and given["cloud"].value == HERE
+    if here:
+        # From here on the same as no cloud, also for the rules of the schema.
+        del given["cloud"]
     wrong = list(problems.problems(raw, given))
     if not forks:
         wrong += problems.strangers(given, raw.environ, read_file)
-    missing = list(problems.missing(given, raw.environ)) if forge else []
+    missing = list(problems.missing(given, raw.environ, here=here)) if forge else []
     if wrong:
         raise InputError(wrong, besides=missing)
     if missing:

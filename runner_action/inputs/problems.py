@@ -12,8 +12,11 @@ from runner_action.forges import job_environments
 from runner_action.forges.jobs import ReadFile
 from runner_action.inputs.conversion import check_rsa, is_here, public_half
 from runner_action.inputs.sources import Given, Raw, command_of, schema, spellings
-from runner_action.model import ForgeName
+from runner_action.model import ForgeName, ProviderName
 from runner_action.plain import is_plain, parts_of, plain
+
+LAUNCH = "launch"
+"""The command if none is given."""
 
 
 def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
@@ -186,9 +189,12 @@ def strangers(
         yield _named(message, given, environ)
 
 
-def missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """Inputs that the command needs and that have no default."""
+def missing(given: Mapping[str, Given], environ: Mapping[str, str], *, here: bool) -> Iterator[str]:
+    """Inputs that the command needs and that have no default. `here`: whether `cloud` was given as
+    `local`, and is therefore not in `given`."""
     forges = " or ".join(f"`{name}`" for name in ForgeName)
+    clouds = ", ".join(f"`{name}`" for name in ProviderName)
+    in_ci = any(job.is_here for job in job_environments(environ))
     messages = {
         "repo": "{repo} is missing: give the repository's URL, or run this in a CI job",
         "driver": f"{{driver}} is missing: the repository's address does not say whether it is"
@@ -196,22 +202,27 @@ def missing(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
         "token": "{token} is missing: put a token that may register runners into the variable"
         " REPO_TOKEN",
         "name": "{name} is missing: write `cml-runner destroy NAME`",
-        "cloud": "{cloud} is missing: write the cloud that has the machines",
+        "cloud": f"{{cloud}} is missing: write the cloud that has the machines, one of {clouds}",
+        "place": f"{{cloud}} is missing: write a cloud ({clouds}), or `local` to make the machine"
+        " of this job itself the runner",
         "run-id": "{run-id} is missing: write the ID of the run to restart, or run this in a"
         " workflow `on: workflow_run`",
     }
-    for name in _lacking(given):
+    for name in _lacking(given, may_be_here=here or not in_ci):
         yield _named(messages[name], given, environ)
 
 
-def _lacking(given: Mapping[str, Given]) -> Iterator[str]:
+def _lacking(given: Mapping[str, Given], *, may_be_here: bool) -> Iterator[str]:
+    """Names of messages. `may_be_here`: whether a launch without a cloud is for this machine."""
     if "repo" not in given:
         yield "repo"
     elif "driver" not in given and str(given["repo"].value).startswith("http"):
         yield "driver"
     if not {"token", "app-id", "app-private-key"} & given.keys():
         yield "token"
-    command = given["command"].value if "command" in given else ""
+    command = given["command"].value if "command" in given else LAUNCH
+    if command == LAUNCH and "cloud" not in given and not may_be_here:
+        yield "place"
     if command == "destroy" and "name" not in given:
         yield "name"
     if command in ("destroy", "reap") and "cloud" not in given:
