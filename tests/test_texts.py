@@ -69,6 +69,20 @@ def test_a_dash_for_a_hyphen(dash: str) -> None:
             assert convert([text.replace("-", dash)], prop, no_file) == plain
 
 
+@pytest.mark.parametrize("letter", ["\x7f", "\x85", "\x9b", "\x07"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in PROPERTIES if not {"x-lines", "writeOnly"} & PROPERTIES[name].keys()],
+)
+def test_no_control_character_reaches_a_machine(name: str, letter: str) -> None:
+    """DEL is one, too: no TOML may have it, and so no configuration of gitlab-runner.
+    https://toml.io/en/v1.0.0#string"""
+    with pytest.raises(InputError) as refused:
+        parsed({name: f"a{letter}b"})
+    assert name in str(refused.value)
+    assert letter not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", [name for name in TYPED if "enum" in PROPERTIES[name]])
 def test_a_word_to_choose_in_capitals(name: str) -> None:
     for word in PROPERTIES[name]["enum"]:
