@@ -568,6 +568,25 @@ def test_a_lost_answer_is_asked_for_again_and_makes_no_second_instance(
     assert [one.id for one in side.provider.find({})] == [made.id]
 
 
+def test_tries_without_capacity_leave_the_next_one_a_token(
+    ec2: FakeEC2, side: Side, way: str
+) -> None:
+    """A fleet that created nothing has used up its client token, and each try has another
+    registration token. So it is where launches of a step cannot count their tries."""
+    (placement, *_) = side.ladder(WAYS[way])
+    types = {pool.instance_type for pool in placement.pools}
+    tries = [
+        replace(machine(), user_data=f"#cloud-config {number}".encode()) for number in range(5)
+    ]
+    ec2.stock = {(kind,): 0 for kind in types}
+    for one in tries[:-1]:
+        with pytest.raises(CapacityError):
+            side.create(placement, one)
+    ec2.stock = {(kind,): 1 for kind in types}
+    made = side.create(placement, tries[-1])
+    assert [one.id for one in side.provider.find({})] == [made.id]
+
+
 def test_a_fleet_whose_answer_was_lost_is_found_by_its_marks(ec2: FakeEC2, side: Side) -> None:
     ladder = side.ladder()
     side.provider.destroy("cml-0", side.create(ladder[0], machine("cml-0")))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 60.0
 """How long one call is retried over throttling and transient errors."""
+TOKENS = 100
+"""Client tokens of one request. Those of earlier tries cost a call each."""
 NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 NOT_YET = {NO_TEMPLATE, "InvalidGroup.NotFound"}
 """What was created a moment ago may not be known everywhere yet: EC2 is eventually consistent."""
@@ -230,8 +232,10 @@ class Creation:
         doing: str,
     ) -> Answer | list[Instance]:
         """The answer, or the instances that an earlier try of this launch created. Lost answers
-        and transient errors are retried with the same client token."""
-        for suffix in ("", "again"):
+        and transient errors are retried with the same client token; an earlier try, or an instance
+        that has ended, has used one up."""
+        ended = 0
+        for suffix in ("", "again", *map(str, range(2, TOKENS))):
             attempt = partial(
                 self._once,
                 call,
@@ -247,16 +251,12 @@ class Creation:
                     return before
                 continue
             # A client token also stands for instances that have ended since; then, once, new ones
-            # are asked for.
-            if (
-                any(
-                    instance_of(description, "").alive
-                    for description in answer.get("Instances", ())
-                    if "State" in description
-                )
-                or "FleetId" in answer
-            ):
+            # are requested.
+            if "FleetId" in answer or _is_alive(answer):
                 return answer
+            ended += 1
+            if ended > 1:
+                break
         raise ConfigurationError(
             f"EC2 accepted the request while {doing}, but the instance has already terminated.",
             "Read its state reason in the EC2 console.",
@@ -288,6 +288,12 @@ class Creation:
 
 ANOTHER: Answer = {}
 """The client token was used with another request."""
+
+
+def _is_alive(answer: Answer) -> bool:
+    """Whether RunInstances returned an instance that has not ended."""
+    states = (entry for entry in answer.get("Instances", ()) if "State" in entry)
+    return any(instance_of(description, "").alive for description in states)
 
 
 def worst(refusals: Sequence[ProviderError]) -> ProviderError | None:
