@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from runner_action.model import Run
@@ -10,12 +11,31 @@ NAME_LENGTH = 50
 """Most characters of a launch's name, so that every cloud allows the names derived from it."""
 KEY_PART = 8
 """Hexadecimal digits that make a requested name unique."""
+DIGEST_PART = 4
+"""Hexadecimal digits of the digest of a requested name that is too long."""
+LOCAL_LENGTH = 64
+"""Most characters of a runner's name on GitHub."""
 
 
 def beginning_of(name: str) -> str:
     """What of a requested name begins the names of its launches, to which a part that is unique to
-    the launch is added."""
-    return name[: NAME_LENGTH - KEY_PART - 1].rstrip("-")
+    the launch is added. As CML did: in lower case, a hyphen for anything but letters and digits,
+    and cut. A part of a digest tells apart long names that begin alike, such as those of
+    branches."""
+    words = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not words[:1].isalpha():
+        words = f"cml-{words}"
+    room = NAME_LENGTH - KEY_PART - 1
+    if len(words) <= room:
+        return words
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_PART]
+    return f"{words[: room - DIGEST_PART - 1].rstrip('-')}-{digest}"
+
+
+def local_name(name: str) -> str:
+    """The name of this machine as a runner: the requested one, as far as GitHub, GitLab and a
+    folder of that name allow."""
+    return re.sub("[^A-Za-z0-9._-]+", "-", name)[:LOCAL_LENGTH].strip("-.")
 
 
 def base_name(requested: str | None, run: Run) -> str:

@@ -29,6 +29,7 @@ from runner_action.agent.spec import AgentSpec
 from runner_action.errors import ForgeError, InputError, MachineFailed
 from runner_action.forges.base import Forge
 from runner_action.model import App, Download, Identity, Launched, Registration, Run, Runner
+from runner_action.naming import local_name
 from runner_action.request import LaunchRequest
 from runner_action.runners import console
 from runner_action.runners.reuse import Reusing, labels_with, launched_of, refuse_taken, unused
@@ -72,7 +73,8 @@ def live(
     if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
         publish(launched_of(reused[0], request, 0.0))
         return 0
-    identity = Identity(name=request.name or run.derived_name, key=run.key)
+    name = local_name(request.name) if request.name else run.derived_name
+    identity = Identity(name=name, key=run.key)
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:

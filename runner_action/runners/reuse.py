@@ -24,7 +24,7 @@ from runner_action.model import (
     Runner,
     runner_name,
 )
-from runner_action.naming import KEY_PART, base_name, beginning_of
+from runner_action.naming import KEY_PART, base_name, beginning_of, local_name
 from runner_action.plain import is_plain
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
@@ -106,7 +106,7 @@ def _is_named(runner: Runner, name: str | None) -> bool:
     beginning = beginning_of(name)
     rest = runner.name.removeprefix(beginning)
     unique = rest != runner.name and re.fullmatch(rf"{UNIQUE}({NUMBER.pattern})?", rest)
-    return bool(unique) or is_of_launch(runner.name, name)
+    return bool(unique) or is_of_launch(runner.name, local_name(name))
 
 
 def launched_of(
