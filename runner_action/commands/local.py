@@ -73,8 +73,7 @@ def live(
     if reused := Reusing(request, run, forge, SystemClock()).claim(listed):
         publish(launched_of(reused[0], request, 0.0))
         return 0
-    name = local_name(request.name) if request.name else run.derived_name
-    identity = Identity(name=name, key=run.key)
+    identity = Identity(name=local_name(request.name or run.derived_name), key=run.key)
     refuse_taken(listed, {identity.name})
     download = forge.download(architecture, request.runner_version, system)
     if request.dry_run:
