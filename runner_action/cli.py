@@ -15,16 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner_action import ci, files, forges, inputs, providers
+from runner_action import ci, files, forges, hidden, inputs, providers
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
+from runner_action.ci.discreet import Discreet
 from runner_action.ci.ordinals import Ordinals, State
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
 from runner_action.plain import lines
+from runner_action.redaction import Redaction
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import handled_by, signals
 from runner_action.waiting import Clock, SystemClock
@@ -47,7 +49,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
     """Runs a command, `launch` if none is given, and returns the exit code. `clock`: the time by
     which leases end, for tests."""
     began = time.monotonic()
-    front = ci.front_for(environ, as_json="--json" in argv)
+    read_file = _reading(environ)
+    redact = Redaction(lambda: hidden.secrets_of(environ, read_file))
+    front = Discreet(ci.front_for(environ, as_json="--json" in argv), redact)
     try:
         if argv[:1] in (["--help"], ["-h"], ["help"]):
             sys.stdout.write(overview())
@@ -58,7 +62,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
             return _permissions(argv[1:], environ)
         flags, unknown = flags_of(argv)
         raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
-        for secret in inputs.secrets(raw):
+        for secret in inputs.secrets(raw, read_file):
             front.mask(secret)
         command = inputs.command_of(raw)
         if command in inputs.EVERYWHERE:
@@ -345,15 +349,28 @@ def _certificates(request: LaunchRequest, environ: Mapping[str, str]) -> str | N
 
 @contextmanager
 def _logging(front: Front, level: str, warnings: Sequence[str]) -> Iterator[None]:
-    root, handler = logging.getLogger("runner_action"), front.handler()
-    root.setLevel(LEVELS[level])
-    root.addHandler(handler)
+    own, handler = logging.getLogger("runner_action"), front.handler()
+    own.setLevel(LEVELS[level])
+    own.addHandler(handler)
+    # Without a handler Python would print libraries' warnings itself.
+    everything, libraries = logging.getLogger(), _libraries(front, level)
+    everything.addHandler(libraries)
     for warning in warnings:
         log.warning("%s", warning)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        own.removeHandler(handler)
+        everything.removeHandler(libraries)
+
+
+def _libraries(front: Front, level: str) -> logging.Handler:
+    """Where records of libraries go: they are written only for debugging."""
+    if LEVELS[level] > logging.DEBUG:
+        return logging.NullHandler()
+    handler = front.handler()
+    handler.addFilter(lambda record: not record.name.startswith("runner_action"))
+    return handler
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def test_the_summary_says_when_the_machine_ends() -> None:
 def test_github_commands_are_escaped_and_folded() -> None:
     out = io.StringIO()
     front = GitHubFront(GITHUB_JOB, out)
-    front.mask("one\ntwo%")
+    front.mask("first-line\nno\nsecond-line%")
     front.error(InputError(["a", "b"]))
     front.crash("Traceback…")
     logger = logging.Logger("test")
@@ -166,7 +166,7 @@ def test_github_commands_are_escaped_and_folded() -> None:
     logger.error("The console ends:\nline 1\nline 2")
     logger.info("plain")
     text = out.getvalue()
-    assert "::add-mask::one\n::add-mask::two%25\n" in text
+    assert "::add-mask::first-line\n::add-mask::second-line%25\n" in text
     assert (
         "::error title=cml-runner::2 problems with the inputs:%0A  1. a%0A  2. b%0ANothing was"
         " created." in text

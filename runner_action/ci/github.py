@@ -16,6 +16,7 @@ from typing import TextIO
 from runner_action.ci.base import BUG, MARK_TITLE, checked, online_mark, text_of, with_hint
 from runner_action.errors import RunnerActionError
 from runner_action.plain import lines, plain
+from runner_action.redaction import lines_of
 
 
 class GitHubFront:
@@ -29,7 +30,7 @@ class GitHubFront:
         return handler
 
     def mask(self, secret: str) -> None:
-        for line in filter(None, secret.splitlines()):
+        for line in lines_of(secret):
             print(f"::add-mask::{_escaped(line)}", file=self._out, flush=True)
 
     def error(self, error: RunnerActionError) -> None:

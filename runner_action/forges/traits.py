@@ -3,7 +3,8 @@ library. The values are in `forges/NAME/facts.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class Traits:
     """What follows owner and name in the addresses of a repository's pages."""
     api_paths: str = ""
     """How the paths of its API begin, before owner and name: a regular expression."""
+    secret_variables: tuple[str, ...] = ()
+    """Variables with a secret that its client reads, or that hold one by mistake."""
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+    """Variables that name a file with secrets, and the file that is read without the variable."""
 
     def label_key(self, label: str) -> str:
         """What two labels have in common if they are the same label to it."""

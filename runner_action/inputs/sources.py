@@ -67,13 +67,13 @@ def command_of(raw: Raw) -> str:
     return given[0][-1] if given else str(prop["default"])
 
 
-def secrets(raw: Raw) -> list[str]:
+def secrets(raw: Raw, read_file: ReadFile) -> list[str]:
     """Every secret that was given, valid or not, as it was written and as it is converted: to be
     masked before anything is printed."""
     texts: list[str] = []
     for name, prop in schema()["properties"].items():
         if prop.get("writeOnly") and (given := text_of(name, prop, raw)):
-            texts += [*given[0], str(convert(given[0], prop, lambda _: None))]
+            texts += [*given[0], str(convert(given[0], prop, read_file))]
     return list(dict.fromkeys(texts))
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +24,7 @@ class Traits:
     words_of_regions: frozenset[str] = frozenset()
     """Words of the names of its regions, if people write these with spaces between; none of the
     words is a region by itself."""
+    secret_variables: tuple[str, ...] = ()
+    """Variables with a secret that its client reads, or that hold one by mistake."""
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+    """Variables that name a file with secrets, and the file that is read without the variable."""

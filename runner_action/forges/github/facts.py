@@ -30,5 +30,6 @@ TRAITS = Traits(
     api_paths="^(api/v3/)?repos/(?=[^/]+/[^/]+)",
     # https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
     passing_tokens=("ghs_",),
+    secret_variables=("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN"),
 )
 """https://docs.github.com/en/actions/reference/workflows-and-actions/variables"""

@@ -17,5 +17,7 @@ TRAITS = Traits(
     restarts_from_outside=False,
     own_label_suffices=False,
     case_sensitive_labels=True,  # https://docs.gitlab.com/ci/yaml/#tags
+    secret_variables=("CI_JOB_TOKEN",),
+    secret_files={"PYTHON_GITLAB_CFG": "~/.python-gitlab.cfg"},
 )
 """https://docs.gitlab.com/ci/variables/predefined_variables/"""

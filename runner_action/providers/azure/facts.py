@@ -18,4 +18,13 @@ TRAITS = Traits(
     wiped_too=("/var/lib/waagent/ovf-env.xml",),  # what stood on the provisioning disc
     deletion_without_limit=True,
     words_of_regions=WORDS_OF_REGIONS,
+    # https://learn.microsoft.com/python/api/overview/azure/identity-readme#environment-variables
+    secret_variables=(
+        "AZURE_CLIENT_SECRET",
+        "AZURE_PASSWORD",
+        "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+        "IDENTITY_HEADER",
+        "MSI_SECRET",
+    ),
+    secret_files={"AZURE_FEDERATED_TOKEN_FILE": "", "AZURE_CLIENT_CERTIFICATE_PATH": ""},
 )

@@ -4,5 +4,12 @@ from __future__ import annotations
 
 from runner_action.providers.traits import Traits
 
-TRAITS = Traits(metadata_hosts=("metadata.google.internal", "169.254.169.254"))
-"""https://cloud.google.com/compute/docs/metadata/querying-metadata"""
+TRAITS = Traits(
+    # https://cloud.google.com/compute/docs/metadata/querying-metadata
+    metadata_hosts=("metadata.google.internal", "169.254.169.254"),
+    # https://google-auth.readthedocs.io/en/latest/reference/google.auth.environment_vars.html
+    secret_variables=("GOOGLE_APPLICATION_CREDENTIALS",),
+    secret_files={
+        "GOOGLE_APPLICATION_CREDENTIALS": ("~/.config/gcloud/application_default_credentials.json"),
+    },
+)

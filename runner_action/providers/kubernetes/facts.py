@@ -4,4 +4,12 @@ from __future__ import annotations
 
 from runner_action.providers.traits import Traits
 
-TRAITS = Traits(pods=True)
+TRAITS = Traits(
+    pods=True,
+    # https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
+    secret_variables=("KUBECONFIG",),
+    secret_files={
+        "KUBECONFIG": "~/.kube/config",
+        "": "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    },
+)
