@@ -54,6 +54,11 @@ def read_own(path: Path) -> str | None:
         return file.read(LIMIT).decode("utf-8", "replace")
 
 
+def file_text(path: str) -> str | None:
+    """A file's text; None if it cannot be read."""
+    return text_of(path, ())
+
+
 def text_of(path: str, trees: Iterable[str]) -> str | None:
     """A file's text, with U+FFFD for what is not UTF-8; None if it cannot be read, or if it is a
     link that leads out of a checkout (`trees`): such a link may point to this job's environment,

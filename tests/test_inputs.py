@@ -293,7 +293,12 @@ def test_an_apps_key_as_people_write_it(written: Callable[[str], str], key: str)
 
 def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
     public = "-----BEGIN PUBLIC KEY-----\ncanary\n-----END PUBLIC KEY-----"
-    for text in (public, "canary", base64.b64encode(b"canary").decode(), key[:-100]):
+    for text, kind in (
+        (public, ", but a public key"),
+        ("canary-key", ""),
+        (base64.b64encode(b"canary").decode(), ", but Base64 of something else"),
+        (key[:-100], ", but a key whose end is missing"),
+    ):
         with pytest.raises(InputError) as caught:
             inputs.parse(
                 inputs.Raw(
@@ -310,7 +315,7 @@ def test_a_key_that_is_none_is_refused_without_its_text(key: str) -> None:
         assert (
             problem
             == "input app-private-key must be the private key of a GitHub App: the text of its"
-            " `.pem` file, or that in Base64"
+            f" `.pem` file, that in Base64, or its path{kind}"
         )
 
 

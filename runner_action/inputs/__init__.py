@@ -97,7 +97,7 @@ def _checked(
     if here:
         # From here on the same as no cloud, also for the rules of the schema.
         del given["cloud"]
-    wrong = list(problems.problems(raw, given))
+    wrong = list(problems.problems(raw, given, read_file))
     if not forks:
         wrong += problems.strangers(given, raw.environ, read_file)
     missing = list(problems.missing(given, raw.environ, here=here)) if forge else []

@@ -3,14 +3,16 @@ it is, for the schema to refuse."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from runner_action import dress
 from runner_action.inputs.lists import items_of
-from runner_action.inputs.scripts import ReadFile, from_base64, readable, script_of
+from runner_action.inputs.scripts import ReadFile, readable, script_of
 from runner_action.inputs.typography import typed
 from runner_action.providers.gpus import word_of
 
@@ -28,7 +30,6 @@ UNITS = {
     "day": 86400,
 }
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
 _GIGABYTES = re.compile(r"(\d+)\s*(?:g|gb|gib)", re.I)
 _PRICE = re.compile(r"\$?\s*(\d*)[.,](\d+)\s*(?:usd|\$)?", re.I)
 _TIME = re.compile(r"(\d+)\s*([a-z]+?)s?(?=\W|\d|$)\s*,?\s*")
@@ -96,15 +97,17 @@ def _seconds(text: str) -> int | str:
     return sum(int(number) * UNITS[unit] for number, unit in parts)
 
 
-def _key(text: str) -> str:
-    """A key's PEM text, from itself, with line ends possibly written as `\\n`, or from Base64."""
-    plain = text.replace("\\n", "\n").strip()
-    if not plain.startswith("-----BEGIN"):
-        decoded = _from_base64(text)
-        if decoded is None:
-            return text
-        plain = decoded.strip()
-    return plain + "\n"
+def _key(text: str, read_file: ReadFile) -> str:
+    return dress.private_key(text, read_file) or text
+
+
+def _account_key(text: str, read_file: ReadFile) -> str:
+    parsed = dress.account_key(text, read_file)
+    return json.dumps(parsed) if parsed else text
+
+
+def _kubeconfig(text: str, read_file: ReadFile) -> str:
+    return dress.kubeconfig(text, read_file) or text
 
 
 def _document(text: str, read_file: ReadFile) -> str:
@@ -115,16 +118,7 @@ def _document(text: str, read_file: ReadFile) -> str:
 def _certificates(text: str, read_file: ReadFile) -> str:
     """The certificates (PEM) in the text, or else in the file of that name."""
     from_file = "" if "\n" in text else read_file(text) or ""
-    certificates = _CERTIFICATE.findall(text) or _CERTIFICATE.findall(from_file)
-    return readable("\n".join(certificates) or from_file or text)
-
-
-def _from_base64(text: str) -> str | None:
-    data = from_base64(text)
-    try:
-        return None if data is None else data.decode()
-    except UnicodeDecodeError:
-        return None
+    return dress.certificates(text, read_file) or readable(from_file or text)
 
 
 BY_FORM: Mapping[str, Callable[[str], Any]] = {
@@ -136,13 +130,16 @@ BY_FORM: Mapping[str, Callable[[str], Any]] = {
     "gigabytes": _gigabytes,
     "gpu": word_of,
     "repository": str.strip,
-    "key": _key,
 }
 """By format, or by type for an input without one."""
 FROM_FILES: Mapping[str | None, Callable[[str, ReadFile], str]] = {
     "script": script_of,
     "document": _document,
     "certificates": _certificates,
+    "key": _key,
+    "token": dress.token,
+    "account-key": _account_key,
+    "kubeconfig": _kubeconfig,
 }
 """Formats whose text may be in a file."""
 

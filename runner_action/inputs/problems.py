@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from runner_action import dress
 from runner_action.forges import job_environments
 from runner_action.forges.jobs import ReadFile
 from runner_action.inputs.conversion import check_rsa, is_here, public_half
@@ -19,7 +20,7 @@ LAUNCH = "launch"
 """The command if none is given."""
 
 
-def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
+def problems(raw: Raw, given: Mapping[str, Given], read_file: ReadFile) -> Iterator[str]:
     """All problems with the inputs that were given."""
     environ = raw.environ
     yield from _unknown(raw)
@@ -30,7 +31,8 @@ def problems(raw: Raw, given: Mapping[str, Given]) -> Iterator[str]:
     )
     yield from _broken(given, environ)
     yield from _not_plain(given, environ)
-    yield from _bad_key(given, environ)
+    yield from _bad_key(given, environ, read_file)
+    yield from _bad_token(given, environ, read_file)
     yield from _open_mirror(given, environ)
     yield from _in_clear(given, environ)
 
@@ -133,7 +135,31 @@ def _in_clear(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterato
         yield _named(message, given, environ)
 
 
-def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
+def _bad_token(
+    given: Mapping[str, Given], environ: Mapping[str, str], read_file: ReadFile
+) -> Iterator[str]:
+    """Tokens that no request can carry, or that are something else."""
+    for name, entry in given.items():
+        if schema()["properties"][name].get("format") != "token":
+            continue
+        value = str(entry.value)
+        kind = dress.looks_like(value, read_file)
+        if strange := dress.strange(value):
+            yield _named(
+                f"{{{name}}} contains {strange}, which no token does: copy it again",
+                given,
+                environ,
+            )
+        elif kind in NO_TOKENS or value.startswith("/"):
+            yield _named(f"{{{name}}} must be a token; this is {kind}", given, environ)
+
+
+NO_TOKENS = ("an empty text", "an unexpanded $VARIABLE")
+
+
+def _bad_key(
+    given: Mapping[str, Given], environ: Mapping[str, str], read_file: ReadFile
+) -> Iterator[str]:
     """Keys that cannot be read, or not without a passphrase."""
     if entry := given.get("app-private-key"):
         try:
@@ -141,7 +167,7 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
         except ValueError:
             yield _named(
                 "{app-private-key} must be the private key of a GitHub App: the text of its `.pem`"
-                " file, or that in Base64",
+                " file, that in Base64, or its path" + dress.but(str(entry.value), read_file),
                 given,
                 environ,
             )
@@ -151,7 +177,8 @@ def _bad_key(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator
         except ValueError:
             yield _named(
                 "{cloud-ssh-private} must be the text of a private SSH key without a passphrase, as"
-                " `ssh-keygen -t rsa -m pem -f key.pem` writes it",
+                " `ssh-keygen -t rsa -m pem -f key.pem` writes it, that in Base64, or its path"
+                + dress.but(str(entry.value), read_file),
                 given,
                 environ,
             )

@@ -602,6 +602,57 @@ def test_a_kubeconfig_that_cannot_be_used(
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"contexts": ["canary"]}, "its fields are not as they should be"),
+        ({"users": "canary"}, "its fields are not as they should be"),
+    ],
+)
+def test_a_kubeconfig_of_another_shape(
+    cluster: FakeKubernetes, change: dict[str, Any], message: str
+) -> None:
+    text = yaml.safe_dump({**told(cluster), **change})
+    with pytest.raises(CredentialsError, match=message) as caught:
+        access(KubernetesOptions(configuration=Secret(text)), {})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "token", "message"),
+    [
+        ("http://[canary", "canary", "its fields are not as they should be"),
+        ("canary", "canary", "`server` is not an address"),
+        ("", "canary\ntoken", "token contains a line break"),
+        ("", "canary\u200btoken", "token contains an invisible character"),
+    ],
+)
+def test_a_kubeconfig_that_no_request_can_be_made_with(
+    cluster: FakeKubernetes, server: str, token: str, message: str
+) -> None:
+    kubeconfig = told(cluster, token=token)
+    kubeconfig["clusters"][0]["cluster"]["server"] = server or cluster.url
+    with pytest.raises(CredentialsError, match=message) as caught:
+        access(KubernetesOptions(configuration=Secret(yaml.safe_dump(kubeconfig))), {})
+    assert "canary" not in str(caught.value)
+
+
+def test_a_token_with_a_line_end_is_used_without_it(cluster: FakeKubernetes) -> None:
+    kubeconfig = told(cluster)
+    kubeconfig["users"][0]["user"]["token"] += "\r\n"
+    options = KubernetesOptions(configuration=Secret(yaml.safe_dump(kubeconfig)))
+    assert Cluster.from_environment(options, {}).get("pods")["items"] == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "broken file", "text"])
+def test_a_variable_that_names_no_kubeconfig(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("canary: [secret\n\t: x")
+    given = {"folder": tmp_path, "broken file": tmp_path / "broken", "text": "canary: x\ny: z"}
+    with pytest.raises(CredentialsError, match="KUBECONFIG is not a kubeconfig") as caught:
+        access(KubernetesOptions(), {"KUBECONFIG": str(given[kind])})
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["canary: [secret", "canary", "- canary"])
 def test_what_is_no_kubeconfig_is_not_quoted(text: str) -> None:
     with pytest.raises(CredentialsError, match="is not a kubeconfig") as caught:

@@ -139,7 +139,11 @@ def test_a_text_that_is_no_key(text: str, tokens: Tokens) -> None:
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(
-        CredentialsError, match=r"The file /nowhere/key\.json holds neither a service"
+        CredentialsError,
+        match=(
+            r"GOOGLE_APPLICATION_CREDENTIALS holds neither a service account's key nor .*, but the"
+            r" path of a file that does not exist"
+        ),
     ):
         account(GcpOptions(), "/nowhere/key.json")
 

@@ -8,7 +8,6 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import google.auth
@@ -16,8 +15,9 @@ from google.auth.credentials import Credentials, with_scopes_if_required
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from runner_action import retrying
+from runner_action import dress, retrying
 from runner_action.errors import CredentialsError, ProviderError
+from runner_action.files import file_text
 from runner_action.model import Secret
 from runner_action.providers.gcp.errors import KEYS_HINT
 from runner_action.providers.gcp.options import GcpOptions
@@ -63,9 +63,9 @@ class Account:
 
 
 def account(options: GcpOptions, file: str | None) -> Account:
-    """The account, with credentials that work. `file`: the path in GOOGLE_APPLICATION_CREDENTIALS.
-    Raises CredentialsError, in one sentence and without any part of them; ProviderError if the
-    token service does not answer."""
+    """The account, with credentials that work. `file`: what GOOGLE_APPLICATION_CREDENTIALS holds,
+    a path or by mistake the key itself. Raises CredentialsError, in one sentence and without any
+    part of them; ProviderError if the token service does not answer."""
     credentials, project, source = _find(options, file)
     project = options.project or project or _project_of(source) or ""
     if not project:
@@ -102,22 +102,23 @@ def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[
         # Google warns of credentials from unknown sources; these are the user's own.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if options.credentials or file:
-                source = _read(
-                    options.credentials.reveal()
-                    if options.credentials
-                    else Path(file or "").read_text("utf-8")
-                )
+            text = (
+                options.credentials.reveal() if options.credentials else dress.trimmed(file or "")
+            )
+            if text:
+                source = dress.account_key(text, file_text)
+                if source is None:
+                    raise ValueError("neither a key nor a configuration")
                 return *google.auth.load_credentials_from_dict(source), source  # type: ignore[no-untyped-call]
         return *google.auth.default(), {}
     except (GoogleAuthError, ValueError, KeyError, OSError):
-        content = f"The file {file} holds" if file else ""
+        variable = "GOOGLE_APPLICATION_CREDENTIALS"
         if options.credentials:
-            content = "GOOGLE_APPLICATION_CREDENTIALS_DATA holds"
-        if content:
+            variable += "_DATA"
+        if text:
             raise CredentialsError(
-                f"{content} neither a service account's key nor a workload identity federation's"
-                " configuration.",
+                f"{variable} holds neither a service account's key nor a workload identity"
+                f" federation's configuration{dress.but(text, file_text)}.",
                 KEYS_HINT,
             ) from None
         raise CredentialsError("There are no Google Cloud credentials.", KEYS_HINT) from None
@@ -130,13 +131,6 @@ def _project_of(source: dict[str, Any]) -> str | None:
         str(source.get("service_account_impersonation_url", "")),
     )
     return match[1] if match else None
-
-
-def _read(text: str) -> dict[str, Any]:
-    parsed = json.loads(text)
-    if not isinstance(parsed, dict):
-        raise ValueError("not an object")
-    return parsed
 
 
 def _who(credentials: Any) -> str:

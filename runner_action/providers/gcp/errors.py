@@ -113,9 +113,9 @@ SPECIAL: tuple[tuple[str, str], ...] = (
 )
 """By a pattern of codes and message, hints that are more specific than those of a class."""
 KEYS_HINT = (
-    "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key; better, without keys:"
-    " google-github-actions/auth before this step on GitHub, `id_tokens` on GitLab"
-    " (gitlab-component/examples/google-cloud.yml)."
+    "Set GOOGLE_APPLICATION_CREDENTIALS_DATA to the text of a key, its Base64, or its path;"
+    " better, without keys: google-github-actions/auth before this step on GitHub, `id_tokens` on"
+    " GitLab (gitlab-component/examples/google-cloud.yml)."
 )
 
 

@@ -6,12 +6,11 @@ template may have newer ones.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,10 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNode, KubeConfigMerger
 
+from runner_action import dress
 from runner_action.errors import CredentialsError
+from runner_action.files import file_text
+from runner_action.plain import parts_of
 from runner_action.providers.kubernetes.errors import KEYS_HINT, Refused, translated
 from runner_action.providers.kubernetes.options import KubernetesOptions
 
@@ -71,15 +73,13 @@ def access(
 ) -> Access:
     """By the given kubeconfig, by that of the environment, or as the service account of the pod
     that this runs in, whose files are in `pod`. Raises CredentialsError."""
-    with translated("reading the kubeconfig"):
+    with translated("reading the kubeconfig"), _readable():
         kubeconfig = _configuration(options, environ)
         settings = Configuration()
         settings.retries = RETRIES
         if kubeconfig is None:
             if not (pod / "token").exists():
-                raise CredentialsError(
-                    "There is no kubeconfig, and this does not run in a pod.", KEYS_HINT
-                )
+                raise _nothing(environ)
             InClusterConfigLoader(
                 str(pod / "token"), str(pod / "ca.crt"), environ=environ
             ).load_and_set(settings)
@@ -91,19 +91,89 @@ def access(
             config.load_kube_config_from_dict(
                 kubeconfig, context=options.context, client_configuration=settings
             )
+        _check(settings)
     client = ApiClient(settings)
     client.user_agent = "cml-runner"
     return Access(client, options.namespace or namespace)
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises CredentialsError for a document of another shape, or a file that it names and that
+    cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise CredentialsError(
+            f"The kubeconfig cannot be used: {error.strerror or type(error).__name__}:"
+            f" {error.filename}.",
+            KEYS_HINT,
+        ) from None
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        # The text may quote a value.
+        raise CredentialsError(
+            f"The kubeconfig cannot be used: its fields are not as they should be"
+            f" ({type(error).__name__}).",
+            KEYS_HINT,
+        ) from None
+
+
+def _nothing(environ: Mapping[str, str]) -> CredentialsError:
+    message = "There is no kubeconfig, and this does not run in a pod."
+    if given := dress.trimmed(environ.get("KUBECONFIG", "")):
+        kind = dress.looks_like(given, file_text) or "something else"
+        message = f"{message[:-1]}; KUBECONFIG is {kind}."
+    return CredentialsError(message, KEYS_HINT)
+
+
+def _check(settings: Configuration) -> None:
+    """Raises CredentialsError for an address or a token that no request can be made with. What
+    surrounds a token is removed."""
+    if not parts_of(str(settings.host)).hostname:
+        raise CredentialsError("The kubeconfig's `server` is not an address.", KEYS_HINT)
+    _clean(settings)
+    renew = vars(settings).get("refresh_api_key_hook")
+    if renew:  # it sets the token again before every call
+
+        def renewed(current: Configuration) -> None:
+            renew(current)
+            _clean(current)
+
+        vars(settings)["refresh_api_key_hook"] = renewed
+
+
+def _clean(settings: Configuration) -> None:
+    for name, value in settings.api_key.items():
+        kind, _, token = dress.trimmed(str(value)).rpartition(" ")
+        if strange := dress.strange(f"{kind}{token}"):
+            raise CredentialsError(f"The kubeconfig's token contains {strange}.", KEYS_HINT)
+        settings.api_key[name] = f"{kind} {token}".strip()
+
+
 def _configuration(options: KubernetesOptions, environ: Mapping[str, str]) -> Json | None:
     """The kubeconfig; None if there is none."""
     if options.configuration:
-        return _parsed(options.configuration.reveal())
-    paths = environ.get("KUBECONFIG") or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
-    if environ.get("KUBECONFIG") or Path(paths).exists():
+        return _parsed(options.configuration.reveal(), "KUBERNETES_CONFIGURATION")
+    given = dress.trimmed(environ.get("KUBECONFIG", ""))
+    if "\n" in given or dress.kubeconfig(given, _no_file):
+        return _parsed(given, "KUBECONFIG")
+    paths = given or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
+    if not (given or Path(paths).exists()):
+        return None
+    try:
         merged = _plain(KubeConfigMerger(paths).config)
-        return merged if isinstance(merged, dict) else None
+    except (yaml.YAMLError, OSError, ValueError, TypeError, AttributeError):
+        merged = None
+    if isinstance(merged, dict):
+        return merged
+    if given and not any(Path(path).expanduser().exists() for path in given.split(":")):
+        return None  # as for kubectl
+    raise CredentialsError(
+        f"KUBECONFIG is not a kubeconfig{dress.but(paths, file_text)}.", KEYS_HINT
+    )
+
+
+def _no_file(_path: str) -> None:
     return None
 
 
@@ -115,20 +185,15 @@ def _plain(node: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _parsed(text: str) -> Json:
-    """Parses YAML, or its Base64. Errors have no message of the parser, which would quote the
-    text."""
+def _parsed(text: str, variable: str) -> Json:
+    """Parses YAML. Errors have no message of the parser, which would quote the text."""
     try:
-        text = base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        pass
-    try:
-        kubeconfig = yaml.safe_load(text)
-    except yaml.YAMLError:
+        kubeconfig = yaml.safe_load(dress.kubeconfig(text, file_text) or "")
+    except (yaml.YAMLError, ValueError):
         kubeconfig = None
     if not isinstance(kubeconfig, dict):
         raise CredentialsError(
-            "KUBERNETES_CONFIGURATION is not a kubeconfig.",
+            f"{variable} is not a kubeconfig{dress.but(text, file_text)}.",
             "Set it to the text of the file, as `kubectl config view --raw --minify` prints it.",
         )
     return kubeconfig
