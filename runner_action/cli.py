@@ -25,7 +25,7 @@ from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
-from runner_action.plain import lines
+from runner_action.plain import lines, parts_of
 from runner_action.redaction import Redaction
 from runner_action.request import LaunchRequest, RestartRequest
 from runner_action.stopping import handled_by, signals
@@ -332,6 +332,8 @@ def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]
     server = environ.get(traits.server_variable, "").rstrip("/")
     if not (api and server and f"{request.repository.url}/".startswith(f"{server}/")):
         return None
+    if not parts_of(api).hostname:
+        raise InputError([f"{traits.api_variable} must be an address such as https://host/api"])
     downgrade = request.repository.url.startswith("https://") and not api.startswith("https://")
     return None if downgrade else api
 
@@ -382,4 +384,12 @@ def _passing_signals(ask: Callable[[], None]) -> Iterator[None]:
 
 
 def run() -> int:
-    return main(sys.argv[1:], dict(os.environ))
+    environ = without_blanks(os.environ)
+    for name in set(os.environ).difference(environ):  # SDKs read these themselves
+        del os.environ[name]
+    return main(sys.argv[1:], environ)
+
+
+def without_blanks(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without empty variables, such as `${{ vars.X }}` gives: they are as good as absent."""
+    return {name: value for name, value in environ.items() if value.strip()}

@@ -37,7 +37,8 @@ class Front(Protocol):
         ...
 
     def forget(self) -> None:
-        """Deletes names that were remembered before this launch began: they are not its own."""
+        """Deletes names that were remembered before this launch began: they are not its own.
+        Raises InputError if outputs could not be written."""
         ...
 
     def remember(self, names: Sequence[str]) -> None:

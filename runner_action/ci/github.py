@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from runner_action.ci.base import BUG, MARK_TITLE, checked, online_mark, text_of, with_hint
-from runner_action.errors import RunnerActionError
+from runner_action.errors import InputError, RunnerActionError
 from runner_action.plain import lines, plain
 from runner_action.redaction import lines_of
 
@@ -56,11 +56,22 @@ class GitHubFront:
             with Path(path).open("a", encoding="utf-8") as file:
                 file.writelines(f"{name}={value}\n" for name, value in values.items())
         if path := self._environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(lines(summary) + "\n")
+            try:
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(lines(summary) + "\n")
+            except OSError as error:
+                warning = _escaped(f"Could not write the summary (GITHUB_STEP_SUMMARY): {error}")
+                print(f"::warning::{warning}", file=self._out, flush=True)
 
     def forget(self) -> None:
-        """Nothing to do: GitHub creates the file of the state anew for each step."""
+        """Only looks whether later jobs will get the outputs: GitHub creates the file of the state
+        anew for each step."""
+        try:
+            if path := self._environ.get("GITHUB_OUTPUT"):
+                Path(path).open("a", encoding="utf-8").close()
+        except OSError as error:
+            why = f"GITHUB_OUTPUT names a file that cannot be written: {error.strerror}"
+            raise InputError([why]) from error
 
     def remember(self, names: Sequence[str]) -> None:
         if path := self._environ.get("GITHUB_STATE"):

@@ -33,7 +33,7 @@ def project_of(environ: Mapping[str, str]) -> tuple[str, str] | None:
         server = environ.get(traits.server_variable, "")
         if project.startswith(("https://", "http://")):
             return project, traits.project_variable
-        if project and server:
+        if project and parts_of(server).hostname:
             return f"{server}/{project}", traits.project_variable
     return None
 

@@ -3,11 +3,14 @@ loaded only when its cloud is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, assert_never
 
+from runner_action.errors import CredentialsError, RunnerActionError
 from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName, Repository
+from runner_action.plain import plain
 from runner_action.providers.aws import facts as aws_facts
 from runner_action.providers.aws import options as aws_options
 from runner_action.providers.azure import facts as azure_facts
@@ -84,6 +87,22 @@ def policy_for(
             assert_never(unknown)
 
 
+@contextmanager
+def configured(provider: ProviderName, environ: Mapping[str, str]) -> Iterator[None]:
+    """Around what builds clients of an SDK. An SDK raises anything for a profile that does not
+    exist, a file that it cannot parse, or an address that is none: that is no bug of ours."""
+    try:
+        yield
+    except RunnerActionError:
+        raise
+    except Exception as error:
+        names = sorted(name for name in environ if name.startswith(traits_of(provider).variables))
+        raise CredentialsError(
+            f"The SDK of {provider.value} refuses its configuration: {plain(str(error))}",
+            f"Check these variables, and the files that they name: {', '.join(names)}",
+        ) from error
+
+
 def provider_for(
     request: CloudRequest,
     environ: Mapping[str, str],
@@ -92,6 +111,16 @@ def provider_for(
 ) -> Provider:
     """The request's provider, with the credentials of the request, or those that its SDK finds.
     `id_token`: returns the CI job's own for an audience."""
+    with configured(request.provider, environ):
+        return _provider_for(request, environ, id_token, clock)
+
+
+def _provider_for(
+    request: CloudRequest,
+    environ: Mapping[str, str],
+    id_token: Callable[[str], str] | None,
+    clock: Clock,
+) -> Provider:
     match request.provider:
         case ProviderName.AWS:
             with ALONE:

@@ -28,3 +28,5 @@ class Traits:
     """Variables with a secret that its client reads, or that hold one by mistake."""
     secret_files: Mapping[str, str] = field(default_factory=dict)
     """Variables that name a file with secrets, and the file that is read without the variable."""
+    variables: tuple[str, ...]
+    """How the variables begin that its SDK reads."""

@@ -14,9 +14,11 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as NoConnection
 
 from runner_action.errors import (
     CapacityError,
@@ -120,12 +122,18 @@ def denied(decoded: str) -> str:
     return f" It needs {context.get('action')} on {context.get('resource')}, and {why}."
 
 
+OFFLINE = (HTTPClientError, NoConnection)
+SDK_HINT = "Check the variables AWS_…, and the profile in use."
+
+
 def translate(
     error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None
 ) -> ProviderError:
     """The SDK's error as one of ours. `doing`: what failed, in the user's words."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
+    if isinstance(error, BotoCoreError) and not isinstance(error, OFFLINE):
+        return ConfigurationError(f"The AWS SDK failed while {doing}: {error}", SDK_HINT)
     if isinstance(error, BotoCoreError):
         # These messages name endpoints and parameters, never keys.
         return ConfigurationError(
@@ -144,6 +152,11 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error
+    except ValueError as error:  # an address or a number in a variable or profile
+        raise CredentialsError(
+            f"The AWS SDK refuses its configuration while {doing}: {error}",
+            SDK_HINT,
+        ) from error
     except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
         raise CredentialsError(
             f"Cannot read the AWS credentials while {doing}: {error}.", KEYS_HINT

@@ -1,0 +1,116 @@
+"""The environment is not ours: whatever a variable of an SDK or a CI holds is no bug of ours."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from runner_action import cli, inputs, providers
+from runner_action.ci.github import GitHubFront
+from runner_action.errors import InputError, ProviderError
+from runner_action.forges import places
+from runner_action.request import LaunchRequest
+from runner_action.waiting import SystemClock
+
+BROKEN = "[default\ncanary-word = \n\tfoo: [bar\n"
+CASES = {
+    "aws": {
+        "AWS_PROFILE": ["unknown"],
+        "AWS_DEFAULT_PROFILE": ["unknown"],
+        "AWS_CONFIG_FILE": ["BROKEN"],
+        "AWS_SHARED_CREDENTIALS_FILE": ["BROKEN"],
+        "AWS_ENDPOINT_URL": ["http://[", "garbage"],
+        "AWS_ENDPOINT_URL_EC2": ["http://[", "garbage"],
+        "AWS_METADATA_SERVICE_TIMEOUT": ["garbage"],
+        "AWS_DEFAULTS_MODE": ["garbage"],
+        "AWS_MAX_ATTEMPTS": ["garbage"],
+    },
+    "azure": {
+        "AZURE_AUTHORITY_HOST": ["http://[", "garbage"],
+        "AZURE_RESOURCE_MANAGER_ENDPOINT": ["http://["],
+        "AZURE_TOKEN_CREDENTIALS": ["garbage"],
+    },
+    "gcp": {"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": ["http://["]},
+    "kubernetes": {"KUBECONFIG": ["BROKEN", "FOLDER", "/nowhere"]},
+}
+NEEDED = {
+    "azure": {
+        "AZURE_SUBSCRIPTION_ID": "00000000-0000-0000-0000-000000000000",
+        "AZURE_TENANT_ID": "00000000-0000-0000-0000-000000000000",
+    },
+    "gcp": {
+        "GOOGLE_APPLICATION_CREDENTIALS_DATA": (
+            '{"type": "external_account", "audience": "a", "subject_token_type": "t",'
+            ' "token_url": "https://sts.example.com", "credential_source": {"file": "/x"}}'
+        )
+    },
+}
+
+
+def launch(cloud: str, environ: dict[str, str]) -> LaunchRequest:
+    flags = {"repo": ["octo/train"], "token": ["canary"], "cloud": [cloud]}
+    return inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda path: None)[0]
+
+
+@pytest.mark.parametrize(
+    ("cloud", "name", "value"),
+    [
+        (cloud, name, value)
+        for cloud, variables in CASES.items()
+        for name, values in variables.items()
+        for value in values
+    ],
+)
+def test_a_variable_of_an_sdk_is_named_and_no_bug(
+    cloud: str, name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").write_text(BROKEN)
+    value = {"BROKEN": str(tmp_path / "broken"), "FOLDER": str(tmp_path)}.get(value, value)
+    environ = {"HOME": str(tmp_path), **NEEDED.get(cloud, {}), name: value}
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "x")
+    for key, text in environ.items():
+        monkeypatch.setenv(key, text)
+    request = launch(cloud, environ)
+    assert request.cloud
+    try:
+        provider = providers.provider_for(request.cloud, environ, None, SystemClock())
+        if cloud == "aws":
+            provider._client("us-east-1")  # type: ignore[attr-defined]
+    except ProviderError as refused:
+        whole = f"{refused} {refused.hint}"
+        assert "AWS_…" in whole or name in whole
+        assert "canary" not in whole
+
+
+def test_a_step_without_a_place_for_outputs_creates_nothing(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing/file"):
+        with pytest.raises(InputError, match="GITHUB_OUTPUT names a file that cannot be written"):
+            GitHubFront({"GITHUB_OUTPUT": str(path)}, io.StringIO()).forget()
+
+
+def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    out = io.StringIO()
+    environ = {"GITHUB_OUTPUT": str(tmp_path / "out"), "GITHUB_STEP_SUMMARY": str(tmp_path)}
+    GitHubFront(environ, out).done({"label": "x"}, "text")
+    assert (tmp_path / "out").read_text() == "label=x\n"
+    assert "::warning::Could not write the summary (GITHUB_STEP_SUMMARY)" in out.getvalue()
+
+
+@pytest.mark.parametrize("server", ["http://[", "garbage", "https://"])
+def test_a_server_that_is_no_address_names_no_repository(server: str) -> None:
+    environ = {"GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": "octo/train"}
+    assert places.project_of(environ) is None
+
+
+@pytest.mark.parametrize("api", ["http://[", "garbage"])
+def test_an_api_that_is_no_address_is_named(api: str) -> None:
+    environ = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_API_URL": api}
+    with pytest.raises(InputError, match="GITHUB_API_URL must be an address"):
+        cli._api_url(launch("aws", {}), environ)
+
+
+def test_an_empty_variable_is_an_absent_one() -> None:
+    assert cli.without_blanks({"AWS_PROFILE": " ", "AWS_CA_BUNDLE": "", "C": "c"}) == {"C": "c"}
