@@ -525,7 +525,7 @@ def test_what_is_sold_as_spot_only_is_not_tried_on_demand(side: Side) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["ubuntu-os-cloud/ubuntu-2004-lts", "projects/ubuntu-os-cloud/global/images/nothing"]
+    "image", ["debian-cloud/debian-99", "projects/ubuntu-os-cloud/global/images/nothing"]
 )
 def test_a_missing_image_is_an_error_and_no_other_system(image: str, side: Side) -> None:
     with pytest.raises(ConfigurationError, match=f"There is no image {image}"):

@@ -75,7 +75,8 @@ def test_without_a_release_the_launch_says_what_to_shorten(world: World, launch:
 
 
 def test_without_a_release_a_single_one_comes_up_all_the_same(world: World, launch: Launch) -> None:
-    launcher = launch("--single", "--no-retry", f"--labels={large.LABELS}", CML_RUNNER_RELEASE="")
+    flags = "--single", "--no-retry", "--docker=none", f"--labels={large.LABELS}"
+    launcher = launch(*flags, CML_RUNNER_RELEASE="")
     assert launcher.wait() == 0, launcher.told
     job = world.forge.queue_job(large.LABELS.split(",")[:1], 0.1)
     until(lambda: job.status == "completed", "the job")
