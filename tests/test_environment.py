@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import cli, inputs, providers
+from runner_action import cli, hidden, inputs, providers
 from runner_action.ci.github import GitHubFront
 from runner_action.errors import InputError, ProviderError
 from runner_action.forges import places
@@ -113,4 +113,38 @@ def test_an_api_that_is_no_address_is_named(api: str) -> None:
 
 
 def test_an_empty_variable_is_an_absent_one() -> None:
-    assert cli.without_blanks({"AWS_PROFILE": " ", "AWS_CA_BUNDLE": "", "C": "c"}) == {"C": "c"}
+    assert cli.tidied({"AWS_PROFILE": " ", "AWS_CA_BUNDLE": "", "C": "c"}) == {"C": "c"}
+
+
+@pytest.mark.parametrize(
+    "around", ["{}\n", "{}\r\n", " {}", '"{}"', "\ufeff{}", "{}\u200b", "{}\u00a0"]
+)
+@pytest.mark.parametrize("name", sorted(hidden.VARIABLES))
+def test_what_surrounds_a_credential_is_removed(name: str, around: str) -> None:
+    assert cli.tidied({name: around.format("secret/+=")}) == {name: "secret/+="}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "used"),
+    [
+        ("HTTPS_PROXY", "proxy.corp.example:3128", "http://proxy.corp.example:3128"),
+        ("https_proxy", "http://proxy.corp.example:3128", "http://proxy.corp.example:3128"),
+        ("https_proxy", "socks5://proxy.corp.example:1080", None),
+        ("HTTPS_PROXY", "http://[", None),
+        ("NO_PROXY", "localhost, 127.0.0.1, .corp.example", "localhost,127.0.0.1,.corp.example"),
+        ("no_proxy", "a b", "a,b"),
+        ("NO_PROXY", "$HOSTS", None),
+    ],
+)
+def test_a_proxy_of_the_ci_is_read_as_other_programs_do(
+    name: str, text: str, used: str | None
+) -> None:
+    environ = {"HTTPS_PROXY": "http://proxy.example", name: text}
+    if name == "https_proxy":
+        del environ["HTTPS_PROXY"]
+    flags = {"repo": ["octo/train"], "token": ["canary"], "cloud": ["aws"]}
+    request, warnings = inputs.parse(inputs.Raw(flags, environ), lambda path: None)
+    taken = dict(request.environment).get(name.upper(), "")
+    assert (taken == used or taken.startswith(f"{used},")) if used else text not in taken
+    left_out = [warning for warning in warnings if warning.startswith(f"{name} cannot be used")]
+    assert bool(left_out) == (used is None)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runner_action.inputs import foreign
 from runner_action.inputs.conversion import convert
 from runner_action.inputs.scripts import ReadFile, Unfit
 
@@ -83,6 +84,10 @@ def collect(raw: Raw, read_file: ReadFile) -> Iterator[tuple[str, Given]]:
         if given := text_of(name, prop, raw):
             texts, source = given
             text = ",".join(texts) if prop["type"] == "array" else texts[-1]
+            if foreign.is_foreign(prop, source):
+                if (usable := foreign.read(prop, text)) is not None:
+                    yield name, Given(usable, source, text)
+                continue
             try:
                 yield name, Given(convert(texts, prop, read_file), source, text)
             except Unfit as error:
