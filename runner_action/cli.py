@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner_action import ci, dress, files, forges, hidden, inputs, providers
+from runner_action import ci, environment, files, forges, hidden, inputs, providers
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
@@ -197,7 +197,7 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
 
     names = front.remembered()
     none = "this job created no runner, or has already deleted it" if names == [] else ""
-    if any(environment.succeeded for environment in forges.job_environments(environ)):
+    if any(each.succeeded for each in forges.job_environments(environ)):
         return _nothing_to_do(front, none or "this job succeeded, and its runner is in use")
     try:
         request, warnings = inputs.parse(raw, _reading(environ))
@@ -384,16 +384,8 @@ def _passing_signals(ask: Callable[[], None]) -> Iterator[None]:
 
 
 def run() -> int:
-    environ = tidied(os.environ)
+    environ = environment.tidied(os.environ)
     for name in set(os.environ).difference(environ):  # SDKs read these themselves
         del os.environ[name]
     os.environ.update(environ)
     return main(sys.argv[1:], environ)
-
-
-def tidied(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without empty variables, such as `${{ vars.X }}` gives: they are as good as absent. And
-    credentials without what a file of Windows or a web page leaves around them."""
-    present = {name: value for name, value in environ.items() if value.strip()}
-    secrets = {name: dress.trimmed(present[name]) for name in hidden.VARIABLES & present.keys()}
-    return present | secrets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action import cli, hidden, inputs, providers
+from runner_action import cli, environment, hidden, inputs, providers
 from runner_action.ci.github import GitHubFront
 from runner_action.errors import InputError, ProviderError
 from runner_action.forges import places
@@ -113,7 +113,11 @@ def test_an_api_that_is_no_address_is_named(api: str) -> None:
 
 
 def test_an_empty_variable_is_an_absent_one() -> None:
-    assert cli.tidied({"AWS_PROFILE": " ", "AWS_CA_BUNDLE": "", "C": "c"}) == {"C": "c"}
+    assert environment.tidied({"AWS_PROFILE": " ", "AWS_CA_BUNDLE": "", "C": "c"}) == {"C": "c"}
+
+
+def test_that_nothing_was_created_is_no_absent_note() -> None:
+    assert environment.tidied({"STATE_runners": ""}) == {"STATE_runners": ""}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_an_empty_variable_is_an_absent_one() -> None:
 )
 @pytest.mark.parametrize("name", sorted(hidden.VARIABLES))
 def test_what_surrounds_a_credential_is_removed(name: str, around: str) -> None:
-    assert cli.tidied({name: around.format("secret/+=")}) == {name: "secret/+="}
+    assert environment.tidied({name: around.format("secret/+=")}) == {name: "secret/+="}
 
 
 @pytest.mark.parametrize(
