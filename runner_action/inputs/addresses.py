@@ -66,9 +66,14 @@ def _without_page(path: str, traits: Traits) -> str:
     return "/".join(parts[:2]) if len(parts) > 2 and parts[2] in traits.pages else path
 
 
+_OF_SERVER = re.compile(r"(?:https?|ssh|git)://|[^/\s]+:(?!//)")
+"""How the addresses of servers begin, with a scheme or as scp writes them."""
+
+
 def origin_of(config: str) -> str:
-    """The address of the remote `origin` in a checkout's `.git/config`; empty if there is none.
-    https://git-scm.com/docs/git-config#_syntax"""
+    """The address of the remote `origin` in a checkout's `.git/config`; empty if there is none, or
+    if it is no server but a folder: https://git-scm.com/docs/git-clone#_git_urls"""
     remote = _REMOTE.search(config)
     address = _URL.search(remote["body"]) if remote else None
-    return address["url"].strip('"') if address else ""
+    url = address["url"].strip('"') if address else ""
+    return url if _OF_SERVER.match(url) else ""

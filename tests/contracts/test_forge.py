@@ -21,7 +21,8 @@ from runner_action.forges.github.client import GitHub, runner_of
 from runner_action.forges.github.levels import root_of
 from runner_action.forges.gitlab.client import GitLab
 from runner_action.marks import Mark
-from runner_action.model import ID_END, ProviderName, Repository, Runner, Secret
+from runner_action.model import ID_END, ProviderName, Repository, Run, Runner, Secret
+from runner_action.naming import base_name
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.github.archive import VERSION
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
@@ -215,7 +216,10 @@ def test_what_the_inputs_take_the_forge_takes(side: Side) -> None:
         if accepted(driver, [f"label-{one}" for one in range(number)])
     )
     length = max(number for number in range(1, 500) if accepted(driver, ["l" * number]))
-    name = "n" * max(number for number in range(1, 100) if accepted(driver, ["cml"], "n" * number))
+    longest = "n" * max(
+        number for number in range(1, 500) if accepted(driver, ["cml"], "n" * number)
+    )
+    name = base_name(longest, Run(derived_name="cml-0123456789", key="0123456789", title=""))
     ours = [
         "cml-0123456789",
         Mark(provider=ProviderName.KUBERNETES, online_by=HERE, name=name).label(
