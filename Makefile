@@ -9,9 +9,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
-# Twice as many workers as processors: most of the time is waiting, for processes and their timers.
+# More than twice as many workers as processors: most of the time is waiting, for processes and their timers.
 test: lint tests/node_modules/.ready
-	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/e2e --ignore tests/boot --ignore tests/real
+	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/e2e --ignore tests/boot --ignore tests/real
 	$(BIN)/python -m tests.pythons
 
 # MATRIX: which of the kill matrix, HOSTILE: which lives with a hostile job; all of them by default. What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
