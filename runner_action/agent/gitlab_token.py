@@ -13,6 +13,8 @@ from .plan import Leaving
 from .tokens import WithToken
 
 FORCE = {"force": True}
+TIMED_OUT = "job_execution_timeout"
+"""Why a job failed. https://docs.gitlab.com/ci/yaml/#retrywhen"""
 LOOK = 1.0
 """Seconds between two checks of a job that has to end."""
 
@@ -50,6 +52,7 @@ class Forge(WithToken, gitlab.Forge):
         began = time.monotonic()
         why = "no response"
         cancels = 0
+        self._requested: Dict[str, bool] = {}
         if not self._spec.restart_limit:
             return "not restarted: restarting is switched off"
         while time.monotonic() - began < plan.seconds:
@@ -76,39 +79,62 @@ class Forge(WithToken, gitlab.Forge):
         if not launch and not self._of_this_runner(job):
             return "not restarted: job %d of %s is not on this runner" % (number, project)
         jobs = self._jobs(project, job["pipeline"]["id"])
-        tries = [other["id"] for other in jobs if other["name"] == job["name"]]
-        why = policy.tried(number, tries, spec.restart_limit, plan.restarts)
-        if not why and (launch or job["status"] in ("failed", "canceled")):
-            return self._retry(project, job, jobs)
-        if not why and job["status"] == "success":
+        tries = [other for other in jobs if other["name"] == job["name"]]
+        if any(other["id"] > number for other in tries):
+            return self._retried_already(project, job, tries, jobs)
+        ids = [other["id"] for other in tries]
+        why = policy.tried(number, ids, spec.restart_limit, plan.restarts)
+        if not why and job["status"] == "success" and not launch:
             why = "the job succeeded"
-        return why and "not restarted: " + why
+        if not why and job.get("failure_reason") == TIMED_OUT:
+            why = "the job timed out"
+        if why:
+            return "not restarted: " + why
+        if launch or job["status"] in ("failed", "canceled"):
+            return self._retry(project, self._ended_launch(project, jobs), None if launch else job)
+        return ""
 
-    def _retry(self, project: str, job: Dict[str, Any], jobs: List[Dict[str, Any]]) -> str:
+    def _retried_already(
+        self,
+        project: str,
+        job: Dict[str, Any],
+        tries: List[Dict[str, Any]],
+        jobs: List[Dict[str, Any]],
+    ) -> str:
+        """By this machine, if GitLab's response was lost; or by GitLab itself, for `retry:` in the
+        job: then the new try waits for a machine."""
+        if job["name"] in self._requested:
+            return " and ".join(self._requested)
+        launch = self._ended_launch(project, jobs)
+        if launch and any(other["status"] == "pending" for other in tries):
+            return self._retry(project, launch, None)
+        return "not restarted: it was already retried"
+
+    def _ended_launch(self, project: str, jobs: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+        """The latest try of the launch job; None if it has not ended."""
         spec = self._spec
-        done: List[str] = []
-        refused: List[str] = []
-        launches = [
-            other
-            for other in jobs
-            if spec.launch_job
-            and project == spec.launch_project
-            and other["name"] == spec.launch_job_name
-        ]
+        if not spec.launch_job or project != spec.launch_project:
+            return None
+        launches = [other for other in jobs if other["name"] == spec.launch_job_name]
         latest = max(launches, key=lambda launch: int(launch["id"]), default=None)
-        again = [latest] if latest and latest["status"] in ("success", "failed", "canceled") else []
-        if not latest or job["name"] != latest["name"]:
-            again.append(job)
-        for ended in again:
+        ended = latest and latest["status"] in ("success", "failed", "canceled")
+        return latest if ended else None
+
+    def _retry(
+        self, project: str, launch: Optional[Dict[str, Any]], job: Optional[Dict[str, Any]]
+    ) -> str:
+        refused: List[str] = []
+        for ended in filter(None, (launch, job)):
+            name = ended["name"]
+            self._requested[name] = True
             refusal = self.post("%s/jobs/%d/retry" % (_project(project), ended["id"]))
             if refusal:
-                refused.append(ended["name"] + ": " + refusal)
-            else:
-                done.append(ended["name"])
+                del self._requested[name]
+                refused.append(name + ": " + refusal)
         refusals = "; ".join(refused)
-        if not done:
-            return "not restarted: " + refusals
-        return " and ".join(done) + (" (" + refusals + ")" if refused else "")
+        if not self._requested:
+            return "not restarted: " + (refusals or "the launch job has not ended")
+        return " and ".join(self._requested) + (" (" + refusals + ")" if refused else "")
 
     def _jobs(self, project: str, pipeline: int) -> List[Dict[str, Any]]:
         """All jobs of a pipeline, with their earlier tries."""

@@ -1,0 +1,125 @@
+"""What a GitLab runner's machine retries as it leaves: histories of one pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner_action.agent import gitlab_token
+from runner_action.agent.plan import Leaving
+from tests.fakes import agent_spec
+
+PROJECT = "octo/train"
+RUNNER = 5
+
+
+@dataclass
+class Pipeline:
+    """`faults`: names of jobs whose retry is accepted, but whose response is lost."""
+
+    jobs: list[dict[str, Any]]
+    faults: list[str] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
+
+    def job(self, number: int) -> dict[str, Any]:
+        return next(job for job in self.jobs if job["id"] == number)
+
+    def retry(self, number: int) -> str | None:
+        job = self.job(number)
+        self.retried.append(job["name"])
+        newer = max(other["id"] for other in self.jobs) + 1
+        self.jobs.append({**job, "id": newer, "status": "pending", "runner": None})
+        if job["name"] in self.faults:
+            self.faults.remove(job["name"])
+            raise OSError("timed out")
+        return None
+
+
+def job(number: int, name: str, status: str, reason: str = "", runner: int = 1) -> dict[str, Any]:
+    return {
+        "id": number,
+        "name": name,
+        "status": status,
+        "failure_reason": reason or None,
+        "runner": {"id": runner},
+        "pipeline": {"id": 7},
+        "tag_list": ["gpu"],
+    }
+
+
+LAUNCH = job(1, "launch", "success")
+LOST = job(2, "train", "failed", "runner_system_failure", RUNNER)
+
+
+def outcome(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    class Forge(gitlab_token.Forge):
+        def get(self, path: str) -> Any:
+            if "/pipelines/" in path:
+                return list(pipeline.jobs)
+            return pipeline.job(int(path.rsplit("/", 1)[1]))
+
+        def post(self, path: str) -> str | None:
+            return pipeline.retry(int(path.split("/")[-2]))
+
+        def ask(self, *_: Any, **__: Any) -> tuple[int, str]:
+            return 201, "{}"
+
+    monkeypatch.setattr(gitlab_token, "LOOK", 0.01)
+    spec = agent_spec(
+        forge="gitlab",
+        api_token="t",
+        runner_id=RUNNER,
+        restart_limit=5,
+        launch_job=1,
+        launch_job_name="launch",
+        launch_project=PROJECT,
+        labels=("gpu",),
+    )
+    return Forge(spec, folder, {}, {}).restart((PROJECT, 2, None), Leaving(0.3, 0.2))
+
+
+@pytest.mark.parametrize("faults", [[], ["launch"], ["train"], ["launch", "train"]])
+def test_the_launch_job_and_then_the_job_are_retried_once(
+    faults: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether GitLab's response arrives or not."""
+    pipeline = Pipeline([LAUNCH, LOST], faults)
+    assert outcome(pipeline, tmp_path, monkeypatch) == "launch and train"
+    assert pipeline.retried == ["launch", "train"]
+
+
+def test_gitlabs_own_retry_gets_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`retry:` in the job: its next try already waits for a runner.
+    https://docs.gitlab.com/ci/yaml/#retry"""
+    pipeline = Pipeline([LAUNCH, LOST, job(3, "train", "pending")])
+    assert outcome(pipeline, tmp_path, monkeypatch) == "launch"
+    assert pipeline.retried == ["launch"]
+
+
+@pytest.mark.parametrize("status", ["running", "success", "failed", "canceled"])
+def test_a_newer_try_that_does_not_wait_needs_no_machine(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline([LAUNCH, LOST, job(3, "train", status)])
+    assert outcome(pipeline, tmp_path, monkeypatch) == "not restarted: it was already retried"
+    assert pipeline.retried == []
+
+
+def test_a_launch_that_runs_again_already_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline([LAUNCH, LOST, job(3, "train", "pending"), job(4, "launch", "running")])
+    assert outcome(pipeline, tmp_path, monkeypatch) == "not restarted: it was already retried"
+    assert pipeline.retried == []
+
+
+def test_a_job_that_took_longer_than_its_timeout_has_failed_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """https://docs.gitlab.com/ci/jobs/job_troubleshooting/"""
+    pipeline = Pipeline([LAUNCH, {**LOST, "failure_reason": "job_execution_timeout"}])
+    assert outcome(pipeline, tmp_path, monkeypatch) == "not restarted: the job timed out"
+    assert pipeline.retried == []
