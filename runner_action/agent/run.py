@@ -275,8 +275,6 @@ class Agent:
         self._beaten = 0.0
         if before.phase is Phase.STARTING and after.phase is Phase.IDLE:
             self.say("online")
-        if before.phase is Phase.BUSY:
-            threading.Thread(target=self._test, daemon=True).start()
         if after.phase is Phase.LEAVING and after.reason:
             # Before the runner is online, the launcher is waiting for it: any reason to leave is
             # a failure.
@@ -298,6 +296,7 @@ class Agent:
                 self.say("job-started", job=event.job)
         if isinstance(event, events.JobFinished):
             self.say("job-finished", job=event.job)
+            threading.Thread(target=self._test, daemon=True).start()
         if isinstance(event, (events.Settled, events.RunnerExited)):
             self.works = False
 

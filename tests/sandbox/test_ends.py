@@ -101,5 +101,5 @@ def test_a_machine_whose_docker_a_job_broke_takes_no_other(world: World, launch:
     entries = list(console.entries(world.machines.console(instance)))
     (why,) = [str(entry["why"]) for entry in entries if entry["stage"] == "leaving"]
     assert why.startswith("the machine can run no more jobs")
-    unfit = next(str(entry["why"]) for entry in entries if entry["stage"] == "unfit")
+    (unfit,) = [str(entry["why"]) for entry in entries if entry["stage"] == "unfit"]
     assert "docker: not found" in unfit
