@@ -107,6 +107,33 @@ def test_what_failed_by_itself_is_left_alone(noted: list[tuple[str, str]]) -> No
     assert "was not interrupted" in outcome.summary
 
 
+def test_jobs_of_two_launches_need_the_whole_run() -> None:
+    """GitHub re-runs one job with those that need it, or all."""
+    launches = LAUNCHED, replace(LAUNCHED, id=3, name="launch-b")
+    lost = LOST_JOB, replace(LOST_JOB, id=4, name="train-b", runner="cml-9")
+    forge = FakeForge()
+    forge.runs[RUN.id] = replace(RUN, jobs=(*launches, *lost))
+    other = (MARK_TITLE, online_mark(["cml-9"]))
+    forge.notes = {1: [MARK], 3: [other], 2: [("", LOST)], 4: [("", LOST)]}
+    assert outcome_of(forge).restarted == WHOLE_RUN
+    assert forge.reruns == [(WHOLE_RUN, 7, None)]
+
+
+def test_a_request_without_a_response_may_have_been_accepted() -> None:
+    class Silent(FakeForge):
+        def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
+            super().rerun(what, run_id, job_id)
+            self.runs[run_id] = replace(self.runs[run_id], attempt=2, done=False)
+            return "HTTP 403: The workflow run is already running"
+
+    forge = Silent()
+    forge.runs[RUN.id] = RUN
+    forge.notes = {1: [MARK], 2: [(MARK_TITLE, OURS)]}
+    outcome = outcome_of(forge)
+    assert outcome.restarted == LAUNCH_JOB
+    assert len(forge.reruns) == 1
+
+
 def test_a_forks_run_is_not_restarted_by_what_it_says() -> None:
     """Its code writes annotations, names jobs and chooses labels."""
     forge, _ = story()

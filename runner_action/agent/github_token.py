@@ -10,7 +10,7 @@ import re
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import github
+from . import github, inheriting
 from . import restart as policy
 from .lifecycle import Reason
 from .plan import Leaving
@@ -104,14 +104,11 @@ class Forge(WithToken, github.Forge):
         return (self._restart or policy.Restart(self, job, self._spec)).restart(plan)
 
     def inherit(self, stays: bool, seconds: float) -> str:
-        try:
-            if self._spec.launch_run and self._spec.restart_limit:
-                what = policy.inherit(self, self._spec, stays, seconds)
-                self.claimed = stays and what == policy.FAILED_JOBS
-                return what
-        except OSError:
-            pass
-        return ""
+        if not (self._spec.launch_run and self._spec.restart_limit):
+            return ""
+        what = inheriting.inherit(self, self._spec, stays, seconds)
+        self.claimed = stays and what == policy.FAILED_JOBS
+        return what
 
     def hand_over(self, run: policy.Run, launch: int) -> str:
         """Leaves a mark from which the last machine of the run learns that a job was lost, of

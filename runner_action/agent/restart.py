@@ -8,6 +8,7 @@ that, the whole run. The limits of the user and of GitHub apply.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import re
@@ -174,24 +175,34 @@ def later(status: int, headers: Any, text: str) -> Optional[Later]:
     return Later(float(after) if after.isdigit() else MINUTE)
 
 
-def request(
-    rerun: Callable[[str, int, Optional[int]], Optional[str]],
-    run: Run,
-    verdict: Verdict,
-    launch: Launch,
-) -> Tuple[str, List[str]]:
-    """Requests the re-runs in order until one is accepted, or may be in a moment. Returns the
-    accepted one, or "", and why the others were refused."""
-    refusals: List[str] = []
-    for what in verdict.order:
-        job = launch.of(run) if what == LAUNCH_JOB else None
-        refusal = rerun(what, run.id, job.id if job else None)
-        if refusal is None:
-            return what, refusals
-        refusals.append("%s: %s" % (what, refusal))
-        if passes(refusal):
-            break
-    return "", refusals
+class Rerun:
+    """Requests re-runs of a run. `rerun`: returns None if a request was accepted, else why not; may
+    raise anything, and then the request may have been accepted all the same."""
+
+    def __init__(self, rerun: Callable[[str, int, Optional[int]], Optional[str]]) -> None:
+        self._rerun = rerun
+        self._unanswered = "", 0
+
+    def lost(self, run: Run) -> str:
+        """What was re-run by a request without a response; empty if nothing was."""
+        what, attempt = self._unanswered
+        return what if run.attempt > attempt else ""
+
+    def request(self, run: Run, verdict: Verdict, launch: Launch) -> Tuple[str, List[str]]:
+        """Requests the re-runs in order until one is accepted, or may be in a moment. Returns the
+        accepted one, or "", and why the others were refused."""
+        refusals: List[str] = []
+        for what in verdict.order:
+            job = launch.of(run) if what == LAUNCH_JOB else None
+            self._unanswered = what, run.attempt
+            refusal = self._rerun(what, run.id, job.id if job else None)
+            self._unanswered = "", 0
+            if refusal is None:
+                return what, refusals
+            refusals.append("%s: %s" % (what, refusal))
+            if passes(refusal):
+                break
+        return "", refusals
 
 
 def needless(run: Run, runner: str, must_have_job: bool) -> str:
@@ -231,6 +242,7 @@ class Restart:
         self.stuck = False
         """Jobs of other launches are lost, too."""
         self.handed = ""
+        self.rerun = Rerun(calls.rerun)
 
     def look(self, restarts: int) -> Tuple[Run, Verdict]:
         """The run, whose jobs are read only at first and when it is completed, and what to do."""
@@ -269,17 +281,18 @@ class Restart:
             pause = pause_of(looks, left, self.chance())
             try:
                 run, verdict = self.look(plan.restarts)
-                if verdict.why_not:
+                accepted = self.rerun.lost(run)
+                if verdict.why_not and not accepted:
                     return "not restarted: " + verdict.why_not
                 waited = self.clock.monotonic() - began
-                if run.done:
-                    accepted, refusals = request(self.calls.rerun, run, verdict, self.launch)
-                    if accepted:
-                        if self.handed:
-                            self.calls.take_back(self.run_id)
-                        return "%s, attempt %d" % (accepted, (self.attempt or 0) + 1)
+                if run.done and not accepted:
+                    accepted, refusals = self.rerun.request(run, verdict, self.launch)
                     why = "; ".join(refusals)
-                else:
+                if accepted:
+                    if self.handed:
+                        take_back(self.calls, self.run_id)
+                    return "%s, attempt %d" % (accepted, (self.attempt or 0) + 1)
+                if not run.done:
                     why = self._wait_for(run, cancels, waited, plan)
                     cancels += why == CANCELLED
             except Later as error:
@@ -327,39 +340,8 @@ def cancels_due(waited: float, force: float) -> int:
     return (waited >= min(GENTLE, force / 2)) + (waited >= force)
 
 
-def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any = time) -> str:
-    """Restarts what other machines of this machine's run have handed over, if this machine is the
-    last: it ends without a job of its own. Within `seconds`, of which a run needs some until it is
-    completed. `stays`: this machine may go on, and then needs no other for what is re-run. Returns
-    what was re-run; empty if nothing. Raises OSError."""
-    began = clock.monotonic()
-    assert spec.launch_run
-    while clock.monotonic() - began < seconds:
-        run: Run = calls.run(spec.launch_run)
-        launches = calls.handed_over(run)
-        if not launches:
-            return ""
-        run = dataclasses.replace(run, jobs=calls.jobs(run.id))
-        if any(job.status != "completed" and of_ours(job, spec.labels) for job in run.jobs):
-            return ""  # its machine comes later
-        if run.done:
-            launch = Launch(max(launches))
-            verdict = decide(run, run.attempt, spec.restart_limit, launch, len(launches) > 1)
-            if stays and verdict.order and all(fits(job, spec.labels) for job in run.jobs):
-                verdict = Verdict((FAILED_JOBS,))
-            accepted, refusals = request(calls.rerun, run, verdict, launch)
-            if accepted or not any(map(passes, refusals)):
-                calls.take_back(run.id)
-                return accepted
-        clock.sleep(LOOK)
-    return ""
-
-
-def of_ours(job: Job, labels: Tuple[str, ...]) -> bool:
-    """Whether a machine of cml-runner has this job, or one like this will get it."""
-    return job.runner.startswith("cml-") or bool(set(job.labels).intersection(labels))
-
-
-def fits(job: Job, labels: Tuple[str, ...]) -> bool:
-    """Whether a runner with these labels can run the job again, if that is needed."""
-    return job.conclusion in ("success", "skipped") or set(job.labels) <= set(labels)
+def take_back(calls: Any, run_id: int) -> None:
+    """Removes the mark of a run that has been restarted. One that stays means nothing for the
+    next attempt, and GitHub removes it after a day."""
+    with contextlib.suppress(Exception):
+        calls.take_back(run_id)

@@ -44,7 +44,7 @@ from runner_action.providers import traits_of
 from runner_action.request import LaunchRequest
 
 HOME = "/var/lib/cml-runner"
-WITH_TOKEN = ("plan.py", "restart.py", "restarting.py", "tokens.py")
+WITH_TOKEN = ("inheriting.py", "plan.py", "restart.py", "restarting.py", "tokens.py")
 """Modules of the agent for a machine with an API token."""
 AGENT_BUDGET = 16 * 1024 - 256
 """Bytes of user data for agent, spec and the files around them, which is all that a plain launch

@@ -36,13 +36,20 @@ SIGNS = (
 """What GitHub writes when it loses contact with a runner, and what the runner writes
 (JobRunner.cs) when it is shut down."""
 
+TRIES, PAUSE = 6, 5.0
+"""Requests for a re-run at most, and the seconds between two."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """The interrupted jobs with their reasons, and the job that launched their machine."""
+    """The interrupted jobs with their reasons, and the jobs that launched their machines."""
 
     interrupted: tuple[tuple[Job, str], ...]
-    launch: policy.Launch
+    launches: tuple[policy.Launch, ...]
+
+    @property
+    def launch(self) -> policy.Launch:
+        return self.launches[0] if self.launches else policy.Launch()
 
     @property
     def restarts(self) -> int:
@@ -75,8 +82,8 @@ def find(run: Run, annotations: Mapping[int, Annotations], online: frozenset[str
         if launched and job.runner not in online and why:
             interrupted.append((job, why))
     known = [launchers[job.runner] for job, _ in interrupted if job.runner in launchers]
-    launch = policy.Launch(known[0].id, known[0].name) if known else policy.Launch()
-    return Finding(tuple(interrupted), launch)
+    launches = dict.fromkeys(policy.Launch(job.id, job.name) for job in known)
+    return Finding(tuple(interrupted), tuple(launches))
 
 
 def _launchers(run: Run, annotations: Mapping[int, Annotations]) -> dict[str, Job]:
@@ -120,7 +127,7 @@ def restart(request: RestartRequest, forge: Rerunning, clock: Clock) -> Outcome:
     if not finding.interrupted:
         why = "no machine that cml-runner launched was lost"
         return Outcome("", f"Run {run.id} is not restarted, since it was not interrupted: {why}.\n")
-    return _restart(run, finding, request, forge)
+    return _restart(run, finding, request, forge, clock)
 
 
 def _look_at(run: Run, forge: Rerunning) -> Finding:
@@ -133,27 +140,46 @@ def _look_at(run: Run, forge: Rerunning) -> Finding:
     return find(run, annotations, _online(forge) if lost else frozenset())
 
 
-def _restart(run: Run, finding: Finding, request: RestartRequest, forge: Rerunning) -> Outcome:
+def _restart(
+    run: Run, finding: Finding, request: RestartRequest, forge: Rerunning, clock: Clock
+) -> Outcome:
     jobs = jobs_of(finding)
     verdict = policy.decide(
         run,
         run.attempt,
         request.restart_limit,
         finding.launch,
-        others_lost=False,
+        others_lost=len(finding.launches) > 1,
         restarts=finding.restarts,
     )
     if not verdict.order:
         return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{jobs}")
     if request.dry_run:
         return Outcome("", f"### Would re-run: {verdict.order[0]} of run {run.id}\n\n{jobs}")
-    granted, refusals = policy.request(forge.rerun, run, verdict, finding.launch)
+    granted, refusals = _granted(run, verdict, finding.launch, forge, clock)
     if not granted:
         raise ForgeError(
             f"Could not re-run run {run.id}: {'; '.join(refusals)}",
             "The token needs `actions: write`.",
         )
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{jobs}")
+
+
+def _granted(
+    run: Run, verdict: policy.Verdict, launch: policy.Launch, forge: Rerunning, clock: Clock
+) -> tuple[str, list[str]]:
+    """As `policy.Rerun.request`, again while GitHub reports the completed run as running. It also
+    does if it has accepted a request whose response was lost: then there is a new attempt."""
+    rerun = policy.Rerun(forge.rerun)
+    refusals: list[str] = []
+    for _ in range(TRIES):
+        granted, refusals = rerun.request(run, verdict, launch)
+        if granted or not any(map(policy.passes, refusals)):
+            return granted, refusals
+        if forge.run(run.id, clock.now()).attempt > run.attempt:
+            return verdict.order[0], refusals
+        clock.sleep(PAUSE)
+    return "", refusals
 
 
 def jobs_of(finding: Finding) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from runner_action.agent import restart
+from runner_action.agent import inheriting, restart
 from runner_action.agent.lifecycle import ALWAYS, ONCE
 from runner_action.agent.plan import Leaving
 from runner_action.agent.restart import (
@@ -143,6 +143,8 @@ class Memory:
     attempt: int = 1
     end: str = "failure"
     lost: frozenset[int] = frozenset()
+    faults: tuple[str, ...] = ()
+    """Calls that fail the first time. A re-run is accepted all the same: its response is lost."""
     calls: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
 
@@ -155,14 +157,21 @@ class Memory:
     def _done(self, lag: float) -> bool:
         return self.ends_at is not None and self.at >= self.ends_at + lag
 
+    def _fault(self, call: str) -> None:
+        if call in self.faults:
+            self.faults = tuple(other for other in self.faults if other != call)
+            raise OSError("timed out")
+
     def run(self, run_id: int) -> Run:
         self.reads.append("run")
+        self._fault("run")
         if self.at < self.down_until:
             raise OSError("no route to host")
         return Run(run_id, self.attempt, self._done(self.lag), 60)
 
     def jobs(self, run_id: int) -> tuple[Job, ...]:
         self.reads.append("jobs")
+        self._fault("jobs")
         if not self._done(0):
             return self.jobs_
         return tuple(
@@ -180,17 +189,23 @@ class Memory:
         self.calls.append(what)
         if not self._done(self.lag + self.completes):
             return "HTTP 403: The workflow run containing this job is already running"
-        return self.refusal if what in self.refuses else None
+        if what in self.refuses:
+            return self.refusal
+        self.attempt += 1
+        self._fault("rerun")
+        return None
 
     def hand_over(self, run: Run, launch: int) -> str:
         self.calls.append(f"hand over {launch}")
         return "handed over"
 
     def handed_over(self, run: Run) -> set[int]:
+        self._fault("handed over")
         return set(self.lost)
 
     def take_back(self, run_id: int) -> None:
         self.calls.append("take back")
+        self._fault("take back")
 
     def spec(self, **changes: object) -> AgentSpec:
         known = {"name": "cml-1", "restart_limit": 5, "labels": ("cml",), "launch_run": 7}
@@ -398,9 +413,43 @@ def test_the_last_machine_restarts_what_others_have_left(
     memory: Memory, stays: bool, outcome: str
 ) -> None:
     spec = memory.spec(name="cml-3")
-    assert restart.inherit(memory, spec, stays, 30, memory) == outcome
+    assert inheriting.inherit(memory, spec, stays, 30, memory) == outcome
     assert memory.at <= 30 + restart.LOOK
     assert ("take back" in memory.calls) is bool(outcome or memory.attempt == 6)
+
+
+FAULTS = ["run", "jobs", "handed over", "rerun", "take back"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_fault_of_any_call_changes_nothing(fault: str) -> None:
+    memory = Memory(jobs_=(*Memory().jobs_, OTHER), ends_at=6, faults=(fault,))
+    assert memory.restart(60) == f"{LAUNCH_JOB}, attempt 2"
+    assert memory.faults == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("stays", "what"), [(True, FAILED_JOBS), (False, LAUNCH_JOB)])
+def test_one_fault_takes_nothing_from_the_last_machine(fault: str, stays: bool, what: str) -> None:
+    """If it were told that nothing was re-run, it would end, and the jobs wait for it."""
+    jobs = (LAUNCHER, DONE, LEFT)
+    memory = Memory(ends_at=0, lost=frozenset({1}), jobs_=jobs, faults=(fault,))
+    assert inheriting.inherit(memory, memory.spec(name="cml-3"), stays, 30, memory) == what
+    assert memory.faults == ()
+
+
+def test_the_last_machine_does_not_press_a_github_that_refuses_more() -> None:
+    memory = Memory(ends_at=0, lost=frozenset({1}), jobs_=(LAUNCHER, DONE, LEFT))
+    looks: list[float] = []
+
+    def limited(run_id: int) -> Run:
+        looks.append(memory.at)
+        raise restart.Later(20)
+
+    memory.run = limited  # type: ignore[method-assign]
+    assert inheriting.inherit(memory, memory.spec(name="cml-3"), True, 30, memory) == ""
+    assert looks == [0, 20]
+    assert memory.at == 30
 
 
 # --- GitHub's limits

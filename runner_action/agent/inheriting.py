@@ -1,0 +1,75 @@
+"""The last machine of a run restarts what others have handed over (`restart.py`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, Optional, Tuple
+
+from .restart import (
+    FAILED_JOBS,
+    LOOK,
+    Job,
+    Launch,
+    Rerun,
+    Run,
+    Verdict,
+    decide,
+    passes,
+    take_back,
+)
+from .spec import AgentSpec
+
+
+def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any = time) -> str:
+    """Restarts what other machines of this machine's run have handed over, if this machine is the
+    last: it ends without a job of its own. Within `seconds`, of which a run needs some until it is
+    completed. `stays`: this machine may go on, and then needs no other for what is re-run. Returns
+    what was re-run; empty if nothing."""
+    began = clock.monotonic()
+    rerun = Rerun(calls.rerun)
+    while clock.monotonic() - began < seconds:
+        pause = LOOK
+        try:
+            what = _inherited(calls, spec, stays, rerun)
+            if what is not None:
+                return what
+        except Exception as error:  # GitHub may be back in a moment, or `Later`
+            pause = getattr(error, "seconds", LOOK)
+        clock.sleep(min(pause, max(began + seconds - clock.monotonic(), 0.01)))
+    return ""
+
+
+def _inherited(calls: Any, spec: AgentSpec, stays: bool, rerun: Rerun) -> Optional[str]:
+    """What was re-run; empty if there is nothing to do, and None if there may be later."""
+    assert spec.launch_run
+    run: Run = calls.run(spec.launch_run)
+    accepted = rerun.lost(run)
+    if not accepted:
+        launches = calls.handed_over(run)
+        if not launches:
+            return ""
+        run = dataclasses.replace(run, jobs=calls.jobs(run.id))
+        if any(job.status != "completed" and of_ours(job, spec.labels) for job in run.jobs):
+            return ""  # its machine comes later
+        if not run.done:
+            return None
+        launch = Launch(max(launches))
+        verdict = decide(run, run.attempt, spec.restart_limit, launch, len(launches) > 1)
+        if stays and verdict.order and all(fits(job, spec.labels) for job in run.jobs):
+            verdict = Verdict((FAILED_JOBS,))
+        accepted, refusals = rerun.request(run, verdict, launch)
+        if not accepted and any(map(passes, refusals)):
+            return None
+    take_back(calls, run.id)
+    return accepted
+
+
+def of_ours(job: Job, labels: Tuple[str, ...]) -> bool:
+    """Whether a machine of cml-runner has this job, or one like this will get it."""
+    return job.runner.startswith("cml-") or bool(set(job.labels).intersection(labels))
+
+
+def fits(job: Job, labels: Tuple[str, ...]) -> bool:
+    """Whether a runner with these labels can run the job again, if that is needed."""
+    return job.conclusion in ("success", "skipped") or set(job.labels) <= set(labels)
