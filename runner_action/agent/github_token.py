@@ -16,7 +16,7 @@ from .lifecycle import Reason
 from .plan import Leaving
 from .process import Child
 from .spec import AgentSpec
-from .tokens import WithToken
+from .tokens import Unexpected, WithToken
 
 LEAVING = 120
 """Seconds for which a leaving runner is marked as such, so that no launch counts on it."""
@@ -52,7 +52,7 @@ class Forge(WithToken, github.Forge):
         if status == 304:
             return content
         if status != 200:
-            raise OSError("HTTP %d for GET %s" % (status, path))
+            raise Unexpected(status, path)
         content = json.loads(text)
         self._tags[path] = self.headers.get("ETag", ""), content
         return content

@@ -52,6 +52,7 @@ class Forge(WithToken, gitlab.Forge):
         began = time.monotonic()
         why = "no response"
         cancels = 0
+        seen = False
         self._requested: Dict[str, bool] = {}
         if not self._spec.restart_limit:
             return "not restarted: restarting is switched off"
@@ -59,6 +60,7 @@ class Forge(WithToken, gitlab.Forge):
             due = policy.cancels_due(time.monotonic() - began, plan.force)
             try:
                 outcome = self._tried(job[0], job[1], plan)
+                seen = True
                 if outcome:
                     return outcome
                 if cancels < due:
@@ -67,6 +69,8 @@ class Forge(WithToken, gitlab.Forge):
                     self.ask("POST", path, FORCE if cancels == 2 else {})
                 why = "the job did not end"
             except Exception as error:  # GitLab may be back in a moment
+                if not seen and policy.is_final(error):
+                    return "not restarted: %s" % error
                 why = "%s: %s" % (type(error).__name__, error)
             time.sleep(LOOK)
         return "not restarted: " + why

@@ -15,6 +15,7 @@ from .restart import (
     Run,
     Verdict,
     decide,
+    is_final,
     passes,
     take_back,
 )
@@ -35,6 +36,8 @@ def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any
             if what is not None:
                 return what
         except Exception as error:  # GitHub may be back in a moment, or `Later`
+            if is_final(error):
+                return ""
             pause = getattr(error, "seconds", LOOK)
         clock.sleep(min(pause, max(began + seconds - clock.monotonic(), 0.01)))
     return ""

@@ -157,6 +157,12 @@ def passes(refusal: str) -> bool:
     return "already running" in refusal or refusal.startswith(("HTTP 5", "HTTP 429"))
 
 
+def is_final(error: Exception) -> bool:
+    """Whether the first look at a run or job would always fail: it does not exist, as a job can
+    make one up, or the token is no longer valid."""
+    return getattr(error, "status", 0) in (401, 404)
+
+
 class Later(OSError):
     """The server accepts no more requests for some `seconds`."""
 
@@ -300,6 +306,8 @@ class Restart:
                 spread = min(error.seconds / 3, left - error.seconds - LOOK)
                 pause = error.seconds + max(spread, 0.0) * self.chance()
             except Exception as error:  # GitHub may be back in a moment
+                if self.run is None and is_final(error):
+                    return "not restarted: %s" % error
                 why = "%s: %s" % (type(error).__name__, error)
             left = began + plan.seconds - self.clock.monotonic()
             # The last look comes a second before the end.

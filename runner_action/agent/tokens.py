@@ -12,6 +12,14 @@ from .forge import Member
 from .plan import Leaving
 
 
+class Unexpected(OSError):
+    """A response to a GET with another status than 200."""
+
+    def __init__(self, status: int, path: str) -> None:
+        super().__init__("HTTP %d for GET %s" % (status, path))
+        self.status = status
+
+
 class WithToken(Member):
     """Before the class of a forge."""
 
@@ -68,7 +76,7 @@ class WithToken(Member):
         """The response's JSON. Raises OSError for any status but 200."""
         status, text = self.ask("GET", path)
         if status != 200:
-            raise OSError("HTTP %d for GET %s" % (status, path))
+            raise Unexpected(status, path)
         return json.loads(text)
 
     def post(self, path: str) -> Optional[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from runner_action.agent import gitlab_token
 from runner_action.agent.plan import Leaving
+from runner_action.agent.tokens import Unexpected
 from tests.fakes import agent_spec
 
 PROJECT = "octo/train"
@@ -26,6 +28,14 @@ class Pipeline:
 
     def job(self, number: int) -> dict[str, Any]:
         return next(job for job in self.jobs if job["id"] == number)
+
+    def get(self, path: str) -> Any:
+        if "/pipelines/" in path:
+            return list(self.jobs)
+        number = int(path.rsplit("/", 1)[1])
+        if not any(job["id"] == number for job in self.jobs):
+            raise Unexpected(404, path)
+        return self.job(number)
 
     def retry(self, number: int) -> str | None:
         job = self.job(number)
@@ -57,9 +67,7 @@ LOST = job(2, "train", "failed", "runner_system_failure", RUNNER)
 def outcome(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     class Forge(gitlab_token.Forge):
         def get(self, path: str) -> Any:
-            if "/pipelines/" in path:
-                return list(pipeline.jobs)
-            return pipeline.job(int(path.rsplit("/", 1)[1]))
+            return pipeline.get(path)
 
         def post(self, path: str) -> str | None:
             return pipeline.retry(int(path.split("/")[-2]))
@@ -123,3 +131,13 @@ def test_a_job_that_took_longer_than_its_timeout_has_failed_by_itself(
     pipeline = Pipeline([LAUNCH, {**LOST, "failure_reason": "job_execution_timeout"}])
     assert outcome(pipeline, tmp_path, monkeypatch) == "not restarted: the job timed out"
     assert pipeline.retried == []
+
+
+def test_a_job_that_is_not_there_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job can make up the line that reports one, and must not keep its machine by that."""
+    began = time.monotonic()
+    why = outcome(Pipeline([]), tmp_path, monkeypatch)
+    assert why == "not restarted: HTTP 404 for GET /projects/octo%2Ftrain/jobs/2"
+    assert time.monotonic() - began < 0.2

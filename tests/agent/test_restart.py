@@ -25,6 +25,7 @@ from runner_action.agent.restart import (
     waits_for,
 )
 from runner_action.agent.spec import AgentSpec
+from runner_action.agent.tokens import Unexpected
 from tests.agent.test_spec import SPEC
 
 LAUNCHER = Job(1, "launch", "completed", "success", "GitHub Actions 1")
@@ -450,6 +451,36 @@ def test_the_last_machine_does_not_press_a_github_that_refuses_more() -> None:
     assert inheriting.inherit(memory, memory.spec(name="cml-3"), True, 30, memory) == ""
     assert looks == [0, 20]
     assert memory.at == 30
+
+
+@pytest.mark.parametrize(
+    ("status", "waits"), [(404, False), (401, False), (403, True), (500, True)]
+)
+def test_a_run_that_is_not_there_is_not_waited_for(status: int, waits: bool) -> None:
+    """A job can make up the number of a run, and must not keep its machine by that."""
+    memory = Memory()
+
+    def refused(run_id: int) -> Run:
+        raise Unexpected(status, f"runs/{run_id}")
+
+    memory.run = refused  # type: ignore[method-assign]
+    assert memory.restart() == f"not restarted: HTTP {status} for GET runs/7".replace(
+        "restarted: ", "restarted: Unexpected: " if waits else "restarted: "
+    )
+    assert (memory.at > 15) is waits
+
+
+def test_a_run_that_was_seen_and_is_not_there_for_a_moment_is_waited_for() -> None:
+    memory = Memory(ends_at=6)
+    seen = memory.run
+
+    def flickers(run_id: int) -> Run:
+        if 1 < memory.at < 5:
+            raise Unexpected(404, f"runs/{run_id}")
+        return seen(run_id)
+
+    memory.run = flickers  # type: ignore[method-assign]
+    assert memory.restart() == f"{LAUNCH_JOB}, attempt 2"
 
 
 # --- GitHub's limits
