@@ -94,7 +94,8 @@ class Forge(WithToken, gitlab.Forge):
             why = "the job timed out"
         if why:
             return "not restarted: " + why
-        if launch or job["status"] in ("failed", "canceled"):
+        ended = launch or job["status"] in ("failed", "canceled")
+        if ended and (self.stopped or not plan.runs):
             return self._retry(project, self._ended_launch(project, jobs), None if launch else job)
         return ""
 

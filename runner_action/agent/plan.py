@@ -10,9 +10,11 @@ from .lifecycle import ALWAYS
 @dataclasses.dataclass(frozen=True)
 class Leaving:
     """A restart has `seconds`; after `force` seconds the run is cancelled by force. `cancelled`: it
-    already was, gently. `restarts`: as in the reason."""
+    already was, gently. `restarts`: as in the reason. `runs`: the runner still takes jobs, so that
+    nothing is re-run before it has stopped: it would get that job, and end with it."""
 
     seconds: float
     force: float
     cancelled: bool = False
     restarts: int = ALWAYS
+    runs: bool = False

@@ -10,6 +10,7 @@ the two containers share only that socket.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import importlib
@@ -184,6 +185,10 @@ class Guarded(forge.Member):
             return bool(self.link.ask("end", job=job, restarts=restarts))
         except Exception:  # tried again by `restart`
             return False
+
+    def runner_stopped(self) -> None:
+        with contextlib.suppress(Exception):
+            self.link.ask("runner_stopped")
 
     def inherit(self, stays: bool, seconds: float) -> str:
         try:

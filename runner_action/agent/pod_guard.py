@@ -90,6 +90,7 @@ class Guard:
             "last": self.last,
             "leave": self.leave,
             "restart": self.restart,
+            "runner_stopped": self.runner_stopped,
             "waiting": self.waiting,
         }
         return calls[call](**request)
@@ -149,6 +150,9 @@ class Guard:
     def end(self, job: List[Any], restarts: int) -> bool:
         repository, number, attempt = job
         return self._with_token.end((repository, number, attempt), restarts)
+
+    def runner_stopped(self) -> None:
+        self._with_token.runner_stopped()
 
     def inherit(self, stays: bool, allowed: float) -> str:
         return self._with_token.inherit(stays, allowed)

@@ -224,10 +224,11 @@ def needless(run: Run, runner: str, must_have_job: bool) -> str:
 
 class Restart:
     """The restart of one run by a machine that leaves. `calls`: has `run`, `jobs`, `cancel`,
-    `rerun`, `hand_over`, `handed_over` and `take_back` of GitHub; `cancel` and `rerun` return None
-    if accepted, else why not. `job`: repository, run and attempt (None: the latest). If there is a
-    repository, it was named by a job, and the run must have a job on this runner. `clock`: has
-    `monotonic` and `sleep`; `chance`: a random number of [0, 1)."""
+    `rerun`, `hand_over`, `handed_over` and `take_back` of GitHub, and `stopped`, whether the runner
+    takes no more jobs; `cancel` and `rerun` return None if accepted, else why not. `job`:
+    repository, run and attempt (None: the latest). If there is a repository, it was named by a job,
+    and the run must have a job on this runner. `clock`: has `monotonic` and `sleep`; `chance`: a
+    random number of [0, 1)."""
 
     def __init__(
         self,
@@ -292,7 +293,7 @@ class Restart:
                     return "not restarted: " + verdict.why_not
                 waited = self.clock.monotonic() - began
                 if run.done and not accepted:
-                    accepted, refusals = self.rerun.request(run, verdict, self.launch)
+                    accepted, refusals = self._request(run, verdict, plan, began)
                     why = "; ".join(refusals)
                 if accepted:
                     if self.handed:
@@ -313,6 +314,16 @@ class Restart:
             # The last look comes a second before the end.
             self.clock.sleep(max(min(pause, left - 1 if left > 1 else left), 0.01))
         return "not restarted: " + why
+
+    def _request(
+        self, run: Run, verdict: Verdict, plan: Leaving, began: float
+    ) -> Tuple[str, List[str]]:
+        """As `Rerun.request`, once the runner takes no more jobs."""
+        while plan.runs and not self.calls.stopped:
+            if self.clock.monotonic() - began >= plan.seconds:
+                return "", ["the runner did not stop"]
+            self.clock.sleep(0.2)
+        return self.rerun.request(run, verdict, self.launch)
 
     @property
     def _had_job(self) -> bool:

@@ -64,7 +64,7 @@ class Leave(leave.Leave):
         if job:
             self._alone = self.agent.forge.end(job, restarts)
             left = self.left()
-            plan = Leaving(left, left / 2 if runs else KILLED, self._alone, restarts)
+            plan = Leaving(left, left / 2 if runs else KILLED, self._alone, restarts, runs)
             outcome = self.agent.forge.restart(job, plan)
         self._alone = bool(self._alone)
         self.agent.say("restart", outcome=outcome)
@@ -75,6 +75,11 @@ class Leave(leave.Leave):
         over = self.over(RERUN)
         while self._restarting and self._restarting.is_alive() and not over():
             self._restarting.join(0.2)
+
+    def _deregister(self, outcome: str) -> None:
+        """By now the runner has ended."""
+        self.agent.forge.runner_stopped()
+        super()._deregister(outcome)
 
     def interrupts(self) -> bool:
         state = self.agent.state

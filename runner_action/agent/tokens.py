@@ -23,6 +23,12 @@ class Unexpected(OSError):
 class WithToken(Member):
     """Before the class of a forge."""
 
+    stopped = False
+    """The runner takes no more jobs."""
+
+    def runner_stopped(self) -> None:
+        self.stopped = True
+
     def now(self) -> float:
         """The time by the clock of the server, from its last response: that of this machine may be
         wrong by hours."""

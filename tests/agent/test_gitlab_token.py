@@ -64,7 +64,14 @@ LAUNCH = job(1, "launch", "success")
 LOST = job(2, "train", "failed", "runner_system_failure", RUNNER)
 
 
-def outcome(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def outcome(
+    pipeline: Pipeline,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    runs: bool = False,
+    stops: bool = True,
+) -> str:
     class Forge(gitlab_token.Forge):
         def get(self, path: str) -> Any:
             return pipeline.get(path)
@@ -86,7 +93,10 @@ def outcome(pipeline: Pipeline, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         launch_project=PROJECT,
         labels=("gpu",),
     )
-    return Forge(spec, folder, {}, {}).restart((PROJECT, 2, None), Leaving(0.3, 0.2))
+    forge = Forge(spec, folder, {}, {})
+    if stops:
+        forge.runner_stopped()
+    return forge.restart((PROJECT, 2, None), Leaving(0.3, 0.2, runs=runs))
 
 
 @pytest.mark.parametrize("faults", [[], ["launch"], ["train"], ["launch", "train"]])
@@ -141,3 +151,12 @@ def test_a_job_that_is_not_there_is_not_waited_for(
     why = outcome(Pipeline([]), tmp_path, monkeypatch)
     assert why == "not restarted: HTTP 404 for GET /projects/octo%2Ftrain/jobs/2"
     assert time.monotonic() - began < 0.2
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_nothing_is_retried_while_the_runner_would_take_it(
+    stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline([LAUNCH, LOST])
+    outcome(pipeline, tmp_path, monkeypatch, runs=True, stops=stops)
+    assert pipeline.retried == (["launch", "train"] if stops else [])

@@ -141,6 +141,8 @@ class Memory:
     completes: float = 0.0
     """GitHub says that the run is completed that many seconds before it accepts a re-run."""
     at: float = 0.0
+    stops_at: float = 0.0
+    """When the runner takes no more jobs."""
     attempt: int = 1
     end: str = "failure"
     lost: frozenset[int] = frozenset()
@@ -154,6 +156,10 @@ class Memory:
 
     def sleep(self, seconds: float) -> None:
         self.at += seconds
+
+    @property
+    def stopped(self) -> bool:
+        return self.at >= self.stops_at
 
     def _done(self, lag: float) -> bool:
         return self.ends_at is not None and self.at >= self.ends_at + lag
@@ -417,6 +423,23 @@ def test_the_last_machine_restarts_what_others_have_left(
     assert inheriting.inherit(memory, spec, stays, 30, memory) == outcome
     assert memory.at <= 30 + restart.LOOK
     assert ("take back" in memory.calls) is bool(outcome or memory.attempt == 6)
+
+
+def test_nothing_is_re_run_while_the_runner_would_take_it() -> None:
+    """It still listens after its job was cancelled, and it is about to be stopped."""
+    memory = Memory(stops_at=9, ends_at=1)
+    asked: list[float] = []
+    rerun = memory.rerun
+
+    def late(what: str, run_id: int, job_id: int | None) -> str | None:
+        asked.append(memory.at)
+        return rerun(what, run_id, job_id)
+
+    memory.rerun = late  # type: ignore[method-assign]
+    outcome = memory.restarting().restart(Leaving(30, 15, runs=True))
+    assert outcome == f"{LAUNCH_JOB}, attempt 2"
+    assert asked
+    assert asked[0] >= 9
 
 
 FAULTS = ["run", "jobs", "handed over", "rerun", "take back"]
