@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner_action import cli, environment, hidden, inputs, providers
 from runner_action.ci.github import GitHubFront
-from runner_action.errors import InputError, ProviderError
+from runner_action.errors import CredentialsError, InputError
 from runner_action.forges import places
+from runner_action.model import ProviderName
 from runner_action.request import LaunchRequest
 from runner_action.waiting import SystemClock
 
 BROKEN = "[default\ncanary-word = \n\tfoo: [bar\n"
-CASES = {
+REFUSED = {
     "aws": {
         "AWS_PROFILE": ["unknown"],
         "AWS_DEFAULT_PROFILE": ["unknown"],
@@ -25,16 +27,17 @@ CASES = {
         "AWS_ENDPOINT_URL_EC2": ["http://[", "garbage"],
         "AWS_METADATA_SERVICE_TIMEOUT": ["garbage"],
         "AWS_DEFAULTS_MODE": ["garbage"],
-        "AWS_MAX_ATTEMPTS": ["garbage"],
     },
     "azure": {
-        "AZURE_AUTHORITY_HOST": ["http://[", "garbage"],
+        "AZURE_AUTHORITY_HOST": ["http://["],
         "AZURE_RESOURCE_MANAGER_ENDPOINT": ["http://["],
         "AZURE_TOKEN_CREDENTIALS": ["garbage"],
     },
     "gcp": {"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": ["http://["]},
     "kubernetes": {"KUBECONFIG": ["BROKEN", "FOLDER", "/nowhere"]},
 }
+"""What building a client needs and cannot use."""
+UNNEEDED = {"aws": {"AWS_MAX_ATTEMPTS": ["garbage"], "AWS_RETRY_MODE": ["garbage"]}}
 NEEDED = {
     "azure": {
         "AZURE_SUBSCRIPTION_ID": "00000000-0000-0000-0000-000000000000",
@@ -54,35 +57,57 @@ def launch(cloud: str, environ: dict[str, str]) -> LaunchRequest:
     return inputs.parse(inputs.Raw(flags=flags, environ=environ), lambda path: None)[0]
 
 
-@pytest.mark.parametrize(
-    ("cloud", "name", "value"),
-    [
+def cases(table: dict[str, dict[str, list[str]]]) -> list[tuple[str, str, str]]:
+    return [
         (cloud, name, value)
-        for cloud, variables in CASES.items()
+        for cloud, variables in table.items()
         for name, values in variables.items()
         for value in values
-    ],
-)
-def test_a_variable_of_an_sdk_is_named_and_no_bug(
-    cloud: str, name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken").write_text(BROKEN)
-    value = {"BROKEN": str(tmp_path / "broken"), "FOLDER": str(tmp_path)}.get(value, value)
-    environ = {"HOME": str(tmp_path), **NEEDED.get(cloud, {}), name: value}
+    ]
+
+
+def build(cloud: str, name: str, value: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds the cloud's clients in this environment."""
+    (folder / "broken").write_text(BROKEN)
+    value = {"BROKEN": str(folder / "broken"), "FOLDER": str(folder)}.get(value, value)
+    environ = {"HOME": str(folder), **NEEDED.get(cloud, {}), name: value}
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "x")
     for key, text in environ.items():
         monkeypatch.setenv(key, text)
     request = launch(cloud, environ)
     assert request.cloud
-    try:
-        provider = providers.provider_for(request.cloud, environ, None, SystemClock())
-        if cloud == "aws":
-            provider._client("us-east-1")  # type: ignore[attr-defined]
-    except ProviderError as refused:
-        whole = f"{refused} {refused.hint}"
-        assert "AWS_…" in whole or name in whole
-        assert "canary" not in whole
+    provider: Any = providers.provider_for(request.cloud, environ, None, SystemClock())
+    built = {
+        "aws": lambda: provider._client("us-east-1"),
+        "azure": lambda: provider._arm.compute,
+        "gcp": lambda: provider._compute.account,
+        "kubernetes": lambda: provider._cluster.access,
+    }
+    built[cloud]()
+
+
+@pytest.mark.parametrize(("cloud", "name", "value"), cases(REFUSED))
+def test_a_variable_of_an_sdk_is_named_and_no_bug(
+    cloud: str, name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CredentialsError) as refused:
+        build(cloud, name, value, tmp_path, monkeypatch)
+    whole = f"{refused.value} {refused.value.hint}"
+    assert name in whole
+    assert "canary" not in whole
+
+
+@pytest.mark.parametrize(("cloud", "name", "value"), cases(UNNEEDED))
+def test_what_no_client_needs_does_no_harm(
+    cloud: str, name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(cloud, name, value, tmp_path, monkeypatch)
+
+
+def test_a_bug_is_not_reported_as_the_users_configuration() -> None:
+    with pytest.raises(AssertionError), providers.configured(ProviderName.AWS, {}):
+        providers.traits_of(None)  # type: ignore[arg-type]
 
 
 def test_a_step_without_a_place_for_outputs_creates_nothing(tmp_path: Path) -> None:

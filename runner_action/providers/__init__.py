@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from sysconfig import get_path
+from traceback import walk_tb
 from typing import Any, assert_never
 
 from runner_action.errors import CredentialsError, RunnerActionError
@@ -23,6 +27,8 @@ from runner_action.providers.kubernetes import options as kubernetes_options
 from runner_action.providers.traits import Traits
 from runner_action.request import CloudOptions, CloudRequest
 from runner_action.waiting import Clock
+
+PACKAGE, LIBRARIES = Path(__file__).parents[1], Path(get_path("purelib"))
 
 
 def traits_of(provider: ProviderName) -> Traits:
@@ -90,15 +96,20 @@ def policy_for(
 @contextmanager
 def configured(provider: ProviderName, environ: Mapping[str, str]) -> Iterator[None]:
     """Around what builds clients of an SDK. An SDK raises anything for a profile that does not
-    exist, a file that it cannot parse, or an address that is none: that is no bug of ours."""
+    exist, a file that it cannot parse, or an address that is none. What no library was asked for
+    is an error for the user already, or a bug, and passes."""
     try:
         yield
     except RunnerActionError:
         raise
     except Exception as error:
-        names = sorted(name for name in environ if name.startswith(traits_of(provider).variables))
+        files = (Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__))
+        if not any(LIBRARIES in file.parents and PACKAGE not in file.parents for file in files):
+            raise
+        traits = traits_of(provider)
+        names = sorted(name for name in environ if name.startswith(traits.variables))
         raise CredentialsError(
-            f"The SDK of {provider.value} refuses its configuration: {plain(str(error))}",
+            f"{traits.title}'s SDK rejected its configuration: {plain(str(error))}",
             f"Check these variables, and the files that they name: {', '.join(names)}",
         ) from error
 
@@ -111,43 +122,35 @@ def provider_for(
 ) -> Provider:
     """The request's provider, with the credentials of the request, or those that its SDK finds.
     `id_token`: returns the CI job's own for an audience."""
-    with configured(request.provider, environ):
-        return _provider_for(request, environ, id_token, clock)
+    guard = partial(configured, request.provider, environ)
+    with guard():
+        match request.provider:
+            case ProviderName.AWS:
+                with ALONE:
+                    from runner_action.providers.aws.client import AwsProvider
 
+                return AwsProvider.from_environment(clock, guard)
+            case ProviderName.AZURE:
+                with ALONE:
+                    from runner_action.providers.azure.arm import Arm
+                    from runner_action.providers.azure.client import AzureProvider
 
-def _provider_for(
-    request: CloudRequest,
-    environ: Mapping[str, str],
-    id_token: Callable[[str], str] | None,
-    clock: Clock,
-) -> Provider:
-    match request.provider:
-        case ProviderName.AWS:
-            with ALONE:
-                from runner_action.providers.aws.client import AwsProvider
+                account = azure_options.options_of(request).account
+                arm = Arm.from_environment(account, environ, id_token, clock, guard)
+                return AzureProvider(arm, clock)
+            case ProviderName.GCP:
+                with ALONE:
+                    from runner_action.providers.gcp.client import GcpProvider
+                    from runner_action.providers.gcp.compute import Compute
 
-            return AwsProvider.from_environment(clock)
-        case ProviderName.AZURE:
-            with ALONE:
-                from runner_action.providers.azure.arm import Arm
-                from runner_action.providers.azure.client import AzureProvider
+                options = gcp_options.options_of(request)
+                return GcpProvider(Compute.from_environment(options, environ, guard), clock)
+            case ProviderName.KUBERNETES:
+                with ALONE:
+                    from runner_action.providers.kubernetes.client import KubernetesProvider
+                    from runner_action.providers.kubernetes.cluster import Cluster
 
-            account = azure_options.options_of(request).account
-            return AzureProvider(Arm.from_environment(account, environ, id_token, clock), clock)
-        case ProviderName.GCP:
-            with ALONE:
-                from runner_action.providers.gcp.client import GcpProvider
-                from runner_action.providers.gcp.compute import Compute
-
-            return GcpProvider(
-                Compute.from_environment(gcp_options.options_of(request), environ), clock
-            )
-        case ProviderName.KUBERNETES:
-            with ALONE:
-                from runner_action.providers.kubernetes.client import KubernetesProvider
-                from runner_action.providers.kubernetes.cluster import Cluster
-
-            cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
-            return KubernetesProvider(cluster, clock)
-        case _ as unknown:
-            assert_never(unknown)
+                cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
+                return KubernetesProvider(cluster, clock)
+            case _ as unknown:
+                assert_never(unknown)

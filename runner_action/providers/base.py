@@ -9,12 +9,13 @@ ConfigurationError or NotOurs, by what the caller does next.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from runner_action.errors import CapacityError, ProviderError, QuotaError
+from runner_action.errors import CapacityError, CredentialsError, ProviderError, QuotaError
 from runner_action.model import (
     LAUNCH_TAG,
     Deletion,
@@ -24,9 +25,22 @@ from runner_action.model import (
     Plan,
     ProviderName,
 )
+from runner_action.plain import parts_of
 from runner_action.request import CloudRequest
 
 log = logging.getLogger(__name__)
+
+
+Guard = Callable[[], AbstractContextManager[None]]
+"""What the building of an SDK's clients happens in (`providers.configured`)."""
+
+
+def address_in(environ: Mapping[str, str], name: str, default: str) -> str:
+    """The address of an API in a variable. Raises CredentialsError if it is none."""
+    address = environ.get(name) or default
+    if not parts_of(address).hostname:
+        raise CredentialsError(f"{name} is not an address.", f"Write one such as {default}.")
+    return address.rstrip("/")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
+    title: str
     pods: bool = False
     """Its machines are pods: their user data is a program, not a cloud-config, and their jobs are
     never root."""

@@ -152,11 +152,6 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise translate(error, doing) from error
-    except ValueError as error:  # an address or a number in a variable or profile
-        raise CredentialsError(
-            f"The AWS SDK refuses its configuration while {doing}: {error}",
-            SDK_HINT,
-        ) from error
     except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
         raise CredentialsError(
             f"Cannot read the AWS credentials while {doing}: {error}.", KEYS_HINT

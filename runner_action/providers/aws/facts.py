@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner_action.providers.traits import Traits
 
 TRAITS = Traits(
+    title="AWS",
     variables=("AWS_",),
     policy_by_repository=True,
     # https://docs.aws.amazon.com/sdkref/latest/guide/environment-variables.html

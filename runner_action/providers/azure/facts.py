@@ -15,6 +15,7 @@ WORDS_OF_REGIONS = frozenset(
 )
 """https://learn.microsoft.com/azure/reliability/regions-list"""
 TRAITS = Traits(
+    title="Azure",
     variables=("AZURE_", "IDENTITY_", "MSI_"),
     wiped_too=("/var/lib/waagent/ovf-env.xml",),  # what stood on the provisioning disc
     deletion_without_limit=True,

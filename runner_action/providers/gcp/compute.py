@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
 from google.api_core.retry import Retry
 
+from runner_action.providers.base import Guard, address_in
 from runner_action.providers.gcp.credentials import Account, account
 from runner_action.providers.gcp.errors import passes
 from runner_action.providers.gcp.options import GcpOptions
@@ -28,7 +30,10 @@ class Compute:
     """Compute Engine in one project. `who` returns the account, when it is first needed; `api`:
     the address."""
 
-    def __init__(self, who: Callable[[], Account], api: str = API) -> None:
+    def __init__(
+        self, who: Callable[[], Account], api: str = API, guard: Guard = nullcontext
+    ) -> None:
+        self._guard = guard
         self._who = who
         self.api = api
         self._account: Account | None = None
@@ -36,18 +41,21 @@ class Compute:
         self._lock = threading.RLock()
 
     @classmethod
-    def from_environment(cls, options: GcpOptions, environ: Mapping[str, str]) -> Compute:
+    def from_environment(
+        cls, options: GcpOptions, environ: Mapping[str, str], guard: Guard = nullcontext
+    ) -> Compute:
         """By the variables that gcloud reads: GOOGLE_APPLICATION_CREDENTIALS, and another address
         of the API."""
-        parts = urlsplit(environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE") or API)
+        parts = urlsplit(address_in(environ, "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", API))
         return cls(
             lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")),
             f"{parts.scheme}://{parts.netloc}",
+            guard,
         )
 
     @property
     def account(self) -> Account:
-        with self._lock:
+        with self._lock, self._guard():
             self._account = self._account or self._who()
             return self._account
 
@@ -56,7 +64,7 @@ class Compute:
         return self.account.project
 
     def client(self, kind: type[Any]) -> Any:
-        with self._lock:
+        with self._lock, self._guard():
             if kind not in self._built:
                 self._built[kind] = kind(
                     credentials=self.account.credentials, client_options={"api_endpoint": self.api}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner_action.providers.traits import Traits
 
 TRAITS = Traits(
+    title="Google Cloud",
     variables=("GOOGLE_", "CLOUDSDK_", "GCE_"),
     # https://cloud.google.com/compute/docs/metadata/querying-metadata
     metadata_hosts=("metadata.google.internal", "169.254.169.254"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner_action.providers.traits import Traits
 
 TRAITS = Traits(
+    title="Kubernetes",
     variables=("KUBE",),
     pods=True,
     # https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
