@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner_action import ci, environment, files, forges, hidden, inputs, providers
+from runner_action import ci, environment, files, forges, inputs, providers, secret_sources
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
-from runner_action.ci.discreet import Discreet
 from runner_action.ci.ordinals import Ordinals, State
+from runner_action.ci.redacted import Redacted
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
@@ -50,8 +50,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
     which leases end, for tests."""
     began = time.monotonic()
     read_file = _reading(environ)
-    redact = Redaction(lambda: hidden.secrets_of(environ, read_file))
-    front = Discreet(ci.front_for(environ, as_json="--json" in argv), redact)
+    redact = Redaction(lambda: secret_sources.secrets_of(environ, read_file))
+    front = Redacted(ci.front_for(environ, as_json="--json" in argv), redact)
     try:
         if argv[:1] in (["--help"], ["-h"], ["help"]):
             sys.stdout.write(overview())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner_action import dress, hidden
+from runner_action import credentials, secret_sources
 
 OWN = "STATE_"
 """How the variables begin by which GitHub returns what this action has stored in GITHUB_STATE."""
@@ -17,5 +17,5 @@ def tidied(environ: Mapping[str, str]) -> dict[str, str]:
     present = {
         name: value for name, value in environ.items() if value.strip() or name.startswith(OWN)
     }
-    secrets = {name: dress.trimmed(present[name]) for name in hidden.VARIABLES & present.keys()}
-    return present | secrets
+    secrets = secret_sources.VARIABLES & present.keys()
+    return present | {name: credentials.trimmed(present[name]) for name in secrets}

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+ReadFile = Callable[[str], str | None]
+"""Returns the text of a file; None if it cannot be read."""
 LIMIT = 1 << 16
 """Most bytes that are read of a note: enough for the names of 200 runners."""
 

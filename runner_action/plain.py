@@ -13,6 +13,8 @@ space or a variation selector, and so does this module.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 import unicodedata
@@ -84,3 +86,20 @@ def parts_of(address: str) -> SplitResult:
     except ValueError:
         return urlsplit("")
     return parts
+
+
+def from_base64(text: str) -> bytes | None:
+    """What Base64 stands for, which may be wrapped; None if the text is not Base64."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def text_from_base64(text: str) -> str | None:
+    """The same for Base64 of a text in UTF-8."""
+    data = from_base64(text)
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None

@@ -7,13 +7,12 @@ Base64 (as in `Authorization: Basic …`), or one line of it.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-from runner_action.plain import plain
+from runner_action.plain import plain, text_from_base64
 
 HIDDEN = "***"
 SHORTEST = 6
@@ -67,17 +66,10 @@ def lines_of(secret: str) -> list[str]:
 
 def _readings(secret: str) -> Iterator[str]:
     """The text, with its escaped line ends, and decoded from Base64."""
-    for text in filter(None, (secret, _decoded(secret))):
+    for text in filter(None, (secret, text_from_base64(secret))):
         yield text
         if "\\n" in text:
             yield text.replace("\\r", "").replace("\\n", "\n")
-
-
-def _decoded(secret: str) -> str | None:
-    try:
-        return base64.b64decode("".join(secret.split()), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
 
 
 def _fields(text: str) -> Iterator[str]:

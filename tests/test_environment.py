@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner_action import cli, environment, hidden, inputs, providers
+from runner_action import cli, environment, inputs, providers, secret_sources
 from runner_action.ci.github import GitHubFront
 from runner_action.errors import CredentialsError, InputError
 from runner_action.forges import places
@@ -148,7 +148,7 @@ def test_that_nothing_was_created_is_no_absent_note() -> None:
 @pytest.mark.parametrize(
     "around", ["{}\n", "{}\r\n", " {}", '"{}"', "\ufeff{}", "{}\u200b", "{}\u00a0"]
 )
-@pytest.mark.parametrize("name", sorted(hidden.VARIABLES))
+@pytest.mark.parametrize("name", sorted(secret_sources.VARIABLES))
 def test_what_surrounds_a_credential_is_removed(name: str, around: str) -> None:
     assert environment.tidied({name: around.format("secret/+=")}) == {name: "secret/+="}
 

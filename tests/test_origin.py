@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from runner_action.files import ReadFile
 from runner_action.forges import job_environments
 from runner_action.forges.github.origin import MAY_WRITE, fork_of_run
-from runner_action.forges.jobs import ReadFile
 
 OURS, THEIRS = {"id": 1, "full_name": "octo/train"}, {"id": 2, "full_name": "mallory/train"}
 PULLS = (

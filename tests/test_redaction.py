@@ -13,11 +13,11 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from runner_action import hidden
+from runner_action import secret_sources
 from runner_action.ci.base import Front
-from runner_action.ci.discreet import Discreet
 from runner_action.ci.github import GitHubFront
 from runner_action.ci.gitlab import GitLabFront
+from runner_action.ci.redacted import Redacted
 from runner_action.ci.terminal import TerminalFront
 from runner_action.errors import ProviderError
 from runner_action.plain import plain
@@ -166,7 +166,7 @@ def test_the_secrets_of_variables_and_files(tmp_path: Path) -> None:
     def read(path: str) -> str | None:
         return Path(path).read_text() if Path(path).is_file() else None
 
-    redact = Redaction(lambda: hidden.secrets_of(environ, read))
+    redact = Redaction(lambda: secret_sources.secrets_of(environ, read))
     text = (
         "canary-variable canary-web-identity canary-kube/token canary-proxy canary-id-token"
         f" canary-registry canary/+secret=with,comma {BODY[0]}"
@@ -177,15 +177,15 @@ def test_the_secrets_of_variables_and_files(tmp_path: Path) -> None:
 
 
 def test_every_variable_and_file_of_the_list_is_read() -> None:
-    for name in hidden.VARIABLES:
-        assert list(hidden.secrets_of({name: "canary"}, lambda _: None)) == ["canary"], name
-    for name in hidden.FILES:
-        secrets = hidden.secrets_of({name: "/there"}, {"/there": "canary"}.get)
+    for name in secret_sources.VARIABLES:
+        assert list(secret_sources.secrets_of({name: "canary"}, lambda _: None)) == ["canary"], name
+    for name in secret_sources.FILES:
+        secrets = secret_sources.secrets_of({name: "/there"}, {"/there": "canary"}.get)
         assert "canary" in list(secrets), name
 
 
 def test_a_short_word_in_a_variable_of_the_jobs_own_stays() -> None:
-    assert not list(hidden.secrets_of({"REGISTRY_PASSWORD": "runner"}, lambda _: None))
+    assert not list(secret_sources.secrets_of({"REGISTRY_PASSWORD": "runner"}, lambda _: None))
 
 
 # --- all roads
@@ -207,7 +207,7 @@ def test_no_road_leads_past_the_filter(
         "terminal": TerminalFront(out, out, as_json=False),
         "json": TerminalFront(out, out, as_json=True),
     }
-    front = Discreet(fronts[kind], Redaction())
+    front = Redacted(fronts[kind], Redaction())
     secret = "canary-secret\r"
     front.mask(secret)
     raw = f"Invalid header value {secret.encode()!r}, {secret}"

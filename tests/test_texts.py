@@ -12,9 +12,9 @@ import pytest
 
 from runner_action import files, inputs
 from runner_action.errors import InputError
+from runner_action.files import ReadFile
 from runner_action.inputs.addresses import origin_of
 from runner_action.inputs.conversion import convert
-from runner_action.inputs.scripts import ReadFile
 
 PROPERTIES = inputs.schema()["properties"]
 BASE = {"repo": ["octo/train"], "token": ["canary"]}

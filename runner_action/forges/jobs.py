@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from runner_action.files import ReadFile
 from runner_action.model import CiJob
-
-ReadFile = Callable[[str], str | None]
-"""Returns the text of a file; None if there is no such file."""
 
 
 @dataclass(frozen=True)

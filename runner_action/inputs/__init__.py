@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner_action.errors import InputError
+from runner_action.files import ReadFile
 from runner_action.forges import job_environments
 from runner_action.inputs import advice, problems, to_request
 from runner_action.inputs.infer import infer
-from runner_action.inputs.scripts import ReadFile
 from runner_action.inputs.sources import (
     Raw,
     Schema,

@@ -8,7 +8,7 @@ from typing import Any
 from runner_action import forges, providers
 from runner_action.forges import traits_of
 from runner_action.forges.places import servers_of
-from runner_action.inputs import foreign
+from runner_action.inputs import proxies
 from runner_action.inputs.sources import Raw, schema, text_of, variable_of
 from runner_action.model import ForgeName, ProviderName
 from runner_action.plain import parts_of
@@ -22,7 +22,7 @@ def unused(raw: Raw) -> Iterator[str]:
         known |= {*map(variable_of, (name, *prop.get("x-aliases", ()))), *prop.get("x-env", ())}
         yield from _older(name, prop, raw)
         if given := text_of(name, prop, raw):
-            yield from foreign.unusable(name, prop, given[0][-1], given[1])
+            yield from proxies.unusable(name, prop, given[0][-1], given[1])
         if prop.get("format") == "script" and raw.flags.get(name) and not text_of(name, prop, raw):
             yield f"--{name} is empty, so there is no script: did `$(base64 …)` fail?"
     for flag in raw.flags:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from runner_action import dress
+from runner_action import credentials
+from runner_action.files import ReadFile
 from runner_action.inputs.lists import items_of
-from runner_action.inputs.scripts import ReadFile, readable, script_of
-from runner_action.inputs.typography import typed
+from runner_action.inputs.scripts import readable, script_of
 from runner_action.providers.gpus import word_of
+from runner_action.typography import typed
 
 UNITS = {
     "s": 1,
@@ -98,16 +99,16 @@ def _seconds(text: str) -> int | str:
 
 
 def _key(text: str, read_file: ReadFile) -> str:
-    return dress.private_key(text, read_file) or text
+    return credentials.private_key(text, read_file) or text
 
 
 def _account_key(text: str, read_file: ReadFile) -> str:
-    parsed = dress.account_key(text, read_file)
+    parsed = credentials.account_key(text, read_file)
     return json.dumps(parsed) if parsed else text
 
 
 def _kubeconfig(text: str, read_file: ReadFile) -> str:
-    return dress.kubeconfig(text, read_file) or text
+    return credentials.kubeconfig(text, read_file) or text
 
 
 def _document(text: str, read_file: ReadFile) -> str:
@@ -118,7 +119,7 @@ def _document(text: str, read_file: ReadFile) -> str:
 def _certificates(text: str, read_file: ReadFile) -> str:
     """The certificates (PEM) in the text, or else in the file of that name."""
     from_file = "" if "\n" in text else read_file(text) or ""
-    return dress.certificates(text, read_file) or readable(from_file or text)
+    return credentials.certificates(text, read_file) or readable(from_file or text)
 
 
 BY_FORM: Mapping[str, Callable[[str], Any]] = {
@@ -137,7 +138,7 @@ FROM_FILES: Mapping[str | None, Callable[[str, ReadFile], str]] = {
     "document": _document,
     "certificates": _certificates,
     "key": _key,
-    "token": dress.token,
+    "token": credentials.token,
     "account-key": _account_key,
     "kubeconfig": _kubeconfig,
 }

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from runner_action.files import ReadFile
 from runner_action.forges import job_environments
 from runner_action.forges.places import forge_of, project_of, servers_of
 from runner_action.inputs.addresses import origin_of, repository_url
-from runner_action.inputs.scripts import ReadFile
 from runner_action.inputs.sources import Given
 from runner_action.model import ProviderName
 from runner_action.providers import traits_of

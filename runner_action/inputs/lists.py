@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from runner_action.inputs.typography import typed, unquoted
+from runner_action.typography import typed, unquoted
 
 _DASHED = re.compile(r"^\s*-\s+")
 

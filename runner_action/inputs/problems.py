@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from runner_action import dress
+from runner_action import credentials
+from runner_action.files import ReadFile
 from runner_action.forges import job_environments
-from runner_action.forges.jobs import ReadFile
 from runner_action.inputs.conversion import check_rsa, is_here, public_half
 from runner_action.inputs.sources import Given, Raw, command_of, schema, spellings
 from runner_action.model import ForgeName, ProviderName
@@ -143,8 +143,8 @@ def _bad_token(
         if schema()["properties"][name].get("format") != "token":
             continue
         value = str(entry.value)
-        kind = dress.looks_like(value, read_file)
-        if strange := dress.strange(value):
+        kind = credentials.looks_like(value, read_file)
+        if strange := credentials.strange(value):
             yield _named(
                 f"{{{name}}} contains {strange}, which no token does: copy it again",
                 given,
@@ -167,7 +167,8 @@ def _bad_key(
         except ValueError:
             yield _named(
                 "{app-private-key} must be the private key of a GitHub App: the text of its `.pem`"
-                " file, that in Base64, or its path" + dress.but(str(entry.value), read_file),
+                " file, that in Base64, or its path"
+                + credentials.instead(str(entry.value), read_file),
                 given,
                 environ,
             )
@@ -178,7 +179,7 @@ def _bad_key(
             yield _named(
                 "{cloud-ssh-private} must be the text of a private SSH key without a passphrase, as"
                 " `ssh-keygen -t rsa -m pem -f key.pem` writes it, that in Base64, or its path"
-                + dress.but(str(entry.value), read_file),
+                + credentials.instead(str(entry.value), read_file),
                 given,
                 environ,
             )

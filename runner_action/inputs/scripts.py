@@ -3,17 +3,14 @@ reading files."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import unicodedata
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable
 
-from runner_action.inputs.typography import unquoted
+from runner_action.files import ReadFile
+from runner_action.plain import from_base64
+from runner_action.typography import unquoted
 
-ReadFile = Callable[[str], str | None]
-"""Returns the text of a file; None if there is no such file."""
 KEPT = "\n\t"
 """Control characters that a text may have."""
 UNDECODED = "\ufffd"
@@ -46,13 +43,6 @@ def script_of(text: str, read_file: ReadFile) -> str:
             "is a command or a variable that no shell has expanded; write the path of the file"
         )
     return readable(from_file or "")
-
-
-def from_base64(text: str) -> bytes | None:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None
 
 
 def with_unix_lines(text: str) -> str:

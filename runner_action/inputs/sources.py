@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runner_action.inputs import foreign
+from runner_action.files import ReadFile
+from runner_action.inputs import proxies
 from runner_action.inputs.conversion import convert
-from runner_action.inputs.scripts import ReadFile, Unfit
+from runner_action.inputs.scripts import Unfit
 
 Schema = Mapping[str, Any]
 
@@ -84,8 +85,8 @@ def collect(raw: Raw, read_file: ReadFile) -> Iterator[tuple[str, Given]]:
         if given := text_of(name, prop, raw):
             texts, source = given
             text = ",".join(texts) if prop["type"] == "array" else texts[-1]
-            if foreign.is_foreign(prop, source):
-                if (usable := foreign.read(prop, text)) is not None:
+            if proxies.is_of_others(prop, source):
+                if (usable := proxies.read(prop, text)) is not None:
                     yield name, Given(usable, source, text)
                 continue
             try:

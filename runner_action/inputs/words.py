@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from runner_action.inputs.sources import schema, spellings
-from runner_action.inputs.typography import DASHES, SPACES
+from runner_action.typography import DASHES, SPACES
 
 PROGRAMS = ("cml", "cml-runner")
 OF_CML = frozenset(

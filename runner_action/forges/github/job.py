@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from runner_action.files import ReadFile
 from runner_action.forges.github import id_token, origin
-from runner_action.forges.jobs import JobEnvironment, ReadFile
+from runner_action.forges.jobs import JobEnvironment
 from runner_action.model import CiJob
 
 DISTINCT = (

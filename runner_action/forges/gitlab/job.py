@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner_action.forges.jobs import JobEnvironment, ReadFile
+from runner_action.files import ReadFile
+from runner_action.forges.jobs import JobEnvironment
 from runner_action.model import CiJob
 
 DISTINCT = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")

@@ -15,7 +15,8 @@ from google.auth.credentials import Credentials, with_scopes_if_required
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from runner_action import dress, retrying
+from runner_action import retrying
+from runner_action.credentials import account_key, instead, trimmed
 from runner_action.errors import CredentialsError, ProviderError
 from runner_action.files import file_text
 from runner_action.model import Secret
@@ -102,11 +103,10 @@ def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[
         # Google warns of credentials from unknown sources; these are the user's own.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            text = (
-                options.credentials.reveal() if options.credentials else dress.trimmed(file or "")
-            )
+            given = options.credentials
+            text = given.reveal() if given else trimmed(file or "")
             if text:
-                source = dress.account_key(text, file_text)
+                source = account_key(text, file_text)
                 if source is None:
                     raise ValueError("neither a key nor a configuration")
                 return *google.auth.load_credentials_from_dict(source), source  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[
         if text:
             raise CredentialsError(
                 f"{variable} holds neither a service account's key nor a workload identity"
-                f" federation's configuration{dress.but(text, file_text)}.",
+                f" federation's configuration{instead(text, file_text)}.",
                 KEYS_HINT,
             ) from None
         raise CredentialsError("There are no Google Cloud credentials.", KEYS_HINT) from None

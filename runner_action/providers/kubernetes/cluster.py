@@ -22,7 +22,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNode, KubeConfigMerger
 
-from runner_action import dress
+from runner_action import credentials
 from runner_action.errors import CredentialsError
 from runner_action.files import file_text
 from runner_action.plain import parts_of
@@ -120,8 +120,8 @@ def _readable() -> Iterator[None]:
 
 def _nothing(environ: Mapping[str, str]) -> CredentialsError:
     message = "There is no kubeconfig, and this does not run in a pod."
-    if given := dress.trimmed(environ.get("KUBECONFIG", "")):
-        kind = dress.looks_like(given, file_text) or "something else"
+    if given := credentials.trimmed(environ.get("KUBECONFIG", "")):
+        kind = credentials.looks_like(given, file_text) or "something else"
         message = f"{message[:-1]}; KUBECONFIG is {kind}."
     return CredentialsError(message, KEYS_HINT)
 
@@ -144,8 +144,8 @@ def _check(settings: Configuration) -> None:
 
 def _clean(settings: Configuration) -> None:
     for name, value in settings.api_key.items():
-        kind, _, token = dress.trimmed(str(value)).rpartition(" ")
-        if strange := dress.strange(f"{kind}{token}"):
+        kind, _, token = credentials.trimmed(str(value)).rpartition(" ")
+        if strange := credentials.strange(f"{kind}{token}"):
             raise CredentialsError(f"The kubeconfig's token contains {strange}.", KEYS_HINT)
         settings.api_key[name] = f"{kind} {token}".strip()
 
@@ -154,8 +154,8 @@ def _configuration(options: KubernetesOptions, environ: Mapping[str, str]) -> Js
     """The kubeconfig; None if there is none."""
     if options.configuration:
         return _parsed(options.configuration.reveal(), "KUBERNETES_CONFIGURATION")
-    given = dress.trimmed(environ.get("KUBECONFIG", ""))
-    if "\n" in given or dress.kubeconfig(given, _no_file):
+    given = credentials.trimmed(environ.get("KUBECONFIG", ""))
+    if "\n" in given or credentials.kubeconfig(given, _no_file):
         return _parsed(given, "KUBECONFIG")
     paths = given or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
     if not (given or Path(paths).exists()):
@@ -169,7 +169,7 @@ def _configuration(options: KubernetesOptions, environ: Mapping[str, str]) -> Js
     if given and not any(Path(path).expanduser().exists() for path in given.split(":")):
         return None  # as for kubectl
     raise CredentialsError(
-        f"KUBECONFIG is not a kubeconfig{dress.but(paths, file_text)}.", KEYS_HINT
+        f"KUBECONFIG is not a kubeconfig{credentials.instead(paths, file_text)}.", KEYS_HINT
     )
 
 
@@ -188,12 +188,12 @@ def _plain(node: Any) -> Any:
 def _parsed(text: str, variable: str) -> Json:
     """Parses YAML. Errors have no message of the parser, which would quote the text."""
     try:
-        kubeconfig = yaml.safe_load(dress.kubeconfig(text, file_text) or "")
+        kubeconfig = yaml.safe_load(credentials.kubeconfig(text, file_text) or "")
     except (yaml.YAMLError, ValueError):
         kubeconfig = None
     if not isinstance(kubeconfig, dict):
         raise CredentialsError(
-            f"{variable} is not a kubeconfig{dress.but(text, file_text)}.",
+            f"{variable} is not a kubeconfig{credentials.instead(text, file_text)}.",
             "Set it to the text of the file, as `kubectl config view --raw --minify` prints it.",
         )
     return kubeconfig

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from runner_action import forges, providers
+from runner_action.files import ReadFile
 from runner_action.model import ForgeName, ProviderName
 
-ReadFile = Callable[[str], str | None]
 CLOUDS = tuple(map(providers.traits_of, ProviderName))
 SERVERS = tuple(map(forges.traits_of, ForgeName))
 VARIABLES = frozenset(

@@ -14,7 +14,7 @@ from runner_action.redaction import Redaction
 OWN = "runner_action"
 
 
-class Discreet:
+class Redacted:
     """Wraps the front of a CI."""
 
     def __init__(self, front: Front, redact: Redaction) -> None:

@@ -7,20 +7,17 @@ GitLab's variables of type File are paths: https://docs.gitlab.com/ci/variables/
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from runner_action.plain import UNSEEN
+from runner_action.files import ReadFile
+from runner_action.plain import UNSEEN, text_from_base64
+from runner_action.typography import QUOTES
 
-ReadFile = Callable[[str], str | None]
-"""Returns the text of a file; None if there is no such file."""
 PATH_LENGTH = 1024
-_QUOTES = ('"', "'", "`")
 _PEM = re.compile(r"(-----BEGIN ([A-Z ]+)-----)(.*?)(-----END \2-----)", re.S)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^\\]*?-----END CERTIFICATE-----")
 _KUBECONFIG = re.compile(r"""(?:^|[{,])\s*["']?(?:clusters|contexts)["']?\s*:""", re.M)
@@ -58,7 +55,7 @@ def trimmed(text: str) -> str:
     """Without what surrounds it: blanks, invisible characters, a pair of quotes. Lines end as on
     Linux."""
     text = _stripped(text.replace("\r\n", "\n").replace("\r", "\n"))
-    while len(text) > 1 and text[0] in _QUOTES and text[0] == text[-1]:
+    while len(text) > 1 and f"{text[0]}{text[-1]}" in QUOTES:
         text = _stripped(text[1:-1])
     return text
 
@@ -82,10 +79,7 @@ def _no_file(_path: str) -> None:
 
 def _decoded(text: str) -> str | None:
     joined = "".join(text.split())
-    try:
-        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
+    return text_from_base64(joined + "=" * (-len(joined) % 4))
 
 
 def token(text: str, read_file: ReadFile) -> str:
@@ -166,7 +160,7 @@ def looks_like(text: str, read_file: ReadFile) -> str:
     return "Base64 of something else" if _decoded(bare) is not None else ""
 
 
-def but(text: str, read_file: ReadFile) -> str:
+def instead(text: str, read_file: ReadFile) -> str:
     """The end of the sentence that says what the text is not."""
     kind = looks_like(text, read_file)
     return f", but {kind}" if kind else ""

@@ -11,15 +11,8 @@ SPACES = "\u00a0\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
 expression."""
 QUOTES = (
     *('""', "''", "``"),
-    *(
-        "\u201c\u201d",
-        "\u2018\u2019",
-        "\u201e\u201c",
-        "\u201a\u2018",
-        "\u201d\u201d",
-        "\u2019\u2019",
-    ),
-    *("\u00ab\u00bb", "\u2039\u203a"),
+    *("\u201c\u201d", "\u2018\u2019", "\u201e\u201c", "\u201a\u2018"),
+    *("\u201d\u201d", "\u2019\u2019", "\u00ab\u00bb", "\u2039\u203a"),
 )
 """Opening and closing quotes. https://www.unicode.org/charts/PDF/U2000.pdf (Quotation marks)"""
 

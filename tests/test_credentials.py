@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from runner_action import dress, inputs
+from runner_action import credentials, inputs
 from runner_action.errors import InputError
 from runner_action.inputs.conversion import check_rsa, convert, public_half
 
@@ -37,6 +37,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "invisible": lambda text: f"\u200b{text}\u00a0",
     "quotes": lambda text: f"'{text}'",
     "double quotes": lambda text: f'"{text}"\n',
+    "quotes of a web page": lambda text: f"\u201c{text}\u201d",
+    "quotes of a word processor": lambda text: f"\u00ab{text}\u00bb",
 }
 """For all credentials."""
 PACKED: dict[str, Callable[[str], str]] = {
@@ -116,12 +118,12 @@ def test_a_credential_in_every_form(
     ids=["real line ends", "doubled backslashes", "escaped quotes", "pretty", "JSON in JSON"],
 )
 def test_a_google_key_as_it_comes_out_of_shells(form: Callable[[str], str]) -> None:
-    assert dress.account_key(form(json.dumps(GOOGLE)), nothing) == GOOGLE
+    assert credentials.account_key(form(json.dumps(GOOGLE)), nothing) == GOOGLE
 
 
 def test_a_read_key_can_be_used() -> None:
     for name, form in {**FORMS, **PACKED, **LINES}.items():
-        key = dress.private_key(form(KEY), nothing)
+        key = credentials.private_key(form(KEY), nothing)
         assert key, name
         check_rsa(key)
         assert public_half(key).startswith("ssh-rsa ")
@@ -129,8 +131,8 @@ def test_a_read_key_can_be_used() -> None:
 
 def test_a_kubeconfig_may_be_json() -> None:
     text = json.dumps(CLUSTER)
-    assert dress.kubeconfig(text, nothing) == text
-    assert dress.kubeconfig("canary: true", nothing) is None
+    assert credentials.kubeconfig(text, nothing) == text
+    assert credentials.kubeconfig("canary: true", nothing) is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_a_kubeconfig_may_be_json() -> None:
     ],
 )
 def test_what_cannot_be_read_is_described_and_never_quoted(text: str, words: str) -> None:
-    described = dress.looks_like(text, {PATH: "ssh-rsa AAAAcanary octo"}.get)
+    described = credentials.looks_like(text, {PATH: "ssh-rsa AAAAcanary octo"}.get)
     assert described == words
     assert "canary" not in described
 
