@@ -224,6 +224,7 @@ FILES = {"event.json": "{}", "broken.json": "{", "list.json": "[7]", "./setup.sh
 @given(spelled())
 @example(Said(["--cloud=aws", "--repo=octo/train", f"--token={CANARY}"]))
 @example(Said(["--command=0"]))
+@example(Said(["--cloud", " ", f"{CANARY}-word"]))
 @settings(
     max_examples=300,
     deadline=None,

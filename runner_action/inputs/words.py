@@ -73,6 +73,10 @@ def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> A
             elif awaits and not _broken(part):
                 arranged.words[-1] += f"={part}"
                 awaits = False
+            elif awaits:  # what follows may be anything, and values are shown in messages
+                arranged.words[-1] += "="
+                arranged.strays.append(_stray(part, place, flag, commands))
+                awaits = False
             elif _is_list(flag) and not _broken(part) and part not in commands:
                 arranged.words.append(f"{flag}={part}")
             elif part:
