@@ -124,6 +124,8 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
     job: str = ""
     over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a main process starts: it sees the job, or the job sees it."""
 
 
 class Systemd:
@@ -208,7 +210,8 @@ class Systemd:
         service = self._services.get(name)
         if service is None or service.over.is_set():
             return False
-        service.job = job
+        with service.lock:
+            service.job = job
         unit = service.unit
         if unit.get("RemainAfterExit") == "yes":
             for line in unit.all("ExecStop"):
@@ -263,7 +266,7 @@ class Systemd:
             bound = None
             if unit.get("Type") == "oneshot":
                 bound = unit.bound("TimeoutStartSec", float("inf"))
-            code = self._exec(service, unit.get("ExecStart"), bound=bound)
+            code = self._exec(service, unit.get("ExecStart"), bound=bound, main=True)
             starts += 1
             if unit.get("RemainAfterExit") == "yes":
                 return
@@ -336,8 +339,10 @@ class Systemd:
         line: str,
         extra: dict[str, str] | None = None,
         bound: float | None = None,
+        main: bool = False,
     ) -> int:
-        """Runs a command of a service and returns its exit code. Kills it after `bound` seconds."""
+        """Runs a command of a service and returns its exit code. Kills it after `bound` seconds. A
+        `main` process does not start while its service is being stopped."""
         unit = service.unit
         argv = [
             word if index == 0 else self.below(word)
@@ -347,17 +352,20 @@ class Systemd:
             argv[0] = self._python
         folder = self.below(unit.get("WorkingDirectory", "/"))
         added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
-        service.process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env={**self.environment(), **added, **(extra or {})},
-            preexec_fn=die_with_parent,
-        )
+        with service.lock:
+            if main and service.job:
+                return -signal.SIGTERM
+            process = service.process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env={**self.environment(), **added, **(extra or {})},
+                preexec_fn=die_with_parent,
+            )
         try:
-            return service.process.wait(bound)
+            return process.wait(bound)
         except subprocess.TimeoutExpired:
-            service.process.kill()
-            return service.process.wait()
+            process.kill()
+            return process.wait()
 
     def below(self, word: str) -> str:
         return str(self._root) + word if word.startswith("/") else word
