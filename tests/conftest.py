@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +23,24 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _same_environment() -> Iterator[None]:
+    """What a test leaves in the environment, such as a token, is put into every process that a
+    later test starts."""
+    before = variables()
+    yield
+    left = {name for name, _ in before.items() ^ variables().items()}
+    for name in left:
+        os.environ.pop(name, None)
+    os.environ.update({name: before[name] for name in left & before.keys()})
+    assert not left, "a test has changed these variables for all that follow it"
+
+
+def variables() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(autouse=True)
+def _only_this_machine(_same_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches out by mistake fails at once, on any machine."""
     connect = socket.socket.connect
 

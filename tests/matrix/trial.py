@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 from runner_action import forges, inputs, providers
 from runner_action.commands.reap import reap
@@ -259,7 +260,6 @@ def sweep(world: World) -> None:
         ).total_seconds()
     )
     environ = world.job_environ()
-    os.environ.update(environ)  # where boto3 looks
     world.ec2.enabled = ("us-west-1", "us-east-1")
     request = inputs.parse(
         inputs.Raw(flags={"cloud": [world.provider.value]}, environ=environ), lambda _: None
@@ -267,5 +267,6 @@ def sweep(world: World) -> None:
     assert request.cloud
     api = environ["GITHUB_API_URL" if world.kind is ForgeName.GITHUB else "CI_API_V4_URL"]
     forge = forges.forge_for(request, api)
-    provider = providers.provider_for(request.cloud, environ, None, clock)
-    reap(Context(request.repository, forge, provider, clock))
+    with patch.dict(os.environ, environ):  # where boto3 looks
+        provider = providers.provider_for(request.cloud, environ, None, clock)
+        reap(Context(request.repository, forge, provider, clock))
