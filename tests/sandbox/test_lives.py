@@ -294,7 +294,8 @@ def test_a_killed_agent_finds_its_job_again(world: World, launch: Launch) -> Non
     world.github.forge.wait(lambda: job.status == "completed", "the job", 30)
     assert job.conclusion == "success", "the runner outlived the agent"
     all_gone(world, 40)
-    assert stages(world)[-6:] == [
+    # If it was killed before its heartbeat, it reads the job's beginning again.
+    assert [stage for stage in stages(world) if stage != "job-started"][-6:] == [
         "agent",
         "resumed",
         "job-finished",
