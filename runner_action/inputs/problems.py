@@ -4,7 +4,7 @@ express. Pure, except for reading files that inputs name."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -157,32 +157,37 @@ def _bad_token(
 NO_TOKENS = ("an empty text", "an unexpanded $VARIABLE")
 
 
+KEYS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "app-private-key": (
+        check_rsa,
+        (
+            "{app-private-key} must be the private key of a GitHub App: the text of its `.pem`"
+            " file, that in Base64, or its path"
+        ),
+    ),
+    "cloud-ssh-private": (
+        public_half,
+        (
+            "{cloud-ssh-private} must be the text of a private SSH key without a passphrase, as"
+            " `ssh-keygen -t rsa -m pem -f key.pem` writes it, that in Base64, or its path"
+        ),
+    ),
+}
+"""By input: what reads the key, or raises ValueError; and what the input must be."""
+
+
 def _bad_key(
     given: Mapping[str, Given], environ: Mapping[str, str], read_file: ReadFile
 ) -> Iterator[str]:
     """Keys that cannot be read, or not without a passphrase."""
-    if entry := given.get("app-private-key"):
+    for name, (read, message) in KEYS.items():
+        if name not in given:
+            continue
+        text = str(given[name].value)
         try:
-            check_rsa(str(entry.value))
+            read(text)
         except ValueError:
-            yield _named(
-                "{app-private-key} must be the private key of a GitHub App: the text of its `.pem`"
-                " file, that in Base64, or its path"
-                + credentials.instead(str(entry.value), read_file),
-                given,
-                environ,
-            )
-    if entry := given.get("cloud-ssh-private"):
-        try:
-            public_half(str(entry.value))
-        except ValueError:
-            yield _named(
-                "{cloud-ssh-private} must be the text of a private SSH key without a passphrase, as"
-                " `ssh-keygen -t rsa -m pem -f key.pem` writes it, that in Base64, or its path"
-                + credentials.instead(str(entry.value), read_file),
-                given,
-                environ,
-            )
+            yield _named(message + credentials.instead(text, read_file), given, environ)
 
 
 def _open_mirror(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,8 @@ from runner_action.plain import parts_of
 from runner_action.request import CloudRequest
 
 log = logging.getLogger(__name__)
+MOST_AT_ONCE = 20
+"""How many machines are created in parallel."""
 
 
 Guard = Callable[[], AbstractContextManager[None]]
@@ -72,6 +75,22 @@ def proven(instances: Iterable[Instance]) -> list[Instance]:
 def made_by(launch: str, instance: Instance) -> bool:
     """Whether the launch with this token, or an earlier try of the same, created it."""
     return bool(launch) and instance.proven and instance.tags.get(LAUNCH_TAG) == launch
+
+
+def create_all(creations: Sequence[Callable[[], Instance]]) -> Created:
+    """Creates machines in parallel. If all are refused, raises the refusal that decides."""
+    instances: list[Instance] = []
+    refusals: list[ProviderError] = []
+    with ThreadPoolExecutor(min(len(creations), MOST_AT_ONCE)) as threads:
+        for future in [threads.submit(create) for create in creations]:
+            try:
+                instances.append(future.result())
+            except ProviderError as error:
+                refusals.append(error)
+    worst = worst_of(refusals)
+    if worst and not instances:
+        raise worst
+    return Created(tuple(instances), worst, tuple(dict.fromkeys(map(str, refusals))))
 
 
 def worst_of(refusals: Sequence[ProviderError]) -> ProviderError | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.mgmt.core.polling.arm_polling import ARMPolling
@@ -21,7 +22,7 @@ from runner_action.providers.azure.ending import Ending
 from runner_action.providers.azure.errors import codes_of, translated
 from runner_action.providers.azure.instance import group_as_instance, instance_of, is_of
 from runner_action.providers.azure.requests import AzurePlacement
-from runner_action.providers.base import Created, made_by, worst_of
+from runner_action.providers.base import Created, create_all, made_by
 
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 600.0
@@ -50,20 +51,7 @@ class Creation:
         pool = placement.pools[0]
         place = (placement.region, pool.zone, pool.instance_type, str(placement.spot))
         tries = [(*place, *([str(number)] if count > 1 else [])) for number in range(count)]
-        instances: list[Instance] = []
-        refusals: list[ProviderError] = []
-        with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [
-                side_by_side.submit(self._create_one, placement, machine, parts) for parts in tries
-            ]:
-                try:
-                    instances.append(future.result())
-                except ProviderError as error:
-                    refusals.append(error)
-        worst = worst_of(refusals)
-        if worst and not instances:
-            raise worst
-        return Created(tuple(instances), worst, tuple(dict.fromkeys(map(str, refusals))))
+        return create_all([partial(self._create_one, placement, machine, parts) for parts in tries])
 
     def _create_one(
         self, placement: AzurePlacement, machine: Machine, parts: Sequence[str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,9 +13,9 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError
 from google.auth.exceptions import TransportError
 from requests.exceptions import RequestException
 
-from runner_action.errors import NotOurs, ProviderError
+from runner_action.errors import NotOurs
 from runner_action.model import Instance, Machine
-from runner_action.providers.base import Created, made_by, worst_of
+from runner_action.providers.base import Created, create_all, made_by
 from runner_action.providers.gcp import requests, sdk
 from runner_action.providers.gcp.compute import CALL, SAFE, Compute
 from runner_action.providers.gcp.ending import Ending
@@ -40,27 +39,13 @@ class Creation:
 
     def create(self, placement: GcpPlacement, machine: Machine, count: int) -> Created:
         """Creates all instances in parallel, each with a name and a request id of its own."""
-        if count == 1:
-            return Created((self._create_one(placement, machine, machine.identity.name),))
         place = (placement.pools[0].zone, placement.pools[0].instance_type, str(placement.spot))
-        names = [
-            f"{machine.identity.name}-{machine.identity.token(*place, str(number))[:8]}"
-            for number in range(count)
-        ]
-        instances: list[Instance] = []
-        refusals: list[ProviderError] = []
-        with ThreadPoolExecutor(min(count, 20)) as side_by_side:
-            for future in [
-                side_by_side.submit(self._create_one, placement, machine, name) for name in names
-            ]:
-                try:
-                    instances.append(future.result())
-                except ProviderError as error:
-                    refusals.append(error)
-        worst = worst_of(refusals)
-        if worst and not instances:
-            raise worst
-        return Created(tuple(instances), worst, tuple(dict.fromkeys(map(str, refusals))))
+        name = machine.identity.name
+        names = [name]
+        if count > 1:
+            tokens = [machine.identity.token(*place, str(number)) for number in range(count)]
+            names = [f"{name}-{token[:8]}" for token in tokens]
+        return create_all([partial(self._create_one, placement, machine, name) for name in names])
 
     def _create_one(self, placement: GcpPlacement, machine: Machine, name: str) -> Instance:
         """Creates one machine and waits for the end of the operation. If that fails, what this
