@@ -137,16 +137,11 @@ def test_a_dependent_job_knows_the_machine(act: Act) -> None:
 
 
 def test_a_job_that_fails_later_takes_its_machine_back(act: Act) -> None:
+    # Nothing but the clean-up can end the machine: on a busy host that comes after many seconds.
+    launch = {**LAUNCH, "with": {**INPUTS, **WHERE, "idle-timeout": 600}}
+    steps = [CHECKOUT, launch, {"run": "exit 3"}]
     with World(timer_factor=0.02) as world:
-        process = act(
-            world,
-            {
-                "launch": {
-                    "runs-on": "ubuntu-latest",
-                    "steps": [CHECKOUT, LAUNCH, {"run": "exit 3"}],
-                }
-            },
-        )
+        process = act(world, {"launch": {"runs-on": "ubuntu-latest", "steps": steps}})
         told, _ = process.communicate(timeout=180)
         assert process.returncode != 0
         assert "Deleted machine" in told, told
