@@ -24,7 +24,7 @@ from runner_action.ci.redacted import Redacted
 from runner_action.commandline import flags_of, overview, parser_of
 from runner_action.errors import Cancelled, InputError, RunnerActionError
 from runner_action.forges.base import Forge
-from runner_action.model import ForgeName, Launched, ProviderName, Report, Run
+from runner_action.model import Launched, Report, Run
 from runner_action.plain import lines, parts_of
 from runner_action.redaction import Redaction
 from runner_action.request import LaunchRequest, RestartRequest
@@ -37,12 +37,6 @@ if TYPE_CHECKING:
 BUG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 log = logging.getLogger(__name__)
-SERVICES = (*ProviderName, *ForgeName)
-"""What can follow `permissions`."""
-TOO_WIDE = (
-    "Without `repo`, this policy allows a launch to delete the machines of all repositories that"
-    " use the account, and to read their consoles: add `--repo=OWNER/NAME`."
-)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = None) -> int:
@@ -98,41 +92,22 @@ def _sandbox(argv: Sequence[str]) -> int:
 def _permissions(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Prints the permissions that a launch with these inputs needs at its cloud, or at GitHub or
     GitLab."""
+    from runner_action.commands.permissions import SERVICES, permissions
+
     if argv[:1] in (["--help"], ["-h"]):
         parser_of("permissions").parse_args(argv[:1])
-    word = argv[0] if argv else ""
-    if word not in SERVICES:
+    service = argv[0] if argv else ""
+    if service not in SERVICES:
         known = ", ".join(f"`{name}`" for name in SERVICES)
         usage = f"permissions must be followed by one of {known}, and by the inputs of the launch"
         raise InputError([usage])
     flags, unknown = flags_of(argv[1:])
-    if word in [*ForgeName]:
-        raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
-        text = _token_permissions(ForgeName(word), raw, environ)
-    else:
-        raw = inputs.Raw(flags={**flags, "cloud": [word]}, environ=environ, unknown=unknown)
-        text = _cloud_policy(raw, environ)
+    raw = inputs.Raw(flags=flags, environ=environ, unknown=unknown)
+    text = permissions(
+        service, raw, _reading(environ), lambda warning: sys.stderr.write(f"{warning}\n")
+    )
     sys.stdout.write(lines(text))
     return 0
-
-
-def _token_permissions(forge: ForgeName, raw: inputs.Raw, environ: Mapping[str, str]) -> str:
-    question = inputs.parse_question(raw, _reading(environ))
-    if question.forge not in (None, forge):
-        where = question.repository.url if question.repository else f"driver {question.forge}"
-        raise InputError(
-            [f"permissions {forge}: {where} belongs to `permissions {question.forge}`"]
-        )
-    return forges.policy_for(forge, question.repository, question.restart)
-
-
-def _cloud_policy(raw: inputs.Raw, environ: Mapping[str, str]) -> str:
-    question = inputs.parse_question(raw, _reading(environ))
-    assert question.cloud
-    by_repository = providers.traits_of(question.cloud.provider).policy_by_repository
-    if question.repository is None and by_repository:
-        sys.stderr.write(TOO_WIDE + "\n")
-    return providers.policy_for(question.cloud, question.forge or forges.USUAL, question.repository)
 
 
 def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: float) -> int:
