@@ -3,11 +3,13 @@ keep one contract, and GitHub's description judges."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,13 +73,18 @@ class Repo:
         return run
 
 
+@functools.cache
+def described() -> dict[str, Any]:
+    return description("ghec", *PATHS)
+
+
 @pytest.fixture
 def repo() -> Iterator[Repo]:
     server = FakeGitHub(tokens={"canary-admin": "admin"})
     try:
-        # 401, 403 and 404 are GitHub's answers everywhere, and seldom described.
+        # 304, 401, 403 and 404 are GitHub's answers everywhere, and seldom described.
         with Contract(
-            description("ghec", *PATHS), f"{server.url}/api/v3", undeclared=(401, 403, 404)
+            described(), f"{server.url}/api/v3", undeclared=(304, 401, 403, 404)
         ) as contract:
             yield Repo(server)
         assert contract.seen, "nothing went by the judge"
@@ -205,3 +212,70 @@ def test_the_fake_in_memory_answers_alike() -> None:
             runner_name="hosted",
         )
     )
+
+
+# --- concurrency groups
+
+
+def in_group(repo: Repo, *, cancels: bool = False) -> Run:
+    run = repo.server.forge.queue_run("Train-main/1", cancels=cancels)
+    repo.server.forge.add_job(run, "train", ["gpu"])
+    return repo.server.forge.begin(run)
+
+
+def taken(repo: Repo, run: Run) -> None:
+    """A runner takes the run's job."""
+    seat = repo.server.forge.seat(f"cml-{run.id}-{run.attempt}", ["gpu"], ephemeral=True)
+    repo.server.forge.set_online(seat, True)
+    assert repo.server.forge.next_job(seat, wait=0) is run.jobs[-1]
+
+
+def ended(repo: Repo, run: Run, conclusion: str = "failure") -> None:
+    for seat in repo.server.forge.seats():
+        if seat.job in run.jobs:
+            repo.server.forge.complete(seat, conclusion)
+
+
+def states(repo: Repo, *runs: Run) -> list[str]:
+    """As GitHub shows them. No runner could take a job of a run that is pending."""
+    waiting = [job.status for run in runs if run.pending and not run.done for job in run.jobs]
+    assert set(waiting) <= {"waiting"}
+    shown = [repo.agent.get(f"/repos/octo/train/actions/runs/{run.id}") for run in runs]
+    return [run["conclusion"] or run["status"] for run in shown]
+
+
+def test_one_run_of_a_group_runs_and_one_waits(repo: Repo) -> None:
+    first, second = in_group(repo), in_group(repo)
+    taken(repo, first)
+    assert states(repo, first, second) == ["in_progress", "pending"]
+    third = in_group(repo)
+    assert states(repo, first, second, third) == ["in_progress", "cancelled", "pending"]
+    ended(repo, first, "success")
+    assert states(repo, first, second, third) == ["success", "cancelled", "in_progress"]
+
+
+def test_a_run_that_cancels_what_runs_begins_when_that_has_ended(repo: Repo) -> None:
+    first = in_group(repo, cancels=True)
+    taken(repo, first)
+    second = in_group(repo, cancels=True)
+    assert (first.jobs[0].cancelled, states(repo, first, second)) == (
+        True,
+        ["in_progress", "pending"],
+    )
+    ended(repo, first, "cancelled")
+    assert states(repo, first, second) == ["cancelled", "in_progress"]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_re_run_enters_its_group_as_a_new_run_does(cancels: bool, repo: Repo) -> None:
+    first = in_group(repo, cancels=cancels)
+    taken(repo, first)
+    ended(repo, first)
+    second, third = in_group(repo), in_group(repo)
+    taken(repo, second)
+    assert repo.agent.rerun(WHOLE_RUN, first.id, None) is None
+    assert states(repo, third, first) == ["cancelled", "pending"]
+    assert second.jobs[0].cancelled is cancels
+    ended(repo, second)
+    assert states(repo, first) == ["in_progress"]
+    taken(repo, first)

@@ -94,6 +94,14 @@ class Run:
     pace: Pace = Pace()
     ended: float | None = None
     """When its last job was first seen to be over, on the monotonic clock."""
+    group: str = ""
+    """Its workflow's `concurrency.group`."""
+    cancels: bool = False
+    """Its workflow's `concurrency.cancel-in-progress`."""
+    entered: bool = False
+    """It has begun, or waits to."""
+    pending: bool = False
+    """It waits for another run of its group."""
 
     @property
     def done(self) -> bool:

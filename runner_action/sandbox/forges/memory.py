@@ -38,10 +38,10 @@ class Forge:
         self.add_job(run, f"train-{run.id}", labels, seconds, command)
         return self.begin(run).jobs[0]
 
-    def queue_run(self) -> Run:
-        """A run without jobs, which are added before it begins."""
+    def queue_run(self, group: str = "", *, cancels: bool = False) -> Run:
+        """A run without jobs, which are added before it begins. `group`, `cancels`: as in Run."""
         with self._changed:
-            run = Run(1001 + len(self._runs), pace=self.pace)
+            run = Run(1001 + len(self._runs), pace=self.pace, group=group, cancels=cancels)
             self._runs[run.id] = run
         return run
 
@@ -76,7 +76,7 @@ class Forge:
 
     def begin(self, run: Run) -> Run:
         with self._changed:
-            self._settle(run)
+            self._enter(run)
             self._changed.notify_all()
         return run
 
@@ -210,6 +210,7 @@ class Forge:
                 seat.job.notes.append(("", text))
                 seat.online = False
                 self._over(seat, "failure")
+        self._advance()
 
     # --- runs
 
@@ -221,10 +222,37 @@ class Forge:
     def job(self, job_id: int) -> Job | None:
         return next((job for job in self._jobs if job.id == job_id), None)
 
+    def members(self, group: str) -> list[Run]:
+        """The runs of a concurrency group that are not completed: the one in progress, and then
+        the one that waits for it. Letter case does not matter."""
+        with self._changed:
+            alike = [run for run in self._runs.values() if run.group.lower() == group.lower()]
+            return sorted(
+                (run for run in alike if group and run.entered and not run.done),
+                key=lambda run: run.pending,
+            )
+
+    def _enter(self, run: Run) -> None:
+        """A new run or attempt cancels the run that waits in its group, and the one in progress if
+        its workflow says so."""
+        for other in self.members(run.group):
+            if other is not run and (other.pending or run.cancels):
+                self.cancel(other, force=False)
+        run.entered = run.pending = True
+        self._advance()
+
+    def _advance(self) -> None:
+        """Begins the runs whose group has none in progress."""
+        for run in self._runs.values():
+            if run.pending and all(other.pending for other in self.members(run.group)):
+                run.pending = False
+                self._settle(run)
+
     def _settle(self, run: Run) -> None:
         """Queues the jobs whose needs have succeeded, or starts them if they are hosted; skips
         those whose needs have failed."""
-        run.done  # noqa: B018  starts its clock
+        if run.done:
+            self._advance()
         conclusions = {job.name: job.conclusion for job in run.jobs if job.status == "completed"}
         for job in run.jobs:
             if job.status != "waiting":
@@ -291,7 +319,7 @@ class Forge:
                     )
                 else:
                     run.jobs.append(old)
-            self._settle(run)
+            self._enter(run)
             self._changed.notify_all()
 
     # --- GitLab's way: job by job, in the same pipeline

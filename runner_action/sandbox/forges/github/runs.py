@@ -40,6 +40,8 @@ def routes(forge: Forge) -> list[tuple[str, str, Callable[..., Any]]]:
         ("POST", f"{runs}/rerun", lambda run_id: shown.rerun(run_id, lambda run: None)),
         ("POST", f"{runs}/rerun-failed-jobs", lambda run_id: shown.rerun(run_id, failed)),
         ("POST", f"{repo}/actions/jobs/<int:job_id>/rerun", shown.rerun_job),
+        ("GET", f"{runs}/concurrency_groups", shown.groups_of),
+        ("GET", f"{repo}/actions/concurrency_groups/<path:group>", shown.group),
         ("GET", f"{repo}/check-runs/<int:job_id>/annotations", shown.annotations),
     ]
 
@@ -107,6 +109,31 @@ class Rest:
         job = self._forge.job(job_id)
         return self.rerun(job.run_id, lambda run: {job.name}) if job else NOT_THERE
 
+    def groups_of(self, run_id: int) -> Any:
+        """Only the run's own place in its group, if it is there."""
+        run = self._forge.run(run_id)
+        if run is None:
+            return NOT_THERE
+        own = [
+            {**_member(member), "position": place, "position_url": NOWHERE}
+            for place, member in enumerate(self._forge.members(run.group))
+            if member is run
+        ]
+        group = {"group_name": run.group, "group_url": NOWHERE, "group_members": own}
+        return paged("concurrency_groups", [group] if run.group else [])
+
+    def group(self, group: str) -> Any:
+        """404 if nothing runs or waits in it."""
+        members = [_member(member) for member in self._forge.members(group)]
+        if not members:
+            return NOT_THERE
+        return {
+            "group_name": group,
+            "group_url": NOWHERE,
+            "total_count": len(members),
+            "group_members": members,
+        }
+
     def annotations(self, job_id: int) -> Any:
         job = self._forge.job(job_id)
         if job is None:
@@ -127,6 +154,17 @@ class Rest:
             for title, text in job.notes
         ]
         return paged("", annotations)
+
+
+def _member(run: Run) -> dict[str, Any]:
+    """A run as the API lists it in its concurrency group."""
+    return {
+        "run_id": run.id,
+        "run_name": "train",
+        "run_url": NOWHERE,
+        "run_html_url": NOWHERE,
+        "status": "pending" if run.pending else "in_progress",
+    }
 
 
 def _at(seconds: float) -> str:
@@ -164,6 +202,12 @@ def _repository() -> dict[str, Any]:
     }
 
 
+def _status(run: Run) -> str:
+    if run.done:
+        return "completed"
+    return "pending" if run.pending else "in_progress"
+
+
 def _run(run: Run) -> dict[str, Any]:
     """A run as GitHub's API returns it."""
     return {
@@ -179,7 +223,7 @@ def _run(run: Run) -> dict[str, Any]:
         "run_number": 1,
         "run_attempt": run.attempt,
         "event": "push",
-        "status": "completed" if run.done else "in_progress",
+        "status": _status(run),
         "conclusion": run.conclusion or None,
         "workflow_id": 1,
         "display_title": "train",
