@@ -109,6 +109,7 @@ class FakeForge:
         self.notes: dict[int, list[tuple[str, str]]] = {}
         self.reruns: list[tuple[str, int, int | None]] = []
         self.refuses: tuple[str, ...] = ()
+        self.in_groups: list[int] = []
         self.opens: str | None = None
         """What a token for restarts opens beyond its runs."""
         self._lock, self._ids = threading.Lock(), count(1)
@@ -187,6 +188,10 @@ class FakeForge:
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
         self._called("annotations")
         return self.notes.get(job_id, [])
+
+    def rivals(self, run_id: int) -> Sequence[int]:
+        self._called("rivals")
+        return self.in_groups
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
         self._called(f"rerun {what}")

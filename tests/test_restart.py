@@ -241,6 +241,34 @@ def test_the_most_deserving_of_several_jobs_decides() -> None:
     assert outcome_of(forge).restarted == LAUNCH_JOB
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_run_that_another_one_has_superseded(dry_run: bool) -> None:
+    """A re-run enters its concurrency group as a new run does."""
+    forge = FakeForge()
+    forge.runs[7], forge.notes = RUN, {1: [MARK], 2: [("", LOST)]}
+    forge.in_groups = [7, 8]
+    outcome = outcome_of(forge, dry_run=dry_run)
+    assert (outcome.restarted, forge.reruns) == ("", [])
+    assert "### Not restarted: " in outcome.summary
+    assert "run 8 is in the same concurrency group" in outcome.summary
+    assert "`train` on `cml-1`" in outcome.summary
+    forge.in_groups = [7]
+    assert bool(outcome_of(forge).restarted)
+
+
+def test_a_server_that_does_not_know_concurrency_groups_restarts_all_the_same() -> None:
+    """As an Enterprise Server does not."""
+    forge, _ = story()
+    forge.reruns.clear()
+    forge.trouble["rivals"] = ForgeError("GitHub answered 404", "hint")
+    assert outcome_of(forge).restarted == LAUNCH_JOB
+
+
+def test_who_is_in_a_group_is_read_only_before_a_re_run() -> None:
+    assert story()[0].calls.count("rivals") == 1
+    assert "rivals" not in story(limit=0)[0].calls
+
+
 def test_a_dry_run_only_tells() -> None:
     forge, outcome = story(dry_run=True)
     assert (outcome.restarted, forge.reruns) == ("", [])

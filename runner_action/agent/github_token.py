@@ -8,7 +8,8 @@ import dataclasses
 import json
 import re
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from urllib.parse import quote
 
 from . import github, inheriting
 from . import restart as policy
@@ -184,6 +185,17 @@ class Forge(WithToken, github.Forge):
             ]
             page += 1
         return tuple(jobs)
+
+    def rivals(self, run_id: int) -> Iterator[int]:
+        """The runs that run or wait in the concurrency groups of this one, itself included."""
+        path = self._path("runs/%d/concurrency_groups?per_page=100", run_id)
+        for group in self.get(path)["concurrency_groups"]:
+            path = self._path("concurrency_groups/%s", quote(group["group_name"], ""))
+            try:
+                yield from (member["run_id"] for member in self.get(path)["group_members"])
+            except Unexpected as error:
+                if error.status != 404:  # nothing is in it
+                    raise
 
     def cancel(self, run_id: int, force: bool) -> Optional[str]:
         return self.post(self._path("runs/%d/%s", run_id, "force-cancel" if force else "cancel"))

@@ -17,6 +17,7 @@ from .restart import (
     decide,
     is_final,
     passes,
+    rival,
     take_back,
 )
 from .spec import AgentSpec
@@ -26,7 +27,8 @@ def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any
     """Restarts what other machines of this machine's run have handed over, if this machine is the
     last: it ends without a job of its own. Within `seconds`, of which a run needs some until it is
     completed. `stays`: this machine may go on, and then needs no other for what is re-run. Returns
-    what was re-run; empty if nothing."""
+    what was re-run, or "not restarted: " and why; empty if nothing was handed over, or others come
+    later."""
     began = clock.monotonic()
     rerun = Rerun(calls.rerun)
     while clock.monotonic() - began < seconds:
@@ -44,7 +46,7 @@ def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any
 
 
 def _inherited(calls: Any, spec: AgentSpec, stays: bool, rerun: Rerun) -> Optional[str]:
-    """What was re-run; empty if there is nothing to do, and None if there may be later."""
+    """As `inherit`; None if there may be something to do later."""
     assert spec.launch_run
     run: Run = calls.run(spec.launch_run)
     accepted = rerun.lost(run)
@@ -61,11 +63,14 @@ def _inherited(calls: Any, spec: AgentSpec, stays: bool, rerun: Rerun) -> Option
         verdict = decide(run, run.attempt, spec.restart_limit, launch, len(launches) > 1)
         if stays and verdict.order and all(fits(job, spec.labels) for job in run.jobs):
             verdict = Verdict((FAILED_JOBS,))
-        accepted, refusals = rerun.request(run, verdict, launch)
-        if not accepted and any(map(passes, refusals)):
-            return None
+        why = verdict.why_not or rival(calls, run.id)
+        if not why:
+            accepted, refusals = rerun.request(run, verdict, launch)
+            why = "; ".join(refusals)
+            if not accepted and any(map(passes, refusals)):
+                return None
     take_back(calls, run.id)
-    return accepted
+    return accepted or "not restarted: " + why
 
 
 def of_ours(job: Job, labels: Tuple[str, ...]) -> bool:

@@ -13,7 +13,7 @@ import dataclasses
 import random
 import re
 import time
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 from .lifecycle import ALWAYS
 from .plan import Leaving
@@ -151,6 +151,32 @@ def others(run: Run, runner: str, labels: Tuple[str, ...]) -> Tuple[List[Job], L
     return [job for job in left if job not in stuck], stuck
 
 
+def superseded(run_id: int, rivals: Iterable[int]) -> str:
+    """Why a run must not be re-run now; empty if nothing is against it. `rivals`: the runs that run
+    or wait in its concurrency groups. A re-run enters them as a new run does: it cancels what waits
+    there and, with `cancel-in-progress`, what runs.
+    https://docs.github.com/en/actions/how-tos/write-workflows/choose-when-workflows-run/control-workflow-concurrency
+    """
+    for other in rivals:
+        if other != run_id:
+            return (
+                "run %d is in the same concurrency group, and might be cancelled by a re-run;"
+                " re-run this one by hand when that one has ended" % other
+            )
+    return ""
+
+
+def rival(calls: Any, run_id: int) -> str:
+    """As `superseded`, by what GitHub says. Empty without an answer: the interrupted job is surely
+    lost without a restart, and another run only perhaps by one. Raises Later."""
+    try:
+        return superseded(run_id, calls.rivals(run_id))
+    except Later:
+        raise
+    except Exception:
+        return ""
+
+
 def passes(refusal: str) -> bool:
     """Whether the same request may be accepted in a moment. GitHub still reports a run that has
     just ended as running. The other requests would re-run less or more than is needed."""
@@ -223,12 +249,12 @@ def needless(run: Run, runner: str, must_have_job: bool) -> str:
 
 
 class Restart:
-    """The restart of one run by a machine that leaves. `calls`: has `run`, `jobs`, `cancel`,
-    `rerun`, `hand_over`, `handed_over` and `take_back` of GitHub, and `stopped`, whether the runner
-    takes no more jobs; `cancel` and `rerun` return None if accepted, else why not. `job`:
-    repository, run and attempt (None: the latest). If there is a repository, it was named by a job,
-    and the run must have a job on this runner. `clock`: has `monotonic` and `sleep`; `chance`: a
-    random number of [0, 1)."""
+    """The restart of one run by a machine that leaves. `calls`: has `run`, `jobs`, `rivals`,
+    `cancel`, `rerun`, `hand_over`, `handed_over` and `take_back` of GitHub, and `stopped`, whether
+    the runner takes no more jobs; `cancel` and `rerun` return None if accepted, else why not.
+    `job`: repository, run and attempt (None: the latest). If there is a repository, it was named by
+    a job, and the run must have a job on this runner. `clock`: has `monotonic` and `sleep`;
+    `chance`: a random number of [0, 1)."""
 
     def __init__(
         self,
@@ -288,17 +314,14 @@ class Restart:
             pause = pause_of(looks, left, self.chance())
             try:
                 run, verdict = self.look(plan.restarts)
-                accepted = self.rerun.lost(run)
-                if verdict.why_not and not accepted:
+                outcome = self._accepted(self.rerun.lost(run))
+                if verdict.why_not and not outcome:
                     return "not restarted: " + verdict.why_not
                 waited = self.clock.monotonic() - began
-                if run.done and not accepted:
-                    accepted, refusals = self._request(run, verdict, plan, began)
-                    why = "; ".join(refusals)
-                if accepted:
-                    if self.handed:
-                        take_back(self.calls, self.run_id)
-                    return "%s, attempt %d" % (accepted, (self.attempt or 0) + 1)
+                if run.done and not outcome:
+                    outcome, why = self._request(run, verdict, plan, began)
+                if outcome:
+                    return outcome
                 if not run.done:
                     why = self._wait_for(run, cancels, waited, plan)
                     cancels += why == CANCELLED
@@ -315,15 +338,24 @@ class Restart:
             self.clock.sleep(max(min(pause, left - 1 if left > 1 else left), 0.01))
         return "not restarted: " + why
 
-    def _request(
-        self, run: Run, verdict: Verdict, plan: Leaving, began: float
-    ) -> Tuple[str, List[str]]:
-        """As `Rerun.request`, once the runner takes no more jobs."""
+    def _request(self, run: Run, verdict: Verdict, plan: Leaving, began: float) -> Tuple[str, str]:
+        """As `Rerun.request`, once the runner takes no more jobs. Returns the outcome, or "" and
+        why there is none yet."""
         while plan.runs and not self.calls.stopped:
             if self.clock.monotonic() - began >= plan.seconds:
-                return "", ["the runner did not stop"]
+                return "", "the runner did not stop"
             self.clock.sleep(0.2)
-        return self.rerun.request(run, verdict, self.launch)
+        why = rival(self.calls, run.id)
+        if why:
+            return "not restarted: " + why, ""
+        accepted, refusals = self.rerun.request(run, verdict, self.launch)
+        return self._accepted(accepted), "; ".join(refusals)
+
+    def _accepted(self, what: str) -> str:
+        """The outcome of an accepted re-run, and "" of none."""
+        if what and self.handed:
+            take_back(self.calls, self.run_id)
+        return what and "%s, attempt %d" % (what, (self.attempt or 0) + 1)
 
     @property
     def _had_job(self) -> bool:

@@ -101,7 +101,7 @@ class Leave(leave.Leave):
             forge.claimed = False
             what = forge.inherit(reason.may_refuse, self.left() - RESERVE)
             if what:
-                self.agent.say("restart", outcome=what + ", for another machine")
+                self.agent.say("restart", outcome="for another machine: " + what)
             if forge.claimed:
                 return False
         return super().retired(reason, child)

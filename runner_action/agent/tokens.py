@@ -53,7 +53,8 @@ class WithToken(Member):
     def inherit(self, stays: bool, seconds: float) -> str:
         """Restarts, within `seconds`, what other machines of the same run have left to the last,
         which this machine is; it sets `claimed` if that comes to this machine, which it can have
-        if it `stays`. Returns what was restarted. Never raises."""
+        if it `stays`. Returns what was restarted, or why it was not; empty if nothing was left.
+        Never raises."""
         return ""
 
     def restart(self, job: Tuple[str, int, Optional[int]], plan: Leaving) -> str:

@@ -152,8 +152,9 @@ def _restart(
         others_lost=len(finding.launches) > 1,
         restarts=finding.restarts,
     )
-    if not verdict.order:
-        return Outcome("", f"### Not restarted: {verdict.why_not}\n\n{jobs}")
+    why_not = verdict.why_not or policy.rival(forge, run.id)
+    if why_not:
+        return Outcome("", f"### Not restarted: {why_not}\n\n{jobs}")
     if request.dry_run:
         return Outcome("", f"### Would re-run: {verdict.order[0]} of run {run.id}\n\n{jobs}")
     granted, refusals = _granted(run, verdict, finding.launch, forge, clock)

@@ -6,7 +6,7 @@ if a job is running on the runner, otherwise ForgeError. Its token never leaves 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -122,6 +122,11 @@ class Rerunning(Forge, Protocol):
 
     def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
         """Titles and messages of a job's annotations, by the job itself or by the forge."""
+        ...
+
+    def rivals(self, run_id: int) -> Iterable[int]:
+        """The runs that run or wait in the concurrency groups of this one, itself included. Raises
+        ForgeError, while iterated too."""
         ...
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:

@@ -146,6 +146,8 @@ class Memory:
     attempt: int = 1
     end: str = "failure"
     lost: frozenset[int] = frozenset()
+    members: tuple[int, ...] = ()
+    """The runs in the concurrency groups of the run."""
     faults: tuple[str, ...] = ()
     """Calls that fail the first time. A re-run is accepted all the same: its response is lost."""
     calls: list[str] = field(default_factory=list)
@@ -202,6 +204,11 @@ class Memory:
         self._fault("rerun")
         return None
 
+    def rivals(self, run_id: int) -> list[int]:
+        self.reads.append("rivals")
+        self._fault("rivals")
+        return list(self.members)
+
     def hand_over(self, run: Run, launch: int) -> str:
         self.calls.append(f"hand over {launch}")
         return "handed over"
@@ -226,6 +233,10 @@ class Memory:
         return self.restarting().restart(Leaving(seconds, seconds / 2))
 
 
+RIVAL = (
+    "run 8 is in the same concurrency group, and might be cancelled by a re-run; re-run this one by"
+    " hand when that one has ended"
+)
 OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2", ("ubuntu-latest",))
 QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
 
@@ -273,6 +284,8 @@ QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
         ),
         (Memory(ends_at=0, end="success"), [], "not restarted: the job succeeded"),
         (Memory(ends_at=0, attempt=2), [], "not restarted: attempt 2 already exists"),
+        (Memory(ends_at=0, members=(7,)), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
+        (Memory(ends_at=0, members=(7, 8)), [], f"not restarted: {RIVAL}"),
         (Memory(ends_at=0, down_until=5), [LAUNCH_JOB], f"{LAUNCH_JOB}, attempt 2"),
         (Memory(down_until=99), [], "not restarted: OSError: no route to host"),
         (
@@ -294,6 +307,8 @@ QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
         "whole run",
         "ended well",
         "done already",
+        "alone in its group",
+        "superseded",
         "back in time",
         "down",
         "still running, as GitHub says",
@@ -304,6 +319,9 @@ def test_restart(memory: Memory, calls: list[str], outcome: str) -> None:
     assert memory.calls == calls
     assert memory.at <= 20 + 0.1
     assert memory.reads.count("jobs") <= 2 + len(calls), "at first, and when it is completed"
+    requests = [call for call in calls if call in (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)]
+    most = max(len(requests), memory.members != ())
+    assert memory.reads.count("rivals") <= most, "only before a request"
 
 
 @pytest.mark.parametrize("seconds", [12, 29, 119, 300])
@@ -402,7 +420,16 @@ DONE = replace(TRAIN, conclusion="success")
             False,
             LAUNCH_JOB,
         ),
-        (Memory(ends_at=0, lost=frozenset({1}), attempt=6, jobs_=(LAUNCHER, LEFT)), True, ""),
+        (
+            Memory(ends_at=0, lost=frozenset({1}), attempt=6, jobs_=(LAUNCHER, LEFT)),
+            True,
+            "not restarted: restart-limit 5 is reached",
+        ),
+        (
+            Memory(ends_at=0, lost=frozenset({1}), jobs_=(LAUNCHER, LEFT), members=(8,)),
+            True,
+            f"not restarted: {RIVAL}",
+        ),
     ],
     ids=[
         "nothing",
@@ -414,6 +441,7 @@ DONE = replace(TRAIN, conclusion="success")
         "a hosted job goes on for too long",
         "or not",
         "restart-limit",
+        "superseded",
     ],
 )
 def test_the_last_machine_restarts_what_others_have_left(
@@ -422,7 +450,7 @@ def test_the_last_machine_restarts_what_others_have_left(
     spec = memory.spec(name="cml-3")
     assert inheriting.inherit(memory, spec, stays, 30, memory) == outcome
     assert memory.at <= 30 + restart.LOOK
-    assert ("take back" in memory.calls) is bool(outcome or memory.attempt == 6)
+    assert ("take back" in memory.calls) is bool(outcome)
 
 
 def test_nothing_is_re_run_while_the_runner_would_take_it() -> None:
@@ -442,7 +470,7 @@ def test_nothing_is_re_run_while_the_runner_would_take_it() -> None:
     assert asked[0] >= 9
 
 
-FAULTS = ["run", "jobs", "handed over", "rerun", "take back"]
+FAULTS = ["run", "jobs", "rivals", "handed over", "rerun", "take back"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

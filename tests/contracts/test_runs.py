@@ -14,20 +14,26 @@ from typing import Any
 import pytest
 
 from runner_action.agent import github_token as agent_github
-from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, WHOLE_RUN
+from runner_action.agent.plan import Leaving
+from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, WHOLE_RUN, Restart
 from runner_action.agent.restart import Job as SeenJob
 from runner_action.agent.restart import Run as SeenRun
+from runner_action.commands.restart import restart
 from runner_action.errors import ForgeError
 from runner_action.forges.github.client import GitHub
-from runner_action.model import CiJob, LaunchJob, Repository, Secret
+from runner_action.model import CiJob, ForgeName, LaunchJob, Repository, Secret
+from runner_action.request import RestartRequest
 from runner_action.sandbox.forges.github.api import FakeGitHub
 from runner_action.sandbox.forges.jobs import Job, Run
+from runner_action.waiting import SystemClock
 from tests.contracts.openapi import Contract, description
 from tests.fakes import FakeForge, agent_spec
 
 PATHS = (
     "/repos/{owner}/{repo}/actions/runs/{run_id}",
     "/repos/{owner}/{repo}/actions/jobs/{job_id}",
+    "/repos/{owner}/{repo}/actions/concurrency_groups/",
+    "/repos/{owner}/{repo}/actions/runners",
     "/repos/{owner}/{repo}/check-runs",
 )
 
@@ -279,3 +285,69 @@ def test_a_re_run_enters_its_group_as_a_new_run_does(cancels: bool, repo: Repo) 
     ended(repo, second)
     assert states(repo, first) == ["in_progress"]
     taken(repo, first)
+
+
+@pytest.mark.parametrize("caller", ["launcher", "agent"])
+def test_who_is_in_the_groups_of_a_run(caller: str, repo: Repo) -> None:
+    client = getattr(repo, caller)
+    assert list(client.rivals(repo.run().id)) == []
+    first, second = in_group(repo), in_group(repo)
+    taken(repo, first)
+    both = [first.id, second.id]
+    assert list(client.rivals(first.id)) == list(client.rivals(second.id)) == both
+    ended(repo, first)
+    assert list(client.rivals(first.id)) == both[1:]
+    taken(repo, second)
+    ended(repo, second)
+    assert list(client.rivals(first.id)) == [], "GitHub does not know a group in which nothing is"
+    assert ("GET", 404) in [(method, status) for method, _, status in repo.server.requests]
+    repo.server.fail("GET", "concurrency_groups", 404)
+    with pytest.raises((ForgeError, OSError), match="404"):
+        list(client.rivals(first.id))
+
+
+def restarted(caller: str, repo: Repo, run: Run) -> str:
+    """What the machine of a lost job does, or the other workflow."""
+    if caller == "launcher":
+        request = RestartRequest(
+            forge=ForgeName.GITHUB,
+            repository=Repository(url=f"{repo.server.url}/octo/train"),
+            token=Secret("canary-admin"),
+            log="info",
+            run_id=run.id,
+            dry_run=False,
+            restart_limit=5,
+        )
+        return restart(request, repo.launcher, SystemClock()).summary
+    spec = agent_spec(name=f"cml-{run.id}-1", restart_limit=5)
+    return Restart(repo.agent, ("octo/train", run.id, 1), spec).restart(Leaving(5, 2))
+
+
+@pytest.mark.parametrize("caller", ["launcher", "agent"])
+@pytest.mark.parametrize("cancels", [False, True])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_restart_cancels_no_other_run(
+    waits: bool, cancels: bool, caller: str, repo: Repo
+) -> None:
+    """Neither one that has begun, nor one that waits behind it, nor one that has superseded it."""
+    first = in_group(repo, cancels=cancels)
+    taken(repo, first)
+    first.jobs[0].notes.append(("cml-runner", "interrupted: the machine is being taken away"))
+    newer = [in_group(repo, cancels=cancels)]
+    ended(repo, first, "cancelled" if cancels else "failure")
+    taken(repo, newer[0])
+    if waits:
+        newer.append(in_group(repo))
+    before = states(repo, *newer)
+    outcome = restarted(caller, repo, first)
+    assert "ot restarted: " in outcome
+    assert f"run {newer[0].id} is in the same concurrency group" in outcome
+    assert (first.attempt, states(repo, *newer)) == (1, before)
+    assert not any(job.cancelled for run in newer for job in run.jobs)
+    while newer:
+        run = newer.pop(0)
+        ended(repo, run)
+        if newer:
+            taken(repo, newer[0])
+    assert FAILED_JOBS in restarted(caller, repo, first)
+    assert first.attempt == 2

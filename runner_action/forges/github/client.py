@@ -7,10 +7,11 @@ https://docs.github.com/en/rest/actions/self-hosted-runners
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Run
 from runner_action.errors import ForgeError
@@ -256,6 +257,19 @@ class GitHub:
         path = f"{self._api.root}/check-runs/{job_id}/annotations?per_page=100"
         entries = self._api.call("GET", path)
         return [(entry["title"] or "", entry["message"] or "") for entry in entries]
+
+    def rivals(self, run_id: int) -> Iterator[int]:
+        groups = self._api.call("GET", f"{self._runs}/{run_id}/concurrency_groups?per_page=100")
+        for group in groups["concurrency_groups"]:
+            yield from self._runs_in(group["group_name"])
+
+    def _runs_in(self, group: str) -> Sequence[int]:
+        """Of a concurrency group, which GitHub does not know if nothing is in it."""
+        path = f"{self._api.root}/actions/concurrency_groups/{quote(group, safe='')}"
+        try:
+            return [member["run_id"] for member in self._api.call("GET", path)["group_members"]]
+        except NotThere:
+            return []
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
         path = f"{self._runs}/{run_id}/rerun"
