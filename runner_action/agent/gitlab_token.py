@@ -59,7 +59,7 @@ class Forge(WithToken, gitlab.Forge):
         while time.monotonic() - began < plan.seconds:
             due = policy.cancels_due(time.monotonic() - began, plan.force)
             try:
-                outcome = self._tried(job[0], job[1], plan)
+                outcome = self._tried(job[0], job[1], plan, cancels > 0)
                 seen = True
                 if outcome:
                     return outcome
@@ -75,8 +75,9 @@ class Forge(WithToken, gitlab.Forge):
             time.sleep(LOOK)
         return "not restarted: " + why
 
-    def _tried(self, project: str, number: int, plan: Leaving) -> str:
-        """Retries the job if it has ended. Returns the outcome; empty while it is running."""
+    def _tried(self, project: str, number: int, plan: Leaving, cancelled: bool) -> str:
+        """Retries the job if it has ended. Returns the outcome; empty while it is running.
+        `cancelled`: by this machine."""
         spec = self._spec
         job = self.get("%s/jobs/%d" % (_project(project), number))
         launch = number == spec.launch_job
@@ -90,6 +91,8 @@ class Forge(WithToken, gitlab.Forge):
         why = policy.tried(number, ids, spec.restart_limit, plan.restarts)
         if not why and job["status"] == "success" and not launch:
             why = "the job succeeded"
+        if not why and job["status"] == "canceled" and not cancelled and not launch:
+            why = "the job was cancelled by a person or for a newer pipeline"
         if not why and job.get("failure_reason") == TIMED_OUT:
             why = "the job timed out"
         if why:

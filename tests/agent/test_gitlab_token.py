@@ -37,6 +37,11 @@ class Pipeline:
             raise Unexpected(404, path)
         return self.job(number)
 
+    def cancel(self, number: int) -> None:
+        if self.job(number)["status"] == "running":
+            cancelled = {**self.job(number), "status": "canceled"}
+            self.jobs[self.jobs.index(self.job(number))] = cancelled
+
     def retry(self, number: int) -> str | None:
         job = self.job(number)
         self.retried.append(job["name"])
@@ -79,7 +84,9 @@ def outcome(
         def post(self, path: str) -> str | None:
             return pipeline.retry(int(path.split("/")[-2]))
 
-        def ask(self, *_: Any, **__: Any) -> tuple[int, str]:
+        def ask(self, method: str, path: str, *_: Any, **__: Any) -> tuple[int, str]:
+            if path.endswith("/cancel"):
+                pipeline.cancel(int(path.split("/")[-2]))
             return 201, "{}"
 
     monkeypatch.setattr(gitlab_token, "LOOK", 0.01)
@@ -141,6 +148,19 @@ def test_a_job_that_took_longer_than_its_timeout_has_failed_by_itself(
     pipeline = Pipeline([LAUNCH, {**LOST, "failure_reason": "job_execution_timeout"}])
     assert outcome(pipeline, tmp_path, monkeypatch) == "not restarted: the job timed out"
     assert pipeline.retried == []
+
+
+@pytest.mark.parametrize("by_us", [True, False])
+def test_a_job_that_others_have_cancelled_is_left_alone(
+    by_us: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer pipeline cancels those of an older one that are `interruptible`.
+    https://docs.gitlab.com/ci/pipelines/settings/#auto-cancel-redundant-pipelines"""
+    pipeline = Pipeline([LAUNCH, job(2, "train", "running" if by_us else "canceled", "", RUNNER)])
+    told = outcome(pipeline, tmp_path, monkeypatch)
+    why = "not restarted: the job was cancelled by a person or for a newer pipeline"
+    assert told == ("launch and train" if by_us else why)
+    assert pipeline.retried == (["launch", "train"] if by_us else [])
 
 
 def test_a_job_that_is_not_there_is_not_waited_for(
