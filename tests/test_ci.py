@@ -104,10 +104,28 @@ def test_the_name_is_known_to_nobody_without_the_credentials(job: dict[str, str]
 
 def test_the_name_in_gitlab_and_outside_of_ci() -> None:
     assert jobs.run_of(GITLAB_JOB, TOKEN) == jobs.run_of(GITLAB_JOB, TOKEN)
-    assert jobs.run_of(GITLAB_JOB, TOKEN).title == "octo/train job 3"
+    named = {**GITLAB_JOB, "CI_JOB_NAME": "launch: [gpu, 1/3]"}
+    title = "octo/train pipeline 2 launch---gpu--1/3- job 3"
+    assert jobs.run_of(named, TOKEN).title == title
     by_hand = [jobs.run_of({}, TOKEN) for _ in range(2)]
     assert by_hand[0].key != by_hand[1].key
     assert by_hand[0].derived_name.startswith("cml-")
+
+
+NOON = "2026-11-28T12:00:{:02}Z"
+LATER = "2026-11-28T13:02:00+01:00"
+
+
+@pytest.mark.parametrize(
+    ("started", "attempt"),
+    [(NOON.format(59), 1), (LATER, 2), ("soon", 1), (LATER[:19], 1), ("", 1)],
+)
+def test_a_gitlab_job_may_be_another_try_if_its_pipeline_is_old(started: str, attempt: int) -> None:
+    names = {"CI_PROJECT_URL": "https://gitlab.com/octo/train", "CI_JOB_NAME": "launch"}
+    times = {"CI_PIPELINE_CREATED_AT": NOON.format(1), "CI_JOB_STARTED_AT": started}
+    job = jobs.run_of({**GITLAB_JOB, **names, **times}, TOKEN).job
+    assert job
+    assert job.attempt == attempt
 
 
 def test_github_gets_its_files(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ class JobEnvironment:
         return ()
 
     def title(self) -> str:
-        """The job in words."""
+        """The job in words. They end in a number, which is higher in a later attempt, and the rest
+        is the same."""
         return ""
 
     def job(self) -> CiJob | None:

@@ -3,6 +3,8 @@ https://docs.gitlab.com/ci/variables/predefined_variables/"""
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from runner_action.files import ReadFile
@@ -10,6 +12,13 @@ from runner_action.forges.jobs import JobEnvironment
 from runner_action.model import CiJob
 
 DISTINCT = ("CI_SERVER_URL", "CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_JOB_ID")
+
+UNCOMMON = re.compile(r"[^\w./=+@-]")
+"""Characters that not every tag may have.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions"""
+NAME_PART = 64
+FIRST_TRY = timedelta(minutes=1)
+"""Within this time no machine is launched, interrupted and replaced."""
 
 
 class GitLabJob(JobEnvironment):
@@ -50,7 +59,10 @@ class GitLabJob(JobEnvironment):
         return tuple(self.environ.get(name, "") for name in DISTINCT)
 
     def title(self) -> str:
-        return f"{self.environ.get('CI_PROJECT_PATH')} job {self.environ['CI_JOB_ID']}"
+        environ = self.environ
+        pipeline = f"{environ.get('CI_PROJECT_PATH')} pipeline {environ.get('CI_PIPELINE_ID')}"
+        name = UNCOMMON.sub("-", environ.get("CI_JOB_NAME", ""))[:NAME_PART]
+        return f"{pipeline} {name} job {environ['CI_JOB_ID']}"
 
     def job(self) -> CiJob | None:
         environ = self.environ
@@ -58,12 +70,22 @@ class GitLabJob(JobEnvironment):
             return CiJob(
                 repository_url=environ["CI_PROJECT_URL"],
                 run_id=int(environ["CI_PIPELINE_ID"]),
+                attempt=2 if self._may_be_again() else 1,
                 id=int(environ["CI_JOB_ID"]),
                 name=environ["CI_JOB_NAME"],
                 project=environ["CI_PROJECT_PATH"],
             )
         except (KeyError, ValueError):
             return None
+
+    def _may_be_again(self) -> bool:
+        """GitLab numbers no tries, but a job that starts soon after its pipeline is the first."""
+        names = "CI_PIPELINE_CREATED_AT", "CI_JOB_STARTED_AT"
+        try:
+            created, started = (datetime.fromisoformat(self.environ[name]) for name in names)
+            return started - created > FIRST_TRY
+        except (KeyError, ValueError, TypeError):
+            return False
 
     def stranger(self, read_file: ReadFile) -> str | None:
         """https://docs.gitlab.com/ci/variables/predefined_variables/#predefined-variables-for-merge-request-pipelines"""
