@@ -58,12 +58,11 @@ def secret_of(text: str | None) -> Secret | None:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A GitHub App that authenticates in place of a token. Its key never leaves the launcher."""
+    """A GitHub App that authenticates in place of a token. Its key (PEM) stays in the launcher."""
 
     id: str
     """Its number, or its client ID."""
     key: Secret
-    """PEM."""
 
 
 class ProviderName(StrEnum):
@@ -138,7 +137,8 @@ def _seal(token: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class CiJob:
     """The CI job that launches, as far as its environment describes it: on GitHub that does not
-    include the job's own ID. `run_id`: of the workflow run or pipeline."""
+    include the job's own ID. `run_id`: of the workflow run or pipeline; `attempt`: above 1 if it
+    may not be the first, even if only the first is known as such."""
 
     repository_url: str
     run_id: int
@@ -248,11 +248,10 @@ class Machine:
 @dataclass(frozen=True)
 class Deletion:
     """What a machine needs to know to delete itself, on a cloud that only stops a machine that
-    powers off."""
+    powers off. `key`: JSON."""
 
     facts: Mapping[str, Any]
     key: Secret | None = None
-    """JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,8 +275,9 @@ class Instance:
     login: str = ""
     """The user of its image that may log in with a key."""
     group: str = ""
-    """What contains all of its resources, if the cloud has such a thing: Azure's resource group,
-    Kubernetes' Job."""
+    """What contains its resources, if there is such a thing: Azure's resource group, a Job."""
+    reclaimed: bool = False
+    """Whether the cloud says that it took the machine back."""
     trouble: str = ""
     """Why it will not become a runner, if the cloud knows that before the machine does."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -353,9 +353,8 @@ class Launched:
 
     runner_name: str
     label: str
-    """Only the runners of its launch have it."""
+    """Only the runners of its launch have it; `labels` are the others."""
     labels: tuple[str, ...]
-    """The others."""
     reused: bool
     launch_seconds: float
     instance: Instance | None = None
@@ -364,12 +363,13 @@ class Launched:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """How a launch went: the runners, the placements that were tried, and the seconds from the
-    start of the launcher to each stage."""
+    start of the launcher to each stage. `memory`: as in `Findings`."""
 
     launched: tuple[Launched, ...]
     plan: Plan | None = None
     ladder: tuple[Placement, ...] = ()
     tried: tuple[str, ...] = ()
+    memory: str = ""
     stages: Mapping[str, float] = field(default_factory=dict)
     installing: float = 0.0
     """Seconds of these that the machine took to install packages; 0 if that is not known."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 from runner_action import claim
@@ -21,6 +21,7 @@ from runner_action.agent.spec import AgentSpec
 from runner_action.errors import CapacityError, ForgeError, RunnerBusy
 from runner_action.model import (
     OWNER_TAG,
+    RUN_TAG,
     CiJob,
     Deletion,
     Download,
@@ -286,6 +287,7 @@ class FakeProvider:
         self.calls: list[str] = []
         self.consoles: dict[str, str] = {}
         self.room: dict[str, int] = {}  # zone -> how many machines it has
+        self.spots: tuple[bool, ...] = (False,)
         self.born = born
         self.deleting: Deletion | None = None
         self._lock = threading.Lock()
@@ -307,7 +309,7 @@ class FakeProvider:
             architecture="x64",
             image="ubuntu",
             disk_gb=request.disk_gb,
-            spots=(False,),
+            spots=self.spots,
             spot_price=request.spot_price,
         )
 
@@ -317,8 +319,8 @@ class FakeProvider:
     def resolve(self, plan: Plan, request: CloudRequest) -> Sequence[Placement]:
         self._called("resolve")
         return [
-            Placement(region=zone[:2], spot=False, pools=(Pool(instance_type="small", zone=zone),))
-            for zone in ("r1a", "r1b", "r2a")
+            Placement(region=zone[:2], spot=spot, pools=(Pool(instance_type="small", zone=zone),))
+            for spot, zone in product(plan.spots, ("r1a", "r1b", "r2a"))
         ]
 
     def create(self, placement: Placement, machine: Machine, count: int = 1) -> Created:
@@ -348,6 +350,7 @@ class FakeProvider:
                     region=placement.region,
                     zone=pool.zone,
                     instance_type=pool.instance_type,
+                    spot=placement.spot,
                     login="ubuntu",
                     tags={
                         key: value
@@ -382,6 +385,10 @@ class FakeProvider:
             for one in self.instances.values()
             if one.alive and marked.items() <= one.tags.items()
         ]
+
+    def former(self, title: str, regions: Sequence[str]) -> Sequence[Instance]:
+        self._called("former")
+        return [one for one in self.instances.values() if one.tags[RUN_TAG].startswith(title)]
 
     def tidy(self, now: datetime) -> None:
         self._called("tidy")

@@ -47,6 +47,8 @@ def summary(report: Report, request: LaunchRequest) -> str:
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stages.items())
         installing = f" (of which installing packages {report.installing:.1f})"
         parts.append(f"Seconds until: {stages}{installing if report.installing else ''}")
+    if report.memory:
+        parts.append(markdown(report.memory))
     if any(not line.endswith(": yes") for line in report.tried):
         parts.append("Tried:\n" + "\n".join(f"- {markdown(line)}" for line in report.tried))
     parts.append(_end_of(request))
@@ -95,8 +97,9 @@ def plan_text(report: Report) -> str:
         f"{number}. {markdown(str(placement))}" for number, placement in enumerate(report.ladder, 1)
     )
     plan = report.plan
-    disk = f"disk {plan.disk_gb} GB, architecture {plan.architecture}"
+    machine = f"Image {code(plan.image)}, disk {plan.disk_gb} GB, architecture {plan.architecture}"
+    memory = f"{markdown(report.memory)}\n\n" if report.memory else ""
     return (
         "### Plan: nothing was created\n\n"
-        f"Image {code(plan.image)}, {disk}. A launch would try, in this order:\n\n{ladder}\n"
+        f"{memory}{machine}. A launch would try, in this order:\n\n{ladder}\n"
     )

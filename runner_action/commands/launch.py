@@ -154,7 +154,9 @@ class Launch:
         self._stage("prepared")
         plan, ladder = findings.plan, findings.placements
         if request.dry_run:
-            return Report(launched=(), plan=plan, ladder=ladder, stages=self.stages)
+            return Report(
+                launched=(), plan=plan, ladder=ladder, memory=findings.memory, stages=self.stages
+            )
         context = Context(request.repository, forge, findings.provider, self.clock)
         sweeping = submit(self._siblings.sweep, request, context)
         attempt = self._create(groups, context, findings)
@@ -167,6 +169,7 @@ class Launch:
             plan=plan,
             ladder=ladder,
             tried=tried,
+            memory=findings.memory,
             stages=self.stages,
             installing=self.installing,
         )

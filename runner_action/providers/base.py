@@ -165,6 +165,11 @@ class Provider(Protocol):
         those that were used before."""
         ...
 
+    def former(self, title: str, regions: Sequence[str]) -> Sequence[Instance] | None:
+        """Our instances in these regions whose runs have titles that begin so, whatever their
+        state: also those that ended, as long as the cloud lists them. None if it never does."""
+        ...
+
     def tidy(self, now: datetime) -> None:
         """Deletes what machines that are gone have left, where a cloud has such things. Errors are
         logged."""

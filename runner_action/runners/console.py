@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner_action.agent.lifecycle import Reason
+
 _LINE = re.compile(r"cml-runner: (\{.*\})")
 ENDED_BEFORE_ONLINE = ("failed", "watchdog", "end")
 
@@ -32,6 +34,12 @@ def failure(text: str) -> str | None:
 def was_online(text: str) -> bool:
     """Whether the machine's runner has ever been online, by its own account."""
     return any(entry.get("stage") == "online" for entry in entries(text))
+
+
+def was_reclaimed(text: str) -> bool:
+    """Whether the machine left because its cloud was taking it back, by its own account."""
+    left = (entry for entry in entries(text) if entry.get("stage") == "leaving")
+    return any(str(entry.get("why", "")).startswith(Reason.TAKEN.text) for entry in left)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from runner_action.errors import CapacityError, ProviderError, QuotaError
-from runner_action.model import Machine, Placement
+from runner_action.model import Instance, Machine, Placement, Pool
 from runner_action.providers.base import Created, Provider
 from runner_action.runners.group import Creation, RunnerGroup
 
 log = logging.getLogger(__name__)
+
+
+def is_lost(pool: Pool, lost: Iterable[Instance]) -> bool:
+    """Whether any of the machines was of this pool."""
+    own = pool.instance_type, pool.zone
+    return any(own == (machine.instance_type, machine.zone) for machine in lost)
+
+
+def after(placements: Sequence[Placement], lost: Sequence[Instance]) -> tuple[Placement, ...]:
+    """The order in which to try all pools of the placements after these spot machines were taken
+    back: on demand before spot, where both may be requested, and of each their pools last. Pure."""
+    if not lost:
+        return tuple(placements)
+    parts = [part for placement in placements for part in _parted(placement, lost)]
+    return tuple(sorted(parts, key=lambda part: (part.spot, is_lost(part.pools[0], lost))))
+
+
+def _parted(placement: Placement, lost: Sequence[Instance]) -> Iterator[Placement]:
+    """A placement without its lost pools, and one of these alone; neither is empty."""
+    for wanted in (False, True):
+        pools = tuple(pool for pool in placement.pools if is_lost(pool, lost) is wanted)
+        if pools:
+            yield replace(placement, pools=pools)
 
 
 class Ladder:

@@ -27,6 +27,8 @@ from runner_action.model import (
 from runner_action.providers import traits_of
 from runner_action.providers.base import Provider
 from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.runners.ladder import after
+from runner_action.runners.memory import recalled
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Findings:
     """Deregisters a runner from a machine that has no token for the API."""
     job: LaunchJob | None
     """The job with which a restart begins; None if unknown."""
+    memory: str = ""
+    """Why the placements begin elsewhere than usual, as a sentence; empty if they do not."""
 
 
 def planned(build: Callable[[], Provider], cloud: CloudRequest) -> Planned:
@@ -95,11 +99,16 @@ class LookUp:
         self._finding_job = threads.submit(self._find_job, run.job)
         self._token = threads.submit(self._registration_token)
         self._removal = threads.submit(self._removal_token)
+        self._recalling = threads.submit(recalled, planned.provider, planned.plan, run)
 
     def findings(self, placing: Future[tuple[Placement, ...]]) -> Findings:
         """Waits for all results. Raises the error of any lookup."""
         self._checking.result()
-        placements = placing.result()
+        memory = self._recalling.result()
+        placements = after(placing.result(), memory.reclaimed)
+        sentence = memory.sentence(placements)
+        if sentence:
+            log.info("%s", sentence)
         download = self._downloading.result()
         deletion, _ = self._foreseeing.result()
         return Findings(
@@ -111,6 +120,7 @@ class LookUp:
             token=self._token.result(),
             removal_token=self._removal.result(),
             job=self._finding_job.result(),
+            memory=sentence,
         )
 
     def _foresee(self) -> tuple[Deletion | None, Foreseen]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.backends import get_backend
+from moto.ec2.models.instances import StateReason
 
 from runner_action.errors import (
     CapacityError,
@@ -19,10 +21,11 @@ from runner_action.errors import (
     ProviderError,
     QuotaError,
 )
+from runner_action.model import RUN_TAG as RUN
 from runner_action.model import Instance
 from runner_action.providers.aws import errors as aws_errors
 from runner_action.providers.aws.client import AwsProvider
-from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT, FakeEC2
 from tests.contracts.test_provider import Side, aws, ec2, machine
 from tests.fakes import FakeClock
 from tests.test_launch import cloud_of
@@ -736,3 +739,37 @@ def test_an_id_token_that_is_not_there_is_a_matter_of_credentials(
     ) as caught:
         provider.resolve(provider.plan(cloud_of()), cloud_of())
     assert "`id_tokens` on GitLab" in caught.value.hint
+
+
+# --- machines of earlier attempts
+
+
+def test_machines_that_ended_are_listed_with_who_ended_them(ec2: FakeEC2, side: Side) -> None:
+    """By the titles of their runs, in which nothing stands for other text."""
+    whose = ("octo/t*n run 1 attempt 1", "octo/train run 1 attempt 1", "octo/t*n run 11 attempt 1")
+    for number, title in enumerate(whose):
+        plain = machine(f"cml-{number}")
+        side.create(side.ladder("--cloud-spot")[0], replace(plain, tags={**plain.tags, RUN: title}))
+    (first,) = side.provider.former("octo/t*n run 1 attempt ", ["us-east-1"]) or ()
+    assert (first.name, first.alive, first.spot, first.reclaimed) == ("cml-0", True, True, False)
+    side.provider.destroy(first.name)
+    (ended,) = side.provider.former("octo/t*n run 1 attempt ", ["us-east-1"]) or ()
+    assert (ended.id, ended.alive, ended.reclaimed) == (first.id, False, False)
+    reclaimed = StateReason("", "Server.SpotInstanceTermination")
+    get_backend("ec2")[ACCOUNT]["us-east-1"].get_instance(first.id).state_reason = reclaimed
+    (taken,) = side.provider.former("octo/t*n run 1 attempt ", ["us-east-1"]) or ()
+    assert (taken.id, taken.zone, taken.reclaimed) == (first.id, first.zone, True)
+    assert not side.provider.former("octo/t*n run 1 attempt ", ["us-west-1"])
+    assert [one.id for one in side.provider.find({}) if one.id == first.id] == []
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_of_a_machine_that_ended_the_console_is_read_as_it_was_kept(
+    alive: bool, ec2: FakeEC2, side: Side
+) -> None:
+    """EC2 may have no current output of it."""
+    made = side.create()
+    ec2.refuse(lambda form: form.get("Latest") == "true", "IncorrectInstanceState")
+    side.provider.console(replace(made, alive=alive))
+    asked = [call["Latest"] for call in ec2.calls if call["Action"] == "GetConsoleOutput"]
+    assert asked == (["true"] if alive else ["true", "false"])

@@ -4,6 +4,7 @@ on each other."""
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from runner_action.errors import ConfigurationError, CredentialsError, ProviderE
 from runner_action.model import (
     NAME_TAG,
     OWNER_TAG,
+    RUN_TAG,
     Instance,
     Machine,
     Placement,
@@ -53,6 +55,9 @@ LOOKUPS = Config(
 HOME = "us-east-1"
 """Where the list of regions is read: every account has this one.
 https://docs.aws.amazon.com/general/latest/gr/rande-manage.html"""
+WILD, ESCAPED = re.compile(r"[*?\\]"), r"\\\g<0>"
+"""What stands for other text in the value of a filter, and how it stands for itself.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html"""
 CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=40)
 
 
@@ -219,15 +224,23 @@ class AwsProvider:
         return True
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
-        criteria = {
-            f"tag:{OWNER_TAG}": ["runner"],
-            **{f"tag:{key}": [value] for key, value in tags.items()},
-            "instance-state-name": list(LIVING),
+        criteria = {f"tag:{key}": [value] for key, value in tags.items()}
+        searched = {
+            *regions,
+            *(region for service, region, _ in list(self._built) if service == "ec2"),
         }
-        filters: Any = [{"Name": key, "Values": values} for key, values in criteria.items()]
-        searched = sorted(
-            {*regions, *(region for service, region, _ in list(self._built) if service == "ec2")}
-        )
+        return self._listed({**criteria, "instance-state-name": list(LIVING)}, sorted(searched))
+
+    def former(self, title: str, regions: Sequence[str]) -> Sequence[Instance]:
+        """EC2 lists a terminated instance for about an hour, mostly with its tags.
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-ec2-instance-termination-works.html
+        """
+        return self._listed({f"tag:{RUN_TAG}": [f"{WILD.sub(ESCAPED, title)}*"]}, regions)
+
+    def _listed(self, criteria: Mapping[str, list[str]], regions: Sequence[str]) -> list[Instance]:
+        """Our instances that meet all criteria, which are those of DescribeInstances."""
+        chosen = {f"tag:{OWNER_TAG}": ["runner"], **criteria}
+        filters: Any = [{"Name": key, "Values": values} for key, values in chosen.items()]
 
         def search(region: str) -> list[Instance]:
             with translated(f"looking for instances of cml-runner in {region}"):
@@ -241,7 +254,7 @@ class AwsProvider:
 
         with ThreadPoolExecutor(8) as side_by_side:
             return proven(
-                instance for listed in side_by_side.map(search, searched) for instance in listed
+                instance for listed in side_by_side.map(search, regions) for instance in listed
             )
 
     def tidy(self, now: datetime) -> None:
@@ -283,11 +296,18 @@ class AwsProvider:
             return cost([price for page in pages for price in page["SpotPriceHistory"]], since, now)
 
     def console(self, instance: Instance) -> str:
+        """After its end, what EC2 kept of it then.
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html"""
+        return self._console(instance, latest=True) or (
+            "" if instance.alive else self._console(instance, latest=False)
+        )
+
+    def _console(self, instance: Instance, *, latest: bool) -> str:
         with translated(f"reading the console of {instance.id}"):
             try:
                 return (
                     self._ec2(instance.region)
-                    .get_console_output(InstanceId=instance.id, Latest=True)
+                    .get_console_output(InstanceId=instance.id, Latest=latest)
                     .get("Output", "")
                 )
             except ClientError as error:

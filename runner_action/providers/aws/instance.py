@@ -11,6 +11,8 @@ LIVING = ("pending", "running", "stopping", "stopped")
 """States in which an instance costs money, or may again."""
 
 
+RECLAIMED = "Server.SpotInstanceTermination"
+"""https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html"""
 TEMPLATE_TAG = "aws:ec2launchtemplate:id"
 """EC2 gives it to what was launched from a template, as every instance of a fleet is, and nobody
 can change it. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html"""
@@ -45,6 +47,7 @@ def instance_of(
         launched=description["LaunchTime"].isoformat() if "LaunchTime" in description else "",
         alive=description.get("State", {}).get("Name") in LIVING,
         login=login,
+        reclaimed=description.get("StateReason", {}).get("Code") == RECLAIMED,
         tags={key: value for key, value in known.items() if key.startswith(OWNER_TAG)},
         proven=is_client_token(description.get("ClientToken", ""))
         or template_of(description) in templates,

@@ -185,6 +185,9 @@ class AzureProvider:
             for description in machines
         ] or [empty]
 
+    def former(self, title: str, regions: Sequence[str]) -> None:
+        """Always None: Azure does not list a machine that it has evicted."""
+
     def tidy(self, now: datetime) -> None:
         """Nothing to do: everything is deleted with its machine."""
 

@@ -196,6 +196,9 @@ class GcpProvider:
         described = {tag: value for tag, value in tags.items() if tag in requests.NO_LABELS}
         return proven(each for each in instances if described.items() <= each.tags.items())
 
+    def former(self, title: str, regions: Sequence[str]) -> None:
+        """Always None: Google does not list a machine that it has preempted."""
+
     def tidy(self, now: datetime) -> None:
         self._ending.close_rules(now)
 

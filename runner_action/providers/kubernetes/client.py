@@ -137,6 +137,9 @@ class KubernetesProvider:
         waiting = [job_as_instance(job) for job in jobs if job["metadata"]["name"] not in with_pods]
         return proven([*alive, *waiting])
 
+    def former(self, title: str, regions: Sequence[str]) -> None:
+        """Always None: a Job is deleted with its pods."""
+
     def tidy(self, now: datetime) -> None:
         """Nothing to do: everything is deleted with its Job."""
 

@@ -43,6 +43,8 @@ class Machines:
     living: dict[str, Living] = field(default_factory=dict)
     user_data: dict[str, bytes] = field(default_factory=dict)
     """By instance."""
+    reclaimed: set[str] = field(default_factory=set)
+    """Those that their cloud took back before they had ended by themselves."""
 
     def boot(self, instance_id: str, user_data: bytes) -> None:
         self.user_data[instance_id] = user_data
@@ -92,10 +94,15 @@ class Machines:
         """Its cloud takes the machine back: presses the power button in `soft` seconds, and
         switches it off in `hard` seconds, whatever it is doing."""
         if instance_id in self.living:
-            for seconds, end in ((soft, self.end), (hard, self._cut)):
+            for seconds, end in ((soft, self._reclaim), (hard, self._cut)):
                 timer = threading.Timer(seconds, end, (instance_id,))
                 timer.daemon = True
                 timer.start()
+
+    def _reclaim(self, instance_id: str) -> None:
+        if self.runs(instance_id):
+            self.reclaimed.add(instance_id)
+            self.end(instance_id)
 
     def _cut(self, instance_id: str) -> None:
         """Kills everything on the machine without a signal that it could handle."""

@@ -33,6 +33,7 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 
 from moto.backends import get_backend
 from moto.ec2.models.amis import Ami
+from moto.ec2.models.instances import StateReason
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -376,6 +377,13 @@ class FakeEC2:
                     instance = self._instances(region)[instance_id]
                     if instance.state not in ("terminated", "shutting-down"):
                         instance.terminate()
+                        instance.state_reason = self._reason(instance_id)
+
+    def _reason(self, instance_id: str) -> StateReason:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html"""
+        reclaimed = instance_id in self.machines.reclaimed
+        who = "Server.SpotInstanceTermination" if reclaimed else "Client.InstanceInitiatedShutdown"
+        return StateReason(f"{who}: Instance ended", who)
 
     def alive(self) -> list[str]:
         """Instances that still cost money, or whose processes still run."""
