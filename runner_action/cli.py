@@ -233,7 +233,7 @@ def _local(
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
-    from runner_action.commands import restart
+    from runner_action.commands import revive
 
     request, warnings = inputs.parse_restart(raw, _reading(environ))
     with _logging(front, request.log, warnings):
@@ -242,7 +242,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
             raise InputError(problems)
         clock = SystemClock()
         with signals(clock):
-            outcome = restart.restart(
+            outcome = revive.restart(
                 request, forges.rerunning_for(request, _api_url(request, environ)), clock
             )
         front.done({"restarted": outcome.restarted}, outcome.summary)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
 from runner_action.errors import InputError
-from runner_action.forges.base import Forge, Rerunning
+from runner_action.forges.base import Forge
 from runner_action.forges.github import expected as github_expected
 from runner_action.forges.github import facts as github_facts
 from runner_action.forges.github import permissions as github_permissions
@@ -21,6 +21,7 @@ from runner_action.forges.gitlab import refusals as gitlab_refusals
 from runner_action.forges.gitlab import warnings as gitlab_warnings
 from runner_action.forges.gitlab.job import GitLabJob
 from runner_action.forges.jobs import JobEnvironment
+from runner_action.forges.reviving import Reviving
 from runner_action.forges.traits import Traits
 from runner_action.loading import ALONE
 from runner_action.model import Download, ForgeName, Registration, Repository, Secret
@@ -145,7 +146,7 @@ def forge_for(
             assert_never(unknown)
 
 
-def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunning:
+def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Reviving:
     """The same for `restart`. Call `refusals` first."""
     match request.forge:
         case ForgeName.GITHUB:

@@ -70,7 +70,8 @@ class JobEnvironment:
         return False
 
     def triggering_run(self, read_file: ReadFile) -> tuple[int, str] | None:
-        """ID of the run whose end started this one, and the variable that names it."""
+        """ID of the run whose end started this one, 0 if a schedule did; and the variable that says
+        so."""
         return None
 
     def id_tokens(self) -> Callable[[str], str] | None:

@@ -239,7 +239,7 @@ def missing(given: Mapping[str, Given], environ: Mapping[str, str], *, here: boo
         "place": f"{{cloud}} is missing: write a cloud ({clouds}), or `local` to make the machine"
         " of this job itself the runner",
         "run-id": "{run-id} is missing: write the ID of the run to restart, or run this in a"
-        " workflow `on: workflow_run`",
+        " workflow `on: workflow_run` or `on: schedule`",
     }
     for name in _lacking(given, may_be_here=here or not in_ci):
         yield _named(messages[name], given, environ)

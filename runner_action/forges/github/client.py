@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Run
+from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Run
 from runner_action.errors import ForgeError
 from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.forges.github.api import Api, Patience
@@ -21,6 +21,7 @@ from runner_action.forges.github.claims import Claims
 from runner_action.forges.github.levels import api_url_of, beyond, in_the_cloud
 from runner_action.forges.github.origin import fork_of_run
 from runner_action.forges.github.runner_list import RunnerList, runner_of
+from runner_action.forges.github.unfinished import Unfinished, job_of
 from runner_action.model import (
     App,
     CiJob,
@@ -51,7 +52,7 @@ class Joining:
     default_labels: bool = True
 
 
-class GitHub:
+class GitHub(Unfinished):
     """The runners of one repository, organisation or enterprise."""
 
     together = True
@@ -242,7 +243,7 @@ class GitHub:
             run["run_attempt"],
             run["status"] == "completed",
             age.total_seconds(),
-            tuple(map(_job_of, jobs)),
+            tuple(map(job_of, jobs)),
         )
 
     def reach(self, token: Secret) -> str | None:
@@ -282,17 +283,6 @@ class GitHub:
         except ForgeError as error:
             return str(error)
         return None
-
-
-def _job_of(entry: Mapping[str, Any]) -> Job:
-    return Job(
-        entry["id"],
-        entry["name"],
-        entry["status"],
-        entry["conclusion"] or "",
-        entry["runner_name"] or "",
-        tuple(entry["labels"]),
-    )
 
 
 def retried(register: Callable[[], Any], make_room: Callable[[], object]) -> Any:

@@ -74,6 +74,8 @@ class GitHubJob(JobEnvironment):
         return origin.is_public(origin.event_of(self._event_text(read_file)))
 
     def triggering_run(self, read_file: ReadFile) -> tuple[int, str] | None:
+        if self.environ.get("GITHUB_EVENT_NAME") == "schedule":
+            return 0, "GITHUB_EVENT_NAME"
         if self.environ.get("GITHUB_EVENT_NAME") != "workflow_run":
             return None
         run = origin.event_of(self._event_text(read_file)).get("workflow_run")

@@ -94,6 +94,9 @@ class Forge:
     def jobs(self) -> list[Job]:
         return list(self._jobs)
 
+    def runs(self) -> list[Run]:
+        return list(self._runs.values())
+
     # --- runners
 
     def seats(self) -> list[Seat]:

@@ -38,7 +38,7 @@ def refusal(kind: str, root: str, app: FakeApp, known: Collection[str]) -> Any:
             "Resource not accessible by integration",
             {"X-Accepted-GitHub-Permissions": lacking},
         )
-    if kind == "job":
+    if kind == "job" or (kind == "actions" and "/actions/runners" in request.path):
         return refused(
             403,
             "Resource not accessible by integration",

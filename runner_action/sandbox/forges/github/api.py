@@ -19,7 +19,7 @@ from flask import Flask, Response, abort, redirect, request
 
 from runner_action.bundle import bundle
 from runner_action.sandbox.forges.github import jit as github_jit
-from runner_action.sandbox.forges.github import pools, runs
+from runner_action.sandbox.forges.github import pools, reruns, runs
 from runner_action.sandbox.forges.github.access import SCOPES, refusal
 from runner_action.sandbox.forges.github.answers import labels_of, refused, shown
 from runner_action.sandbox.forges.github.app import FakeApp
@@ -38,9 +38,10 @@ ID_TOKEN_REQUEST_TOKEN = "canary-request-token"
 
 
 class FakeGitHub(Served):
-    """`tokens`: each accepted token, and its kind: `admin`, `readonly`, `job` (the job's own), or
-    `scopes:` and the scopes of a classic token. `jit`: whether it supports just-in-time
-    configurations, which older Enterprise Servers do not."""
+    """`tokens`: each accepted token, and its kind: `admin`, `readonly`, `job` (the job's own),
+    `actions` (that with `actions: write` and `checks: read`), or `scopes:` and the scopes of a
+    classic token. `jit`: whether it supports just-in-time configurations, which older Enterprise
+    Servers do not."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class FakeGitHub(Served):
             app.add_url_rule(
                 f"/api/v3{path}", f"{method} {path}", self._faulty(view), methods=[method]
             )
-        for method, path, view in runs.routes(self.forge):
+        for method, path, view in (*runs.routes(self.forge), *reruns.routes(self.forge)):
             app.add_url_rule(path, f"{method} {path}", self._guarded(view), methods=[method])
         app.add_url_rule("/id-token", "id-token", self._id_token)
 

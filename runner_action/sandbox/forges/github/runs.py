@@ -84,6 +84,8 @@ class Rest:
         jobs = run.jobs
         if attempt not in (None, run.attempt):
             jobs = [job for job in run.all_jobs if job.attempt == attempt]
+        if request.args.get("filter") == "all":
+            jobs = run.all_jobs
         return paged("jobs", [_job(job) for job in jobs])
 
     def cancel(self, run_id: int, *, force: bool) -> Any:
