@@ -172,6 +172,14 @@ def test_the_summary_says_when_the_machine_ends() -> None:
     )
 
 
+def test_the_summary_says_which_re_run_creates_a_machine() -> None:
+    """GitHub's other button leaves the job waiting for a day."""
+    advice = "After that, *Re-run failed jobs* finds no machine: use *Re-run all jobs*"
+    assert f"in any case. {advice}" in report.summary(REPORT, request())
+    elsewhere = (request("--cloud=local"), request("--driver=gitlab"))
+    assert not any("Re-run" in report.summary(REPORT, one) for one in elsewhere)
+
+
 def test_github_commands_are_escaped_and_folded() -> None:
     out = io.StringIO()
     front = GitHubFront(GITHUB_JOB, out)

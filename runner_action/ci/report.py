@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner_action.forges import traits_of
 from runner_action.model import Launched, Report
 from runner_action.plain import code, dumps, markdown
 from runner_action.request import LaunchRequest
@@ -86,7 +87,10 @@ def _end_of(request: LaunchRequest) -> str:
         when = f"after {request.idle_timeout} s without a job"
     if request.max_lifetime:
         when += f", and after {request.max_lifetime // 3600} h in any case"
-    return f"{'The machine shuts down' if request.cloud else 'The runner leaves'} {when}."
+    if not request.cloud:
+        return f"The runner leaves {when}."
+    advice = traits_of(request.forge).rerun_advice
+    return f"The machine shuts down {when}." + (advice and f" After that, {advice}.")
 
 
 def plan_text(report: Report) -> str:

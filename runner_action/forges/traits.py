@@ -30,6 +30,9 @@ class Traits:
     """Whether jobs may ask for the label that a launch outputs, so that it needs no other."""
     case_sensitive_labels: bool
     """Whether labels that differ only in the case of letters are different labels."""
+    rerun_advice: str = ""
+    """What follows "After that," in the summary: which re-run needs a machine that has ended, and
+    which creates one. Markdown."""
     names_no_owner: str | None = None
     """How paths begin that do not name the owner of the repositories."""
     passing_tokens: tuple[str, ...] = ()

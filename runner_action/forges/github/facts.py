@@ -24,6 +24,7 @@ TRAITS = Traits(
     own_label_suffices=True,
     # https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/apply-labels
     case_sensitive_labels=False,
+    rerun_advice="*Re-run failed jobs* finds no machine: use *Re-run all jobs* (docs/restart.md)",
     names_no_owner="enterprises/",
     pages=PAGES,
     # https://docs.github.com/en/rest/repos/repos; `api/v3` on an Enterprise Server.
