@@ -142,6 +142,22 @@ def test_the_scheduled_example_looks_and_sweeps_in_all_regions() -> None:
     assert not any("cloud-region" in one for one in told)
 
 
+MATRICES = [
+    (file.stem, name, job["strategy"])
+    for file in EXAMPLES
+    for name, job in load(file)["jobs"].items()
+    if "strategy" in job
+]
+
+
+@pytest.mark.parametrize(("example", "name", "strategy"), MATRICES)
+def test_a_matrix_to_copy_survives_one_lost_machine(
+    example: str, name: str, strategy: dict[str, Any]
+) -> None:
+    """By default GitHub cancels the rest."""
+    assert strategy["fail-fast"] is False, f"{example}: {name}"
+
+
 # --- releases
 
 
