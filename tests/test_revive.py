@@ -230,6 +230,14 @@ def test_a_job_that_begins_meanwhile_is_not_cancelled() -> None:
     assert forge.cancelled == []
 
 
+def test_a_run_that_another_one_waits_behind_is_not_cancelled() -> None:
+    """It would leave its concurrency group, and come back to cancel what has begun meanwhile."""
+    forge = Forge()
+    forge.in_groups = [7, 8]
+    assert "not touched: run 8 is in the same concurrency group" in outcome_of(forge).summary
+    assert (forge.cancelled, forge.reruns) == ([], [])
+
+
 def test_a_dry_run_only_tells() -> None:
     forge = Forge()
     assert "Would re-run: launch job and its dependants of run 7" in (

@@ -165,8 +165,9 @@ def _revive(
     sight = Sight(run, ages, _launches(tries, forge), _runners(forge), given_up)
     finding = find(sight, request.restart_limit)
     jobs = "".join(map(_line, finding.jobs))
-    if not finding.verdict.order:
-        return _left_alone(run, finding.verdict.why_not, jobs)
+    why_not = finding.verdict.why_not or policy.rival(forge, run.id)
+    if why_not:
+        return _left_alone(run, why_not, jobs)
     if request.dry_run:
         what = finding.verdict.order[0]
         return Outcome("", f"### Would re-run: {what} of run {run.id}\n\n{jobs}")
