@@ -20,8 +20,7 @@ from contextlib import ExitStack
 from itertools import product
 from typing import Any, NamedTuple
 
-from runner_action.ci import job
-from runner_action.model import Secret
+from runner_action.naming import is_requested_as
 from runner_action.sandbox.served import Application, Start
 from runner_action.sandbox.world import World
 from tests.matrix.gate import answered, arrive, machines
@@ -84,6 +83,7 @@ class Started(NamedTuple):
 
     world: World
     name: str
+    """The requested one."""
     at: float
 
 
@@ -140,10 +140,11 @@ def start(nursery: Nursery, world: World, number: int) -> tuple[int, Started]:
         name: str(folder / name)
         for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_STATE")
     }
-    flags = [f"--cloud={world.provider}", "--max-lifetime=3600", "--start-timeout=600"]
+    name = f"storm-{number}"
+    limits = ["--max-lifetime=3600", "--start-timeout=600"]
+    flags = [f"--cloud={world.provider}", f"--name={name}", *limits]
     variables = {**environ, **files, "CI_PROJECT_DIR": str(folder), "HOME": str(folder)}
     pid = nursery.launch(flags, variables, folder / "log")
-    name = job.run_of(environ, Secret(environ["REPO_TOKEN"])).derived_name
     return pid, Started(world, name, time.monotonic())
 
 
@@ -162,13 +163,15 @@ def problems_of(world: World, name: str, code: int, names: Sequence[str]) -> Ite
     """An exit code of no known error; success without a machine and a runner; failure that leaves
     some without a message. `names`: of all machines."""
     launch = f"{world.provider} {world.kind} {name}"
-    seats = [seat for seat in world.forge.seats() if seat.name == name and seat.online]
+    online = [seat.name for seat in world.forge.seats() if seat.online]
+    seats = [one for one in online if is_requested_as(name, one)]
+    own = [one for one in names if is_requested_as(name, one)]
     if code not in (0, 3, 4, 5, 6):
         yield f"{launch}: exit code {code}"
-    if code == 0 and (names.count(name), len(seats)) != (1, 1):
-        yield f"{launch}: {names.count(name)} machines and {len(seats)} runners"
-    if code != 0 and (name in names or seats):
-        log = log_of(world, name)
+    if code == 0 and (len(own), len(seats)) != (1, 1):
+        yield f"{launch}: {len(own)} machines and {len(seats)} runners"
+    if code != 0 and (own or seats):
+        log = log_of(world, f"{name}-")
         if not any(words in log for words in LEFT_BEHIND):
             yield f"{launch}: left without a message"
 

@@ -161,14 +161,14 @@ def _siblings(first: Run, ordinals: Ordinals, request: LaunchRequest) -> Sibling
     def swept(run: Run) -> None:
         ordinals.note(State.DELETED, ordinal=run.ordinal)
 
-    return Siblings(first, ordinals.take, killed, swept, last)
+    return Siblings(first, lambda _: ordinals.take(), killed, swept, last)
 
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
     """`cleanup`: the step after the job, with the inputs of its launch."""
     from runner_action.runners.context import Context
     from runner_action.runners.rollback import cleanup
-    from runner_action.runners.siblings import leftovers_of
+    from runner_action.runners.siblings import leftovers_of, search
 
     names = front.remembered()
     none = "this job created no runner, or has already deleted it" if names == [] else ""
@@ -184,14 +184,15 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
     clock, first = SystemClock(), job.run_of(environ, request.token)
     ordinals = job.ordinals_of(environ, first)
     stored = {entry.ordinal: entry.names for entry in ordinals.left()}
-    leftovers = leftovers_of(first, request.name, names, stored)
-    if not leftovers:
+    leftovers = leftovers_of(first, names or (), stored)
+    if not leftovers and names is not None:
         return _nothing_to_do(front, none)
     with _logging(front, request.log, warnings), signals(clock) as received:
         forge = _forge(request, environ)
         provider = providers.provider_for(request.cloud, environ, job.id_tokens(environ), clock)
         received.shield()
         context = Context(request.repository, forge, provider, clock)
+        leftovers = leftovers or search(first, request, context)
         cleanup(leftovers, request, context, received.left)
         front.remember([])
         for ordinal in stored:

@@ -172,12 +172,12 @@ class Run:
     job: CiJob | None = None
     ordinal: int = 0
 
+    def key_of(self, ordinal: int) -> str:
+        return hashlib.sha256(f"{self.key}\0{ordinal}".encode()).hexdigest()
+
     def nth(self, ordinal: int) -> Run:
-        """The run for another launch of the same step. `self` is the first one, ordinal 0."""
-        assert not self.ordinal
-        if not ordinal:
-            return self
-        key = hashlib.sha256(f"{self.key}\0{ordinal}".encode()).hexdigest()
+        """The run of one launch of the step that `self` stands for."""
+        key = self.key_of(ordinal)
         return replace(self, derived_name=f"cml-{key[:10]}", key=key, ordinal=ordinal)
 
 

@@ -1,22 +1,27 @@
 """Numbers the launches of one step (on GitLab, of one job), so that each has a key of its own.
 
-A number is a file in a folder that all launches of the step share. Its launch holds a lock on it
-(`flock`), which ends with the process however that ends. See docs/decisions/0041.
+A number is random. It has a file in a folder that the launches share if they can, and its launch
+holds a lock on that (`flock`), which ends with the process however that ends. See
+docs/decisions/0041.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+ORDINALS = 1 << 20
+"""How many there are. Ten launches that draw one at the same moment are all different with a
+probability of 99.996 %."""
 LIMIT = 1 << 16
 """Most bytes that are read of a file: enough for the names of 200 runners."""
 
@@ -40,31 +45,39 @@ class Entry:
 
 
 class Ordinals:
-    """The ordinals of the launches with the same key. `folder`: None if nothing can be shared."""
+    """The ordinals of the launches with the same key. `folder`: None if nothing can be shared;
+    `draw`: a random number from 0 to below its argument."""
 
-    def __init__(self, folder: Path | None, key: str) -> None:
+    def __init__(
+        self, folder: Path | None, key: str, draw: Callable[[int], int] = secrets.randbelow
+    ) -> None:
         self._folder = folder
-        self._stem = f"cml-runner-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        self._draw = draw
+        self._stem = f"cml-runner-{hashlib.sha256(key.encode()).hexdigest()[:16]}-"
         self._held: dict[int, int] = {}
         """Descriptors of the locked files, by ordinal."""
         self._names: tuple[str, ...] = ()
         self.own: int | None = None
         """The ordinal of this launch."""
 
-    def take(self, after: int = -1) -> int:
-        """Takes the lowest ordinal above `after` that no launch has used or is using. Where nothing
-        can be shared, that is the next one."""
-        first = after + 1
-        self.own = None
-        for ordinal in itertools.count(first):
-            if self._lock(ordinal):
-                if os.fstat(self._held[ordinal]).st_size == 0:
-                    self.own = ordinal
-                    return ordinal
-                self._release(ordinal)
-            elif self._folder is None:
-                break
-        return first
+    def take(self) -> int:
+        """Takes an ordinal that no launch has used or is using: that of a launch which created
+        nothing, or a random one."""
+        self.own = next(filter(self._is_free, self._numbers()), None)
+        while self.own is None:
+            ordinal = 1 + self._draw(ORDINALS - 1)
+            if self._is_free(ordinal) or self._folder is None:
+                self.own = ordinal
+        return self.own
+
+    def _is_free(self, ordinal: int) -> bool:
+        """Whether no launch has used it or is using it. Holds its lock then."""
+        if not self._lock(ordinal):
+            return False
+        if os.fstat(self._held[ordinal]).st_size == 0:
+            return True
+        self._release(ordinal)
+        return False
 
     def note(self, state: State, names: Sequence[str] = (), ordinal: int | None = None) -> None:
         """Stores the state of a launch, by default of this one; not while another process has
@@ -112,12 +125,14 @@ class Ordinals:
         return False
 
     def _entries(self) -> Iterator[Entry]:
-        for ordinal in itertools.count():
-            path = self._path(ordinal)
-            if path is None or not path.is_file():
-                return
-            if entry := self._read(ordinal):
-                yield entry
+        return filter(None, map(self._read, self._numbers()))
+
+    def _numbers(self) -> list[int]:
+        """The ordinals of which there is a file."""
+        if self._folder is None:
+            return []
+        names = [path.name.removeprefix(self._stem) for path in self._folder.glob(f"{self._stem}*")]
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]{1,7}", name))
 
     def _read(self, ordinal: int) -> Entry | None:
         path = self._path(ordinal)
@@ -158,7 +173,7 @@ class Ordinals:
         os.close(self._held.pop(ordinal))
 
     def _path(self, ordinal: int) -> Path | None:
-        return self._folder and self._folder / f"{self._stem}-{ordinal}"
+        return self._folder and self._folder / f"{self._stem}{ordinal}"
 
 
 def shared_folder(path: str) -> Path | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from runner_action.ci.ordinals import ORDINALS
+from runner_action.claim import holder_of
 from runner_action.errors import RunnerActionError
 from runner_action.model import Run
-from runner_action.naming import base_name
+from runner_action.naming import KEY_PART
 from runner_action.request import LaunchRequest
-from runner_action.runners.context import Context
-from runner_action.runners.reuse import is_of_launch
+from runner_action.runners.context import Context, Search, created_for
 from runner_action.runners.rollback import Leftover, cleanup
 
 log = logging.getLogger(__name__)
-MOST = 1000
-"""Launches of one step among which the cleanup looks for the one that chose a name."""
+LABEL_PART = 10
+"""Hexadecimal digits of a launch's key that are in its label (`Run.derived_name`)."""
+PART = re.compile(f"[0-9a-f]{{{KEY_PART}}}|[0-9a-f]{{{LABEL_PART}}}")
 
 
 @dataclass
@@ -25,18 +28,18 @@ class Siblings:
     `swept` is called with the run of each of them that has left nothing any more."""
 
     first: Run
-    """Ordinal 0 of the step."""
+    """That of the step."""
     next_ordinal: Callable[[int], int] = lambda ordinal: ordinal + 1
-    """Takes the next ordinal above this one."""
+    """Takes another ordinal than this one."""
     killed: Sequence[Leftover] = ()
     swept: Callable[[Run], None] = lambda _: None
     last: int = 0
-    """The highest ordinal that this launch took."""
+    """The ordinal that this launch took last; 0 for none."""
 
     @property
     def run(self) -> Run:
         """The run of this launch."""
-        return self.first.nth(self.last)
+        return self.first.nth(self.last) if self.last else self.first
 
     def another(self) -> Run:
         """The run of an ordinal that no launch of this step has used."""
@@ -55,29 +58,45 @@ class Siblings:
 
 
 def leftovers_of(
-    first: Run,
-    requested: str | None,
-    names: Sequence[str] | None,
-    stored: Mapping[int, Sequence[str]],
+    first: Run, names: Sequence[str], stored: Mapping[int, Sequence[str]]
 ) -> list[Leftover]:
     """What the launches of a step may have left. `names`: as in `Front.remembered`; `stored`: the
     names of the runners of those that stored them, by ordinal. Pure."""
     known = {ordinal: list(its_names) for ordinal, its_names in stored.items()}
     covered = {name for its_names in stored.values() for name in its_names}
-    for name in set(names or ()) - covered:
-        known.setdefault(_ordinal_of(name, first, requested), []).append(name)
-    if names is None and not stored:
-        return [Leftover(first)]
+    for name, ordinal in ordinals_of(set(names) - covered, first).items():
+        known.setdefault(ordinal, []).append(name)
     return [Leftover(first.nth(ordinal), sorted(known[ordinal])) for ordinal in sorted(known)]
 
 
-def _ordinal_of(name: str, first: Run, requested: str | None) -> int:
-    """The ordinal of the launch that chose this name; 0 if none did."""
-    return next(
-        (
-            ordinal
-            for ordinal in range(MOST)
-            if is_of_launch(name, base_name(requested, first.nth(ordinal)))
-        ),
-        0,
-    )
+def search(first: Run, request: LaunchRequest, context: Context) -> list[Leftover]:
+    """The launches of a step that have left something, where none could store what it created: by
+    the names of machines, the labels of runners, and the claims on turns."""
+    assert request.cloud
+    regions = [place.region for place in context.provider.plan(request.cloud).places]
+    machines = Search(context.repository, context.provider, regions).machines()
+    names = {machine.name for machine in created_for(context.repository, machines)}
+    labels = set[str]()
+    for runner in context.forge.runners(offline=True):
+        labels |= runner.labels | {f"cml-{holder_of(mark)}" for mark in runner.claims}
+    ordinals = ordinals_of(names | labels, first)
+    return [
+        Leftover(first.nth(one), [name for name in names if ordinals.get(name) == one])
+        for one in sorted({*ordinals.values()})
+    ]
+
+
+def ordinals_of(chosen: Iterable[str], first: Run) -> dict[str, int]:
+    """The ordinals of the launches of a step by the names that they chose. A name that no launch of
+    it chose is left out, but for one in thousands: only a mark proves anything. Pure."""
+    sought: dict[str, set[str]] = {}
+    for name in chosen:
+        for part in filter(PART.fullmatch, name.split("-")):
+            sought.setdefault(part, set()).add(name)
+    found: dict[str, int] = {}
+    for ordinal in range(ORDINALS if sought else 0):
+        part = first.key_of(ordinal)[:LABEL_PART]
+        if part in sought or part[:KEY_PART] in sought:
+            names = sought.get(part, set()) | sought.get(part[:KEY_PART], set())
+            found |= dict.fromkeys(names, ordinal)
+    return found
