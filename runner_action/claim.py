@@ -19,6 +19,8 @@ LEAVING = "leaving"
 CLAIM = re.compile(rf"{PREFIX}([0-9a-z]+)-(\d+)")
 KEY_LENGTH = 10
 """Characters of a run's key that name a holder and end the label of its runners."""
+DIGEST_LENGTH = 10
+"""Hexadecimal digits of the digest that ends the name of a turn."""
 HOLD_SECONDS = 300
 """How long a reused runner waits for the job of the launch that claimed it."""
 
@@ -30,12 +32,13 @@ def claim(holder: str, until: datetime) -> str:
 
 def turn(labels: Iterable[str]) -> str:
     """Name of the turn that all launches with these labels compete for."""
-    return f"{TURN}{hashlib.sha256(','.join(sorted(labels)).encode()).hexdigest()[:10]}"
+    return f"{TURN}{hashlib.sha256(','.join(sorted(labels)).encode()).hexdigest()[:DIGEST_LENGTH]}"
 
 
 def is_turn(name: str) -> bool:
-    """Whether a runner is a turn, which never has a machine."""
-    return name.startswith(TURN)
+    """Whether the name is that of a turn, which never has a machine. No launch has such a name: a
+    requested one gets a hyphen and eight digits of a key."""
+    return bool(re.fullmatch(f"{TURN}[0-9a-f]{{{DIGEST_LENGTH}}}", name))
 
 
 def claims_in(text: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_action import inputs
+from runner_action import claim, inputs
 from runner_action.errors import InputError
 from runner_action.model import Run
 from runner_action.naming import (
@@ -18,6 +18,7 @@ from runner_action.naming import (
     beginning_of,
     is_requested_as,
     local_name,
+    names,
 )
 
 RUN = Run(derived_name="cml-0123456789", key="0123456789abcdef" * 4, title="")
@@ -53,6 +54,13 @@ def test_every_name_is_one_that_the_clouds_allow(name: str) -> None:
     assert len(base_name(name, RUN)) <= NAME_LENGTH
     assert is_requested_as(name, base_name(name, RUN))
     assert re.fullmatch("[A-Za-z0-9._-]{1,64}", local_name(name))
+
+
+@pytest.mark.parametrize("name", ["cml-turn", "cml-turn-x", "cml-turn-0123456789"])
+def test_no_name_makes_a_runner_a_turn(name: str) -> None:
+    assert claim.is_turn(claim.turn(["cml"]))
+    base = base_name(name, RUN)
+    assert not any(map(claim.is_turn, [*names(base, 1), *names(base, 2), f"{base}-0123abcd"]))
 
 
 def test_long_names_that_begin_alike_differ() -> None:

@@ -107,6 +107,18 @@ def test_foreign_runners_are_counted_not_listed() -> None:
     assert "theirs" not in outputs["status"] + table([])
 
 
+@pytest.mark.parametrize("labels", [frozenset({"cml"}), YOUNG.runner().labels])
+def test_a_runner_belongs_to_a_machine_by_its_mark_and_not_by_its_name(
+    labels: frozenset[str],
+) -> None:
+    """Somebody's own, and one of another launch."""
+    namesake = replace(OLD.runner(online=True, busy=True), labels=labels)
+    (shown, *others) = rows([OLD.machine], [namesake], HERE, ProviderName.AWS, NOW, {})
+    assert (shown.runner, shown.state) == (None, "none")
+    assert shown.notes == "a runner that its launch did not create has its name"
+    assert [other.runner for other in others] == ([namesake] if len(labels) > 1 else [])
+
+
 def test_no_cloud_no_machines() -> None:
     forge = FakeForge()
     assert "Machines were not searched for" in status(HERE, forge, None, FakeClock())[1]

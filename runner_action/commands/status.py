@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from runner_action.commands.reap import Removal, removals
+from runner_action.commands.reap import Removal, belongs, removals
 from runner_action.errors import ProviderError
 from runner_action.forges.base import Forge
 from runner_action.marks import Mark
@@ -19,6 +19,7 @@ from runner_action.runners.context import Search, created_for
 from runner_action.waiting import Clock
 
 COLUMNS = ("runner", "state", "machine", "type", "where", "age", "lease", "cost so far", "notes")
+NAMESAKE = "a runner that its launch did not create has its name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,13 @@ def rows(
         removed = removals(own, runners, repository, provider, now, everywhere=everywhere)
     reasons = {_id_of(removal): removal.why for removal in removed}
     listed = []
-    paired = set()
+    paired = set[int]()
     for machine in own:
-        runner = next((each for each in runners if each.name in machine.runner_names), None)
-        if runner:
-            paired.add(runner.id)
-        why = reasons.get(machine.id, "")
+        namesakes = [each for each in runners if each.name in machine.runner_names]
+        marked = [each for each in namesakes if _is_of(each, machine, repository)]
+        runner = next(iter(marked), None)
+        paired |= {each.id for each in marked[:1]}
+        why = reasons.get(machine.id, "") or (NAMESAKE if namesakes and not runner else "")
         listed.append(_row_of_machine(machine, runner, now, costs.get(machine.id), why))
     for runner in runners:
         mark = Mark.of(runner, repository)
@@ -73,6 +75,11 @@ def rows(
         state = "starting" if starts else _state(runner)
         listed.append(Row(name=runner.name, state=state, runner=runner, notes=notes))
     return listed
+
+
+def _is_of(runner: Runner, machine: Instance, repository: Repository) -> bool:
+    mark = Mark.of(runner, repository)
+    return mark is not None and belongs(runner, mark, machine)
 
 
 def _id_of(removal: Removal) -> str | int | None:
