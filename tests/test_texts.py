@@ -338,6 +338,19 @@ def test_a_project_of_gitlab_as_people_write_it(text: str) -> None:
     assert request.repository.url == "https://gitlab.com/a/b/c"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("path", ["projects/5", "groups/7", "projects/a%2Fb", "projects/5/runners"])
+def test_an_address_of_gitlabs_api_is_refused(path: str) -> None:
+    """It names a project by a number, which jobs and machines do not know."""
+    for server, driver in (("https://gitlab.com", ""), ("https://git.example", "gitlab")):
+        with pytest.raises(InputError) as refusal:
+            parsed({"repo": f"{server}/api/v4/{path}", **({"driver": driver} if driver else {})})
+        assert str(refusal.value).count("\n") == 1
+        assert (
+            " is an address of GitLab's API: write that of the project's or group's page, such as"
+            f" {server}/group/project"
+        ) in str(refusal.value)
+
+
 @pytest.mark.parametrize("path", ["a/repos/b", "repos/a/b", "a/b/wiki", "a/b/tree"])
 def test_a_path_of_gitlab_that_looks_like_a_page(path: str) -> None:
     request, _ = parsed({"repo": f"https://gitlab.com/{path}"})

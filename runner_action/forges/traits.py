@@ -41,6 +41,8 @@ class Traits:
     """What follows owner and name in the addresses of a repository's pages."""
     api_paths: str = ""
     """How the paths of its API begin, before owner and name: a regular expression."""
+    nameless_paths: str = ""
+    """How the paths of its API begin, if they may name a repository by a number alone."""
     secret_variables: tuple[str, ...] = ()
     """Variables with a secret that its client reads, or that hold one by mistake."""
     secret_files: Mapping[str, str] = field(default_factory=dict)

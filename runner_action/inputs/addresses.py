@@ -41,6 +41,22 @@ def repository_url(text: str, forge: str | None, servers: Mapping[ForgeName, str
     return f"{url}/{path.removesuffix('.git')}"
 
 
+def unfit(url: str, forge: str | None) -> str:
+    """Why no jobs can come from this address, which `repository_url` has returned; empty if some
+    may."""
+    traits = traits_of(ForgeName(forge)) if forge and forge in [*ForgeName] else None
+    parts = parts_of(url)
+    if not (traits and traits.nameless_paths):
+        return ""
+    if not f"{parts.path}/".startswith(f"/{traits.nameless_paths}"):
+        return ""
+    page = f"{parts.scheme}://{parts.netloc}/group/project"
+    return (
+        f"is an address of {traits.title}'s API: write that of the project's or group's page, such"
+        f" as {page}"
+    )
+
+
 def _with_server(text: str, forge: str | None, servers: Mapping[ForgeName, str]) -> str:
     """A path on the job's own server, unless it begins with a host, as `github.com/octo/train`."""
     host = text.partition("/")[0]

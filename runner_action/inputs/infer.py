@@ -9,7 +9,7 @@ from dataclasses import replace
 from runner_action.files import ReadFile
 from runner_action.forges import job_environments
 from runner_action.forges.places import forge_of, project_of, servers_of
-from runner_action.inputs.addresses import origin_of, repository_url
+from runner_action.inputs.addresses import origin_of, repository_url, unfit
 from runner_action.inputs.sources import Given
 from runner_action.model import ProviderName
 from runner_action.providers import traits_of
@@ -32,9 +32,10 @@ def infer(given: dict[str, Given], environ: Mapping[str, str], read_file: ReadFi
         return
     driver = given["driver"].value if "driver" in given else None
     url = repository_url(str(repository.value), driver, servers)
-    given["repo"] = Given(url, repository.source)
     if driver is None and (forge := forge_of(url, servers)):
-        given["driver"] = Given(forge.value, repository.source)
+        driver = forge.value
+        given["driver"] = Given(driver, repository.source)
+    given["repo"] = Given(url, repository.source, unfit=unfit(url, driver))
 
 
 def _repository(environ: Mapping[str, str], read_file: ReadFile) -> Given | None:

@@ -58,7 +58,8 @@ def _unknown(raw: Raw) -> Iterator[str]:
 
 
 def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[str]:
-    """What the schema refuses. The validator sees `***` in place of secrets."""
+    """What the schema refuses, but for what is unfit anyway. The validator sees `***` in place of
+    secrets."""
     from jsonschema import Draft202012Validator  # 60 ms that `--help` need not spend
 
     properties = schema()["properties"]
@@ -66,9 +67,13 @@ def _broken(given: Mapping[str, Given], environ: Mapping[str, str]) -> Iterator[
         name: "***" if properties[name].get("writeOnly") or entry.unfit else entry.value
         for name, entry in given.items()
     }
+    unfit = [["properties", name] for name, entry in given.items() if entry.unfit]
     seen: set[str] = set()
     for error in Draft202012Validator(schema()).iter_errors(document):
-        message = _verdict(list(error.absolute_schema_path), given, environ)
+        path = list(error.absolute_schema_path)
+        if path[:2] in unfit:
+            continue
+        message = _verdict(path, given, environ)
         if message not in seen:
             seen.add(message)
             yield message

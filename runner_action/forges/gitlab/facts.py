@@ -17,6 +17,9 @@ TRAITS = Traits(
     restarts_from_outside=False,
     own_label_suffices=False,
     case_sensitive_labels=True,  # https://docs.gitlab.com/ci/yaml/#tags
+    # https://docs.gitlab.com/api/rest/; no group can be called `api`:
+    # https://docs.gitlab.com/user/reserved_names/
+    nameless_paths="api/v4/",
     secret_variables=("CI_JOB_TOKEN",),
     secret_files={"PYTHON_GITLAB_CFG": "~/.python-gitlab.cfg"},
 )
