@@ -141,7 +141,8 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
             ordinals.remember(names)
 
         with signals(clock) as received:
-            launch = Launch(request, siblings, forge, provider, clock, began, remember, received)
+            connect = partial(siblings.connect, request, forge, clock)
+            launch = Launch(request, siblings, connect, provider, clock, began, remember, received)
             launch.launch(publish)
     return 0
 

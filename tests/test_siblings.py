@@ -154,7 +154,7 @@ class History:
             if not line.is_dead:
                 ordinals.succeeded()
                 self.done.append((attempt, report))
-                self._check_swept(attempt, before)
+                self._check_swept(attempt, before, report)
         except CapacityError:
             assert line.is_dead or attempt.full
         ordinals.close()
@@ -168,12 +168,15 @@ class History:
     def _machines(self, names: Collection[str]) -> set[str]:
         return {one.id for one in self.world.provider.alive if one.name in names}
 
-    def _check_swept(self, attempt: Try, before: Sequence[tuple[Try, set[str]]]) -> None:
+    def _check_swept(
+        self, attempt: Try, before: Sequence[tuple[Try, set[str]]], report: Report
+    ) -> None:
         """What launches of its step had left that were killed before it began is gone, unless
-        another one is still deleting it."""
+        another one is still deleting it, or it is reused."""
+        used = {one.instance.id for one in report.launched if one.reused and one.instance}
         if self.shares:
             left = [ids for killed, ids in before if killed.run == attempt.run]
-            assert not self._alive() & set().union(*left)
+            assert not self._alive() & set().union(*left) - used
 
     def _alive(self) -> set[str]:
         return {one.id for one in self.world.provider.alive}
@@ -239,11 +242,26 @@ def test_launches_that_share_a_folder(history: list[Try]) -> None:
     judge(history, shares=True)
 
 
-@settings(max_examples=5, deadline=None, phases=PHASES)
+@settings(max_examples=4, deadline=None, phases=PHASES)
 @given(tries)
 def test_launches_that_share_nothing(history: list[Try]) -> None:
     """As in containers that the step itself starts. A cleanup finds what they have left."""
     judge(history, shares=False)
+
+
+def test_a_runner_of_a_killed_launch_that_is_reused_stays() -> None:
+    """Its machine came online after the launcher was killed."""
+    with TemporaryDirectory() as folder:
+        played = History(Path(folder), shares=True)
+        played.play([Try(flags=("--labels=cml",), killed=CALLS - 4)])
+        ((_, left),) = played.killed
+        assert left
+        played.world.clock.sleep(10)
+        played.play([Try(flags=("--labels=cml", "--reuse", "--count=2"))])
+        ((_, report),) = played.done
+        assert [one.reused for one in report.launched] == [False, True]
+        assert {one.instance.id for one in report.launched if one.instance} <= played._alive()
+        assert left <= played._alive()
 
 
 def test_two_that_share_nothing_at_the_same_moment() -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner_action.ci.ordinals import ORDINALS
-from runner_action.claim import holder_of
+from runner_action.claim import alive, holder_of
 from runner_action.errors import RunnerActionError
+from runner_action.forges.base import Forge
 from runner_action.model import Run
 from runner_action.naming import KEY_PART
-from runner_action.request import LaunchRequest
+from runner_action.request import LaunchRequest, Reuse
 from runner_action.runners.context import Context, Search, created_for
+from runner_action.runners.reuse import Reusing
 from runner_action.runners.rollback import Leftover, cleanup
+from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
 LABEL_PART = 10
@@ -46,15 +49,32 @@ class Siblings:
         self.last = self.next_ordinal(self.last)
         return self.run
 
+    def connect(self, request: LaunchRequest, build: Callable[[], Forge], clock: Clock) -> Forge:
+        """Builds the client of the forge, and ends the turns of killed launches of this step, for
+        which this launch would wait."""
+        forge = build()
+        for leftover in self.killed if request.reuse is Reuse.ANY else ():
+            Reusing(request, leftover.run, forge, clock).end_turn()
+        return forge
+
     def sweep(self, request: LaunchRequest, context: Context) -> None:
-        """Deletes what killed launches of this step left. Failures do not end this launch: the
-        cleanup after the job tries again."""
+        """Deletes what killed launches of this step left, but for runners on which a launch counts:
+        one that came online may be reused. Failures do not end this launch: the cleanup after the
+        job tries again."""
         for leftover in self.killed:
             try:
+                if _is_claimed(leftover, context):
+                    continue
                 cleanup([leftover], request, context, lambda: float("inf"))
                 self.swept(leftover.run)
             except RunnerActionError as error:
                 log.warning("An earlier launch of this step was killed. %s", error)
+
+
+def _is_claimed(leftover: Leftover, context: Context) -> bool:
+    own = leftover.run.derived_name
+    runners = [runner for runner in context.forge.runners() if own in runner.labels]
+    return any(alive(runner.claims, context.clock.now()) for runner in runners)
 
 
 def leftovers_of(
