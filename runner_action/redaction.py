@@ -1,7 +1,8 @@
 """Removes secrets from texts before they are written anywhere. Pure.
 
 A text from a library or a service may quote a secret as it is, escaped (`b'…\\r'`, JSON, a URL), in
-Base64 (as in `Authorization: Basic …`), or one line of it.
+Base64 (as in `Authorization: Basic …`), or one line of it; or only a piece, if the text was cut, or
+if what is odd in the secret was lost or misread on the way.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
@@ -19,6 +21,12 @@ SHORTEST = 6
 """Characters of a secret: a shorter one would be found inside ordinary words."""
 LEAST = 8
 """Characters of a part of a secret, such as a line."""
+PIECE = 12
+"""Characters that follow one another in a secret and are removed wherever they stand."""
+_RUN = re.compile(rf"[A-Za-z0-9+/._~-]{{{PIECE},}}=*")
+"""What no transport changes."""
+_NO_PIECES = re.compile(r"[~.]{0,2}/|https?://|[{\[]|\w+=[^=]|.*[\r\n]")
+"""How a path, an address, a document or a named value begins: pieces of it are no secrets."""
 _FIELD = re.compile(
     r"""(?:token|secret|passw(?:or)?d|passphrase|private[_-]?key|key[_-]data|secret_access_key
     |aws_access_key_id|authorization) ["']? \s* [:=] \s*
@@ -27,7 +35,7 @@ _FIELD = re.compile(
     re.I | re.M | re.X,
 )
 """A field of JSON, YAML or INI whose name ends with the name of a secret."""
-_NETRC = re.compile(r"\bpassword[ \t]+([^\s:=]\S*)")
+_NETRC = re.compile(r"\bpassword[ \t]+([^ \t\r\n:=][^ \t\r\n]*)")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
 )
@@ -62,6 +70,20 @@ def parts_of(secret: str) -> list[str]:
 def lines_of(secret: str) -> list[str]:
     """The same, for a log that hides single lines: those parts that are one line."""
     return [part for part in parts_of(secret) if len(part.splitlines()) == 1]
+
+
+def pieces_of(secret: str) -> Iterator[str]:
+    """Every PIECE of what is secret in it, as it is and in Base64. Of a document only its fields
+    and the lines of its keys."""
+    parts = parts_of(secret)
+    inner = [part for part in parts if part != secret.strip()]
+    for part in parts:
+        if _NO_PIECES.match(part) or (part not in inner and inner and not _is_solid(part)):
+            continue
+        runs = _RUN.findall(part)
+        encoded = (form for text in (part, *runs) for form in _in_base64(_bytes(text)))
+        for run in (*runs, *encoded):
+            yield from (run[start : start + PIECE] for start in range(len(run) - PIECE + 1))
 
 
 def _readings(secret: str) -> Iterator[str]:
@@ -103,7 +125,7 @@ def _is_solid(line: str) -> bool:
 
 def forms_of(part: str) -> set[str]:
     """The spellings in which a library may quote a text."""
-    content = part.encode("utf-8", "surrogateescape")
+    content = _bytes(part)
     forms = {
         part,
         plain(part),
@@ -118,6 +140,10 @@ def forms_of(part: str) -> set[str]:
         *_in_base64(content),
     }
     return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _in_base64(content: bytes) -> Iterator[str]:
@@ -138,19 +164,35 @@ class Redaction:
 
     def __init__(self, later: Callable[[], Iterable[str]] = tuple) -> None:
         self._later = [later]
+        self._lock = threading.RLock()
         self._forms: list[str] = []
+        self._pieces: set[str] = set()
 
     def add(self, secrets: Iterable[str]) -> None:
         known = {*self._forms}
-        for part in (part for secret in secrets for part in parts_of(secret)):
-            known |= forms_of(part)
+        for secret in secrets:
+            known |= {form for part in parts_of(secret) for form in forms_of(part)}
+            self._pieces.update(pieces_of(secret))
         # The longest first: what contains another must not be left in part.
         self._forms = sorted(known, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
-        while self._later:
-            self.add(self._later.pop()())
+        with self._lock:  # no other thread writes before these are known
+            while self._later:
+                self.add(self._later[-1]())
+                self._later.pop()
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
+        text = self._without_pieces(text)
         return _USER.sub(f"{HIDDEN}@", SHAPES.sub(HIDDEN, text))
+
+    def _without_pieces(self, text: str) -> str:
+        rest: list[str] = []
+        end = 0
+        for start in range(len(text) - PIECE + 1):
+            if text[start : start + PIECE] in self._pieces:
+                if start > end or not rest:
+                    rest += [text[end:start], HIDDEN]
+                end = start + PIECE
+        return "".join([*rest, text[end:]])

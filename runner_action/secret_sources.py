@@ -26,12 +26,15 @@ FILES: Mapping[str, str] = {
     **ChainMap(*(dict(traits.secret_files) for traits in CLOUDS)),
     **ChainMap(*(dict(traits.secret_files) for traits in SERVERS)),
 }
-"""Variables that name files with secrets, and the file that is read without the variable."""
+"""Variables that name files with secrets, or folders with such a file, which follows; and what is
+read without the variable."""
 _SECRET_NAME = re.compile(
-    r"(TOKEN|PASSWORD|PASSWD|SECRET|_JWT|_JWT_V\d|PRIVATE[_-]KEY|ACCESS_KEY|CREDENTIALS)(_DATA)?$",
+    r"(TOKEN|PASSWORD|PASSWD|SECRET|_JWT|_JWT_V\d|PRIVATE[_-]KEY|ACCESS_KEY|CREDENTIALS)(_DATA)?$"
+    r"|BEARER_TOKEN_",
     re.IGNORECASE,
 )
-"""ID tokens of GitLab have the names that their job gives them."""
+"""ID tokens of GitLab have the names that their job gives them, and some SDKs have a token for each
+service."""
 _PLACE = re.compile(r"[/~.]?[\w.~-]*(/[\w.~@+-]*)+|https?://\S+")
 """A path or an address, which is no secret."""
 LEAST_UNKNOWN = 12
@@ -48,9 +51,17 @@ def secrets_of(environ: Mapping[str, str], read_file: ReadFile) -> Iterator[str]
             yield from _in_address(value)
     home = environ.get("HOME", "")
     for name, usual in FILES.items():
+        variable, slash, file = name.partition("/")
+        named = environ.get(variable) or usual
         # Some variables name several files.
-        for path in {environ.get(name, usual), *environ.get(name, usual).split(":")}:
-            yield from filter(None, [_text(path.strip(), home, read_file)])
+        for path in filter(str.strip, {named, *named.split(":")}):
+            text = _text(f"{path.strip()}{slash}{file}", home, read_file)
+            yield from filter(None, [text])
+
+
+def is_of_secrets(name: str) -> bool:
+    """Whether the name of a variable says that it holds a secret."""
+    return name in VARIABLES or bool(_SECRET_NAME.search(name))
 
 
 def _looks_secret(name: str, value: str) -> bool:

@@ -7,7 +7,10 @@ import base64
 import io
 import json
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -21,7 +24,7 @@ from runner_action.ci.redacted import Redacted
 from runner_action.ci.terminal import TerminalFront
 from runner_action.errors import ProviderError
 from runner_action.plain import plain
-from runner_action.redaction import Redaction, lines_of, parts_of
+from runner_action.redaction import PIECE, Redaction, lines_of, parts_of
 
 BODY = ["MIIEcanaryAAAAAAAAAAAAAAAAAAAAAA", "canaryBBBBBBBBBBBBBBBBBBBBBBBBB", "Zc="]
 PEM = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *BODY, "-----END RSA PRIVATE KEY-----", ""])
@@ -126,6 +129,50 @@ def test_short_texts_are_not_secrets() -> None:
     assert redact("the latest test: x") == "the latest test: x"
 
 
+@pytest.mark.parametrize("spelled", SPELLINGS)
+def test_a_piece_of_a_secret_is_no_more_shown_than_all_of_it(
+    spelled: Callable[[str], str],
+) -> None:
+    """A text may have been cut before it came here, or read in another encoding."""
+    token = "canary" + "QZkvXbTmRw" * 3
+    redact = Redaction(lambda: [token, KUBECONFIG])
+    text = spelled(token)
+    for cut in (text[:25], text[12:30], f"{token[:15]}\u00e2\u20ac\u2039{token[15:]}"):
+        assert len(redact(f"got {cut}!").replace("***", "")) < len("got !") + PIECE
+    harmless = 'not https://10.0.0.1:6443 current-context: lab, "gs://canary", QZkvXbTmRw'
+    assert redact(harmless) == harmless
+
+
+@pytest.mark.parametrize(
+    "known", ["/github/workspace/gha-creds.json", '{"type":"external_account"}', "a=b-c-d-e-f-g-h"]
+)
+def test_pieces_of_paths_and_documents_are_no_secrets(known: str) -> None:
+    redact = Redaction()
+    redact.add([known, f"{known}\nregion=us-east-1-and-more\n"])
+    text = "/github/workspace/x external_account a=b-c-d us-east-1-and-more"
+    assert redact(text) == text
+
+
+def test_no_thread_writes_before_the_secrets_are_known() -> None:
+    reading, known = threading.Event(), threading.Event()
+
+    def later() -> list[str]:
+        reading.set()
+        known.wait(10)
+        return ["canary-secret"]
+
+    redact = Redaction(later)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(redact, "first canary-secret")
+        reading.wait(10)
+        second = threads.submit(redact, "second canary-secret")
+        with suppress(TimeoutError):
+            second.result(0.2)
+        known.set()
+        assert first.result() == "first ***"
+        assert second.result() == "second ***"
+
+
 # --- what is masked in GitHub's log
 
 
@@ -159,6 +206,7 @@ def test_the_secrets_of_variables_and_files(tmp_path: Path) -> None:
         "DEPLOY_ID_TOKEN": "canary-id-token",
         "CI_REGISTRY_PASSWORD": "canary-registry",
         "GOOGLE_APPLICATION_CREDENTIALS": json.dumps(GOOGLE),
+        "AWS_BEARER_TOKEN_BEDROCK": "canary-bearer",
         "SOME_TOKEN": "/builds/octo.tmp/SOME_TOKEN",
         "RUNNER_NAME": "cml-runner-1",
     }
@@ -169,9 +217,9 @@ def test_the_secrets_of_variables_and_files(tmp_path: Path) -> None:
     redact = Redaction(lambda: secret_sources.secrets_of(environ, read))
     text = (
         "canary-variable canary-web-identity canary-kube/token canary-proxy canary-id-token"
-        f" canary-registry canary/+secret=with,comma {BODY[0]}"
+        f" canary-registry canary-bearer canary/+secret=with,comma {BODY[0]}"
     )
-    assert redact(text) == " ".join(["***"] * 8)
+    assert redact(text) == " ".join(["***"] * 9)
     rest = f"/builds/octo.tmp/SOME_TOKEN cml-runner-1 {tmp_path}/jwt us-east-1"
     assert redact(rest) == rest
 
@@ -180,7 +228,9 @@ def test_every_variable_and_file_of_the_list_is_read() -> None:
     for name in secret_sources.VARIABLES:
         assert list(secret_sources.secrets_of({name: "canary"}, lambda _: None)) == ["canary"], name
     for name in secret_sources.FILES:
-        secrets = secret_sources.secrets_of({name: "/there"}, {"/there": "canary"}.get)
+        variable, slash, file = name.partition("/")
+        files = {f"/there{slash}{file}": "canary"}
+        secrets = secret_sources.secrets_of({variable: "/there"}, files.get)
         assert "canary" in list(secrets), name
 
 
@@ -224,7 +274,7 @@ def test_no_road_leads_past_the_filter(
     texts = [out.getvalue(), *(file.read_text() for file in tmp_path.iterdir())]
     lines = [line for text in texts for line in text.splitlines()]
     assert len(lines) > 6
-    assert not [line for line in lines if "canary" in line and line != "::add-mask::canary-secret"]
+    assert not [line for line in lines if "canary-" in line and not line.startswith("::add-mask::")]
 
 
 def test_a_secret_that_contains_another_leaves_no_rest() -> None:

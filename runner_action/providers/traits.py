@@ -28,6 +28,7 @@ class Traits:
     secret_variables: tuple[str, ...] = ()
     """Variables with a secret that its client reads, or that hold one by mistake."""
     secret_files: Mapping[str, str] = field(default_factory=dict)
-    """Variables that name a file with secrets, and the file that is read without the variable."""
+    """Variables that name a file with secrets, or a folder, followed by `/` and such a file; and
+    the file or folder that is read without the variable."""
     variables: tuple[str, ...]
     """How the variables begin that its SDK reads."""

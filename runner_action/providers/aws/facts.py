@@ -19,6 +19,8 @@ TRAITS = Traits(
     secret_files={
         "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
         "AWS_CONFIG_FILE": "~/.aws/config",
+        "AWS_CREDENTIAL_FILE": "",
+        "BOTO_CONFIG": "~/.boto",
         "AWS_WEB_IDENTITY_TOKEN_FILE": "",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "",
     },

@@ -12,6 +12,7 @@ TRAITS = Traits(
     # https://google-auth.readthedocs.io/en/latest/reference/google.auth.environment_vars.html
     secret_variables=("GOOGLE_APPLICATION_CREDENTIALS",),
     secret_files={
-        "GOOGLE_APPLICATION_CREDENTIALS": ("~/.config/gcloud/application_default_credentials.json"),
+        "GOOGLE_APPLICATION_CREDENTIALS": "",
+        "CLOUDSDK_CONFIG/application_default_credentials.json": "~/.config/gcloud",
     },
 )
