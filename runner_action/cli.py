@@ -15,7 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner_action import ci, environment, files, forges, inputs, providers, secret_sources
+from runner_action import (
+    ci,
+    environment,
+    files,
+    forges,
+    guarding,
+    inputs,
+    providers,
+    secret_sources,
+)
 from runner_action.ci import job, report
 from runner_action.ci.base import LEVELS, Front
 from runner_action.ci.cml import cml_line
@@ -243,10 +252,10 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
         if problems:
             raise InputError(problems)
         clock = SystemClock()
+        forge = forges.rerunning_for(request, _api_url(request, environ))
+        guard = partial(forges.configured, request.forge, environ)
         with signals(clock):
-            outcome = revive.restart(
-                request, forges.rerunning_for(request, _api_url(request, environ)), clock
-            )
+            outcome = revive.restart(request, guarding.guarded(forge, guard), clock)
         front.done({"restarted": outcome.restarted}, outcome.summary)
     return 0
 
@@ -292,12 +301,9 @@ _COMMANDS = {"launch": _launch, "restart": _restart, "cleanup": _cleanup}
 def _forge(request: LaunchRequest, environ: Mapping[str, str], until: float | None = None) -> Forge:
     """The client of the request's forge, with the job's own API URL and certificates if it is the
     same. `until`: when its requests are no longer repeated, by `time.monotonic`."""
-    return forges.forge_for(
-        request,
-        _api_url(request, environ),
-        _certificates(request, environ),
-        until,
-    )
+    api_url, certificates = _api_url(request, environ), _certificates(request, environ)
+    forge = forges.forge_for(request, api_url, certificates, until)
+    return guarding.guarded(forge, partial(forges.configured, request.forge, environ))
 
 
 def _api_url(request: LaunchRequest | RestartRequest, environ: Mapping[str, str]) -> str | None:
@@ -331,7 +337,9 @@ def _logging(front: Front, level: str, warnings: Sequence[str]) -> Iterator[None
     own, handler = logging.getLogger("runner_action"), front.handler()
     own.setLevel(LEVELS[level])
     own.addHandler(handler)
-    # Without a handler Python would print libraries' warnings itself.
+    # Without a handler Python would print libraries' warnings itself, past the filter; also those
+    # of threads that are at work after the end.
+    logging.lastResort = logging.NullHandler()
     everything, libraries = logging.getLogger(), _libraries(front, level)
     everything.addHandler(libraries)
     for warning in warnings:

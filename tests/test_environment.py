@@ -84,7 +84,8 @@ def build(cloud: str, name: str, value: str, folder: Path, monkeypatch: pytest.M
         "gcp": lambda: provider._compute.account,
         "kubernetes": lambda: provider._cluster.access,
     }
-    built[cloud]()
+    with providers.configured(request.cloud.provider, environ):
+        built[cloud]()
 
 
 @pytest.mark.parametrize(("cloud", "name", "value"), cases(REFUSED))

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from runner_action import secret_sources
+from runner_action import cli, secret_sources
 from runner_action.ci.base import Front
 from runner_action.ci.github import GitHubFront
 from runner_action.ci.gitlab import GitLabFront
@@ -275,6 +275,17 @@ def test_no_road_leads_past_the_filter(
     lines = [line for text in texts for line in text.splitlines()]
     assert len(lines) > 6
     assert not [line for line in lines if "canary-" in line and not line.startswith("::add-mask::")]
+
+
+def test_a_library_that_outlives_the_command_writes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["cleanup"], {}) == 0
+    logger = logging.getLogger("azure.identity.test")
+    usual, logger.parent = logger.parent, None
+    logger.warning("canary-secret")
+    logger.parent = usual
+    assert "canary" not in capsys.readouterr().err
 
 
 def test_a_secret_that_contains_another_leaves_no_rest() -> None:

@@ -4,9 +4,11 @@ The client library of a forge is loaded only when that forge is used."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, assert_never
 
-from runner_action.errors import InputError
+from runner_action import guarding
+from runner_action.errors import ForgeError, InputError
 from runner_action.forges.base import Forge
 from runner_action.forges.github import expected as github_expected
 from runner_action.forges.github import facts as github_facts
@@ -104,6 +106,11 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
             yield from gitlab_refusals.refusals(request)
         case _ as unknown:
             assert_never(unknown)
+
+
+def configured(forge: ForgeName, environ: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Around whatever the forge's client library does."""
+    return guarding.configured(traits_of(forge).title, (), environ, ForgeError)
 
 
 def forge_for(

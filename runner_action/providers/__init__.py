@@ -3,18 +3,15 @@ loaded only when its cloud is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
-from sysconfig import get_path
-from traceback import walk_tb
 from typing import Any, assert_never
 
-from runner_action.errors import CredentialsError, RunnerActionError
+from runner_action import guarding
+from runner_action.errors import CredentialsError
 from runner_action.loading import ALONE
 from runner_action.model import ForgeName, ProviderName, Repository
-from runner_action.plain import plain
 from runner_action.providers.aws import facts as aws_facts
 from runner_action.providers.aws import options as aws_options
 from runner_action.providers.azure import facts as azure_facts
@@ -27,8 +24,6 @@ from runner_action.providers.kubernetes import options as kubernetes_options
 from runner_action.providers.traits import Traits
 from runner_action.request import CloudOptions, CloudRequest
 from runner_action.waiting import Clock
-
-PACKAGE, LIBRARIES = Path(__file__).parents[1], Path(get_path("purelib"))
 
 
 def traits_of(provider: ProviderName) -> Traits:
@@ -93,25 +88,10 @@ def policy_for(
             assert_never(unknown)
 
 
-@contextmanager
-def configured(provider: ProviderName, environ: Mapping[str, str]) -> Iterator[None]:
-    """Around what builds clients of an SDK. An SDK raises anything for a profile that does not
-    exist, a file that it cannot parse, or an address that is none. What no library was asked for
-    is an error for the user already, or a bug, and passes."""
-    try:
-        yield
-    except RunnerActionError:
-        raise
-    except Exception as error:
-        files = (Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__))
-        if not any(LIBRARIES in file.parents and PACKAGE not in file.parents for file in files):
-            raise
-        traits = traits_of(provider)
-        names = sorted(name for name in environ if name.startswith(traits.variables))
-        raise CredentialsError(
-            f"{traits.title}'s SDK rejected its configuration: {plain(str(error))}",
-            f"Check these variables, and the files that they name: {', '.join(names)}",
-        ) from error
+def configured(provider: ProviderName, environ: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Around whatever an SDK does."""
+    traits = traits_of(provider)
+    return guarding.configured(traits.title, traits.variables, environ, CredentialsError)
 
 
 def provider_for(
@@ -124,33 +104,42 @@ def provider_for(
     `id_token`: returns the CI job's own for an audience."""
     guard = partial(configured, request.provider, environ)
     with guard():
-        match request.provider:
-            case ProviderName.AWS:
-                with ALONE:
-                    from runner_action.providers.aws.client import AwsProvider
+        return guarding.guarded(_provider_for(request, environ, id_token, clock), guard)
 
-                return AwsProvider.from_environment(clock, guard)
-            case ProviderName.AZURE:
-                with ALONE:
-                    from runner_action.providers.azure.arm import Arm
-                    from runner_action.providers.azure.client import AzureProvider
 
-                account = azure_options.options_of(request).account
-                arm = Arm.from_environment(account, environ, id_token, clock, guard)
-                return AzureProvider(arm, clock)
-            case ProviderName.GCP:
-                with ALONE:
-                    from runner_action.providers.gcp.client import GcpProvider
-                    from runner_action.providers.gcp.compute import Compute
+def _provider_for(
+    request: CloudRequest,
+    environ: Mapping[str, str],
+    id_token: Callable[[str], str] | None,
+    clock: Clock,
+) -> Provider:
+    match request.provider:
+        case ProviderName.AWS:
+            with ALONE:
+                from runner_action.providers.aws.client import AwsProvider
 
-                options = gcp_options.options_of(request)
-                return GcpProvider(Compute.from_environment(options, environ, guard), clock)
-            case ProviderName.KUBERNETES:
-                with ALONE:
-                    from runner_action.providers.kubernetes.client import KubernetesProvider
-                    from runner_action.providers.kubernetes.cluster import Cluster
+            return AwsProvider.from_environment(clock)
+        case ProviderName.AZURE:
+            with ALONE:
+                from runner_action.providers.azure.arm import Arm
+                from runner_action.providers.azure.client import AzureProvider
 
-                cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
-                return KubernetesProvider(cluster, clock)
-            case _ as unknown:
-                assert_never(unknown)
+            account = azure_options.options_of(request).account
+            arm = Arm.from_environment(account, environ, id_token, clock)
+            return AzureProvider(arm, clock)
+        case ProviderName.GCP:
+            with ALONE:
+                from runner_action.providers.gcp.client import GcpProvider
+                from runner_action.providers.gcp.compute import Compute
+
+            options = gcp_options.options_of(request)
+            return GcpProvider(Compute.from_environment(options, environ), clock)
+        case ProviderName.KUBERNETES:
+            with ALONE:
+                from runner_action.providers.kubernetes.client import KubernetesProvider
+                from runner_action.providers.kubernetes.cluster import Cluster
+
+            cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
+            return KubernetesProvider(cluster, clock)
+        case _ as unknown:
+            assert_never(unknown)

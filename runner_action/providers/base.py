@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -32,10 +31,6 @@ from runner_action.request import CloudRequest
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 20
 """How many machines are created in parallel."""
-
-
-Guard = Callable[[], AbstractContextManager[None]]
-"""What the building of an SDK's clients happens in (`providers.configured`)."""
 
 
 def address_in(environ: Mapping[str, str], name: str, default: str) -> str:

@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -37,7 +36,7 @@ from runner_action.providers.aws.lookup import Lookup
 from runner_action.providers.aws.ownership import OwnTemplates
 from runner_action.providers.aws.price import cost
 from runner_action.providers.aws.requests import AwsPlacement
-from runner_action.providers.base import Created, Guard, proven
+from runner_action.providers.base import Created, proven
 from runner_action.request import CloudRequest
 from runner_action.waiting import Clock
 
@@ -76,16 +75,15 @@ class AwsProvider:
         self._templates = OwnTemplates()
 
     @classmethod
-    def from_environment(cls, clock: Clock, guard: Guard = nullcontext) -> AwsProvider:
+    def from_environment(cls, clock: Clock) -> AwsProvider:
         """Credentials as the SDK finds them: variables, profile, web identity, the machine's own
         role."""
         session = boto3.session.Session()
 
         def client(service: str, region: str, config: Config) -> Any:
-            with guard():
-                return session.client(  # type: ignore[call-overload]
-                    service, region_name=region, config=config
-                )
+            return session.client(  # type: ignore[call-overload]
+                service, region_name=region, config=config
+            )
 
         return cls(client, clock)
 

@@ -123,16 +123,21 @@ def denied(decoded: str) -> str:
 
 
 OFFLINE = (HTTPClientError, NoConnection)
+WITHOUT_KEYS = (NoCredentialsError, PartialCredentialsError)
 SDK_HINT = "Check the variables AWS_…, and the profile in use."
+
+
+def _is_of_configuration(error: Exception) -> bool:
+    return isinstance(error, BotoCoreError) and not isinstance(error, (*OFFLINE, *WITHOUT_KEYS))
 
 
 def translate(
     error: ClientError | BotoCoreError, doing: str, decode: Callable[[str], str] | None = None
 ) -> ProviderError:
     """The SDK's error as one of ours. `doing`: what failed, in the user's words."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+    if isinstance(error, WITHOUT_KEYS):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
-    if isinstance(error, BotoCoreError) and not isinstance(error, OFFLINE):
+    if _is_of_configuration(error):
         return ConfigurationError(f"The AWS SDK failed while {doing}: {error}", SDK_HINT)
     if isinstance(error, BotoCoreError):
         # These messages name endpoints and parameters, never keys.
@@ -147,10 +152,13 @@ def translate(
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raises the SDK's exceptions as ours."""
+    """Raises the SDK's exceptions as ours, but for those about its configuration, which
+    `guarding.configured` raises with the names of the variables."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
+        if _is_of_configuration(error):
+            raise
         raise translate(error, doing) from error
     except OSError as error:  # the file that AWS_WEB_IDENTITY_TOKEN_FILE names
         raise CredentialsError(

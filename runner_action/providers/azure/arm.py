@@ -11,7 +11,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from runner_action.errors import CredentialsError, ProviderError
 from runner_action.model import Secret
 from runner_action.providers.azure.credentials import TIMEOUTS, credential, prove
 from runner_action.providers.azure.options import AzureAccount
-from runner_action.providers.base import Guard, address_in
+from runner_action.providers.base import address_in
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
@@ -84,14 +83,7 @@ class Arm:
     """Resource Manager of one subscription. `who` returns the account, when it is first needed;
     `endpoint`: the address."""
 
-    def __init__(
-        self,
-        who: Callable[[], Account],
-        clock: Clock,
-        endpoint: str = ENDPOINT,
-        guard: Guard = nullcontext,
-    ) -> None:
-        self._guard = guard
+    def __init__(self, who: Callable[[], Account], clock: Clock, endpoint: str = ENDPOINT) -> None:
         self._who = who
         self._clock = clock
         self.endpoint = endpoint.rstrip("/")
@@ -106,7 +98,6 @@ class Arm:
         environ: Mapping[str, str],
         id_token: Callable[[str], str] | None,
         clock: Clock,
-        guard: Guard = nullcontext,
     ) -> Arm:
         """With the ids of the request, AZURE_CLIENT_SECRET, and, in sovereign clouds, the addresses
         in AZURE_AUTHORITY_HOST and AZURE_RESOURCE_MANAGER_ENDPOINT."""
@@ -115,18 +106,17 @@ class Arm:
             lambda: account_of(account, environ, id_token, f"{endpoint}/.default"),
             clock,
             endpoint,
-            guard,
         )
 
     @property
     def account(self) -> Account:
-        with self._lock, self._guard():
+        with self._lock:
             self._account = self._account or self._who()
             return self._account
 
     @property
     def compute(self) -> ComputeManagementClient:
-        with self._lock, self._guard():
+        with self._lock:
             if self._client is None:
                 scopes = [f"{self.endpoint}/.default"]
                 # A redirect would take request bodies, and so user data, to another host.

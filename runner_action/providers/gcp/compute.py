@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
 from google.api_core.retry import Retry
 
-from runner_action.providers.base import Guard, address_in
+from runner_action.providers.base import address_in
 from runner_action.providers.gcp.credentials import Account, account
 from runner_action.providers.gcp.errors import passes
 from runner_action.providers.gcp.options import GcpOptions
@@ -30,10 +29,7 @@ class Compute:
     """Compute Engine in one project. `who` returns the account, when it is first needed; `api`:
     the address."""
 
-    def __init__(
-        self, who: Callable[[], Account], api: str = API, guard: Guard = nullcontext
-    ) -> None:
-        self._guard = guard
+    def __init__(self, who: Callable[[], Account], api: str = API) -> None:
         self._who = who
         self.api = api
         self._account: Account | None = None
@@ -41,21 +37,18 @@ class Compute:
         self._lock = threading.RLock()
 
     @classmethod
-    def from_environment(
-        cls, options: GcpOptions, environ: Mapping[str, str], guard: Guard = nullcontext
-    ) -> Compute:
+    def from_environment(cls, options: GcpOptions, environ: Mapping[str, str]) -> Compute:
         """By the variables that gcloud reads: GOOGLE_APPLICATION_CREDENTIALS, and another address
         of the API."""
         parts = urlsplit(address_in(environ, "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", API))
         return cls(
             lambda: account(options, environ.get("GOOGLE_APPLICATION_CREDENTIALS")),
             f"{parts.scheme}://{parts.netloc}",
-            guard,
         )
 
     @property
     def account(self) -> Account:
-        with self._lock, self._guard():
+        with self._lock:
             self._account = self._account or self._who()
             return self._account
 
@@ -64,7 +57,7 @@ class Compute:
         return self.account.project
 
     def client(self, kind: type[Any]) -> Any:
-        with self._lock, self._guard():
+        with self._lock:
             if kind not in self._built:
                 self._built[kind] = kind(
                     credentials=self.account.credentials, client_options={"api_endpoint": self.api}
