@@ -286,11 +286,11 @@ def test_a_job_that_ran_elsewhere_and_says_why_is_revived() -> None:
 
 def test_a_schedule_looks_at_all_runs_and_one_failure_stops_none() -> None:
     forge = Forge()
-    assert outcome_of(Forge(replace(RUN, done=True)), ALL).summary == "No run waits or runs.\n"
+    assert outcome_of(Forge(replace(RUN, done=True)), ALL).summary == "No run waits for a runner.\n"
     forge.runs = {5: replace(RUN, id=5, jobs=(LAUNCHED, RUNS)), **forge.runs}
     outcome = outcome_of(forge, ALL)
     assert (outcome.restarted, forge.cancelled) == (LAUNCH_JOB, [7])
-    assert "Run 5 is still running" in outcome.summary
+    assert "Run 5" not in outcome.summary, "in which nothing waits"
 
     class Failing(Forge):
         def fork(self, run_id: int) -> str | None:

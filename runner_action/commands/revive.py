@@ -133,20 +133,22 @@ def restart(request: RestartRequest, forge: Reviving, clock: Clock) -> Outcome:
     failures: list[ForgeError] = []
     for run_id in forge.unfinished():
         try:
-            outcomes.append(_restart(replace(request, run_id=run_id), forge, clock))
+            run = forge.run(run_id, clock.now())
+            if _waits(run):
+                outcomes.append(_revive(run, frozenset(), request, forge, clock))
         except ForgeError as error:
             failures.append(error)
     if failures:
         raise failures[0]
     restarted = "; ".join(outcome.restarted for outcome in outcomes if outcome.restarted)
     summary = "\n".join(outcome.summary for outcome in outcomes)
-    return Outcome(restarted, summary or "No run waits or runs.\n")
+    return Outcome(restarted, summary or "No run waits for a runner.\n")
 
 
 def _restart(request: RestartRequest, forge: Reviving, clock: Clock) -> Outcome:
     run = forge.run(request.run_id, clock.now())
     if not run.done:
-        if any(job.status == "queued" for job in run.jobs):
+        if _waits(run):
             return _revive(run, frozenset(), request, forge, clock)
         return Outcome("", f"Run {run.id} is still running: nothing to restart.\n")
     outcome = interrupted.restart(request, forge, clock)
@@ -175,6 +177,10 @@ def _revive(
         return _left_alone(run, "a job of it has just begun or ended", jobs)
     granted = _rerun(run, finding, forge, clock)
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{jobs}")
+
+
+def _waits(run: Run) -> bool:
+    return any(job.status == "queued" and not job.runner for job in run.jobs)
 
 
 def _left_alone(run: Run, why: str, jobs: str = "") -> Outcome:
