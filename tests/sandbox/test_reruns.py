@@ -23,7 +23,7 @@ def bound(world: World, launch: Launch, command: str) -> Run:
 
     def launching(job: Job) -> str:
         environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
-        launcher = launch("--idle-timeout=4", **{**environ, **LEAST})
+        launcher = launch("--idle-timeout=10", **{**environ, **LEAST})
         code = launcher.wait()
         job.notes += launcher.notes
         (needing,) = [other for other in run.jobs if other.name == "train"]
@@ -39,14 +39,14 @@ def test_the_machine_takes_the_job_again_while_it_is_there_and_else_a_new_one_is
     world: World, launch: Launch
 ) -> None:
     run = bound(world, launch, f"test -e {world.folder}/repaired || exit 3")
-    until(lambda: run.done, "the first attempt", 40)
+    until(lambda: run.done, "the first attempt", 90)
     world.forge.rerun(run, failed(run))
-    until(lambda: run.done, "the second attempt")
+    until(lambda: run.done, "the second attempt", 60)
     first, second = job_of(run, "train", 1), job_of(run, "train", 2)
     assert first
     assert second
     assert (first.runner_name, first.labels) == (second.runner_name, second.labels)
-    all_gone(world)
+    all_gone(world, 60)
 
     (world.folder / "repaired").touch()
     world.forge.rerun(run, failed(run))
@@ -64,9 +64,9 @@ def test_the_machine_takes_the_job_again_while_it_is_there_and_else_a_new_one_is
     assert restart.wait() == 0, restart.told
     assert restart.outputs["restarted"] == LAUNCH_JOB
     assert f"`train` needs a runner with {', '.join(waiting.labels)}" in restart.summary
-    until(lambda: run.attempt == 4 and run.done, "the fourth attempt", 40)
+    until(lambda: run.attempt == 4 and run.done, "the fourth attempt", 90)
     last = job_of(run, "train", 4)
     assert last
     assert (waiting.conclusion, last.conclusion) == ("cancelled", "success")
     assert len(world.machines.living) == 2
-    all_gone(world)
+    all_gone(world, 60)
