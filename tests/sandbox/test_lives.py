@@ -105,6 +105,24 @@ def test_other_jobs_of_the_run_go_on(world: World, launch: Launch) -> None:
     until(lambda: world.github.forge.by_name(mark) is None, "the mark, which is taken back, to go")
 
 
+def test_a_run_is_not_restarted_at_the_cost_of_another(world: World, launch: Launch) -> None:
+    """The other one waits in the same concurrency group, and begins when this one has ended."""
+    run = training(world, launch, "--idle-timeout=4", "--cloud-spot")
+    run.group, run.cancels = "main", True
+    busy(world, run)
+    other = world.forge.queue_run("main")
+    waits = world.forge.add_job(other, "train", ["another"])
+    world.forge.begin(other)
+    assert other.pending
+    instance = only_machine(world)
+    world.metadata.notice(instance, 120)
+    outcome = str(said(world, instance, "restart")["outcome"])
+    assert outcome.startswith(f"not restarted: run {other.id} is in the same concurrency group")
+    assert (run.attempt, run.conclusion) == (1, "cancelled")
+    assert (waits.status, waits.cancelled) == ("queued", False)
+    all_gone(world)
+
+
 def test_the_last_machine_of_a_run_restarts_what_another_has_left(
     world: World, launch: Launch
 ) -> None:
