@@ -207,6 +207,7 @@ def environ_of(world: World) -> dict[str, str]:
         "GITHUB_OUTPUT": "output",
         "GITHUB_STEP_SUMMARY": "summary",
         "GITHUB_STATE": "state",
+        "RUNNER_TEMP": "",
         "CI_PROJECT_DIR": "",
     }
     return {
