@@ -45,12 +45,9 @@ class Launcher:
         self.files = {name: str(folder / file) for name, file in names.items()}
         base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         everything = {**base, **world.job_environ(), **USUAL, **self.files, **environ}
-        words = (
-            [f"--cloud={world.provider}", *argv]
-            if not {"--local", "restart"} & set(argv)
-            else [word for word in argv if word != "--local"]
-        )
-        command = [sys.executable, "-m", "runner_action", *words]
+        has_cloud = not {"--cloud=local", "restart"} & {*argv}
+        words = [f"--cloud={world.provider}"] if has_cloud else []
+        command = [sys.executable, "-m", "runner_action", *words, *argv]
         self.process = subprocess.Popen(
             command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

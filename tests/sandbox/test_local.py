@@ -1,5 +1,5 @@
-"""This machine as the runner: `cml-runner launch` without `--cloud`, as a process, against the
-fake forge."""
+"""This machine as the runner: `cml-runner launch` without `--cloud`, or in a job with
+`--cloud=local`, as a process, against the fake forge."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import pytest
 
 from runner_action.commands.local import platform_of, unmount
 from runner_action.errors import InputError
+from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import TOKEN, World
 from tests.agent.test_removal import DEAD
-from tests.sandbox.conftest import until
+from tests.sandbox.conftest import LEAST, Launch, Launcher, until
 
 pytestmark = pytest.mark.sandbox
 Start = Callable[..., "Local"]
@@ -111,6 +112,27 @@ def test_jobs_run_and_ctrl_c_leaves_cleanly(world: World, start: Start, tmp_path
         PROGRAMS[world.kind]
     ]
     assert "asked to stop" in local.told
+
+
+def test_a_job_of_a_run_makes_its_machine_the_runner_of_another(
+    world: World, launch: Launch, tmp_path: Path
+) -> None:
+    run, launched = world.forge.queue_run(), list[Launcher]()
+
+    def launching(job: Job) -> str:
+        environ = world.job_environ(run.id, job.id, job.name, job.attempt, job.runner_name)
+        own = {**LEAST, "HOME": str(tmp_path), "RUNNER_ALLOW_RUNASROOT": "1"}
+        launched.append(launch("--cloud=local", "--single", "--labels=gpu", **{**environ, **own}))
+        return "failure" if launched[0].wait() else "success"
+
+    world.forge.add_job(run, "launch", ["ubuntu-latest"], hosted=launching)
+    train = world.forge.add_job(run, "train", ["gpu"], 0.2, f"pwd > {tmp_path}/seen")
+    world.forge.begin(run)
+    world.forge.wait(lambda: all(job.status == "completed" for job in run.all_jobs), "jobs", 60)
+    assert {job.conclusion for job in run.all_jobs} == {"success"}, launched[0].told
+    assert train.runner_name in launched[0].outputs.values()
+    assert (tmp_path / "seen").read_text().startswith(f"{tmp_path}/.cache/cml-runner/")
+    assert world.left() == []
 
 
 @pytest.fixture
