@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test e2e e2e-containers e2e-boots matrix boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
+.PHONY: demo test e2e e2e-containers e2e-boots matrix canaries boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -31,6 +31,10 @@ e2e-boots:
 # Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. Some ten minutes.
 matrix: $(READY)
 	$(BIN)/python -m tests.matrix
+
+# Every place for a secret, every odd character, cloud, CI and road, and every variable of an SDK that nobody can use. Some twenty minutes.
+canaries: $(READY)
+	$(BIN)/python -m tests.canaries
 
 # Whole lives of virtual machines, each from the user data of a launch. QEMU is installed where it may be; elsewhere they are skipped, loudly.
 boot: $(READY)
