@@ -32,7 +32,7 @@ e2e-boots:
 matrix: $(READY)
 	$(BIN)/python -m tests.matrix
 
-# Every place for a secret, every odd character, cloud, CI and road, and every variable of an SDK that nobody can use. Some twenty minutes.
+# Every place for a secret, every odd character, cloud, CI and road, and every variable of an SDK with values that no one can use. Half an hour or more.
 canaries: $(READY)
 	$(BIN)/python -m tests.canaries
 
