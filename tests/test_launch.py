@@ -4,7 +4,6 @@ that nothing is left."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,7 +25,7 @@ from runner_action.errors import (
     TimedOut,
 )
 from runner_action.inputs import Raw, parse
-from runner_action.model import CiJob, Identity, Instance, Machine, Registration, Report, Run
+from runner_action.model import CiJob, Identity, Instance, Machine, Report, Run
 from runner_action.request import CloudRequest, LaunchRequest
 from runner_action.runners.readiness import LOOK_EVERY
 from runner_action.runners.siblings import Siblings
@@ -690,28 +689,6 @@ def test_reuse_asks_for_no_registration_token_before_it_knows() -> None:
     story.forge.add("other", ["cml"])
     story.launch()
     assert "registration_token" not in story.forge.calls
-
-
-def test_a_machine_of_an_earlier_try_is_waited_for_by_its_own_mark() -> None:
-    """The try was killed before its runner was registered, and could store nothing."""
-    story = Story()
-    story.launch()
-    labels = story.forge.listed.pop("cml-0123456789").labels
-    again = Story()
-    again.provider = story.provider
-    again.clock.at += 60
-    marks: list[str | None] = []
-
-    def online(registrations: Mapping[str, Registration]) -> list[str]:
-        marks.extend(registration.label for registration in registrations.values())
-        return list(registrations)
-
-    again.forge.online = online  # type: ignore[method-assign]
-    (launched,) = again.launch().launched
-    assert launched.instance
-    assert launched.instance.id == "i-00000000"
-    assert marks
-    assert {*marks} <= labels
 
 
 @pytest.mark.parametrize("online", [True, False])

@@ -254,7 +254,6 @@ class Launch:
         all_tags = tags(group.identity, request.repository, title, online_by, lease, metadata)
         machine = Machine(identity=group.identity, user_data=data, tags=all_tags, lifetime=lifetime)
         attempt.ladder.climb(group, machine)
-        group.adopt(self.cloud.provider, request.repository)
         for runner, instance in group.runners.items():
             log.info("Created %s (%s) for runner %s.", instance.id, instance.zone, runner)
 

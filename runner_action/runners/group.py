@@ -4,16 +4,13 @@ and at GitHub or GitLab: enough to roll them back at any moment."""
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from runner_action.marks import Mark
 from runner_action.model import (
     Identity,
     Instance,
-    ProviderName,
     Registration,
-    Repository,
     Run,
     runner_name,
 )
@@ -82,18 +79,6 @@ class RunnerGroup:
         group, such a runner belongs to another launch."""
         may_have_machines = bool(self.instances) or self.creation is Creation.UNANSWERED
         return may_have_machines or self.joining is Joining.BY_THE_LAUNCH
-
-    def adopt(self, provider: ProviderName, repository: Repository) -> None:
-        """Expects the runners of an earlier try of this launch, if its machines were found instead
-        of new ones: their mark has the time of that try. Only where launches of a step cannot count
-        their tries."""
-        times = {instance.online_by for instance in self.instances}
-        (time, *others) = times or {None}
-        if time is None or others or self.registration is None:
-            return
-        mark = Mark(provider=provider, online_by=time, name=self.identity.name)
-        self.label = mark.label(repository)
-        self.registration = replace(self.registration, label=self.label)
 
     def is_settled(self, seconds: float) -> bool:
         """Whether the creation has ended, or ends within so many seconds."""
