@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from runner_action.agent import gitlab_token
 from runner_action.agent.plan import Leaving
 from runner_action.agent.tokens import Unexpected
-from tests.fakes import agent_spec
+from tests.agent.test_spec import SPEC
 
 PROJECT = "octo/train"
 RUNNER = 5
@@ -90,7 +91,8 @@ def outcome(
             return 201, "{}"
 
     monkeypatch.setattr(gitlab_token, "LOOK", 0.01)
-    spec = agent_spec(
+    spec = dataclasses.replace(
+        SPEC,
         forge="gitlab",
         api_token="t",
         runner_id=RUNNER,
