@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test e2e e2e-containers e2e-boots matrix canaries boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
+.PHONY: demo test test-all test-pythons e2e e2e-containers e2e-boots matrix canaries boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
 
 # More than twice as many workers as processors: most of the time is waiting, for processes and their timers.
 test: lint tests/node_modules/.ready
+	$(MAKE) --no-print-directory --jobs 2 test-all test-pythons
+
+test-all:
 	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/e2e --ignore tests/boot --ignore tests/real
+test-pythons:
 	$(BIN)/python -m tests.pythons
 
 # MATRIX: which of the kill matrix, HOSTILE: which lives with a hostile job; all of them by default. What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
