@@ -170,7 +170,12 @@ def test_machines_of_others_are_none_of_our_business() -> None:
 
 def test_ours_by_name_though_no_job_of_the_run_launched_it() -> None:
     """Another workflow keeps the machines: the failed jobs are all there is to re-run."""
-    forge, outcome = story(noted=[("", LOST)], marked=False)
+    ours, namesake = (
+        replace(RUN, jobs=(LAUNCHED, replace(LOST_JOB, runner=name)))
+        for name in ("cml-0123456789-3", "cml-builder-3")
+    )
+    assert story(namesake, [("", LOST)], marked=False)[1].restarted == ""
+    forge, outcome = story(ours, [("", LOST)], marked=False)
     assert outcome.restarted == FAILED_JOBS
     assert forge.reruns == [(FAILED_JOBS, 7, None)]
 

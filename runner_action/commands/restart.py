@@ -19,6 +19,7 @@ from runner_action.agent.restart import Job, Run
 from runner_action.ci.base import MARK_TITLE, runners_marked
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
+from runner_action.naming import DERIVED
 from runner_action.plain import code, markdown
 from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
@@ -77,7 +78,7 @@ def find(run: Run, annotations: Mapping[int, Annotations], online: frozenset[str
     launchers = _launchers(run, annotations)
     interrupted = []
     for job in failed(run):
-        launched = job.runner in launchers or job.runner.startswith("cml-")
+        launched = job.runner in launchers or DERIVED.match(job.runner)
         why = _interruption(annotations.get(job.id, ()))
         if launched and job.runner not in online and why:
             interrupted.append((job, why))

@@ -10,7 +10,6 @@ docs/decisions/0045.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +21,7 @@ from runner_action.commands.restart import Outcome
 from runner_action.errors import ForgeError
 from runner_action.forges.reviving import Reviving, Try
 from runner_action.model import Runner
+from runner_action.naming import DERIVED
 from runner_action.plain import code, markdown
 from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
@@ -29,8 +29,6 @@ from runner_action.waiting import Clock
 log = logging.getLogger(__name__)
 ALL = 0
 """As `run-id`: every run that waits."""
-OWN_LABEL = re.compile(r"cml-[0-9a-f]{10}")
-"""The label that only the machines of one launch have (`model.Run.derived_name`)."""
 EXPIRED = "while awaiting a runner"
 """What GitHub writes when it cancels a job that waited for a day, as quoted in
 https://github.com/BoundaryML/baml/pull/4680"""
@@ -97,7 +95,7 @@ def _too_early(stuck: Sequence[Job], sight: Sight) -> str:
 def _is_stuck(job: Job, sight: Sight) -> bool:
     """Whether the job waits, or has waited, for a machine that is gone. Which runners have labels
     that the user chose, only the list of runners tells."""
-    own = any(map(OWN_LABEL.fullmatch, job.labels))
+    own = any(map(DERIVED.fullmatch, job.labels))
     if job.id in sight.given_up:
         return own or bool(sight.launches)
     if job.status != "queued" or job.runner:

@@ -24,15 +24,13 @@ from runner_action.model import (
     Runner,
     runner_name,
 )
-from runner_action.naming import KEY_PART, base_name, beginning_of, local_name
+from runner_action.naming import DERIVED, KEY_PART, base_name, beginning_of, local_name
 from runner_action.plain import is_plain
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse
 from runner_action.waiting import Clock, wait_for
 
 log = logging.getLogger(__name__)
-LABEL = re.compile(r"cml-[0-9a-f]{10}")
-"""A label that only the runners of one launch have (`Run.derived_name`)."""
 NUMBER = re.compile(rf"-(\d{{1,3}}|[0-9a-f]{{{ID_END}}}|\d{{1,2}}-[0-9a-z]{{5}})")
 """What a launch appends to the requested name: a number, or the end of an instance's ID, which on
 Kubernetes is the end of a pod's name."""
@@ -113,7 +111,7 @@ def launched_of(
     runner: Runner, request: LaunchRequest, seconds: float, instance: Instance | None = None
 ) -> Launched:
     """The report of a reused runner."""
-    own = sorted(filter(LABEL.fullmatch, runner.labels))
+    own = sorted(filter(DERIVED.fullmatch, runner.labels))
     others = tuple(sorted(runner.labels - {*own}))
     return Launched(
         runner_name=runner.name,
