@@ -36,7 +36,7 @@ from runner_action.forges.base import Forge
 from runner_action.model import Launched, Report, Run
 from runner_action.plain import lines, parts_of
 from runner_action.redaction import Redaction
-from runner_action.request import LaunchRequest, RestartRequest
+from runner_action.request import LaunchRequest, RestartRequest, Reuse
 from runner_action.stopping import handled_by, signals
 from runner_action.waiting import Clock, SystemClock
 
@@ -195,7 +195,8 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
     ordinals = job.ordinals_of(environ, first)
     stored = {entry.ordinal: entry.names for entry in ordinals.left()}
     leftovers = leftovers_of(first, names or (), stored)
-    if not leftovers and names is not None:
+    # A turn is taken before anything is stored.
+    if not leftovers and names is not None and request.reuse is not Reuse.ANY:
         return _nothing_to_do(front, none)
     with _logging(front, request.log, warnings), signals(clock) as received:
         forge = _forge(request, environ)

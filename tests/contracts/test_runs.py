@@ -231,7 +231,7 @@ def in_group(repo: Repo, *, cancels: bool = False) -> Run:
 
 def taken(repo: Repo, run: Run) -> None:
     """A runner takes the run's job."""
-    seat = repo.server.forge.seat(f"cml-{run.id}-{run.attempt}", ["gpu"], ephemeral=True)
+    seat = repo.server.forge.seat(f"cml-{run.id:010x}-{run.attempt}", ["gpu"], ephemeral=True)
     repo.server.forge.set_online(seat, True)
     assert repo.server.forge.next_job(seat, wait=0) is run.jobs[-1]
 
@@ -319,7 +319,7 @@ def restarted(caller: str, repo: Repo, run: Run) -> str:
             restart_limit=5,
         )
         return restart(request, repo.launcher, SystemClock()).summary
-    spec = agent_spec(name=f"cml-{run.id}-1", restart_limit=5)
+    spec = agent_spec(name=f"cml-{run.id:010x}-1", restart_limit=5)
     return Restart(repo.agent, ("octo/train", run.id, 1), spec).restart(Leaving(5, 2))
 
 
