@@ -204,6 +204,8 @@ def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
         received.shield()
         context = Context(request.repository, forge, provider, clock)
         leftovers = leftovers or search(first, request, context)
+        if not leftovers and names is not None:
+            return _nothing_to_do(front, none)
         cleanup(leftovers, request, context, received.left)
         front.remember([])
         for ordinal in stored:
