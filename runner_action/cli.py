@@ -247,7 +247,7 @@ def _local(
 
 
 def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:
-    from runner_action.commands import revive
+    from runner_action.commands.restart import restart
 
     request, warnings = inputs.parse_restart(raw, _reading(environ))
     with _logging(front, request.log, warnings):
@@ -258,7 +258,7 @@ def _restart(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: 
         forge = forges.rerunning_for(request, _api_url(request, environ))
         guard = partial(forges.configured, request.forge, environ)
         with signals(clock):
-            outcome = revive.restart(request, guarding.guarded(forge, guard), clock)
+            outcome = restart(request, guarding.guarded(forge, guard), clock)
         front.done({"restarted": outcome.restarted}, outcome.summary)
     return 0
 

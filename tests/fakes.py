@@ -19,6 +19,7 @@ from runner_action import claim
 from runner_action.agent.restart import Run as ForgeRun
 from runner_action.agent.spec import AgentSpec
 from runner_action.errors import CapacityError, ForgeError, RunnerBusy
+from runner_action.forges.base import Try
 from runner_action.model import (
     OWNER_TAG,
     RUN_TAG,
@@ -111,6 +112,7 @@ class FakeForge:
         self.reruns: list[tuple[str, int, int | None]] = []
         self.refuses: tuple[str, ...] = ()
         self.in_groups: list[int] = []
+        self.cancelled: list[int] = []
         self.opens: str | None = None
         """What a token for restarts opens beyond its runs."""
         self._lock, self._ids = threading.Lock(), count(1)
@@ -193,6 +195,16 @@ class FakeForge:
     def rivals(self, run_id: int) -> Sequence[int]:
         self._called("rivals")
         return self.in_groups
+
+    def unfinished(self) -> Sequence[int]:
+        return [run.id for run in self.runs.values() if not run.done]
+
+    def tries(self, run_id: int, now: datetime) -> Sequence[Try]:
+        return [Try(job, 0.0) for job in self.runs[run_id].jobs]
+
+    def cancel(self, run_id: int) -> None:
+        self._called("cancel")
+        self.cancelled.append(run_id)
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
         self._called(f"rerun {what}")

@@ -29,7 +29,7 @@ from runner_action.ci.cml import cml_line
 from runner_action.ci.github import GitHubFront
 from runner_action.ci.gitlab import GitLabFront
 from runner_action.ci.terminal import TerminalFront
-from runner_action.commands import reap, restart, status
+from runner_action.commands import interrupted, reap, status
 from runner_action.errors import InputError, RunnerActionError
 from runner_action.forges.github.answers import refusal
 from runner_action.forges.github.levels import Level
@@ -302,10 +302,11 @@ def reused(change: Callable[[str], Runner]) -> Say:
 
 def restarted(payload: str, front: Front) -> None:
     """A run says everything by itself: names of jobs and runners, and its annotations."""
-    job = Job(2, payload, "completed", "failure", f"cml-{payload}", ("gpu",))
-    interrupted = (MARK_TITLE, f"{restart.MARK}{payload}")
-    found = restart.find(Run(7, 1, True, 1.0, (job,)), {2: [interrupted]}, frozenset())
-    front.done({"restarted": ""}, restart.jobs_of(found))
+    job = Job(2, payload, "completed", "failure", f"cml-0123456789-{payload}", ("gpu",))
+    mark = (MARK_TITLE, f"{interrupted.MARK}{payload}")
+    found = interrupted.find(Run(7, 1, True, 1.0, (job,)), {2: [mark]}, frozenset())
+    assert found.interrupted
+    front.done({"restarted": ""}, interrupted.jobs_of(found))
 
 
 def said_by_a_machine(payload: str, front: Front) -> None:

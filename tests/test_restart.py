@@ -21,7 +21,9 @@ from runner_action.agent.restart import (
     Run,
 )
 from runner_action.ci.base import MARK_TITLE, online_mark, runners_marked
-from runner_action.commands.restart import Outcome, find, restart
+from runner_action.commands.interrupted import find
+from runner_action.commands.rerun import Outcome
+from runner_action.commands.restart import restart
 from runner_action.errors import AuthError, ForgeError
 from runner_action.model import ForgeName, Repository, Secret
 from runner_action.request import RestartRequest

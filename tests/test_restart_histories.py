@@ -18,7 +18,8 @@ from runner_action.agent.lifecycle import ALWAYS, ONCE
 from runner_action.agent.plan import Leaving
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Later, Restart, Run
 from runner_action.ci.base import online_mark
-from runner_action.commands.restart import Outcome, restart
+from runner_action.commands.rerun import Outcome
+from runner_action.commands.restart import restart
 from runner_action.errors import ForgeError
 from runner_action.model import ForgeName, Repository, Secret
 from runner_action.request import RestartRequest

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from runner_action import guarding
 from runner_action.errors import ForgeError, InputError
-from runner_action.forges.base import Forge
+from runner_action.forges.base import Forge, Rerunning
 from runner_action.forges.github import expected as github_expected
 from runner_action.forges.github import facts as github_facts
 from runner_action.forges.github import permissions as github_permissions
@@ -23,7 +23,6 @@ from runner_action.forges.gitlab import refusals as gitlab_refusals
 from runner_action.forges.gitlab import warnings as gitlab_warnings
 from runner_action.forges.gitlab.job import GitLabJob
 from runner_action.forges.jobs import JobEnvironment
-from runner_action.forges.reviving import Reviving
 from runner_action.forges.traits import Traits
 from runner_action.loading import ALONE
 from runner_action.model import Download, ForgeName, Registration, Repository, Secret
@@ -153,7 +152,7 @@ def forge_for(
             assert_never(unknown)
 
 
-def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Reviving:
+def rerunning_for(request: RestartRequest, api_url: str | None = None) -> Rerunning:
     """The same for `restart`. Call `refusals` first."""
     match request.forge:
         case ForgeName.GITHUB:

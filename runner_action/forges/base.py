@@ -7,10 +7,11 @@ if a job is running on the runner, otherwise ForgeError. Its token never leaves 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from runner_action.agent.restart import Run
+from runner_action.agent.restart import Job, Run
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Runner, Secret
 from runner_action.waiting import Clock
 
@@ -109,6 +110,14 @@ class Forge(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Try:
+    """A job in one attempt of its run. `age`: seconds since it was queued."""
+
+    job: Job
+    age: float
+
+
 class Rerunning(Forge, Protocol):
     """A forge whose runs can be read and run again from outside, for `restart`."""
 
@@ -127,6 +136,18 @@ class Rerunning(Forge, Protocol):
     def rivals(self, run_id: int) -> Iterable[int]:
         """The runs that run or wait in the concurrency groups of this one, itself included. Raises
         ForgeError, while iterated too."""
+        ...
+
+    def unfinished(self) -> Sequence[int]:
+        """IDs of the runs that wait or run. Raises ForgeError."""
+        ...
+
+    def tries(self, run_id: int, now: datetime) -> Sequence[Try]:
+        """The jobs of all attempts of a run. Raises ForgeError."""
+        ...
+
+    def cancel(self, run_id: int) -> None:
+        """Cancels a run, which takes a while. Raises ForgeError."""
         ...
 
     def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:

@@ -7,21 +7,18 @@ https://docs.github.com/en/rest/actions/self-hosted-runners
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
-from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Run
 from runner_action.errors import ForgeError
 from runner_action.forges.github.answers import NotThere, Taken
 from runner_action.forges.github.api import Api, Patience
 from runner_action.forges.github.claims import Claims
 from runner_action.forges.github.levels import api_url_of, beyond, in_the_cloud
-from runner_action.forges.github.origin import fork_of_run
 from runner_action.forges.github.runner_list import RunnerList, runner_of
-from runner_action.forges.github.unfinished import Unfinished, job_of
+from runner_action.forges.github.runs import Runs
 from runner_action.model import (
     App,
     CiJob,
@@ -52,7 +49,7 @@ class Joining:
     default_labels: bool = True
 
 
-class GitHub(Unfinished):
+class GitHub(Runs):
     """The runners of one repository, organisation or enterprise."""
 
     together = True
@@ -232,57 +229,9 @@ class GitHub(Unfinished):
         """Names are unique at GitHub, so there are no `twins`."""
         return self._list.remove(name, runner_id, label)
 
-    # --- for `restart`, of repositories
-
-    def run(self, run_id: int, now: datetime) -> Run:
-        run = self._api.call("GET", f"{self._runs}/{run_id}")
-        age = now - datetime.fromisoformat(run["created_at"])
-        jobs = self._api.pages(f"{self._runs}/{run_id}/jobs", "jobs")
-        return Run(
-            run["id"],
-            run["run_attempt"],
-            run["status"] == "completed",
-            age.total_seconds(),
-            tuple(map(job_of, jobs)),
-        )
-
     def reach(self, token: Secret) -> str | None:
         scopes = self._api.scopes_of(token)
         return beyond(scopes) if scopes else None
-
-    def fork(self, run_id: int) -> str | None:
-        return fork_of_run(self._api.call("GET", f"{self._runs}/{run_id}"))
-
-    def annotations(self, job_id: int) -> Sequence[tuple[str, str]]:
-        """A job is a check run with the same ID."""
-        path = f"{self._api.root}/check-runs/{job_id}/annotations?per_page=100"
-        entries = self._api.call("GET", path)
-        return [(entry["title"] or "", entry["message"] or "") for entry in entries]
-
-    def rivals(self, run_id: int) -> Iterator[int]:
-        groups = self._api.call("GET", f"{self._runs}/{run_id}/concurrency_groups?per_page=100")
-        for group in groups["concurrency_groups"]:
-            yield from self._runs_in(group["group_name"])
-
-    def _runs_in(self, group: str) -> Sequence[int]:
-        """Of a concurrency group, which GitHub does not know if nothing is in it."""
-        path = f"{self._api.root}/actions/concurrency_groups/{quote(group, safe='')}"
-        try:
-            return [member["run_id"] for member in self._api.call("GET", path)["group_members"]]
-        except NotThere:
-            return []
-
-    def rerun(self, what: str, run_id: int, job_id: int | None) -> str | None:
-        path = f"{self._runs}/{run_id}/rerun"
-        if what == FAILED_JOBS:
-            path = f"{self._runs}/{run_id}/rerun-failed-jobs"
-        if what == LAUNCH_JOB:
-            path = f"{self._api.root}/actions/jobs/{job_id}/rerun"
-        try:
-            self._api.call("POST", path)
-        except ForgeError as error:
-            return str(error)
-        return None
 
 
 def retried(register: Callable[[], Any], make_room: Callable[[], object]) -> Any:

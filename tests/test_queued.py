@@ -24,10 +24,11 @@ from runner_action.agent.restart import (
     Run,
 )
 from runner_action.ci.base import MARK_TITLE, online_mark
-from runner_action.commands.restart import Outcome
-from runner_action.commands.revive import ALL, NO_MACHINE, SURE, UNSURE, Sight, find, restart
+from runner_action.commands.queued import NO_MACHINE, SURE, UNSURE, Sight, find
+from runner_action.commands.rerun import Outcome
+from runner_action.commands.restart import ALL, restart
 from runner_action.errors import AuthError, ForgeError
-from runner_action.forges.reviving import Try
+from runner_action.forges.base import Try
 from runner_action.model import ForgeName, Repository, Runner, Secret
 from runner_action.request import RestartRequest
 from tests.fakes import FakeClock, FakeForge
@@ -161,20 +162,12 @@ class Forge(FakeForge):
         self.notes = {1: [(MARK_TITLE, online_mark([OWN]))]}
         self.all_tries = [replace(LAUNCHED, id=1), *run.jobs]
         self.waited = LONG
-        self.cancelled: list[int] = []
         self._ends = ends
         if not lists:
             self.trouble["runners"] = AuthError("no", "hint")
 
-    def unfinished(self) -> Sequence[int]:
-        return [run.id for run in self.runs.values() if not run.done]
-
     def tries(self, run_id: int, now: datetime) -> Sequence[Try]:
         return [Try(job, self.waited) for job in self.all_tries]
-
-    def cancel(self, run_id: int) -> None:
-        self._called("cancel")
-        self.cancelled.append(run_id)
 
     def run(self, run_id: int, now: datetime) -> Run:
         run = super().run(run_id, now)
@@ -264,7 +257,7 @@ def test_what_github_refuses_is_told_with_a_way_out() -> None:
         outcome_of(Forge(ends=1000))
 
 
-def test_a_job_that_waited_for_a_day_is_revived_but_not_one_that_a_person_cancelled() -> None:
+def test_a_job_that_waited_for_a_day_is_re_run_but_not_one_that_a_person_cancelled() -> None:
     over = replace(WAITS, status="completed", conclusion="cancelled")
     forge = Forge(replace(RUN, done=True, jobs=(LAUNCHED, over)))
     assert "was not interrupted" in outcome_of(forge).summary
@@ -274,7 +267,7 @@ def test_a_job_that_waited_for_a_day_is_revived_but_not_one_that_a_person_cancel
     assert forge.cancelled == []
 
 
-def test_a_job_that_ran_elsewhere_and_says_why_is_revived() -> None:
+def test_a_job_that_ran_elsewhere_and_says_why_is_re_run() -> None:
     """As docs/restart.md has it: elsewhere the job fails at once."""
     told = replace(HOSTED, status="completed", conclusion="failure", runner="GitHub Actions 9")
     forge = Forge(replace(RUN, done=True, jobs=(LAUNCHED, told)))

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from runner_action.agent import restart as policy
 from runner_action.agent.restart import Job, Run
 from runner_action.ci.base import MARK_TITLE, runners_marked
-from runner_action.commands import restart as interrupted
-from runner_action.commands.restart import Outcome
+from runner_action.commands.rerun import Outcome, rerun
 from runner_action.errors import ForgeError
-from runner_action.forges.reviving import Reviving, Try
+from runner_action.forges.base import Rerunning, Try
 from runner_action.model import Runner
 from runner_action.naming import DERIVED
 from runner_action.plain import code, markdown
@@ -27,8 +26,6 @@ from runner_action.request import RestartRequest
 from runner_action.waiting import Clock
 
 log = logging.getLogger(__name__)
-ALL = 0
-"""As `run-id`: every run that waits."""
 EXPIRED = "while awaiting a runner"
 """What GitHub writes when it cancels a job that waited for a day, as quoted in
 https://github.com/BoundaryML/baml/pull/4680"""
@@ -38,8 +35,6 @@ of a machine of an earlier attempt (docs/restart.md)."""
 SURE, UNSURE = 120.0, 600.0
 """Seconds that a job must have waited: if the list of runners shows that there is none for it, and
 if the token may not read that list, as the job's own."""
-ENDS, PAUSE = 300.0, 5.0
-"""Seconds until a cancelled run has ended at most, and between two looks at it."""
 
 
 @dataclass(frozen=True)
@@ -122,47 +117,17 @@ def _launchers(stuck: Sequence[Job], sight: Sight) -> list[str]:
     return named or list(sight.launches)
 
 
-def restart(request: RestartRequest, forge: Reviving, clock: Clock) -> Outcome:
-    """Re-runs a run that was interrupted, or that waits for a machine that is gone; or all that
-    wait (`ALL`). Raises ForgeError if a run cannot be read, cancelled or re-run."""
-    if request.run_id != ALL:
-        return _restart(request, forge, clock)
-    outcomes: list[Outcome] = []
-    failures: list[ForgeError] = []
-    for run_id in forge.unfinished():
-        try:
-            run = forge.run(run_id, clock.now())
-            if _waits(run):
-                outcomes.append(_revive(run, frozenset(), request, forge, clock))
-        except ForgeError as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
-    restarted = "; ".join(outcome.restarted for outcome in outcomes if outcome.restarted)
-    summary = "\n".join(outcome.summary for outcome in outcomes)
-    return Outcome(restarted, summary or "No run waits for a runner.\n")
-
-
-def _restart(request: RestartRequest, forge: Reviving, clock: Clock) -> Outcome:
-    run = forge.run(request.run_id, clock.now())
-    if not run.done:
-        if _waits(run):
-            return _revive(run, frozenset(), request, forge, clock)
-        return Outcome("", f"Run {run.id} is still running: nothing to restart.\n")
-    outcome = interrupted.restart(request, forge, clock)
-    given_up = frozenset() if outcome.restarted else _given_up(run, forge)
-    return _revive(run, given_up, request, forge, clock) if given_up else outcome
-
-
-def _revive(
-    run: Run, given_up: Collection[int], request: RestartRequest, forge: Reviving, clock: Clock
+def restart(
+    run: Run, ended: Collection[int], request: RestartRequest, forge: Rerunning, clock: Clock
 ) -> Outcome:
+    """Re-runs a run with a job that waits for a machine that is gone. `ended`: as `given_up` has
+    it, of a run that has ended. Raises ForgeError if it cannot be read, cancelled or re-run."""
     if not request.allow_forks and (fork := forge.fork(run.id)):
         # Its labels and annotations are written by the code of the fork.
         return _left_alone(run, f"it runs code of {code(fork)} (`allow-forks` allows it)")
     tries = forge.tries(run.id, clock.now())
     ages = {one.job.id: one.age for one in tries}
-    sight = Sight(run, ages, _launches(tries, forge), _runners(forge), given_up)
+    sight = Sight(run, ages, _launches(tries, forge), _runners(forge), ended)
     finding = find(sight, request.restart_limit)
     jobs = "".join(map(_line, finding.jobs))
     why_not = finding.verdict.why_not or policy.rival(forge, run.id)
@@ -173,11 +138,14 @@ def _revive(
         return Outcome("", f"### Would re-run: {what} of run {run.id}\n\n{jobs}")
     if forge.run(run.id, clock.now()).jobs != run.jobs:
         return _left_alone(run, "a job of it has just begun or ended", jobs)
-    granted = _rerun(run, finding, forge, clock)
+    if not run.done:
+        forge.cancel(run.id)
+    granted = rerun(run, finding.verdict, finding.launch, forge, clock)
     return Outcome(granted, f"### Restarted: {granted}, attempt {run.attempt + 1}\n\n{jobs}")
 
 
-def _waits(run: Run) -> bool:
+def waits(run: Run) -> bool:
+    """Whether a job of it waits for a runner."""
     return any(job.status == "queued" and not job.runner for job in run.jobs)
 
 
@@ -189,7 +157,7 @@ def _line(job: Job) -> str:
     return f"- {code(job.name)} needs a runner with {markdown(', '.join(job.labels))}\n"
 
 
-def _given_up(run: Run, forge: Reviving) -> frozenset[int]:
+def given_up(run: Run, forge: Rerunning) -> frozenset[int]:
     """The jobs that ended for want of a machine: GitHub cancelled them, or they say so."""
     ended = [job for job in run.jobs if job.conclusion in ("cancelled", "failure")]
     return frozenset(
@@ -205,7 +173,7 @@ def _says_no_machine(job: Job, title: str, message: str) -> bool:
     return title == MARK_TITLE and message.startswith(NO_MACHINE)
 
 
-def _launches(tries: Sequence[Try], forge: Reviving) -> dict[str, list[str]]:
+def _launches(tries: Sequence[Try], forge: Rerunning) -> dict[str, list[str]]:
     """The names of the runners, by those of the launch jobs of all attempts. A job that succeeded
     is carried over into the next attempts, but its annotations need not be."""
     launches: dict[str, list[str]] = {}
@@ -218,35 +186,9 @@ def _launches(tries: Sequence[Try], forge: Reviving) -> dict[str, list[str]]:
     return launches
 
 
-def _runners(forge: Reviving) -> Sequence[Runner] | None:
+def _runners(forge: Rerunning) -> Sequence[Runner] | None:
     try:
         return forge.runners()
     except ForgeError as error:
         log.debug("Could not list the runners: %s", error)
         return None
-
-
-def _rerun(run: Run, finding: Finding, forge: Reviving, clock: Clock) -> str:
-    """Cancels the run, waits until it has ended, and re-runs it. Returns what was re-run. Raises
-    ForgeError."""
-    if not run.done:
-        forge.cancel(run.id)
-    rerun = policy.Rerun(forge.rerun)
-    why = "it did not end when cancelled"
-    until = clock.monotonic() + ENDS
-    while clock.monotonic() < until:
-        now = forge.run(run.id, clock.now())
-        if now.attempt > run.attempt:
-            return finding.verdict.order[0]
-        if now.done:
-            granted, refusals = rerun.request(now, finding.verdict, finding.launch)
-            why = "; ".join(refusals)
-            if granted:
-                return granted
-            if not any(map(policy.passes, refusals)):
-                break
-        clock.sleep(PAUSE)
-    raise ForgeError(
-        f"Could not re-run run {run.id}: {why}",
-        "The token needs `actions: write`. *Re-run all jobs* creates a new machine.",
-    )
