@@ -290,9 +290,8 @@ def _agent_files(
         ),
     }
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
-    texts = {file.name: file.read_text("utf-8") for file in modules if file.name.endswith(".py")}
+    sources = [file for file in modules if file.name.endswith(".py")]
+    texts = {file.name: file.read_text("utf-8") for file in sources if file.name not in left_out}
     by_name = keywords(texts.values())
     short = constants(texts.values())
-    return {
-        name: slim(text, by_name, short) for name, text in texts.items() if name not in left_out
-    }
+    return {name: slim(text, by_name, short) for name, text in texts.items()}
