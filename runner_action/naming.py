@@ -13,9 +13,6 @@ KEY_PART = 8
 """Hexadecimal digits that make a requested name unique."""
 DIGEST_PART = 4
 """Hexadecimal digits of the digest of a requested name that is too long."""
-DERIVED = re.compile(r"cml-[0-9a-f]{10}")
-"""The name of a launch without a requested one, and the label that only its runners have
-(`model.Run.derived_name`)."""
 LOCAL_LENGTH = 64
 """Most characters of a runner's name on GitHub."""
 

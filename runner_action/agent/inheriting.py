@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from typing import Any, Optional, Tuple
 
@@ -21,6 +22,10 @@ from .restart import (
     take_back,
 )
 from .spec import AgentSpec
+
+DERIVED = re.compile("cml-[0-9a-f]{10}")
+"""The name of a launch without a requested one, and the label that only its runners have
+(`model.Run.derived_name`)."""
 
 
 def inherit(calls: Any, spec: AgentSpec, stays: bool, seconds: float, clock: Any = time) -> str:
@@ -75,7 +80,7 @@ def _inherited(calls: Any, spec: AgentSpec, stays: bool, rerun: Rerun) -> Option
 
 def of_ours(job: Job, labels: Tuple[str, ...]) -> bool:
     """Whether a machine of cml-runner has this job, or one like this will get it."""
-    return job.runner.startswith("cml-") or bool(set(job.labels).intersection(labels))
+    return bool(DERIVED.match(job.runner)) or bool(set(job.labels).intersection(labels))
 
 
 def fits(job: Job, labels: Tuple[str, ...]) -> bool:

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner_action.agent import restart as policy
+from runner_action.agent.inheriting import DERIVED
 from runner_action.agent.lifecycle import ONCE, Reason
 from runner_action.agent.restart import Job, Run
 from runner_action.ci.base import MARK_TITLE, runners_marked
 from runner_action.commands.rerun import Outcome, rerun
 from runner_action.errors import ForgeError
 from runner_action.forges.base import Rerunning
-from runner_action.naming import DERIVED
 from runner_action.plain import code, markdown
 from runner_action.request import RestartRequest
 from runner_action.waiting import Clock

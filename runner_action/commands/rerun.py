@@ -32,7 +32,7 @@ def rerun(
     """Re-runs a run once it has ended, and returns what was re-run. Raises ForgeError. If there is
     a new attempt, a request was accepted whose response was lost."""
     requests = policy.Rerun(forge.rerun)
-    why = "it did not end when cancelled"
+    why = policy.CANCELLED
     until = clock.monotonic() + (COMPLETED if run.done else ENDS)
     now = run
     while clock.monotonic() < until:

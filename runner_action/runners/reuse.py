@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from runner_action import claim
+from runner_action.agent.inheriting import DERIVED
 from runner_action.errors import ForgeError, InputError, ProviderError
 from runner_action.forges import traits_of
 from runner_action.forges.base import Forge
@@ -24,7 +25,7 @@ from runner_action.model import (
     Runner,
     runner_name,
 )
-from runner_action.naming import DERIVED, KEY_PART, base_name, beginning_of, local_name
+from runner_action.naming import KEY_PART, base_name, beginning_of, local_name
 from runner_action.plain import is_plain
 from runner_action.providers.base import Provider
 from runner_action.request import LaunchRequest, Reuse

@@ -395,6 +395,8 @@ def test_a_leg_of_a_matrix_is_not_launched_alone() -> None:
 
 LEFT = replace(TRAIN, id=8, runner="cml-2")
 DONE = replace(TRAIN, conclusion="success")
+NAMESAKES = replace(OTHER, runner="cml-builder-7")
+UNLABELLED = replace(OTHER, runner="cml-0123456789-2")
 
 
 @pytest.mark.parametrize(
@@ -421,6 +423,12 @@ DONE = replace(TRAIN, conclusion="success")
             LAUNCH_JOB,
         ),
         (
+            Memory(ends_at=3, lag=9, lost=frozenset({1}), jobs_=(LAUNCHER, LEFT, NAMESAKES)),
+            False,
+            LAUNCH_JOB,
+        ),
+        (Memory(lost=frozenset({1}), jobs_=(LAUNCHER, LEFT, UNLABELLED)), True, ""),
+        (
             Memory(ends_at=0, lost=frozenset({1}), attempt=6, jobs_=(LAUNCHER, LEFT)),
             True,
             "not restarted: restart-limit 5 is reached",
@@ -440,6 +448,8 @@ DONE = replace(TRAIN, conclusion="success")
         "not the last",
         "a hosted job goes on for too long",
         "or not",
+        "one on a namesake does, too",
+        "not the last, by its name",
         "restart-limit",
         "superseded",
     ],
