@@ -86,15 +86,19 @@ def beyond(path: str, body: Json) -> Iterator[str]:
 
 
 class Judge:
-    """Listens to a fake; `problems` must be empty in the end, `seen` not."""
+    """Listens to a fake; `problems` must be empty in the end. `machines`: how many were created;
+    after any, `seen` must not be 0."""
 
     def __init__(self, fake: FakeAzure) -> None:
         self.problems: list[str] = []
         self.seen = 0
+        self.machines = 0
         fake.app.after_request(self._hear)
 
     def _hear(self, response: Response) -> Response:
         parts = request.path.lower().split("/")
+        created = request.method == "PUT" and parts[-2] == "virtualmachines"
+        self.machines += created and response.status_code < 400
         kind = next(
             (KINDS[part] for part in parts[-2:] if part in KINDS and "resourcegroups" in parts),
             None,

@@ -60,7 +60,8 @@ def served(
     judge = Judge(fake)
     yield fake, judge, str(folder / "ca.pem")
     fake.close()
-    assert judge.seen
+    # One of several workers may have had only tests in which everything is refused.
+    assert judge.seen or not judge.machines
 
 
 @pytest.fixture
