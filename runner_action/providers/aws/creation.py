@@ -20,6 +20,7 @@ from runner_action.providers.aws.errors import (
     denied,
     refused,
     translate,
+    translated,
 )
 from runner_action.providers.aws.instance import instance_of
 from runner_action.providers.aws.requests import AwsPlacement, AwsPool
@@ -266,19 +267,18 @@ class Creation:
         self, call: Callable[..., Any], request: requests.Request, doing: str
     ) -> Answer | None:
         """None: retry with the same client token."""
-        try:
-            answer: Answer = call(**request)
-        except ClientError as error:
-            if code_of(error) == "IdempotentParameterMismatch":
-                return ANOTHER
-            if code_of(error) in THROTTLING | PASSING | NOT_YET:
+        with translated(doing):
+            try:
+                answer: Answer = call(**request)
+            except ClientError as error:
+                if code_of(error) == "IdempotentParameterMismatch":
+                    return ANOTHER
+                if code_of(error) in THROTTLING | PASSING | NOT_YET:
+                    return None
+                raise translate(error, doing, self._denied) from error
+            except HTTPClientError:
+                # No connection, or no answer: the token shows whether the request got through.
                 return None
-            raise translate(error, doing, self._denied) from error
-        except HTTPClientError:
-            # No connection, or no answer: the token shows whether the request got through.
-            return None
-        except BotoCoreError as error:
-            raise translate(error, doing) from error
         return answer
 
     def _denied(self, blob: str) -> str:

@@ -124,7 +124,6 @@ def denied(decoded: str) -> str:
 
 OFFLINE = (HTTPClientError, NoConnection)
 WITHOUT_KEYS = (NoCredentialsError, PartialCredentialsError)
-SDK_HINT = "Check the variables AWS_…, and the profile in use."
 
 
 def _is_of_configuration(error: Exception) -> bool:
@@ -137,8 +136,6 @@ def translate(
     """The SDK's error as one of ours. `doing`: what failed, in the user's words."""
     if isinstance(error, WITHOUT_KEYS):
         return CredentialsError(f"No AWS credentials were found while {doing}.", KEYS_HINT)
-    if _is_of_configuration(error):
-        return ConfigurationError(f"The AWS SDK failed while {doing}: {error}", SDK_HINT)
     if isinstance(error, BotoCoreError):
         # These messages name endpoints and parameters, never keys.
         return ConfigurationError(
