@@ -171,7 +171,7 @@ def _siblings(first: Run, ordinals: Ordinals, request: LaunchRequest) -> Sibling
     def swept(run: Run) -> None:
         ordinals.note(State.DELETED, ordinal=run.ordinal)
 
-    return Siblings(first, lambda _: ordinals.take(), killed, swept, last)
+    return Siblings(first, ordinals.take, killed, swept, last)
 
 
 def _cleanup(raw: inputs.Raw, environ: Mapping[str, str], front: Front, _began: float) -> int:

@@ -19,6 +19,20 @@ LOOK = 1.0
 """Seconds between two checks of a job that has to end."""
 
 
+def _for_good(job: Dict[str, Any], launch: bool, cancelled: bool) -> str:
+    """Why a job has ended for good; empty if not. `launch`: it launched this machine, whatever came
+    of it; `cancelled`: by this machine."""
+    if job.get("failure_reason") == TIMED_OUT:
+        return "the job timed out"
+    if launch:
+        return ""
+    if job["status"] == "success":
+        return "the job succeeded"
+    if job["status"] == "canceled" and not cancelled:
+        return "the job was cancelled by a person or for a newer pipeline"
+    return ""
+
+
 class Forge(WithToken, gitlab.Forge):
     """Uses the API token of the spec."""
 
@@ -89,12 +103,7 @@ class Forge(WithToken, gitlab.Forge):
             return self._retried_already(project, job, tries, jobs)
         ids = [other["id"] for other in tries]
         why = policy.tried(number, ids, spec.restart_limit, plan.restarts)
-        if not why and job["status"] == "success" and not launch:
-            why = "the job succeeded"
-        if not why and job["status"] == "canceled" and not cancelled and not launch:
-            why = "the job was cancelled by a person or for a newer pipeline"
-        if not why and job.get("failure_reason") == TIMED_OUT:
-            why = "the job timed out"
+        why = why or _for_good(job, launch, cancelled)
         if why:
             return "not restarted: " + why
         ended = launch or job["status"] in ("failed", "canceled")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from runner_action.ci.ordinals import ORDINALS
 from runner_action.claim import alive, holder_of
@@ -32,8 +33,8 @@ class Siblings:
 
     first: Run
     """That of the step."""
-    next_ordinal: Callable[[int], int] = lambda ordinal: ordinal + 1
-    """Takes another ordinal than this one."""
+    take: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
+    """Takes an ordinal that no launch of the step has."""
     killed: Sequence[Leftover] = ()
     swept: Callable[[Run], None] = lambda _: None
     last: int = 0
@@ -46,7 +47,7 @@ class Siblings:
 
     def another(self) -> Run:
         """The run of an ordinal that no launch of this step has used."""
-        self.last = self.next_ordinal(self.last)
+        self.last = self.take()
         return self.run
 
     def connect(self, request: LaunchRequest, build: Callable[[], Forge], clock: Clock) -> Forge:
