@@ -126,7 +126,7 @@ def largest_parts() -> None:
     pem = large.certificate("Root")
     der = base64.b64decode("".join(pem.splitlines()[1:-1]))
     print(f"  a certificate, PEM or DER   {size(pem):6d}   {len(bz2.compress(der)):5d}")
-    agent = "\0".join(bootstrap.agent_files(spec, deletes=False).values())
+    agent = "\0".join(bootstrap.agent_files(spec).values())
     print(
         f"  the agent for GitHub        {size(agent):6d}  "
         f" {len(lzma.compress(agent.encode(), preset=9)):5d} by LZMA"

@@ -448,8 +448,9 @@ def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
 
 
 def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> None:
-    def modules(deletes: bool = False, **changed: Any) -> set[str]:
-        return set(bootstrap.agent_files(replace(SPEC, **changed), deletes=deletes))
+    def modules(*needed: str, **changed: Any) -> set[str]:
+        needs = dict.fromkeys(needed, True)
+        return set(bootstrap.agent_files(replace(SPEC, **changed), **needs))
 
     plain = modules()
     assert {"run.py", "lifecycle.py", "github.py", "github_removal.py", "aws.py"} <= plain
@@ -465,10 +466,12 @@ def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> N
     }.isdisjoint(plain)
     assert modules(api_token=TOKEN) - plain == {*bootstrap.WITH_TOKEN, "github_token.py"}
     assert modules(confined=True) - plain == {"wall.py"}
+    assert modules("jit") - plain == {"jit.py"}
+    assert modules("checkpoint") - plain == {"checkpoint.py"}
     assert {"gcp.py", "azure.py", "aws.py", "github.py", "gitlab_token.py"}.isdisjoint(
         modules(cloud="kubernetes", forge="gitlab")
     )
-    assert {"gcp.py", "ending.py"} <= modules(cloud="gcp", deletes=True)
+    assert {"gcp.py", "ending.py"} <= modules("deletes", cloud="gcp")
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:

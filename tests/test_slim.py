@@ -6,12 +6,14 @@ import ast
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from runner_action import agent
-from runner_action.bootstrap.slim import constants, keywords, slim
+from runner_action.bootstrap import POD_ENTRY
+from runner_action.bootstrap.slim import OF_PYTHON, keywords, own_names, slim
 
 MODULES = sorted(Path(agent.__file__).parent.glob("*.py"))
 
@@ -113,8 +115,7 @@ def test_what_only_a_function_uses_is_short_though_an_argument_elsewhere_has_its
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name)
-def test_functions_of_the_agent_keep_their_names_and_what_callers_write(module: Path) -> None:
-    """A traceback from a machine names the functions."""
+def test_functions_keep_the_parameters_that_callers_write(module: Path) -> None:
     written = keywords(file.read_text("utf-8") for file in MODULES)
 
     def signatures(source: str) -> list[tuple[str, list[str]]]:
@@ -147,19 +148,24 @@ PACKAGE = {
         "class Phase(enum.Enum):\n BUSY = 1\n GONE = 2\n"
         "def grown():\n global COUNT\n COUNT += 1\n return COUNT + signal.SIGTERM\n"
         "def named():\n return 'PAUSE'\n"
+        "class Failed(ValueError):\n pass\n"
+        "class Counter:\n"
+        " def stop(self):\n  return 'stopped'\n"
+        " def counted(self, named=1):\n  return named\n"
     ),
     "two": (
-        "from . import one\nfrom .one import LIMIT, PAUSE as WAIT, Phase\nBUSY = LIMIT\n"
+        "from . import one\nfrom .one import LIMIT, PAUSE as WAIT, Counter, Phase\nBUSY = LIMIT\n"
         "def all():\n return LIMIT, WAIT, one.MOST, one.GONE, Phase.BUSY.value, BUSY, one.SIGTERM\n"
+        "def both():\n counter = Counter()\n return counter.counted(named=2), counter.stop()\n"
     ),
 }
 
 
-def test_constants_are_renamed_in_all_modules_where_nothing_else_has_their_name(
+def test_names_are_changed_in_all_modules_where_nothing_else_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = constants(PACKAGE.values())
-    assert names == {"LIMIT", "MOST"}
+    names = own_names(PACKAGE.values())
+    assert names == {"LIMIT", "MOST", "Counter", "Phase", "all", "both", "counted", "grown"}
     folder = tmp_path / "slimmed_package"
     folder.mkdir()
     for name, source in PACKAGE.items():
@@ -168,14 +174,35 @@ def test_constants_are_renamed_in_all_modules_where_nothing_else_has_their_name(
         (folder / f"{name}.py").write_text(slimmed)
     monkeypatch.syspath_prepend(tmp_path)
     two = importlib.import_module("slimmed_package.two")
-    assert two.all() == (7, 1, 2, "gone", 1, 7, 1)
-    assert two.one.grown() == 1 + 15
+    short = {name: f"V{number}" for number, name in enumerate(sorted(names))}
+    assert getattr(two, short["all"])() == (7, 1, 2, "gone", 1, 7, 1)
+    assert getattr(two, short["both"])() == (2, "stopped")
+    assert getattr(two.one, short["grown"])() == 1 + 15
     assert two.one.named() == "PAUSE"
+    assert issubclass(two.one.Failed, ValueError)
 
 
-def test_no_name_in_the_agent_is_like_a_renamed_constant() -> None:
+def methods_of(module: ModuleType) -> set[str]:
+    kinds = [value for value in vars(module).values() if isinstance(value, type)]
+    return {name for kind in kinds for name in dir(kind) if name.islower() and name[0] != "_"}
+
+
+def test_no_method_of_the_library_has_a_name_that_is_changed() -> None:
     sources = [module.read_text() for module in MODULES]
-    assert len(constants(sources)) > 50
+    trees = [ast.parse(source) for source in [*sources, POD_ENTRY]]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    plain = [node for node in nodes if isinstance(node, ast.Import)]
+    whole = [alias.name for node in plain for alias in node.names]
+    parts = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    modules = {*whole, *(node.module or "" for node in parts), "builtins"} - {"agent.pod"}
+    methods = set().union(*(methods_of(importlib.import_module(name)) for name in modules))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    assert sorted(defined & methods) == sorted(OF_PYTHON)
+
+
+def test_no_name_in_the_agent_is_like_a_changed_one() -> None:
+    sources = [module.read_text() for module in MODULES]
+    assert len(own_names(sources)) > 250
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     assert not [name for name in names if re.fullmatch(r"V\d+", name)]

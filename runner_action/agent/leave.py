@@ -23,7 +23,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from . import room
 from .lifecycle import INF, URGENT_SECONDS, Reason
-from .process import Child, run_to_end
+from .process import Child
 from .watchdog import leave_list
 
 CHECKPOINT = 0.5, INF
@@ -119,25 +119,13 @@ class Leave:
         self.agent.say("job-warned", done=room.warn_job(child.pid, warning))
 
     def checkpoint(self, reason: str, over: Callable[[], bool], most: float = INF) -> None:
-        """Runs the user's script as the job user, with the reason and the seconds left in its
-        environment. One at a time, as a notice may follow a recommendation."""
-        agent = self.agent
-        script = agent.home / "checkpoint.sh"
+        """Runs the user's script, if there is one. One at a time, as a notice may follow a
+        recommendation."""
+        script = self.agent.home / "checkpoint.sh"
         if not script.exists() or self.left() <= URGENT_SECONDS:
             return
+        from .checkpoint import save_progress
+
         with self._saving:
             seconds = int(min(most, limit(CHECKPOINT, self.left())))
-            agent.say("checkpoint", seconds=seconds)
-            env = {
-                **agent.env,
-                "CML_RUNNER_REASON": reason.lower().replace("_", "-"),
-                "CML_RUNNER_SECONDS_LEFT": str(seconds),
-            }
-            try:
-                script.chmod(0o755)
-                failed = run_to_end(
-                    [str(script)], agent.home / "runner", env, seconds, over=over, **agent.identity
-                )
-            except OSError as error:
-                failed = str(error)
-            agent.say("checkpoint-done", why=failed)
+            save_progress(self.agent, script, reason, seconds, over)

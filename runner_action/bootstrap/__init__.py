@@ -27,7 +27,7 @@ from runner_action.agent.forge import module_of
 from runner_action.agent.metadata import CLOUDS
 from runner_action.agent.spec import AgentSpec
 from runner_action.bootstrap.jit import packed as packed_jit
-from runner_action.bootstrap.slim import constants, keywords, slim
+from runner_action.bootstrap.slim import keywords, own_names, slim
 from runner_action.bootstrap.units import boot_script, equip_script, units
 from runner_action.bundle import bundle
 from runner_action.model import (
@@ -141,7 +141,8 @@ def program(spec: AgentSpec, request: LaunchRequest) -> bytes:
     if request.ca_certificates:
         for name in environment.keys() & set(CERTIFICATES):
             environment[name] = f"{POD_PROGRAM}/ca.pem"
-    texts = {f"agent/{name}": text for name, text in agent_files(spec, deletes=False).items()}
+    modules = agent_files(spec, checkpoint=bool(request.checkpoint_script))
+    texts = {f"agent/{name}": text for name, text in modules.items()}
     texts["__main__.py"] = POD_ENTRY
     texts["spec.json"] = replace(spec, environment=environment).to_json()
     texts |= scripts_of(request)
@@ -224,7 +225,9 @@ def packed_files(
     home = HOME[1:]
     deletes = deletion is not None
     jit = packed_jit(spec.jit_config) if spec.jit_config else None
-    agent = first_stage(stage) if stage else whole_agent(spec, deletes, jit=jit is not None)
+    saves = bool(request.checkpoint_script)
+    whole = agent_files(spec, deletes=deletes, jit=jit is not None, checkpoint=saves)
+    agent = first_stage(stage) if stage else {f"agent/{name}": whole[name] for name in whole}
     texts = {f"{home}/{name}": text for name, text in agent.items()}
     has_script = bool(request.cloud.startup_script)
     traits = traits_of(request.cloud.provider)
@@ -255,43 +258,43 @@ def first_stage(url: str) -> dict[str, str]:
     }
 
 
-def whole_agent(spec: AgentSpec, deletes: bool, *, jit: bool) -> dict[str, str]:
-    modules = agent_files(spec, deletes)
-    return {f"agent/{name}": text for name, text in modules.items() if jit or name != "jit.py"}
-
-
 def runnable(script: str) -> str:
     """The script with a shebang."""
     return script if script.startswith("#!") else f"#!/bin/sh\n{script}"
 
 
-def agent_files(spec: AgentSpec, deletes: bool) -> dict[str, str]:
-    """The agent's modules, minified: only those that this machine needs for its cloud, forge and
-    token, and none that only a local machine uses."""
-    return _agent_files(spec.cloud, spec.forge, module_of(spec), deletes, spec.confined)
-
-
-@cache
-def _agent_files(
-    cloud: str, forge: str, member: str, deletes: bool, confined: bool
+def agent_files(
+    spec: AgentSpec, *, deletes: bool = False, jit: bool = False, checkpoint: bool = False
 ) -> dict[str, str]:
-    pods = bool(cloud) and traits_of(ProviderName(cloud)).pods
+    """The agent's modules, minified: only those that this machine needs for its cloud, forge and
+    token, and none that only a local machine uses. `deletes`: it must delete itself; `jit`: its
+    just-in-time configuration is packed; `checkpoint`: it has a checkpoint script."""
+    pods = bool(spec.cloud) and traits_of(ProviderName(spec.cloud)).pods
+    member = module_of(spec)
     left_out = {
         "guard.py",
         "stage.py",
         *([] if deletes else ["ending.py"]),
-        *([] if confined else ["wall.py"]),
+        *([] if jit else ["jit.py"]),
+        *([] if checkpoint else ["checkpoint.py"]),
+        *([] if spec.confined else ["wall.py"]),
         *([] if pods or member.endswith("_token") else WITH_TOKEN),
         *([] if pods else ["pod.py", "pod_guard.py"]),
-        *(f"{name}.py" for name in CLOUDS if name != cloud),
+        *(f"{name}.py" for name in CLOUDS if name != spec.cloud),
         *(
             {f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")}
-            - {f"{forge}.py", f"{member}.py"}
+            - {f"{spec.forge}.py", f"{member}.py"}
         ),
     }
+    return _minified(frozenset(left_out))
+
+
+@cache
+def _minified(left_out: frozenset[str]) -> dict[str, str]:
+    """All modules but those, minified."""
     modules = sorted(files("runner_action.agent").iterdir(), key=lambda file: file.name)
     sources = [file for file in modules if file.name.endswith(".py")]
     texts = {file.name: file.read_text("utf-8") for file in sources if file.name not in left_out}
     by_name = keywords(texts.values())
-    short = constants(texts.values())
-    return {name: slim(text, by_name, short) for name, text in texts.items()}
+    own = own_names([*texts.values(), POD_ENTRY])
+    return {name: slim(text, by_name, own) for name, text in texts.items()}

@@ -1,5 +1,4 @@
-"""Minifies Python source: without what only readers and tools need, yet a traceback still names
-functions and lines. Pure."""
+"""Minifies Python source: without what only readers and tools need, and with short names. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +17,14 @@ from itertools import chain
 LETTERS = string.ascii_lowercase[::-1] + string.ascii_uppercase
 """Short names, in this order: bzip2 packs the agent some 20 bytes smaller than from `a` on."""
 CONSTANT = re.compile("[A-Z][A-Z_0-9]+").fullmatch
+OF_PYTHON = frozenset(
+    {
+        *("cancel", "detach", "empty", "end", "get", "handle", "join", "lines", "load", "put"),
+        *("redirect_request", "request", "run", "start", "stop", "verify_request", "wait"),
+    }
+)
+"""Names of the agent that are also names of methods in Python's library, which it calls, or which
+call it. A test finds them."""
 NO_TEXT = (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -35,20 +42,29 @@ def keywords(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def constants(sources: Iterable[str]) -> frozenset[str]:
-    """The constants of the modules with these sources that may be renamed in all of them: not
-    those whose name is also an attribute of something else, such as a member of an enumeration, is
-    assigned elsewhere, or is the text of a string."""
+def own_names(sources: Iterable[str]) -> frozenset[str]:
+    """The constants, functions, methods and classes of modules with these sources that may be
+    renamed in all of them: not those whose name is used for anything else, in Python's library or
+    in these modules, and no exceptions, whose names are shown to users."""
     trees = [ast.parse(source) for source in sources]
-    own = set(filter(CONSTANT, chain.from_iterable(map(_assigned, trees))))
-    return frozenset(own.difference(*map(_not_renamed, trees)))
+    own = set(chain.from_iterable(map(_defined, trees)))
+    return frozenset(own.difference(OF_PYTHON, *map(_used_otherwise, trees)))
 
 
-def _assigned(tree: ast.Module) -> Iterator[str]:
-    """The names that a module's own statements assign."""
+def _defined(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
-            yield from stored(statement)
+            yield from filter(CONSTANT, stored(statement))
+    definitions = (ast.FunctionDef, ast.ClassDef)
+    nodes = (node for node in ast.walk(tree) if isinstance(node, definitions))
+    yield from (node.name for node in nodes if not (node.name[:2] == "__" or fails(node)))
+
+
+def fails(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Whether it is an exception: a class derived from one of Python's."""
+    names = [ast.unparse(base) for base in getattr(node, "bases", ())]
+    bases = (getattr(builtins, name, object) for name in names)
+    return any(issubclass(base, BaseException) for base in bases)
 
 
 def stored(scope: ast.AST) -> Iterator[str]:
@@ -56,28 +72,37 @@ def stored(scope: ast.AST) -> Iterator[str]:
     return (name.id for name in names if isinstance(name.ctx, ast.Store))
 
 
-def _not_renamed(tree: ast.Module) -> Iterator[str]:
-    """The names in a module that must stay."""
-    modules = modules_of(tree)
+def _used_otherwise(tree: ast.Module) -> Iterator[str]:
+    """The names in a module that must stay: of modules and of what is in those of Python, of
+    variables, fields and parameters, and what a string may refer to."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    of_python = {bound(alias) for node in imports for alias in node.names}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and not _is_of(node, modules):
-            yield node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+        elif isinstance(node, ast.arg | ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Attribute):
+            if isinstance(node.ctx, ast.Store) or _is_of(node, of_python):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from _not_ours(node)
+    yield from of_python
     for scope in tree.body:
         if isinstance(scope, ast.ClassDef | ast.FunctionDef):
             yield from stored(scope)
 
 
-def modules_of(tree: ast.Module) -> frozenset[str]:
-    """The modules of the same package that a module imports as a whole: `from . import leave`."""
-    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    whole = (node.names for node in imports if node.level and not node.module)
-    return frozenset(bound(alias) for names in whole for alias in names)
+def _is_of(node: ast.Attribute, names: Set[str]) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in names
 
 
-def _is_of(node: ast.Attribute, modules: Set[str]) -> bool:
-    return isinstance(node.value, ast.Name) and node.value.id in modules
+def _not_ours(node: ast.ImportFrom) -> Iterator[str]:
+    """What an import names besides names in modules of the same package."""
+    ours = node.level and node.module
+    for alias in node.names:
+        yield from [alias.asname] if alias.asname else []
+        yield from [] if ours else [alias.name]
 
 
 @cache
@@ -86,27 +111,25 @@ def _short(names: frozenset[str]) -> Mapping[str, str]:
     return {name: f"V{number}" for number, name in enumerate(sorted(names))}
 
 
-def rename_constants(tree: ast.Module, short: Mapping[str, str]) -> None:
-    """Gives constants their new names where they are assigned, imported and used."""
-    modules = modules_of(tree)
+def rename_own(tree: ast.Module, short: Mapping[str, str]) -> None:
+    """Gives names of the package their new names where they are defined, imported and used."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = short.get(node.id, node.id)
-        elif isinstance(node, ast.Attribute) and _is_of(node, modules):
+        elif isinstance(node, ast.Attribute):
             node.attr = short.get(node.attr, node.attr)
-        elif isinstance(node, ast.ImportFrom) and node.level and node.module:
-            for alias in node.names:
-                alias.name = short.get(alias.name, alias.name)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            node.name = short.get(node.name, node.name)
 
 
 @cache
-def slim(source: str, keywords: frozenset[str], constants: frozenset[str] = frozenset()) -> str:
+def slim(source: str, keywords: frozenset[str], own: frozenset[str] = frozenset()) -> str:
     """Removes comments, docstrings, annotations with their imports, abstract methods, spaces and
-    most of the indentation; and gives short names to `constants`, and to what is local to a
-    function, except for parameters that `keywords` may name."""
+    most of the indentation; and gives short names to the `own` names of the package, and to what is
+    local to a function, except for parameters that `keywords` may name."""
     tree = _Slim().visit(ast.parse(source))
-    rename_constants(tree, _short(constants))
-    identifiers = symtable.symtable(source, "agent", "exec").get_identifiers()
+    rename_own(tree, _short(own))
+    identifiers = symtable.symtable(ast.unparse(tree), "agent", "exec").get_identifiers()
     shared = {*dir(builtins), *identifiers}
     for function in outermost(tree):
         shorten(function, shared, keywords)
