@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from runner_action.agent.lifecycle import ALWAYS
 from runner_action.agent.plan import Leaving
+from runner_action.agent.reasons import ALWAYS
 from runner_action.agent.restart import Job, Later, Restart, Run
 from runner_action.agent.spec import AgentSpec
 

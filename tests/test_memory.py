@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 import pytest
 
-from runner_action.agent.lifecycle import Reason
+from runner_action.agent.reasons import Reason
 from runner_action.ci.report import summary
 from runner_action.errors import ProviderError
 from runner_action.model import (

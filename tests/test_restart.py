@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner_action.agent.lifecycle import Reason
+from runner_action.agent.reasons import Reason
 from runner_action.agent.restart import (
     DAYS,
     FAILED_JOBS,

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from runner_action.agent import inheriting
-from runner_action.agent.lifecycle import ALWAYS, ONCE
 from runner_action.agent.plan import Leaving
+from runner_action.agent.reasons import ALWAYS, ONCE
 from runner_action.agent.restart import FAILED_JOBS, LAUNCH_JOB, Job, Later, Restart, Run
 from runner_action.ci.base import online_mark
 from runner_action.commands.rerun import Outcome

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
-from .lifecycle import Reason, policy_of
+from .lifecycle import policy_of
+from .reasons import Reason
 from .spec import AgentSpec
 from .watchdog import Leave, Say, clean_up, comes_back, watch
 

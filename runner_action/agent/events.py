@@ -34,7 +34,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Online(Event):
-    """The runner is listening for jobs."""
+    """The runner has begun to listen for jobs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class JobStarted(Event):
 
 @dataclasses.dataclass(frozen=True)
 class JobFinished(Event):
+    """The last step of the job is over, by its hook."""
+
     job: str = ""
 
 
@@ -101,4 +103,7 @@ class Refused(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Tick(Event):
+    """`works`: there is no job, or the machine shows that it is being worked on."""
+
     disk_full: bool = False
+    works: bool = True

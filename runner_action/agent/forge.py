@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urljoin, urlsplit
 
 from .events import Event
-from .lifecycle import Reason
 from .process import Child
+from .reasons import Reason
 from .spec import AgentSpec
 
 
@@ -63,6 +63,15 @@ class Member:
     def heard(self, line: str, at: float) -> List[Event]:
         """The events that a line of the runner's own output means."""
         raise NotImplementedError
+
+    def works(self, leader: int) -> bool:
+        """Whether this machine shows that a job is being worked on; True if that cannot be known.
+        `leader`: the pid of the runner's session."""
+        return True
+
+    def outputs(self, leader: int) -> List[int]:
+        """The pids of the processes whose output is the log of the current job."""
+        return []
 
     def tidy(self) -> None:
         """Removes what a finished job left behind, where no hook of the job does that."""

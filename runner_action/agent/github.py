@@ -3,17 +3,18 @@ deregisters depends on its token: see `github_removal.py` and `github_token.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .events import RUN_LIMIT, Event, JobFinished, JobStarted, Online, Settled
 from .forge import Member
 from .lifecycle import GONE, REFUSED
-from .process import run_to_end
+from .process import run_to_end, session
 from .spec import AgentSpec
 
 HOOK = (
@@ -69,6 +70,16 @@ def exit_code(line: str) -> Optional[int]:
         (code for text, code in CODES.items() if "listener exit with " in line and text in line),
         None,
     )
+
+
+def workers(pids: Iterable[int]) -> List[int]:
+    """Those of the processes that run a job."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if b"Runner.Worker" in Path("/proc/%d/cmdline" % pid).read_bytes():
+                found.append(pid)
+    return found
 
 
 class Forge(Member):
@@ -165,6 +176,16 @@ class Forge(Member):
             )
         ]
 
+    def works(self, leader: int) -> bool:
+        alive = session(leader)
+        return not any(alive.values()) or bool(workers(alive))
+
+    def outputs(self, leader: int) -> List[int]:
+        """actions/runner reads workflow commands from the output of its worker's children."""
+        alive = session(leader)
+        parents = workers(alive)
+        return [pid for pid in alive if alive[pid] in parents]
+
     def heard(self, line: str, at: float) -> List[Event]:
         code = exit_code(line)
         self._code = self._code if code is None else code
@@ -172,6 +193,8 @@ class Forge(Member):
         if RUNNING in line:
             return [JobStarted(at, line.split(RUNNING)[1])]
         if ONLINE in line:
+            self._code = None
+            self._removed = False
             return [Online(at)]
         return [Settled(at)] if SETTLED in line else []
 

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from . import github, inheriting
 from . import restart as policy
-from .lifecycle import Reason
 from .plan import Leaving
 from .process import Child
+from .reasons import Reason
 from .spec import AgentSpec
 from .tokens import Unexpected, WithToken
 

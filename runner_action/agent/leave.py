@@ -3,7 +3,7 @@ planned when it begins, and again whenever the end of the machine comes nearer.
 
 Without a job to restart:
 1 the runner is deregistered while it is still running
-2 the runner is stopped
+2 the runner is stopped; if it has a job, the job's log gets a warning before that
 3 it is deregistered again, if a job prevented that the first time
 
 With a job to restart (the second and the last step only with a token: `restarting.py`):
@@ -19,18 +19,21 @@ Then the cloud is notified that the machine is ready to go.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Callable, Optional, Tuple
 
 from . import room
-from .lifecycle import INF, URGENT_SECONDS, Reason
+from .lifecycle import INF, URGENT_SECONDS
 from .process import Child
+from .reasons import Reason
 from .watchdog import leave_list
 
+REPORT = 0.2, 20.0
 CHECKPOINT = 0.5, INF
 STOP = 0.8, 20.0
 """Of a step: how much it may take of the time that is left when it begins, and at most how many
-seconds. CHECKPOINT: the user's script. STOP: the runner's process, which needs ten seconds if a
-step of its job ignores its signals."""
+seconds. REPORT: the runner's own, of a job whose last step is over. CHECKPOINT: the user's script.
+STOP: the runner's process, which needs ten seconds if a step of its job ignores its signals."""
 
 
 def limit(step: Tuple[float, float], left: float) -> float:
@@ -70,6 +73,8 @@ class Leave:
     def quietly(self, child: Optional[Child], outcome: str) -> None:
         """Without a restart. `outcome`: of the first attempt to deregister."""
         if child:
+            if self.agent.state.job and not child.over.is_set():
+                self._warn(self.agent.state.reason, child)
             child.stop(20, self.hurry)
         self._deregister(outcome)
 
@@ -77,7 +82,8 @@ class Leave:
         run, number, attempt = self.agent.job or ("its", "run", "?")
         run = "%s %s" % (run, number)
         self.agent.say("interrupted", why=reason.text, run=run, attempt=attempt)
-        runs = child if reason is not Reason.CRASHED else None
+        lost = reason is Reason.CRASHED or self.agent.state.finished
+        runs = None if lost or not child or child.over.is_set() else child
         if runs:
             self._warn(reason, runs)
             self.checkpoint(reason.name, self.over(CHECKPOINT))
@@ -92,7 +98,11 @@ class Leave:
         self.agent.say("restart", outcome="not restarted: restarting is switched off")
 
     def interrupts(self) -> bool:
-        """Whether the end of this machine interrupts a job, or the wait for one."""
+        """Whether the end of this machine interrupts a job, or the wait for one. Waits until the
+        runner has reported a job whose last step is over."""
+        over = self.over(REPORT)
+        while self.agent.state.finished and not over():
+            time.sleep(0.1)
         return bool(self.agent.state.job)
 
     def retired(self, reason: Reason, child: Optional[Child]) -> bool:
@@ -109,14 +119,15 @@ class Leave:
     def _warn(self, reason: Reason, child: Child) -> None:
         """Writes the annotation from which people and `cml-runner restart` learn the reason."""
         attempt = self.agent.job and self.agent.job[2]
-        last = self.agent.forge.last(attempt, reason)
+        last = self.agent.forge.last(attempt, reason) if reason.restarts else ""
         warning = "interrupted: %s (runner %s, attempt %s%s)" % (
             reason.text,
             self.agent.spec.name,
             attempt or "?",
             last and ", not restarted: " + last,
         )
-        self.agent.say("job-warned", done=room.warn_job(child.pid, warning))
+        outputs = self.agent.forge.outputs(child.pid)
+        self.agent.say("job-warned", done=room.warn_job(outputs, warning))
 
     def checkpoint(self, reason: str, over: Callable[[], bool], most: float = INF) -> None:
         """Runs the user's script, if there is one. One at a time, as a notice may follow a

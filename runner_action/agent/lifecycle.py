@@ -1,34 +1,9 @@
 """The life of a machine as one pure function: (state, event, policy) -> state. It uses no clock,
 no process and no network.
 
-                                                                       job        may           exit
-  reason         when                                                  restarted  refuse  secs  code
-  IDLE           no job for idle-timeout since the last one            no         yes     45    0
-  NO_JOB         no first job within first-job-timeout                 no         yes     45    0
-  SINGLE         its only job is done and the runner has exited        no         no      80    0
-  ASKED          SIGTERM or SIGINT on a machine that is not a cloud's  no         no      45    0
-  TAKEN          the cloud gave notice; SIGTERM in a pod               yes        no      30    0
-  SHUT_DOWN      the system shuts down without notice from the cloud   once       no      25    0
-  STOPPED        systemd stops the agent's unit but not the system     once       no      90    0
-  JOB_LIMIT      the forge's time limit of a job or run is near        yes        no      300   0
-  LIFETIME       max-lifetime is near (busy) or over                   yes        no      300   0
-  CRASHED        the runner process exited unexpectedly                once       no      150   1
-  HUNG           the runner does not listen again after its job        no         no      45    1
-  DISK_FULL      the disk has been full for a minute                   no         no      45    1
-  UNFIT          its GPU or Docker no longer works after a job         once       yes     45    1
-  AGENT_CRASHED  the agent was restarted while no job ran              no         no      45    1
-  VERSION        the forge refuses this version of the runner          no         no      45    3
-  REMOVED        the runner was removed                    no         no      45    3
-  START_FAILED   the machine cannot become a runner                    no         no      45    6
-  NEVER_ONLINE   not online within start-timeout                       no         no      45    6
-
-`job restarted`: `yes` is as often as the user allows. `once` is after the first attempt only: the
-job itself or the system's maintenance may have caused this, and would cause it again. A signal that
-systemd did not send is ignored, since any job with sudo can send one. `may refuse`: the machine
-stays if the runner has just been given a job, or if a launch counts on it. `secs`: seconds to
-leave, or those of the cloud's notice; a notice that comes later can only shorten them. GitHub
-re-runs a run 20 to 60 s after its last job, which these seconds allow wherever nobody else sets
-them. A second signal makes it leave at once. The steps of leaving are in `leave.py`.
+No phase depends on one source alone. A job has ended when its hook and its runner say so. It is
+lost if its runner exits or listens anew before that, or if nothing on the machine works on it any
+more, whatever the runner's exit code is.
 """
 
 from __future__ import annotations
@@ -52,13 +27,18 @@ from .events import (
     Signalled,
     Tick,
 )
+from .reasons import Reason
 from .spec import AgentSpec
 
 SINGLE_GRACE = 60.0
-"""Seconds for a single-job runner to upload its logs and exit after its job."""
+"""Seconds for a single-job runner to exit after it has reported its job."""
 HANG = 300.0
-"""Seconds for a runner to listen again after its job; also how long the forge may report an idle
-runner as busy."""
+"""Seconds for a runner to report its job after the job's last step; also how long the forge may
+report an idle runner as busy."""
+UPLOAD = 900.0
+"""The same while a process still works on the job, such as on its logs: the forge may be slow."""
+LOST = 120.0
+"""Seconds after which a job is lost that nothing on the machine works on."""
 SILENCE = 120.0
 """Seconds without a heartbeat after which the watchdog considers the agent dead."""
 MARGIN = 60.0
@@ -76,9 +56,6 @@ settings, 2 and 5 may be temporary."""
 NOTICE_PATIENCE = 3.0
 """Seconds to wait for a notice once the system shuts down. Google gives notice and shuts down at
 the same time; EC2 is polled every two seconds; notices of EC2 and Azure come long before."""
-ONCE, ALWAYS = 1, 10**6
-"""Attempts after which a run that ended for this reason is no longer restarted, if the user allows
-as many."""
 INF = float("inf")
 URGENT_SECONDS = 4.0
 """Time limit for everything after a second signal."""
@@ -86,43 +63,11 @@ GONE, REFUSED = "gone", "busy"
 """Outcomes of deregistering: off the list, or kept for its job. Anything else is an error."""
 
 
-class Reason(enum.Enum):
-    """Why a machine leaves: its text for users, then the columns of the table above."""
-
-    IDLE = ("idle for too long", 0, True, 45, 0)
-    NO_JOB = ("no job came", 0, True, 45, 0)
-    SINGLE = ("its single job is done", 0, False, 80, 0)
-    ASKED = ("asked to stop", 0, False, 45, 0)
-    TAKEN = ("the machine is being taken away", ALWAYS, False, 30, 0)
-    SHUT_DOWN = ("the machine was shut down without notice", ONCE, False, 25, 0)
-    STOPPED = ("the system stopped the runner's service", ONCE, False, 90, 0)
-    JOB_LIMIT = ("GitHub's time limit is near", ALWAYS, False, 300, 0)
-    LIFETIME = ("maximum lifetime reached", ALWAYS, False, 300, 0)
-    CRASHED = ("the runner exited unexpectedly", ONCE, False, 150, 1)
-    HUNG = ("the runner hung after its job", 0, False, 45, 1)
-    DISK_FULL = ("the disk is full", 0, False, 45, 1)
-    UNFIT = ("the machine can run no more jobs", ONCE, True, 45, 1)
-    AGENT_CRASHED = ("the agent crashed", 0, False, 45, 1)
-    VERSION = ("GitHub refuses this runner version", 0, False, 45, 3)
-    REMOVED = ("the runner was removed", 0, False, 45, 3)
-    START_FAILED = ("start-up failed", 0, False, 45, 6)
-    NEVER_ONLINE = ("not online in time", 0, False, 45, 6)
-
-    def __init__(
-        self, text: str, restarts: int, may_refuse: bool, seconds: int, exit_code: int
-    ) -> None:
-        self.text = text
-        self.restarts = restarts
-        self.may_refuse = may_refuse
-        self.seconds = seconds
-        self.exit_code = exit_code
-
-
 class Phase(enum.Enum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
-    DONE = "done"  # the job is over, but the runner does not listen yet
+    DONE = "done"  # the job's last step is over, but the runner has not reported it or not exited
     LEAVING = "leaving"
 
 
@@ -159,7 +104,11 @@ class State:
     born: float
     reason: Optional[Reason] = None
     job: str = ""
-    """The job that is running, or was running when the machine began to leave."""
+    """The job that the runner has not reported yet, or had not when the machine began to leave."""
+    finished: bool = False
+    """The last step of that job is over."""
+    unseen: Optional[float] = None
+    """Since when nothing on the machine has worked on that job."""
     job_ends: Optional[float] = None
     """When to leave because the forge is about to cancel that job."""
     worked: bool = False
@@ -208,15 +157,19 @@ def advance(state: State, event: Event, policy: Policy) -> State:
         return _on_exit(state, event, policy)
     if isinstance(event, (Online, JobStarted, JobFinished, Settled)):
         return _on_job(state, event, policy)
-    return _on_tick(state, event.at, isinstance(event, Tick) and event.disk_full, policy)
+    return _on_tick(state, event, policy)
 
 
 def _on_job(state: State, event: Event, policy: Policy) -> State:
     """What the runner and its hooks report."""
     if isinstance(event, Online):
+        if state.job:  # a new listener, which knows nothing of it
+            return leaves(state, event.at, Reason.CRASHED)
         return _phase(state, Phase.IDLE, event.at) if state.phase is Phase.STARTING else state
     if isinstance(event, JobFinished):
-        return _over(_phase(state, Phase.DONE, event.at))
+        if not state.job:
+            return state
+        return dataclasses.replace(_phase(state, Phase.DONE, event.at), finished=True)
     if not isinstance(event, JobStarted):
         return _settled(state, event.at, policy)
     if state.phase is Phase.BUSY and not event.ref:  # the hook was faster than the runner's word
@@ -228,6 +181,7 @@ def _started(state: State, event: JobStarted) -> State:
     ends = event.at + event.limit - margin(event.limit)
     if event.run_ends is not None:
         ends = min(ends, event.run_ends - margin(RUN_LIMIT))
+    state = _over(state)
     return dataclasses.replace(state, job=event.job, job_ends=ends, worked=True, refused=None)
 
 
@@ -261,6 +215,8 @@ def _while_leaving(state: State, event: Event) -> State:
         return _sooner(state, event.at + event.seconds)
     if isinstance(event, JobStarted):
         return _started(state, event)
+    if isinstance(event, Settled) and state.finished:
+        return _over(state)
     if isinstance(event, Refused) and reason.may_refuse:
         # Not BUSY: the job may end before its hook runs, and then the idle time starts again.
         since = event.at if state.refused is None else state.refused
@@ -278,34 +234,49 @@ def _sooner(state: State, end: float) -> State:
 def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
     """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5
     session conflict, 6 configuration refreshed, 7 version deprecated
-    (src/Runner.Common/Constants.cs)."""
+    (src/Runner.Common/Constants.cs). Each says something only of a runner without a job."""
+    done = not state.job or (state.finished and event.code == 0)
+    if policy.single and state.worked and done:
+        return leaves(state, event.at, Reason.SINGLE)
     if event.removed:
         return leaves(state, event.at, Reason.REMOVED)
     if event.code == 7:
         return leaves(state, event.at, Reason.VERSION)
-    again = state.starts <= RELAUNCHES and state.phase is not Phase.BUSY
+    again = state.starts <= RELAUNCHES and not state.job
     if event.code in (2, 3, 4, 5, 6) and again:
         return dataclasses.replace(
             _over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1
         )
-    done = policy.single and state.phase is not Phase.STARTING and event.code == 0
-    return leaves(state, event.at, Reason.SINGLE if done else Reason.CRASHED)
+    return leaves(state, event.at, Reason.CRASHED)
 
 
 def _settled(state: State, at: float, policy: Policy) -> State:
-    if state.phase is Phase.DONE:
-        return state if policy.single else _phase(state, Phase.IDLE, at)
-    if state.phase is Phase.BUSY:  # its hook did not run
-        return _over(_phase(state, Phase.DONE if policy.single else Phase.IDLE, at))
-    return state
+    """The state after the runner's own report, with or without the job's hook before it."""
+    if not state.job:
+        return state
+    phase = Phase.DONE if policy.single else Phase.IDLE
+    return dataclasses.replace(_over(state), phase=phase, since=at)
 
 
-def _on_tick(state: State, at: float, full: bool, policy: Policy) -> State:
+def _on_tick(state: State, event: Event, policy: Policy) -> State:
     """The state after some time without any other event."""
-    if full != (state.full is not None):
-        state = dataclasses.replace(state, full=at if full else None)
+    at = event.at
+    full = isinstance(event, Tick) and event.disk_full
+    unseen = isinstance(event, Tick) and not event.works
+    state = dataclasses.replace(
+        state,
+        full=_since(state.full, at, full),
+        unseen=_since(state.unseen, at, unseen),
+    )
     reason = _limit(state, at, policy) or _patience(state, at, policy)
     return leaves(state, at, reason) if reason else state
+
+
+def _since(began: Optional[float], at: float, lasts: bool) -> Optional[float]:
+    """When something began that still lasts; None if it does not."""
+    if not lasts:
+        return None
+    return at if began is None else began
 
 
 def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
@@ -332,8 +303,12 @@ def _patience(state: State, at: float, policy: Policy) -> Optional[Reason]:
     waited = at - state.since
     if state.phase is Phase.STARTING and waited >= policy.start_timeout:
         return Reason.NEVER_ONLINE
-    if state.phase is Phase.DONE and waited >= (SINGLE_GRACE if policy.single else HANG):
-        return Reason.SINGLE if policy.single else Reason.HUNG
+    if state.phase is Phase.BUSY and state.unseen is not None and at - state.unseen >= LOST:
+        return Reason.CRASHED
+    if state.phase is Phase.DONE and not state.job and waited >= SINGLE_GRACE:
+        return Reason.SINGLE
+    if state.phase is Phase.DONE and waited >= (UPLOAD if state.unseen is None else HANG):
+        return Reason.HUNG
     patience = policy.idle_timeout if state.worked else policy.first_job_timeout
     if state.phase is not Phase.IDLE or patience is None or waited < patience:
         return None
@@ -348,8 +323,8 @@ def _phase(state: State, phase: Phase, at: float) -> State:
 
 
 def _over(state: State) -> State:
-    """The state without its job. Not for a machine that leaves: it may have to restart the job."""
-    return dataclasses.replace(state, job="", job_ends=None)
+    """The state without a job."""
+    return dataclasses.replace(state, job="", job_ends=None, finished=False, unseen=None)
 
 
 def leaves(state: State, at: float, reason: Reason, seconds: Optional[float] = None) -> State:

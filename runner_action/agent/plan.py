@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .lifecycle import ALWAYS
+from .reasons import ALWAYS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,10 +29,10 @@ from typing import Any, Dict, List, Optional, Tuple
 from . import __main__ as agent
 from . import forge, process, restarting
 from .events import Ref
-from .lifecycle import Reason
 from .plan import Leaving
 from .pod_guard import NOWHERE, SOCKET, SPEC, guard
 from .process import Child
+from .reasons import Reason
 from .restart import FAILED_JOBS
 from .run import BEAT, Agent
 from .spec import AgentSpec

@@ -20,9 +20,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from . import __main__ as agent
 from . import forge, lifecycle
 from .events import Ref
-from .lifecycle import GONE, Phase, Reason, State
+from .lifecycle import GONE, Phase, State
 from .plan import Leaving
 from .process import Child
+from .reasons import Reason
 from .spec import AgentSpec
 from .tokens import WithToken
 from .watchdog import CLEAN_UP_SECONDS, Say, leave_list

@@ -107,7 +107,7 @@ class Child:
         # The standard input of a guard closes when this process ends, however it ends.
         self.pid = pid
         self._exited = exited
-        self._over = threading.Event()
+        self.over = threading.Event()
         self._stdin = stdin
         threading.Thread(target=self._wait, args=(wait,), daemon=True).start()
 
@@ -149,23 +149,23 @@ class Child:
         code = wait()
         if self._stdin:
             self._stdin.close()
-        self._over.set()
+        self.over.set()
         self._exited(code)
 
     def quit(self, seconds: float) -> bool:
         """Sends SIGQUIT to the process group. Returns whether the child ended within `seconds`."""
         _signal(os.killpg, self.pid, signal.SIGQUIT)
-        return self._over.wait(seconds)
+        return self.over.wait(seconds)
 
     def stop(self, seconds: float, hurry: Callable[[], bool]) -> None:
         """Sends SIGINT to the process group, by which actions/runner shuts down. After `seconds`,
         or as soon as `hurry()`, kills what is left of the session."""
         end = time.monotonic() + seconds
         _signal(os.killpg, self.pid, signal.SIGINT)
-        while time.monotonic() < end and not hurry() and not self._over.wait(0.1):
+        while time.monotonic() < end and not hurry() and not self.over.wait(0.1):
             pass
         kill_session(self.pid)
-        self._over.wait(5)
+        self.over.wait(5)
 
 
 def kill_session(leader: int) -> None:
@@ -181,24 +181,24 @@ def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
         pass
 
 
-def session(leader: int) -> List[int]:
-    """The pids of a session's living processes. run.sh of actions/runner puts its listener into
-    another process group, but not into another session.
+def session(leader: int) -> Dict[int, int]:
+    """The living processes of a session: the pid of each, and of its parent. run.sh of
+    actions/runner puts its listener into another process group, but not into another session.
 
-    Without /proc (macOS), the leader and its descendants.
+    Without /proc (macOS), the leader and its descendants, with 0 for their parents.
     """
     if not os.path.isdir("/proc/self"):
         from .guard import descendants
 
-        return descendants(leader)
-    living = []
+        return dict.fromkeys(descendants(leader), 0)
+    living = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == leader and fields[0] != "Z":
-            living.append(int(stat.parent.name))
+            living[int(stat.parent.name)] = int(fields[1])
     return living
 
 

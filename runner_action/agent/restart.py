@@ -15,8 +15,8 @@ import re
 import time
 from typing import Any, Callable, Iterable, List, Optional, Tuple
 
-from .lifecycle import ALWAYS
 from .plan import Leaving
+from .reasons import ALWAYS
 from .spec import AgentSpec
 
 RERUNS = 50
@@ -89,7 +89,7 @@ class Verdict:
 def over(attempt: int, limit: int, restarts: int = ALWAYS) -> str:
     """Why there must not be another attempt after this one; empty if there may be. `limit`: the
     restarts that the user allows; `restarts`: those that the reason allows
-    (`lifecycle.Reason`)."""
+    (`reasons.Reason`)."""
     if attempt > limit:
         return "restart-limit %d is reached" % limit
     return "this reason allows only one restart" if attempt > restarts else ""

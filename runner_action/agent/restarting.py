@@ -9,9 +9,10 @@ from typing import Any, Optional
 
 from . import leave, lifecycle
 from .events import Ref
-from .lifecycle import INF, ONCE, Reason
+from .lifecycle import INF
 from .plan import Leaving
 from .process import Child
+from .reasons import ONCE, Reason
 
 KILLED = 5.0
 """Seconds until a run is cancelled by force whose runner has ended without a word to GitHub."""
@@ -82,9 +83,11 @@ class Leave(leave.Leave):
         super()._deregister(outcome)
 
     def interrupts(self) -> bool:
+        super().interrupts()
         state = self.agent.state
         if not state.job:
-            self.agent.job = self.waiting() if state.reason in TAKEN else None
+            asks = state.reason in (*TAKEN, Reason.CRASHED)
+            self.agent.job = self.waiting() if asks else None
         return bool(state.job or self.agent.job)
 
     def waiting(self) -> Ref:

@@ -8,9 +8,9 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Iterable, Optional
 
-from .process import run_to_end, session
+from .process import run_to_end
 
 SERVICES = (
     "ip daddr { 169.254.169.254, 168.63.129.16 }",
@@ -85,20 +85,13 @@ def gpu_problem(env: Dict[str, str], cwd: Path) -> Optional[str]:
     return failed and "the NVIDIA GPU does not work, nvidia-smi fails: " + failed
 
 
-def warn_job(leader: int, text: str) -> bool:
+def warn_job(pids: Iterable[int], text: str) -> bool:
     """Writes a warning into the log of the current job: an annotation for people and for
-    `cml-runner restart`. Returns whether that worked; it is best effort.
-
-    actions/runner reads workflow commands from the output of its steps, which are child processes
-    of its worker. That output is a pipe, which can be opened through /proc. `leader`: the pid of
-    the runner's session.
-    """
+    `cml-runner restart`. Returns whether that worked; it is best effort. `pids`: of the processes
+    whose output is the log. That is a pipe, which can be opened through /proc."""
     warned = False
-    for pid in session(leader):
+    for pid in pids:
         try:
-            above = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[1]
-            if b"Runner.Worker" not in Path("/proc/%s/cmdline" % above).read_bytes():
-                continue
             # Checked after opening it: a job can put another file there at any moment.
             with open(os.open("/proc/%d/fd/1" % pid, os.O_WRONLY | os.O_NONBLOCK), "wb", 0) as pipe:
                 if stat.S_ISFIFO(os.fstat(pipe.fileno()).st_mode):

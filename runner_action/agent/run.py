@@ -9,6 +9,7 @@ not a cloud's, only the agent ends.
 from __future__ import annotations
 
 import importlib
+import itertools
 import queue
 import subprocess
 import threading
@@ -23,7 +24,7 @@ from .lifecycle import Phase
 from .process import Child, Tail, child_environment, identity, job_user
 from .removal import remove_tree
 from .spec import AgentSpec
-from .watchdog import Beat, Say, disk_full, read_beat, write_beat
+from .watchdog import FLOOR, USED_UP, Beat, Say, disk_full, read_beat, write_beat
 
 TICK = 1.0
 """Seconds between two reads of the hooks' and the runner's files; a twentieth of that while the
@@ -31,6 +32,8 @@ launcher waits for the runner."""
 BEAT = 5.0
 """Seconds between two heartbeats."""
 RELAUNCH_SECONDS = 5.0
+ROUNDS = 6
+"""Beats between two checks whether anything works on the job."""
 
 
 class Agent:
@@ -72,6 +75,8 @@ class Agent:
         """What to restart if the current job is interrupted, as far as it is known."""
         self.works = False
         """The runner has a job, by its own word."""
+        self._working = True
+        """Nothing shows that the job is not being worked on."""
         self._beaten = 0.0
         self._notice = ""
 
@@ -87,9 +92,12 @@ class Agent:
     def start(self) -> None:
         """Becomes a runner, in a thread of its own, so that signals and time limits are handled
         meanwhile. Reports through the queue."""
+        self._try(lambda: self._start.run(self.forge), self._launch)
+
+    def _try(self, *steps: Callable[[], object]) -> None:
         try:
-            self._start.run(self.forge)
-            self._launch()
+            for step in steps:
+                step()
         except Exception as error:  # whatever failed, the machine must leave and say why
             self.queue.put(events.Failed(self.now(), str(error) or type(error).__name__))
 
@@ -106,11 +114,14 @@ class Agent:
             self._exited,
             **more,
         )
-        (self.home / "runner.pid").write_text(str(self._child.pid))
+        try:
+            (self.home / "runner.pid").write_text(str(self._child.pid))
+        except OSError as error:  # only an agent that was killed needs it
+            self.say("no-pid", why=str(error))
 
     def _again(self) -> None:
         time.sleep(RELAUNCH_SECONDS)
-        self._launch()
+        self._try(self._launch)
 
     def _exited(self, code: int) -> None:
         self.queue.put(events.RunnerExited(self.now(), code))
@@ -122,7 +133,7 @@ class Agent:
         self.say("agent", name=self.spec.name)
         if not self._resume():
             threading.Thread(target=self.start, daemon=True).start()
-        threading.Thread(target=self._clear, daemon=True).start()
+        threading.Thread(target=self._tend, daemon=True).start()
         self._watch_notices()
         while True:
             self.look(TICK / 20 if self.state.phase is Phase.STARTING else TICK)
@@ -162,11 +173,13 @@ class Agent:
         self.say("resumed", phase=self.state.phase.value)
         return True
 
-    def _clear(self) -> None:
+    def _tend(self) -> None:
         """Deletes the workspaces that the hooks have moved aside, in the background, so that no
-        job waits for it."""
+        job waits for it; and checks whether anything works on the current job."""
         reported: List[str] = []
-        while True:
+        for number in itertools.count():
+            if self._child and self.state.job and not number % ROUNDS:
+                self._working = self._works(self._child.pid)
             for path in self.home.glob("runner/_work/_cml-done-*"):
                 left = remove_tree(path)
                 if left and left[0] not in reported:
@@ -174,10 +187,21 @@ class Agent:
                     self.say("left", why=left[0])
             time.sleep(BEAT)
 
+    def _works(self, leader: int) -> bool:
+        try:
+            return self.forge.works(leader)
+        except Exception as error:  # a check that failed shows nothing
+            self.say("not-checked", why=str(error))
+            return True
+
     def _test(self) -> None:
         """Tidies up after a job, and tests whether the machine can run another."""
-        self.forge.tidy()
-        why = self._start.unfit()
+        try:
+            self.forge.tidy()
+            why = self._start.unfit()
+        except OSError as error:
+            self.say("not-checked", why=str(error))
+            why = None
         if why:
             self.say("unfit", why=why)
             self.queue.put(events.Failed(self.now(), why))
@@ -223,7 +247,13 @@ class Agent:
             # What the runner says about a finished job comes before the start of the next job.
             output += jobs[over:]
             del jobs[over:]
-        return [*jobs, *output, *queued, events.Tick(self.now(), disk_full(self.home))]
+        # The first line of the runner may be read only after the first line of a hook.
+        began = [event for event in output if isinstance(event, events.Online)]
+        output = [event for event in output if event not in began]
+        # A job goes on as long as anything can be written; the next one needs more.
+        full = disk_full(self.home, USED_UP if self.state.job else FLOOR)
+        tick = events.Tick(self.now(), full, self._working)
+        return [*began, *jobs, *output, *queued, tick]
 
     def _explained(self, event: events.Event) -> events.Event:
         """The event with everything that is known about it by now."""
@@ -292,6 +322,7 @@ class Agent:
         if isinstance(event, events.JobStarted):
             self.job = event.ref or (self.job if self.works else None)
             self.works = True
+            self._working = True
             if event.ref:
                 self.say("job-started", job=event.job)
         if isinstance(event, events.JobFinished):
@@ -342,7 +373,7 @@ class Agent:
         try:
             if self.notices:
                 self.notices.done()
-        except OSError as error:
+        except Exception as error:  # the cloud takes the machine anyway
             self.say("not-acknowledged", why=str(error))
         self.say("end", why=reason.text)
         return True

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 FAILED = 6
-"""Exit code of an agent whose start-up failed (`lifecycle.Reason.START_FAILED`)."""
+"""Exit code of an agent whose start-up failed (`reasons.Reason.START_FAILED`)."""
 MARGIN = 60.0
 """Seconds after `start-timeout` until the watchdog ends the machine, as in `lifecycle`."""
 LONGEST = 30.0

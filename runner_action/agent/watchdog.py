@@ -16,7 +16,9 @@ from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
 FLOOR = 64 << 20
-"""Free bytes that the runner needs to write its logs."""
+"""Free bytes that the next job's logs need."""
+USED_UP = 1 << 20
+"""Free bytes below which nothing can be written. actions/runner warns its job long before."""
 Say = Callable[..., None]
 Leave = Callable[[], str]
 """Deregisters the runner. Returns GONE, REFUSED, or what went wrong."""
@@ -58,12 +60,12 @@ def read_beat(home: Path) -> Optional[Beat]:
         return None
 
 
-def disk_full(folder: Path) -> bool:
+def disk_full(folder: Path, floor: int = FLOOR) -> bool:
     try:
         space = os.statvfs(str(folder))
     except OSError:
         return False
-    return space.f_bavail * space.f_frsize < FLOOR
+    return space.f_bavail * space.f_frsize < floor
 
 
 def first_look(home: Path, now: float) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from runner_action.agent import restart as policy
 from runner_action.agent.inheriting import DERIVED
-from runner_action.agent.lifecycle import ONCE, Reason
+from runner_action.agent.reasons import ONCE, Reason
 from runner_action.agent.restart import Job, Run
 from runner_action.ci.base import MARK_TITLE, runners_marked
 from runner_action.commands.rerun import Outcome, rerun

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner_action.agent.lifecycle import Reason
+from runner_action.agent.reasons import Reason
 
 _LINE = re.compile(r"cml-runner: (\{.*\})")
 ENDED_BEFORE_ONLINE = ("failed", "watchdog", "end")

@@ -21,7 +21,8 @@ from werkzeug.serving import make_server
 
 from runner_action.agent import azure, ending, gcp
 from runner_action.agent.gcp import signed
-from runner_action.agent.lifecycle import GONE, Phase, Reason, State
+from runner_action.agent.lifecycle import GONE, Phase, State
+from runner_action.agent.reasons import Reason
 from runner_action.agent.spec import AgentSpec
 from runner_action.agent.watchdog import Beat, write_beat
 from runner_action.sandbox.machine.metadata import FakeMetadata

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner_action.agent.leave import CHECKPOINT, STOP, Leave, limit
+from runner_action.agent.leave import CHECKPOINT, REPORT, STOP, Leave, limit
 from runner_action.agent.restarting import LAST_STEPS, LOOK, RERUN
 
 STEPS = {
+    "report": REPORT,
     "checkpoint": CHECKPOINT,
     "look": LOOK,
     "last steps": LAST_STEPS,
@@ -29,15 +30,19 @@ def test_no_step_takes_more_than_is_left(step: str, left: float) -> None:
 
 
 @pytest.mark.parametrize("left", NOTICES)
-@pytest.mark.parametrize("without", [(), ("checkpoint",), ("checkpoint", "look", "last steps")])
+@pytest.mark.parametrize(
+    "without",
+    [("report",), ("report", "checkpoint"), ("report", "checkpoint", "look", "last steps")],
+)
 def test_what_a_step_does_not_need_goes_to_the_next(left: float, without: tuple[str, ...]) -> None:
-    """Each in turn takes all that it may. Without a checkpoint script nothing waits for one."""
+    """Each in turn takes all that it may. Without a checkpoint script nothing waits for one, and
+    nothing for the report of a job that still runs."""
     remaining = float(left)
     for name, step in STEPS.items():
         if name not in without and name != "re-run":
             remaining -= limit(step, remaining)
     assert 0 < remaining < left
-    if len(without) == 3 and left >= 30:
+    if len(without) == 4 and left >= 30:
         assert remaining >= left / 5, "the re-run has time"
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from runner_action.agent import lifecycle
+from runner_action.agent import reasons
 from runner_action.agent.events import (
     JOB_LIMIT,
     RUN_LIMIT,
@@ -29,23 +29,24 @@ from runner_action.agent.lifecycle import (
     DISK_PATIENCE,
     HANG,
     LIMIT_MARGIN,
+    LOST,
     MARGIN,
     NOTICE_PATIENCE,
-    ONCE,
     RELAUNCHES,
     SILENCE,
     SINGLE_GRACE,
     UNFIT_RETRY,
+    UPLOAD,
     URGENT_SECONDS,
     Phase,
     Policy,
-    Reason,
     State,
     advance,
     born,
     resumed,
     watchdog,
 )
+from runner_action.agent.reasons import ONCE, Reason
 
 WEEK = 7 * 86400.0
 POLICY = Policy(
@@ -138,27 +139,76 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         None,
     ),
     (
-        "a session found again while busy",
+        "a new listener knows nothing of the job",
         POLICY,
-        [*WORKING, Online(50), Tick(900)],
+        [*WORKING, Online(50)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "nor of one whose last step is over but that nobody has reported",
+        POLICY,
+        [*WORKING, JobFinished(50), Online(60)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    ("a job by its hook alone", POLICY, [JobStarted(20), Tick(700)], Phase.BUSY, None),
+    (
+        "nothing works on the job any more",
+        POLICY,
+        [*WORKING, Tick(50, works=False), Tick(50 + LOST, works=False)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "or it only looked so",
+        POLICY,
+        [*WORKING, Tick(50, works=False), Tick(100), Tick(50 + LOST, works=False)],
         Phase.BUSY,
         None,
     ),
     (
-        "a job before the listener's line was read",
+        "each job has its time",
         POLICY,
-        [JobStarted(20), Online(21), Tick(700)],
+        [
+            *WORKING,
+            Tick(50, works=False),
+            Settled(100),
+            JobStarted(110, "next"),
+            Tick(51 + LOST, works=False),
+        ],
         Phase.BUSY,
         None,
     ),
     (
         "a runner hung after its job",
         POLICY,
-        [*WORKING, JobFinished(50), Tick(50 + HANG)],
+        [*WORKING, JobFinished(50), Tick(51, works=False), Tick(50 + HANG, works=False)],
         Phase.LEAVING,
         Reason.HUNG,
     ),
-    ("it has its time", NEVER, [*WORKING, JobFinished(50), Tick(49 + HANG)], Phase.DONE, None),
+    (
+        "it has its time",
+        NEVER,
+        [*WORKING, JobFinished(50), Tick(51, works=False), Tick(49 + HANG, works=False)],
+        Phase.DONE,
+        None,
+    ),
+    (
+        "and more while it sends its logs",
+        NEVER,
+        [*WORKING, JobFinished(50), Tick(49 + UPLOAD)],
+        Phase.DONE,
+        None,
+    ),
+    ("or hangs", NEVER, [*WORKING, JobFinished(50), Tick(50 + UPLOAD)], Phase.LEAVING, Reason.HUNG),
+    (
+        "the end of a job that nobody began",
+        POLICY,
+        [Online(30), JobFinished(40), Tick(50)],
+        Phase.IDLE,
+        None,
+    ),
     ("lifetime while idle", NEVER, [Online(30), Tick(86400)], Phase.LEAVING, Reason.LIFETIME),
     (
         "lifetime while busy: before its end, for the restart",
@@ -244,6 +294,13 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         "code 1: terminated",
         POLICY,
         [Online(30), RunnerExited(40, 1)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "ends before its job is reported",
+        POLICY,
+        [*WORKING, JobFinished(50), RunnerExited(51, 2)],
         Phase.LEAVING,
         Reason.CRASHED,
     ),
@@ -512,18 +569,60 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         Reason.SINGLE,
     ),
     (
-        "single: runner hung after its job",
+        "single: its job takes time to be reported",
         SINGLE,
         [*WORKING, JobFinished(50), Tick(50 + SINGLE_GRACE)],
+        Phase.DONE,
+        None,
+    ),
+    (
+        "single: runner hung before it has reported its job",
+        SINGLE,
+        [*WORKING, JobFinished(50), Tick(51, works=False), Tick(50 + HANG, works=False)],
+        Phase.LEAVING,
+        Reason.HUNG,
+    ),
+    (
+        "single: runner hung after its report",
+        SINGLE,
+        [*WORKING, JobFinished(50), Settled(200), Tick(200 + SINGLE_GRACE)],
         Phase.LEAVING,
         Reason.SINGLE,
     ),
     (
         "single: hooks were lost, the runner ends well",
         SINGLE,
-        [Online(30), RunnerExited(400, 0)],
+        [Online(30), JobStarted(40), Settled(50), RunnerExited(55, 0)],
         Phase.LEAVING,
         Reason.SINGLE,
+    ),
+    (
+        "single: a report counts more than a code",
+        SINGLE,
+        [*WORKING, Settled(50), RunnerExited(55, 1, True)],
+        Phase.LEAVING,
+        Reason.SINGLE,
+    ),
+    (
+        "single: ends well without any job",
+        SINGLE,
+        [Online(30), RunnerExited(400, 0)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "single: ends well in the middle of its job",
+        SINGLE,
+        [*WORKING, RunnerExited(50, 0)],
+        Phase.LEAVING,
+        Reason.CRASHED,
+    ),
+    (
+        "single: ends before it has reported its job",
+        SINGLE,
+        [*WORKING, JobFinished(50), RunnerExited(55, 1)],
+        Phase.LEAVING,
+        Reason.CRASHED,
     ),
     ("single: crashed", SINGLE, [*WORKING, RunnerExited(50, 1)], Phase.LEAVING, Reason.CRASHED),
     (
@@ -541,6 +640,14 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
         Reason.CRASHED,
     ),
 ]
+
+
+def test_a_job_is_known_until_its_runner_has_reported_it() -> None:
+    """What ends meanwhile interrupts it; what it has reported, nothing interrupts."""
+    notice = Interrupted(51, "spot", 30)
+    assert live(POLICY, [*WORKING, JobFinished(50), notice]).job == "train"
+    assert live(POLICY, [*WORKING, JobFinished(50), notice, Settled(52)]).job == ""
+    assert live(POLICY, [*WORKING, notice, Settled(52)]).job == "train", "since it was stopped"
 
 
 def live(policy: Policy, events: list[Event]) -> State:
@@ -564,9 +671,7 @@ def test_every_reason_has_a_history_and_a_line_in_the_table() -> None:
     assert len(HISTORIES) >= 40
     assert {line[4] for line in HISTORIES} | {Reason.AGENT_CRASHED, None} == {*Reason, None}
     table = {
-        words[0]: words
-        for line in (lifecycle.__doc__ or "").splitlines()
-        if (words := line.split())
+        words[0]: words for line in (reasons.__doc__ or "").splitlines() if (words := line.split())
     }
     for reason in Reason:
         often = {0: "no", ONCE: "once"}.get(reason.restarts, "yes")

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from runner_action.agent import lifecycle, pod, pod_guard
+from runner_action.agent.reasons import Reason
 from runner_action.agent.spec import AgentSpec
 from tests.agent.test_spec import SPEC
 
@@ -401,7 +402,7 @@ def test_without_githubs_hooks_in_the_image_it_says_so(
         stdout=subprocess.PIPE,
         check=False,
     )
-    assert done.returncode == lifecycle.Reason.START_FAILED.exit_code
+    assert done.returncode == Reason.START_FAILED.exit_code
     entry = json.loads(done.stdout.decode().partition("cml-runner: ")[2])
     assert entry["stage"] == "failed"
     assert "/nowhere/index.js" in entry["why"]

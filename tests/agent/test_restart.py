@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from runner_action.agent import inheriting, restart
-from runner_action.agent.lifecycle import ALWAYS, ONCE
 from runner_action.agent.plan import Leaving
+from runner_action.agent.reasons import ALWAYS, ONCE
 from runner_action.agent.restart import (
     DAYS,
     FAILED_JOBS,

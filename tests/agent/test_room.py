@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.agent import room
+from runner_action.agent import github, room
 from runner_action.agent.process import Child
 from runner_action.agent.watchdog import disk_full
+from tests.agent.test_spec import SPEC
 from tests.boot import walls
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -125,14 +126,28 @@ def test_a_job_reads_its_warning_in_its_own_log(tmp_path: Path) -> None:
         "for line in step.stdout:\n    sys.stdout.write(line.decode()); sys.stdout.flush()\n"
     )
     worker.chmod(0o755)
+    runner = github.Forge(SPEC, tmp_path, {}, {})
     child = Child.start(
         [str(worker)], tmp_path, dict(os.environ), tmp_path / "log", lambda code: None
     )
     end = time.monotonic() + 10
-    while not room.warn_job(child.pid, "interrupted: spot") and time.monotonic() < end:
+    while (
+        not room.warn_job(runner.outputs(child.pid), "interrupted: spot") and time.monotonic() < end
+    ):
         time.sleep(0.05)
     while "interrupted" not in (tmp_path / "log").read_text() and time.monotonic() < end:
         time.sleep(0.05)
     assert "::warning title=cml-runner::interrupted: spot\n" in (tmp_path / "log").read_text()
+    assert runner.works(child.pid)
     child.stop(0.1, lambda: False)
-    assert not room.warn_job(child.pid, "too late")
+    assert not room.warn_job(runner.outputs(child.pid), "too late")
+
+
+def test_a_runner_without_a_worker_works_on_nothing(tmp_path: Path) -> None:
+    runner = github.Forge(SPEC, tmp_path, {}, {})
+    child = Child.start(
+        ["sleep", "60"], tmp_path, dict(os.environ), tmp_path / "log", lambda code: None
+    )
+    assert not runner.works(child.pid)
+    child.stop(0.1, lambda: False)
+    assert runner.works(child.pid), "a session that is not there shows nothing"

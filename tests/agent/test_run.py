@@ -111,6 +111,25 @@ def test_what_the_runner_says_and_how_it_ends(
     assert living._next(0.01)[:-1] == [event]
 
 
+def test_the_first_line_of_the_runner_comes_before_its_first_job(tmp_path: Path) -> None:
+    """Both are read in one look, if the machine is slow; later, that line means a lost job."""
+    living = agent(tmp_path)
+    (tmp_path / "jobs").write_text("started\tocto/train\t7\t1\ttrain\n")
+    (tmp_path / "runner.log").write_text("Listening for Jobs\nZ: Running job: train\n")
+    for event in living._next(0.01):
+        living._advance(event)
+    assert (living.state.phase, living.job) == (Phase.BUSY, ("octo/train", 7, 1))
+
+
+def test_what_the_runner_said_before_it_listened_again_means_nothing(tmp_path: Path) -> None:
+    living = agent(tmp_path)
+    lines = ["Runner listener exit with retryable error, re-launch runner in 5 seconds."]
+    lines += ["The runner no longer exists on the server.", "Listening for Jobs"]
+    (tmp_path / "runner.log").write_text("\n".join(lines) + "\n")
+    living._exited(-9)
+    assert living._next(0.01)[1] == events.RunnerExited(100.0, -9, removed=False)
+
+
 DONE = "2026-11-27 00:00:58Z: Job train completed with result: Succeeded"
 STARTED, COMPLETED = (word + "\tocto/train\t%d\t1\ttrain\n" for word in ("started", "completed"))
 

@@ -190,8 +190,8 @@ def test_without_an_agent_there_is_nothing_to_clean_up(tmp_path: Path) -> None:
 
 
 def test_its_words_are_those_of_the_agent() -> None:
-    from runner_action.agent import lifecycle
+    from runner_action.agent import lifecycle, reasons
 
-    assert lifecycle.Reason.START_FAILED.exit_code == stage.FAILED
+    assert reasons.Reason.START_FAILED.exit_code == stage.FAILED
     assert stage.MARGIN == lifecycle.MARGIN
     assert issubclass(http.client.IncompleteRead, http.client.HTTPException)

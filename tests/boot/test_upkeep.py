@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.agent.lifecycle import Reason
+from runner_action.agent.reasons import Reason
 from runner_action.sandbox.forges.jobs import Job, Run
 from tests.boot.lab import ONLINE, Lab, until
 from tests.boot.test_ec2 import found, probe

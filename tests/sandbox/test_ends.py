@@ -71,8 +71,18 @@ def small_disk(world: World) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_machine_whose_disk_is_full_ends(small_disk: Path, world: World, launch: Launch) -> None:
+def consoles(world: World) -> str:
+    return "".join(
+        one.console.read_text("utf-8", "replace") for one in world.machines.living.values()
+    )
+
+
+def test_a_machine_whose_disk_is_full_ends_and_its_job_is_told(
+    small_disk: Path, world: World, launch: Launch
+) -> None:
     assert launch("--idle-timeout=600").wait() == 0
+    job = world.forge.queue_job(["cml"], 0.2, "sleep 300")
+    until(lambda: "job-started" in consoles(world), "the job", 30)
     with (small_disk / "filling").open("wb") as file:
         try:
             while True:
@@ -80,13 +90,9 @@ def test_a_machine_whose_disk_is_full_ends(small_disk: Path, world: World, launc
         except OSError:
             pass
     until(lambda: ended(world), "the machine to end", 150)
-    assert (
-        "the disk is full"
-        in "".join(
-            one.console.read_text("utf-8", "replace") for one in world.machines.living.values()
-        )
-        or not world.forge.seats()
-    )
+    assert "the disk is full" in consoles(world) or not world.forge.seats()
+    warnings = [text for title, text in job.notes if title == "cml-runner"]
+    assert [text.split(" (")[0] for text in warnings] == ["interrupted: the disk is full"]
 
 
 @pytest.mark.parametrize("world", ["github", "gitlab"], indirect=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runner_action.agent.lifecycle import Reason
+from runner_action.agent.reasons import Reason
 from runner_action.sandbox.forges.jobs import Run
 from runner_action.sandbox.world import World
 from tests.sandbox import test_clouds

@@ -66,13 +66,16 @@ class Job:
     always: str = ""
     """The command of a last step with `if: always()`."""
     pace: Pace = Pace()
+    fate: str = ""
+    """What its runner does: `falls`, it fails with a retryable error in the middle of the job;
+    `orphans`, it takes the job, and exits with 0 without a word."""
     reason: str = ""
     """Why it failed: GitLab's `failure_reason`."""
     notes: list[Note] = field(default_factory=list)
     began: float = field(default_factory=time.time)
 
     def for_runner(self, repository: str) -> dict[str, object]:
-        names = ("id", "name", "run_id", "attempt", "seconds", "command", "always")
+        names = ("id", "name", "run_id", "attempt", "seconds", "command", "always", "fate")
         return {
             **{name: getattr(self, name) for name in names},
             "repository": repository,

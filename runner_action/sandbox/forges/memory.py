@@ -288,7 +288,10 @@ class Forge:
             if run.done:
                 return False
             for job in run.jobs:
-                if job.status in ("waiting", "queued") or (force and job.status != "completed"):
+                seat = self.by_name(job.runner_name) if force else None
+                if seat and seat.job is job:
+                    self._over(seat, "cancelled")
+                elif job.status in ("waiting", "queued") or (force and job.status != "completed"):
                     job.conclusion = "cancelled"
                     job.status = "completed"
                 job.cancelled = True

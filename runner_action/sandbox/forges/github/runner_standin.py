@@ -27,6 +27,8 @@ SUCCESS = 0
 TERMINATED = 1
 RETRYABLE = 2
 SERVER_GONE_SECONDS = 20.0
+FALL_SECONDS = 2.0
+"""From the start of a job until a listener falls that is to do so."""
 
 
 class NoRunner(Exception):
@@ -244,7 +246,10 @@ class Listener:
                 time.sleep(0.5)
                 continue
             if job:
-                self.work(job)
+                if job["fate"] == "orphans":  # actions/runner#4598
+                    return SUCCESS
+                if not self.work(job):
+                    return RETRYABLE
                 if self.settings["ephemeral"]:
                     forget()
                     return SUCCESS
@@ -252,9 +257,11 @@ class Listener:
         print("Exiting...")
         return SUCCESS
 
-    def work(self, job: dict[str, Any]) -> None:
+    def work(self, job: dict[str, Any]) -> bool:
         """Runs a job, and checks meanwhile whether it was cancelled. The worker gets signals
-        itself, as it is in the same process group."""
+        itself, as it is in the same process group. Returns whether the job was reported."""
+        falls = FALL_SECONDS if job["fate"] == "falls" else float("inf")
+        falls += time.monotonic()
         log("Running job: %s" % job["name"])
         message = json.dumps({**job, "runner": self.settings["agentname"]}).encode()
         worker = subprocess.Popen(
@@ -266,6 +273,10 @@ class Listener:
         worker.stdin.close()
         cancelled = False
         while worker.poll() is None:
+            if time.monotonic() > falls:  # actions/runner#2286
+                worker.kill()
+                print("An error occurred: Object reference not set to an instance.", flush=True)
+                return False
             try:
                 if self.say("watch")["cancelled"] and not cancelled:
                     cancelled = True
@@ -283,6 +294,7 @@ class Listener:
         results = {"success": "Succeeded", "failure": "Failed"}
         shown = results.get(result["conclusion"], "Canceled")
         log("Job %s completed with result: %s" % (job["name"], shown))
+        return True
 
 
 def log(text: str) -> None:
