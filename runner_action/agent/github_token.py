@@ -13,12 +13,15 @@ from urllib.parse import quote
 
 from . import github, inheriting
 from . import restart as policy
+from .events import Event, JobStarted
 from .plan import Leaving
 from .process import Child
 from .reasons import Reason
 from .spec import AgentSpec
 from .tokens import Unexpected, WithToken
 
+CHECK = 300.0
+"""Seconds between two questions whether the job still runs, unless it does not."""
 LEAVING = 120
 """Seconds for which a leaving runner is marked as such, so that no launch counts on it."""
 HANDED_OVER = "cml-restart-%d"
@@ -35,6 +38,33 @@ class Forge(WithToken, github.Forge):
         self._repository = spec.launch_project or self._place
         self._restart: Optional[policy.Restart] = None
         self._tags: Dict[str, Tuple[str, Any]] = {}
+        self._run: Optional[int] = None
+        self._checked = 0.0
+
+    def hook(self, words: List[str], at: float, born: float) -> List[Event]:
+        found = super().hook(words, at, born)
+        for event in found:
+            ref = event.ref if isinstance(event, JobStarted) else None
+            if ref and ref[0].lower() == self._repository.lower():
+                self._run = ref[1]
+                self._checked = time.monotonic()
+        return found
+
+    def heard(self, line: str, at: float) -> List[Event]:
+        found = super().heard(line, at)
+        if found:  # that job is over, or another one has begun
+            self._run = None
+        return found
+
+    def works(self, leader: int) -> bool:
+        """Also False as soon as GitHub says that the job has ended, whatever works on here."""
+        if not self._run or time.monotonic() - self._checked < CHECK:
+            return super().works(leader)
+        jobs = [job for job in self.jobs(self._run) if job.runner == self._spec.name]
+        if jobs and all(job.status == "completed" for job in jobs):
+            return False
+        self._checked = time.monotonic()
+        return super().works(leader)
 
     def ask(self, method: str, path: str, *rest: Any, **more: Any) -> Tuple[int, str]:
         """As in Member. Raises `restart.Later` if GitHub's rate limit is reached."""
