@@ -29,7 +29,7 @@ from runner_action.errors import InputError
 from runner_action.inputs import to_request
 from runner_action.model import Deletion, Secret
 from runner_action.providers.azure import facts as azure
-from runner_action.sandbox.machine.systemd import Unit
+from runner_action.sandbox.machine.unit import Unit
 from tests import goldens
 from tests.judges import missing
 
@@ -103,29 +103,80 @@ def config(packed: bytes) -> dict[str, Any]:
     return content
 
 
-def written(packed: bytes, root: Path) -> dict[str, tuple[int, str]]:
-    """Path -> (permissions, text), after cloud-init has run our script at two boots; below a
-    folder, with a systemctl that records its calls."""
+def written(packed: bytes, root: Path, *instances: str) -> dict[str, tuple[int, str]]:
+    """Path -> (permissions, text), after cloud-init has run our script at two boots of one
+    instance, or at a boot of each of these; below a folder, with a systemctl that records its
+    calls. Without the mark of the instance."""
     (script,) = config(packed)["bootcmd"]
     tools = root.parent / f"{root.name}-tools"
-    tools.mkdir()
+    tools.mkdir(exist_ok=True)
     (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tools}/calls\n')
     (tools / "systemctl").chmod(0o755)
     root.mkdir(exist_ok=True)
-    for _ in range(2):  # cloud-init runs it at every boot
+    for instance in instances or ("i-1", "i-1"):  # cloud-init runs it at every boot
         run = subprocess.run(
             ["sh"],
             input=script.replace("cd /\n", f"cd {root}\n").encode(),
-            env={"PATH": f"{tools}:/usr/bin:/bin"},
+            env={"PATH": f"{tools}:/usr/bin:/bin", "INSTANCE_ID": instance},
             check=True,
             capture_output=True,
         )
         assert (run.stdout, run.stderr) == (b"", b"")
+    marks = {f"{HOME}/{instance}" for instance in instances or ("i-1",)}
     return {
         str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_text())
         for path in root.rglob("*")
-        if path.is_file()
+        if path.is_file() and str(path.relative_to(root)) not in marks
     }
+
+
+STALE = ("heartbeat", "gone", "restarted", "first-look", "jobs", "runner/.runner", "agent/old.py")
+
+
+def left_by_a_life(root: Path) -> set[str]:
+    """Puts files of an earlier life on the disk: in our folder, and a unit of another version."""
+    paths = {f"{HOME}/{name}" for name in STALE}
+    paths.add("etc/systemd/system/cml-runner-older.service")
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("old")
+    return paths
+
+
+def test_what_is_on_the_disk_counts_for_the_instance_that_wrote_it_only(tmp_path: Path) -> None:
+    """Others begin anew: it is a disk from an image that was made of one of our machines."""
+    root = tmp_path / "root"
+    fresh = written(data(SCRIPT), root)
+    stale = left_by_a_life(root)
+    unit = root / "etc/systemd/system/cml-runner.service"
+    unit.write_text(f"{unit.read_text()}[Another]\n")
+    assert stale <= set(written(data(SCRIPT), root, "i-1")), "a second boot"
+    again = written(data("exit 0"), root, "i-2")
+    assert set(again) == set(fresh)
+    assert again[f"{HOME}/startup.sh"][1].endswith("exit 0"), "this launch's files"
+    assert "[Another]" not in again["etc/systemd/system/cml-runner.service"][1]
+    assert not (root / HOME / "i-1").exists()
+    starts = (
+        (tmp_path / "root-tools" / "calls").read_text().count("start --no-block cml-runner.ser")
+    )
+    assert starts == 2, "of two instances, the first of which has booted three times"
+
+
+def test_what_is_mounted_in_the_old_folder_stays(tmp_path: Path) -> None:
+    """A disk for the workspaces, say."""
+    mounted = tmp_path / "root" / HOME / "runner/_work"
+    mounted.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("SKIPPED LOUDLY: nothing can be mounted here")
+    try:
+        (mounted / "dataset").write_text("mine")
+        (script,) = config(data())["bootcmd"]
+        (removal,) = (line for line in script.splitlines() if line.startswith("rm "))
+        done = subprocess.run(["sh", "-c", removal], cwd=tmp_path / "root", check=False)
+        assert (done.returncode, (mounted / "dataset").read_text()) == (1, "mine")
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
 
 
 def test_golden_user_data(tmp_path: Path) -> None:
@@ -264,10 +315,7 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
     calls = [line for line in lines if UPKEEP not in line]
     assert {
         word for line in calls for word in line.split() if word.endswith((".service", ".timer"))
-    } == set(units) - {
-        "cml-runner-watchdog.service",
-        "cml-runner-end.service",
-    }
+    } == set(units) - {"cml-runner-end.service"}
     # Whoever waits for a unit here waits for ever: all units wait for cloud-init.
     assert all(
         "--no-block" in line
@@ -277,9 +325,9 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
     assert [line for line in calls if "cml-runner.service" in line] == [
         "start --no-block cml-runner.service cml-runner-watchdog.timer"
     ], "at first boot only"
-    assert calls.count("start --no-block cml-runner-wipe.service") == 2, (
-        "a second boot gets the user data again"
-    )
+    assert (
+        calls.count("start --no-block cml-runner-wipe.service cml-runner-watchdog.service") == 2
+    ), "a second boot gets the user data again, and must end"
 
 
 def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> None:

@@ -214,14 +214,15 @@ SHIPPED = ["runner_action", "gitlab-component", "examples"]
 
 def test_folders_are_removed_in_one_place_which_passes_no_mount() -> None:
     """`shutil.rmtree`, `find -delete` and `rm -r` empty what a job has mounted in its workspace:
-    `agent/removal.py` does not. Stand-ins are as unkind as what they stand for."""
+    `agent/removal.py` does not. Stand-ins are as unkind as what they stand for. boot.sh removes
+    what an earlier machine left, before there is a job; tests/test_bootstrap.py mounts a disk."""
     files = [file for place in SHIPPED for file in (ROOT / place).rglob("*")]
     offenders = {}
     for file in [*files, ROOT / "action.yml"]:
         ours = file.suffix in (".py", ".yml", ".sh") and not file.name.endswith("_standin.py")
         if ours and (found := REMOVES_TREES.search(file.read_text("utf-8"))):
             offenders[str(file.relative_to(ROOT))] = found[0]
-    assert offenders == {}
+    assert offenders == {"runner_action/bootstrap/machine/boot.sh": "rm -r"}
 
 
 @pytest.mark.parametrize(

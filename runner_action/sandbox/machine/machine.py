@@ -1,9 +1,10 @@
 """One instance as a local process tree: a small cloud-init, a small systemd, and an end that no
 process survives.
 
-`python -m runner_action.sandbox.machine.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA` is the
-supervisor. Its output is the machine's console, and the machine ends with it. SIGTERM is the power
-button. If its parent dies, in whatever way, the machine ends as well.
+`python -m runner_action.sandbox.machine.machine ROOT USER_DATA PYTHON TIMER_FACTOR METADATA [WAIT]`
+is the supervisor; WAIT: the seconds until there is a network. Its output is the machine's console,
+and the machine ends with it. SIGTERM is the power button. If its parent dies, in whatever way, the
+machine ends as well.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ somewhat more."""
 
 
 class Machine:
-    """The supervisor of a machine. `root` is the machine's file system."""
+    """The supervisor of a machine. `root` is the machine's file system; `network`: the seconds
+    until there is one."""
 
-    def __init__(self, root: Path, python: str, timer_factor: float, metadata: str) -> None:
+    def __init__(
+        self, root: Path, python: str, timer_factor: float, metadata: str, network: float
+    ) -> None:
         self._root = root
         self._python = python
+        self._network = network
         self._off = threading.Event()
         self._forced = threading.Event()
         self._taken = threading.Event()
@@ -58,7 +63,7 @@ class Machine:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._button)
-        self._first_boot(user_data)
+        self._boot(user_data)
         while not self._off.wait(0.1):
             if os.getppid() != parent:
                 break
@@ -80,10 +85,15 @@ class Machine:
 
     # --- the part of cloud-init
 
-    def _first_boot(self, user_data: bytes) -> None:
-        text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+    def _boot(self, user_data: bytes) -> None:
+        """Boots from a disk of which this may be the first boot. As on Fedora, what is enabled does
+        not wait for cloud-init, which waits for the network."""
+        instance = self._root.parent.name
         self._install_python()
-        cache = self._root / "var/lib/cloud/instances/i-sandbox"
+        self._systemd.start_enabled()
+        time.sleep(self._network)
+        text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
+        cache = self._root / "var/lib/cloud/instances" / instance
         for name in ("user-data.txt", "user-data.txt.i", "cloud-config.txt"):
             self._write(cache / name, text, 0o600)
         if not text.startswith(b"#cloud-config"):
@@ -92,7 +102,6 @@ class Machine:
         config: dict[str, Any] = yaml.safe_load(text)
         for script in config.get("bootcmd", ()):
             below = script.replace("cd /\n", f"cd {self._root}\n")
-            instance = self._root.parent.name  # cloud-init passes it, too
             subprocess.run(
                 ["sh"],
                 input=below.encode(),
@@ -104,7 +113,8 @@ class Machine:
         """Installs the machine's python3, systemctl, nft, and its package manager."""
         folder = self._root / "usr/bin"
         folder.mkdir(parents=True, exist_ok=True)
-        (self._root / "usr/local/bin").mkdir(parents=True)
+        (self._root / "usr/local/bin").mkdir(parents=True, exist_ok=True)
+        (folder / "python3").unlink(missing_ok=True)
         (folder / "python3").symlink_to(self._python)
         for name, text in image.programs(self._root).items():
             self._write(folder / name, text.encode(), 0o755)
@@ -130,6 +140,7 @@ def kill_descendants(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    Machine(Path(sys.argv[1]), sys.argv[3], float(sys.argv[4]), sys.argv[5]).live(
-        Path(sys.argv[2]).read_bytes()
+    place, given, interpreter, factor, service, *wait = sys.argv[1:]
+    Machine(Path(place), interpreter, float(factor), service, float("".join(wait) or 0)).live(
+        Path(given).read_bytes()
     )

@@ -4,6 +4,7 @@ ends with its process."""
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,10 @@ class Machines:
     boots: bool = True
     machine: Callable[[str, Path], Sequence[str]] | None = None
     metadata: Callable[[str], str] = lambda _: ""
+    image: Path | None = None
+    """The disk of an earlier machine (`imaged`) that new ones start from; None: a stock image."""
+    network: float = 0.0
+    """Seconds until a machine that boots has a network."""
     trusted: bytes = b""
     """Certificates that the machines' image trusts, as PEM."""
     living: dict[str, Living] = field(default_factory=dict)
@@ -51,12 +56,15 @@ class Machines:
         if not self.boots:
             return
         place = self.folder / instance_id
-        (place / "root").mkdir(parents=True)
+        place.mkdir(parents=True)
+        if self.image:
+            _copy(self.image, place / "root")
+        (place / "root").mkdir(exist_ok=True)
         (place / "user-data").write_bytes(user_data)
         (place / "user-data").chmod(0o600)
         if self.trusted:
             bundle = place / "root/etc/ssl/certs/ca-certificates.crt"
-            bundle.parent.mkdir(parents=True)
+            bundle.parent.mkdir(parents=True, exist_ok=True)
             bundle.write_bytes(self.trusted)
         argv = (self.machine or self._local_machine)(instance_id, place)
         with (place / "console.log").open("wb") as console:
@@ -76,6 +84,7 @@ class Machines:
             self.python,
             str(self.timer_factor),
             self.metadata(instance_id),
+            str(self.network),
         ]
         return [sys.executable, "-m", "runner_action.sandbox.machine.machine", *arguments]
 
@@ -124,6 +133,12 @@ class Machines:
     def root(self, instance_id: str) -> Path:
         return self.folder / instance_id / "root"
 
+    def imaged(self, instance_id: str) -> Path:
+        """An image of the machine's disk as it is now."""
+        image = self.folder / f"image-of-{instance_id}"
+        _copy(self.root(instance_id), image)
+        return image
+
     def close(self) -> None:
         """Ends all instances."""
         for instance_id in self.living:
@@ -134,3 +149,13 @@ class Machines:
             except subprocess.TimeoutExpired:
                 living.process.kill()
                 living.process.wait()
+
+
+def _copy(disk: Path, to: Path) -> None:
+    """Copies a disk, without what is in memory, and without what disappears meanwhile."""
+    memory = shutil.ignore_patterns("run", "systemctl*")
+    try:
+        shutil.copytree(disk, to, symlinks=True, ignore=memory)
+    except shutil.Error as error:
+        if any("No such file" not in why for _, _, why in error.args[0]):
+            raise

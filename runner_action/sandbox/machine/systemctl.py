@@ -62,12 +62,16 @@ class Systemctl:
     def answer(self, argv: list[str]) -> Answer:
         """The exit code and the output: for code 0 on standard output, else on standard error."""
         verb = argv[0]
-        names = [word for word in argv[1:] if not word.startswith("-")]
         if verb in OFF:
             self._systemd.power_off(f"systemctl {verb}", "--force" in argv or "-f" in argv)
             return 0, ""
         if verb in SHOWS:
             return SHOWS[verb](self._systemd, argv)
+        return self._change_all(verb, argv)
+
+    def _change_all(self, verb: str, argv: list[str]) -> Answer:
+        """Of the verbs that change units or their files."""
+        names = [word for word in argv[1:] if not word.startswith("-")]
         if verb == "mask":
             try:
                 for name in names:
@@ -76,8 +80,10 @@ class Systemctl:
                 return 1, f"Failed to mask unit: File '{error.filename2}' already exists."
         elif verb == "kill":
             self._kill(argv)
-        elif verb not in ("enable", "disable", "daemon-reload", *CHANGES):
+        elif verb not in (*FILES, *CHANGES):
             return 1, f"Unknown command verb {verb}."
+        for name in names if verb == "enable" else ():
+            self._systemd.enable(name)
         if verb not in CHANGES and "--now" not in argv:
             return 0, ""
         change = {"enable": "start", "disable": "stop", "mask": "stop"}.get(verb, verb)
@@ -148,6 +154,7 @@ def _show(systemd: Systemd, argv: list[str]) -> Answer:
 
 
 OFF = ("poweroff", "reboot", "shutdown")
+FILES = ("enable", "disable", "daemon-reload")
 CHANGES: dict[str, Callable[[Systemd, str], object]] = {
     "start": Systemd.start,
     "stop": Systemd.stop,

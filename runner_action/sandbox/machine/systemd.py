@@ -7,10 +7,8 @@ those of this computer, except for python3, which is the machine's own.
 
 from __future__ import annotations
 
-import configparser
 import ctypes
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -21,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner_action.sandbox.machine.image import tools
+from runner_action.sandbox.machine.unit import Unit, seconds
 
-SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|h|d|s)?")
-SPANS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 ORDERLY, FORCED = "poweroff", ("poweroff-force", "poweroff-immediate")
 """An orderly power-off first stops the units, each within its time limit; a forced one kills all
 processes and runs no ExecStop.
@@ -31,14 +28,6 @@ https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#Failur
 STOP_SECONDS = 90.0
 """systemd's DefaultTimeoutStopSec."""
 PR_SET_PDEATHSIG = 1
-CLEAN_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
-
-
-def seconds(text: str) -> float:
-    """The seconds of a time span such as `30s`, `1min 30s`, `90`, `infinity`."""
-    if text == "infinity":
-        return float("inf")
-    return sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
 
 
 def die_with_parent() -> None:
@@ -62,57 +51,6 @@ def descendants(pid: int) -> Iterator[int]:
         pids = children.get(todo.pop(), [])
         yield from pids
         todo += pids
-
-
-class Unit:
-    """A unit file. A key may occur more than once, so values are lists."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        parser = configparser.RawConfigParser(strict=False, dict_type=_Repeated)
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        parser.read_string(path.read_text())
-        self._values = {
-            key: str(value).split("\n")
-            for section in parser.sections()
-            for key, value in parser.items(section)
-        }
-
-    def all(self, key: str) -> list[str]:
-        return self._values.get(key, [])
-
-    def get(self, key: str, default: str = "") -> str:
-        return self.all(key)[-1] if self.all(key) else default
-
-    def names(self, key: str) -> set[str]:
-        return {name for line in self.all(key) for name in line.split()}
-
-    def bound(self, key: str, default: float) -> float | None:
-        """The time limit of a command in seconds; None if there is none."""
-        limit = seconds(self.get(key)) if self.get(key) else default
-        return None if limit == float("inf") else limit
-
-    def ends_well(self, code: int) -> bool:
-        """Whether systemd considers this exit code, or this signal (negative), a success.
-        https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#SuccessExitStatus=
-        """
-        clean = [] if self.get("Type") == "oneshot" else CLEAN_SIGNALS
-        also = [
-            signal.Signals[word]
-            for word in self.get("SuccessExitStatus").split()
-            if word.startswith("SIG")
-        ]
-        return code == 0 or -code in (*clean, *also)
-
-
-class _Repeated(dict):  # type: ignore[type-arg]
-    """Allows a key to occur more than once; configparser joins its values with line ends."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        if isinstance(value, list) and isinstance(self.get(key), list):
-            self[key].extend(value)
-        else:
-            super().__setitem__(key, value)
 
 
 @dataclass
@@ -170,6 +108,20 @@ class Systemd:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to("/dev/null")
+
+    def enable(self, name: str) -> None:
+        """Later boots of this disk start the unit."""
+        unit = self.unit(name)
+        for target in unit.names("WantedBy") if unit else ():
+            link = self._root / "etc/systemd/system" / f"{target}.wants" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(f"../{name}")
+
+    def start_enabled(self) -> None:
+        """As at a boot."""
+        for link in self._root.glob("etc/systemd/system/*.wants/*"):
+            self.start(link.name)
 
     def jobs(self) -> list[tuple[str, str]]:
         """The queued and running jobs: a unit's name, and `start`, `stop` or `restart`."""
