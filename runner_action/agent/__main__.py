@@ -27,6 +27,18 @@ CACHED = (
 """Files in which cloud-init keeps the user data, which contains the spec."""
 
 
+def write_line(line: bytes, console: Path = Path("/dev/console")) -> None:
+    """Writes to standard output or, where that is broken, to the console. Never fails. Without a
+    buffer, which Python would have to write at its end."""
+    try:
+        os.write(1, line)
+    except OSError:
+        try:
+            console.write_bytes(line)
+        except OSError:
+            pass
+
+
 def say_on_console(spec: AgentSpec) -> Say:
     """Writes one line for each stage to standard output, which the unit sends to the machine's
     console. Secrets are replaced with stars."""
@@ -37,17 +49,24 @@ def say_on_console(spec: AgentSpec) -> Say:
         )
         for secret in spec.secrets():
             line = line.replace(secret, "***")
-        print(line, flush=True)
+        write_line(line.encode() + b"\n")
 
     return say
 
 
 def wipe(folders: List[str]) -> int:
-    """Removes cloud-init's copies of the user data. Runs after cloud-init."""
+    """Removes cloud-init's copies of the user data. Runs after cloud-init. Raises an OSError if one
+    cannot be removed, after all others."""
+    failed = None
     for folder in folders:
         for place, _, files in os.walk(folder):
             for name in set(files).intersection(CACHED):
-                os.unlink(os.path.join(place, name))
+                try:
+                    os.unlink(os.path.join(place, name))
+                except OSError as error:
+                    failed = error
+    if failed:
+        raise failed
     return 0
 
 

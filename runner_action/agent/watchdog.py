@@ -15,6 +15,8 @@ from .events import Ref
 from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
+END = 2
+"""What a check returns if the machine must end."""
 FLOOR = 64 << 20
 """Free bytes that the next job's logs need."""
 USED_UP = 1 << 20
@@ -69,29 +71,37 @@ def disk_full(folder: Path, floor: int = FLOOR) -> bool:
 
 
 def first_look(home: Path, now: float) -> float:
-    """When the watchdog first looked; `now` if that is the first time."""
+    """When the watchdog first looked; `now` if that is the first time. Where that cannot be kept,
+    the machine's boot, so that no machine lives for ever."""
     file = home / "first-look"
     try:
+        if not file.exists():
+            file.write_text(str(now))
         return float(file.read_text())
     except (OSError, ValueError):
-        file.write_text(str(now))
-        return now
+        return 0.0
 
 
 def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now: float) -> int:
-    """Checks the heartbeat once. Returns the exit code; 1: the machine must end, which is done by
-    the unit's FailureAction."""
+    """Checks the heartbeat once. Returns the exit code. END: the machine must end; 1: the check
+    could not be made, as the heartbeat cannot be read, which alone ends nothing."""
     beat = read_beat(home)
+    if beat is None and (home / "heartbeat").exists():
+        return 1
     at = beat.at if beat else first_look(home, now)
-    restarted = beat is not None and beat.boot != boot_id()
+    boots = {beat.boot, boot_id(), ""} if beat else ()
+    restarted = len(boots) > 2
     why = lifecycle.watchdog(
         beat.state if beat else None, at, now, policy, disk_full(home), restarted
     )
     if why is None:
         return 0
     say("watchdog", why=why)
-    clean_up(home, leaver, say)
-    return 1
+    try:
+        clean_up(home, leaver, say)
+    except Exception as error:  # the machine must end all the same
+        say("still-registered", why=str(error))
+    return END
 
 
 def comes_back(home: Path, service_result: str) -> bool:
@@ -106,18 +116,29 @@ def comes_back(home: Path, service_result: str) -> bool:
         or restarted.exists()
     ):
         return False
-    restarted.touch()
+    try:
+        restarted.touch()
+    except OSError:  # the disk is full; systemd counts the starts, too
+        pass
     return True
+
+
+def is_gone(home: Path) -> bool:
+    """Whether the runner was deregistered, as far as that can be read. A registration that was
+    under way when the agent left may have succeeded afterwards."""
+    gone = home / "gone"
+    registered = home / "runner" / ".runner"
+    try:
+        return gone.read_text() == GONE and not (
+            registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime
+        )
+    except OSError:
+        return False
 
 
 def clean_up(home: Path, leaver: Callable[[], Leave], say: Say) -> None:
     """Runs after the agent, however it ended: deregisters the runner if the agent did not."""
-    gone = home / "gone"
-    registered = home / "runner" / ".runner"
-    done = gone.exists() and gone.read_text() == GONE
-    # A registration that was under way when the agent left may have succeeded afterwards.
-    late = done and registered.exists() and registered.stat().st_mtime > gone.stat().st_mtime
-    if done and not late:
+    if is_gone(home):
         return
     leave = leaver()
     leave_list(home, leave, say, CLEAN_UP_SECONDS, leave())

@@ -237,12 +237,12 @@ def test_one_refusal_does_not_end_all_tries(
     compute: Compute,
     pair: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     compute.statuses = [status]
     end(home(tmp_path, compute, key=key(pair)), metadata, Clock())
     assert compute.deleted == [INSTANCE], "tried again"
-    output = capsys.readouterr().out
+    output = capfd.readouterr().out
     assert '"stage": "deleting"' in output
     assert "PRIVATE KEY" not in output
 
@@ -254,7 +254,7 @@ def test_google_stops_the_bill_of_one_that_is_off_so_it_is_not_tried_for_ever(
     compute: Compute,
     pair: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     place, clock = home(tmp_path, compute, key=key(pair)), Clock()
     compute.key = 403
@@ -263,7 +263,7 @@ def test_google_stops_the_bill_of_one_that_is_off_so_it_is_not_tried_for_ever(
     end(place, metadata, clock)
     assert 200 < clock.at <= 300
     assert clock.slept == sorted(clock.slept), "the pauses grow"
-    lines = [line for line in capsys.readouterr().out.splitlines() if "not-deleted" in line]
+    lines = [line for line in capfd.readouterr().out.splitlines() if "not-deleted" in line]
     assert len(lines) == 1, "the same is not told again and again"
     assert ("HTTP 403" if broken == "refused" else "JSONDecodeError") in lines[0]
 
@@ -471,7 +471,7 @@ def test_azure_is_asked_for_ever(
     metadata: FakeMetadata,
     manager: Azure,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """An hour of it here, in pauses of a minute at most; each time with every credential."""
     about_azure(metadata, weak="canary-weak")
@@ -501,7 +501,7 @@ def test_azure_is_asked_for_ever(
     assert 3600 <= clock.at <= 3660
     assert clock.slept == sorted(clock.slept)
     assert max(clock.slept) == 60
-    output = capsys.readouterr().out
+    output = capfd.readouterr().out
     assert output.count("not-deleted") < 5
     assert "canary-secret" not in output
 

@@ -239,7 +239,7 @@ def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
 
 
 def test_the_probe_asks_the_guard_and_without_one_the_container_ends(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     link, clock = pod.Link(tmp_path), Clock()
     assert pod.watchdog(link) == 1, "nobody there"
@@ -253,7 +253,7 @@ def test_the_probe_asks_the_guard_and_without_one_the_container_ends(
             assert pod.watchdog(link) == 0
             clock.at += lifecycle.SILENCE + 1
             assert pod.watchdog(link) == 1
-            assert "the agent is silent" in capsys.readouterr().out
+            assert "the agent is silent" in capfd.readouterr().out
             with pytest.raises(OSError, match="only the agent"):
                 pod.Link(tmp_path).ask("leave")
         finally:

@@ -1,9 +1,12 @@
 """Ends of a machine that nobody planned: no good token any more, all processes at once, a full
-disk."""
+disk, nobody who reads what it says, a Python that does not start."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +14,12 @@ import pytest
 
 from runner_action.runners import console
 from runner_action.sandbox.machine.machine import kill_descendants
+from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
 from tests.matrix.trial import sweep
-from tests.sandbox.conftest import Launch, all_gone, until
-from tests.sandbox.test_story import stages
+from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until
+from tests.sandbox.test_lives import only_machine
+from tests.sandbox.test_story import command_lines, stages
 
 pytestmark = pytest.mark.sandbox
 
@@ -109,3 +114,36 @@ def test_a_machine_whose_docker_a_job_broke_takes_no_other(world: World, launch:
     assert why.startswith("the machine can run no more jobs")
     (unfit,) = [str(entry["why"]) for entry in entries if entry["stage"] == "unfit"]
     assert "docker: not found" in unfit
+
+
+READER = "reader-of-the-agent"
+
+
+def interpreter(world: World, script: str) -> None:
+    """What `python3` is on the machines: a script in front of this Python."""
+    python = world.folder / "python3"
+    python.write_text(f'#!/bin/bash\n{script}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    world.machines.python = str(python)
+
+
+def test_an_agent_that_nobody_hears_restarts_its_job_and_leaves(
+    world: World, launch: Launch
+) -> None:
+    """As when journald is killed: what the agent says goes into a broken pipe."""
+    piped = f'exec {sys.executable} "$@" > >(exec -a {READER} cat)'
+    interpreter(world, f'[[ "$*" != "-m agent run" ]] || {piped}')
+    run = training(world, launch, "--idle-timeout=4", "--cloud-spot")
+    busy(world, run)
+    instance = only_machine(world)
+    supervisor = world.machines.living[instance].process.pid
+    readers = [pid for pid in descendants(supervisor) if READER in command_lines([pid])]
+    assert readers != []
+    for pid in readers:
+        os.kill(pid, signal.SIGKILL)
+    world.metadata.notice(instance, 120)
+    until(lambda: run.attempt == 2 and run.done, "the second attempt", 60)
+    second = job_of(run, "train", 2)
+    assert second
+    assert second.conclusion == "success"
+    all_gone(world)
