@@ -29,7 +29,7 @@ from runner_action.errors import InputError
 from runner_action.inputs import to_request
 from runner_action.model import Deletion, Secret
 from runner_action.providers.azure import facts as azure
-from runner_action.sandbox.machine.unit import Unit
+from runner_action.sandbox.machine.unit import Unit, command
 from tests import goldens
 from tests.judges import missing
 
@@ -310,12 +310,15 @@ def test_the_units_end_the_machine_whatever_happens_to_the_agent(tmp_path: Path)
         service["Service"]["KillMode"],
         service["Unit"]["StartLimitBurst"],
     ) == ("on-abnormal", "process", "2")
-    assert parsed["cml-runner-watchdog.service"]["Unit"]["FailureAction"] == "poweroff-force"
+    checks = parsed["cml-runner-watchdog.service"]["Unit"]
+    failed = parsed[checks["OnFailure"]]["Unit"]
+    assert "FailureAction" not in checks
+    assert (failed["StartLimitAction"], failed["StartLimitBurst"]) == ("poweroff-force", "2")
     lines = (tmp_path / "root-tools" / "calls").read_text().splitlines()
     calls = [line for line in lines if UPKEEP not in line]
     assert {
         word for line in calls for word in line.split() if word.endswith((".service", ".timer"))
-    } == set(units) - {"cml-runner-end.service"}
+    } == set(units) - {"cml-runner-end.service", "cml-runner-failed.service"}
     # Whoever waits for a unit here waits for ever: all units wait for cloud-init.
     assert all(
         "--no-block" in line
@@ -339,9 +342,7 @@ def test_upkeep_may_stop_none_of_our_units_but_in_passing(tmp_path: Path) -> Non
         if path.endswith(".service")
     }
     assert "\nRefuseManualStop=yes\n" in units["cml-runner.service"].partition("[Service]")[0]
-    acting = [name for name, text in units.items() if re.search(r"^FailureAction=", text, re.M)]
-    assert acting == ["cml-runner-watchdog.service"]
-    assert "\nSuccessExitStatus=SIGTERM\n" in units[acting[0]]
+    assert not [text for text in units.values() if re.search(r"^FailureAction=", text, re.M)]
 
 
 def test_the_machines_own_upkeep_is_over_before_anything_of_ours_begins(tmp_path: Path) -> None:
@@ -394,7 +395,7 @@ def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletio
     assert {name for name, _ in actions} == {
         "cml-runner.service",
         "cml-runner-end.service",
-        "cml-runner-watchdog.service",
+        "cml-runner-failed.service",
     }
     # It is there before one of them can act, at every boot, and stops after the others have.
     deleting = units["cml-runner-delete.service"]
@@ -424,7 +425,7 @@ def test_elsewhere_a_power_off_waits_for_nothing(tmp_path: Path) -> None:
     text = " ".join(
         text for path, (_, text) in written(data(), tmp_path / "root").items() if "systemd" in path
     )
-    assert "delete" not in text
+    assert "cml-runner-delete" not in text
     assert "JobTimeoutSec" not in text
 
 
@@ -483,16 +484,33 @@ def test_of_the_machine_s_files_every_one_is_used_and_none_keeps_its_comments(
 @pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
 def test_the_agent_runs_as_it_arrives(python: str, tmp_path: Path) -> None:
     written(data(), tmp_path / "root")
-    cache = tmp_path / "cloud" / "instances" / "i-1"
-    cache.mkdir(parents=True)
-    (cache / "user-data.txt").write_text("secret")
-    (cache / "keep.me").write_text("not ours")
-    subprocess.run(
-        [python, "-m", "agent", "wipe", str(tmp_path / "cloud")],
-        cwd=tmp_path / "root" / HOME,
-        check=True,
-    )
-    assert [path.name for path in cache.iterdir()] == ["keep.me"]
+    home = tmp_path / "root" / HOME
+    subprocess.run([python, "-m", "agent", "watchdog"], cwd=home, check=True)
+    assert (home / "first-look").exists()
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure"])
+def test_a_copy_of_the_user_data_that_cannot_be_removed_keeps_no_other(
+    cloud: str, tmp_path: Path
+) -> None:
+    deletion = DELETION if cloud == "azure" else None
+    root = tmp_path / "root"
+    written(data(spec=replace(SPEC, cloud=cloud), deletion=deletion), root)
+    unit = Unit(root / "etc/systemd/system/cml-runner-wipe.service")
+    cache = root / "var/lib/cloud/instances/i-1"
+    (cache / "user-data.txt").mkdir(parents=True)
+    secrets = [cache / "user-data.txt.i", cache / "obj.pkl"]
+    if cloud == "azure":
+        secrets.append(root / azure.TRAITS.wiped_too[0][1:])
+    for path in (*secrets, cache / "keep.me", cache / "user-data.txt/full"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret")
+    program, *words = command(unit.get("ExecStart"))
+    argv = [program, *(f"{root}{word}" if word.startswith("/") else word for word in words)]
+    done = subprocess.run(argv, check=False, capture_output=True)
+    assert done.returncode == 1
+    assert [path for path in secrets if path.exists()] == []
+    assert (cache / "keep.me").exists()
 
 
 def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> None:

@@ -1,5 +1,4 @@
-"""Entry point of the agent: `run`, `cleanup` and `watchdog`, in the folder that holds spec.json;
-and `wipe FOLDER…`."""
+"""Entry point of the agent: `run`, `cleanup` and `watchdog`, in the folder that holds spec.json."""
 
 from __future__ import annotations
 
@@ -15,16 +14,6 @@ from .lifecycle import policy_of
 from .reasons import Reason
 from .spec import AgentSpec
 from .watchdog import Leave, Say, clean_up, comes_back, watch
-
-CACHED = (
-    "user-data.txt",
-    "user-data.txt.i",
-    "cloud-config.txt",
-    "combined-cloud-config.json",
-    "instance-data-sensitive.json",
-    "obj.pkl",
-)
-"""Files in which cloud-init keeps the user data, which contains the spec."""
 
 
 def write_line(line: bytes, console: Path = Path("/dev/console")) -> None:
@@ -54,23 +43,7 @@ def say_on_console(spec: AgentSpec) -> Say:
     return say
 
 
-def wipe(folders: List[str]) -> int:
-    """Removes cloud-init's copies of the user data. Runs after cloud-init. Raises an OSError if one
-    cannot be removed, after all others."""
-    failed = None
-    for folder in folders:
-        for place, _, files in os.walk(folder):
-            for name in set(files).intersection(CACHED):
-                try:
-                    os.unlink(os.path.join(place, name))
-                except OSError as error:
-                    failed = error
-    if failed:
-        raise failed
-    return 0
-
-
-# `run` is imported only where it is needed: the watchdog, which runs every minute, does without.
+# `run` is imported only where it is needed: the watchdog does without.
 
 
 def leave_of(spec: AgentSpec, home: Path, environ: Dict[str, str], say: Say) -> Leave:
@@ -102,8 +75,6 @@ def live(
 
 
 def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
-    if argv[:1] == ["wipe"]:
-        return wipe(argv[1:])
     spec = AgentSpec.from_json((home / "spec.json").read_text())
     os.environ.update(spec.environment)
     say = say_on_console(spec)

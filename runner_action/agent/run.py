@@ -339,6 +339,7 @@ class Agent:
                 write_beat(
                     self.home,
                     Beat(self.state, self._beaten, self.job, self._jobs.offset, self._log.offset),
+                    lifecycle.policy_of(self.spec),
                 )
             # The disk may be full, which the job can mend; if it cannot, the machine leaves.
             except OSError as error:

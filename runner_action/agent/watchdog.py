@@ -15,8 +15,8 @@ from .events import Ref
 from .lifecycle import GONE, Phase, Policy, State
 
 CLEAN_UP_SECONDS = 20.0
-END = 2
-"""What a check returns if the machine must end."""
+CALM = 60.0
+"""Seconds until the watchdog looks into a heartbeat (its unit): less than SILENCE."""
 FLOOR = 64 << 20
 """Free bytes that the next job's logs need."""
 USED_UP = 1 << 20
@@ -46,10 +46,14 @@ class Beat:
     boot: str = dataclasses.field(default_factory=boot_id)
 
 
-def write_beat(home: Path, beat: Beat) -> None:
-    """Writes atomically, so that the watchdog never reads half a heartbeat."""
+def write_beat(home: Path, beat: Beat, policy: Optional[Policy] = None) -> None:
+    """Writes atomically, so that the watchdog never reads half a heartbeat. The watchdog looks into
+    an old file only, so it is old from the beginning where something else than silence may soon end
+    the machine, or without a policy."""
     fresh = home / "heartbeat.new"
     fresh.write_bytes(pickle.dumps(beat))
+    if not policy or lifecycle.watchdog(beat.state, beat.at, beat.at + CALM, policy, False):
+        os.utime(str(fresh), (0, 0))
     fresh.replace(home / "heartbeat")
 
 
@@ -83,30 +87,27 @@ def first_look(home: Path, now: float) -> float:
 
 
 def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now: float) -> int:
-    """Checks the heartbeat once. Returns the exit code. END: the machine must end; 1: the check
-    could not be made, as the heartbeat cannot be read, which alone ends nothing."""
+    """Checks the heartbeat once. Returns the exit code; 1: the machine must end, or the heartbeat
+    cannot be read. The third time within minutes, as after any error, systemd ends it."""
     beat = read_beat(home)
     if beat is None and (home / "heartbeat").exists():
         return 1
     at = beat.at if beat else first_look(home, now)
-    boots = {beat.boot, boot_id(), ""} if beat else ()
-    restarted = len(boots) > 2
+    restarted = beat is not None and "" != beat.boot != boot_id() != ""
     why = lifecycle.watchdog(
         beat.state if beat else None, at, now, policy, disk_full(home), restarted
     )
     if why is None:
         return 0
     say("watchdog", why=why)
-    try:
-        clean_up(home, leaver, say)
-    except Exception as error:  # the machine must end all the same
-        say("still-registered", why=str(error))
-    return END
+    clean_up(home, leaver, say)
+    return 1
 
 
 def comes_back(home: Path, service_result: str) -> bool:
     """Whether systemd may start the agent again: only if it was killed while a job was running,
-    and only once. A file remembers that."""
+    and only once. A file remembers that. An OSError has the same effect as True: systemd does not
+    wait for a good exit code, and counts the starts itself."""
     beat = read_beat(home)
     restarted = home / "restarted"
     if (
@@ -116,10 +117,7 @@ def comes_back(home: Path, service_result: str) -> bool:
         or restarted.exists()
     ):
         return False
-    try:
-        restarted.touch()
-    except OSError:  # the disk is full; systemd counts the starts, too
-        pass
+    restarted.touch()
     return True
 
 

@@ -55,12 +55,14 @@ def units(traits: Traits, *, has_script: bool, deletes: bool) -> dict[str, str]:
     waits until cloud-init has configured their sources. `deletes`: the machine must delete itself,
     as it costs money while it is powered off."""
     agent = text_of(AGENT)
-    wiped = "".join(f"ExecStart=/bin/rm -f {path}\n" for path in traits.wiped_too)
+    places = "".join(f" {path}" for path in traits.wiped_too)
+    names = "".join(f" -o -path {path}" for path in traits.wiped_too)
     texts = {
         AGENT: agent.replace(ONLINE, f"{ONLINE} cloud-config.service") if has_script else agent,
-        WIPE: text_of(WIPE) + wiped,
+        WIPE: text_of(WIPE).replace("@PLACES@", places).replace("@NAMES@", names),
         "cml-runner-end.service": text_of("cml-runner-end.service"),
         "cml-runner-watchdog.service": text_of("cml-runner-watchdog.service"),
+        "cml-runner-failed.service": text_of("cml-runner-failed.service"),
         WATCHDOG_TIMER: text_of(WATCHDOG_TIMER),
     }
     return _with_deletion(texts, traits) if deletes else texts

@@ -4,18 +4,17 @@ ever: each file and each output that the watchdog and the agent's entry point us
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import runner_action
-from runner_action.agent import __main__ as agent
 from runner_action.agent import watchdog
 from runner_action.agent.lifecycle import GONE, Phase, Policy, State
-from runner_action.agent.watchdog import END, Beat, comes_back, first_look, watch, write_beat
+from runner_action.agent.watchdog import Beat, first_look, watch, write_beat
 
 POLICY = Policy(300, 300, 432000, 600, single=False)
 TELLS = """if True:
@@ -63,26 +62,6 @@ def test_words_go_to_standard_output_alone_while_it_works(tmp_path: Path) -> Non
     assert (tmp_path / "console").read_text() == ""
 
 
-def test_a_copy_that_cannot_be_removed_keeps_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places = [tmp_path / name for name in ("a", "b", "c")]
-    for place in places:
-        place.mkdir()
-        (place / "user-data.txt").write_text("secret")
-    remove = os.unlink
-
-    def unlink(path: str) -> None:
-        if "/b/" in path:
-            raise PermissionError(1, "immutable", path)
-        remove(path)
-
-    monkeypatch.setattr(os, "unlink", unlink)
-    with pytest.raises(PermissionError, match="immutable"):
-        agent.wipe([str(place) for place in places])
-    assert [(place / "user-data.txt").exists() for place in places] == [False, True, False]
-
-
 def test_a_first_check_that_cannot_be_remembered_counts_from_the_boot(tmp_path: Path) -> None:
     assert [first_look(tmp_path, 50.0), first_look(tmp_path, 80.0)] == [50.0, 50.0]
     assert first_look(tmp_path / "nowhere", 50.0) == 0.0
@@ -90,23 +69,16 @@ def test_a_first_check_that_cannot_be_remembered_counts_from_the_boot(tmp_path: 
     assert first_look(tmp_path, 50.0) == 0.0
 
 
-def test_an_agent_comes_back_though_that_cannot_be_remembered(tmp_path: Path) -> None:
-    write_beat(tmp_path, Beat(State(Phase.BUSY, 1, 1), 5))
-    (tmp_path / "restarted").symlink_to(tmp_path / "nowhere/restarted")
-    assert comes_back(tmp_path, "signal")
-
-
-def checked(home: Path, now: float, leaves: str = GONE) -> tuple[int, list[str], int]:
+def checked(home: Path, now: float) -> tuple[int, list[str], int]:
     """The exit code, the stages that were told, and how often the runner was deregistered."""
     stages: list[str] = []
     left: list[str] = []
 
-    def leaver() -> watchdog.Leave:
-        if leaves != GONE:
-            raise KeyError(leaves)
-        return lambda: left.append("left") or GONE  # type: ignore[func-returns-value]
+    def leave() -> str:
+        left.append("left")
+        return GONE
 
-    code = watch(home, POLICY, leaver, lambda stage, **_: stages.append(stage), now)
+    code = watch(home, POLICY, lambda: leave, lambda stage, **_: stages.append(stage), now)
     return code, stages, len(left)
 
 
@@ -128,16 +100,30 @@ def test_an_agent_that_beats_is_content(boot: str, tmp_path: Path) -> None:
     assert checked(tmp_path, 10) == (0, [], 0)
 
 
-def test_a_verdict_stands_whatever_the_cleanup_meets(tmp_path: Path) -> None:
+def test_a_verdict_stands_and_deregisters_once(tmp_path: Path) -> None:
+    """Again if a file does not say whether that was done."""
     write_beat(tmp_path, Beat(State(Phase.BUSY, 1, 1), 5))
-    assert checked(tmp_path, 500, "no such user") == (END, ["watchdog", "still-registered"], 0)
     (tmp_path / "gone").mkdir()
-    assert checked(tmp_path, 500) == (END, ["watchdog", "deregistered"], 1)
+    assert checked(tmp_path, 500) == (1, ["watchdog", "deregistered"], 1)
     (tmp_path / "gone").rmdir()
-    assert checked(tmp_path, 500) == (END, ["watchdog", "deregistered"], 1)
-    assert checked(tmp_path, 500) == (END, ["watchdog"], 0)
+    assert checked(tmp_path, 500) == (1, ["watchdog", "deregistered"], 1)
+    assert checked(tmp_path, 500) == (1, ["watchdog"], 0)
 
 
 def test_a_machine_that_has_rebooted_ends(tmp_path: Path) -> None:
     write_beat(tmp_path, dataclasses.replace(Beat(State(Phase.BUSY, 1, 1), 5), boot="another"))
-    assert checked(tmp_path, 10) == (END, ["watchdog", "deregistered"], 1)
+    assert checked(tmp_path, 10) == (1, ["watchdog", "deregistered"], 1)
+
+
+def test_a_heartbeat_says_by_its_age_whether_it_needs_a_closer_look(tmp_path: Path) -> None:
+    """For a minute nothing but silence may end the machine (bootstrap/machine)."""
+
+    def age(beat: Beat, policy: Policy | None = POLICY) -> float:
+        write_beat(tmp_path, beat, policy)
+        return time.time() - (tmp_path / "heartbeat").stat().st_mtime
+
+    assert age(Beat(State(Phase.BUSY, 1, 1), 5)) < 5
+    assert age(Beat(State(Phase.BUSY, 1, 1), 5), None) > 60
+    assert age(Beat(State(Phase.STARTING, 1, 1), 590)) < 5
+    assert age(Beat(State(Phase.STARTING, 1, 1), 630)) > 60, "never online, in half a minute"
+    assert age(Beat(State(Phase.BUSY, 1, 1), 432030)) > 60, "its lifetime, in half a minute"

@@ -271,7 +271,7 @@ def test_an_agent_that_is_silent_is_ended_by_the_watchdog(lab: Lab, tmp_path: Pa
     assert launcher.wait(ONLINE) == 0, launcher.told + lab.console()
     job = world.forge.queue_job(["cml"], 0, "touch /var/tmp/now")
     until(lambda: job.status == "completed", "the job", 60, lab.console)
-    until(lambda: not world.ec2.alive(), "the end", 300, lab.console)
+    until(lambda: not world.ec2.alive(), "the end", 480, lab.console)
     assert "the agent is silent" in lab.console()
     assert world.left() == []
 
@@ -316,7 +316,7 @@ def test_a_machine_that_starts_again_does_not_register_again_and_ends(
     job = world.forge.queue_job(["cml"], 60, f"sudo sync; sudo {how}")
     until(lambda: lab.console().count("Linux version") == 2, "the second start", 60, lab.console)
     until(
-        lambda: world.forge.run(job.run_id) and not world.ec2.alive(), "the end", 240, lab.console
+        lambda: world.forge.run(job.run_id) and not world.ec2.alive(), "the end", 420, lab.console
     )
     assert "the machine was restarted" in lab.console()
     assert lab.console().count('"stage": "agent"') == 1

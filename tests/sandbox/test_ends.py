@@ -19,7 +19,7 @@ from runner_action.sandbox.world import World
 from tests.matrix.trial import sweep
 from tests.sandbox.conftest import Launch, all_gone, busy, job_of, training, until
 from tests.sandbox.test_lives import only_machine
-from tests.sandbox.test_story import command_lines, stages
+from tests.sandbox.test_story import agent_of, command_lines, stages
 
 pytestmark = pytest.mark.sandbox
 
@@ -147,3 +147,36 @@ def test_an_agent_that_nobody_hears_restarts_its_job_and_leaves(
     assert second
     assert second.conclusion == "success"
     all_gone(world)
+
+
+def python_is_broken(world: World) -> Path:
+    """A file that keeps Python from starting on the machines, as while a package is upgraded."""
+    flag = world.folder / "broken"
+    interpreter(world, f"[ ! -e {flag} ] || {{ echo ImportError >&2; exit 1; }}")
+    return flag
+
+
+def test_a_python_that_does_not_start_for_a_while_ends_no_job(world: World, launch: Launch) -> None:
+    flag = python_is_broken(world)
+    breaks = f"touch {flag}; sleep 4; rm {flag}; sleep 1"
+    assert launch("--idle-timeout=4").wait() == 0
+    job = world.github.forge.queue_job(["cml"], 0, breaks)
+    world.github.forge.wait(lambda: job.status == "completed", "the job")
+    assert job.conclusion == "success"
+    all_gone(world)
+
+
+def test_a_machine_ends_whose_agent_hangs_and_whose_python_is_gone(
+    world: World, launch: Launch
+) -> None:
+    flag = python_is_broken(world)
+    assert launch("--idle-timeout=600").wait() == 0
+    until(lambda: "online" in stages(world), "the agent")
+    os.kill(agent_of(world), signal.SIGSTOP)
+    flag.touch()
+    home = world.machines.root(only_machine(world)) / "var/lib/cml-runner"
+    os.utime(home / "heartbeat", (0, 0))
+    until(lambda: ended(world), "the machine to end", 60)
+    console = world.machines.console(only_machine(world))
+    assert console.count("ImportError") >= 3
+    assert "power off: cml-runner-failed.service was started 2 times" in console

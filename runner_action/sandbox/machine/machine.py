@@ -92,6 +92,7 @@ class Machine:
         self._install_python()
         self._systemd.start_enabled()
         time.sleep(self._network)
+        (self._root / "run/cloud-init").mkdir(parents=True, exist_ok=True)
         text = gzip.decompress(user_data) if user_data[:2] == b"\x1f\x8b" else user_data
         cache = self._root / "var/lib/cloud/instances" / instance
         for name in ("user-data.txt", "user-data.txt.i", "cloud-config.txt"):

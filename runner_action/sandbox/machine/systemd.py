@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner_action.sandbox.machine.image import tools
-from runner_action.sandbox.machine.unit import Unit, seconds
+from runner_action.sandbox.machine.unit import Unit, command, seconds
 
+PYTHON = "/usr/bin/python3"
 ORDERLY, FORCED = "poweroff", ("poweroff-force", "poweroff-immediate")
 """An orderly power-off first stops the units, each within its time limit; a forced one kills all
 processes and runs no ExecStop.
@@ -85,6 +86,8 @@ class Systemd:
         self._services: dict[str, Service] = {}
         self._metadata = metadata
         self.off = threading.Event()
+        self._starts: dict[str, tuple[float, int]] = {}
+        """When each unit's count of starts began, and the count."""
 
     def _path(self, name: str) -> Path | None:
         """The unit's file in the first of systemd's folders that has it, even if masked."""
@@ -213,23 +216,22 @@ class Systemd:
 
     def _run_service(self, unit: Unit) -> None:
         service = self._services[unit.name] = Service(unit)
-        starts = 0
-        while True:
+        code = 1  # a start that is refused is a failure, too
+        while self._may_start(unit):
             bound = None
             if unit.get("Type") == "oneshot":
                 bound = unit.bound("TimeoutStartSec", float("inf"))
             code = self._exec(service, unit.get("ExecStart"), bound=bound, main=True)
-            starts += 1
             if unit.get("RemainAfterExit") == "yes":
                 return
             self._after(service, code)
-            if not self._starts_again(service, code, starts):
+            if not self._starts_again(service, code):
                 break
             print(f"machine: {unit.name} is started again", flush=True)
         # These actions are also taken when the unit was stopped:
         # https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html#FailureAction=
         if unit.ends_well(code):
-            self._act(service, "SuccessAction", f"{unit.name} ended")
+            self._act(unit, "SuccessAction", f"{unit.name} ended")
         elif not self.off.is_set():
             for name in unit.all("OnFailure"):
                 self.start(name)
@@ -248,21 +250,28 @@ class Systemd:
         for line in unit.all("ExecStopPost"):
             self._exec(service, line, results, unit.bound("TimeoutStopSec", STOP_SECONDS))
         if not well:
-            self._act(service, "FailureAction", f"{unit.name} ended with {code}")
+            self._act(unit, "FailureAction", f"{unit.name} ended with {code}")
 
-    def _starts_again(self, service: Service, code: int, starts: int) -> bool:
-        """Whether the service is started again, after `starts` starts and this last exit code."""
+    def _starts_again(self, service: Service, code: int) -> bool:
+        """Whether the service is started again after this exit code."""
         unit = service.unit
         abnormal = code < 0 and not unit.ends_well(code)
-        if service.job or not (abnormal and unit.get("Restart") == "on-abnormal"):
+        return abnormal and not service.job and unit.get("Restart") == "on-abnormal"
+
+    def _may_start(self, unit: Unit) -> bool:
+        """Counts a start, or refuses it and takes the unit's action."""
+        most, span = unit.most_starts
+        began, starts = self._starts.get(unit.name, (0.0, 0))
+        if time.monotonic() - began > span * self._factor:
+            began, starts = time.monotonic(), 0
+        if starts >= most:
+            self._act(unit, "StartLimitAction", f"{unit.name} was started {starts} times")
             return False
-        if starts >= int(unit.get("StartLimitBurst", "5")):
-            self._act(service, "StartLimitAction", f"{unit.name} was started {starts} times")
-            return False
+        self._starts[unit.name] = began, starts + 1
         return True
 
-    def _act(self, service: Service, key: str, why: str) -> None:
-        action = service.unit.get(key)
+    def _act(self, unit: Unit, key: str, why: str) -> None:
+        action = unit.get(key)
         if action in (ORDERLY, *FORCED) and not self.off.is_set():
             self.power_off(why, action in FORCED)
 
@@ -296,12 +305,8 @@ class Systemd:
         """Runs a command of a service and returns its exit code. Kills it after `bound` seconds. A
         `main` process does not start while its service is being stopped."""
         unit = service.unit
-        argv = [
-            word if index == 0 else self.below(word)
-            for index, word in enumerate(shlex.split(line.lstrip("-")))
-        ]
-        if Path(argv[0]).name == "python3":
-            argv[0] = self._python
+        program, *arguments = (word.replace(PYTHON, self._python) for word in command(line))
+        argv = [program, *map(self.below, arguments)]
         folder = self.below(unit.get("WorkingDirectory", "/"))
         added = dict(shlex.split(entry)[0].split("=", 1) for entry in unit.all("Environment"))
         with service.lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def seconds(text: str) -> float:
     if text == "infinity":
         return float("inf")
     return sum(float(number) * SPANS[unit] for number, unit in SPAN.findall(text))
+
+
+def command(line: str) -> list[str]:
+    """The words of an ExecStart= and the like, with `$$` and `%%` as what they stand for.
+    https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines
+    """
+    return shlex.split(line.lstrip("-").replace("$$", "$").replace("%%", "%"))
 
 
 class Unit:
@@ -46,6 +54,13 @@ class Unit:
         """The time limit of a command in seconds; None if there is none."""
         limit = seconds(self.get(key)) if self.get(key) else default
         return None if limit == float("inf") else limit
+
+    @property
+    def most_starts(self) -> tuple[int, float]:
+        """How often the unit may be started in how many seconds, by whomever; those begin with a
+        start. https://github.com/systemd/systemd/blob/v257/src/basic/ratelimit.c"""
+        span = self.get("StartLimitIntervalSec", "10s")
+        return int(self.get("StartLimitBurst", "5")), seconds(span)
 
     def ends_well(self, code: int) -> bool:
         """Whether systemd considers this exit code, or this signal (negative), a success.
