@@ -13,7 +13,7 @@ from . import metadata
 MOST = 120.0
 """Seconds of a notice at most. If this machine's clock says anything else, it is wrong, and the two
 minutes began after the last look."""
-TOKEN_SECONDS = 21600
+TTL = {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
 
 
 class Notices(metadata.Notices):
@@ -22,7 +22,7 @@ class Notices(metadata.Notices):
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or "http://169.254.169.254")
-        self._until = 0.0
+        self._token = ""
 
     def look(self) -> Optional[metadata.Notice]:
         text = self._get("spot/instance-action")
@@ -38,16 +38,14 @@ class Notices(metadata.Notices):
             return metadata.Notice("rebalance recommendation")
         return None
 
-    def _get(self, path: str) -> Optional[str]:
-        """Reads a path of IMDSv2, with a session token. None if it does not exist, as is normal
-        until the end."""
-        if time.monotonic() >= self._until:
-            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
-            self._token = self._service.ask("PUT", "/latest/api/token", headers)[1]
-            self._until = time.monotonic() + TOKEN_SECONDS / 2
-        status, text = self._service.ask(
-            "GET", "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": self._token}
+    def _get(self, path: str) -> str:
+        """Reads a path of IMDSv2; empty if it does not exist, as is normal until the end. Any
+        failure, such as that the session token has expired, forgets the token."""
+        token, self._token = self._token, ""
+        if not token:
+            token = self._service.read("PUT", "/latest/api/token", TTL)
+        text = self._service.read(
+            "GET", "/latest/meta-data/" + path, {"X-aws-ec2-metadata-token": token}
         )
-        if status == 401:
-            self._until = 0.0
-        return text if status == 200 else None
+        self._token = token
+        return text

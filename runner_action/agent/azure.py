@@ -38,9 +38,7 @@ class Notices(metadata.Notices):
 
     def look(self) -> Optional[metadata.Notice]:
         # The first request switches the service on, which may take two minutes.
-        status, text = self._service.ask("GET", PATH, {"Metadata": "true"}, timeout=130)
-        if status != 200:
-            raise OSError("HTTP %d" % status)
+        text = self._service.read("GET", PATH, {"Metadata": "true"}, timeout=130)
         ends = [event for event in json.loads(text).get("Events", ()) if event["EventType"] in ENDS]
         if not ends:
             return None
@@ -53,10 +51,10 @@ class Notices(metadata.Notices):
 
     def done(self) -> None:
         if self._seen:
-            body = json.dumps({"StartRequests": [{"EventId": event} for event in self._seen]})
-            self._service.ask(
-                "POST", PATH, {"Metadata": "true", "Content-Type": "application/json"}, body
-            )
+            requests = [{"EventId": event} for event in self._seen]
+            body = json.dumps({"StartRequests": requests}).encode()
+            headers = {"Metadata": "true", "Content-Type": "application/json"}
+            self._service.read("POST", PATH, headers, body)
 
 
 class Deletion:

@@ -12,12 +12,12 @@ import importlib
 import json
 import os
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from .__main__ import say_on_console
+from .calls import Plain, call
 from .lifecycle import Phase
 from .spec import AgentSpec
 from .watchdog import Say, read_beat
@@ -141,18 +141,16 @@ def _text(error: Exception) -> str:
 
 
 def ask(
-    method: str, url: str, headers: Dict[str, str], body: Optional[bytes] = None
+    method: str,
+    url: str,
+    headers: Dict[str, str],
+    body: Optional[bytes] = None,
+    seconds: float = 10,
 ) -> Tuple[int, str]:
-    """Sends a request to a cloud's API. Returns status and text. Redirects do not get `headers`."""
-    request = urllib.request.Request(url, body, method=method)
-    for name, text in headers.items():
-        request.add_unredirected_header(name, text)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode("utf-8", "replace")
+    """Sends a request to a cloud's API. Returns status and text."""
+    request = urllib.request.Request(url, body, headers, method=method)
+    status, _, text = call(urllib.request.build_opener(Plain), request, seconds)
+    return status, text
 
 
 if __name__ == "__main__":

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urljoin, urlsplit
 
+from .calls import Plain, call
 from .events import Event
 from .process import Child
 from .reasons import Reason
 from .spec import AgentSpec
 
-
-class Unfollowed(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Every redirect is an error, as urllib would send the token to any host."""
-
-
-OPENER = urllib.request.build_opener(Unfollowed)
+OPENER = urllib.request.build_opener(Plain)
 
 
 class Member:
@@ -113,7 +107,7 @@ class Member:
         """Sends a request to the forge's API, or to another URL. Returns status and text. `login`:
         the value of the header by which it authenticates; `tag`: the ETag of an earlier response. A
         redirect is followed within the same host, with method and body, as for a repository that
-        was renamed (301 and 307), each with a second less.
+        was renamed (301 and 307), each in half the time. Raises as `call`.
         https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api"""
         url = path if "://" in path else self._spec.api_url + path
         data = None if body is None else json.dumps(body).encode()
@@ -125,19 +119,12 @@ class Member:
         }
         sent = {name: text for name, text in headers.items() if text}
         request = urllib.request.Request(url, data, sent, method=method)
-        response: Any
-        try:
-            response = OPENER.open(request, timeout=timeout)
-        except urllib.error.HTTPError as error:
-            response = error
-        with response:
-            self.headers = response.headers
-            text = response.read().decode("utf-8", "replace")
+        status, self.headers, text = call(OPENER, request, timeout)
         there = urljoin(url, self.headers.get("Location", ""))
-        moved = response.code in (301, 302, 307, 308) and timeout > 1
+        moved = status in (301, 302, 307, 308) and timeout > 1
         if moved and urlsplit(there)[:2] == urlsplit(url)[:2]:
-            return self.ask(method, there, body, timeout - 1, login, tag)
-        return response.code, text
+            return self.ask(method, there, body, timeout / 2, login, tag)
+        return status, text
 
 
 def module_of(spec: AgentSpec) -> str:

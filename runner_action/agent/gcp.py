@@ -41,11 +41,7 @@ class Notices(metadata.Notices):
             "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=%d&last_etag="
             % WAIT
         )
-        status, text = self._service.ask(
-            "GET", path + self._service.etag, FLAVOR, timeout=WAIT + 10
-        )
-        if status != 200:
-            raise OSError("HTTP %d" % status)
+        text = self._service.read("GET", path + self._service.etag, FLAVOR, timeout=WAIT + 10)
         return metadata.Notice("preempted", SECONDS) if text.strip() == "TRUE" else None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
-from typing import Dict, Optional, Tuple
-from urllib.parse import urlsplit
+import urllib.request
+from typing import Any, Dict, Optional, Tuple
+
+from .calls import Plain, call
 
 CLOUDS = ("aws", "azure", "gcp")
 """Clouds that give notice, each with a module of its name. The others only send SIGTERM, as all
@@ -24,9 +25,8 @@ class Metadata:
     """The metadata service at the address `base`."""
 
     def __init__(self, base: str) -> None:
-        parts = urlsplit(base)
-        self._host = parts.netloc
-        self._path = parts.path.rstrip("/")
+        self._base = base.rstrip("/")
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Plain)
         self.etag = "0"
         """Of the last response, by which Google's service knows what has been read. `0` matches
         no value, so that the first request does not wait."""
@@ -36,20 +36,23 @@ class Metadata:
         method: str,
         path: str,
         headers: Dict[str, str],
-        body: Optional[str] = None,
+        body: Optional[bytes] = None,
         timeout: float = 5,
     ) -> Tuple[int, str]:
-        """Sends a request. Returns status and text; raises OSError without a response."""
-        connection = http.client.HTTPConnection(self._host, timeout=timeout)
-        try:
-            connection.request(method, self._path + path, body, headers)
-            response = connection.getresponse()
-            self.etag = response.getheader("ETag") or "0"
-            return response.status, response.read().decode("utf-8", "replace")
-        except http.client.HTTPException as error:
-            raise OSError(str(error)) from None
-        finally:
-            connection.close()
+        """Sends a request. Returns status and text; raises OSError or HTTPException without a whole
+        response within `timeout` seconds."""
+        request = urllib.request.Request(self._base + path, body, headers, method=method)
+        status, answered, text = call(self._opener, request, timeout)
+        self.etag = answered.get("ETag", "0")
+        return status, text
+
+    def read(self, *request: Any, **more: Any) -> str:
+        """As `ask`, but only the text of a response; empty if there is nothing (404). Raises
+        OSError for any other status."""
+        status, text = self.ask(*request, **more)
+        if status not in (200, 404):
+            raise OSError("HTTP %d" % status)
+        return text if status == 200 else ""
 
 
 class Notices:
@@ -58,8 +61,8 @@ class Notices:
     every = 2.0
 
     def look(self) -> Optional[Notice]:
-        """The current notice, or None; may take some seconds. Raises OSError or ValueError if the
-        service does not respond as expected."""
+        """The current notice, or None; may take some seconds. Raises OSError or another
+        exception if the service does not respond as expected."""
         raise NotImplementedError
 
     def done(self) -> None:

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +25,9 @@ MARGIN = 60.0
 """Seconds after `start-timeout` until the watchdog ends the machine, as in `lifecycle`."""
 LONGEST = 30.0
 """Seconds between two attempts at most."""
-TRANSIENT = (408, 429)
+WHOLE = 120.0
+"""Seconds for an attempt as a whole."""
+TRANSIENT = (408, 425, 429)
 """Statuses below 500 after which another attempt may succeed."""
 
 
@@ -40,11 +43,34 @@ def say(stage: str, **facts: object) -> None:
     )
 
 
+def downloaded(url: str, seconds: float) -> bytes:
+    """Makes an attempt of at most `seconds` as a whole, in a thread of its own as in `calls`, which
+    is not here yet. Raises OSError or HTTPException."""
+    outcome: List[Any] = [OSError("timed out after %d s" % seconds)]
+
+    def send() -> None:
+        try:
+            request = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
+            with urllib.request.urlopen(request, timeout=20) as response:
+                outcome.append(response.read())
+        except Exception as error:  # raised again by the waiting thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    last = outcome[-1]
+    if isinstance(last, Exception):
+        raise last
+    return last  # type: ignore[no-any-return]
+
+
 def fetched(
     url: str,
     seconds: float,
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    whole: float = WHOLE,
 ) -> bytes:
     """Downloads `url`, trying again for `seconds`. Raises NotFetched with the last error, at once
     if another attempt would not help."""
@@ -52,19 +78,18 @@ def fetched(
     pause = 1.0
     why = ""
     while now() < end:
+        said = why
         try:
-            request = urllib.request.Request(url, headers={"User-Agent": "cml-runner"})
-            with urllib.request.urlopen(request, timeout=20) as response:
-                content: bytes = response.read()
-            return content
+            return downloaded(url, whole)
         except urllib.error.HTTPError as error:
+            error.close()
             why = "HTTP %d" % error.code
             if error.code < 500 and error.code not in TRANSIENT:
                 break
         except (OSError, http.client.HTTPException) as error:
-            if why != str(error):
-                why = str(error)
-                say("agent-waits", why=why)
+            why = str(error)
+        if why != said:
+            say("agent-waits", why=why)
         sleep(pause)
         pause = min(2 * pause, LONGEST)
     raise NotFetched("could not download the agent from %s: %s" % (url, why))

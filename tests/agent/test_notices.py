@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -86,8 +87,79 @@ def test_a_token_that_is_no_longer_good_is_renewed(service: FakeMetadata) -> Non
     poller.look()
     service.tokens.clear()
     service.notice("m1", 120)
-    assert poller.look() is None
+    with pytest.raises(OSError, match="HTTP 401"):
+        poller.look()
     assert poller.look() is not None
+
+
+PAGE = b"""<?xml version="1.0" encoding="iso-8859-1"?>
+<html><head><title>503 - Service Unavailable</title></head></html>
+"""
+"""As EC2's error pages, of several lines."""
+
+
+class Flaky:
+    """EC2's metadata service, whose first answers to `method` are these."""
+
+    def __init__(self, method: str, *answers: tuple[int, bytes]) -> None:
+        left: dict[str, list[tuple[int, bytes]]] = {"PUT": [], "GET": [], method: list(answers)}
+        self.tokens: list[str] = []
+        flaky = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.answer("PUT", 200, b"good-token")
+
+            def do_GET(self) -> None:
+                token = self.headers.get("X-aws-ec2-metadata-token", "")
+                flaky.tokens.append(token)
+                good = token == "good-token"
+                self.answer("GET", 200 if good else 401, flaky.notice if good else b"")
+
+            def answer(self, method: str, status: int, body: bytes) -> None:
+                status, body = left[method].pop(0) if left[method] else (status, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    notice = b'{"action": "terminate", "time": "2030-01-01T00:00:00Z"}'
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+@pytest.mark.parametrize(
+    "answer",
+    [(503, PAGE), (503, b"Service Unavailable"), (500, b""), (403, b""), (200, PAGE)],
+    ids=str,
+)
+def test_one_bad_answer_costs_one_look(method: str, answer: tuple[int, bytes]) -> None:
+    """The page of an error is never the token, nor is anything else that is not one."""
+    flaky = Flaky(method, answer)
+    poller = aws.Notices(flaky.url)
+    try:
+        with pytest.raises((OSError, ValueError)):
+            poller.look()
+        notice = poller.look()
+    finally:
+        flaky.server.shutdown()
+        flaky.server.server_close()
+    assert notice is not None
+    assert set(flaky.tokens) == {"good-token"}
+
+
+def test_azure_s_refusal_of_an_acknowledgement_is_told(service: FakeMetadata) -> None:
+    poller = notices("azure", service)
+    service.notice("m1", 30)
+    poller.look()
+    service.close()
+    with pytest.raises(OSError, match=r"refused|reset"):
+        poller.done()
 
 
 def test_a_token_is_good_for_its_time_and_on_its_machine(service: FakeMetadata) -> None:
