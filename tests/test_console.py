@@ -47,6 +47,21 @@ def test_what_was_installed(entry: str, seconds: float, missing: str) -> None:
     assert console.equipped(TEXT) is None
 
 
+WAITS = 'cml-runner: {"stage": "waiting", "why": "registration: HTTP 503"}\n'
+
+
+def test_how_far_a_machine_came_and_what_it_last_tried_in_vain() -> None:
+    assert console.progress("") == "without any output on its console so far"
+    assert console.progress("[    3.1] systemd[1]: Started.") == "before its agent had started"
+    downloaded = TEXT.partition('cml-runner: {"stage": "onl')[0]
+    assert console.progress(downloaded) == "after unpacking the runner program"
+    assert console.progress(downloaded + WAITS).endswith(
+        "program (last failed attempt: registration: HTTP 503)"
+    )
+    joined = downloaded + WAITS + 'cml-runner: {"stage": "configured"}'
+    assert console.progress(joined) == "after registering"
+
+
 def test_tail() -> None:
     assert console.tail(TEXT, 1).endswith('no space left"}')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import threading
 import time
 from pathlib import Path
@@ -16,9 +17,12 @@ from .process import child_environment, run_to_end
 from .spec import AgentSpec
 from .watchdog import Say
 
-
-class StartUpError(Exception):
-    """Why this machine cannot become a runner."""
+FINAL = re.compile(r"HTTP Error 4(?!08|25|29)|Errno 2]|No space|code: (U|F|NotF)|checksum").search
+"""Finds in an error what no other attempt mends: a server refuses, a program is missing, the disk
+is full, what was downloaded is something else. `Http response code: NotFound` is config.sh's.
+https://github.com/actions/runner/blob/v2.336.0/src/Runner.Listener/Configuration/ConfigurationManager.cs"""
+LONGEST = 30.0
+"""Seconds between two attempts at most."""
 
 
 class Start:
@@ -47,10 +51,12 @@ class Start:
         self.identity = identity
         self.say = say
         self.gpu = room.gpu(sysfs)
+        self.problems: List[Exception] = []
+        """Why no other attempt to start begins."""
         self.root_env = child_environment(pwd.getpwuid(0) if identity else user, environ)
 
     def run(self, forge: Member) -> None:
-        """Raises StartUpError, or any other exception."""
+        """Raises ValueError, or any other exception."""
         runner = self.home / "runner"
         jobs = self.home / "jobs"
         runner.mkdir(exist_ok=True)
@@ -59,28 +65,55 @@ class Start:
             for path in (runner, jobs):
                 os.chown(str(path), self.user.pw_uid, self.user.pw_gid)
         # Independent of each other and of the startup script, so all run at the same time.
-        problems: List[Exception] = []
-        fetching = threading.Thread(target=self._try, args=(problems, self._fetch), daemon=True)
-        proving = threading.Thread(target=self._try, args=(problems, self._prove), daemon=True)
-        fetching.start()
-        proving.start()
+        threads = [
+            threading.Thread(target=self._try, args=(work,), daemon=True)
+            for work in (self._fetch, self._prove)
+        ]
+        for thread in threads:
+            thread.start()
         self._equip()
         self._script()
         unfit = self.unfit()
         if unfit:
-            raise StartUpError(unfit)
+            raise ValueError(unfit)
         self._close()
-        for thread in (fetching, proving):
+        for thread in threads:
             thread.join()
-            if problems:
-                raise problems[0]
-        self.joining = True
-        failed = forge.join()
-        self.joining = False
-        if failed:
-            raise StartUpError("registration: " + failed)
+            if self.problems:
+                raise self.problems[0]
+        self._again("registration", lambda: self._join(forge))
         self._forget()
         self.say("configured")
+
+    def _again(self, what: str, attempt: Callable[[], Optional[str]]) -> Optional[str]:
+        """Makes attempts until one succeeds, as long as the machine may start; returns its result.
+        Logs each different error once. Raises ValueError if another attempt would be in vain, or
+        what has failed beside it."""
+        logged = ""
+        pause = 1.0
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                why = "%s: %s" % (what, error)
+            if FINAL(why):
+                raise ValueError(why)
+            if why != logged:
+                logged = why
+                self.say("waiting", why=why)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST)
+            if self.problems:
+                raise self.problems[0]
+
+    def _join(self, forge: Member) -> None:
+        self.joining = True
+        try:
+            failed = self.problems or forge.join()
+        finally:
+            self.joining = False
+        if failed:
+            raise ValueError(failed)
 
     def _forget(self) -> None:
         """Removes the secrets that are used up from spec.json, if there is one: pods and local
@@ -118,17 +151,24 @@ class Start:
             self.say("metadata-open", why=still_open)
 
     def _equip(self) -> None:
-        """Installs what jobs expect, and makes sure of Docker, where it is promised. With code 3
-        the script says that something else is missing."""
+        """Installs what jobs expect, and makes sure of Docker, where it is promised."""
         script = self.home / "equip.sh"
         if script.exists():
             self.say("equip")
             began = time.monotonic()
-            why = run_to_end([str(script)], self.home, self.root_env, self.spec.start_timeout)
-            if why and self.spec.docker and why[:12] != "exit code 3:":
-                raise StartUpError("Docker does not work: " + why)
+            why = self._again("Docker does not work", self._install)
             self.say("equipped", seconds=round(time.monotonic() - began, 1), why=why)
         self.docker = bool(self.spec.cloud) and not self._shell("docker info")
+
+    def _install(self) -> Optional[str]:
+        """With code 3 the script says that something else than Docker is missing, without which
+        the machine starts."""
+        why = run_to_end(
+            [str(self.home / "equip.sh")], self.home, self.root_env, self.spec.start_timeout
+        )
+        if why and self.spec.docker and why[:12] != "exit code 3:":
+            raise ValueError(why)
+        return why
 
     def _shell(self, script: str) -> Optional[str]:
         return run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
@@ -153,16 +193,19 @@ class Start:
                 echo=lambda line: self.say("startup-script", line=line),
             )
             if failed:
-                raise StartUpError("startup script: " + failed)
+                raise ValueError("startup script: " + failed)
 
-    def _try(self, problems: List[Exception], work: Callable[[], None]) -> None:
+    def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # raised again by the waiting thread
-            problems.append(error)
+            self.problems.append(error)
 
     def _fetch(self) -> None:
-        download.fetch(self.spec, self.home / "runner", **self.identity)
+        self._again(
+            self.spec.runner_url,
+            lambda: download.fetch(self.spec, self.home / "runner", **self.identity),
+        )
         self.say("downloaded")
 
     def _prove(self) -> None:

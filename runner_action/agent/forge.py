@@ -42,7 +42,7 @@ class Member:
 
     def join(self) -> Optional[str]:
         """Does what is needed before the runner starts, such as registering it. Returns None, or
-        what failed."""
+        what failed; then it is called again, if that may pass (`become.FINAL`)."""
         raise NotImplementedError
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:

@@ -107,6 +107,10 @@ class Forge(Member):
         spec = self._spec
         if spec.jit_config:
             return None
+        # A half registration's .runner, .credentials and .credentials_rsaparams: config.sh does
+        # not configure a runner twice.
+        for file in self._folder.glob(".[cr][ru][en]*"):
+            file.unlink()
         argv = [
             "./config.sh",
             "--unattended",
@@ -125,7 +129,7 @@ class Forge(Member):
             120,
             **self._identity,
         )
-        self._assigned()
+        self._assigned(fresh=True)
         return failed
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
@@ -225,18 +229,17 @@ class Forge(Member):
         """The runner's id; 0 before it has one."""
         return self._spec.runner_id or self._assigned().get("agentId", 0)
 
-    def _assigned(self) -> Dict[str, int]:
+    def _assigned(self, fresh: bool = False) -> Dict[str, int]:
         """The runner's id and pool; empty before it has them. They are read from the file that
         `config.sh` writes (with a byte order mark), but only before the runner first starts: after
-        that any job may have written it."""
-        if not self.ids:
-            file = self._registered
-            try:
-                if not file.exists() and not (file.parent / "runner.pid").exists():
-                    config = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
-                    ids = {name: config[name] for name in ("agentId", "poolId") if name in config}
-                    file.write_text(json.dumps(ids))
-                self.ids = json.loads(file.read_text())
-            except (OSError, ValueError):
-                pass
+        that any job may have written it. `fresh`: it has just run. The disk may be full."""
+        file = self._registered
+        try:
+            if fresh or not (self.ids or file.exists() or (file.parent / "runner.pid").exists()):
+                config = json.loads((self._folder / ".runner").read_text("utf-8-sig"))
+                self.ids = {name: config[name] for name in ("agentId", "poolId") if name in config}
+                file.write_text(json.dumps(self.ids))
+            self.ids = self.ids or json.loads(file.read_text())
+        except (OSError, ValueError):
+            pass
         return self.ids

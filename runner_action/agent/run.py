@@ -352,6 +352,7 @@ class Agent:
         state = self.state
         reason = state.reason
         assert reason is not None
+        self._start.problems.append(OSError(reason.text))
         while self._start.joining and not self._leave.hurry():
             time.sleep(0.1)
         if reason.restarts and self._leave.interrupts():

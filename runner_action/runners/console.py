@@ -70,14 +70,23 @@ STEPS = {
     "configured": "after registering",
     "online": "after coming online",
 }
+WAITS = ("agent-waits", "waiting")
+"""What has failed is tried again."""
+JOINED = ("configured", "online")
 
 
 def progress(text: str) -> str:
-    """How far a machine came by its console, in words that follow `failed` or `got stuck`."""
-    stages = [str(entry.get("stage")) for entry in entries(text) if entry.get("stage") in STEPS]
-    if stages:
-        return STEPS[stages[-1]]
-    return "before its agent had started" if text else "without any output on its console so far"
+    """How far a machine came by its console, in words that follow `failed` or `got stuck`, and what
+    it has last tried in vain."""
+    told = [(str(entry.get("stage")), entry) for entry in entries(text)]
+    stages = [stage for stage, _ in told if stage in STEPS]
+    if not stages:
+        return (
+            "before its agent had started" if text else "without any output on its console so far"
+        )
+    waits = [entry.get("why") for stage, entry in told if stage in WAITS]
+    vain = waits and stages[-1] not in JOINED
+    return STEPS[stages[-1]] + (f" (last failed attempt: {waits[-1]})" if vain else "")
 
 
 def login(text: str) -> str | None:
@@ -96,6 +105,7 @@ SENTENCES = {
     "agent": "Starting runner {name}.",
     "downloaded": "Unpacked the runner program; its checksum is correct.",
     "configured": "Registered.",
+    "waiting": "Trying again: {why}.",
     "online": "Online, waiting for jobs. Press Ctrl-C to stop.",
     "job-started": "Job {job} started.",
     "job-finished": "Job {job} finished.",

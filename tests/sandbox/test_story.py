@@ -308,10 +308,20 @@ def test_docker_that_cannot_be_installed_ends_the_launch_in_apt_s_words(
 ) -> None:
     world.machines.folder.mkdir(parents=True, exist_ok=True)
     (world.machines.folder / ERROR).write_text("E: Unable to fetch some archives\n")
-    launcher = launch()
+    launcher = launch("--start-timeout=30")
     assert launcher.wait() == 6
     assert "Docker does not work: exit code 1: E: Unable to fetch some archives" in launcher.told
     all_gone(world)
+
+
+def test_an_archive_that_fails_for_a_while_ends_nothing(world: World, launch: Launch) -> None:
+    world.machines.folder.mkdir(parents=True, exist_ok=True)
+    error = world.machines.folder / ERROR
+    error.write_text("E: Unable to fetch some archives\n")
+    launcher = launch("--idle-timeout=5")
+    until(lambda: "waiting" in stages(world), "the first attempt")
+    error.unlink()
+    assert launcher.wait() == 0
 
 
 def test_a_runner_program_with_a_wrong_checksum_never_runs(world: World, launch: Launch) -> None:

@@ -23,26 +23,25 @@
 # the image has no known package manager.
 docker="@DOCKER@"
 export DEBIAN_FRONTEND=noninteractive
-lacks(){ ! command -v "$1" >/dev/null;}
+has(){ command -v "$1" >/dev/null;}
 code=0
-need=
 for tool in git git-lfs curl unzip jq
-do ! lacks $tool||need="$need $tool"
+do has $tool||need="$need $tool"
 done
-! lacks pip3||need="$need python3-pip python3-venv"
-[ ! "$docker" ]||! lacks docker||need="$need $docker"
-! lacks python||ln -s /usr/bin/python3 ../../../usr/local/bin/python
+has pip3||need="$need python3-pip python3-venv"
+[ ! "$docker" ]||has docker||need="$need $docker"
+has python||ln -s /usr/bin/python3 ../../../usr/local/bin/python
 #{
 fetch(){ python3 -c 'import sys,urllib.request as u;u.urlretrieve(*sys.argv[1:])' https://nvidia.github.io/libnvidia-container/"$1" "$2";}
 gpu=
-if [ "$docker" ]&&grep -qs 0x10de /sys/bus/pci/devices/*/vendor&&lacks nvidia-ctk
+if [ "$docker" ]&&grep -qs 0x10de /sys/bus/pci/devices/*/vendor&&! has nvidia-ctk
 then gpu=1
 need="$need nvidia-container-toolkit"
 fi
 list=/etc/apt/sources.list.d/nvidia-container-toolkit
 ldconfig -p|grep -q libicuuc||need="$need libicu"
-if [ "$need" ]&&lacks apt-get
-then if lacks dnf
+if [ "$need" ]&&! has apt-get
+then if ! has dnf
 then echo "neither apt-get nor dnf, so these stay missing:$need"
 exit 3
 fi
@@ -62,9 +61,8 @@ echo "deb [signed-by=$list.asc] https://nvidia.github.io/libnvidia-container/sta
 fi
 #}
 apt-get update -qq
-have=
 for name in $need $(apt-cache pkgnames libicu|grep -x 'libicu[0-9]*')
-do ! apt-cache show "$name" >/dev/null 2>&1||have="$have $name"
+do apt-cache show "$name" >/dev/null 2>&1&&have="$have $name"
 done
 # shellcheck disable=SC2086 # several words
 apt-get install -qqy --no-install-recommends $have||code=3

@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime, timezone
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ FALL_SECONDS = 2.0
 
 
 class NoRunner(Exception):
-    """The server does not know this runner, or no longer knows it."""
+    """The server does not know this runner, or no longer knows it; or it answers `status`."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def call(
@@ -46,9 +51,29 @@ def call(
             content: dict[str, Any] = json.loads(response.read() or "{}")
             return content
     except urllib.error.HTTPError as error:
-        message = json.loads(error.read() or b"{}").get("message", "")
+        text = error.read().decode()
         error.close()
-        raise NoRunner(message or f"Http response code: {error.code}") from None
+        raise NoRunner(text, error.code) from None
+
+
+def tenant(server: str, body: dict[str, Any], login: str) -> dict[str, Any]:
+    """Asks where and how the runner is registered: three times, but once if that is not found
+    (ConfigurationManager.cs, GetTenantCredential), which waits for seconds in between."""
+    path = "/api/v3/actions/runner-registration"
+    for left in (2, 1, 0):
+        try:
+            return call(server, path, body, login)
+        except (NoRunner, OSError) as error:
+            last = error
+        if isinstance(last, NoRunner):
+            # .NET's name of the status.
+            name = HTTPStatus(last.status).phrase.replace(" ", "")
+            print(f"Http response code: {name} from 'POST {server + path}' (Request Id: {left})")
+            print(last)
+            if last.status == HTTPStatus.NOT_FOUND:
+                break
+        time.sleep(0.2)
+    raise last
 
 
 def inputs_from_environment() -> dict[str, str]:
@@ -82,7 +107,10 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 def configure(options: argparse.Namespace) -> int:
     if Path(".runner").exists():
-        print("Cannot configure the runner because it is already configured.")
+        print(
+            "Cannot configure the runner because it is already configured. To reconfigure the"
+            " runner, run 'config.cmd remove' or './config.sh remove' first."
+        )
         return TERMINATED
     server = "/".join(options.url.split("/")[:3])
     body = {
@@ -96,7 +124,7 @@ def configure(options: argparse.Namespace) -> int:
         "default_labels": not options.no_default_labels,
     }
     login = "RemoteAuth " + options.token
-    registration = call(server, "/api/v3/actions/runner-registration", body, login)
+    registration = tenant(server, body, login)
     print(
         "√ Connected to GitHub\n\n√ Runner successfully added\n√ Runner connection is good\n\n√"
         " Settings Saved."
@@ -185,14 +213,14 @@ def remove(options: argparse.Namespace) -> int:
         return TERMINATED
     login = "RemoteAuth " + options.token
     body = {"runner_event": "remove", "url": runner["githuburl"]}
-    tenant = call(runner["serverurl"], "/api/v3/actions/runner-registration", body, login)
-    if tenant["use_v2_flow"]:
+    found = tenant(runner["serverurl"], body, login)
+    if found["use_v2_flow"]:
         path = "/api/v3/%s/actions/runners/%d" % (root_of(runner["githuburl"]), runner["agentid"])
         call(runner["serverurl"], path, {}, login, "DELETE")
     else:
         path = f"_apis/distributedtask/pools/{runner['poolid']}/agents/{runner['agentid']}"
         path += "?api-version=6.0-preview"
-        call(tenant["url"], path, {}, "Bearer " + tenant["token"], "DELETE")
+        call(found["url"], path, {}, "Bearer " + found["token"], "DELETE")
     forget()
     print("√ Runner removed successfully")
     return SUCCESS
