@@ -315,7 +315,7 @@ def with_home(home: Path, environ: Dict[str, str]) -> Dict[str, str]:
 
 def watchdog(link: Link) -> int:
     """One check, run as the cluster's liveness probe. 1: the container must end, also if the guard
-    is gone. Then the guard cleans up."""
+    is gone; the cluster ends it after several in a row. Then the guard cleans up."""
     try:
         why = link.ask("watch", full=disk_full(Path.cwd()))
     except (OSError, ValueError) as error:

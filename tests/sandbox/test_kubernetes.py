@@ -155,6 +155,20 @@ def test_without_its_guard_a_pod_ends(world: World, launch: Launch) -> None:
     assert "the guard was restarted" in (world.machines.folder / machine / "guard.log").read_text()
 
 
+def test_one_slow_exec_of_the_probe_ends_no_job(world: World, launch: Launch) -> None:
+    """Under load a program starts late in a healthy container."""
+    online(world, launch)
+    (machine,) = world.machines.living
+    job = world.forge.queue_job(["train"], 3)
+    until(lambda: job.status == "in_progress", "the job to run")
+    slow = world.machines.folder / machine / "slow-exec"
+    slow.touch()
+    until(lambda: job.status == "completed", "the job to end")
+    assert not slow.exists(), "a probe was slow"
+    assert job.conclusion == "success"
+    gone(world)
+
+
 LOADED = "import time:"
 
 

@@ -35,6 +35,10 @@ GRACE_SECONDS = 60
 """The agent (at most 30 s when it is interrupted), then the guard (20 s)."""
 TTL_SECONDS = 300
 """How long a pod that has ended is kept to be read, which costs nothing."""
+PROBES = 3
+"""Failed liveness probes in a row, a minute apart, that end the runner's container: under load a
+single one can be late (https://github.com/containerd/containerd/issues/5325). An agent that hangs
+is so ended after at most six minutes: SILENCE, and three probes."""
 LATE_SECONDS = 300
 """The agent ends itself at max-lifetime; this much later the cluster ends it."""
 PYTHON = ("python3", "-IS")
@@ -203,7 +207,7 @@ def _runner(placement: PodPlacement) -> Body:
             "initialDelaySeconds": 60,
             "periodSeconds": 60,
             "timeoutSeconds": 30,
-            "failureThreshold": 1,
+            "failureThreshold": PROBES,
         },
     }
 
@@ -302,6 +306,7 @@ def _docker() -> Body:
         "startupProbe": {
             "exec": {"command": ["docker", "-H", "unix:///run/docker.sock", "version"]},
             "periodSeconds": 1,
+            "timeoutSeconds": 10,
             "failureThreshold": 60,
         },
         "volumeMounts": [
