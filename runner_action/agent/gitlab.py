@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from . import room
 from .events import Event, JobFinished, JobStarted, Online, RunnerExited, Settled
 from .forge import Member
 from .lifecycle import GONE
-from .process import Child, run_to_end
+from .process import Child, run_to_end, session
 
 IMAGE = "ubuntu:24.04"
 """The image of jobs that name none, where there is Docker."""
@@ -22,7 +23,15 @@ STARTED = "Starting runner for"
 RECEIVED = "Checking for jobs... received"
 FORBIDDEN = "Checking for jobs... forbidden"
 ENDED = ("Job succeeded", "Job failed")
-"""Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go)."""
+BROKEN = "Failed to process build"
+"""Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go). The last one
+follows a failed job, or is all that is said about one that could not be begun."""
+PROGRESS = "coordinator..."
+"""In its messages about a job's log. GitLab asks for one every 3 or 60 s, even if there is nothing
+new; they also come if GitLab cannot be reached (network/trace.go)."""
+QUIET = 720.0
+"""Seconds without one after which they say nothing more of a job: a request can hang for ten
+minutes (ResponseHeaderTimeout in network/client.go)."""
 RUNNING = "[ -e running ] || timeout 9 docker ps -q >running 2>/dev/null"
 REMOVE = """timeout 9 docker ps --format '{{.CreatedAt}} {{.ID}} {{.Labels}}' 2>/dev/null |
 grep -v gitlab-runner.managed=true | awk '$1" "$2<ENVIRON["END"]{print $5}' |
@@ -32,6 +41,10 @@ gitlab-runner itself starts has this label, in some versions with a prefix too m
 (https://gitlab.com/gitlab-org/gitlab-runner/-/issues/38674). `END`: when the job ended, in the
 machine's time: the next job may already have started some. A Docker that hangs must not hold up the
 runner."""
+PIDS = """grep -q '^executor = "docker"' config.toml 2>/dev/null || exit 0
+ids=$(timeout 9 docker ps -q --filter label=com.gitlab.gitlab-runner.job.id=$JOB) || exit
+[ -z "$ids" ] || timeout 9 docker inspect -f {{.State.Pid}} $ids"""
+"""Lists the pids of the containers of job JOB (executors/docker/internal/labels/labels.go)."""
 QUIT_SECONDS = 3.0
 """Seconds for an idle gitlab-runner to quit; it may be in a long poll."""
 
@@ -43,6 +56,8 @@ class Forge(Member):
     _job: Tuple[str, int] = "", 0
     _retired = False
     _end = ""
+    _told = 0.0
+    """When its log last spoke of a job, as `time.monotonic()`."""
 
     @property
     def command(self) -> Tuple[str, ...]:  # type: ignore[override]
@@ -121,8 +136,11 @@ class Forge(Member):
     def _containers(self, script: str) -> None:
         """Only on a machine of a cloud: elsewhere others may have started some."""
         if self._spec.cloud not in ("", "kubernetes"):
-            env = {**self._env, "END": self._end}
-            run_to_end(["sh", "-c", script], self._folder, env, 80, **self._identity)
+            self._sh(script)
+
+    def _sh(self, script: str, echo: Any = None) -> Optional[str]:
+        env = {**self._env, "END": self._end, "JOB": "%d" % self._job[1]}
+        return run_to_end(["sh", "-c", script], self._folder, env, 80, echo=echo, **self._identity)
 
     def tidy(self) -> None:
         self._containers(REMOVE)
@@ -135,16 +153,22 @@ class Forge(Member):
     def heard(self, line: str, at: float) -> List[Event]:
         try:
             return self._events(json.loads(line), at)
-        except (ValueError, TypeError, KeyError, AttributeError):  # not gitlab-runner's own line
+        except Exception:  # not gitlab-runner's own line, or nobody confirms what it says
             return []
 
     def _events(self, entry: Dict[str, Any], at: float) -> List[Event]:
         """The events that an entry of gitlab-runner's log means."""
         message = entry["msg"]
+        if message.startswith(RECEIVED) or PROGRESS in message:
+            self._told = at
         if message.startswith(STARTED):
             return [Online(at)]
         if message.startswith(FORBIDDEN):
-            return [RunnerExited(at, 1, True)]
+            # gitlab-runner asks again itself, after five minutes.
+            gone, _ = self._call("POST", "/runners/verify")
+            return [RunnerExited(at, 1, True)] if gone else []
+        if message.startswith(BROKEN):
+            return [Settled(at)]
         if message.startswith(RECEIVED):
             base = urlsplit(self._spec.api_url).path.rsplit("/api/", 1)[0]
             project = urlsplit(entry.get("repo_url", "")).path[len(base) :].strip("/")
@@ -158,6 +182,34 @@ class Forge(Member):
 
     def _name(self) -> str:
         return "%d of %s" % (self._job[1], self._job[0])
+
+    def works(self, leader: int) -> bool:
+        """Whether the machine shows that its runner has a job: by the runner's log, which also
+        speaks while an image is pulled, or by what the runner has started."""
+        if time.monotonic() - self._told < QUIET:
+            return True
+        return self._pids(leader) != []
+
+    def outputs(self, leader: int) -> List[int]:
+        """The pids of processes whose standard output is the job's log."""
+        return self._pids(leader) or []
+
+    def _pids(self, leader: int) -> Optional[List[int]]:
+        """Those of the job's shell, a child of gitlab-runner, and of the first processes of its
+        containers; None if Docker does not answer. The Docker beside a pod has other pids."""
+        pids = []
+        for pid in session(leader):
+            try:
+                stat = Path("/proc/%d/stat" % pid).read_text("utf-8", "replace")
+                above = stat.rpartition(")")[2].split()[1]
+                if _is_runner(above) and not _is_runner(pid):
+                    pids.append(pid)
+            except OSError:
+                continue
+        lines: List[str] = []
+        if self._spec.cloud != "kubernetes" and self._sh(PIDS, lines.append):
+            return None
+        return pids + [int(line) for line in lines if line.isdigit()]
 
     def ended(self, code: int) -> Tuple[int, bool]:
         """A runner that was told to quit but had to stay is started again: this is code 2 of
@@ -180,21 +232,32 @@ class Forge(Member):
             self._retired = self.is_claimed("GET", path)
             return not self._retired
         text = (self._folder.parent / "runner.log").read_text("utf-8", "replace")
-        # Not by `job-status`, which is in each line about a job's log.
-        ended = sum(text.count('"msg":"' + words) for words in ENDED)
-        self._retired = text.count(RECEIVED) > ended
+        # By what came last: a failed job has two such lines, and one that GitLab takes back at
+        # once has none (`processBuild` in commands/single.go).
+        over = (text.rfind('"msg":"' + words) for words in (STARTED, *ENDED, BROKEN))
+        self._retired = text.rfind(RECEIVED) > max(over)
         return not self._retired
 
     # --- leaving
 
+    def _call(self, method: str, path: str, timeout: float = 10) -> Tuple[bool, int]:
+        """A call with the runner's own token, which can do nothing else. Returns whether GitLab
+        says that it does not know the runner, and the status. What stands in front of GitLab may
+        answer 403 too, but not in its words. Raises OSError.
+        https://docs.gitlab.com/api/runners/#verify-authentication-for-a-registered-runner"""
+        status, text = self.ask(method, path, {"token": self._spec.runner_token}, timeout)
+        return status == 403 and '"403 Forbidden' in text, status
+
     def leave(self, timeout: float = 10) -> str:
-        """Uses the runner's own token, which can do nothing else. 403 means that GitLab no longer
-        knows it."""
         try:
-            status, _ = self.ask("DELETE", "/runners", {"token": self._spec.runner_token}, timeout)
+            unknown, status = self._call("DELETE", "/runners", timeout)
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
-        return GONE if status in (204, 403, 404) else "HTTP %d" % status
+        return GONE if unknown or status in (204, 404) else "HTTP %d" % status
+
+
+def _is_runner(pid: Any) -> bool:
+    return b"run-single" in Path("/proc/%s/cmdline" % pid).read_bytes()
 
 
 def toml(runner: Dict[str, Any]) -> str:

@@ -179,13 +179,7 @@ LOG: list[tuple[str, list[Event]]] = [
         line("Job failed (system failure): aborted: interrupt", job=7),
         [JobFinished(1.0, "0 of "), Settled(1.0)],
     ),
-    (
-        line(
-            "Checking for jobs... forbidden",
-            status="POST https://git.test/code/api/v4/jobs/request: 403 Forbidden",
-        ),
-        [RunnerExited(1.0, 1, True)],
-    ),
+    (line("Failed to process build", error="exit status 1"), [Settled(1.0)]),
     (line("Job succeeded"), []),
     (line("Checking for jobs... failed", status="couldn't execute POST"), []),
     ("Job succeeded", []),
@@ -199,6 +193,42 @@ LOG: list[tuple[str, list[Event]]] = [
 @pytest.mark.parametrize(("text", "means"), LOG, ids=range(len(LOG)))
 def test_what_a_line_of_its_log_means(text: str, means: list[Event], tmp_path: Path) -> None:
     assert forge(tmp_path).heard(text, 1.0) == means
+
+
+LABEL = "com.gitlab.gitlab-runner.job.id=7"
+FORBIDDEN = line("Checking for jobs... forbidden", status="403 Forbidden")
+OWN = '{"message":"403 Forbidden"}'
+FOREIGN = "<html><title>403 Forbidden</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "unknown"),
+    [
+        (403, OWN, True),
+        (403, FOREIGN, False),
+        (200, "{}", False),
+        (502, OWN, False),
+        (0, "", False),
+    ],
+)
+def test_only_gitlab_itself_says_that_it_does_not_know_a_runner(
+    status: int, text: str, unknown: bool, tmp_path: Path
+) -> None:
+    """When it asks for jobs, and when it leaves. Status 0: there is no response."""
+    asked = []
+
+    class Answered(gitlab.Forge):
+        def ask(self, method: str, path: str, *rest: Any, **more: Any) -> tuple[int, str]:
+            asked.append((method, path))
+            if not status:
+                raise TimeoutError("timed out")
+            return status, text
+
+    member = forge(tmp_path)
+    member.__class__ = Answered
+    assert member.heard(FORBIDDEN, 1.0) == ([RunnerExited(1.0, 1, True)] if unknown else [])
+    assert (member.leave() == "gone") is unknown
+    assert asked == [("POST", "/runners/verify"), ("DELETE", "/runners")]
 
 
 LISTED = """2026-11-23 07:59:00 +0000 UTC before
@@ -251,6 +281,39 @@ def test_a_docker_that_does_not_answer_holds_up_no_runner(tmp_path: Path) -> Non
     member.environment(tmp_path, tmp_path / "jobs")
     member.tidy()
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ('[ "$1" = ps ] && echo abc || echo 4711', [4711]),
+        ("true", []),
+        ("echo cannot connect; exit 1", None),
+        ('[ "$1" = ps ] && echo abc || { echo gone; exit 1; }', None),
+    ],
+    ids=["one", "none", "no daemon", "ended meanwhile"],
+)
+@pytest.mark.parametrize("executor", ["", "shell"])
+def test_containers_of_the_job_show_that_there_is_one(
+    answer: str, found: list[int] | None, executor: str, tmp_path: Path
+) -> None:
+    """A look that fails decides nothing; without Docker there is none to ask."""
+    docker(tmp_path, 0)
+    member = forge(tmp_path, cloud="aws", executor=executor)
+    member._env["PATH"] += ":/usr/bin:/bin"
+    member.environment(tmp_path, tmp_path / "jobs")
+    member.heard(RECEIVED, -gitlab.QUIET)
+    script = f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{answer}\n'
+    (tmp_path / "bin/docker").write_text(script)
+    (tmp_path / "asked").touch()
+    expected = [] if executor == "shell" else found
+    assert member.outputs(0) == (expected or [])
+    assert member.works(0) is (expected != [])
+    member.heard(RECEIVED, time.monotonic())
+    assert member.works(0), "its log has just spoken of one"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    looks = [] if executor == "shell" else ["ps -q --filter label=" + LABEL] * 2
+    assert [words for words in asked if words[:2] == "ps"] == looks
 
 
 def runner(tmp_path: Path, script: str) -> tuple[Child, list[int]]:

@@ -18,7 +18,8 @@ from runner_action.errors import AuthError, ForgeError, RunnerActionError, Runne
 from runner_action.forges.gitlab.client import GitLab
 from runner_action.forges.gitlab.permissions import NEEDED
 from runner_action.model import Repository, Secret
-from runner_action.sandbox.forges.gitlab.api import VERSION, FakeGitLab
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from runner_action.sandbox.forges.gitlab.releases import VERSION
 from tests.contracts.openapi import gitlab_judge
 from tests.fakes import FakeClock
 

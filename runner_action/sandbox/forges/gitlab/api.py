@@ -14,18 +14,22 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
 from flask import Flask, Response, request
 
 from runner_action.sandbox.forges.gitlab import pipelines
+from runner_action.sandbox.forges.gitlab.releases import (
+    RELEASES,
+    VERSION,
+    checksums,
+    program_of,
+)
 from runner_action.sandbox.forges.gitlab.variables import Project
 from runner_action.sandbox.forges.jobs import Seat
 from runner_action.sandbox.forges.memory import Forge
 from runner_action.sandbox.served import Served
 
-VERSION = "19.4.0"
 GROUP, PROJECT = "octo", "octo/train"
 PLACES = {("groups", GROUP): 8, ("groups", "8"): 8, ("projects", PROJECT): 5, ("projects", "5"): 5}
 SHORTEST_JOB = 600
@@ -73,12 +77,7 @@ class FakeGitLab(Served):
         }
         self.poll = 2.0
         """Seconds for which a request for a job is held; GitLab holds it for 50."""
-        self.program = (
-            b"#!/usr/bin/env python3\n"
-            + files("runner_action.sandbox.forges.gitlab")
-            .joinpath("runner_standin.py")
-            .read_bytes()
-        )
+        self.program = program_of(VERSION)
         self.sha256 = hashlib.sha256(self.program).hexdigest()
         app = Flask("gitlab")
         self.jobs = pipelines.Jobs(self.forge, PLACES, lambda: self.project)
@@ -104,6 +103,7 @@ class FakeGitLab(Served):
         with_runner_token: list[tuple[str, str, Callable[..., Any]]] = [
             ("POST", "/runners", self._register),
             ("DELETE", "/runners", self._leave),
+            ("POST", "/runners/verify", self._verify),
             ("POST", "/jobs/request", lambda: self.jobs.ask(self.poll, self.longest)),
             *self.jobs.for_runners(),
         ]
@@ -118,7 +118,7 @@ class FakeGitLab(Served):
         app.add_url_rule(
             "/runner-downloads/<place>/binaries/<name>",
             "program",
-            lambda place, name: Response(self.program),
+            lambda place, name: Response(self._released(place)[0]),
         )
 
     def _for_users(self) -> list[pipelines.Route]:
@@ -293,22 +293,38 @@ class FakeGitLab(Served):
                 return self._created(body, (kind, 5 if kind == "projects" else 8))
         return {"message": "403 Forbidden - invalid token supplied"}, 403
 
-    def _leave(self) -> Any:
+    def _seat_of_token(self) -> Seat | None:
         token = (request.get_json(silent=True) or request.args).get("token")
-        seat = next((seat for seat in self.forge.seats() if seat.secret == token), None)
+        return next((seat for seat in self.forge.seats() if seat.secret == token), None)
+
+    def _leave(self) -> Any:
+        seat = self._seat_of_token()
         if seat is None:
             return {"message": "403 Forbidden"}, 403
         self.forge.remove(seat.id, force=True)
         return "", 204
 
+    def _verify(self) -> Any:
+        """https://docs.gitlab.com/api/runners/#verify-authentication-for-a-registered-runner"""
+        seat = self._seat_of_token()
+        if seat is None:
+            return {"message": "403 Forbidden"}, 403
+        return {"id": seat.id, "token": seat.secret, "token_expires_at": None}
+
     def _checksums(self, place: str) -> Any:
-        if place not in ("latest", f"v{VERSION}"):
+        program, digest = self._released(place)
+        if not program:
             return "", 404
-        return "".join(
-            f"{self.sha256}  binaries/gitlab-runner-{system}-{chip}\n"
-            for system in ("linux", "darwin")
-            for chip in ("amd64", "arm64")
-        )
+        return checksums(digest)
+
+    def _released(self, place: str) -> tuple[bytes, str]:
+        """A release's program and its SHA-256; empty if there is none."""
+        if place in ("latest", f"v{VERSION}"):
+            return self.program, self.sha256
+        if place.removeprefix("v") not in RELEASES:
+            return b"", ""
+        program = program_of(place.removeprefix("v"))
+        return program, hashlib.sha256(program).hexdigest()
 
     def _type(self, seat: Seat) -> str:
         if seat.id in self.shared:

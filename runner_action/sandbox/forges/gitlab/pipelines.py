@@ -46,6 +46,9 @@ class Jobs:
         self._project = project
         self._tokens: dict[str, Job] = {}
         self.traces: dict[int, str] = {}
+        self.at_hand_over: list[str] = []
+        """What becomes of the next jobs just as a runner gets them: `canceling`, `canceled` or
+        `broken`."""
 
     def for_users(self) -> list[Route]:
         job = "/projects/<path:place>/jobs/<int:number>"
@@ -120,7 +123,17 @@ class Jobs:
         job_token = f"canary-job-{secrets.token_hex(8)}"
         self._tokens[job_token] = job
         timeout = min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT))
-        return self._payload(job, job_token, timeout, seat.name), 201
+        payload = self._payload(job, job_token, timeout, seat.name)
+        if self.at_hand_over:
+            self._hand_over(job, payload)
+        return payload, 201
+
+    def _hand_over(self, job: Job, payload: dict[str, Any]) -> None:
+        change = self.at_hand_over.pop(0)
+        if change == "broken":
+            del payload["steps"]
+        else:
+            self._forge.cancel_job(job, force=change == "canceled")
 
     def _payload(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
         """The job for its runner, with the predefined variables that the stand-in and our tests
