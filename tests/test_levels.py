@@ -123,6 +123,14 @@ def refused(*argv: str, **environ: str) -> list[str]:
             "GitHub registers no runner older than 2.329.0",
         ),
         (
+            ["--repo=https://gitlab.com/octo", "--runner-version=16.11.1"],
+            "runner-version 16.11.1: cml-runner needs gitlab-runner 17.1 or later",
+        ),
+        (
+            ["--repo=https://gitlab.com/octo", "--runner-version=17.0.3"],
+            "write a newer version",
+        ),
+        (
             ["restart", "--repo=https://github.com/octo", "--run-id=7"],
             "a run belongs to a repository, and https://github.com/octo is an organisation",
         ),
@@ -141,6 +149,8 @@ def test_what_is_not_possible_there_is_said(argv: list[str], told: str) -> None:
         ["--repo=octo/train", "--runner-version=2.329.0"],
         ["--repo=https://git.acme.test/octo", "--driver=github", "--runner-version=2.311.0"],
         ["--repo=https://gitlab.com/octo"],
+        ["--repo=https://gitlab.com/octo", "--runner-version=17.1.0"],
+        ["--repo=https://gitlab.com/octo", "--runner-version=18.6.6"],
     ],
 )
 def test_what_is_possible(argv: list[str]) -> None:

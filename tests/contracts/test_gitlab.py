@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -419,8 +420,42 @@ def test_a_version_is_fetched_by_its_number(server: FakeGitLab) -> None:
     assert found.sha256 == server.sha256
     assert (
         gitlab(server).download("arm64", "latest", "macos").url
-        == f"{server.downloads}/latest/binaries/gitlab-runner-darwin-arm64"
+        == f"{server.downloads}/v{VERSION}/binaries/gitlab-runner-darwin-arm64"
     )
+
+
+@pytest.mark.parametrize(
+    ("instance", "release"),
+    [
+        ("16.11.10", "v17.1.2"),
+        ("17.0.3", "v17.1.2"),
+        ("17.1.0-ee", "v17.1.2"),
+        ("18.5.4", "v18.5.0"),
+        ("18.6.0-ee", "v18.6.6"),
+        ("18.9.0", "latest"),
+        ("19.5.0-pre", "latest"),
+        ("unknown", "latest"),
+    ],
+)
+def test_a_runner_is_of_its_instances_version(
+    instance: str, release: str, server: FakeGitLab
+) -> None:
+    """The newest patch of it; none older than what we need; the latest where there is none."""
+    server.version = instance
+    if instance == "unknown":
+        server.fail("GET", "/version$", 403, times=100)
+    found = gitlab(server).download("x64", "latest")
+    assert found.url == f"{server.downloads}/{release}/binaries/gitlab-runner-linux-amd64"
+    assert found.version == release.removeprefix("v")
+
+
+def test_the_instances_version_is_looked_up_once(server: FakeGitLab) -> None:
+    forge = gitlab(server)
+    with ThreadPoolExecutor() as threads:
+        listing = threads.submit(forge.runners)
+        assert threads.submit(forge.download, "x64", "latest").result()
+        assert listing.result() == []
+    assert asked(server, "GET").count("/version") == 2, "where GitLab is, and its version"
 
 
 def test_an_unknown_version_is_told(server: FakeGitLab) -> None:

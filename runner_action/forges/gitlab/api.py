@@ -3,6 +3,7 @@ root of their host or below it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -35,15 +36,22 @@ class Api:
         self._token = token
         self._given_url = url
         self._bundle = bundle(certificates, self)
+        self._locating = threading.Lock()
+        self._asking = threading.Lock()
 
     @property
     def url(self) -> str:
         return f"{self.base}/api/v4"
 
-    @cached_property
+    @property
     def base(self) -> str:
         """Address of the instance: the shortest beginning of the repository's address below which
-        GitLab's API answers."""
+        GitLab's API answers. Looked up once, whichever thread needs it first."""
+        with self._locating:
+            return self._base
+
+    @cached_property
+    def _base(self) -> str:
         if self._given_url:
             return self._given_url.removesuffix("/api/v4")
         parts = self._repository.path.split("/")
@@ -120,8 +128,13 @@ class Api:
         with translated(f"DELETE {path}"):
             self._client.http_delete(path, max_retries=TRIES)
 
-    @cached_property
+    @property
     def version(self) -> tuple[int, ...]:
-        """Major and minor number."""
+        """Major and minor number. Looked up once, as the base is."""
+        with self._asking:
+            return self._version
+
+    @cached_property
+    def _version(self) -> tuple[int, ...]:
         major, minor = self.get("/version")["version"].split(".")[:2]
         return int(major), int(minor)

@@ -7,6 +7,7 @@ the machine needs no token of the user's.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from runner_action.forges.gitlab import programs
 from runner_action.forges.gitlab.api import Api
 from runner_action.forges.gitlab.claims import Claims
 from runner_action.forges.gitlab.errors import NotThere, translated
+from runner_action.forges.gitlab.facts import TRAITS
 from runner_action.forges.gitlab.permissions import HINT, opens
 from runner_action.forges.gitlab.runner_list import RunnerList
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
@@ -105,18 +107,39 @@ class GitLab:
     # --- the rest of a launch
 
     def download(self, architecture: str, version: str, system: str = "linux") -> Download:
-        place = programs.place(self._downloads, version)
         program = programs.program(system, architecture)
-        sums = f"{place}/release.sha256"
+        versions = [version]
+        if version == programs.LATEST:
+            versions = programs.candidates(self._instance())
+        with ThreadPoolExecutor(len(versions), "releases") as threads:
+            found = list(threads.map(self._checksums, versions))
+        for candidate, (_, sums) in zip(versions, found, strict=True):
+            if program in sums:
+                place = programs.place(self._downloads, candidate)
+                return Download(url=f"{place}/{program}", sha256=sums[program], version=candidate)
+        status, _ = found[-1]
+        raise ForgeError(
+            f"{self._sums(versions[-1])} has no checksum of {program} (status {status}).",
+            "Check `runner-version` and `runner-downloads`.",
+        )
+
+    def _instance(self) -> tuple[int, ...] | None:
+        """The version of GitLab, if it has to be known: gitlab.com is always of the newest."""
+        if self._api.base == TRAITS.hosted:
+            return None
+        with suppress(ForgeError):
+            return self._api.version
+        return None
+
+    def _sums(self, version: str) -> str:
+        return f"{programs.place(self._downloads, version)}/release.sha256"
+
+    def _checksums(self, version: str) -> tuple[int, Mapping[str, str]]:
+        """The status of the release's list of checksums, and the list; empty if there is none."""
+        sums = self._sums(version)
         with translated(f"GET {sums}"):
             response = self._api.fetch(sums)
-        digest = programs.checksums(response.text if response.ok else "").get(program)
-        if not digest:
-            raise ForgeError(
-                f"{sums} has no checksum of {program} (status {response.status_code}).",
-                "Check `runner-version` and `runner-downloads`.",
-            )
-        return Download(url=f"{place}/{program}", sha256=digest, version=version)
+        return response.status_code, programs.checksums(response.text if response.ok else "")
 
     def reach(self, token: Secret) -> str | None:
         with suppress(NotThere):  # before 15.5
