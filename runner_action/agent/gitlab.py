@@ -164,8 +164,9 @@ class Forge(Member):
         if message.startswith(STARTED):
             return [Online(at)]
         if message.startswith(FORBIDDEN):
-            # gitlab-runner asks again itself, after five minutes.
-            gone, _ = self._call("POST", "/runners/verify")
+            # gitlab-runner asks again itself, after five minutes. The time is short, since a runner
+            # that is deregistered while it leaves says this too.
+            gone, _ = self._call("POST", "/runners/verify", 5)
             return [RunnerExited(at, 1, True)] if gone else []
         if message.startswith(BROKEN):
             return [Settled(at)]
@@ -240,7 +241,7 @@ class Forge(Member):
 
     # --- leaving
 
-    def _call(self, method: str, path: str, timeout: float = 10) -> Tuple[bool, int]:
+    def _call(self, method: str, path: str, timeout: float) -> Tuple[bool, int]:
         """A call with the runner's own token, which can do nothing else. Returns whether GitLab
         says that it does not know the runner, and the status. What stands in front of GitLab may
         answer 403 too, but not in its words. Raises OSError.
