@@ -150,7 +150,7 @@ class Machine:
         ends = self.clock.monotonic() + seconds
         self.attempt("POST labels")
         spec = AgentSpec(
-            f"cml-{self.number}", "github", "", "", ("cml",), None, None, None, 0, False, "", "",
+            f"cml-{self.number}", "github", "", "", ("cml",), 0, "", "",
             restart_limit=5, launch_job=1, launch_job_name="launch",
         )  # fmt: skip
         restart = Restart(self, ("", self.number, 1), spec, self.clock, self.chance.random)

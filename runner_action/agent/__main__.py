@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
-from .lifecycle import policy_of
 from .reasons import Reason
 from .spec import AgentSpec
 from .watchdog import Leave, Say, clean_up, comes_back, watch
@@ -81,9 +80,7 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
     if argv == ["run"]:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
-        return watch(
-            home, policy_of(spec), lambda: leave_of(spec, home, environ, say), say, time.monotonic()
-        )
+        return watch(home, spec, lambda: leave_of(spec, home, environ, say), say, time.monotonic())
     if comes_back(home, environ.get("SERVICE_RESULT", "")):
         return 0
     clean_up(home, lambda: leave_of(spec, home, environ, say), say)

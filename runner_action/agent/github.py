@@ -55,21 +55,10 @@ REMOVED = (
 """Parts of lines of actions/runner: it has been given a job (whose hook comes seconds later, when
 its actions are downloaded), it has a session, its job is over, it is no longer registered
 (Runner.cs, JobDispatcher.cs, MessageListener.cs)."""
-CODES = {"0 return code": 0, "terminated": 1, "retryable": 2, "Session Conflict": 5}
-"""Exit codes by what run-helper.sh writes, which does not pass the listener's exit code on."""
-
-
-def exit_code(line: str) -> Optional[int]:
-    """The listener's own exit code, if this line of run-helper.sh contains it."""
-    if "xit" not in line:
-        return None
-    number = re.search(r"code: (\d+)", line)
-    if number:
-        return int(number.group(1))
-    return next(
-        (code for text, code in CODES.items() if "listener exit with " in line and text in line),
-        None,
-    )
+AGAIN = "Session Conflict", "unknown error code: 6"
+"""Parts of lines of run-helper.sh, which ends with 0 though the listener may be started again: it
+found a session of its own, or has new settings. It starts the listener again itself after the exit
+codes 2, 3 and 4, and passes on 7 (src/Misc/layoutroot/run-helper.sh.template)."""
 
 
 def workers(pids: Iterable[int]) -> List[int]:
@@ -96,8 +85,7 @@ class Forge(Member):
             path = ("repos/" if "/" in path else "orgs/") + path
         self._listed = "/%s/actions/runners/%%d" % path
         self._registered = folder.parent / "registered"
-        self._code: Optional[int] = None
-        self._removed = False
+        self._again = self._removed = False
 
     # --- becoming a runner
 
@@ -191,21 +179,17 @@ class Forge(Member):
         return [pid for pid in alive if alive[pid] in parents]
 
     def heard(self, line: str, at: float) -> List[Event]:
-        code = exit_code(line)
-        self._code = self._code if code is None else code
+        self._again = self._again or any(words in line for words in AGAIN)
         self._removed = self._removed or any(words in line for words in REMOVED)
         if RUNNING in line:
             return [JobStarted(at, line.split(RUNNING)[1])]
         if ONLINE in line:
-            self._code = None
-            self._removed = False
+            self._again = self._removed = False
             return [Online(at)]
         return [Settled(at)] if SETTLED in line else []
 
     def ended(self, code: int) -> Tuple[int, bool]:
-        own = self._code
-        self._code = None
-        return code if own is None else own, self._removed
+        return 5 if self._again else code, self._removed
 
     # --- leaving
 

@@ -72,29 +72,6 @@ class Phase(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
-    """Seconds, None for never. `owned`: the machine was created for this runner."""
-
-    idle_timeout: Optional[float]
-    first_job_timeout: Optional[float]
-    max_lifetime: Optional[float]
-    start_timeout: float
-    single: bool
-    owned: bool = True
-
-
-def policy_of(spec: AgentSpec) -> Policy:
-    return Policy(
-        spec.idle_timeout,
-        spec.first_job_timeout,
-        spec.max_lifetime,
-        spec.start_timeout,
-        spec.single,
-        bool(spec.cloud),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class State:
     """Times are in seconds on the machine's monotonic clock. `since`: when the phase began;
     `born`: when the agent first started."""
@@ -140,7 +117,7 @@ def resumed(beat: State, at: float) -> State:
     return leaves(beat, at, Reason.AGENT_CRASHED)
 
 
-def advance(state: State, event: Event, policy: Policy) -> State:
+def advance(state: State, event: Event, policy: AgentSpec) -> State:
     """The state after an event. Leaving is final, unless the reason allows a refusal and one
     comes."""
     if isinstance(event, Failed):
@@ -160,7 +137,7 @@ def advance(state: State, event: Event, policy: Policy) -> State:
     return _on_tick(state, event, policy)
 
 
-def _on_job(state: State, event: Event, policy: Policy) -> State:
+def _on_job(state: State, event: Event, policy: AgentSpec) -> State:
     """What the runner and its hooks report."""
     if isinstance(event, Online):
         if state.job:  # a new listener, which knows nothing of it
@@ -189,14 +166,14 @@ def margin(limit: float) -> float:
     return min(LIMIT_MARGIN, limit / 10)
 
 
-def _on_signal(state: State, event: Signalled, policy: Policy) -> State:
+def _on_signal(state: State, event: Signalled, policy: AgentSpec) -> State:
     if event.stops == "":
         return state
     state = dataclasses.replace(state, off=state.off or event.at)
     if event.stops == UNIT:
         return leaves(state, event.at, Reason.STOPPED)
     if event.stops is None:
-        return leaves(state, event.at, Reason.TAKEN if policy.owned else Reason.ASKED)
+        return leaves(state, event.at, Reason.TAKEN if policy.cloud else Reason.ASKED)
     return state
 
 
@@ -231,12 +208,11 @@ def _sooner(state: State, end: float) -> State:
     return dataclasses.replace(state, ends=min(state.ends, end))
 
 
-def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
+def _on_exit(state: State, event: RunnerExited, policy: AgentSpec) -> State:
     """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5
     session conflict, 6 configuration refreshed, 7 version deprecated
     (src/Runner.Common/Constants.cs). Each says something only of a runner without a job."""
-    done = not state.job or (state.finished and event.code == 0)
-    if policy.single and state.worked and done:
+    if policy.single and state.worked and not state.job:
         return leaves(state, event.at, Reason.SINGLE)
     if event.removed:
         return leaves(state, event.at, Reason.REMOVED)
@@ -250,7 +226,7 @@ def _on_exit(state: State, event: RunnerExited, policy: Policy) -> State:
     return leaves(state, event.at, Reason.CRASHED)
 
 
-def _settled(state: State, at: float, policy: Policy) -> State:
+def _settled(state: State, at: float, policy: AgentSpec) -> State:
     """The state after the runner's own report, with or without the job's hook before it."""
     if not state.job:
         return state
@@ -258,7 +234,7 @@ def _settled(state: State, at: float, policy: Policy) -> State:
     return dataclasses.replace(_over(state), phase=phase, since=at)
 
 
-def _on_tick(state: State, event: Event, policy: Policy) -> State:
+def _on_tick(state: State, event: Event, policy: AgentSpec) -> State:
     """The state after some time without any other event."""
     at = event.at
     full = isinstance(event, Tick) and event.disk_full
@@ -279,10 +255,10 @@ def _since(began: Optional[float], at: float, lasts: bool) -> Optional[float]:
     return at if began is None else began
 
 
-def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
+def _limit(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
     """The reason to leave if a limit that applies in every phase has been reached."""
     busy = state.phase is Phase.BUSY
-    life = policy.max_lifetime
+    life: Optional[float] = policy.max_lifetime
     if busy and life is not None:
         life -= margin(life)
     if state.off is not None and at - state.off >= NOTICE_PATIENCE:
@@ -298,7 +274,7 @@ def _limit(state: State, at: float, policy: Policy) -> Optional[Reason]:
     return None
 
 
-def _patience(state: State, at: float, policy: Policy) -> Optional[Reason]:
+def _patience(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
     """The reason to leave if the current phase has lasted too long."""
     waited = at - state.since
     if state.phase is Phase.STARTING and waited >= policy.start_timeout:
@@ -338,7 +314,7 @@ def watchdog(
     beat: Optional[State],
     beat_at: float,
     now: float,
-    policy: Policy,
+    policy: AgentSpec,
     disk_full: bool,
     restarted: bool = False,
 ) -> Optional[str]:

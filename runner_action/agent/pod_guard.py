@@ -124,8 +124,7 @@ class Guard:
             late = self.now() - self._began > lifecycle.SILENCE
             return "the agent did not start" if late else None
         state, at = self._beat or (None, self._began)
-        policy = lifecycle.policy_of(self.spec)
-        return lifecycle.watchdog(state, at, self.now(), policy, bool(full))
+        return lifecycle.watchdog(state, at, self.now(), self.spec, bool(full))
 
     def claimed(self, leaving: bool) -> bool:
         """Whether a launch counts on the runner. If the runner is `leaving`, also keeps launches

@@ -290,7 +290,7 @@ class Agent:
     def _advance(self, event: events.Event) -> None:
         """Takes the next state, and logs what has changed."""
         before = self.state
-        self.state = after = lifecycle.advance(before, event, lifecycle.policy_of(self.spec))
+        self.state = after = lifecycle.advance(before, event, self.spec)
         self._note_job(event)
         if isinstance(event, events.Interrupted):
             self.say("notice", why=event.why, seconds=event.seconds)
@@ -339,7 +339,7 @@ class Agent:
                 write_beat(
                     self.home,
                     Beat(self.state, self._beaten, self.job, self._jobs.offset, self._log.offset),
-                    lifecycle.policy_of(self.spec),
+                    self.spec,
                 )
             # The disk may be full, which the job can mend; if it cannot, the machine leaves.
             except OSError as error:

@@ -18,13 +18,13 @@ class AgentSpec:
     repository_url: str
     api_url: str
     labels: Tuple[str, ...]
-    idle_timeout: Optional[int]
-    first_job_timeout: Optional[int]
-    max_lifetime: Optional[int]
     start_timeout: int
-    single: bool
     runner_url: str
     runner_sha256: str
+    idle_timeout: Optional[int] = 300
+    first_job_timeout: Optional[int] = 300
+    max_lifetime: Optional[int] = 432000
+    single: bool = False
     cloud: str = ""
     """The provider of the machine; empty for a local one, which the agent does not end."""
     restart_limit: int = 0
@@ -85,11 +85,12 @@ class AgentSpec:
         )
 
     def to_json(self) -> str:
-        """JSON without the fields that have no value."""
+        """JSON without the fields that have their default value."""
+        defaults = self.__dataclass_fields__
         fields = {
             key: value
             for key, value in dataclasses.asdict(self).items()
-            if value not in (None, "", {}, (), False)
+            if value != defaults[key].default
         }
         return json.dumps(fields, separators=(",", ":"))
 
@@ -104,10 +105,4 @@ class AgentSpec:
             )
         for name in ("labels", "docker_volumes"):
             fields[name] = tuple(fields.get(name, ()))
-        never = {
-            "idle_timeout": None,
-            "first_job_timeout": None,
-            "max_lifetime": None,
-            "single": False,
-        }
-        return cls(**{**never, **fields})
+        return cls(**fields)

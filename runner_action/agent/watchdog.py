@@ -12,7 +12,8 @@ from typing import Callable, Optional
 
 from . import lifecycle
 from .events import Ref
-from .lifecycle import GONE, Phase, Policy, State
+from .lifecycle import GONE, Phase, State
+from .spec import AgentSpec
 
 CLEAN_UP_SECONDS = 20.0
 CALM = 60.0
@@ -46,7 +47,7 @@ class Beat:
     boot: str = dataclasses.field(default_factory=boot_id)
 
 
-def write_beat(home: Path, beat: Beat, policy: Optional[Policy] = None) -> None:
+def write_beat(home: Path, beat: Beat, policy: Optional[AgentSpec] = None) -> None:
     """Writes atomically, so that the watchdog never reads half a heartbeat. The watchdog looks into
     an old file only, so it is old from the beginning where something else than silence may soon end
     the machine, or without a policy."""
@@ -86,7 +87,7 @@ def first_look(home: Path, now: float) -> float:
         return 0.0
 
 
-def watch(home: Path, policy: Policy, leaver: Callable[[], Leave], say: Say, now: float) -> int:
+def watch(home: Path, policy: AgentSpec, leaver: Callable[[], Leave], say: Say, now: float) -> int:
     """Checks the heartbeat once. Returns the exit code; 1: the machine must end, or the heartbeat
     cannot be read. The third time within minutes, as after any error, systemd ends it."""
     beat = read_beat(home)

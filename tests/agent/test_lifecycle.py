@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,6 @@ from runner_action.agent.lifecycle import (
     UPLOAD,
     URGENT_SECONDS,
     Phase,
-    Policy,
     State,
     advance,
     born,
@@ -47,24 +47,52 @@ from runner_action.agent.lifecycle import (
     watchdog,
 )
 from runner_action.agent.reasons import ONCE, Reason
+from runner_action.agent.spec import AgentSpec
+from tests.agent.test_spec import SPEC
 
-WEEK = 7 * 86400.0
-POLICY = Policy(
+WEEK = 7 * 86400
+
+
+def policy_of(
+    idle_timeout: int | None,
+    first_job_timeout: int | None,
+    max_lifetime: int | None,
+    start_timeout: int,
+    single: bool,
+    owned: bool = True,
+) -> AgentSpec:
+    """A spec with what the lifecycle depends on. `owned`: the machine is a cloud's."""
+    return replace(
+        SPEC,
+        idle_timeout=idle_timeout,
+        first_job_timeout=first_job_timeout,
+        max_lifetime=max_lifetime,
+        start_timeout=start_timeout,
+        single=single,
+        cloud="aws" if owned else "",
+    )
+
+
+POLICY = policy_of(
     idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=False
 )
-SINGLE = Policy(
+SINGLE = policy_of(
     idle_timeout=300, first_job_timeout=300, max_lifetime=86400, start_timeout=600, single=True
 )
-NEVER = Policy(
+NEVER = policy_of(
     idle_timeout=None, first_job_timeout=None, max_lifetime=86400, start_timeout=600, single=False
 )
-PATIENT = Policy(
+PATIENT = policy_of(
     idle_timeout=300, first_job_timeout=3600, max_lifetime=86400, start_timeout=600, single=False
 )
-LONG = Policy(
-    idle_timeout=300, first_job_timeout=300, max_lifetime=4 * WEEK, start_timeout=600, single=False
+LONG = policy_of(
+    idle_timeout=300,
+    first_job_timeout=300,
+    max_lifetime=4 * WEEK,
+    start_timeout=600,
+    single=False,
 )
-LOCAL = Policy(
+LOCAL = policy_of(
     idle_timeout=None,
     first_job_timeout=None,
     max_lifetime=None,
@@ -76,7 +104,7 @@ NIGH = 86400 - LIMIT_MARGIN
 WORKING: list[Event] = [Online(30), JobStarted(40, "train")]
 IDLE_AGAIN: list[Event] = [*WORKING, JobFinished(1000), Settled(1002)]
 
-HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
+HISTORIES: list[tuple[str, AgentSpec, list[Event], Phase, Reason | None]] = [
     ("still starting", POLICY, [Tick(599)], Phase.STARTING, None),
     ("never online", POLICY, [Tick(600)], Phase.LEAVING, Reason.NEVER_ONLINE),
     ("online", POLICY, [Online(30), Tick(31)], Phase.IDLE, None),
@@ -220,14 +248,14 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     ("not before that", POLICY, [*WORKING, Tick(NIGH - 1)], Phase.BUSY, None),
     (
         "a short lifetime has a short margin",
-        Policy(300, 300, 600, 600, False),
+        policy_of(300, 300, 600, 600, False),
         [*WORKING, Tick(539)],
         Phase.BUSY,
         None,
     ),
     (
         "lifetime while starting",
-        Policy(300, 300, 100, 600, False),
+        policy_of(300, 300, 100, 600, False),
         [Tick(100)],
         Phase.LEAVING,
         Reason.LIFETIME,
@@ -564,7 +592,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     (
         "single: runner ends by itself",
         SINGLE,
-        [*WORKING, JobFinished(50), RunnerExited(55, 0)],
+        [*WORKING, JobFinished(50), Settled(54), RunnerExited(55, 0)],
         Phase.LEAVING,
         Reason.SINGLE,
     ),
@@ -620,7 +648,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     (
         "single: ends before it has reported its job",
         SINGLE,
-        [*WORKING, JobFinished(50), RunnerExited(55, 1)],
+        [*WORKING, JobFinished(50), RunnerExited(55, 0)],
         Phase.LEAVING,
         Reason.CRASHED,
     ),
@@ -628,7 +656,7 @@ HISTORIES: list[tuple[str, Policy, list[Event], Phase, Reason | None]] = [
     (
         "single: 422 at its end does not keep it",
         SINGLE,
-        [*WORKING, JobFinished(50), RunnerExited(51, 0), Refused(52)],
+        [*WORKING, JobFinished(50), Settled(50), RunnerExited(51, 0), Refused(52)],
         Phase.LEAVING,
         Reason.SINGLE,
     ),
@@ -650,7 +678,7 @@ def test_a_job_is_known_until_its_runner_has_reported_it() -> None:
     assert live(POLICY, [*WORKING, notice, Settled(52)]).job == "train", "since it was stopped"
 
 
-def live(policy: Policy, events: list[Event]) -> State:
+def live(policy: AgentSpec, events: list[Event]) -> State:
     state = born(0)
     for event in events:
         state = advance(state, event, policy)
@@ -662,7 +690,9 @@ def live(policy: Policy, events: list[Event]) -> State:
     [line[1:] for line in HISTORIES],
     ids=[line[0] for line in HISTORIES],
 )
-def test_history(policy: Policy, events: list[Event], phase: Phase, reason: Reason | None) -> None:
+def test_history(
+    policy: AgentSpec, events: list[Event], phase: Phase, reason: Reason | None
+) -> None:
     state = live(policy, events)
     assert (state.phase, state.reason) == (phase, reason)
 

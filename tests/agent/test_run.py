@@ -67,16 +67,11 @@ def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -
             events.Settled(100.0),
         ),
         (
-            "Runner listener exit with terminated error, stop the service, no retry needed.",
-            0,
-            events.RunnerExited(100.0, 1),
-        ),
-        (
             "Runner listener exit with Session Conflict error, stop the service, no retry needed.",
             0,
             events.RunnerExited(100.0, 5),
         ),
-        ("Exiting with unknown error code: 6", 0, events.RunnerExited(100.0, 6)),
+        ("Exiting with unknown error code: 6", 0, events.RunnerExited(100.0, 5)),
         (
             "Runner listener exit with deprecated version exit code: 7.",
             7,
@@ -84,6 +79,11 @@ def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -
         ),
         (
             "Runner listener exit with 0 return code, stop the service, no retry needed.",
+            0,
+            events.RunnerExited(100.0, 0),
+        ),
+        (
+            "Runner listener exit with terminated error, stop the service, no retry needed.",
             0,
             events.RunnerExited(100.0, 0),
         ),

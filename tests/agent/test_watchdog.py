@@ -13,10 +13,12 @@ import pytest
 
 import runner_action
 from runner_action.agent import watchdog
-from runner_action.agent.lifecycle import GONE, Phase, Policy, State
+from runner_action.agent.lifecycle import GONE, Phase, State
+from runner_action.agent.spec import AgentSpec
 from runner_action.agent.watchdog import Beat, first_look, watch, write_beat
+from tests.agent.test_spec import SPEC
 
-POLICY = Policy(300, 300, 432000, 600, single=False)
+POLICY = dataclasses.replace(SPEC, idle_timeout=300, first_job_timeout=300, max_lifetime=432000)
 TELLS = """if True:
     import sys, pathlib
     from runner_action.agent.__main__ import write_line
@@ -118,7 +120,7 @@ def test_a_machine_that_has_rebooted_ends(tmp_path: Path) -> None:
 def test_a_heartbeat_says_by_its_age_whether_it_needs_a_closer_look(tmp_path: Path) -> None:
     """For a minute nothing but silence may end the machine (bootstrap/machine)."""
 
-    def age(beat: Beat, policy: Policy | None = POLICY) -> float:
+    def age(beat: Beat, policy: AgentSpec | None = POLICY) -> float:
         write_beat(tmp_path, beat, policy)
         return time.time() - (tmp_path / "heartbeat").stat().st_mtime
 
