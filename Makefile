@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-pythons e2e e2e-containers e2e-boots matrix canaries boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
+.PHONY: demo test test-all test-pythons e2e e2e-containers e2e-boots matrix agent-matrix canaries boot real lint generate benchmark benchmark-image benchmark-boot lock hooks clean
 
 demo: $(READY)
 	$(BIN)/cml-runner sandbox
@@ -35,6 +35,10 @@ e2e-boots:
 # Every call of a launch, on every cloud and forge, and all that can happen to it: docs/reliability.md. Some ten minutes.
 matrix: $(READY)
 	$(BIN)/python -m tests.matrix
+
+# Every effect of the agent on its machine, and all that can happen at it: docs/reliability.md. An hour or so; AGENT="--sample=30 --seed=1" for less.
+agent-matrix: $(READY)
+	$(BIN)/python -m tests.matrix --agent $(AGENT)
 
 # Every place for a secret, every odd character, cloud, CI and road, and every variable of an SDK with values that no one can use. Half an hour or more.
 canaries: $(READY)

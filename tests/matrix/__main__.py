@@ -1,4 +1,5 @@
-"""`python -m tests.matrix`: the kill matrix, all of it or a sample, and how it ended."""
+"""`python -m tests.matrix`: the kill matrix, all of it or a sample, and how it ended; that of the
+agent with `--agent`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from tests.matrix.agent import __main__ as agent
 from tests.matrix.nursery import Nursery
 from tests.matrix.points import (
     CLOUDS,
@@ -51,6 +53,8 @@ def _attempt(point: Point) -> Outcome:
 
 
 def main(argv: Sequence[str]) -> int:
+    if "--agent" in argv:
+        return agent.main([word for word in argv if word != "--agent"])
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument(
         "--sample", type=int, help="so many points, spread over clouds, forges and fates"
