@@ -61,6 +61,7 @@ ERRORS = {
     "signal": errno.EPERM,
     "start": errno.EAGAIN,
     "request": errno.ECONNREFUSED,
+    "connect": errno.ECONNREFUSED,
     "say": errno.EPIPE,
     "space": errno.EIO,
 }
@@ -77,6 +78,9 @@ def error(kind: str) -> OSError:
 def program_of(argv: Sequence[str]) -> str:
     """Which of the agent's programs this process is; empty if it is none."""
     words = list(argv)
+    packed = [at for at, word in enumerate(words) if word.endswith("/agent.pyz")]
+    if packed:
+        return " ".join(["pod", *words[packed[0] + 1 :][:1]])
     if "-m" not in words:
         return ""
     module, *rest = words[words.index("-m") + 1 :]
@@ -96,7 +100,7 @@ class Injected:
         self.once: bool = settings["once"]
         self.program = program
         self.home = str(Path.cwd())
-        self._root = self.home.partition("/var/lib/")[0]
+        self._root = re.sub(r"(/machines/[^/]+).*", r"\1", self.home)
         self.own = threading.local()
         self._known: set[str] = set()
         self._silent = False
@@ -171,7 +175,8 @@ class Injected:
 
     def plain(self, target: str) -> str:
         """The same in every life."""
-        target = target.replace(self.home, "~").replace(self._root, "")
+        target = target.replace(self.home, "~").replace(self._root + "/root", "")
+        target = target.replace(self._root, "")
         for pattern, word in HIDDEN:
             target = re.sub(pattern, word, target)
         return " ".join(target.split())[:LONGEST]
@@ -196,6 +201,8 @@ def hook(injected: Injected) -> Callable[[str, tuple[Any, ...]], None]:
             injected.own.half = fate.startswith("half") or getattr(injected.own, "half", False)
         elif event in CHANGES:
             injected.meet("change", f"{event[3:]} {named(words[CHANGES[event]])}")
+        elif event == "socket.connect" and isinstance(words[1], str):
+            injected.meet("connect", words[1])
         elif event in SIGNALS:
             injected.meet("signal", f"{event[3:]} {signal.Signals(words[1]).name}")
 

@@ -88,10 +88,14 @@ FATES: Mapping[str, tuple[Fate, ...]] = {
         Fate.SILENT,
         Fate.TWICE,
     ),
+    "connect": ANY,
     "say": (*ANY, Fate.HUNG),
     "space": (Fate.FAILS, Fate.BROKEN, Fate.FULL, Fate.FULL_EVER),
 }
 """By kind of effect."""
+
+
+OF_PODS = (Life.IDLE, Life.SINGLE, Life.TAKEN, Life.CRASH)
 
 
 @dataclass(frozen=True, order=True)
@@ -142,13 +146,14 @@ def stories() -> list[Story]:
     found = [Story("aws", forge, life) for forge, life in product(FORGES, Life)]
     for cloud in ("azure", "gcp"):
         found += [Story(cloud, "github", life) for life in (Life.IDLE, Life.TAKEN)]
+    found += [Story("kubernetes", forge, life) for forge, life in product(FORGES, OF_PODS)]
     return found
 
 
 def fates(effect: Effect) -> list[Fate]:
     """What can happen at it. No disk of a machine is so slow that it never returns: that stands for
     an agent that hangs. Only what is read can be another page."""
-    hangs = effect.program == "run" or effect.kind == "say"
+    hangs = effect.program in ("run", "pod run") or effect.kind == "say"
     reads = ": request GET " in effect.name or ": request PUT " in effect.name
     never = {*([] if hangs else [Fate.HUNG]), *([] if reads else [Fate.PORTAL])}
     return [fate for fate in FATES[effect.kind] if fate not in never]

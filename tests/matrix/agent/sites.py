@@ -29,6 +29,7 @@ KINDS = {
     ),
     "start": ("Popen", "check_output", "run"),
     "signal": ("kill", "killpg"),
+    "connect": ("connect",),
     "request": ("getresponse", "urlopen"),
     "say": ("print",),
     "space": ("statvfs",),
@@ -36,15 +37,17 @@ KINDS = {
 """Names of what is called, by kind of effect."""
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 UNREACHED = {
-    "pod": "pods have no story yet",
-    "pod_guard": "pods have no story yet",
     "guard": "only a runner on a machine that is not a cloud's has it, and there is no story yet",
 }
-"""Modules that no story has, and why. By function: `UNREACHED_FUNCTIONS`."""
+"""Modules that no story has, and why."""
 UNREACHED_FUNCTIONS = {
     "__main__.live": "kills itself after an error that nobody foresaw",
     "download.source": "what it reads is only in cml-runner's own container image",
     "gitlab.Forge.retire": "what it reads is needed only if gitlab-runner is given a job meanwhile",
+    "pod.alive.say": "removes a startup script, which no story has",
+    "pod.watchdog": "has something to report only if the guard is gone",
+    "pod.with_home": "only for a user whom the image does not know",
+    "pod_guard.guard": "what it does to a restarted guard, which has lost everything",
     "removal._Removal.detach": "a job has to mount something, for which it needs privileges",
     "stage.late": "the watchdog looks a minute after the agent has begun",
     "watchdog.first_look": "the watchdog looks a minute after the agent has begun",

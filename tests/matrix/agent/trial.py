@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from runner_action.runners import console
 from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.machine.machine import STOP_SECONDS
-from runner_action.sandbox.world import TOKEN, World
+from runner_action.sandbox.world import TOKEN, World, pod_command
 from tests.matrix.agent.points import LASTING, Effect, Fate, Life, Point, Story, passes
 from tests.matrix.nursery import Nursery
 from tests.matrix.trial import environ_of, settle, sweep
@@ -129,8 +130,11 @@ class Stage:
         return [job for job in self.run.all_jobs if job.name == "train"]
 
     def consoles(self) -> str:
+        """What all machines said; of a pod, both of its containers."""
         machines = self.world.machines
-        return "".join(machines.console(instance) for instance in list(machines.living))
+        told = [machines.console(instance) for instance in list(machines.living)]
+        guards = machines.folder.glob("*/guard.log")
+        return "".join([*told, *(guard.read_text("utf-8", "replace") for guard in guards)])
 
     def act(self) -> None:
         """Interrupts the job, as soon as the agent knows of it or should."""
@@ -197,8 +201,10 @@ def python_for(folder: Path, point: Point | None) -> str:
     }
     (folder / "settings").write_text(json.dumps(settings))
     script = folder / "python3"
+    isolated = f"exec {sys.executable} -S {INJECTED}/sitecustomize.py"
     script.write_text(
         f"#!/bin/sh\nexport PYTHONPATH={INJECTED}:{ROOT} CML_RUNNER_MATRIX={folder}/settings\n"
+        f'[ "$1" != -IS ] || {{ shift; {isolated} "$@"; }}\n'
         f'exec {sys.executable} "$@"\n'
     )
     script.chmod(0o755)
@@ -227,14 +233,17 @@ def record(story: Story, nursery: Nursery) -> list[Effect]:
 
 def play(world: World, story: Story, point: Point | None, nursery: Nursery) -> Stage:
     """A run, until there is no machine any more and nothing becomes of its jobs."""
-    world.machines.python = python_for(world.folder, point)
+    python = python_for(world.folder, point)
+    world.machines.python = python
+    if world.kubernetes:
+        world.machines.machine = partial(pod_command, python, TIMER_FACTOR)
     stage = Stage(world, story, nursery)
     world.forge.begin(stage.run)
     bound = bound_of(point)
     machines, began = 0, time.monotonic()
     quiet = None
     while True:
-        time.sleep(0.1)
+        time.sleep(0.2)
         now = time.monotonic()
         world.forge.run(stage.run.id)
         stage.act()
