@@ -105,6 +105,8 @@ def injected(tmp_path: Path) -> effects.Injected:
         ("/repos/octo/train/actions/runners/17", "/repos/octo/train/actions/runners/N"),
         ("/var/lib/agent.new/become.py", "/var/lib/agent.new/NAME.py"),
         ("two\n  lines", "two lines"),
+        ("~/runner.log after 2026-11-28 14:09:09Z: Listening", "~/runner.log after Listening"),
+        ('~/runner.log after {"msg":"Job succeeded","job":7}', "~/runner.log after Job succeeded"),
     ],
 )
 def test_an_effect_has_the_same_name_in_every_life(
@@ -147,6 +149,20 @@ def test_a_disk_that_becomes_full_has_half_of_what_was_written() -> None:
     with pytest.raises(OSError, match="No space left"):
         effects.Full(file).write("0123456789")
     assert file.getvalue() == "01234"
+
+
+@pytest.mark.parametrize(
+    ("fate", "more"), [("twice", b"second\n"), ("noise", effects.NOISE + b"\n")]
+)
+def test_a_line_comes_again_or_another_one(
+    injected: effects.Injected, tmp_path: Path, fate: str, more: bytes
+) -> None:
+    file = tmp_path / "runner.log"
+    file.write_bytes(b"first\nsecond\nhal")
+    assert effects.last_line(injected, str(file)) == "second"
+    file.write_bytes(b"first\nsecond\n")
+    effects.add_line(injected, str(file), fate)
+    assert file.read_bytes() == b"first\nsecond\n" + more
 
 
 # --- the source

@@ -16,6 +16,8 @@ ANSWERS = {
     "403": (403, "Forbidden", '{"message": "No."}'),
     "another page": (200, "OK", "<html>Please log in to this network.</html>"),
 }
+SILENT = 5.0
+"""Seconds that a caller waits in vain at most: its patience, too, is shortened."""
 real_request = http.client.HTTPConnection.request
 real_response = http.client.HTTPConnection.getresponse
 
@@ -73,7 +75,8 @@ def response(self: Any) -> http.client.HTTPResponse:
         got.read()
         self.close()
         if fate == "done, no answer":
-            time.sleep(self.timeout if isinstance(self.timeout, int | float) else FOR_EVER)
+            limited = isinstance(self.timeout, int | float)
+            time.sleep(min(self.timeout, SILENT) if limited else FOR_EVER)
             raise TimeoutError("timed out")
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
     return half_of(got) if fate.startswith("half") else got

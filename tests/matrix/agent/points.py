@@ -48,6 +48,8 @@ class Fate(StrEnum):
     LOST = "done, answer lost"
     SILENT = "done, no answer"
     TWICE = "done twice"
+    AGAIN = "twice"
+    NOISE = "noise"
     FULL = "full once"
     FULL_EVER = "full from then on"
 
@@ -63,6 +65,8 @@ PASSING = (
     Fate.LOST,
     Fate.SILENT,
     Fate.TWICE,
+    Fate.AGAIN,
+    Fate.NOISE,
     Fate.FULL,
 )
 """May be over when it is tried again."""
@@ -72,6 +76,7 @@ read or write as it starts may give up; one that has a runner goes on."""
 ANY = (Fate.KILLED, Fate.FAILS, Fate.BROKEN)
 FATES: Mapping[str, tuple[Fate, ...]] = {
     "read": (*ANY, Fate.HUNG, Fate.HALF),
+    "lines": (*ANY, Fate.HUNG, Fate.HALF, Fate.AGAIN, Fate.NOISE),
     "write": (*ANY, Fate.HUNG, Fate.HALF),
     "change": (*ANY, Fate.HUNG),
     "signal": ANY,

@@ -35,6 +35,8 @@ KINDS = {
     "space": ("statvfs",),
 }
 """Names of what is called, by kind of effect."""
+ALSO = {"write": ("change",), "read": ("lines",)}
+"""What else it may be: a file that is there is touched, or one that others write is read."""
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 UNREACHED = {
     "guard": "only a runner on a machine that is not a cloud's has it, and there is no story yet",
@@ -110,6 +112,4 @@ def unreached(agent: Path, recorded: Iterable[Effect]) -> list[str]:
 
 
 def _reached(place: str, kind: str, reached: set[tuple[str, str]]) -> bool:
-    """A file that is touched is a write or a change, depending on whether it is there."""
-    kinds = ("write", "change") if kind == "write" else (kind,)
-    return any((place, one) in reached for one in kinds)
+    return any((place, one) in reached for one in (kind, *ALSO.get(kind, ())))
