@@ -80,6 +80,7 @@ def data(
     script: str | None = None,
     spec: AgentSpec = SPEC,
     deletion: Deletion | None = None,
+    limit: int = 0,
     **flags: str,
 ) -> bytes:
     given = {
@@ -90,7 +91,7 @@ def data(
     }
     request = inputs.parse(inputs.Raw(flags=given, environ={}), lambda path: None)[0]
     assert request.cloud
-    limit = 16384 if spec.cloud == "aws" else 65536
+    limit = limit or (16384 if spec.cloud == "aws" else 65536)
     return fitting.user_data(
         spec, replace(request, cloud=replace(request.cloud, startup_script=script)), limit, deletion
     )
@@ -181,7 +182,8 @@ def test_what_is_mounted_in_the_old_folder_stays(tmp_path: Path) -> None:
 
 def test_golden_user_data(tmp_path: Path) -> None:
     """The whole frame, word for word."""
-    packed = data(SCRIPT, checkpoint_script=base64.b64encode(b"save").decode(), ca_certificates=PEM)
+    save = base64.b64encode(b"save").decode()
+    packed = data(SCRIPT, checkpoint_script=save, ca_certificates=PEM, limit=1 << 16)
     golden = config(packed)
     golden["bootcmd"] = re.sub(
         r"b64decode\('[^']+'\)", "b64decode('…')", golden["bootcmd"][0]
@@ -541,5 +543,7 @@ def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> N
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:
-    sent = {field.name for field in dataclasses.fields(SPEC) if getattr(SPEC, field.name)}
+    fields = dataclasses.fields(SPEC)
+    sent = {field.name for field in fields if getattr(SPEC, field.name) != field.default}
     assert sent <= set(json.loads(SPEC.to_json()))
+    assert AgentSpec.from_json(SPEC.to_json()) == SPEC

@@ -81,8 +81,11 @@ def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:
         return watch(home, spec, lambda: leave_of(spec, home, environ, say), say, time.monotonic())
-    if comes_back(home, environ.get("SERVICE_RESULT", "")):
+    result = environ.get("SERVICE_RESULT", "")
+    if comes_back(home, result):
         return 0
+    if result not in ("", "success", "exit-code"):
+        say("ended", why=result)
     clean_up(home, lambda: leave_of(spec, home, environ, say), say)
     return 1
 

@@ -67,13 +67,13 @@ class Start:
         # Independent of each other and of the startup script, so all run at the same time.
         threads = [
             threading.Thread(target=self._try, args=(work,), daemon=True)
-            for work in (self._fetch, self._prove)
+            for work in (lambda: self._fetch(forge.unpack), self._prove)
         ]
         for thread in threads:
             thread.start()
         self._equip()
         self._script()
-        unfit = self.unfit()
+        unfit = self._again("self-test", self.unfit)
         if unfit:
             raise ValueError(unfit)
         self._close()
@@ -171,7 +171,9 @@ class Start:
         return why
 
     def _shell(self, script: str) -> Optional[str]:
-        return run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
+        return self._again(
+            script, lambda: run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
+        )
 
     def unfit(self) -> Optional[str]:
         """Why this machine cannot run another job; None if it can: its GPU, if it has one, and a
@@ -201,10 +203,10 @@ class Start:
         except Exception as error:  # raised again by the waiting thread
             self.problems.append(error)
 
-    def _fetch(self) -> None:
+    def _fetch(self, command: str) -> None:
         self._again(
             self.spec.runner_url,
-            lambda: download.fetch(self.spec, self.home / "runner", **self.identity),
+            lambda: download.fetch(self.spec, self.home / "runner", command, **self.identity),
         )
         self.say("downloaded")
 

@@ -9,28 +9,27 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Optional
 
+from .metadata import CLOUDS
 from .removal import remove_tree
 from .spec import AgentSpec
 
 STALL = 60.0
 """Seconds in which nothing arrives, after which the attempt has failed."""
-KEPT = "/opt/cml-runner"
-"""Where our container image keeps the runner programs (image/programs.py)."""
-
-SAVE = "cat >gitlab-runner && chmod 755 gitlab-runner"
-"""gitlab-runner is one file."""
 LAST_WORDS = "(%s && echo done) 2>&1 | tail -n 3"
 DONE = "done\n"
 """The last lines of a command: on a full disk tar says more than a pipe holds."""
 
 
-def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
-    """Unpacks the archive into `folder`, while it arrives. Nothing of it runs before the checksum
-    is compared; if that does not match, everything is removed again. Raises ValueError then, and
-    any other exception for what may pass."""
+def fetch(spec: AgentSpec, folder: Path, command: str, **identity: Any) -> None:
+    """Passes the program to `command` in `folder`, while it arrives. Nothing of it runs before the
+    checksum is compared; if that does not match, everything is removed again. Raises ValueError
+    then, and any other exception for what may pass."""
     sha256 = hashlib.sha256()
-    command = "tar -xzf -" if spec.runner_url.endswith(".tar.gz") else SAVE
-    url = source(spec, Path(KEPT))
+    url = spec.runner_url
+    if spec.cloud not in CLOUDS:
+        from .kept import source
+
+        url = source(spec)
     with (
         open_archive(url, spec.download_token) as response,
         subprocess.Popen(
@@ -59,14 +58,6 @@ def fetch(spec: AgentSpec, folder: Path, **identity: Any) -> None:
     if digest != spec.runner_sha256:
         remove_tree(folder)
         raise ValueError("checksum is %s, expected %s" % (digest, spec.runner_sha256))
-
-
-def source(spec: AgentSpec, kept: Path) -> str:
-    """The URL of the archive: a file:// URL if the image already holds the same one."""
-    file = kept / spec.runner_url.rsplit("/", 1)[-1]
-    if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == spec.runner_sha256:
-        return file.as_uri()
-    return spec.runner_url
 
 
 def open_archive(url: str, token: Optional[str]) -> Any:

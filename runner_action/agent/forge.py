@@ -24,6 +24,8 @@ class Member:
 
     credentials = "Authorization", "Bearer %s"
     command: Tuple[str, ...] = ()
+    unpack = "tar -xzf -"
+    """The command that stores what is downloaded."""
     headers: Any = {}
     """Of the last response."""
     claimed = False

@@ -53,6 +53,7 @@ class Forge(Member):
     """`folder` holds gitlab-runner."""
 
     credentials = "PRIVATE-TOKEN", "%s"
+    unpack = "cat >gitlab-runner && chmod 755 gitlab-runner"
     _job: Tuple[str, int] = "", 0
     _retired = False
     _end = ""

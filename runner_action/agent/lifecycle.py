@@ -52,7 +52,7 @@ LIMIT_MARGIN = 300.0
 and restart; for short limits a tenth of the limit."""
 RELAUNCHES = 10
 """How often a runner that exits may be started again: codes 3, 4 and 6 come with updates and new
-settings, 2 and 5 may be temporary."""
+settings, 2 and 5 may be temporary, as is anything before it first listens."""
 NOTICE_PATIENCE = 3.0
 """Seconds to wait for a notice once the system shuts down. Google gives notice and shuts down at
 the same time; EC2 is polled every two seconds; notices of EC2 and Azure come long before."""
@@ -218,8 +218,8 @@ def _on_exit(state: State, event: RunnerExited, policy: AgentSpec) -> State:
         return leaves(state, event.at, Reason.REMOVED)
     if event.code == 7:
         return leaves(state, event.at, Reason.VERSION)
-    again = state.starts <= RELAUNCHES and not state.job
-    if event.code in (2, 3, 4, 5, 6) and again:
+    again = event.code in (2, 3, 4, 5, 6) or state.phase is Phase.STARTING
+    if again and state.starts <= RELAUNCHES and not state.job:
         return dataclasses.replace(
             _over(_phase(state, Phase.STARTING, event.at)), starts=state.starts + 1
         )

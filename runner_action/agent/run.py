@@ -106,14 +106,19 @@ class Agent:
             return
         env = self.forge.environment(self.home / "hooks", self.home / "jobs")
         more = {**self.identity, **({"stdin": -1} if self.guard else {})}
-        self._child = Child.start(
-            [*self.guard, *self.forge.command],
-            self.home / "runner",
-            env,
-            self.home / "runner.log",
-            self._exited,
-            **more,
-        )
+        try:
+            self._child = Child.start(
+                [*self.guard, *self.forge.command],
+                self.home / "runner",
+                env,
+                self.home / "runner.log",
+                self._exited,
+                **more,
+            )
+        except OSError as error:
+            self.say("no-runner", why=str(error))
+            self._exited(-1)
+            return
         try:
             (self.home / "runner.pid").write_text(str(self._child.pid))
         except OSError as error:  # only an agent that was killed needs it
@@ -162,7 +167,7 @@ class Agent:
         beat = read_beat(self.home)
         if beat is None or beat.at > self.now():
             return False
-        self.state = lifecycle.resumed(beat.state, self.now())
+        self.state = beat.state
         self.job = beat.job
         self._jobs.offset = beat.jobs_offset
         self._log.offset = beat.log_offset
@@ -170,6 +175,8 @@ class Agent:
             self._child = Child.adopt(int((self.home / "runner.pid").read_text()), self._exited)
         except (OSError, ValueError):
             self.queue.put(events.RunnerExited(self.now(), -1))
+        self.look()  # what has happened since then
+        self.state = lifecycle.resumed(self.state, self.now())
         self.say("resumed", phase=self.state.phase.value)
         return True
 
@@ -199,7 +206,7 @@ class Agent:
         try:
             self.forge.tidy()
             why = self._start.unfit()
-        except OSError as error:
+        except Exception as error:  # a check that failed shows nothing
             self.say("not-checked", why=str(error))
             why = None
         if why:

@@ -46,7 +46,7 @@ from runner_action.request import LaunchRequest
 HOME = "/var/lib/cml-runner"
 WITH_TOKEN = ("inheriting.py", "plan.py", "restart.py", "restarting.py", "tokens.py")
 """Modules of the agent for a machine with an API token."""
-AGENT_BUDGET = 16 * 1024 - 256
+AGENT_BUDGET = 16 * 1024 - 128
 """Bytes of user data for agent, spec and the files around them, which is all that a plain launch
 needs; AWS allows 16 KiB. A test checks that. If the rest of a launch does not fit as well, its
 machine downloads the agent (`fitting`)."""
@@ -279,7 +279,7 @@ def agent_files(
         *([] if checkpoint else ["checkpoint.py"]),
         *([] if spec.confined else ["wall.py"]),
         *([] if pods or member.endswith("_token") else WITH_TOKEN),
-        *([] if pods else ["pod.py", "pod_guard.py"]),
+        *([] if pods else ["kept.py", "pod.py", "pod_guard.py"]),
         *(f"{name}.py" for name in CLOUDS if name != spec.cloud),
         *(
             {f"{name}{by}.py" for name in ForgeName for by in ("", "_token", "_removal")}

@@ -19,8 +19,9 @@ LETTERS = string.ascii_lowercase[::-1] + string.ascii_uppercase
 CONSTANT = re.compile("[A-Z][A-Z_0-9]+").fullmatch
 OF_PYTHON = frozenset(
     {
-        *("cancel", "detach", "empty", "end", "get", "handle", "join", "lines", "load", "put"),
-        *("redirect_request", "request", "run", "start", "stop", "verify_request", "wait"),
+        *("cancel", "detach", "empty", "end", "get", "handle", "http_response", "join", "lines"),
+        *("load", "put", "read", "request", "run", "send", "start", "stop", "verify_request"),
+        "wait",
     }
 )
 """Names of the agent that are also names of methods in Python's library, which it calls, or which

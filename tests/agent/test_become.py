@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from runner_action.agent import gitlab
 from runner_action.agent.become import FINAL, Start
 from runner_action.agent.forge import Member
 from tests.agent.test_room import tool
@@ -106,6 +107,8 @@ BUSY, MISSING = 503, 404
 
 class Joined(Member):
     """A member whose attempts to register end like this."""
+
+    unpack = gitlab.Forge.unpack
 
     def __init__(self, *outcomes: str | None) -> None:
         self.outcomes = list(outcomes)

@@ -17,11 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from runner_action.agent import become, download
+from runner_action.agent import become, download, gitlab, kept
+from runner_action.agent.forge import Member
 from runner_action.agent.spec import AgentSpec
 from tests.agent.test_spec import SPEC
 
 PROGRAM = b"#!/bin/sh\necho a program\n"
+
+
+def fetch(spec: AgentSpec, folder: Path) -> None:
+    """GitLab's program is one file, GitHub's an archive."""
+    archive = spec.runner_url.endswith(".tar.gz")
+    download.fetch(spec, folder, Member.unpack if archive else gitlab.Forge.unpack)
 
 
 def spec_of(file: Path, content: bytes = PROGRAM) -> AgentSpec:
@@ -32,20 +39,20 @@ def spec_of(file: Path, content: bytes = PROGRAM) -> AgentSpec:
 
 
 def test_what_the_image_keeps_is_not_downloaded_if_it_is_that_very_one(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
+    folder = tmp_path / "kept"
+    folder.mkdir()
     spec = spec_of(tmp_path / "gitlab-runner-linux-amd64")
-    assert download.source(spec, kept) == spec.runner_url
-    (kept / "gitlab-runner-linux-amd64").write_bytes(b"another version")
-    assert download.source(spec, kept) == spec.runner_url
-    (kept / "gitlab-runner-linux-amd64").write_bytes(PROGRAM)
-    assert download.source(spec, kept) == (kept / "gitlab-runner-linux-amd64").as_uri()
+    assert kept.source(spec, folder) == spec.runner_url
+    (folder / "gitlab-runner-linux-amd64").write_bytes(b"another version")
+    assert kept.source(spec, folder) == spec.runner_url
+    (folder / "gitlab-runner-linux-amd64").write_bytes(PROGRAM)
+    assert kept.source(spec, folder) == (folder / "gitlab-runner-linux-amd64").as_uri()
 
 
 def test_a_program_of_one_file_is_put_there_to_be_run(tmp_path: Path) -> None:
     folder = tmp_path / "runner"
     folder.mkdir()
-    download.fetch(spec_of(tmp_path / "gitlab-runner-linux-amd64"), folder)
+    fetch(spec_of(tmp_path / "gitlab-runner-linux-amd64"), folder)
     assert (
         subprocess.run([str(folder / "gitlab-runner")], stdout=subprocess.PIPE, check=True).stdout
         == b"a program\n"
@@ -59,7 +66,7 @@ def test_with_a_wrong_checksum_nothing_stays(tmp_path: Path) -> None:
         spec_of(tmp_path / "gitlab-runner-linux-amd64"), runner_sha256="0" * 64
     )
     with pytest.raises(ValueError, match="expected 0000"):
-        download.fetch(spec, folder)
+        fetch(spec, folder)
     assert not folder.exists()
 
 
@@ -78,7 +85,7 @@ def test_what_is_mounted_in_its_place_is_not_emptied_with_it(tmp_path: Path) -> 
     )
     try:
         with pytest.raises(ValueError, match="expected 0000"):
-            download.fetch(spec, folder)
+            fetch(spec, folder)
     finally:
         subprocess.run(
             ["umount", "-l", str(folder / "_work")], stderr=subprocess.DEVNULL, check=False
@@ -151,7 +158,7 @@ def test_a_stream_that_is_cut_is_told_and_may_pass(
         sent = b"%x\r\n" % len(content) + sent
     spec = serve(name, content, sent, headers)
     with pytest.raises((OSError, HTTPException)) as error:
-        download.fetch(spec, tmp_path)
+        fetch(spec, tmp_path)
     assert "IncompleteRead" in str(error.value) if chunked else "cut off" in str(error.value)
     assert not become.FINAL(str(error.value))
 
@@ -160,8 +167,8 @@ def test_what_was_left_of_a_failed_attempt_does_no_harm(serve: Serve, tmp_path: 
     content = archive(300_000)
     headers = {"Content-Length": str(len(content))}
     with pytest.raises(OSError, match="cut off"):
-        download.fetch(serve(NAMES[0], content, content[:-9], headers), tmp_path)
-    download.fetch(serve(NAMES[0], content, content, headers), tmp_path)
+        fetch(serve(NAMES[0], content, content[:-9], headers), tmp_path)
+    fetch(serve(NAMES[0], content, content, headers), tmp_path)
     assert (tmp_path / "externals/node").stat().st_size == 150_000
 
 
@@ -171,7 +178,7 @@ def test_tar_is_heard_in_its_own_words(size: int, serve: Serve, tmp_path: Path) 
     page = b"<html>Log in to this network</html>".ljust(size)
     spec = serve(NAMES[0], page, page, {"Content-Length": str(len(page))})
     with pytest.raises(OSError, match="not in gzip format") as error:
-        download.fetch(spec, tmp_path)
+        fetch(spec, tmp_path)
     assert "Broken pipe" not in str(error.value)
 
 
@@ -188,7 +195,7 @@ def test_a_disk_without_room_is_told_as_that_and_is_final(
     spec = serve(name, content, content, {"Content-Length": str(len(content))})
     try:
         with pytest.raises(OSError, match="No space left") as error:
-            download.fetch(spec, small)
+            fetch(spec, small)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
     assert become.FINAL(str(error.value))

@@ -304,10 +304,11 @@ HISTORIES: list[tuple[str, AgentSpec, list[Event], Phase, Reason | None]] = [
         Phase.LEAVING,
         Reason.CRASHED,
     ),
+    ("runner ended before it was online", POLICY, [RunnerExited(10, 0)], Phase.STARTING, None),
     (
-        "runner ended before it was online",
+        "and again and again",
         POLICY,
-        [RunnerExited(10, 0)],
+        [RunnerExited(10, 1)] * (RELAUNCHES + 1),
         Phase.LEAVING,
         Reason.CRASHED,
     ),

@@ -52,7 +52,7 @@ def test_a_gpu_must_answer(tmp_path: Path) -> None:
     assert room.gpu(tmp_path)
     problem = room.gpu_problem({"PATH": str(tmp_path)}, tmp_path)
     assert problem is not None
-    assert "no driver" in problem
+    assert "nvidia-smi is missing" in problem
     problem = room.gpu_problem(
         tool(tmp_path, "nvidia-smi", "echo NVRM: version mismatch; exit 18"), tmp_path
     )

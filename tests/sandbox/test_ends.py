@@ -158,7 +158,7 @@ def python_is_broken(world: World) -> Path:
 
 def test_a_python_that_does_not_start_for_a_while_ends_no_job(world: World, launch: Launch) -> None:
     flag = python_is_broken(world)
-    breaks = f"touch {flag}; sleep 4; rm {flag}; sleep 1"
+    breaks = f"touch {flag}; sleep 9; rm {flag}; sleep 1"
     assert launch("--idle-timeout=4").wait() == 0
     job = world.github.forge.queue_job(["cml"], 0, breaks)
     world.github.forge.wait(lambda: job.status == "completed", "the job")
