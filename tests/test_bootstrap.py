@@ -3,7 +3,9 @@ from it."""
 
 from __future__ import annotations
 
+import ast
 import base64
+import builtins
 import configparser
 import dataclasses
 import gzip
@@ -540,6 +542,48 @@ def test_a_machine_gets_the_modules_of_its_own_cloud_forge_and_token_only() -> N
         modules(cloud="kubernetes", forge="gitlab")
     )
     assert {"gcp.py", "ending.py"} <= modules("deletes", cloud="gcp")
+
+
+@pytest.mark.parametrize("confined", [False, True])
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize("forge", ["github", "gitlab"])
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp", "kubernetes"])
+def test_every_name_means_something_on_each_machine(
+    cloud: str, forge: str, token: str | None, confined: bool
+) -> None:
+    """Names are shortened in all modules that travel, which differ."""
+    spec = replace(SPEC, cloud=cloud, forge=forge, api_token=token, confined=confined)
+    modules = bootstrap.agent_files(spec, deletes=cloud in ("azure", "gcp"), jit=True)
+    attributes = set()
+    for name, text in modules.items():
+        unknown = unbound(ast.parse(text)) - {"__package__", "__name__"}
+        assert not unknown, name
+        attributes |= {
+            node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)
+        }
+    short = {name for name in attributes if re.fullmatch(r"V\d+", name)}
+    assert not short - set().union(*(defined(ast.parse(text)) for text in modules.values()))
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """What a module binds, at whatever place."""
+    nodes = list(ast.walk(tree))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and not is_read(node)}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names |= {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    aliases = [alias for node in imports for alias in node.names]
+    return names | {(alias.asname or alias.name).split(".")[0] for alias in aliases}
+
+
+def is_read(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def unbound(tree: ast.Module) -> set[str]:
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and is_read(node)}
+    return read - defined(tree) - set(dir(builtins))
 
 
 def test_spec_has_no_field_that_never_reaches_the_machine() -> None:

@@ -49,7 +49,7 @@ def own_names(sources: Iterable[str]) -> frozenset[str]:
     in these modules, and no exceptions, whose names are shown to users."""
     trees = [ast.parse(source) for source in sources]
     own = set(chain.from_iterable(map(_defined, trees)))
-    return frozenset(own.difference(OF_PYTHON, *map(_used_otherwise, trees)))
+    return frozenset(own.difference(dir(builtins), OF_PYTHON, *map(_used_otherwise, trees)))
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:

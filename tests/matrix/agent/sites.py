@@ -44,7 +44,7 @@ UNREACHED = {
 """Modules that no story has, and why."""
 UNREACHED_FUNCTIONS = {
     "__main__.live": "kills itself after an error that nobody foresaw",
-    "download.source": "what it reads is only in cml-runner's own container image",
+    "kept.source": "what it reads is only in cml-runner's own container image",
     "gitlab.Forge.retire": "what it reads is needed only if gitlab-runner is given a job meanwhile",
     "pod.alive.say": "removes a startup script, which no story has",
     "pod.watchdog": "has something to report only if the guard is gone",
