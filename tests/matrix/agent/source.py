@@ -24,14 +24,14 @@ class Faster(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
         for name, value in self.constants.get(self.name, {}).items():
             setattr(module, name, value)
-        if self.name != "agent.lifecycle":
-            return
-        for reason in module.Reason:
-            reason.seconds = self.seconds.get(reason.name, self.seconds[""])
-        given = module.policy_of
-        module.policy_of = lambda spec: dataclasses.replace(  # type: ignore[attr-defined]
-            given(spec), max_lifetime=self.lifetime
-        )
+        if self.name == "agent.reasons":
+            for reason in module.Reason:
+                reason.seconds = self.seconds.get(reason.name, self.seconds[""])
+        if self.name == "agent.spec":
+            given = module.AgentSpec.from_json
+            module.AgentSpec.from_json = lambda text: dataclasses.replace(
+                given(text), max_lifetime=self.lifetime
+            )
 
 
 class Source(importlib.abc.MetaPathFinder):

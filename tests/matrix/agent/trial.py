@@ -51,7 +51,7 @@ CONSTANTS = {
     "agent.watchdog": {"CLEAN_UP_SECONDS": 6.0},
 }
 """The agent's patience in seconds, by module."""
-SECONDS = {"": 15.0, **dict.fromkeys(("JOB_LIMIT", "LIFETIME", "CRASHED"), 30.0)}
+SECONDS = {"": 15.0, **dict.fromkeys(("JOB_LIMIT", "LIFETIME", "CRASHED", "HUNG"), 30.0)}
 """To leave, by reason."""
 BOUND = LIFETIME + CONSTANTS["agent.lifecycle"]["MARGIN"] + 40.0
 """Seconds within which a machine is gone: its lifetime is over, the watchdog looks, and cleans
