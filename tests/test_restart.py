@@ -188,7 +188,8 @@ def test_what_is_refused_is_followed_by_more() -> None:
     forge.notes = {1: [MARK], 2: [("", LOST)]}
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS)
     assert outcome_of(forge).restarted == WHOLE_RUN
-    assert [what for what, _, _ in forge.reruns] == [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
+    twice = [LAUNCH_JOB, LAUNCH_JOB, FAILED_JOBS]
+    assert [what for what, _, _ in forge.reruns] == [*twice, LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN]
     forge.refuses = (LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN)
     with pytest.raises(
         ForgeError,

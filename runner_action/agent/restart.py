@@ -214,6 +214,7 @@ class Rerun:
     def __init__(self, rerun: Callable[[str, int, Optional[int]], Optional[str]]) -> None:
         self._rerun = rerun
         self._unanswered = "", 0
+        self._refused: List[str] = []
 
     def lost(self, run: Run) -> str:
         """What was re-run by a request without a response; empty if nothing was."""
@@ -221,8 +222,8 @@ class Rerun:
         return what if run.attempt > attempt else ""
 
     def request(self, run: Run, verdict: Verdict, launch: Launch) -> Tuple[str, List[str]]:
-        """Requests the re-runs in order until one is accepted, or may be in a moment. Returns the
-        accepted one, or "", and why the others were refused."""
+        """Requests the re-runs in order until one is accepted, or may be in a moment, as one that
+        was refused only once. Returns the accepted one, or "", and why the others were refused."""
         refusals: List[str] = []
         for what in verdict.order:
             job = launch.of(run) if what == LAUNCH_JOB else None
@@ -232,7 +233,8 @@ class Rerun:
             if refusal is None:
                 return what, refusals
             refusals.append("%s: %s" % (what, refusal))
-            if passes(refusal):
+            if passes(refusal) or what not in self._refused:
+                self._refused.append(what)
                 break
         return "", refusals
 

@@ -237,6 +237,8 @@ RIVAL = (
     "run 8 is in the same concurrency group, and might be cancelled by a re-run; re-run this one by"
     " hand when that one has ended"
 )
+TWICE = [LAUNCH_JOB, LAUNCH_JOB, FAILED_JOBS]
+"""One refusal may pass, so the next best is requested only after a second one."""
 OTHER = Job(3, "lint", "in_progress", "", "GitHub Actions 2", ("ubuntu-latest",))
 QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
 
@@ -274,12 +276,12 @@ QUEUED = Job(3, "eval", "queued", "", "", ("cml",))
         (Memory(ends_at=1, lost=frozenset({9})), [WHOLE_RUN], f"{WHOLE_RUN}, attempt 2"),
         (
             Memory(ends_at=0, refuses=(LAUNCH_JOB,)),
-            [LAUNCH_JOB, FAILED_JOBS],
+            TWICE,
             f"{FAILED_JOBS}, attempt 2",
         ),
         (
             Memory(ends_at=0, refuses=(LAUNCH_JOB, FAILED_JOBS)),
-            [LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN],
+            [*TWICE, LAUNCH_JOB, FAILED_JOBS, WHOLE_RUN],
             f"{WHOLE_RUN}, attempt 2",
         ),
         (Memory(ends_at=0, end="success"), [], "not restarted: the job succeeded"),
