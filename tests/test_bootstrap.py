@@ -413,11 +413,14 @@ def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletio
     ), "or it would not be there to be stopped"
     assert deleting.all("ExecStop") == ["/usr/bin/python3 -m agent.ending"]
     assert deleting.bound("TimeoutStopSec", 90) is None
+    (again,) = deleting.all("ExecStopPost")
+    assert "SERVICE_RESULT = success ]||exec /usr/bin/python3 -m agent.ending" in again
     assert all(
         "agent.ending" not in line
-        for name, unit in units.items()
+        for unit in units.values()
         for key in ("ExecStart", "ExecStopPost")
         for line in unit.all(key)
+        if unit is not deleting
     ), "bounded"
     longer = units.get("poweroff.target.d/cml-runner.conf")
     assert longer.bound("JobTimeoutSec", 1800) is None if longer else cloud == "gcp", (

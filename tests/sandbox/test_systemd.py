@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from runner_action.bootstrap.units import text_of
 from runner_action.sandbox.machine.systemd import Systemd
 from tests.sandbox.conftest import until
@@ -62,3 +64,18 @@ def test_a_check_that_hangs_has_failed(tmp_path: Path) -> None:
     for _ in range(3):
         machine.check("sleep 5\nTimeoutStartSec=0.1")
     until(lambda: machine.offs, "the end")
+
+
+@pytest.mark.parametrize(("stop", "again"), [("exit 0", False), ("kill -9 $$$$", True)])
+def test_a_deletion_that_is_killed_is_tried_once_more(
+    stop: str, again: bool, tmp_path: Path
+) -> None:
+    machine = Checks(tmp_path, 1)
+    unit = text_of("cml-runner-delete.service")
+    unit = unit.replace("/usr/bin/python3 -m agent.ending", f"/bin/sh -c '{stop}'", 1)
+    unit = unit.replace("exec /usr/bin/python3 -m agent.ending", f"touch {tmp_path}/again")
+    unit = unit.replace("WorkingDirectory=/var/lib/cml-runner\n", "")
+    (machine.units / "delete.service").write_text(unit)
+    machine.systemd.start("delete.service")
+    until(lambda: machine.systemd.stop("delete.service"), "the unit")
+    assert (tmp_path / "again").exists() is again

@@ -169,8 +169,11 @@ class Systemd:
             service.job = job
         unit = service.unit
         if unit.get("RemainAfterExit") == "yes":
-            for line in unit.all("ExecStop"):
-                self._exec(service, line, bound=unit.bound("TimeoutStopSec", STOP_SECONDS))
+            bound = unit.bound("TimeoutStopSec", STOP_SECONDS)
+            codes = [self._exec(service, line, bound=bound) for line in unit.all("ExecStop")]
+            result = "success" if all(map(unit.ends_well, codes)) else "signal"
+            for line in unit.all("ExecStopPost"):
+                self._exec(service, line, {"SERVICE_RESULT": result}, bound)
             service.over.set()
         elif service.process and service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
