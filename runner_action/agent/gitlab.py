@@ -161,7 +161,8 @@ class Forge(Member):
         """The events that an entry of gitlab-runner's log means."""
         message = entry["msg"]
         if message.startswith(RECEIVED) or PROGRESS in message:
-            self._told = at
+            # After `… job failed`, GitLab wants no more of the job.
+            self._told = -QUIET if message.endswith("job failed") else at
         if message.startswith(STARTED):
             return [Online(at)]
         if message.startswith(FORBIDDEN):

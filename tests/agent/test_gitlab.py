@@ -311,8 +311,14 @@ def test_containers_of_the_job_show_that_there_is_one(
     assert member.works(0) is (expected != [])
     member.heard(RECEIVED, time.monotonic())
     assert member.works(0), "its log has just spoken of one"
+    unreached = json.dumps({"msg": "Submitting job to coordinator... failed"})
+    member.heard(unreached, time.monotonic())
+    assert member.works(0), "GitLab cannot be reached"
+    wanted = json.dumps({"msg": "Submitting job to coordinator... job failed"})
+    member.heard(wanted, time.monotonic())
+    assert member.works(0) is (expected != []), "GitLab wants no more of it"
     asked = (tmp_path / "asked").read_text().splitlines()
-    looks = [] if executor == "shell" else ["ps -q --filter label=" + LABEL] * 2
+    looks = [] if executor == "shell" else ["ps -q --filter label=" + LABEL] * 3
     assert [words for words in asked if words[:2] == "ps"] == looks
 
 
