@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from email.utils import mktime_tz, parsedate_tz
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .forge import Member
 from .plan import Leaving
+
+LOOK = 1.0
+"""Seconds until a request is made again that had no good response."""
 
 
 class Unexpected(OSError):
@@ -37,11 +41,15 @@ class WithToken(Member):
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
         """Whether the response to this call holds a claim of a launch that has not expired
-        (`runner_action/claim.py`). Without a response, False."""
-        try:
-            claims = re.findall(r"cml-claim-\w{10}-(\d+)", self.ask(method, path, body)[1])
-        except Exception:
-            claims = []
+        (`runner_action/claim.py`). Without a good response, also after a second request, False."""
+        claims: List[str] = []
+        for pause in (LOOK, 0.0):
+            with contextlib.suppress(Exception):
+                status, text = self.ask(method, path, body)
+                claims = re.findall(r"cml-claim-\w{10}-(\d+)", text)
+                if status < 400:
+                    break
+            time.sleep(pause)
         self.claimed = any(int(until) > self.now() for until in claims)
         return self.claimed
 

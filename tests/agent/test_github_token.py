@@ -8,10 +8,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runner_action.agent.github_token import CHECK, Forge
 from tests.agent.test_spec import SPEC
 
 STARTED = ["started", "octo/train", "7", "1", "train"]
+
+
+class Claimed(Forge):
+    """With these responses to the questions whether a launch counts on the runner."""
+
+    def __init__(self, *responses: tuple[int, str] | Exception) -> None:
+        self.responses = list(responses)
+
+    def ask(self, method: str, path: str, *rest: Any, **more: Any) -> tuple[int, str]:
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+
+CLAIM = 200, '{"labels": [{"name": "cml-claim-0123456789-9999999999"}]}'
+
+
+@pytest.mark.parametrize("failed", [(503, "busy"), (403, "no"), OSError("reset")])
+@pytest.mark.parametrize(("last", "claimed"), [(CLAIM, True), ((200, "{}"), False)])
+def test_one_response_that_is_none_does_not_free_a_runner(
+    failed: tuple[int, str] | Exception, last: tuple[int, str], claimed: bool
+) -> None:
+    assert Claimed(failed, last).is_claimed("GET", "") is claimed
+    assert Claimed(last).is_claimed("GET", "") is claimed
+    assert not Claimed(failed, failed).is_claimed("GET", "")
 
 
 class Asked(Forge):
