@@ -211,7 +211,7 @@ def test_an_app_launches_and_another_token_restarts(world: World, launch: Launch
     run = world.forge.queue_run()
     job = world.forge.add_job(run, "train", ["cml"], 60)
     launcher = launch(
-        "--idle-timeout=4", f"--restart-token={TOKEN}", GITHUB_RUN_ID=str(run.id), **app
+        "--idle-timeout=4", CML_RUNNER_RESTART_TOKEN=TOKEN, GITHUB_RUN_ID=str(run.id), **app
     )
     assert launcher.wait() == 0, launcher.told
     assert "last an hour" not in launcher.told

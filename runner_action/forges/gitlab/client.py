@@ -127,7 +127,7 @@ class GitLab:
         """The version of GitLab, if it has to be known: gitlab.com is always of the newest."""
         if self._api.base == TRAITS.hosted:
             return None
-        with suppress(ForgeError):
+        with suppress(ForgeError, LookupError, ValueError):
             return self._api.version
         return None
 
