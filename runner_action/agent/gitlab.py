@@ -41,7 +41,8 @@ gitlab-runner itself starts has this label, in some versions with a prefix too m
 (https://gitlab.com/gitlab-org/gitlab-runner/-/issues/38674). `END`: when the job ended, in the
 machine's time: the next job may already have started some. A Docker that hangs must not hold up the
 runner."""
-PIDS = """[ -f config.toml ] && timeout 9 grep -q '^executor = "docker"' config.toml || exit 0
+PIDS = """[ -f config.toml ] &&
+timeout 9 grep -q '^executor = "docker"' config.toml 2>/dev/null || exit 0
 ids=$(timeout 9 docker ps -q --filter label=com.gitlab.gitlab-runner.job.id=$JOB) || exit
 [ -z "$ids" ] || timeout 9 docker inspect -f {{.State.Pid}} $ids"""
 """Lists the pids of the containers of job JOB (executors/docker/internal/labels/labels.go). A job
