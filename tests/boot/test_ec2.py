@@ -264,7 +264,6 @@ def saboteur(signal: str) -> str:
     return f"--cloud-startup-script={base64.b64encode(script).decode()}"
 
 
-@pytest.mark.e2e
 def test_an_agent_that_is_silent_is_ended_by_the_watchdog(lab: Lab, tmp_path: Path) -> None:
     world = lab.world
     launcher = Launcher(world, tmp_path, "--labels=cml", "--idle-timeout=3000", saboteur("STOP"))
