@@ -321,7 +321,7 @@ def watchdog(link: Link) -> int:
     except (OSError, ValueError) as error:
         why = "the guard is gone: %s" % error
     if why:
-        print("cml-runner: %s" % why, flush=True)
+        agent.write_line(b"cml-runner: %s\n" % str(why).encode())
     return int(bool(why))
 
 

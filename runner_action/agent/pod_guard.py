@@ -106,10 +106,11 @@ class Guard:
         return {"spec": spec.to_json(), "scripts": self.scripts, "key": self._key}
 
     def joined(self, ids: Dict[str, int]) -> None:
-        """Records the runner's id, and its pool if it has one. Only once, which is before the
-        runner first starts."""
+        """Records the runner's id, and its pool if it has one, until the runner is online: an agent
+        that got no answer registers it again. An id that the launcher knew stays."""
+        starting = self._beat is None or self._beat[0].phase is Phase.STARTING
         with self._turn:
-            if not self.spec.runner_id:
+            if starting and (self.forge.ids or not self.spec.runner_id):
                 self.spec = dataclasses.replace(self.spec, runner_id=int(ids["agentId"]))
                 self.forge = self._member()
                 self.forge.ids = {name: int(number) for name, number in ids.items()}
@@ -225,9 +226,8 @@ def guard(secret: Path, folder: Path) -> int:
     if SPEC not in files:
         if (folder / SOCKET).exists():
             (folder / SOCKET).unlink()
-        print(
-            "cml-runner: the guard was restarted and has lost its state, so the pod ends",
-            flush=True,
+        agent.write_line(
+            b"cml-runner: the guard was restarted and has lost its state, so the pod ends\n"
         )
         terminated.wait()
         return 0

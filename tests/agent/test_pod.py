@@ -206,11 +206,27 @@ def test_nor_does_the_agent_get_what_is_not_a_call() -> None:
             guard.answer({"call": call, "key": key})
 
 
-def test_the_runners_id_is_told_once() -> None:
+def test_the_runners_id_is_that_of_its_last_registration_before_it_is_online() -> None:
+    """The agent registers again if it got no answer, and the runner is then another one."""
     guard = guarding()
     key = guard.answer({"call": "start"})["key"]
-    for number in (41, 7):
+
+    def joined(number: int) -> None:
         guard.answer({"call": "joined", "key": key, "ids": {"agentId": number, "poolId": 1}})
+
+    joined(7)
+    guard.answer(beats(key=key, phase="starting"))
+    joined(41)
+    assert (guard.spec.runner_id, guard.forge.ids["agentId"]) == (41, 41)
+    guard.answer(beats(key=key, phase="idle"))
+    joined(99)
+    assert guard.spec.runner_id == 41
+
+
+def test_the_id_of_a_runner_that_the_launcher_registered_stays() -> None:
+    guard = guarding(runner_id=41)
+    key = guard.answer({"call": "start"})["key"]
+    guard.answer({"call": "joined", "key": key, "ids": {"agentId": 7}})
     assert guard.spec.runner_id == 41
 
 

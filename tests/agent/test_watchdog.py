@@ -3,6 +3,7 @@ ever: each file and each output that the watchdog and the agent's entry point us
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import subprocess
 import sys
@@ -27,11 +28,11 @@ TELLS = """if True:
 """
 
 
-def told(console: Path, shell: str) -> subprocess.CompletedProcess[str]:
+def told(console: Path, shell: str, code: str = TELLS) -> subprocess.CompletedProcess[str]:
     """By a process whose standard output `shell` has broken."""
     command = 'python=$1 code=$2 console=$3; tells() { "$python" -c "$code" "$console"; }; ' + shell
     return subprocess.run(
-        ["bash", "-c", command, "-", sys.executable, TELLS, str(console)],
+        ["bash", "-c", command, "-", sys.executable, code, str(console)],
         cwd=str(Path(runner_action.__file__).parents[1]),
         capture_output=True,
         text=True,
@@ -55,6 +56,22 @@ def test_words_that_nobody_hears_end_nothing(shell: str, console: str, tmp_path:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     if console == "console":
         assert (tmp_path / console).read_text() != "", "the console gets them instead"
+
+
+@pytest.mark.parametrize("shell", ["tells >/dev/full", "tells >&-"], ids=["full", "closed"])
+def test_nor_do_those_of_the_first_stage(shell: str, tmp_path: Path) -> None:
+    code = "from runner_action.agent import stage; stage.say('agent-fetch')"
+    done = told(tmp_path / "console", shell, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nothing_in_the_agent_prints() -> None:
+    """`print` fails where nobody reads, and again at Python's end."""
+    modules = Path(watchdog.__file__).parent.glob("*.py")
+    nodes = [node for file in modules for node in ast.walk(ast.parse(file.read_text()))]
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    assert names
+    assert "print" not in names
 
 
 def test_words_go_to_standard_output_alone_while_it_works(tmp_path: Path) -> None:
