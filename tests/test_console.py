@@ -60,6 +60,9 @@ def test_how_far_a_machine_came_and_what_it_last_tried_in_vain() -> None:
     )
     joined = downloaded + WAITS + 'cml-runner: {"stage": "configured"}'
     assert console.progress(joined) == "after registering"
+    assert console.progress(joined + "\n" + WAITS).endswith(
+        "(last failed attempt: registration: HTTP 503)"
+    )
 
 
 def test_tail() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from . import download, room
+from .calls import pauses
 from .forge import Member
 from .process import child_environment, run_to_end
 from .spec import AgentSpec
@@ -90,8 +91,7 @@ class Start:
         Logs each different error once. Raises ValueError if another attempt would be in vain, or
         what has failed beside it."""
         logged = ""
-        pause = 1.0
-        while True:
+        for pause in pauses(LONGEST):
             try:
                 return attempt()
             except Exception as error:
@@ -102,9 +102,9 @@ class Start:
                 logged = why
                 self.say("waiting", why=why)
             time.sleep(pause)
-            pause = min(2 * pause, LONGEST)
             if self.problems:
-                raise self.problems[0]
+                break
+        raise self.problems[0]
 
     def _join(self, forge: Member) -> None:
         self.joining = True

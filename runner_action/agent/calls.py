@@ -1,10 +1,10 @@
-"""Requests that end in time as a whole."""
+"""Requests that end in time as a whole, and the pauses until something is tried again."""
 
 from __future__ import annotations
 
 import threading
 import urllib.request
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 
 class Plain(urllib.request.HTTPErrorProcessor):
@@ -40,3 +40,11 @@ def call(
     if isinstance(last, Exception):
         raise last
     return last  # type: ignore[no-any-return]
+
+
+def pauses(most: float) -> Iterator[float]:
+    """Seconds between attempts: ever more, up to `most`, without end."""
+    pause = 1.0
+    while True:
+        yield pause
+        pause = min(2 * pause, most)

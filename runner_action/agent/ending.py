@@ -14,10 +14,10 @@ import os
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from .__main__ import say_on_console
-from .calls import Plain, call
+from .calls import Plain, call, pauses
 from .lifecycle import Phase
 from .spec import AgentSpec
 from .watchdog import Say, read_beat
@@ -89,14 +89,6 @@ def prove(
         if pause == 1:
             say("unproven", why=why)
         sleep(pause)
-
-
-def pauses(most: float) -> Iterator[float]:
-    """Seconds between attempts: ever more, up to `most`, without end."""
-    pause = 1.0
-    while True:
-        yield pause
-        pause = min(2 * pause, most)
 
 
 def failed(home: Path) -> bool:

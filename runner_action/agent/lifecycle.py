@@ -1,4 +1,4 @@
-"""The life of a machine as one pure function: (state, event, policy) -> state. It uses no clock,
+"""The life of a machine as one pure function: (state, event, spec) -> state. It uses no clock,
 no process and no network.
 
 No phase depends on one source alone. A job has ended when its hook and its runner say so. It is
@@ -117,7 +117,7 @@ def resumed(beat: State, at: float) -> State:
     return leaves(beat, at, Reason.AGENT_CRASHED)
 
 
-def advance(state: State, event: Event, policy: AgentSpec) -> State:
+def advance(state: State, event: Event, spec: AgentSpec) -> State:
     """The state after an event. Leaving is final, unless the reason allows a refusal and one
     comes."""
     if isinstance(event, Failed):
@@ -129,15 +129,15 @@ def advance(state: State, event: Event, policy: AgentSpec) -> State:
             return state
         return leaves(state, event.at, Reason.TAKEN, event.seconds)
     if isinstance(event, Signalled):
-        return _on_signal(state, event, policy)
+        return _on_signal(state, event, spec)
     if isinstance(event, RunnerExited):
-        return _on_exit(state, event, policy)
+        return _on_exit(state, event, spec)
     if isinstance(event, (Online, JobStarted, JobFinished, Settled)):
-        return _on_job(state, event, policy)
-    return _on_tick(state, event, policy)
+        return _on_job(state, event, spec)
+    return _on_tick(state, event, spec)
 
 
-def _on_job(state: State, event: Event, policy: AgentSpec) -> State:
+def _on_job(state: State, event: Event, spec: AgentSpec) -> State:
     """What the runner and its hooks report."""
     if isinstance(event, Online):
         if state.job:  # a new listener, which knows nothing of it
@@ -148,7 +148,7 @@ def _on_job(state: State, event: Event, policy: AgentSpec) -> State:
             return state
         return dataclasses.replace(_phase(state, Phase.DONE, event.at), finished=True)
     if not isinstance(event, JobStarted):
-        return _settled(state, event.at, policy)
+        return _settled(state, event.at, spec)
     if state.phase is Phase.BUSY and not event.ref:  # the hook was faster than the runner's word
         return state
     return _phase(_started(state, event), Phase.BUSY, event.at)
@@ -166,14 +166,14 @@ def margin(limit: float) -> float:
     return min(LIMIT_MARGIN, limit / 10)
 
 
-def _on_signal(state: State, event: Signalled, policy: AgentSpec) -> State:
+def _on_signal(state: State, event: Signalled, spec: AgentSpec) -> State:
     if event.stops == "":
         return state
     state = dataclasses.replace(state, off=state.off or event.at)
     if event.stops == UNIT:
         return leaves(state, event.at, Reason.STOPPED)
     if event.stops is None:
-        return leaves(state, event.at, Reason.TAKEN if policy.cloud else Reason.ASKED)
+        return leaves(state, event.at, Reason.TAKEN if spec.cloud else Reason.ASKED)
     return state
 
 
@@ -208,11 +208,11 @@ def _sooner(state: State, end: float) -> State:
     return dataclasses.replace(state, ends=min(state.ends, end))
 
 
-def _on_exit(state: State, event: RunnerExited, policy: AgentSpec) -> State:
+def _on_exit(state: State, event: RunnerExited, spec: AgentSpec) -> State:
     """Exit codes of actions/runner: 0 success, 1 terminated, 2 retryable, 3 and 4 updating, 5
     session conflict, 6 configuration refreshed, 7 version deprecated
     (src/Runner.Common/Constants.cs). Each says something only of a runner without a job."""
-    if policy.single and state.worked and not state.job:
+    if spec.single and state.worked and not state.job:
         return leaves(state, event.at, Reason.SINGLE)
     if event.removed:
         return leaves(state, event.at, Reason.REMOVED)
@@ -226,15 +226,15 @@ def _on_exit(state: State, event: RunnerExited, policy: AgentSpec) -> State:
     return leaves(state, event.at, Reason.CRASHED)
 
 
-def _settled(state: State, at: float, policy: AgentSpec) -> State:
+def _settled(state: State, at: float, spec: AgentSpec) -> State:
     """The state after the runner's own report, with or without the job's hook before it."""
     if not state.job:
         return state
-    phase = Phase.DONE if policy.single else Phase.IDLE
+    phase = Phase.DONE if spec.single else Phase.IDLE
     return dataclasses.replace(_over(state), phase=phase, since=at)
 
 
-def _on_tick(state: State, event: Event, policy: AgentSpec) -> State:
+def _on_tick(state: State, event: Event, spec: AgentSpec) -> State:
     """The state after some time without any other event."""
     at = event.at
     full = isinstance(event, Tick) and event.disk_full
@@ -244,7 +244,7 @@ def _on_tick(state: State, event: Event, policy: AgentSpec) -> State:
         full=_since(state.full, at, full),
         unseen=_since(state.unseen, at, unseen),
     )
-    reason = _limit(state, at, policy) or _patience(state, at, policy)
+    reason = _limit(state, at, spec) or _patience(state, at, spec)
     return leaves(state, at, reason) if reason else state
 
 
@@ -255,10 +255,10 @@ def _since(began: Optional[float], at: float, lasts: bool) -> Optional[float]:
     return at if began is None else began
 
 
-def _limit(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
+def _limit(state: State, at: float, spec: AgentSpec) -> Optional[Reason]:
     """The reason to leave if a limit that applies in every phase has been reached."""
     busy = state.phase is Phase.BUSY
-    life: Optional[float] = policy.max_lifetime
+    life: Optional[float] = spec.max_lifetime
     if busy and life is not None:
         life -= margin(life)
     if state.off is not None and at - state.off >= NOTICE_PATIENCE:
@@ -274,10 +274,10 @@ def _limit(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
     return None
 
 
-def _patience(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
+def _patience(state: State, at: float, spec: AgentSpec) -> Optional[Reason]:
     """The reason to leave if the current phase has lasted too long."""
     waited = at - state.since
-    if state.phase is Phase.STARTING and waited >= policy.start_timeout:
+    if state.phase is Phase.STARTING and waited >= spec.start_timeout:
         return Reason.NEVER_ONLINE
     if state.phase is Phase.BUSY and state.unseen is not None and at - state.unseen >= LOST:
         return Reason.CRASHED
@@ -285,7 +285,7 @@ def _patience(state: State, at: float, policy: AgentSpec) -> Optional[Reason]:
         return Reason.SINGLE
     if state.phase is Phase.DONE and waited >= (UPLOAD if state.unseen is None else HANG):
         return Reason.HUNG
-    patience = policy.idle_timeout if state.worked else policy.first_job_timeout
+    patience = spec.idle_timeout if state.worked else spec.first_job_timeout
     if state.phase is not Phase.IDLE or patience is None or waited < patience:
         return None
     if state.refused is not None and at - state.refused >= HANG:
@@ -314,7 +314,7 @@ def watchdog(
     beat: Optional[State],
     beat_at: float,
     now: float,
-    policy: AgentSpec,
+    spec: AgentSpec,
     disk_full: bool,
     restarted: bool = False,
 ) -> Optional[str]:
@@ -327,12 +327,12 @@ def watchdog(
     if restarted or beat_at > now:
         return "the machine was restarted"
     started = beat.born if beat else beat_at
-    if policy.max_lifetime is not None and now - started >= policy.max_lifetime + MARGIN:
+    if spec.max_lifetime is not None and now - started >= spec.max_lifetime + MARGIN:
         return "maximum lifetime reached"
     # While it leaves, which has a time limit of its own, the agent writes no heartbeat.
     if beat is not None and now - beat_at >= SILENCE + (beat.reason.seconds if beat.reason else 0):
         return "the disk is full" if disk_full else "the agent is silent"
     if beat is None or beat.phase is Phase.STARTING:
         waited = now - (beat.since if beat else beat_at)
-        return "never online" if waited >= policy.start_timeout + MARGIN else None
+        return "never online" if waited >= spec.start_timeout + MARGIN else None
     return None

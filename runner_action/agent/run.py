@@ -116,7 +116,7 @@ class Agent:
                 **more,
             )
         except OSError as error:
-            self.say("no-runner", why=str(error))
+            self.say("waiting", why=str(error))
             self._exited(-1)
             return
         try:

@@ -37,8 +37,8 @@ class NotFetched(Exception):
 
 
 def say(stage: str, **facts: object) -> None:
-    """Writes a line to the console, which the launcher reads, in the agent's format. Never fails, as
-    `__main__.write_line`, which is not here yet."""
+    """Writes a line to the console, which the launcher reads, in the agent's format. Never fails,
+    as `__main__.write_line`, which is not here yet."""
     line = json.dumps({"stage": stage, "t": round(time.time(), 3), **facts})
     with contextlib.suppress(OSError):
         os.write(1, b"cml-runner: %s\n" % line.encode())

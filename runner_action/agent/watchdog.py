@@ -47,13 +47,13 @@ class Beat:
     boot: str = dataclasses.field(default_factory=boot_id)
 
 
-def write_beat(home: Path, beat: Beat, policy: Optional[AgentSpec] = None) -> None:
+def write_beat(home: Path, beat: Beat, spec: Optional[AgentSpec] = None) -> None:
     """Writes atomically, so that the watchdog never reads half a heartbeat. The watchdog looks into
     an old file only, so it is old from the beginning where something else than silence may soon end
-    the machine, or without a policy."""
+    the machine, or without a spec."""
     fresh = home / "heartbeat.new"
     fresh.write_bytes(pickle.dumps(beat))
-    if not policy or lifecycle.watchdog(beat.state, beat.at, beat.at + CALM, policy, False):
+    if not spec or lifecycle.watchdog(beat.state, beat.at, beat.at + CALM, spec, False):
         os.utime(str(fresh), (0, 0))
     fresh.replace(home / "heartbeat")
 
@@ -87,7 +87,7 @@ def first_look(home: Path, now: float) -> float:
         return 0.0
 
 
-def watch(home: Path, policy: AgentSpec, leaver: Callable[[], Leave], say: Say, now: float) -> int:
+def watch(home: Path, spec: AgentSpec, leaver: Callable[[], Leave], say: Say, now: float) -> int:
     """Checks the heartbeat once. Returns the exit code; 1: the machine must end, or the heartbeat
     cannot be read. The third time within minutes, as after any error, systemd ends it."""
     beat = read_beat(home)
@@ -96,7 +96,7 @@ def watch(home: Path, policy: AgentSpec, leaver: Callable[[], Leave], say: Say, 
     at = beat.at if beat else first_look(home, now)
     restarted = beat is not None and "" != beat.boot != boot_id() != ""
     why = lifecycle.watchdog(
-        beat.state if beat else None, at, now, policy, disk_full(home), restarted
+        beat.state if beat else None, at, now, spec, disk_full(home), restarted
     )
     if why is None:
         return 0

@@ -84,9 +84,13 @@ def progress(text: str) -> str:
         return (
             "before its agent had started" if text else "without any output on its console so far"
         )
-    waits = [entry.get("why") for stage, entry in told if stage in WAITS]
-    vain = waits and stages[-1] not in JOINED
-    return STEPS[stages[-1]] + (f" (last failed attempt: {waits[-1]})" if vain else "")
+    vain = ""
+    for stage, entry in told:
+        if stage in WAITS:
+            vain = f" (last failed attempt: {entry.get('why')})"
+        elif stage in JOINED:
+            vain = ""
+    return STEPS[stages[-1]] + vain
 
 
 def login(text: str) -> str | None:
