@@ -117,7 +117,8 @@ class Forge(Member):
             120,
             **self._identity,
         )
-        self._assigned(fresh=True)
+        if not self._assigned(fresh=True) and not failed:
+            failed = "config.sh wrote no .runner"
         return failed
 
     def environment(self, hooks: Path, events: Path) -> Dict[str, str]:

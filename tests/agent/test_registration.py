@@ -55,6 +55,12 @@ def test_what_a_half_registration_leaves_is_no_hindrance(tmp_path: Path) -> None
     assert forge(tmp_path)._assigned() == runner.ids, "for the watchdog"
 
 
+def test_a_registration_is_believed_by_what_it_has_written(tmp_path: Path) -> None:
+    runner = forge(tmp_path, "exit 0", WHOLE % 2)
+    assert runner.join() == "config.sh wrote no .runner"
+    assert runner.join() is None
+
+
 def test_a_runner_that_may_be_registered_is_not_forgotten(tmp_path: Path) -> None:
     runner = forge(tmp_path, HALF % 1 + FAILS, FAILS)
     assert runner.join()

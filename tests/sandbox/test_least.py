@@ -35,7 +35,7 @@ def test_no_token_of_the_users_is_on_a_machine_and_its_runner_leaves_all_the_sam
     admin_flow: bool, world: World, launch: Launch
 ) -> None:
     world.github.admin_flow = admin_flow
-    launcher = launch("--idle-timeout=3", **LEAST)
+    launcher = launch("--idle-timeout=3", "--first-job-timeout=60", **LEAST)
     assert launcher.wait() == 0, launcher.told
     (seat,) = world.forge.seats()
     assert all(label.startswith("cml-") for label in seat.labels), seat.labels
