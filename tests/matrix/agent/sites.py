@@ -47,7 +47,6 @@ UNREACHED_FUNCTIONS = {
     "kept.source": "what it reads is only in cml-runner's own container image",
     "gitlab.Forge.retire": "what it reads is needed only if gitlab-runner is given a job meanwhile",
     "pod.alive.say": "removes a startup script, which no story has",
-    "pod.watchdog": "has something to report only if the guard is gone",
     "pod.with_home": "only for a user whom the image does not know",
     "pod_guard.guard": "what it does to a restarted guard, which has lost everything",
     "removal._Removal.detach": "a job has to mount something, for which it needs privileges",
