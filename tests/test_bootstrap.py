@@ -29,7 +29,7 @@ from runner_action.bootstrap import fitting
 from runner_action.bootstrap.units import boot_script, units
 from runner_action.errors import InputError
 from runner_action.inputs import to_request
-from runner_action.model import Deletion, Secret
+from runner_action.model import Deletion, ProviderName, Secret
 from runner_action.providers.azure import facts as azure
 from runner_action.sandbox.machine.unit import Unit, command
 from tests import goldens
@@ -411,10 +411,10 @@ def test_where_a_machine_that_is_off_costs_every_power_off_waits_for_its_deletio
         "oneshot",
         "yes",
     ), "or it would not be there to be stopped"
-    assert deleting.all("ExecStop") == ["/usr/bin/python3 -m agent.ending"]
+    assert deleting.all("ExecStop") == [f"/usr/bin/python3 -m agent.ending {cloud}"]
     assert deleting.bound("TimeoutStopSec", 90) is None
     (again,) = deleting.all("ExecStopPost")
-    assert "SERVICE_RESULT = success ]||exec /usr/bin/python3 -m agent.ending" in again
+    assert f"SERVICE_RESULT = success ]||exec /usr/bin/python3 -m agent.ending {cloud}" in again
     others = [unit for unit in units.values() if unit is not deleting]
     lines = [line for unit in others for line in unit.all("ExecStart") + unit.all("ExecStopPost")]
     assert "agent.ending" not in " ".join(lines), "bounded"
@@ -478,7 +478,7 @@ def test_of_the_machine_s_files_every_one_is_used_and_none_keeps_its_comments(
     tmp_path: Path,
 ) -> None:
     shipped = {file.name for file in files("runner_action.bootstrap").joinpath("machine").iterdir()}
-    texts = units(azure.TRAITS, has_script=True, deletes=True)
+    texts = units(ProviderName.AZURE, has_script=True, deletes=True)
     assert shipped == {*texts, "boot.sh", "equip.sh"} - {"poweroff.target.d/cml-runner.conf"}
     assert not [text for text in (*texts.values(), boot_script("", "")) if text.startswith("#")]
     assert "@" not in boot_script("", "")

@@ -165,7 +165,7 @@ def test_names_are_changed_in_all_modules_where_nothing_else_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = own_names(PACKAGE.values())
-    assert names == {"LIMIT", "MOST", "Counter", "Phase", "both", "counted", "grown"}
+    assert set(names) == {"LIMIT", "MOST", "Counter", "Phase", "both", "counted", "grown"}
     folder = tmp_path / "slimmed_package"
     folder.mkdir()
     for name, source in PACKAGE.items():
@@ -174,7 +174,7 @@ def test_names_are_changed_in_all_modules_where_nothing_else_has_them(
         (folder / f"{name}.py").write_text(slimmed)
     monkeypatch.syspath_prepend(tmp_path)
     two = importlib.import_module("slimmed_package.two")
-    short = {name: f"V{number}" for number, name in enumerate(sorted(names))}
+    short = {name: f"A{number}" for number, name in enumerate(names)}
     assert two.all() == (7, 1, 2, "gone", 1, 7, 1)
     assert getattr(two, short["both"])() == (2, "stopped")
     assert getattr(two.one, short["grown"])() == 1 + 15
@@ -202,7 +202,7 @@ def test_no_method_of_the_library_has_a_name_that_is_changed() -> None:
 
 def test_no_name_in_the_agent_is_like_a_changed_one() -> None:
     sources = [module.read_text() for module in MODULES]
-    assert len(own_names(sources)) > 250
+    assert 250 < len(own_names(sources)) <= 520, "as many as there are short names"
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    assert not [name for name in names if re.fullmatch(r"V\d+", name)]
+    assert not [name for name in names if re.fullmatch(r"[A-Za-z]\d", name)]

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterable, List
 
 from .reasons import Reason
 from .spec import AgentSpec
@@ -27,15 +27,15 @@ def write_line(line: bytes, console: Path = Path("/dev/console")) -> None:
             pass
 
 
-def say_on_console(spec: AgentSpec) -> Say:
+def say_on_console(secrets: Iterable[str]) -> Say:
     """Writes one line for each stage to standard output, which the unit sends to the machine's
-    console. Secrets are replaced with stars."""
+    console. `secrets` are replaced with stars."""
 
     def say(stage: str, **facts: object) -> None:
         line = "cml-runner: " + json.dumps(
             {"stage": stage, "t": round(time.time(), 3), **facts}, default=str
         )
-        for secret in spec.secrets():
+        for secret in secrets:
             line = line.replace(secret, "***")
         write_line(line.encode() + b"\n")
 
@@ -76,7 +76,7 @@ def live(
 def main(argv: List[str], environ: Dict[str, str], home: Path) -> int:
     spec = AgentSpec.from_json((home / "spec.json").read_text())
     os.environ.update(spec.environment)
-    say = say_on_console(spec)
+    say = say_on_console(spec.secrets())
     if argv == ["run"]:
         return live(spec, home, environ, say)
     if argv == ["watchdog"]:

@@ -18,7 +18,7 @@ from .process import child_environment, run_to_end
 from .spec import AgentSpec
 from .watchdog import Say
 
-FINAL = re.compile(r"HTTP Error 4(?!08|25|29)|Errno 2]|No space|code: (U|F|NotF)|checksum").search
+FINAL = re.compile(r"HTTP Error 4(?!0[38]|25|29)|Errno 2]|No space|code: (U|NotF)|checksum").search
 """Finds in an error what no other attempt mends: a server refuses, a program is missing, the disk
 is full, what was downloaded is something else. `Http response code: NotFound` is config.sh's.
 https://github.com/actions/runner/blob/v2.336.0/src/Runner.Listener/Configuration/ConfigurationManager.cs"""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .__main__ import say_on_console
 from .calls import Plain, call, pauses
@@ -37,6 +38,7 @@ class Unproven(Exception):
 
 def end(
     home: Path,
+    cloud: str,
     environ: Dict[str, str],
     linger: float = LINGER,
     now: Now = time.monotonic,
@@ -44,25 +46,34 @@ def end(
 ) -> None:
     """Deletes this machine. Returns when the cloud has accepted that, or when the cloud's `seconds`
     are over; then the power-off follows."""
-    spec = AgentSpec.from_json((home / "spec.json").read_text())
-    os.environ.update(spec.environment)
-    say = say_on_console(spec)
+    say = say_on_console(_prepared(home))
+    kind = _kind(cloud)
     reported = ""
     began = now()
     if failed(home):
         sleep(linger)
     for pause in pauses(MOST):
-        why = _outcome(spec, home, environ, "delete")
+        why = _outcome(kind, home, environ, "delete")
         if why is None:
             say("deleting")
             return
         if why != reported:  # the same error is logged once, not every minute
             reported = why
             say("not-deleted", why=why)
-        limit = _kind(spec).seconds
-        if limit is not None and now() + pause > began + limit:
+        if kind.seconds is not None and now() + pause > began + kind.seconds:
             return
         sleep(pause)
+
+
+def _prepared(home: Path) -> List[str]:
+    """Sets the environment that the spec gives, such as a proxy. Returns the spec's secrets.
+    A machine whose spec cannot be read is deleted, too."""
+    try:
+        spec = AgentSpec.from_json((home / "spec.json").read_text())
+    except Exception:  # whatever has become of it
+        return []
+    os.environ.update(spec.environment)
+    return spec.secrets()
 
 
 def prove(
@@ -76,12 +87,12 @@ def prove(
     """Returns if this machine may delete itself, or need not prove it. Raises Unproven. A new
     permission takes minutes to work, so this tries for half of the start timeout: the launcher,
     which started earlier, must still see the result."""
-    kind = _kind(spec)
+    kind = _kind(spec.cloud)
     until = now() + spec.start_timeout / 2
     if not hasattr(kind, "may"):
         return
     for pause in pauses(MOST_PROVING):
-        why = _outcome(spec, home, environ, "may")
+        why = _outcome(kind, home, environ, "may")
         if why is None:
             return
         if now() + pause > until:
@@ -101,14 +112,14 @@ def failed(home: Path) -> bool:
     )
 
 
-def _kind(spec: AgentSpec) -> Any:
-    return importlib.import_module("." + spec.cloud, __package__).Deletion
+def _kind(cloud: str) -> Any:
+    return importlib.import_module("." + cloud, __package__).Deletion
 
 
-def _outcome(spec: AgentSpec, home: Path, environ: Dict[str, str], what: str) -> Optional[str]:
+def _outcome(kind: Any, home: Path, environ: Dict[str, str], what: str) -> Optional[str]:
     try:
         facts = json.loads((home / "deletion.json").read_text())
-        return each(_kind(spec)(facts, environ.get("CML_RUNNER_METADATA", ""), ask), what)
+        return each(kind(facts, environ.get("CML_RUNNER_METADATA", ""), ask), what)
     except Exception as error:  # try again after any error
         return _text(error)
 
@@ -146,4 +157,4 @@ def ask(
 
 
 if __name__ == "__main__":
-    end(Path.cwd(), dict(os.environ))
+    end(Path.cwd(), sys.argv[1], dict(os.environ))

@@ -3,18 +3,17 @@ deregisters depends on its token: see `github_removal.py` and `github_token.py`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .events import RUN_LIMIT, Event, JobFinished, JobStarted, Online, Settled
 from .forge import Member
 from .lifecycle import GONE, REFUSED
-from .process import run_to_end, session
+from .process import named, run_to_end, session
 from .spec import AgentSpec
 
 HOOK = (
@@ -59,16 +58,8 @@ AGAIN = "Session Conflict", "unknown error code: 6"
 """Parts of lines of run-helper.sh, which ends with 0 though the listener may be started again: it
 found a session of its own, or has new settings. It starts the listener again itself after the exit
 codes 2, 3 and 4, and passes on 7 (src/Misc/layoutroot/run-helper.sh.template)."""
-
-
-def workers(pids: Iterable[int]) -> List[int]:
-    """Those of the processes that run a job."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if b"Runner.Worker" in Path("/proc/%d/cmdline" % pid).read_bytes():
-                found.append(pid)
-    return found
+WORKER = b"Runner.Worker"
+"""In the command line of the process that runs a job."""
 
 
 class Forge(Member):
@@ -171,12 +162,12 @@ class Forge(Member):
 
     def works(self, leader: int) -> bool:
         alive = session(leader)
-        return not any(alive.values()) or bool(workers(alive))
+        return not any(alive.values()) or bool(named(WORKER, alive))
 
     def outputs(self, leader: int) -> List[int]:
         """actions/runner reads workflow commands from the output of its worker's children."""
         alive = session(leader)
-        parents = workers(alive)
+        parents = named(WORKER, alive)
         return [pid for pid in alive if alive[pid] in parents]
 
     def heard(self, line: str, at: float) -> List[Event]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -15,7 +16,7 @@ from . import room
 from .events import Event, JobFinished, JobStarted, Online, RunnerExited, Settled
 from .forge import Member
 from .lifecycle import GONE
-from .process import Child, run_to_end, session
+from .process import Child, named, run_to_end, session
 
 IMAGE = "ubuntu:24.04"
 """The image of jobs that name none, where there is Docker."""
@@ -91,14 +92,12 @@ class Forge(Member):
             raise OSError("`gitlab-executor: docker`, but Docker does not work for the jobs' user")
         # The folder belongs to the job user, and jobs may have put anything there: so write a new
         # file and move it into place.
-        fresh = self._folder / ("config-" + os.urandom(8).hex())
-        with open(
-            os.open(str(fresh), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
-        ) as file:
+        descriptor, fresh = tempfile.mkstemp(dir=str(self._folder))
+        with open(descriptor, "w", encoding="utf-8") as file:
             if self._identity:
                 os.fchown(file.fileno(), self._identity["user"], self._identity["group"])
             file.write(toml(self.config(bool(docker))))
-        fresh.replace(self._folder / "config.toml")
+        os.replace(fresh, str(self._folder / "config.toml"))
         self._containers(RUNNING)
         return dict(self._env)
 
@@ -202,15 +201,9 @@ class Forge(Member):
     def _pids(self, leader: int) -> Optional[List[int]]:
         """Those of the job's shell, a child of gitlab-runner, and of the first processes of its
         containers; None if Docker does not answer. The Docker beside a pod has other pids."""
-        pids = []
-        for pid in session(leader):
-            try:
-                stat = Path("/proc/%d/stat" % pid).read_text("utf-8", "replace")
-                above = stat.rpartition(")")[2].split()[1]
-                if _is_runner(above) and not _is_runner(pid):
-                    pids.append(pid)
-            except OSError:
-                continue
+        alive = session(leader)
+        runners = named(b"run-single", {*alive, *alive.values()})
+        pids = [pid for pid in alive if alive[pid] in runners and pid not in runners]
         lines: List[str] = []
         if self._spec.cloud != "kubernetes" and self._sh(PIDS, lines.append):
             return None
@@ -259,10 +252,6 @@ class Forge(Member):
         except Exception as error:
             return "%s: %s" % (type(error).__name__, error)
         return GONE if unknown or status in (204, 404) else "HTTP %d" % status
-
-
-def _is_runner(pid: Any) -> bool:
-    return b"run-single" in Path("/proc/%s/cmdline" % pid).read_bytes()
 
 
 def toml(runner: Dict[str, Any]) -> str:

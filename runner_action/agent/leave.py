@@ -126,8 +126,8 @@ class Leave:
             attempt or "?",
             last and ", not restarted: " + last,
         )
-        outputs = self.agent.forge.outputs(child.pid)
-        self.agent.say("job-warned", done=room.warn_job(outputs, warning))
+        outputs = self.agent.tried("not-checked", self.agent.forge.outputs, child.pid)
+        self.agent.say("job-warned", done=room.warn_job(outputs or (), warning))
 
     def checkpoint(self, reason: str, over: Callable[[], bool], most: float = INF) -> None:
         """Runs the user's script, if there is one. One at a time, as a notice may follow a

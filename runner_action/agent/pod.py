@@ -276,7 +276,7 @@ def alive(home: Path, link: Link, environ: Dict[str, str]) -> int:
     os.environ.update(spec.environment)
     environ = with_home(home, environ)
     process.PASSED_ON += environ
-    log = agent.say_on_console(spec)
+    log = agent.say_on_console(spec.secrets())
 
     def say(stage: str, **facts: Any) -> None:
         if stage in ("configured", "failed") and (home / STARTUP).exists():

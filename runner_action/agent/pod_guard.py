@@ -233,7 +233,7 @@ def guard(secret: Path, folder: Path) -> int:
         return 0
     spec = AgentSpec.from_json(files.pop(SPEC))
     os.environ.update(spec.environment)
-    state = Guard(spec, files, agent.say_on_console(spec))
+    state = Guard(spec, files, agent.say_on_console(spec.secrets()))
     with Server(folder, state.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         terminated.wait()

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 PASSED_ON = [
     "PATH",
@@ -200,6 +200,18 @@ def session(leader: int) -> Dict[int, int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             living[int(stat.parent.name)] = int(fields[1])
     return living
+
+
+def named(word: bytes, pids: Iterable[int]) -> List[int]:
+    """Those of the processes that have this in their command line."""
+    found = []
+    for pid in pids:
+        try:
+            if word in Path("/proc/%d/cmdline" % pid).read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
 
 
 def _echo(file: int, offset: int, echo: Callable[[str], object]) -> int:

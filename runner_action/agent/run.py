@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import events, forge, lifecycle, metadata
 from .become import Start
@@ -119,10 +119,8 @@ class Agent:
             self.say("waiting", why=str(error))
             self._exited(-1)
             return
-        try:
-            (self.home / "runner.pid").write_text(str(self._child.pid))
-        except OSError as error:  # only an agent that was killed needs it
-            self.say("no-pid", why=str(error))
+        # Only an agent that was killed needs it.
+        self.tried("no-pid", (self.home / "runner.pid").write_text, str(self._child.pid))
 
     def _again(self) -> None:
         time.sleep(RELAUNCH_SECONDS)
@@ -186,7 +184,8 @@ class Agent:
         reported: List[str] = []
         for number in itertools.count():
             if self._child and self.state.job and not number % ROUNDS:
-                self._working = self._works(self._child.pid)
+                works = self.tried("not-checked", self.forge.works, self._child.pid)
+                self._working = works is not False
             for path in self.home.glob("runner/_work/_cml-done-*"):
                 left = remove_tree(path)
                 if left and left[0] not in reported:
@@ -194,21 +193,19 @@ class Agent:
                     self.say("left", why=left[0])
             time.sleep(BEAT)
 
-    def _works(self, leader: int) -> bool:
+    def tried(self, failed: str, act: Callable[..., Any], *args: Any) -> Any:
+        """The result of `act(*args)`. If that fails, which nothing must depend on: None, and a line
+        with the stage `failed`."""
         try:
-            return self.forge.works(leader)
-        except Exception as error:  # a check that failed shows nothing
-            self.say("not-checked", why=str(error))
-            return True
+            return act(*args)
+        except Exception as error:
+            self.say(failed, why=str(error))
+            return None
 
     def _test(self) -> None:
         """Tidies up after a job, and tests whether the machine can run another."""
-        try:
-            self.forge.tidy()
-            why = self._start.unfit()
-        except Exception as error:  # a check that failed shows nothing
-            self.say("not-checked", why=str(error))
-            why = None
+        self.tried("not-checked", self.forge.tidy)
+        why = self.tried("not-checked", self._start.unfit)
         if why:
             self.say("unfit", why=why)
             self.queue.put(events.Failed(self.now(), why))
@@ -273,10 +270,9 @@ class Agent:
     def _stops(self) -> str:
         """What systemd is stopping, as a signal has arrived. A signal that systemd did not send
         is ignored."""
-        try:
-            jobs = subprocess.check_output(["systemctl", "list-jobs"], timeout=5)
-        except (OSError, subprocess.SubprocessError) as error:
-            self.say("no-systemd", why=str(error))
+        argv = ["systemctl", "list-jobs"]
+        jobs = self.tried("no-systemd", lambda: subprocess.check_output(argv, timeout=5))
+        if jobs is None:
             # Try again until it answers.
             threading.Timer(TICK, self.queue.put, (events.Signalled(self.now()),)).start()
             return ""
@@ -342,15 +338,9 @@ class Agent:
         """Writes the heartbeat that the watchdog checks."""
         if not self._beaten or self.now() - self._beaten >= BEAT:
             self._beaten = self.now()
-            try:
-                write_beat(
-                    self.home,
-                    Beat(self.state, self._beaten, self.job, self._jobs.offset, self._log.offset),
-                    self.spec,
-                )
+            beat = Beat(self.state, self._beaten, self.job, self._jobs.offset, self._log.offset)
             # The disk may be full, which the job can mend; if it cannot, the machine leaves.
-            except OSError as error:
-                self.say("no-heartbeat", why=str(error))
+            self.tried("no-heartbeat", write_beat, self.home, beat, self.spec)
 
     # --- leaving
 
@@ -379,10 +369,7 @@ class Agent:
                 self._advance(events.Refused(self.now(), self.forge.claimed))
                 return False
             self._leave.quietly(self._child, outcome)
-        try:
-            if self.notices:
-                self.notices.done()
-        except Exception as error:  # the cloud takes the machine anyway
-            self.say("not-acknowledged", why=str(error))
+        if self.notices:  # the cloud takes the machine anyway
+            self.tried("not-acknowledged", self.notices.done)
         self.say("end", why=reason.text)
         return True

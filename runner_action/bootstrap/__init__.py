@@ -230,8 +230,7 @@ def packed_files(
     agent = first_stage(stage) if stage else {f"agent/{name}": whole[name] for name in whole}
     texts = {f"{home}/{name}": text for name, text in agent.items()}
     has_script = bool(request.cloud.startup_script)
-    traits = traits_of(request.cloud.provider)
-    for name, text in units(traits, has_script=has_script, deletes=deletes).items():
+    for name, text in units(request.cloud.provider, has_script=has_script, deletes=deletes).items():
         texts[f"etc/systemd/system/{name}"] = text
     texts |= {f"{home}/{name}": script for name, script in scripts_of(request).items()}
     texts[f"{home}/spec.json"] = spec.to_json() if jit is None else with_jit(spec, jit)

@@ -43,13 +43,15 @@ def keywords(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def own_names(sources: Iterable[str]) -> frozenset[str]:
+def own_names(sources: Iterable[str]) -> tuple[str, ...]:
     """The constants, functions, methods and classes of modules with these sources that may be
     renamed in all of them: not those whose name is used for anything else, in Python's library or
-    in these modules, and no exceptions, whose names are shown to users."""
+    in these modules, and no exceptions, whose names are shown to users. In the order of their
+    definitions."""
     trees = [ast.parse(source) for source in sources]
-    own = set(chain.from_iterable(map(_defined, trees)))
-    return frozenset(own.difference(dir(builtins), OF_PYTHON, *map(_used_otherwise, trees)))
+    used = {*dir(builtins), *OF_PYTHON, *chain.from_iterable(map(_used_otherwise, trees))}
+    own = dict.fromkeys(chain.from_iterable(map(_defined, trees)))
+    return tuple(name for name in own if name not in used)
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -107,9 +109,11 @@ def _not_ours(node: ast.ImportFrom) -> Iterator[str]:
 
 
 @cache
-def _short(names: frozenset[str]) -> Mapping[str, str]:
-    """Names with a letter and a number, which bzip2 packs better than two letters."""
-    return {name: f"V{number}" for number, name in enumerate(sorted(names))}
+def _short(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Names of a letter and a digit, which bzip2 packs better than two letters; those of one module
+    begin alike."""
+    short = (letter + digit for letter in sorted(LETTERS) for digit in string.digits)
+    return dict(zip(names, short, strict=False))
 
 
 def rename_own(tree: ast.Module, short: Mapping[str, str]) -> None:
@@ -124,7 +128,7 @@ def rename_own(tree: ast.Module, short: Mapping[str, str]) -> None:
 
 
 @cache
-def slim(source: str, keywords: frozenset[str], own: frozenset[str] = frozenset()) -> str:
+def slim(source: str, keywords: frozenset[str], own: tuple[str, ...] = ()) -> str:
     """Removes comments, docstrings, annotations with their imports, abstract methods, spaces and
     most of the indentation; and gives short names to the `own` names of the package, and to what is
     local to a function, except for parameters that `keywords` may name."""

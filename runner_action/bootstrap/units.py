@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from runner_action.providers.traits import Traits
+from runner_action.model import ProviderName
+from runner_action.providers import traits_of
 
 WITHOUT_LIMIT = {"poweroff.target.d/cml-runner.conf": "[Unit]\nJobTimeoutSec=infinity\n"}
 """Further files where the machine tries to delete itself without a time limit. By default
@@ -50,10 +51,11 @@ def boot_script(packed: str, named: str) -> str:
     return text_of("boot.sh").replace("@FILES@", packed).replace("@NAMED@", named)
 
 
-def units(traits: Traits, *, has_script: bool, deletes: bool) -> dict[str, str]:
+def units(cloud: ProviderName, *, has_script: bool, deletes: bool) -> dict[str, str]:
     """The units by name. `has_script`: the user's startup script may install packages, so the agent
     waits until cloud-init has configured their sources. `deletes`: the machine must delete itself,
     as it costs money while it is powered off."""
+    traits = traits_of(cloud)
     agent = text_of(AGENT)
     places = "".join(f" {path}" for path in traits.wiped_too)
     names = "".join(f" -o -path {path}" for path in traits.wiped_too)
@@ -65,14 +67,14 @@ def units(traits: Traits, *, has_script: bool, deletes: bool) -> dict[str, str]:
         "cml-runner-failed.service": text_of("cml-runner-failed.service"),
         WATCHDOG_TIMER: text_of(WATCHDOG_TIMER),
     }
-    return _with_deletion(texts, traits) if deletes else texts
+    return _with_deletion(texts, cloud) if deletes else texts
 
 
-def _with_deletion(units: Mapping[str, str], traits: Traits) -> dict[str, str]:
+def _with_deletion(units: Mapping[str, str], cloud: ProviderName) -> dict[str, str]:
     """The units with the one that deletes the machine. It is wanted by the agent's unit, and by the
     timer, which every boot starts."""
     texts = {name: text.replace("poweroff-force", "poweroff") for name, text in units.items()}
     for name in (AGENT, WATCHDOG_TIMER):
         texts[name] = f"[Unit]\nWants={DELETE}\n\n{texts[name]}"
-    further = WITHOUT_LIMIT if traits.deletion_without_limit else {}
-    return {**texts, DELETE: text_of(DELETE), **further}
+    further = WITHOUT_LIMIT if traits_of(cloud).deletion_without_limit else {}
+    return {**texts, DELETE: text_of(DELETE).replace("@CLOUD@", cloud), **further}

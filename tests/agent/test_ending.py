@@ -226,8 +226,8 @@ class Clock:
             self._then()
 
 
-def end(place: Path, metadata: FakeMetadata, clock: Clock) -> None:
-    ending.end(place, environ(metadata), 5, clock.now, clock.sleep)
+def end(place: Path, metadata: FakeMetadata, clock: Clock, cloud: str = "gcp") -> None:
+    ending.end(place, cloud, environ(metadata), 5, clock.now, clock.sleep)
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 503])
@@ -288,11 +288,26 @@ def test_a_machine_that_failed_lets_the_launcher_read_its_console_first(
     assert clock.slept == ([5] if waits else [])
 
 
+@pytest.mark.parametrize("broken", ["gone", "unreadable", "no JSON", "no spec"])
+def test_a_machine_whose_spec_cannot_be_read_is_deleted_all_the_same(
+    broken: str, metadata: FakeMetadata, compute: Compute, pair: Path, tmp_path: Path
+) -> None:
+    place = home(tmp_path, compute, key=key(pair))
+    spec = place / "spec.json"
+    spec.unlink()
+    if broken == "unreadable":
+        spec.mkdir()
+    elif broken != "gone":
+        spec.write_text("{" if broken == "no JSON" else "{}")
+    end(place, metadata, Clock())
+    assert compute.deleted == [INSTANCE]
+
+
 def test_as_the_unit_calls_it(
     metadata: FakeMetadata, compute: Compute, pair: Path, tmp_path: Path
 ) -> None:
     place = home(tmp_path, compute, key=key(pair))
-    command = [sys.executable, "-m", "runner_action.agent.ending"]
+    command = [sys.executable, "-m", "runner_action.agent.ending", "gcp"]
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command,
@@ -496,7 +511,7 @@ def test_azure_is_asked_for_ever(
     else:
         manager.status = int(trouble)
     clock = Clock(3600, mend)
-    end(place, metadata, clock)
+    end(place, metadata, clock, "azure")
     assert manager.deleted == ["cml-1-abcd by Bearer canary-bought"]
     assert 3600 <= clock.at <= 3660
     assert clock.slept == sorted(clock.slept)

@@ -414,7 +414,7 @@ def test_a_missing_job_user_is_told_and_ends_the_machine(
 def test_secrets_are_starred_out_on_the_console(capfd: pytest.CaptureFixture[str]) -> None:
     from runner_action.agent.__main__ import say_on_console
 
-    say_on_console(SPEC)("failed", why="config.sh said canary-jit and canary-api")
+    say_on_console(SPEC.secrets())("failed", why="config.sh said canary-jit and canary-api")
     assert capfd.readouterr().out.count("***") == 2
 
 

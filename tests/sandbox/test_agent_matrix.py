@@ -119,7 +119,7 @@ def test_an_effect_has_the_same_name_in_every_life(
     ("argv", "program"),
     [
         (["python3", "-m", "agent", "run"], "run"),
-        (["python3", "-m", "agent.ending"], "ending"),
+        (["python3", "-m", "agent.ending", "gcp"], "ending"),
         (["python3", "-c", "pass"], ""),
     ],
 )

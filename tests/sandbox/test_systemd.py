@@ -72,8 +72,8 @@ def test_a_deletion_that_is_killed_is_tried_once_more(
 ) -> None:
     machine = Checks(tmp_path, 1)
     unit = text_of("cml-runner-delete.service")
-    unit = unit.replace("/usr/bin/python3 -m agent.ending", f"/bin/sh -c '{stop}'", 1)
-    unit = unit.replace("exec /usr/bin/python3 -m agent.ending", f"touch {tmp_path}/again")
+    unit = unit.replace("/usr/bin/python3 -m agent.ending @CLOUD@", f"/bin/sh -c '{stop}'", 1)
+    unit = unit.replace("exec /usr/bin/python3 -m agent.ending @CLOUD@", f"touch {tmp_path}/again")
     unit = unit.replace("WorkingDirectory=/var/lib/cml-runner\n", "")
     (machine.units / "delete.service").write_text(unit)
     machine.systemd.start("delete.service")
