@@ -52,7 +52,7 @@ HIDDEN = (
     (r" after .*\d\dZ: ", " after "),
     (r' after .*"msg":"([^"]*).*', r" after \1"),
     (r"/proc/\d+", "/proc/PID"),
-    (r"/tmp/[a-z0-9_]{8}", "/tmp/NAME"),
+    (r"/tmp/?[a-z0-9_]{8}\b", "/tmp/NAME"),
     (r"agent\.new/\w+", "agent.new/NAME"),
     (r"/devices/[\w:.]+", "/devices/NAME"),
     (r"\bi-[0-9a-f]+", "MACHINE"),
@@ -77,6 +77,7 @@ ERRORS = {
 real_open = builtins.open
 real_popen = subprocess.Popen
 real_statvfs = os.statvfs
+real_write = os.write
 
 
 def error(kind: str) -> OSError:
@@ -123,7 +124,7 @@ class Injected:
             made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return file.read_text() == text
-        os.write(made, text.encode())
+        real_write(made, text.encode())
         os.close(made)
         return True
 
@@ -153,7 +154,7 @@ class Injected:
         name = f"{self.program}: {place}: {kind} {self.plain(target)}"
         if name not in self._known:
             self._known.add(name)
-            os.write(self._log, (name + "\n").encode())
+            real_write(self._log, (name + "\n").encode())
         if self._silent and kind == "say":
             raise error("say")
         if not self.at or self.at[0] != name or not self._comes():
@@ -327,26 +328,21 @@ def popen_of(injected: Injected) -> type[subprocess.Popen[Any]]:
 # --- the console
 
 
-class Console:
-    """Standard output. Named by the stage that is told."""
+def write_of(injected: Injected) -> Callable[[int, bytes], int]:
+    """A line on standard output is named by the stage that is told."""
 
-    def __init__(self, injected: Injected, out: Any) -> None:
-        self._injected = injected
-        self._out = out
+    def write(descriptor: int, text: bytes) -> int:
+        stage = re.search(rb'"stage": "([^"]*)"', text)
+        if stage and descriptor == 1:
+            injected.meet("say", stage[1].decode())
+        return real_write(descriptor, text)
 
-    def write(self, text: str) -> int:
-        stage = re.search(r'"stage": "([^"]*)"', text)
-        if stage:
-            self._injected.meet("say", stage[1])
-        return int(self._out.write(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._out, name)
+    return write
 
 
 def inject(injected: Injected) -> None:
     builtins.open = io.open = opener(injected)
     os.statvfs = space_of(injected)
     subprocess.Popen = popen_of(injected)  # type: ignore[assignment,misc]
-    sys.stdout = Console(injected, sys.stdout)
+    os.write = write_of(injected)  # type: ignore[assignment]
     sys.addaudithook(hook(injected))
