@@ -18,10 +18,12 @@ test-all:
 test-pythons:
 	$(BIN)/python -m tests.pythons
 
-# MATRIX: which of the kill matrix, HOSTILE: which lives with a hostile job; all of them by default. What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
+# MATRIX: which of the kill matrix, HOSTILE: which lives with a hostile job; all of them by default. AGENT: which of
+# the agent's kill matrix, of which the whole takes more than an hour (`make agent-matrix`). What users start, run by readers of CI files that others wrote. What cannot be had here is skipped, loudly.
 e2e: $(READY) tests/node_modules/.ready
 	command -v rsync >/dev/null || { apt-get update -qq && apt-get install -qq -y rsync >/dev/null; } || echo "rsync is missing: gitlab-ci-local cannot run without it"
 	$(BIN)/python -m tests.matrix $(MATRIX)
+	$(BIN)/python -m tests.matrix --agent $(or $(AGENT),--sample=50)
 	$(BIN)/python -m tests.hostile $(HOSTILE)
 	test -n "$(HOSTILE)" || $(BIN)/python -m pytest -n 4 -m "e2e or not e2e" tests/hostile/test_pod.py
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target e2e-containers e2e-boots
