@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from runner_action.sandbox.forges.gitlab import ci as gitlab_ci
 from runner_action.sandbox.forges.gitlab import variables as gitlab_variables
-from runner_action.sandbox.forges.gitlab.ci import ConfigError, Pipelines
+from runner_action.sandbox.forges.gitlab.ci import ConfigError, Definition, Pipelines
 from runner_action.sandbox.forges.gitlab.variables import NEVER_IN_TAGS, Project, Values
 from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.forges.memory import Forge
@@ -59,6 +60,8 @@ def test_an_included_address_has_only_what_the_project_has() -> None:
         ("x$SELF", "x"),
         ("a$NOBODY-%OTHER%", "a-%OTHER%"),
         ("$CI_JOB_ID", "9"),
+        ("<$1$?$#$@$!$*$0${OTHER:-a}$$>", "<$>"),
+        ("$(date) ${OTHER} $", "$(date) 3 $"),
     ],
 )
 def test_a_running_job_has_all_variables(written: str, made: str) -> None:
@@ -78,6 +81,8 @@ def job(**words: object) -> dict[str, Any]:
 REFUSED = {
     "an input that the component lacks": (including(cluod="aws"), "unknown .* cluod"),
     "a value that is no text": (including(count=4), "`count` .* not a string"),
+    "a default that no job can have": ({"default": {"rules": []}, **job()}, "unknown .* rules"),
+    "an inheritance of no default": (job(inherit={"default": ["rules"]}), "unknown .* rules"),
     "a value that is no option": (including(single="yes"), "not in the list of allowed"),
     "no version": (including("$CI_SERVER_FQDN/org/one"), "content not found"),
     "nothing yet": (including("$CI_PIPELINE_IID$CI_SERVER_FQDN/org/one@$CI_JOB_ID"), "not found"),
@@ -85,6 +90,45 @@ REFUSED = {
     "a word that is no keyword": (job(tag=["a"]), "unknown keywords: tag"),
     "too many tags": (job(tags=list(map(str, range(50)))), "less than the limit of 50"),
 }
+
+
+@pytest.mark.parametrize(
+    ("inherit", "kept"),
+    [
+        ({}, {"cache", "tags"}),
+        ({"default": True}, {"cache", "tags"}),
+        ({"default": ["tags"]}, {"tags"}),
+        ({"default": False}, set()),
+    ],
+)
+def test_a_job_has_the_defaults_that_it_inherits(inherit: Definition, kept: set[str]) -> None:
+    defaults = {"tags": ["a"], "cache": {"key": "a"}, "timeout": "1h"}
+    own = {"image": "own", **({"inherit": inherit} if inherit else {})}
+    got = gitlab_ci.with_defaults("train", own, {**defaults, "image": "of all"})
+    assert got["image"] == "own"
+    assert got.keys() & defaults.keys() == kept
+
+
+@pytest.mark.parametrize(
+    ("inherit", "kept"),
+    [({}, {"A", "B"}), ({"variables": ["B"]}, {"B"}), ({"variables": False}, set())],
+)
+def test_a_job_has_the_variables_that_it_inherits(inherit: Definition, kept: set[str]) -> None:
+    definition = {"variables": {"A": "a", "B": "b"}, **job(inherit=inherit)}
+    (planned,) = pipelines().plan(definition, 1)
+    assert planned.variables.keys() == kept
+
+
+def test_an_input_keeps_its_type_where_it_is_the_whole_value() -> None:
+    template = (
+        "spec: {inputs: {a: {type: array}, b: {default: x}}}\n---\n"
+        "'$[[ inputs.b ]]': {rules: '$[[ inputs.a ]]', script: ['echo $[[ inputs.b ]]']}\n"
+    )
+    rules = [{"if": "$A"}]
+    made = gitlab_ci.interpolated(template, {"a": rules})
+    assert made == {"x": {"rules": rules, "script": ["echo x"]}}
+    with pytest.raises(ConfigError, match="`a` input: provided value is not an array"):
+        gitlab_ci.interpolated(template, {"a": "on_success"})
 
 
 def pipelines() -> Pipelines:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import yaml
@@ -24,11 +25,29 @@ Hosted = Callable[[Job, Values], str]
 """What a job without tags does, with these variables, on a runner of the instance; returns its
 conclusion."""
 NO_JOBS = ("default", "include", "stages", "variables", "workflow")
+DEFAULT_KEYWORDS = (
+    "after_script",
+    "artifacts",
+    "before_script",
+    "cache",
+    "hooks",
+    "id_tokens",
+    "image",
+    "interruptible",
+    "retry",
+    "services",
+    "tags",
+    "timeout",
+)
+"""Keywords that `default:` may have and `inherit: default:` may name.
+https://docs.gitlab.com/ci/yaml/#default"""
 JOB_KEYWORDS = (
     "after_script",
     "artifacts",
     "before_script",
+    "cache",
     "environment",
+    "hooks",
     "id_tokens",
     "image",
     "inherit",
@@ -44,6 +63,10 @@ JOB_KEYWORDS = (
     "variables",
 )
 """Keywords that are accepted, though not all have an effect: with any `rules`, every job runs."""
+INPUT = re.compile(r"\$\[\[ inputs\.([\w-]+) \]\]")
+TYPES: Mapping[str, type] = {"string": str, "array": list}
+"""Types of inputs that our component has. https://docs.gitlab.com/ci/inputs/#input-types"""
+ARTICLES = {"string": "a", "array": "an"}
 STAGES = (".pre", "build", "test", "deploy", ".post")
 """The default stages. https://docs.gitlab.com/ci/yaml/#stages"""
 TAGS_LIMIT = 50
@@ -129,12 +152,13 @@ class Pipelines:
         for name, own in whole.items():
             if name in NO_JOBS or name.startswith("."):
                 continue
-            job = {**whole.get("default", {}), **own}
+            job = with_defaults(name, own, whole.get("default", {}))
             if unknown := sorted(set(job) - set(JOB_KEYWORDS)):
                 raise ConfigError(f"jobs:{name} has unknown keywords: {', '.join(unknown)}")
             if len(job.get("tags", ())) >= TAGS_LIMIT:
                 raise ConfigError(f"jobs:{name}:tags must be less than the limit of {TAGS_LIMIT}")
-            variables = {**whole.get("variables", {}), **job.get("variables", {})}
+            shared = _inherited(job, "variables", whole.get("variables", {}))
+            variables = {**shared, **job.get("variables", {})}
             yield self._job(name, job, variables, iid)
 
     def _job(self, name: str, job: Definition, variables: Definition, iid: int) -> PlannedJob:
@@ -175,6 +199,28 @@ class Pipelines:
         return _merged(whole, own)
 
 
+def with_defaults(name: str, own: Definition, defaults: Definition) -> Definition:
+    """The job with the defaults that it inherits, as its own keywords replace them whole. Raises
+    ConfigError.
+
+    https://docs.gitlab.com/ci/yaml/#inheritdefault; `timeout` has no effect there.
+    """
+    wanted = own.get("inherit", {}).get("default", [])
+    named = wanted if isinstance(wanted, list) else []
+    if unknown := sorted({*defaults, *named} - {*DEFAULT_KEYWORDS}):
+        raise ConfigError(f"jobs:{name} config contains unknown values: {', '.join(unknown)}")
+    inherited = _inherited(own, "default", defaults)
+    return {**{key: value for key, value in inherited.items() if key != "timeout"}, **own}
+
+
+def _inherited(job: Definition, kind: str, given: Definition) -> Definition:
+    """What a job takes from `default:` or from the pipeline's `variables:`."""
+    wanted = job.get("inherit", {}).get(kind, True)
+    if isinstance(wanted, list):
+        return {key: value for key, value in given.items() if key in wanted}
+    return given if wanted else {}
+
+
 def stuck(forge: Forge, job: Job) -> str:
     """The text on the page of a job that waits while no online runner can take it; else empty."""
     if job.status != "queued" or any(seat.online and seat.takes(job) for seat in forge.seats()):
@@ -197,9 +243,10 @@ def _merged(below: Definition, above: Definition) -> dict[str, Any]:
 def interpolated(template: str, inputs: Definition) -> dict[str, Any]:
     """A component's template with these inputs. Raises ConfigError for invalid inputs.
 
-    https://docs.gitlab.com/ci/inputs/
+    An input that is a whole value keeps its type; inside of a text it becomes text.
+    https://docs.gitlab.com/ci/inputs/#input-types; lib/gitlab/ci/config/interpolation/template.rb
     """
-    spec, body = yaml.safe_load_all(template)
+    spec, body = _documents(template)
     known = spec["spec"]["inputs"]
     if unknown := sorted(set(inputs) - set(known)):
         raise ConfigError(f"unknown input arguments: {', '.join(unknown)}")
@@ -207,20 +254,29 @@ def interpolated(template: str, inputs: Definition) -> dict[str, Any]:
     for name, value in values.items():
         if value is None:
             raise ConfigError(f"`{name}` input: required value has not been provided")
-        if not isinstance(value, str):
-            raise ConfigError(f"`{name}` input: provided value is not a string")
+        kind = known[name].get("type", "string")
+        if not isinstance(value, TYPES[kind]):
+            raise ConfigError(f"`{name}` input: provided value is not {ARTICLES[kind]} {kind}")
         if value not in known[name].get("options", (value,)):
             raise ConfigError(f"`{name}` input: `{value}` is not in the list of allowed options")
     definition: dict[str, Any] = _filled(body, values)
     return definition
 
 
-def _filled(part: Any, values: Values) -> Any:
+@cache
+def _documents(template: str) -> tuple[Any, Any]:
+    spec, body = yaml.safe_load_all(template)
+    return spec, body
+
+
+def _filled(part: Any, values: Definition) -> Any:
     """A part of a template with the inputs in place of their references."""
     if isinstance(part, dict):
         return {_filled(key, values): _filled(value, values) for key, value in part.items()}
     if isinstance(part, list):
         return [_filled(item, values) for item in part]
-    if isinstance(part, str):
-        return re.sub(r"\$\[\[ inputs\.([\w-]+) \]\]", lambda match: values[match[1]], part)
-    return part
+    if not isinstance(part, str):
+        return part
+    if whole := INPUT.fullmatch(part):
+        return values[whole[1]]
+    return INPUT.sub(lambda match: str(values[match[1]]), part)

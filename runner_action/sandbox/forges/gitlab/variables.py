@@ -16,6 +16,12 @@ Values = Mapping[str, str]
 NAME = r"[A-Za-z_]\w*"
 REFERENCE = re.compile(rf"\$(?P<plain>{NAME})|\$\{{(?P<braced>{NAME})\}}|%(?P<percent>{NAME})%")
 """A reference to a variable in GitLab; GitLab Runner and shells know only the first two forms."""
+AT_RUN_TIME = re.compile(
+    rf"\$(?:(?P<plain>{NAME})|\{{(?P<braced>[^}}]*)\}}|(?P<special>[*#$@!?0-9-]))"
+)
+"""What GitLab Runner replaces in a variable that is not raw: `$?`, `$1` and `${A:-b}` are names of
+variables that do not exist, and `$$` is a dollar sign. `$(…)` stays.
+common/spec/variables.go of gitlab-runner; https://pkg.go.dev/os#Expand"""
 
 PERSISTED = (
     "CI_PIPELINE_ID",
@@ -183,6 +189,8 @@ def _through(name: str, everything: Values, seen: tuple[str, ...]) -> str:
         return ""
 
     def expanded(match: re.Match[str]) -> str:
-        return match[0] if match["percent"] else _through(_name(match), everything, (*seen, name))
+        if match["special"]:
+            return "$" if match["special"] == "$" else ""
+        return _through(match["plain"] or match["braced"], everything, (*seen, name))
 
-    return REFERENCE.sub(expanded, everything[name])
+    return AT_RUN_TIME.sub(expanded, everything[name])
