@@ -39,7 +39,8 @@ SUFFIXES = {
 }
 """Suffix of an image -> its file, and the name of its base image."""
 PLACEHOLDER = re.compile(
-    r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b(?P<component>(?=/launch-runner))?"
+    r"(?P<registry>ghcr\.io/)?(?<![\w.-])(?:org|<owner>)/cml-runner\b"
+    r"(?P<component>(?=/launch-runner|/-/|\.git\b))?"
 )
 """Stands for the publisher, who is not known before a release. README.md has `org`, as users know
 it; all other files have what cannot be anyone's name."""

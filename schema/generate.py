@@ -115,11 +115,15 @@ def component_inputs(schema: Schema) -> str:
 
 
 def component_variables(schema: Schema) -> str:
-    names = (name for name, _ in component_properties(schema))
-    return "".join(
-        f'    CML_RUNNER_{name.upper().replace("-", "_")}: "$[[ inputs.{name} ]]"\n'
-        for name in names
-    )
+    """GitLab and its runner replace variables in the values, except in texts with a `$` of their
+    own. https://docs.gitlab.com/ci/yaml/#variablesexpand"""
+    lines = []
+    for name, prop in component_properties(schema):
+        value = f'"$[[ inputs.{name} ]]"'
+        if prop.get("x-verbatim"):
+            value = f"{{value: {value}, expand: false}}"
+        lines.append(f"    CML_RUNNER_{name.upper().replace('-', '_')}: {value}\n")
+    return "".join(lines)
 
 
 def readme_inputs(schema: Schema) -> str:

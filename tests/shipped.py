@@ -52,6 +52,12 @@ def pipelines() -> dict[str, Definition]:
     return {name: one for name, one in read.items() if isinstance(one, dict) and _has_script(one)}
 
 
+def including() -> dict[str, Definition]:
+    """GitLab's that include something, though they may have no job."""
+    read = _read("gitlab-component/examples/*.yml", "gitlab-component/.gitlab-ci.yml")
+    return {name: one for name, one in read.items() if isinstance(one, dict) and "include" in one}
+
+
 def _has_script(definition: Definition) -> bool:
     return any(isinstance(job, dict) and "script" in job for job in definition.values())
 

@@ -22,6 +22,7 @@ from runner_action.providers.azure.options import AzureAccount, AzureOptions
 from runner_action.providers.gcp.options import GcpOptions
 from runner_action.providers.kubernetes.options import KubernetesOptions
 from runner_action.request import CloudRequest, LaunchRequest
+from runner_action.sandbox.forges.gitlab.ci import interpolated
 from runner_action.sandbox.forges.gitlab.variables import Project, in_tags
 from schema import generate
 from tests.shipped import INCLUDED, USES, released
@@ -32,6 +33,10 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 COMPONENT = list(
     yaml.safe_load_all(released(ROOT / "gitlab-component/templates/launch-runner.yml"))
 )
+
+
+OF_THE_JOB = {"git-strategy", "image", "job", "rules", "stage"}
+"""Inputs of the component that are not the launcher's."""
 
 
 def judge(name: str) -> jsonschema.Draft7Validator:
@@ -95,14 +100,22 @@ def test_the_action_is_one_and_has_every_input_and_output() -> None:
 
 
 def test_the_component_is_one_and_has_no_secret() -> None:
-    for document in COMPONENT:
-        judge("gitlab-ci").validate(document)
-    given = set(COMPONENT[0]["spec"]["inputs"]) - {"job", "image", "stage"}
+    judge("gitlab-ci").validate(COMPONENT[0])
+    template = released(ROOT / "gitlab-component/templates/launch-runner.yml")
+    made = interpolated(template, {})
+    # This schema is behind GitLab itself: lib/gitlab/ci/config/entry/default.rb (since 16.4).
+    made["launch-runner"]["inherit"]["default"].remove("id_tokens")
+    judge("gitlab-ci").validate(made)
+    given = set(COMPONENT[0]["spec"]["inputs"]) - OF_THE_JOB
     secrets = {name for name, prop in SCHEMA["properties"].items() if prop.get("writeOnly")}
     assert given == set(SCHEMA["properties"]) - secrets - {"command", "run-id"}
     (job,) = COMPONENT[1].values()
     assert (job["script"], job["after_script"]) == (["cml-runner launch"], ["cml-runner cleanup"])
-    variables = job["variables"]
+    variables = {
+        name: value["value"] if isinstance(value, dict) else value
+        for name, value in job["variables"].items()
+        if name.startswith("CML_RUNNER_")
+    }
     assert variables == {
         f"CML_RUNNER_{name.upper().replace('-', '_')}": f"$[[ inputs.{name} ]]" for name in given
     }
@@ -173,7 +186,7 @@ GITLAB_JOB = {
 
 
 def test_the_pipeline_to_copy_is_short_and_one_of_the_examples() -> None:
-    (block,) = re.findall(
+    block, *_ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "gitlab-component/README.md").read_text("utf-8"), re.S
     )
     assert (
@@ -194,7 +207,7 @@ def check_pipeline(pipeline: dict[str, Any]) -> None:
     for include in pipeline.get("include", ()):
         assert include["component"] == COMPONENT_URL
         assert set(include["inputs"]) <= set(template)
-        words = {name: value for name, value in include["inputs"].items() if name != "job"}
+        words = {name: value for name, value in include["inputs"].items() if name not in OF_THE_JOB}
         variables = {
             f"CML_RUNNER_{name.upper().replace('-', '_')}": Template(value).substitute(GITLAB_JOB)
             for name, value in words.items()

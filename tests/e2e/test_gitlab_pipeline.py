@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,10 +44,17 @@ def world() -> Iterator[World]:
         yield made
 
 
+def readable() -> str:
+    """The template without what this reader does not know: `expand` in a job, so it replaces
+    variables in every text, and `id_tokens` among defaults."""
+    plain = re.sub(r"\{value: (\"[^\"]*\"), expand: false\}", r"\1", released(ROOT / TEMPLATE))
+    return plain.replace("default: [id_tokens, ", "default: [")
+
+
 def repository(folder: Path, origin: str, pipeline: str) -> Path:
     """A clone of a project with that pipeline and our component, as gitlab-ci-local wants it."""
     (folder / TEMPLATE).parent.mkdir(parents=True)
-    (folder / TEMPLATE).write_text(released(ROOT / TEMPLATE), "utf-8")
+    (folder / TEMPLATE).write_text(readable(), "utf-8")
     (folder / ".gitlab-ci.yml").write_text(pipeline, "utf-8")
     for words in (
         ["init", "-q", "-b", "main"],
@@ -123,6 +131,68 @@ def test_the_component_launches_and_the_dependent_job_knows_the_machine(
     all_gone(world)
 
 
+DEFAULTS = {
+    "image": "python:3.13",
+    "before_script": ["pip install --requirement requirements.txt"],
+    "after_script": ["echo the job has ended"],
+    "services": ["postgres:17"],
+    "cache": {"key": "pip", "paths": [".cache/pip"]},
+}
+
+
+def test_a_pipelines_defaults_do_not_reach_the_launch(world: World, tmp_path: Path) -> None:
+    """There is no `pip` and no requirements.txt where the launcher runs, and no Docker here."""
+    folder = repository(
+        tmp_path / "clone",
+        f"{world.gitlab.repo_url}.git",
+        yaml.safe_dump(
+            {
+                "default": DEFAULTS,
+                "include": [INCLUDE],
+                "train": {**TRAIN, "inherit": {"default": False}},
+            }
+        ),
+    )
+    done = read(folder, **project(world))
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert "its runner is in use" in told
+    assert "the job has ended" not in told
+    all_gone(world)
+
+
+OF_REQUESTS = [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}]
+BRANCH = {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "main"}
+REQUEST = {"CI_PIPELINE_SOURCE": "merge_request_event", "CI_COMMIT_BRANCH": ""}
+TAG = {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "", "CI_COMMIT_TAG": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "launching"),
+    [
+        (None, [BRANCH, TAG]),
+        (OF_REQUESTS, [REQUEST]),
+        ([{"when": "always"}], [BRANCH, TAG, REQUEST]),
+    ],
+)
+def test_the_rules_of_the_launch_decide_which_pipelines_have_it(
+    rules: list[dict[str, str]] | None, launching: list[dict[str, str]], tmp_path: Path
+) -> None:
+    given = {} if rules is None else {"rules": rules}
+    train = {**TRAIN, "rules": rules or [{"if": "$CI_COMMIT_BRANCH || $CI_COMMIT_TAG"}]}
+    definition = {"include": [{**INCLUDE, "inputs": given}], "train": train}
+    folder = repository(
+        tmp_path / "clone", "http://forge.test/octo/train.git", yaml.safe_dump(definition)
+    )
+    for pipeline in (BRANCH, TAG, REQUEST):
+        done = read(folder, "--list-json", **pipeline)
+        assert done.returncode == 0, done.stdout + done.stderr
+        jobs = json.loads(done.stdout[done.stdout.index("[\n") :])
+        made = {job["name"]: job["when"] != "never" for job in jobs}
+        wanted = pipeline in launching
+        assert made == {"launch-runner": wanted, "train": wanted}, pipeline
+
+
 def test_a_launch_job_that_fails_later_takes_its_machine_back(world: World, tmp_path: Path) -> None:
     """As a job does whose `script` the user has added to, or that is cancelled after the launch."""
     more = {"script": ["cml-runner launch", "exit 3"]}
@@ -190,7 +260,7 @@ def test_every_example_is_read_with_the_component_in_it(example: Path, tmp_path:
     elsewhere."""
     pipeline = yaml.safe_load(released(example))
     pipeline["include"] = [
-        {"local": TEMPLATE, "inputs": one["inputs"]} for one in pipeline["include"]
+        {"local": TEMPLATE, "inputs": one["inputs"]} for one in pipeline.get("include", ())
     ]
     folder = repository(
         tmp_path / "clone", "http://forge.test/octo/train.git", yaml.safe_dump(pipeline)
@@ -219,7 +289,7 @@ def test_the_component_is_included_as_users_do_it(reference: str, tmp_path: Path
     mapping of addresses."""
     component = tmp_path / "remotes" / f"{REPOSITORY}.git"
     shutil.copytree(ROOT / "gitlab-component", component)
-    (component / "templates/launch-runner.yml").write_text(released(ROOT / TEMPLATE), "utf-8")
+    (component / "templates/launch-runner.yml").write_text(readable(), "utf-8")
     for words in (
         ["init", "-q"],
         ["add", "-A"],
