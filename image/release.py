@@ -16,12 +16,13 @@ python3 image/release.py moving-tags VERSION
 python3 image/release.py agent FOLDER
     writes the agent there, for machines that have to download it
 python3 image/release.py component FOLDER PROJECT VERSION
-    writes the agent to the component's project, and its address to the template
+    writes the agent and the licence to the component's project, and its address to the template
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -233,6 +234,7 @@ def main(words: list[str], root: Path = ROOT) -> int:
             Path(rest[0], "templates/launch-runner.yml"),
             partial(component_of_release, downloads=package_registry(rest[1], rest[2])),
         )
+        shutil.copy(ROOT / "LICENSE", rest[0])
         print(put_agent(Path(rest[0], "agent")))
     else:
         print(__doc__, file=sys.stderr)

@@ -165,6 +165,46 @@ def test_the_job_without_the_component_is_the_same_job() -> None:
     assert example == job
 
 
+# --- the catalog. https://docs.gitlab.com/ci/components/#write-a-component
+
+
+@pytest.mark.parametrize("name", SPEC)
+def test_an_input_says_what_it_is_and_has_a_default_that_it_allows(name: str) -> None:
+    rule = SPEC[name]
+    assert rule["description"].endswith((".", "`."))
+    choices = rule.get("options", [rule["default"]])
+    assert rule["default"] in choices
+    assert len(choices) <= 50
+
+
+@pytest.mark.parametrize("name", OF_LAUNCHER)
+def test_what_has_choices_offers_them(name: str) -> None:
+    prop = PROPERTIES[name]
+    words = ["true", "false"] if prop["type"] == "boolean" else prop.get("enum")
+    wanted = ["", *(str(word).lower() for word in words)] if words else None
+    assert SPEC[name].get("options") == wanted
+
+
+def test_the_project_has_what_a_catalog_asks_for() -> None:
+    assert list(yaml.safe_load_all(TEMPLATE))[1].keys() == {"$[[ inputs.job ]]"}, (
+        "no global keyword"
+    )
+    assert [file.name for file in (FOLDER / "templates").iterdir()] == ["launch-runner.yml"]
+    assert (FOLDER / "README.md").read_text("utf-8").startswith("# launch-runner\n")
+    own = pipelines()["gitlab-component/.gitlab-ci.yml"]
+    releases = [job for job in own.values() if isinstance(job, dict) and "release" in job]
+    assert [job["release"]["tag_name"] for job in releases] == ["$CI_COMMIT_TAG"]
+
+
+def test_its_pipeline_reads_the_component_of_its_commit_and_launches_nothing() -> None:
+    own = pipelines()["gitlab-component/.gitlab-ci.yml"]
+    (include,) = own["include"]
+    assert include["component"].endswith("/$CI_PROJECT_PATH/launch-runner@$CI_COMMIT_SHA")
+    job = launch_job({"default": {}}, **include["inputs"])
+    assert job["rules"] == [{"when": "never"}]
+    assert job["stage"] in own["stages"]
+
+
 # --- pipelines to copy
 
 

@@ -22,7 +22,9 @@ from runner_action.sandbox.forges.gitlab.variables import (
 from tests.shipped import Definition, pipelines, texts
 
 PROJECT = Project("https://gitlab.com", 5, "octo/train")
-OF_PROJECT = set(PROJECT.variables)
+IN_INCLUDE = {*PROJECT.variables, "CI_COMMIT_SHA"}
+"""https://docs.gitlab.com/ci/yaml/includes/#use-variables-with-include, and, for the commit,
+https://docs.gitlab.com/ci/components/#test-the-component"""
 AT_CREATION = set(PROJECT.at_creation(1, "train"))
 EXPANDED_AT_CREATION = ("environment", "resource_group", "tags")
 """`Expansion place` GitLab in that table: what is not there yet stays as it is written."""
@@ -74,7 +76,7 @@ def wrong(definition: Definition) -> Iterator[str]:
 
 def _included(include: Definition) -> Iterator[str]:
     inputs = include.get("inputs", {})
-    yield from (one for one in references(include["component"]) if one not in OF_PROJECT)
+    yield from (one for one in references(include["component"]) if one not in IN_INCLUDE)
     yield from references(written({key: inputs.get(key) for key in ("job", "stage")}))
     labels = references(inputs.get("labels", ""))
     yield from (f"labels: {one}" for one in labels if one not in AT_CREATION)

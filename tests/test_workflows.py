@@ -280,6 +280,7 @@ def test_a_released_component_has_the_agent_in_its_own_registry(tmp_path: Path) 
         == 0
     )
     assert (tmp_path / "component/agent" / bundle().name).read_bytes() == bundle().content
+    assert (tmp_path / "component/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     spec = next(
         yaml.safe_load_all((tmp_path / "component/templates/launch-runner.yml").read_text("utf-8"))
     )

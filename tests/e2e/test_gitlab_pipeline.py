@@ -233,6 +233,25 @@ def test_the_example_without_keys_becomes_its_role(world: World, tmp_path: Path)
     all_gone(world)
 
 
+def test_a_launch_without_keys_is_taken_back_without_keys(world: World, tmp_path: Path) -> None:
+    """`after_script` is another shell, and has the job's files: the token is in one of them."""
+    pipeline = yaml.safe_load(released(ROOT / "gitlab-component/examples/aws.yml"))
+    pipeline["include"] = [{"local": TEMPLATE, "inputs": pipeline["include"][0]["inputs"]}]
+    pipeline["launch-runner"]["script"] = ["cml-runner launch", "exit 3"]
+    folder = repository(
+        tmp_path / "clone", f"{world.gitlab.repo_url}.git", yaml.safe_dump(pipeline)
+    )
+    known = {
+        name: value
+        for name, value in project(world).items()
+        if not name.startswith(("AWS_ACCESS", "AWS_SECRET"))
+    }
+    done = read(folder, **known, ID_TOKEN="canary-id-token")
+    assert done.returncode != 0
+    assert "Deleted machine" in done.stdout + done.stderr
+    all_gone(world)
+
+
 def test_bad_inputs_are_told_once_and_nothing_is_made(world: World, tmp_path: Path) -> None:
     include = {
         "local": TEMPLATE,
