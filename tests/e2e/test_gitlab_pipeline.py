@@ -3,13 +3,16 @@ real launcher, in the embedded world."""
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,10 +27,8 @@ ROOT = Path(__file__).parents[2]
 READER = ROOT / "tests" / "node_modules" / ".bin" / "gitlab-ci-local"
 TEMPLATE = "gitlab-component/templates/launch-runner.yml"
 EXAMPLES = sorted((ROOT / "gitlab-component" / "examples").glob("*.yml"))
-INCLUDE = {
-    "local": TEMPLATE,
-    "inputs": {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": "5"},
-}
+INPUTS = {"cloud": "aws", "cloud-region": "us-west", "labels": "cml,gpu", "idle-timeout": "5"}
+INCLUDE = {"local": TEMPLATE, "inputs": INPUTS}
 
 
 @pytest.fixture(autouse=True)
@@ -317,9 +318,7 @@ def test_the_component_is_included_as_users_do_it(reference: str, tmp_path: Path
     ):
         subprocess.run(["git", *words], cwd=component, check=True)
     name, _, value = reference.partition(": ")
-    pipeline = yaml.safe_dump(
-        {"include": [{name: value, "inputs": INCLUDE["inputs"]}], "train": TRAIN}
-    )
+    pipeline = yaml.safe_dump({"include": [{name: value, "inputs": INPUTS}], "train": TRAIN})
     folder = repository(tmp_path / "clone", "git@gitlab.com:octo/train.git", pipeline)
     (tmp_path / ".gitconfig").write_text(
         f'[url "file://{tmp_path}/remotes/"]\n  insteadOf = https://gitlab.com:443/\n  insteadOf ='
@@ -328,3 +327,30 @@ def test_the_component_is_included_as_users_do_it(reference: str, tmp_path: Path
     done = read(folder, "--list-json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [job["name"] for job in json.loads(done.stdout)] == ["launch-runner", "train"]
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Where a server has the template, as a GitLab that is reached without an account."""
+    folder = tmp_path / "served"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "templates/launch-runner.yml").write_text(readable(), "utf-8")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/templates/launch-runner.yml"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_file_is_included_by_its_address(address: str, tmp_path: Path) -> None:
+    include = {"remote": address, "inputs": {**INPUTS, "job": "launch-remote"}}
+    train = {**TRAIN, "needs": ["launch-remote"]}
+    folder = repository(
+        tmp_path / "clone",
+        "git@gitlab.example:octo/train.git",
+        yaml.safe_dump({"include": [include], "train": train}),
+    )
+    done = read(folder, "--list-json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [job["name"] for job in json.loads(done.stdout)] == ["launch-remote", "train"]
