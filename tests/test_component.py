@@ -12,7 +12,8 @@ from runner_action import inputs
 from runner_action.sandbox.forges.gitlab import ci as gitlab_ci
 from runner_action.sandbox.forges.gitlab import variables as gitlab_variables
 from runner_action.sandbox.forges.gitlab.ci import DEFAULT_KEYWORDS, Pipelines
-from runner_action.sandbox.forges.gitlab.variables import Project
+from runner_action.sandbox.forges.gitlab.variables import Project, Values
+from runner_action.sandbox.forges.jobs import Job
 from runner_action.sandbox.forges.memory import Forge
 from tests.shipped import INCLUDED, ROOT, Definition, including, pipelines, released
 
@@ -23,14 +24,14 @@ PROPERTIES = inputs.schema()["properties"]
 OF_LAUNCHER = sorted(set(SPEC) & set(PROPERTIES))
 VERBATIM = [name for name in OF_LAUNCHER if PROPERTIES[name].get("x-verbatim")]
 PROJECT = Project("https://gitlab.example", 5, "octo/train")
+COMPONENTS = {INCLUDED.replace("$CI_SERVER_FQDN", "gitlab.example"): TEMPLATE}
 OF_GITLAB = {"CI_PIPELINE_IID": "3", "OURS": "ours"}
 
 
 def launch_job(pipeline: Mapping[str, Any], **given: object) -> Mapping[str, Any]:
     """The launch job of a pipeline that includes the component with these inputs."""
     component = {"component": f"{INCLUDED}@1.0.0", "inputs": given}
-    address = INCLUDED.replace("$CI_SERVER_FQDN", "gitlab.example")
-    read = Pipelines(Forge(), PROJECT, {address: TEMPLATE})
+    read = Pipelines(Forge(), PROJECT, COMPONENTS)
     whole = read.resolved({"include": [component], **pipeline})
     return gitlab_ci.with_defaults("launch-runner", whole["launch-runner"], whole["default"])
 
@@ -105,6 +106,23 @@ TEXTS = ("script", "document")
 def test_a_text_arrives_as_it_is_written(name: str) -> None:
     assert arrived(name, TEXT) == TEXT
     assert arrived(name, "") == ""
+
+
+def test_the_launcher_reads_scripts_as_they_are_written() -> None:
+    given = {"cloud": "aws", "cloud-startup-script": TEXT, "checkpoint-script": TEXT}
+    told: dict[str, str] = {}
+
+    def hosted(_: Job, variables: Values) -> str:
+        told.update(variables)
+        return "success"
+
+    forge = Forge()
+    component = {"component": f"{INCLUDED}@1.0.0", "inputs": given}
+    run = Pipelines(forge, PROJECT, COMPONENTS).create({"include": [component]}, hosted)
+    forge.wait(lambda: run.done, "the launch job")
+    request, _ = inputs.parse(inputs.Raw({}, {**told, "REPO_TOKEN": "t"}), lambda _: None)
+    assert request.cloud
+    assert (request.checkpoint_script, request.cloud.startup_script) == (TEXT.strip(), TEXT.strip())
 
 
 @pytest.mark.parametrize("name", [one for one in OF_LAUNCHER if one not in VERBATIM])
