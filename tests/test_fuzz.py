@@ -225,6 +225,8 @@ FILES = {"event.json": "{}", "broken.json": "{", "list.json": "[7]", "./setup.sh
 @example(Said(["--cloud=aws", "--repo=octo/train", f"--token={CANARY}"]))
 @example(Said(["--command=0"]))
 @example(Said(["--cloud", " ", f"{CANARY}-word"]))
+@example(Said(["--cloud-metadata", " ", f"{CANARY}-word"]))
+@example(Said(["--cloud-metadata", "a=b", " ", f"{CANARY}-word"]))
 @settings(
     max_examples=300,
     deadline=None,

@@ -63,24 +63,26 @@ def arrange(words: Sequence[str], commands: Sequence[str], offset: int = 0) -> A
     """
     arranged = Arranged()
     flag = ""
-    awaits = False
+    awaits = goes_on = False
     for place, word in enumerate(words, offset + 1):
         for part in _parts(word, of_secret=awaits and _may_be_secret(flag)):
             if _FLAG.match(part) and not (awaits and _is_value(part, flag)):
                 flag, value = _flag_of(part)
                 arranged.words.append(f"{flag}{value}")
                 awaits = not value and flag[2:] not in SWITCHES
+                goes_on = _is_list(flag)
             elif awaits and not _broken(part):
                 arranged.words[-1] += f"={part}"
                 awaits = False
             elif awaits:  # what follows may be anything, and values are shown in messages
                 arranged.words[-1] += "="
                 arranged.strays.append(_stray(part, place, flag, commands))
-                awaits = False
-            elif _is_list(flag) and not _broken(part) and part not in commands:
+                awaits = goes_on = False
+            elif goes_on and not _broken(part) and part not in commands:
                 arranged.words.append(f"{flag}={part}")
             elif part:
                 arranged.strays.append(_stray(part, place, flag, commands))
+                goes_on = False
     return arranged
 
 
