@@ -47,6 +47,12 @@ def gitlab_description() -> dict[str, Any]:
     whole["components"]["schemas"]["API_Entities_GroupDetail"]["properties"]["id"] = {
         "type": "integer"
     }
+    # A role is a number, and a user may have none:
+    # https://docs.gitlab.com/api/projects/#get-a-single-project
+    for access in ("API_Entities_ProjectAccess", "API_Entities_GroupAccess"):
+        schema = whole["components"]["schemas"][access]
+        schema["nullable"] = True
+        schema["properties"] = {name: {"type": "integer"} for name in schema["properties"]}
     # A project is its number or its path everywhere, be it said or not:
     # https://docs.gitlab.com/api/jobs/#get-a-single-job
     for path, entry in whole["paths"].items():

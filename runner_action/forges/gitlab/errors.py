@@ -10,6 +10,7 @@ from gitlab.exceptions import GitlabError
 
 from runner_action import retrying
 from runner_action.errors import AuthError, ForgeError
+from runner_action.forges.gitlab import answers
 from runner_action.forges.gitlab.permissions import HINT
 
 
@@ -37,17 +38,15 @@ def translated(call: str) -> Iterator[None]:
 
 
 def _translate(error: GitlabError, call: str) -> ForgeError:
-    message = str(error.error_message).rstrip(".")
-    answer = f"GitLab answered {error.response_code} to {call}: {message}."
-    if error.response_code == 401:
-        return AuthError(f"{answer} The token is wrong or expired, or is a job's own.", HINT)
-    if error.response_code == 403:
-        return AuthError(f"{answer} The token lacks a scope, or its owner a role.", HINT)
-    if error.response_code == 404:
+    status = error.response_code or 0
+    refusal = answers.refusal(status, error.response_body, str(error.error_message))
+    meaning = answers.meaning(refusal)
+    if meaning is answers.NO_API:  # the text is a page
+        return ForgeError(f"{status} to {call}. {meaning.sentence}", meaning.hint)
+    answer = f"GitLab answered {status} to {call}: {refusal.words.rstrip('.')}."
+    if meaning is not None:
+        kind = AuthError if meaning.by_token else ForgeError
+        return kind(f"{answer} {meaning.sentence}".rstrip(), meaning.hint)
+    if status == 404:
         return NotThere(answer, HINT)
-    kind = Unanswered if (error.response_code or 0) >= 500 else ForgeError
-    return kind(
-        answer,
-        "If this repeats, look at your instance's health, for gitlab.com at"
-        " https://status.gitlab.com.",
-    )
+    return (Unanswered if status >= 500 else ForgeError)(answer, answers.HEALTH)

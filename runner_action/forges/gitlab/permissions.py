@@ -10,6 +10,9 @@ from urllib.parse import urlencode
 from runner_action.model import Repository
 
 NEEDED = ("create_runner", "manage_runner", "read_api")
+NARROW = (17, 1)
+"""The first GitLab that has all of these scopes: `manage_runner` was the last.
+https://docs.gitlab.com/user/profile/personal_access_tokens/#personal-access-token-scopes"""
 GROUP_BOT = re.compile(r"group_\d+_bot")
 """The user of a group's token. A project's token gives access to that project only.
 https://docs.gitlab.com/user/group/settings/group_access_tokens/#bot-users-for-groups"""
@@ -18,18 +21,25 @@ OF_A_GROUP = (
     " project only"
 )
 HINT = (
-    "It needs scope `api`, or `create_runner`, `manage_runner` and `read_api` together (and `api`"
-    " to restart jobs), of a Maintainer of the project or Owner of the group. A job's"
-    " own CI_JOB_TOKEN can never create runners: put a personal, project or group access token into"
-    " the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints all details."
+    "It needs scope `api`, or, since GitLab 17.1, `create_runner`, `manage_runner` and `read_api`"
+    " together (and `api` to restart jobs), of a Maintainer of the project or Owner of the group. A"
+    " job's own CI_JOB_TOKEN can never create runners: put a personal, project or group access"
+    " token into the masked variable REPO_TOKEN. `cml-runner permissions gitlab` prints all"
+    " details."
 )
 EXAMPLE = "https://gitlab.com/GROUP/PROJECT"
 """Used when no repository is given."""
 
 
-def missing_for_runners(scopes: Collection[str]) -> list[str]:
-    """The scopes that are missing from these; `api` includes them all."""
-    return [] if "api" in scopes else [scope for scope in NEEDED if scope not in scopes]
+def missing_for_runners(scopes: Collection[str], version: tuple[int, ...] | None) -> str:
+    """The scopes that are missing from these, in words; empty if none is. `api` includes them all.
+    `version`: GitLab's major and minor number; None if unknown."""
+    if "api" in scopes:
+        return ""
+    if version is not None and version < NARROW:
+        number = ".".join(map(str, version))
+        return f"`api`: GitLab {number} has no `manage_runner`, which came with 17.1"
+    return ", ".join(f"`{scope}`" for scope in NEEDED if scope not in scopes)
 
 
 def opens(user: Mapping[str, Any]) -> str | None:
@@ -47,7 +57,8 @@ def policy_for(repository: Repository | None, restart: bool) -> str:
     https://docs.gitlab.com/user/profile/personal_access_tokens/#prefill-personal-access-token-details
     """
     place = repository or Repository(url=EXAMPLE)
-    parts = [_kinds(place, "`token`, to launch runners", NEEDED)]
+    purpose = "`token`, to launch runners (before GitLab 17.1 with scope `api`)"
+    parts = [_kinds(place, purpose, NEEDED)]
     if restart:
         purpose = "`restart-token`, only if machines restart interrupted jobs"
         parts.append(_kinds(place, purpose, ("api",)))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from runner_action.claim import claims_in
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
+from runner_action.forges.gitlab.answers import INSUFFICIENT, NOT_SEEN, why_not_created
 from runner_action.forges.gitlab.api import Api
 from runner_action.forges.gitlab.errors import NotThere, Unanswered
 from runner_action.forges.gitlab.permissions import HINT, missing_for_runners
@@ -65,7 +66,7 @@ class RunnerList:
                 return Place(kind, fields["id"], fields)
         raise NotThere(
             f"GitLab has no project or group {self._repository.url}, or the token may not see it.",
-            HINT,
+            NOT_SEEN,
         )
 
     @cached_property
@@ -75,10 +76,13 @@ class RunnerList:
             scopes = self._api.get("/personal_access_tokens/self")["scopes"]
         except NotThere:  # before 15.5
             return
-        if missing := missing_for_runners(scopes):
-            raise AuthError(
-                f"The token has scope {', '.join(scopes)}; it lacks `{'`, `'.join(missing)}`.", HINT
-            )
+        if missing := missing_for_runners(scopes, self._known_version()):
+            raise AuthError(f"The token has scope {', '.join(scopes)}; it lacks {missing}.", HINT)
+
+    def _known_version(self) -> tuple[int, ...] | None:
+        with suppress(ForgeError):  # a token may be too narrow even for this
+            return self._api.version
+        return None
 
     # --- reading
 
@@ -186,7 +190,13 @@ class RunnerList:
             owner = {"runner_type": "group_type", "group_id": place.id}
             if place.kind == "projects":
                 owner = {"runner_type": "project_type", "project_id": place.id}
-            return self._api.post("/user/runners", {**body, **owner})
+            try:
+                return self._api.post("/user/runners", {**body, **owner})
+            except AuthError as error:
+                if INSUFFICIENT not in str(error):
+                    raise
+                why = why_not_created(place.kind, place.fields)
+                raise AuthError(f"{error} {why.sentence}", why.hint) from None
         if not place.fields.get("runners_token"):
             raise AuthError(
                 "The token may not read the project's registration token, which this old GitLab"

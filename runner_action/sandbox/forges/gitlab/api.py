@@ -1,5 +1,5 @@
-"""A GitLab with one group and one project, over HTTP: runners, the jobs of pipelines, the API of
-gitlab-runner, and its downloads.
+"""A GitLab over HTTP with one project, in a group or in nested ones: runners, the jobs of
+pipelines, the API of gitlab-runner, and its downloads.
 
 The tests check every response of its REST API against GitLab's own API description. Scopes, roles
 and refusals are as in GitLab's documentation. It may be served below a path (`prefix`), as some
@@ -9,51 +9,29 @@ self-managed instances are.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, request
 
-from runner_action.sandbox.forges.gitlab import pipelines
-from runner_action.sandbox.forges.gitlab.releases import (
-    RELEASES,
-    VERSION,
-    checksums,
-    program_of,
-)
+from runner_action.sandbox.forges.gitlab import pipelines, releases, rules
+from runner_action.sandbox.forges.gitlab.releases import VERSION, program_of
+from runner_action.sandbox.forges.gitlab.rest import at, invalid, paged, status_of
+from runner_action.sandbox.forges.gitlab.tree import PROJECT, PROJECT_ID, Place, Tree
 from runner_action.sandbox.forges.gitlab.variables import Project
 from runner_action.sandbox.forges.jobs import Seat
 from runner_action.sandbox.forges.memory import Forge
 from runner_action.sandbox.served import Served
 
-GROUP, PROJECT = "octo", "octo/train"
-PLACES = {("groups", GROUP): 8, ("groups", "8"): 8, ("projects", PROJECT): 5, ("projects", "5"): 5}
-SHORTEST_JOB = 600
-MOST_TAGS = 50
-TAG_LENGTH = 255
-TEXT_LENGTH = 1024
-"""Limits of a runner: its shortest maximum timeout in seconds, its tags, the characters of a tag,
-and of its description or note.
-https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/ci/runner.rb, tag.rb beside it"""
-MOST_OF_A_PAGE = 100
-"""https://docs.gitlab.com/api/rest/#pagination"""
 READ_RUNNERS = ("api", "read_api", "manage_runner")
 BOT = re.compile(r"(project|group)_\d+_bot_")
-NEVER_A_USER = {
-    "error": "insufficient_scope",
-    "error_description": (
-        "The request requires higher privileges than provided by the access token."
-    ),
-}
 
 
 class FakeGitLab(Served):
     """`tokens`: each accepted token, and its scopes. `shared`: ids of the instance's own runners,
-    which are on every list."""
+    which are on every list. `project`: its path, from the outermost group on. `rules`: what is
+    refused."""
 
     def __init__(
         self,
@@ -62,16 +40,23 @@ class FakeGitLab(Served):
         version: str = VERSION,
         tls: tuple[str, str] | None = None,
         host: str = "127.0.0.1",
+        project: str = PROJECT,
     ) -> None:
         self.tokens = tokens
         self.prefix = prefix
         self.version = version
+        self.rules = rules.Rules()
+        self.tree = Tree(project)
         self.users: dict[str, str] = {}
         """The user of a token, if that is not a project's bot."""
         self.forge = Forge()
-        self.places: dict[int, tuple[str, int]] = {}
+        self.places: dict[int, Place] = {}
         self.shared: set[int] = set()
         self.longest: dict[int, int] = {}
+        self.levels: dict[int, str] = {}
+        """The `access_level` of runners that have one."""
+        self.protected = True
+        """Whether the branch of the pipelines is protected."""
         self.registration_tokens = {
             kind: self.forge.new_token(kind) for kind in ("projects", "groups")
         }
@@ -80,17 +65,21 @@ class FakeGitLab(Served):
         self.program = program_of(VERSION)
         self.sha256 = hashlib.sha256(self.program).hexdigest()
         app = Flask("gitlab")
-        self.jobs = pipelines.Jobs(self.forge, PLACES, lambda: self.project)
+        self.jobs = pipelines.Jobs(self.forge, self.tree.ids, lambda: self.project)
+        self.jobs.graceful = lambda: self.at_least(rules.GRACEFUL_SINCE)
         self._routes(app)
         super().__init__(app, f"{prefix}/api/v4", tls, host)
         self.server_url = f"{self.url}{prefix}"
-        self.repo_url = f"{self.server_url}/{PROJECT}"
-        self.group_url = f"{self.server_url}/{GROUP}"
+        self.repo_url = f"{self.server_url}/{project}"
+        self.group_url = f"{self.server_url}/{self.tree.groups[0]}"
         self.downloads = f"{self.url}/runner-downloads"
 
     @property
     def project(self) -> Project:
-        return Project(self.server_url, PLACES["projects", PROJECT], PROJECT)
+        return Project(self.server_url, PROJECT_ID, self.tree.project, self.protected)
+
+    def at_least(self, version: rules.Version) -> bool:
+        return rules.numbers(self.version) >= version
 
     # --- routes
 
@@ -98,13 +87,20 @@ class FakeGitLab(Served):
         api = f"{self.prefix}/api/v4"
         for method, path, view, scopes in self._for_users():
             app.add_url_rule(
-                api + path, f"{method} {path}", self._guarded(view, scopes), methods=[method]
+                api + path,
+                f"{method} {path}",
+                self._guarded(view, scopes, f"{method} {path}"),
+                methods=[method],
             )
         with_runner_token: list[tuple[str, str, Callable[..., Any]]] = [
             ("POST", "/runners", self._register),
             ("DELETE", "/runners", self._leave),
             ("POST", "/runners/verify", self._verify),
-            ("POST", "/jobs/request", lambda: self.jobs.ask(self.poll, self.longest)),
+            (
+                "POST",
+                "/jobs/request",
+                lambda: self.jobs.ask(self.poll, self.longest, self._may_take),
+            ),
             *self.jobs.for_runners(),
         ]
         for method, path, view in with_runner_token:
@@ -114,12 +110,7 @@ class FakeGitLab(Served):
                 lambda view=view, **arguments: self.fault() or view(**arguments),
                 methods=[method],
             )
-        app.add_url_rule("/runner-downloads/<place>/release.sha256", "checksums", self._checksums)
-        app.add_url_rule(
-            "/runner-downloads/<place>/binaries/<name>",
-            "program",
-            lambda place, name: Response(self._released(place)[0]),
-        )
+        releases.routes(app, lambda: (self.program, self.sha256))
 
     def _for_users(self) -> list[pipelines.Route]:
         read = ("api", "read_api")
@@ -129,8 +120,8 @@ class FakeGitLab(Served):
             ("GET", "/user", self._user, (*read, "read_user")),
             ("GET", "/projects/<path:place>", self._place, read),
             ("GET", "/groups/<path:place>", self._place, read),
-            ("GET", "/projects/<path:place>/runners", self._list, READ_RUNNERS),
-            ("GET", "/groups/<path:place>/runners", self._list, READ_RUNNERS),
+            ("GET", "/projects/<path:place>/runners", self._list, read),
+            ("GET", "/groups/<path:place>/runners", self._list, read),
             ("POST", "/user/runners", self._create, ("api", "create_runner")),
             ("GET", "/runners/<int:number>", self._one, READ_RUNNERS),
             ("PUT", "/runners/<int:number>", self._change, ("api", "manage_runner")),
@@ -139,17 +130,21 @@ class FakeGitLab(Served):
             *self.jobs.for_users(),
         ]
 
-    def _guarded(self, view: Callable[..., Any], scopes: tuple[str, ...]) -> Callable[..., Any]:
+    def _guarded(
+        self, view: Callable[..., Any], scopes: tuple[str, ...], call: str
+    ) -> Callable[..., Any]:
         """The view, after the faults and the checks of token and scope."""
 
         def guarded(**arguments: Any) -> Any:
             if failing := self.fault():
                 return failing
-            token = request.headers.get("PRIVATE-TOKEN", "")
-            if token not in self.tokens:
+            version = rules.numbers(self.version)
+            if refused := self.rules.refuse(self._sent, request.method, call, version):
+                return refused
+            if self._sent not in self.tokens:
                 return {"message": "401 Unauthorized"}, 401
-            if scopes and not set(scopes).intersection(self.tokens[token]):
-                return {**NEVER_A_USER, "scope": " ".join(scopes)}, 403
+            if scopes and not set(scopes).intersection(self._scopes()):
+                return {**rules.NEVER_A_USER, "scope": " ".join(scopes)}, 403
             response = view(**arguments)
             return self.fault(late=True) or response
 
@@ -157,17 +152,27 @@ class FakeGitLab(Served):
 
     # --- for users
 
+    @property
+    def _sent(self) -> str:
+        return request.headers.get("PRIVATE-TOKEN", "")
+
+    def _scopes(self) -> list[str]:
+        return rules.held(self.tokens[self._sent], rules.numbers(self.version))
+
+    def _sees(self, path: str) -> bool:
+        within = self.rules.within.get(self._sent, path)
+        return path == within or self.tree.is_in(path, within)
+
     def _version(self) -> Any:
         return {"version": self.version, "revision": "0"}
 
     def _token(self) -> Any:
-        scopes = self.tokens[request.headers["PRIVATE-TOKEN"]]
         return {
             "id": 1,
             "name": "cml",
             "revoked": False,
-            "created_at": _at(0),
-            "scopes": list(scopes),
+            "created_at": at(0),
+            "scopes": self._scopes(),
             "user_id": 1,
             "active": True,
             "expires_at": None,
@@ -175,7 +180,7 @@ class FakeGitLab(Served):
 
     def _user(self) -> Any:
         """The token's user; for the token of a project or a group, a bot with a generated name."""
-        name = self.users.get(request.headers["PRIVATE-TOKEN"], "project_1_bot_0123456789abcdef")
+        name = self.users.get(self._sent, "project_1_bot_0123456789abcdef")
         return {
             "id": 1,
             "username": name,
@@ -187,48 +192,69 @@ class FakeGitLab(Served):
     def _kind(self) -> str:
         return request.path.removeprefix(f"{self.prefix}/api/v4/").partition("/")[0]
 
-    def _place(self, place: str) -> Any:
+    def _here(self, place: str) -> Place | None:
+        """The project or group of the call; None if the token does not see it."""
         kind = self._kind()
-        if (kind, place) not in PLACES:
-            return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
-        path = PROJECT if kind == "projects" else GROUP
-        entry = {
-            "id": PLACES[kind, place],
+        number = self.tree.ids.get((kind, place))
+        if number is None or not self._sees(self.tree.paths[kind, number]):
+            return None
+        return kind, number
+
+    def _nowhere(self) -> Any:
+        return {"message": f"404 {self._kind().title()[:-1]} Not Found"}, 404
+
+    def _place(self, place: str) -> Any:
+        here = self._here(place)
+        if here is None:
+            return self._nowhere()
+        kind, number = here
+        path = self.tree.paths[here]
+        entry: dict[str, Any] = {
+            "id": number,
             "name": path.rpartition("/")[2],
             "path": path.rpartition("/")[2],
             "web_url": f"{self.server_url}/{path}",
         }
         if kind == "projects":
             entry["path_with_namespace"] = path
-        if "api" in self.tokens[request.headers["PRIVATE-TOKEN"]]:
+            entry["build_timeout"] = self.rules.build_timeout
+            role = {"access_level": self.rules.role(self._sent), "notification_level": 3}
+            entry["permissions"] = {"project_access": role, "group_access": None}
+        if "api" in self._scopes():
             entry["runners_token"] = self.registration_tokens[kind]
         return entry
 
     def _list(self, place: str) -> Any:
-        kind = self._kind()
-        if (kind, place) not in PLACES:
-            return {"message": f"404 {kind.title()[:-1]} Not Found"}, 404
-        here = (kind, PLACES[kind, place])
-        # In GitLab's order, newest first; a project's list also has the runners of its group.
+        here = self._here(place)
+        if here is None:
+            return self._nowhere()
+        if self.rules.role(self._sent) < rules.MAINTAINER:
+            return {"message": "403 Forbidden"}, 403
+        # In GitLab's order, newest first; the list also has the runners of the groups around it.
         # https://docs.gitlab.com/api/runners/#list-projects-runners
-        places = [here, ("groups", PLACES["groups", GROUP])]
+        around = self.tree.around(here)
         seats = [
             seat
             for seat in reversed(self.forge.seats())
-            if seat.id in self.shared or self.places.get(seat.id, ("projects", 5)) in places
+            if seat.id in self.shared or self._place_of(seat) in around
         ]
         return paged([self._shown(seat) for seat in seats])
+
+    def _place_of(self, seat: Seat) -> Place:
+        return self.places.get(seat.id, ("projects", PROJECT_ID))
 
     def _create(self) -> Any:
         """https://docs.gitlab.com/api/users/#create-a-runner"""
         body = request.get_json()
         key = {"project_type": "project_id", "group_type": "group_id"}.get(body["runner_type"], "")
         place = ("projects" if key == "project_id" else "groups", body.get(key))
-        if place not in {(kind, number) for (kind, _), number in PLACES.items()}:
+        if place not in self.tree.paths:
             return {"error": f"{key} is missing or unknown"}, 400
-        return self._created(body, place)
+        there = sum(self._place_of(seat) == place for seat in self.forge.seats())
+        refused = self.rules.refuse_creation(self._sent, place[0], there)
+        return refused or self._created(body, place)
 
-    def _created(self, body: Mapping[str, Any], place: tuple[str, int]) -> Any:
+    def _created(self, body: Mapping[str, Any], place: Place) -> Any:
         """Registers a runner of a project or group. Returns its id and token, or a refusal."""
         if problems := invalid(body):
             return {"message": problems}, 400
@@ -242,43 +268,61 @@ class FakeGitLab(Served):
         self.places[seat.id] = place
         if longest := body.get("maximum_timeout"):
             self.longest[seat.id] = longest
+        self.levels[seat.id] = body.get("access_level", "not_protected")
         return {"id": seat.id, "token": seat.secret, "token_expires_at": None}, 201
 
-    def _one(self, number: int) -> Any:
+    def _refused(self, number: int) -> Any:
+        """The refusal of a call about one runner; None if it may be made."""
         seat = self.forge.by_id(number)
         if seat is None:
             return {"message": "404 Runner Not Found"}, 404
-        if number in self.shared:
+        path = self.tree.paths[self._place_of(seat)]
+        role = self.rules.role(self._sent)
+        if number in self.shared or role < rules.MAINTAINER or not self._sees(path):
             return {"message": "403 Forbidden - No access granted"}, 403
+        return None
+
+    def _one(self, number: int) -> Any:
+        seat = self.forge.by_id(number)
+        if seat is None or self._refused(number):
+            return self._refused(number)
+        kind, place = self._place_of(seat)
+        path = self.tree.paths[kind, place]
+        owner = {"id": place, "name": path, "web_url": f"{self.server_url}/{path}"}
         more = {
             "tag_list": sorted(seat.labels),
             "run_untagged": seat.untagged,
             "maintenance_note": seat.note or None,
+            "access_level": self.levels.get(number, "not_protected"),
+            "projects": [owner] if kind == "projects" else [],
+            "groups": [owner] if kind == "groups" else [],
         }
         return {**self._shown(seat), **more, "maximum_timeout": self.longest.get(number)}
 
     def _change(self, number: int) -> Any:
         seat = self.forge.by_id(number)
+        if seat is None or self._refused(number):
+            return self._refused(number)
         body = request.get_json()
         if problems := invalid({"run_untagged": True, **body}):
             return {"message": problems}, 400
-        if seat and number not in self.shared:
-            seat.note = body.get("maintenance_note", seat.note)
-            seat.paused = body.get("paused", seat.paused)
+        seat.note = body.get("maintenance_note", seat.note)
+        seat.paused = body.get("paused", seat.paused)
         return self._one(number)
 
     def _running(self, number: int) -> Any:
         seat = self.forge.by_id(number)
-        if seat is None:
-            return {"message": "404 Runner Not Found"}, 404
+        if seat is None or self._refused(number):
+            return self._refused(number)
         if seat.job is None:
             return paged([])
         return paged([{"id": seat.job.id, "status": "running", "name": seat.job.name}])
 
     def _delete(self, number: int) -> Any:
-        if self.forge.remove(number, force=True):
-            return "", 204
-        return {"message": "404 Runner Not Found"}, 404
+        if refused := self._refused(number):
+            return refused
+        self.forge.remove(number, force=True)
+        return "", 204
 
     # --- for machines
 
@@ -288,14 +332,21 @@ class FakeGitLab(Served):
         body = request.get_json()
         for kind, token in self.registration_tokens.items():
             if token == body["token"]:
-                if int(self.version.partition(".")[0]) >= 18:
+                if self.at_least(rules.REGISTRATION_TOKENS_END):
                     return {"message": "410 Gone"}, 410
-                return self._created(body, (kind, 5 if kind == "projects" else 8))
+                return self._created(
+                    body, next(place for place in self.tree.paths if place[0] == kind)
+                )
         return {"message": "403 Forbidden - invalid token supplied"}, 403
 
     def _seat_of_token(self) -> Seat | None:
         token = (request.get_json(silent=True) or request.args).get("token")
         return next((seat for seat in self.forge.seats() if seat.secret == token), None)
+
+    def _may_take(self, seat: Seat) -> bool:
+        """A protected runner gets only jobs of protected branches and tags.
+        https://docs.gitlab.com/ci/runners/configure_runners/#prevent-runners-from-revealing-sensitive-information"""
+        return self.protected or self.levels.get(seat.id) != "ref_protected"
 
     def _leave(self) -> Any:
         seat = self._seat_of_token()
@@ -311,30 +362,14 @@ class FakeGitLab(Served):
             return {"message": "403 Forbidden"}, 403
         return {"id": seat.id, "token": seat.secret, "token_expires_at": None}
 
-    def _checksums(self, place: str) -> Any:
-        program, digest = self._released(place)
-        if not program:
-            return "", 404
-        return checksums(digest)
-
-    def _released(self, place: str) -> tuple[bytes, str]:
-        """A release's program and its SHA-256; empty if there is none."""
-        if place in ("latest", f"v{VERSION}"):
-            return self.program, self.sha256
-        if place.removeprefix("v") not in RELEASES:
-            return b"", ""
-        program = program_of(place.removeprefix("v"))
-        return program, hashlib.sha256(program).hexdigest()
-
     def _type(self, seat: Seat) -> str:
         if seat.id in self.shared:
             return "instance_type"
-        place = self.places.get(seat.id, ("",))[0]
-        return "group_type" if place == "groups" else "project_type"
+        return "group_type" if self._place_of(seat)[0] == "groups" else "project_type"
 
     def _shown(self, seat: Seat) -> dict[str, Any]:
         """A runner as GitLab's API returns it."""
-        return {
+        entry = {
             "id": seat.id,
             "description": seat.name,
             "ip_address": "127.0.0.1",
@@ -344,54 +379,9 @@ class FakeGitLab(Served):
             "runner_type": self._type(seat),
             "name": "gitlab-runner" if seat.online else None,
             "online": seat.online,
-            "created_at": _at(0),
-            "status": _status(seat),
-            "job_execution_status": "active" if seat.job else "idle",
+            "created_at": at(0),
+            "status": status_of(seat),
         }
-
-
-def _status(seat: Seat) -> str:
-    if seat.online:
-        return "online"
-    return "offline" if seat.contacted else "never_contacted"
-
-
-def invalid(body: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The errors of GitLab's model of a runner, by attribute."""
-    tags = body.get("tag_list", [])
-    errors = dict[str, list[str]]()
-    if not body.get("run_untagged", True) and not tags:
-        errors["tags_list"] = ["can not be empty when runner is not allowed to pick untagged jobs"]
-    if len(tags) > MOST_TAGS:
-        errors["tags_list"] = [
-            f"Too many tags specified. Please limit the number of tags to {MOST_TAGS}"
-        ]
-    if any(len(tag) > TAG_LENGTH for tag in tags):
-        errors["tags"] = [f"is too long (maximum is {TAG_LENGTH} characters)"]
-    for text in ("description", "maintenance_note"):
-        if len(body.get(text) or "") > TEXT_LENGTH:
-            errors[text] = [f"is too long (maximum is {TEXT_LENGTH} characters)"]
-    longest = body.get("maximum_timeout")
-    if longest is not None and longest < SHORTEST_JOB:
-        errors["maximum_timeout"] = ["needs to be at least 10 minutes"]
-    return errors
-
-
-def paged(items: Sequence[object]) -> Response:
-    """The requested page. The host in the link is the one that GitLab is configured with, which
-    need not be the one in the request."""
-    size = min(int(request.args.get("per_page", 20)), MOST_OF_A_PAGE)
-    page = int(request.args.get("page", 1))
-    shown = json.dumps(items[(page - 1) * size : page * size])
-    response = Response(shown, content_type="application/json")
-    response.headers["X-Per-Page"] = str(size)
-    response.headers["X-Page"] = str(page)
-    if page * size < len(items):
-        url = f"http://internal.test{request.path}?per_page={size}&page={page + 1}"
-        response.headers["X-Next-Page"] = str(page + 1)
-        response.headers["Link"] = f'<{url}>; rel="next"'
-    return response
-
-
-def _at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds or time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        if self.at_least(rules.EXECUTION_SINCE):
+            entry["job_execution_status"] = "active" if seat.job else "idle"
+        return entry

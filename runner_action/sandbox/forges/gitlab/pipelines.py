@@ -15,8 +15,9 @@ from typing import Any
 
 from flask import Response, request
 
+from runner_action.sandbox.forges.gitlab.rest import paged
 from runner_action.sandbox.forges.gitlab.variables import Project, iid_of
-from runner_action.sandbox.forges.jobs import Job, Refusal
+from runner_action.sandbox.forges.jobs import Job, Refusal, Seat
 from runner_action.sandbox.forges.memory import Forge
 
 STATUS = {"waiting": "created", "queued": "pending", "in_progress": "running"}
@@ -45,6 +46,8 @@ class Jobs:
         self._places = places
         self._project = project
         self._tokens: dict[str, Job] = {}
+        self.graceful: Callable[[], bool] = lambda: True
+        """Whether a running job that is cancelled is `canceling` first."""
         self.traces: dict[int, str] = {}
         self.at_hand_over: list[str] = []
         """What becomes of the next jobs just as a runner gets them: `canceling`, `canceled` or
@@ -84,7 +87,7 @@ class Jobs:
         if job is None:
             return NOT_THERE
         body = request.get_json(silent=True) or {}
-        self._forge.cancel_job(job, force=bool(body.get("force")))
+        self._forge.cancel_job(job, force=bool(body.get("force")) or not self.graceful())
         return shown(job, self._forge), 201
 
     def _retry(self, place: str, number: int) -> Any:
@@ -97,8 +100,6 @@ class Jobs:
             return {"message": str(refusal)}, 403
 
     def _of_pipeline(self, place: str, number: int) -> Any:
-        from runner_action.sandbox.forges.gitlab.api import paged
-
         run = self._forge.run(number) if ("projects", place) in self._places else None
         if run is None:
             return NOT_THERE
@@ -107,9 +108,10 @@ class Jobs:
 
     # --- gitlab-runner
 
-    def ask(self, wait: float, longest: Mapping[int, int]) -> Any:
+    def ask(self, wait: float, longest: Mapping[int, int], may_take: Callable[[Seat], bool]) -> Any:
         """A request of gitlab-runner for a job, held for at most `wait` seconds. `longest`: maximum
-        timeouts in seconds, by the id of a runner."""
+        timeouts in seconds, by the id of a runner. `may_take`: whether a runner gets jobs at
+        all."""
         token = request.get_json().get("token")
         seat = next((seat for seat in self._forge.seats() if seat.secret == token), None)
         if seat is None:
@@ -117,7 +119,7 @@ class Jobs:
         seat.heard = time.monotonic()
         if not seat.online:
             self._forge.set_online(seat, online=True)
-        job = self._forge.next_job(seat, wait)
+        job = self._forge.next_job(seat, wait) if may_take(seat) else None
         if job is None:
             return "", 204
         job_token = f"canary-job-{secrets.token_hex(8)}"

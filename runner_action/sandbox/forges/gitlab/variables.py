@@ -94,6 +94,8 @@ class Project:
     server: str
     id: int
     path: str
+    protected: bool = True
+    """Whether the branch is protected."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -133,7 +135,7 @@ class Project:
             "CI_COMMIT_BRANCH": "main",
             "CI_COMMIT_REF_NAME": "main",
             "CI_COMMIT_REF_SLUG": "main",
-            "CI_COMMIT_REF_PROTECTED": "true",
+            "CI_COMMIT_REF_PROTECTED": str(self.protected).lower(),
             "CI_COMMIT_SHA": "5a1e" * 10,
             "CI_COMMIT_SHORT_SHA": "5a1e" * 2,
             "GITLAB_USER_LOGIN": "octo",
