@@ -31,7 +31,7 @@ from runner_action.ci.cml import cml_line
 from runner_action.ci.ordinals import Ordinals, State
 from runner_action.ci.redacted import Redacted
 from runner_action.commandline import flags_of, overview, parser_of
-from runner_action.errors import Cancelled, InputError, RunnerActionError
+from runner_action.errors import Cancelled, CredentialsError, InputError, RunnerActionError
 from runner_action.forges.base import Forge
 from runner_action.model import Launched, Report, Run
 from runner_action.plain import lines, parts_of
@@ -73,7 +73,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
         # `launch` reports an unknown command together with all other problems.
         return _COMMANDS.get(command, _launch)(raw, environ, front, began)
     except RunnerActionError as error:
-        front.error(error)
+        front.error(_with_reason(error, environ))
         return error.exit_code
     except Cancelled as cancelled:
         front.error(
@@ -83,6 +83,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str], clock: Clock | None = 
     except Exception:  # noqa: BLE001  every bug is reported, and has an exit code
         front.crash(traceback.format_exc())
         return BUG_EXIT_CODE
+
+
+def _with_reason(error: RunnerActionError, environ: Mapping[str, str]) -> RunnerActionError:
+    """The error, with why the CI may not have given the credentials to this job."""
+    why = forges.withheld(environ)
+    if why and isinstance(error, CredentialsError):
+        error.hint = f"{error.hint} If they are set, {why}.".strip()
+    return error
 
 
 def _sandbox(argv: Sequence[str]) -> int:

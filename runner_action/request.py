@@ -87,6 +87,8 @@ class LaunchRequest:
     docker_privileged: bool
     executor: str
     """`auto`, `docker` or `shell`."""
+    access_level: str
+    """`not_protected` or `ref_protected`: whether only jobs of protected branches and tags run."""
     keep_workspace: bool
     dry_run: bool
     log: str

@@ -94,6 +94,7 @@ READ: dict[str, tuple[Reads, list[str]]] = {
     "docker": (machine, ["--docker=none"]),
     "docker-privileged": (gitlab_docker, ["--docker-privileged"]),
     "docker-volumes": (gitlab_docker, ["--docker-volumes=/a:/b"]),
+    "gitlab-access-level": (gitlab, ["--gitlab-access-level=ref_protected"]),
     "gitlab-executor": (gitlab_docker, ["--gitlab-executor=docker"]),
     "keep-workspace": (github, ["--keep-workspace"]),
     "runner-group": (github, ["--runner-group=gpu"]),

@@ -245,6 +245,7 @@ def test_the_scheduled_example_looks_and_sweeps() -> None:
 
 
 OURS = {
+    "gitlab-access-level": "access_level",
     "gitlab-executor": "executor",
     "no-retry": "restart_limit",
     "https-proxy": "environment",

@@ -92,6 +92,7 @@ def warnings(
             return
         case ForgeName.GITLAB:
             yield from gitlab_warnings.useless_labels(values, environ)
+            yield from gitlab_warnings.unprotected(values, environ)
         case _ as unknown:
             assert_never(unknown)
 
@@ -105,6 +106,13 @@ def refusals(request: LaunchRequest | RestartRequest) -> Iterator[str]:
             yield from gitlab_refusals.refusals(request)
         case _ as unknown:
             assert_never(unknown)
+
+
+def withheld(environ: Mapping[str, str]) -> str:
+    """Why variables of the CI may be missing in this job, as a clause; empty if nothing is
+    known."""
+    clauses = (job.withheld() for job in job_environments(environ))
+    return next(filter(None, clauses), "")
 
 
 def configured(forge: ForgeName, environ: Mapping[str, str]) -> AbstractContextManager[None]:
@@ -147,6 +155,7 @@ def forge_for(
                 api_url,
                 request.ca_certificates or certificates,
                 request.runner_downloads or programs.DOWNLOADS,
+                request.access_level,
             )
         case _ as unknown:
             assert_never(unknown)

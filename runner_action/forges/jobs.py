@@ -65,6 +65,11 @@ class JobEnvironment:
         repository; None for the repository's own code."""
         return None
 
+    def withheld(self) -> str:
+        """Why variables that are set in the CI may be missing in this job, as a clause; empty if
+        nothing is known."""
+        return ""
+
     def is_public(self, read_file: ReadFile) -> bool:
         """Whether anyone may fork the job's repository, as far as the CI says."""
         return False

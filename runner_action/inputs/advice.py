@@ -60,7 +60,7 @@ def launch(value: Mapping[str, Any], environ: Mapping[str, str], public: bool) -
     """All warnings about the inputs of a launch. `public`: whether anyone may fork the
     repository."""
     return [
-        *tokenless(value),
+        *tokenless(value, forges.withheld(environ)),
         *exposed(value),
         *(open_to_forks(value) if public else ()),
         *forges.warnings(ForgeName(value["driver"]), value, environ),
@@ -80,8 +80,9 @@ def open_to_forks(value: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
-    """A spot machine without a token cannot restart its job."""
+def tokenless(value: Mapping[str, Any], withheld: str) -> Iterator[str]:
+    """A spot machine without a token cannot restart its job. `withheld`: why the token may be
+    missing, as a clause."""
     if value["restart-token"] or not value["cloud"]:
         return
     if value["restart-limit"] and not value["no-retry"] and value["cloud-spot"]:
@@ -93,6 +94,7 @@ def tokenless(value: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "a spot machine can be reclaimed in the middle of a job, and this one has no token to"
             f" restart it: set `restart-token`{workflow}; `no-retry` turns this warning off"
+            + (f"; {withheld}" if withheld else "")
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner_action import credentials
 from runner_action.files import ReadFile
-from runner_action.forges import job_environments
+from runner_action.forges import job_environments, withheld
 from runner_action.inputs.conversion import check_rsa, is_here, public_half
 from runner_action.inputs.sources import Given, Raw, command_of, schema, spellings
 from runner_action.model import ForgeName, ProviderName
@@ -231,6 +231,7 @@ def missing(given: Mapping[str, Given], environ: Mapping[str, str], *, here: boo
     """Inputs that the command needs and that have no default. `here`: whether `cloud` was given as
     `local`, and is therefore not in `given`."""
     forges = " or ".join(f"`{name}`" for name in ForgeName)
+    why = withheld(environ)
     clouds = ", ".join(f"`{name}`" for name in ProviderName)
     in_ci = any(job.is_here for job in job_environments(environ))
     messages = {
@@ -238,7 +239,7 @@ def missing(given: Mapping[str, Given], environ: Mapping[str, str], *, here: boo
         "driver": f"{{driver}} is missing: the repository's address does not say whether it is"
         f" {forges}, the two that cml-runner knows",
         "token": "{token} is missing: put a token that may register runners into the variable"
-        " REPO_TOKEN",
+        " REPO_TOKEN" + (f"; {why}" if why else ""),
         "name": "{name} is missing: write `cml-runner destroy NAME`",
         "cloud": f"{{cloud}} is missing: write the cloud that has the machines, one of {clouds}",
         "place": f"{{cloud}} is missing: write a cloud ({clouds}), or `local` to make the machine"

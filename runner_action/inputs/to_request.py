@@ -40,8 +40,7 @@ def restart_request(value: Mapping[str, Any]) -> RestartRequest:
 
 def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
     """`no-retry` becomes a `restart_limit` of 0, `driver` the `forge`, and -1 None."""
-    # Jobs on this machine can read this process, so its token may as well be stored.
-    stored = value["restart-token"] or (None if value["cloud"] else lasting(value))
+    stored = _stored(value)
     restart_limit = value["restart-limit"] if stored and not value["no-retry"] else 0
     idle, first = value["idle-timeout"], value["first-job-timeout"]
     first = idle if first is None else first
@@ -69,6 +68,7 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         docker_volumes=tuple(value["docker-volumes"]),
         docker_privileged=value["docker-privileged"],
         executor=value["gitlab-executor"],
+        access_level=value["gitlab-access-level"],
         keep_workspace=value["keep-workspace"],
         dry_run=value["dry-run"],
         log=value["log"],
@@ -78,6 +78,13 @@ def launch_request(value: Mapping[str, Any]) -> LaunchRequest:
         ca_certificates=value["ca-certificates"],
         cloud=cloud_request(value) if value["cloud"] else None,
     )
+
+
+def _stored(value: Mapping[str, Any]) -> str | None:
+    """The token for restarts. Jobs on this machine can read this process, so there its own token
+    may as well be stored."""
+    given: str | None = value["restart-token"]
+    return given or (None if value["cloud"] else lasting(value))
 
 
 def _reuse(value: Mapping[str, Any]) -> Reuse:

@@ -464,3 +464,42 @@ def test_an_unknown_version_is_told(server: FakeGitLab) -> None:
     ) as caught:
         gitlab(server).download("x64", "1.2.3")
     assert "`runner-version`" in caught.value.hint
+
+
+# --- protected branches
+
+
+def test_a_protected_runner_gets_no_job_of_a_branch_that_is_not(server: FakeGitLab) -> None:
+    forge = gitlab(server, access_level="ref_protected")
+    made = forge.register_one("cml-1", ["cml"], "x64")
+    assert made.runner_id
+    assert made.runner_token
+    assert server.levels == {made.runner_id: "ref_protected"}
+    server.forge.queue_job(["cml"])
+    server.poll = 0.1
+    body = {"token": made.runner_token.reveal()}
+    statuses = []
+    for protected in (False, True):
+        server.protected = protected
+        answer = requests.post(
+            f"{server.server_url}/api/v4/jobs/request", json=body, timeout=10, verify=True
+        )
+        statuses.append(answer.status_code)
+    assert statuses == [204, 201]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("wanted", ["ref_protected", "not_protected"])
+@pytest.mark.parametrize("there", ["ref_protected", "not_protected"])
+def test_a_runner_of_another_access_level_is_not_reused(
+    there: str, wanted: str, shared: bool, server: FakeGitLab
+) -> None:
+    """It would run jobs that it must not run, or get none of this pipeline."""
+    gitlab(server, access_level=there).register_one("cml-1", ["cml"], "x64")
+    server.forge.set_online(server.forge.seats()[0], online=True)
+    forge = gitlab(server, access_level=wanted)
+    clock = FakeClock()
+    mark = claim.claim("0123456789", clock.now() + timedelta(seconds=60))
+    (runner,) = forge.runners()
+    assert forge.claim(runner, mark, clock, shared=shared) is (there == wanted)
+    assert bool(server.forge.seats()[0].note) is (there == wanted)

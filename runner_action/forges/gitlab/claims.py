@@ -27,18 +27,27 @@ SETTLE_SECONDS = 2.0
 note and writing it."""
 
 
+ANY_REF = "not_protected"
+"""The access level of a runner for jobs of all branches and tags."""
+
+
 class Claims:
     """The part of `Forge` that keeps launches apart."""
 
-    def __init__(self, api: Api, runner_list: RunnerList) -> None:
+    def __init__(self, api: Api, runner_list: RunnerList, access_level: str) -> None:
+        """`access_level`: of the runners that may be claimed."""
         self._api = api
         self._list = runner_list
+        self._access_level = access_level
 
     def claim(self, runner: Runner, mark: str, clock: Clock, *, shared: bool) -> bool:
         path = f"/runners/{runner.id}"
         began = clock.monotonic()
         try:
-            note = self._api.get(path)[NOTE] or ""
+            fields = self._api.get(path)
+            if fields.get("access_level", self._access_level) != self._access_level:
+                return False
+            note = fields[NOTE] or ""
             if not claim.allows(claim.claims_in(note), mark, clock.now(), shared=shared):
                 return False
             self._api.put(path, {NOTE: f"{claim.CLAIM.sub('', note).strip()} {mark}".strip()})

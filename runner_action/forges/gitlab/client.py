@@ -14,7 +14,7 @@ from typing import Any
 from runner_action.errors import AuthError, ForgeError
 from runner_action.forges.gitlab import programs
 from runner_action.forges.gitlab.api import Api
-from runner_action.forges.gitlab.claims import Claims
+from runner_action.forges.gitlab.claims import ANY_REF, Claims
 from runner_action.forges.gitlab.errors import NotThere, translated
 from runner_action.forges.gitlab.facts import TRAITS
 from runner_action.forges.gitlab.permissions import HINT, opens
@@ -38,12 +38,15 @@ class GitLab:
         api_url: str | None = None,
         certificates: str | None = None,
         downloads: str = programs.DOWNLOADS,
+        access_level: str = ANY_REF,
     ) -> None:
         """`api_url`: where the CI job says the API is; None: look it up. `certificates`: PEM text
-        of authorities to trust besides the usual ones."""
+        of authorities to trust besides the usual ones. `access_level`: of the runners that are
+        created or claimed."""
         self._api = Api(repository, token, api_url, certificates)
         self._list = RunnerList(self._api, repository)
-        self._claims = Claims(self._api, self._list)
+        self._claims = Claims(self._api, self._list, access_level)
+        self._access_level = access_level
         self._downloads = downloads.rstrip("/")
 
     @property
@@ -88,6 +91,7 @@ class GitLab:
             "tag_list": list(labels),
             "run_untagged": False,
             "locked": self._list.place.kind == "projects",
+            "access_level": self._access_level,
         }
         if longest:
             body["maximum_timeout"] = max(longest, SHORTEST_JOB)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from runner_action.files import ReadFile
+from runner_action.forges.gitlab import ref
 from runner_action.forges.jobs import JobEnvironment
 from runner_action.model import CiJob
 
@@ -86,6 +87,17 @@ class GitLabJob(JobEnvironment):
             return started - created > FIRST_TRY
         except (KeyError, ValueError, TypeError):
             return False
+
+    def withheld(self) -> str:
+        """https://docs.gitlab.com/ci/variables/#protect-a-cicd-variable"""
+        unprotected = ref.unprotected(self.environ)
+        if not unprotected:
+            return ""
+        return (
+            "a variable that is protected (Settings > CI/CD > Variables) is not given to this job,"
+            f" because its {unprotected} is not protected: protect that (Settings > Repository), or"
+            " clear `Protect variable` of the variable"
+        )
 
     def stranger(self, read_file: ReadFile) -> str | None:
         """https://docs.gitlab.com/ci/variables/predefined_variables/#predefined-variables-for-merge-request-pipelines"""

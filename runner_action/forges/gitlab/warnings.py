@@ -6,9 +6,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runner_action.forges.gitlab import ref
+
+PROTECTED = "ref_protected"
+"""The `gitlab-access-level` of a runner that gets only jobs of protected branches and tags.
+https://docs.gitlab.com/ci/runners/configure_runners/#prevent-runners-from-revealing-sensitive-information"""
 LATE_IDS = ("CI_PIPELINE_ID", "CI_JOB_ID")
 """Variables that GitLab does not expand in `tags:`, because they do not exist before the job.
 https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-variables"""
+
+
+def unprotected(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Warns that no job of this pipeline will get the runner."""
+    here = ref.unprotected(environ)
+    if here and values["gitlab-access-level"] == PROTECTED:
+        yield (
+            f"the runner is for protected branches and tags only, and the {here} is not protected:"
+            " GitLab gives it no job of this pipeline; leave `gitlab-access-level` out, or protect"
+            " it (Settings > Repository)"
+        )
 
 
 def useless_labels(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
