@@ -113,6 +113,8 @@ class FakeForge:
         self.refuses: tuple[str, ...] = ()
         self.in_groups: list[int] = []
         self.cancelled: list[int] = []
+        self.limit = ""
+        """What ends jobs early."""
         self.opens: str | None = None
         """What a token for restarts opens beyond its runs."""
         self._lock, self._ids = threading.Lock(), count(1)
@@ -176,6 +178,12 @@ class FakeForge:
     def removal_token(self) -> Secret:
         self._called("removal_token")
         return Secret("canary-removal")
+
+    def cautions(self, longest: int | None) -> Sequence[str]:
+        """Nothing is asked that `runners` has not asked."""
+        if "cautions" in self.trouble:
+            raise self.trouble["cautions"]
+        return [f"{self.limit} {longest}."] if self.limit else []
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         self._called("launch_job")

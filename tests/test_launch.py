@@ -270,6 +270,20 @@ def test_a_launch_job_that_cannot_be_found_does_not_end_the_launch() -> None:
     assert "launch_job" not in story.spec()
 
 
+def test_what_would_end_jobs_early_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    story = Story("--max-lifetime=1h")
+    story.forge.limit = "Jobs end soon, not after"
+    assert story.launch().launched
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "Jobs end soon, not after 3600." in warned
+
+
+def test_limits_that_cannot_be_looked_up_do_not_end_the_launch() -> None:
+    story = Story()
+    story.forge.trouble["cautions"] = ForgeError("The forge has a bad day", "")
+    assert story.launch().launched
+
+
 def test_a_token_that_may_not_restart_is_told_at_the_launch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

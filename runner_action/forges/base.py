@@ -65,6 +65,11 @@ class Forge(Protocol):
         """The job that launches, as the forge describes it; None if it cannot be identified."""
         ...
 
+    def cautions(self, longest: int | None) -> Sequence[str]:
+        """What would end jobs of a runner early, as sentences for the user. `longest`: seconds that
+        its jobs may last; None: any. Raises ForgeError."""
+        ...
+
     def register_one(
         self,
         name: str,

@@ -96,6 +96,7 @@ class LookUp:
         self._foreseeing = threads.submit(self._foresee)
         self._downloading = threads.submit(forge.download, architecture, version)
         self._checking = threads.submit(self._check_restart_token)
+        self._cautioning = threads.submit(self._caution)
         self._finding_job = threads.submit(self._find_job, run.job)
         self._token = threads.submit(self._registration_token)
         self._removal = threads.submit(self._removal_token)
@@ -104,6 +105,7 @@ class LookUp:
     def findings(self, placing: Future[tuple[Placement, ...]]) -> Findings:
         """Waits for all results. Raises the error of any lookup."""
         self._checking.result()
+        self._cautioning.result()
         memory = self._recalling.result()
         placements = after(placing.result(), memory.reclaimed)
         sentence = memory.sentence(placements)
@@ -163,6 +165,14 @@ class LookUp:
             return
         if reach and request.job_sudo and not traits_of(self._cloud.provider).pods:
             log.warning("`restart-token`, which jobs can read as root, is %s.", reach)
+
+    def _caution(self) -> None:
+        """Warns of what would end jobs early. Nothing depends on it."""
+        try:
+            for sentence in self._forge.cautions(self._request.max_lifetime):
+                log.warning("%s", sentence)
+        except ForgeError as error:
+            log.debug("Could not look up what limits jobs: %s", error)
 
     def _find_job(self, job: CiJob | None) -> LaunchJob | None:
         """The job of this launch; None if it cannot be looked up, which does not end the launch."""

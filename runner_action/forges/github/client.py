@@ -160,6 +160,11 @@ class GitHub(Runs):
     def removal_token(self) -> Secret:
         return Secret(self._api.call("POST", f"{self._list.path}/remove-token")["token"])
 
+    def cautions(self, longest: int | None) -> Sequence[str]:
+        """A job has six hours on a hosted runner only.
+        https://docs.github.com/en/actions/reference/limits"""
+        return ()
+
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """Identified by its runner, because GitHub tells a job neither its ID nor its name. The
         job's repository may be any of an organisation's."""

@@ -19,11 +19,9 @@ from runner_action.forges.gitlab.errors import NotThere, translated
 from runner_action.forges.gitlab.facts import TRAITS
 from runner_action.forges.gitlab.permissions import HINT, opens
 from runner_action.forges.gitlab.runner_list import RunnerList
+from runner_action.forges.gitlab.timeouts import SHORTEST_JOB, short_jobs
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 from runner_action.waiting import Clock
-
-SHORTEST_JOB = 600
-"""Seconds. GitLab accepts no shorter `maximum_timeout`."""
 
 
 class GitLab:
@@ -153,6 +151,9 @@ class GitLab:
                     f"The token has scope {', '.join(scopes)}; restarts need `api`.", HINT
                 )
         return opens(self._api.get_as(token, "/user"))
+
+    def cautions(self, longest: int | None) -> Sequence[str]:
+        return short_jobs(self._list.fields, longest)
 
     def launch_job(self, job: CiJob) -> LaunchJob | None:
         """All of it is in the job's environment."""

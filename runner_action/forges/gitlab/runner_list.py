@@ -69,6 +69,12 @@ class RunnerList:
             NOT_SEEN,
         )
 
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """GitLab's description of the project or group, as the list of runners has read it."""
+        with self._lock:
+            return self.place.fields
+
     @cached_property
     def _checked(self) -> None:
         """Raises AuthError that names the missing scopes. Changes nothing."""

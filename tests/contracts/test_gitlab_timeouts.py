@@ -1,0 +1,71 @@
+"""The default timeout of a GitLab project, an hour, ends a training, and nothing restarts it: a
+launch says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runner_action.errors import ForgeError
+from runner_action.forges.gitlab.client import GitLab
+from runner_action.model import Repository, Secret
+from runner_action.sandbox.forges.gitlab.api import FakeGitLab
+from tests.contracts.openapi import gitlab_judge
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def server() -> Iterator[FakeGitLab]:
+    fake = FakeGitLab({"canary-admin": ["api"]})
+    with gitlab_judge(fake.server_url, undeclared=(403, 404)):
+        yield fake
+    fake.close()
+
+
+def client(server: FakeGitLab, url: str = "") -> GitLab:
+    address = f"{server.server_url}/api/v4"
+    return GitLab(Repository(url=url or server.repo_url), Secret("canary-admin"), address)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "longest", "told"),
+    [
+        (HOUR, 5 * DAY, "after 1 h,"),
+        (HOUR, None, "after 1 h,"),
+        (90 * 60, 5 * DAY, "after 1 h 30 min,"),
+        (10 * 60, 5 * DAY, "after 10 min,"),
+        (6 * HOUR, 5 * DAY, "after 6 h,"),
+        (6 * HOUR + 1, 5 * DAY, ""),
+        (DAY, 5 * DAY, ""),
+        (HOUR, HOUR, ""),
+        (HOUR, 600, ""),
+    ],
+)
+def test_a_short_default_timeout_is_told_with_what_to_write(
+    timeout: int, longest: int | None, told: str, server: FakeGitLab
+) -> None:
+    server.rules.build_timeout = timeout
+    sentences = client(server).cautions(longest)
+    assert len(sentences) == bool(told)
+    assert all(told in text and "`timeout: 24h`" in text for text in sentences)
+
+
+def test_it_costs_no_call_that_the_launch_does_not_make_anyway(server: FakeGitLab) -> None:
+    forge = client(server)
+    forge.runners(labels=False)
+    before = len(server.requests)
+    assert forge.cautions(5 * DAY)
+    assert len(server.requests) == before
+
+
+def test_a_group_has_no_timeout_to_tell(server: FakeGitLab) -> None:
+    assert client(server, server.group_url).cautions(5 * DAY) == []
+
+
+def test_a_project_that_cannot_be_read_is_an_error_of_ours(server: FakeGitLab) -> None:
+    server.fail("GET", "/projects/", 403)
+    with pytest.raises(ForgeError):
+        client(server).cautions(5 * DAY)
