@@ -44,9 +44,8 @@ def gitlab_description() -> dict[str, Any]:
     whole = described("gitlab-openapi-v3-corrected.json")
     # Grape calls a string what it has no type for; ids of groups are numbers:
     # https://docs.gitlab.com/api/groups/#get-a-single-group
-    whole["components"]["schemas"]["API_Entities_GroupDetail"]["properties"]["id"] = {
-        "type": "integer"
-    }
+    for group in ("API_Entities_GroupDetail", "API_Entities_BasicGroupDetails"):
+        whole["components"]["schemas"][group]["properties"]["id"] = {"type": "integer"}
     # A role is a number, and a user may have none:
     # https://docs.gitlab.com/api/projects/#get-a-single-project
     for access in ("API_Entities_ProjectAccess", "API_Entities_GroupAccess"):

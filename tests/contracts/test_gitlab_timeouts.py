@@ -17,7 +17,7 @@ HOUR = 3600
 DAY = 24 * HOUR
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[FakeGitLab]:
     fake = FakeGitLab({"canary-admin": ["api"]})
     with gitlab_judge(fake.server_url, undeclared=(403, 404)):
@@ -54,6 +54,7 @@ def test_a_short_default_timeout_is_told_with_what_to_write(
 
 
 def test_it_costs_no_call_that_the_launch_does_not_make_anyway(server: FakeGitLab) -> None:
+    server.rules.build_timeout = HOUR
     forge = client(server)
     forge.runners(labels=False)
     before = len(server.requests)
@@ -66,6 +67,6 @@ def test_a_group_has_no_timeout_to_tell(server: FakeGitLab) -> None:
 
 
 def test_a_project_that_cannot_be_read_is_an_error_of_ours(server: FakeGitLab) -> None:
-    server.fail("GET", "/projects/", 403)
+    server.fail("GET", "/projects/octo/train$", 403)
     with pytest.raises(ForgeError):
         client(server).cautions(5 * DAY)

@@ -94,6 +94,6 @@ class Claims:
         pattern = re.compile(rf"{turn} ({claim.CLAIM.pattern})")
         matches = (
             (entry["id"], pattern.fullmatch(entry["description"] or ""))
-            for entry in self._list.own_entries()
+            for entry in self._list.own_entries(lambda name: bool(pattern.fullmatch(name)))
         )
         return [(turn_id, match[1]) for turn_id, match in matches if match]

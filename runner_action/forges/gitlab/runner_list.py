@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property, partial
@@ -109,33 +109,52 @@ class RunnerList:
             else:
                 details = [Details(busy=_is_busy(entry)) for entry in entries]
         self._ids = {}
-        for entry in self._own(entries):
+        for entry in self._of_this_kind(entries):
             self._ids.setdefault(entry["description"], []).append(entry["id"])
         return [runner_of(*pair) for pair in zip(entries, details, strict=True)]
 
     def _entries(self) -> list[dict[str, Any]]:
         return self._api.entries(f"/{self.place.kind}/{self.place.id}/runners")
 
-    def _own(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Without those of parent groups and of the instance. These may take the jobs of this
-        place too, but do not belong to it.
+    def _of_this_kind(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A project's without those of groups, and none of the instance. Those may take the jobs of
+        this place too, but do not belong to it.
         https://docs.gitlab.com/api/runners/#list-projects-runners"""
         runner_type = f"{self.place.kind.removesuffix('s')}_type"
         return [entry for entry in entries if entry["runner_type"] == runner_type]
 
-    def own_entries(self) -> list[dict[str, Any]]:
-        """The runners that belong to this project or group, as GitLab describes them."""
-        return self._own(self._entries())
+    def own_entries(self, wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
+        """The runners that belong to this project or group and have a `wanted` name, as GitLab
+        describes them."""
+        entries = self._of_this_kind(self._entries())
+        named = (entry for entry in entries if wanted(entry["description"] or ""))
+        return [entry for entry in named if self._belongs(entry["id"])]
+
+    def _belongs(self, runner_id: int) -> bool:
+        """A group's list also has the runners of the groups around it, and does not say whose each
+        is."""
+        if self.place.kind == "projects":
+            return True
+        groups = self._described(runner_id).get("groups") or ()
+        return any(group["id"] == self.place.id for group in groups)
 
     def _named(self, name: str, tag: str | None) -> list[dict[str, Any]]:
         """Those of this name, and with this tag, if one is given."""
-        entries = [entry for entry in self.own_entries() if entry["description"] == name]
+        entries = self.own_entries(lambda other: other == name)
         return [entry for entry in entries if tag is None or self._has_tag(entry["id"], tag)]
 
     def _has_tag(self, runner_id: int, tag: str) -> bool:
-        with suppress(NotThere):
-            return tag in self._api.get(f"/runners/{runner_id}")["tag_list"]
-        return False
+        return tag in self._described(runner_id).get("tag_list", ())
+
+    def _described(self, runner_id: int) -> Mapping[str, Any]:
+        """GitLab's description of a runner on the list; empty if it is gone, or of a group around
+        this one, which the token may not see."""
+        try:
+            fields: Mapping[str, Any] = self._api.get(f"/runners/{runner_id}")
+        except (NotThere, AuthError) as error:
+            log.debug("%s", error)
+            return {}
+        return fields
 
     def _details(self, entry: Mapping[str, Any], *, offline: bool) -> Details:
         """Of runners that are online, or of all with `offline`."""
