@@ -3,6 +3,7 @@ authority of its own, in nested groups; by its launcher, its sweep and its machi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from runner_action.model import ProviderName, Repository, Secret
 from runner_action.runners.context import Context
 from runner_action.sandbox.forges.gitlab.api import FakeGitLab
 from runner_action.sandbox.forges.gitlab.rest import status_of
-from runner_action.sandbox.forges.gitlab.rules import MAINTAINER
+from runner_action.sandbox.forges.gitlab.rules import DEVELOPER, MAINTAINER
 from runner_action.sandbox.forges.jobs import Job
 from tests.contracts.openapi import gitlab_judge
 from tests.fakes import FakeClock, FakeProvider, agent_spec
@@ -158,23 +159,9 @@ def test_the_machine_restarts_its_job(
     (seat,) = server.forge.seats()
     if not runs:
         server.forge.complete(seat, "failure", reason="runner_system_failure")
-    project = server.tree.project
-    spec = agent_spec(
-        forge="gitlab",
-        repository_url=server.repo_url,
-        api_url=f"{server.server_url}/api/v4",
-        api_token=TOKEN,
-        runner_id=made.runner_id,
-        restart_limit=5,
-        launch_job=launch.id,
-        launch_job_name="launch",
-        launch_project=project,
-        labels=("gpu",),
-    )
-    agent = gitlab_token.Forge(spec, tmp_path, {}, {})
-    agent.runner_stopped()
+    agent = agent_of(server, launch, made.runner_id, tmp_path)
     plan = Leaving(5.0, 0.2)
-    assert agent.restart((project, train.id, None), plan) == "launch and train"
+    assert agent.restart((server.tree.project, train.id, None), plan) == "launch and train"
     retried = [path for _, path, code in server.requests if path.endswith("/retry") and code == 201]
     assert len(retried) == 2
 
@@ -195,6 +182,48 @@ def jobs_of(server: FakeGitLab) -> tuple[Job, Job]:
     forge.set_online(seat, online=True)
     assert forge.next_job(seat, wait=1) is train
     return launch, train
+
+
+def test_a_developers_machine_cannot_cancel_by_force_and_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal is no end: the job is retried once it has ended."""
+    monkeypatch.setattr(gitlab_token, "LOOK", 0.02)
+    server = FakeGitLab({TOKEN: ["api"], "canary-developer": ["api"]})
+    server.rules.roles["canary-developer"] = DEVELOPER
+    made = Instance(server, Kind()).client().register_one("cml-1", ["gpu", "mark"], "x64")
+    launch, train = jobs_of(server)
+    agent = agent_of(server, launch, made.runner_id, tmp_path, "canary-developer")
+    (seat,) = server.forge.seats()
+    ending = threading.Timer(0.6, server.forge.complete, (seat, "cancelled"))
+    ending.start()
+    told = agent.restart((server.tree.project, train.id, None), Leaving(5.0, 0.2))
+    ending.join()
+    server.close()
+    assert told == "launch and train"
+    cancels = [code for _, path, code in server.requests if path.endswith("/cancel")]
+    assert cancels == [201, 403]
+
+
+def agent_of(
+    server: FakeGitLab, launch: Job, runner: int | None, folder: Path, token: str = TOKEN
+) -> gitlab_token.Forge:
+    """The machine's own client, after its runner has stopped."""
+    spec = agent_spec(
+        forge="gitlab",
+        repository_url=server.repo_url,
+        api_url=f"{server.server_url}/api/v4",
+        api_token=token,
+        runner_id=runner,
+        restart_limit=5,
+        launch_job=launch.id,
+        launch_job_name="launch",
+        launch_project=server.tree.project,
+        labels=("gpu",),
+    )
+    agent = gitlab_token.Forge(spec, folder, {}, {})
+    agent.runner_stopped()
+    return agent
 
 
 # --- nested groups

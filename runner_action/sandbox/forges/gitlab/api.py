@@ -67,6 +67,7 @@ class FakeGitLab(Served):
         app = Flask("gitlab")
         self.jobs = pipelines.Jobs(self.forge, self.tree.ids, lambda: self.project)
         self.jobs.graceful = lambda: self.at_least(rules.GRACEFUL_SINCE)
+        self.jobs.may_force = lambda: self.rules.role(self._sent) >= rules.MAINTAINER
         self._routes(app)
         super().__init__(app, f"{prefix}/api/v4", tls, host)
         self.server_url = f"{self.url}{prefix}"

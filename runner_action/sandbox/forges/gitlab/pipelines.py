@@ -48,6 +48,8 @@ class Jobs:
         self._tokens: dict[str, Job] = {}
         self.graceful: Callable[[], bool] = lambda: True
         """Whether a running job that is cancelled is `canceling` first."""
+        self.may_force: Callable[[], bool] = lambda: True
+        """Whether the user of the call may cancel by force a job that is `canceling`."""
         self.traces: dict[int, str] = {}
         self.at_hand_over: list[str] = []
         """What becomes of the next jobs just as a runner gets them: `canceling`, `canceled` or
@@ -86,8 +88,11 @@ class Jobs:
         job = self._job_of(place, number)
         if job is None:
             return NOT_THERE
-        body = request.get_json(silent=True) or {}
-        self._forge.cancel_job(job, force=bool(body.get("force")) or not self.graceful())
+        force = bool((request.get_json(silent=True) or {}).get("force"))
+        if force and not self.may_force():
+            return FORBIDDEN
+        if job.cancelled or not force:
+            self._forge.cancel_job(job, force=force or not self.graceful())
         return shown(job, self._forge), 201
 
     def _retry(self, place: str, number: int) -> Any:
