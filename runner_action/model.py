@@ -303,13 +303,12 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """A runner as the forge lists it."""
+    """A runner as the forge lists it. `online`: and not paused."""
 
     id: int
     name: str
     labels: frozenset[str]
     online: bool
-    """And not paused."""
     busy: bool
     contacted: bool = True
     """False if the forge reports that it was never online."""
@@ -334,15 +333,16 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What one machine needs to register its runner, and nothing more. Exactly one of the first
-    three fields is set: GitHub's just-in-time configuration of one runner, GitHub's registration
-    token for any number, GitLab's token of one runner."""
+    """What one machine needs to register its runner. Exactly one of the first three fields is set:
+    GitHub's just-in-time configuration of one runner, GitHub's registration token for any number,
+    GitLab's token of one. `before_jobs`: what the script of each job begins with, on GitLab."""
 
     jit_config: Secret | None = None
     token: Secret | None = None
     runner_token: Secret | None = None
     removal_token: Secret | None = None
     runner_id: int | None = None
+    before_jobs: str = ""
     label: str | None = None
     """Its launch's mark: without an ID, a runner of that name without it is another launch's."""
 

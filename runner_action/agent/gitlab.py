@@ -110,6 +110,7 @@ class Forge(Member):
             "token": spec.runner_token,
             "executor": "docker" if docker else "shell",
             "environment": ["%s=%s" % pair for pair in spec.environment.items()],
+            "pre_build_script": spec.pre_build_script,
         }
         namespace = self._env.get("CML_RUNNER_NAMESPACE")
         if namespace:  # a pod that may create pods in this namespace

@@ -47,6 +47,8 @@ class AgentSpec:
     removal_token: Optional[str] = None
     api_token: Optional[str] = None
     runner_token: Optional[str] = None
+    pre_build_script: str = ""
+    """Shell commands that each job's script begins with, on GitLab."""
     docker: bool = False
     """Jobs are promised Docker: without it the machine does not become a runner."""
     docker_volumes: Tuple[str, ...] = ()

@@ -110,6 +110,7 @@ def spec_of(
         executor="" if request.executor == "auto" else request.executor,
         keep=request.keep_workspace,
         options=joining_options(request, download),
+        pre_build_script=joining.before_jobs,
         runner_id=joining.runner_id,
     )
 

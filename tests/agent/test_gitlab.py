@@ -60,7 +60,8 @@ def test_without_docker_jobs_run_in_the_shell(tmp_path: Path) -> None:
         written(member, tmp_path)
         == 'concurrent = 1\n[[runners]]\nname = "cml-1"\nurl = "https://git.test/code"\ntoken ='
         ' "glrt-x"\nexecutor = "shell"\nenvironment ='
-        ' ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\nshell = "bash"\nbuilds_dir ='
+        ' ["HTTPS_PROXY=http://me:\\"pw\\"@größe:1", "NOTE=🚂"]\npre_build_script = ""\nshell ='
+        ' "bash"\nbuilds_dir ='
         f' "{tmp_path}/runner/builds"\ncache_dir = "{tmp_path}/runner/cache"\n'
     )
 
@@ -69,8 +70,8 @@ def test_with_docker_jobs_run_in_containers(tmp_path: Path) -> None:
     docker(tmp_path, 0)
     text = written(forge(tmp_path, docker_volumes=("/data:/data:ro",)), tmp_path)
     assert text.endswith(
-        'executor = "docker"\nenvironment = []\n[runners.docker]\nimage = "ubuntu:24.04"\nvolumes ='
-        ' ["/cache", "/data:/data:ro"]\n'
+        'executor = "docker"\nenvironment = []\npre_build_script = ""\n[runners.docker]\nimage ='
+        ' "ubuntu:24.04"\nvolumes = ["/cache", "/data:/data:ro"]\n'
     )
 
 
@@ -142,6 +143,13 @@ def test_the_configuration_is_toml(tmp_path: Path) -> None:
     (runner,) = tomllib.loads(text)["runners"]
     assert runner["environment"] == ['A=quote " backslash \\ tab\t 🚂']
     assert runner["docker"]["image"] == "ubuntu:24.04"
+
+
+@pytest.mark.parametrize("docker", [False, True])
+def test_jobs_begin_with_what_the_launch_says(docker: bool, tmp_path: Path) -> None:
+    script = '[ "$A" != 1 ]||echo "B"'
+    text = gitlab.toml(forge(tmp_path, pre_build_script=script).config(docker))
+    assert 'pre_build_script = "[ \\"$A\\" != 1 ]||echo \\"B\\""\n' in text
 
 
 def test_the_command_of_a_single_runner(tmp_path: Path) -> None:

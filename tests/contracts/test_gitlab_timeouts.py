@@ -3,6 +3,7 @@ launch says so."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,41 @@ def test_a_short_default_timeout_is_told_with_what_to_write(
     sentences = client(server).cautions(longest)
     assert len(sentences) == bool(told)
     assert all(told in text and "`timeout: 24h`" in text for text in sentences)
+
+
+def log_of(script: str, timeout: str) -> str:
+    """What a job with this timeout in seconds has in its log, if its script begins with this."""
+    done = subprocess.run(
+        ["sh", "-euc", f"{script}\necho goes on"],
+        env={"CI_JOB_TIMEOUT": timeout},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("timeout", [HOUR, 10 * 60])
+def test_a_job_with_the_short_default_timeout_is_told_in_its_log(
+    timeout: int, server: FakeGitLab
+) -> None:
+    server.rules.build_timeout = timeout
+    forge = client(server)
+    script = forge.register_one("cml-1", ["cml"], "x64", longest=5 * DAY).before_jobs
+    told = log_of(script, str(timeout))
+    assert told.startswith("cml-runner: GitLab ends this job after ")
+    assert "timeout: 24h" in told
+    assert told.endswith("\ngoes on\n")
+    assert log_of(script, str(DAY)) == "goes on\n", "it has a timeout of its own"
+
+
+@pytest.mark.parametrize(("timeout", "longest"), [(DAY, 5 * DAY), (HOUR, HOUR)])
+def test_jobs_whose_time_is_not_short_are_told_nothing(
+    timeout: int, longest: int, server: FakeGitLab
+) -> None:
+    server.rules.build_timeout = timeout
+    forge = client(server)
+    assert forge.register_one("cml-2", ["cml"], "x64", longest=longest).before_jobs == ""
 
 
 def test_it_costs_no_call_that_the_launch_does_not_make_anyway(server: FakeGitLab) -> None:

@@ -19,7 +19,7 @@ from runner_action.forges.gitlab.errors import NotThere, translated
 from runner_action.forges.gitlab.facts import TRAITS
 from runner_action.forges.gitlab.permissions import HINT, opens
 from runner_action.forges.gitlab.runner_list import RunnerList
-from runner_action.forges.gitlab.timeouts import SHORTEST_JOB, short_jobs
+from runner_action.forges.gitlab.timeouts import SHORTEST_JOB, before_jobs, short_jobs
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
 from runner_action.waiting import Clock
 
@@ -94,7 +94,11 @@ class GitLab:
         if longest:
             body["maximum_timeout"] = max(longest, SHORTEST_JOB)
         runner = self._list.replace(body)
-        return Registration(runner_token=Secret(runner["token"]), runner_id=runner["id"])
+        return Registration(
+            runner_token=Secret(runner["token"]),
+            runner_id=runner["id"],
+            before_jobs=before_jobs(self._list.fields, longest),
+        )
 
     def deregister(
         self,

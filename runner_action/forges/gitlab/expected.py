@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner_action.forges.filler import filler
 from runner_action.forges.gitlab import programs
+from runner_action.forges.gitlab.timeouts import before_jobs
 from runner_action.model import Download, Registration, Secret
 
 VERSION = "18.10.0"
@@ -19,4 +20,5 @@ def expected(architecture: str) -> tuple[Download, Registration]:
         version=VERSION,
     )
     token = Secret(f"glrt-{filler(TOKEN_LENGTH, 'runner')}")
-    return download, Registration(runner_token=token, runner_id=123456789)
+    notice = before_jobs({"build_timeout": 5400}, None)
+    return download, Registration(runner_token=token, runner_id=123456789, before_jobs=notice)

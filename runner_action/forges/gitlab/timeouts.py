@@ -29,6 +29,19 @@ def short_jobs(fields: Mapping[str, Any], longest: int | None) -> list[str]:
     return [sentence]
 
 
+def before_jobs(fields: Mapping[str, Any], longest: int | None) -> str:
+    """Shell commands that tell a job in its log when it will be ended, if it has that default
+    timeout; else empty. Jobs know theirs as CI_JOB_TIMEOUT.
+    https://docs.gitlab.com/ci/variables/predefined_variables/"""
+    if not short_jobs(fields, longest):
+        return ""
+    seconds = fields["build_timeout"]
+    return (
+        f'[ "$CI_JOB_TIMEOUT" != {seconds} ]||echo "cml-runner: GitLab ends this job after'
+        f' {_words(seconds)}. If it may take longer, write in it: timeout: 24h"'
+    )
+
+
 def _words(seconds: int) -> str:
     minutes = seconds // 60
     hours, rest = divmod(minutes, 60)
