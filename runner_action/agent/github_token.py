@@ -74,12 +74,12 @@ class Forge(WithToken, github.Forge):
             raise later
         return status, text
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, timeout: float = 10) -> Any:
         """A response that has not changed does not count against the limit of an hour.
         https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
         """
         tag, content = self._tags.get(path, ("", None))
-        status, text = self.ask("GET", path, tag=tag)
+        status, text = self.ask("GET", path, timeout=timeout, tag=tag)
         if status == 304:
             return content
         if status != 200:

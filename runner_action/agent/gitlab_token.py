@@ -17,6 +17,8 @@ TIMED_OUT = "job_execution_timeout"
 """Why a job failed. https://docs.gitlab.com/ci/yaml/#retrywhen"""
 LOOK = 1.0
 """Seconds between two checks of a job that has to end."""
+SOON, LATE = 2.0, 10.0
+"""Seconds for the two attempts to learn whose job it is: the runner soon stops."""
 
 
 def _for_good(job: Dict[str, Any], launch: bool, cancelled: bool) -> str:
@@ -50,8 +52,10 @@ class Forge(WithToken, gitlab.Forge):
 
     def end(self, job: Tuple[str, int, Optional[int]], restarts: int) -> bool:
         """Looks whose job it is, which GitLab forgets when the runner is deregistered."""
-        with contextlib.suppress(Exception):  # `restart` looks again
-            self._of_this_runner(self.get("%s/jobs/%d" % (_project(job[0]), job[1])))
+        for timeout in (SOON, LATE):
+            with contextlib.suppress(Exception):  # `restart` looks again
+                self._of_this_runner(self.get("%s/jobs/%d" % (_project(job[0]), job[1]), timeout))
+                break
         return False
 
     def _of_this_runner(self, job: Dict[str, Any]) -> bool:

@@ -87,9 +87,9 @@ class WithToken(Member):
         login = login or self.credentials[1] % self._spec.api_token
         return super().ask(method, path, body, timeout, login, tag)
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, timeout: float = 10) -> Any:
         """The response's JSON. Raises OSError for any status but 200."""
-        status, text = self.ask("GET", path)
+        status, text = self.ask("GET", path, timeout=timeout)
         if status != 200:
             raise Unexpected(status, path)
         return json.loads(text)

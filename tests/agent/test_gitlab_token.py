@@ -21,16 +21,21 @@ RUNNER = 5
 
 @dataclass
 class Pipeline:
-    """`faults`: names of jobs whose retry is accepted, but whose response is lost."""
+    """`faults`: names of jobs whose retry is accepted, but whose response is lost. `silent`: how
+    many answers are lost first."""
 
     jobs: list[dict[str, Any]]
     faults: list[str] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
+    silent: int = 0
 
     def job(self, number: int) -> dict[str, Any]:
         return next(job for job in self.jobs if job["id"] == number)
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, timeout: float = 10) -> Any:
+        if self.silent:
+            self.silent -= 1
+            raise OSError(f"timed out after {timeout} s")
         if "/pipelines/" in path:
             return list(self.jobs)
         number = int(path.rsplit("/", 1)[1])
@@ -77,10 +82,11 @@ def outcome(
     *,
     runs: bool = False,
     stops: bool = True,
+    deregistered: bool = False,
 ) -> str:
     class Forge(gitlab_token.Forge):
-        def get(self, path: str) -> Any:
-            return pipeline.get(path)
+        def get(self, path: str, timeout: float = 10) -> Any:
+            return pipeline.get(path, timeout)
 
         def post(self, path: str) -> str | None:
             return pipeline.retry(int(path.split("/")[-2]))
@@ -105,7 +111,18 @@ def outcome(
     forge = Forge(spec, folder, {}, {})
     if stops:
         forge.runner_stopped()
+    if deregistered:
+        forge.end((PROJECT, 2, None), 1)
+        pipeline.jobs = [{**one, "runner": None} for one in pipeline.jobs]
     return forge.restart((PROJECT, 2, None), Leaving(0.3, 0.2, runs=runs))
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_whose_job_it_was_is_known_before_gitlab_forgets_it(
+    silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline([LAUNCH, LOST], silent=silent)
+    assert outcome(pipeline, tmp_path, monkeypatch, deregistered=True) == "launch and train"
 
 
 @pytest.mark.parametrize("faults", [[], ["launch"], ["train"], ["launch", "train"]])
