@@ -146,7 +146,7 @@ def test_a_spot_notice_while_busy_and_the_job_runs_again_on_a_new_machine(
     restarted = said(world, instance, "restart")
     assert restarted["outcome"] == "launch and train"
     assert float(str(restarted["t"])) - float(str(said(world, instance, "notice")["t"])) < 5
-    assert first.reason == "runner_system_failure", "gitlab-runner says so itself"
+    assert first.reason == "runner_interrupted", "gitlab-runner says so itself, since 19.1"
     retried(world, run)
     all_gone(world)
 

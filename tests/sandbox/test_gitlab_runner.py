@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,26 +24,35 @@ ALL = {"canary-token": ("api",)}
 
 
 class Life:
-    """A runner of that version, and the member that follows it."""
+    """A runner of that version or with that program, and the member that follows it."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        version: str,
+        *,
+        program: bytes = b"",
+        single: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.served = FakeGitLab(ALL, version=version)
         seat = self.served.forge.seat("cml-1", ["train"], ephemeral=False, untagged=False)
-        seat.secret = "glrt-canary"
+        seat.secret = "glrt-canary-0123456789"
         self.folder = folder / "runner"
         self.folder.mkdir()
-        program = self.folder / "gitlab-runner"
-        program.write_bytes(program_of(version))
-        program.chmod(0o755)
+        file = self.folder / "gitlab-runner"
+        file.write_bytes(program or program_of(version))
+        file.chmod(0o755)
         spec = dataclasses.replace(
             SPEC,
             name="cml-1",
             forge="gitlab",
             runner_token=seat.secret,
-            single=False,
+            single=single,
+            executor="shell",
             api_url=f"{self.served.server_url}/api/v4",
         )
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), **(variables or {})}
         self.member = gitlab.Forge(spec, self.folder, env, {})
         self.codes: list[int] = []
         environment = self.member.environment(folder / "hooks", folder / "jobs")
@@ -83,8 +92,8 @@ class Life:
 def begin(tmp_path: Path) -> Iterator[Callable[[str], Life]]:
     lives: list[Life] = []
 
-    def begin(version: str = VERSIONS[-1]) -> Life:
-        lives.append(Life(tmp_path, version))
+    def begin(version: str = VERSIONS[-1], variables: Mapping[str, str] | None = None) -> Life:
+        lives.append(Life(tmp_path, version, variables=variables))
         return lives[-1]
 
     yield begin
@@ -139,9 +148,9 @@ def test_a_job_that_is_taken_back_at_once_is_seen_to_be_none(
     life.until(JobStarted, JobFinished, Settled)
 
 
-def test_a_job_that_cannot_be_begun_is_over(begin: Callable[[], Life]) -> None:
-    life = begin()
-    life.served.jobs.at_hand_over.append("broken")
+def test_a_job_that_cannot_be_begun_is_over(begin: Callable[..., Life]) -> None:
+    """gitlab-runner keeps the log of a job in a temporary file."""
+    life = begin(variables={"TMPDIR": "/nowhere"})
     life.served.forge.queue_job(["train"], 60)
     life.until(JobStarted, Settled)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Response, request
 
+from runner_action.sandbox.forges.gitlab.reports import Reports
 from runner_action.sandbox.forges.gitlab.rest import paged
 from runner_action.sandbox.forges.gitlab.variables import Project, iid_of
 from runner_action.sandbox.forges.jobs import Job, Refusal, Seat
@@ -30,6 +31,14 @@ CONCLUSION = {
 JOB_TIMEOUT = 3600
 NOT_THERE = ({"message": "404 Not found"}, 404)
 FORBIDDEN = ({"message": "403 Forbidden"}, 403)
+REASONS = (
+    "image_pull_failure",
+    "runner_external_dependency_failure",
+    "runner_interrupted",
+    "unknown_failure",
+)
+"""Reasons of a failure that gitlab-runner gives only to a GitLab that says that it knows them
+(common/network.go). What GitLab does not know is `unknown_failure` to it."""
 Route = tuple[str, str, Callable[..., Any], tuple[str, ...]]
 
 
@@ -50,10 +59,21 @@ class Jobs:
         """Whether a running job that is cancelled is `canceling` first."""
         self.may_force: Callable[[], bool] = lambda: True
         """Whether the user of the call may cancel by force a job that is `canceling`."""
-        self.traces: dict[int, str] = {}
+        self.reports = Reports()
+        self.traces = self.reports.traces
+        self.more: dict[str, Any] = {}
+        """What jobs have besides, in the words of the API of runners: `image`, `services`,
+        `artifacts`, more `variables`."""
+        self.reasons = REASONS
+        self.unfinished = 0
+        """How often the end of a job is answered with 202, since its log is not stored yet: the
+        runner has to tell it again. GitLab.com does that
+        (app/services/ci/update_build_state_service.rb)."""
+        self.retried: tuple[str, ...] = ()
+        """`retry: when:` of all jobs, with `max: 1`.
+        https://docs.gitlab.com/ci/yaml/#retrywhen"""
         self.at_hand_over: list[str] = []
-        """What becomes of the next jobs just as a runner gets them: `canceling`, `canceled` or
-        `broken`."""
+        """What becomes of the next jobs just as a runner gets them: `canceling` or `canceled`."""
 
     def for_users(self) -> list[Route]:
         job = "/projects/<path:place>/jobs/<int:number>"
@@ -73,6 +93,7 @@ class Jobs:
         return [
             ("PUT", "/jobs/<int:number>", self._update),
             ("PATCH", "/jobs/<int:number>/trace", self._trace),
+            ("POST", "/jobs/<int:number>/artifacts", self._upload),
         ]
 
     # --- users
@@ -132,15 +153,8 @@ class Jobs:
         timeout = min(JOB_TIMEOUT, longest.get(seat.id, JOB_TIMEOUT))
         payload = self._payload(job, job_token, timeout, seat.name)
         if self.at_hand_over:
-            self._hand_over(job, payload)
+            self._forge.cancel_job(job, force=self.at_hand_over.pop(0) == "canceled")
         return payload, 201
-
-    def _hand_over(self, job: Job, payload: dict[str, Any]) -> None:
-        change = self.at_hand_over.pop(0)
-        if change == "broken":
-            del payload["steps"]
-        else:
-            self._forge.cancel_job(job, force=change == "canceled")
 
     def _payload(self, job: Job, token: str, timeout: int, runner: str) -> dict[str, Any]:
         """The job for its runner, with the predefined variables that the stand-in and our tests
@@ -167,6 +181,7 @@ class Jobs:
                 "before_sha": variables["CI_COMMIT_SHA"],
             },
             "runner_info": {"timeout": timeout},
+            "features": {"trace_sections": True, "failure_reasons": self.reasons},
             "variables": [
                 {"key": key, "value": str(value), "public": True}
                 for key, value in variables.items()
@@ -177,39 +192,81 @@ class Jobs:
                     "script": [job.command, f"sleep {job.seconds}"],
                     "timeout": timeout,
                     "when": "on_success",
-                }
+                },
+                *self._after(job, timeout),
             ],
+            **self.more,
         }
+
+    def _after(self, job: Job, timeout: int) -> list[dict[str, Any]]:
+        """`after_script` of a job that has a last step."""
+        if not job.always:
+            return []
+        after = {"name": "after_script", "script": [job.always], "timeout": timeout}
+        return [{**after, "when": "always", "allow_failure": True}]
+
+    def _mine(self, token: str, number: int) -> tuple[Job, Seat] | Response:
+        """The job with this token and the runner that has it, or the refusal, which says what has
+        become of the job (`authenticate_job!` in lib/api/ci/helpers/runner.rb)."""
+        job = self._tokens.get(token)
+        if job is None or job.id != number:
+            return Response(json.dumps(FORBIDDEN[0]), 403, content_type="application/json")
+        seat = self._forge.by_name(job.runner_name)
+        if seat is None or job.status != "in_progress":
+            text = {"message": "403 Forbidden - Job is not processing on runner"}
+            return _acknowledged(job, 403, {}, text)
+        seat.heard = time.monotonic()
+        return job, seat
 
     def _update(self, number: int) -> Any:
         body = request.get_json()
-        job = self._tokens.get(body["token"])
-        seat = self._forge.by_name(job.runner_name) if job else None
-        if job is None or job.id != number or job.status != "in_progress" or seat is None:
-            return FORBIDDEN
-        seat.heard = time.monotonic()
-        if body["state"] in ("success", "failed"):
-            conclusion = "success" if body["state"] == "success" else "failure"
-            if job.cancelled:
-                conclusion = "cancelled"
-            self._forge.complete(seat, conclusion, reason=body.get("failure_reason", ""))
-        return _acknowledged(job, 200)
+        mine = self._mine(body["token"], number)
+        if isinstance(mine, Response):
+            return mine
+        job, seat = mine
+        if body["state"] == "running":
+            return _acknowledged(job, 200, {})
+        if self.unfinished:
+            self.unfinished -= 1
+            return _acknowledged(job, 202, {"X-GitLab-Trace-Update-Interval": "1"})
+        conclusion = "success" if body["state"] == "success" else "failure"
+        if job.cancelled:
+            conclusion = "cancelled"
+        reason = body.get("failure_reason", "")
+        self._forge.complete(seat, conclusion, reason=reason)
+        if conclusion == "failure" and reason in self.retried:
+            self._try_again(job)
+        return _acknowledged(job, 200, {})
+
+    def _try_again(self, job: Job) -> None:
+        """Once, by GitLab itself: what was tried again already is not."""
+        run = self._forge.run(job.run_id)
+        if run and sum(one.name == job.name for one in run.all_jobs) == 1:
+            self._forge.retry_job(job)
 
     def _trace(self, number: int) -> Any:
-        job = self._tokens.get(request.headers.get("JOB-TOKEN", ""))
-        seat = self._forge.by_name(job.runner_name) if job else None
-        if job is None or job.id != number or seat is None or job.status != "in_progress":
-            return FORBIDDEN
-        seat.heard = time.monotonic()
-        self.traces[number] = self.traces.get(number, "") + request.get_data(as_text=True)
-        return _acknowledged(job, 202)
+        mine = self._mine(request.headers.get("JOB-TOKEN", ""), number)
+        if isinstance(mine, Response):
+            return mine
+        return _acknowledged(mine[0], *self.reports.append(number))
+
+    def _upload(self, number: int) -> Any:
+        """https://docs.gitlab.com/api/job_artifacts/, from runners."""
+        mine = self._mine(request.headers.get("JOB-TOKEN", ""), number)
+        if isinstance(mine, Response):
+            return mine
+        self.reports.keep(number)
+        return _acknowledged(mine[0], 201, {})
 
 
-def _acknowledged(job: Job, status: int) -> Response:
+def _acknowledged(job: Job, status: int, headers: Mapping[str, str], body: Any = None) -> Response:
     """A response with the job's status in a header, from which a runner learns that its job was
     cancelled."""
     return Response(
-        json.dumps(None), status, {"Job-Status": status_of(job)}, content_type="application/json"
+        json.dumps(body),
+        status,
+        {**headers, "Job-Status": status_of(job)},
+        content_type="application/json",
     )
 
 
