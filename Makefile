@@ -50,7 +50,7 @@ canaries: $(READY)
 boot: $(READY)
 	$(BIN)/python -m pytest -p no:randomly -n 2 tests/boot
 
-# With programs that you have: make real GITLAB_RUNNER=path. Without them its tests are skipped, loudly.
+# With programs that you have: make real GITLAB_RUNNER=path, and DOCKER=yes where no other containers can be lost. Without them its tests are skipped, loudly.
 real: $(READY)
 	$(BIN)/python -m pytest -n 2 tests/real
 

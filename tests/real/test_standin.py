@@ -63,6 +63,12 @@ class Story:
     def over(self) -> None:
         until(lambda: self.life.codes, "its end", 30)
 
+    def quit(self) -> None:
+        """Whatever it has to say of its last job comes before."""
+        if not self.life.codes:
+            self.signal(signal.SIGQUIT)
+        self.over()
+
     def messages(self) -> tuple[list[Said], set[Said], list[int]]:
         """Those about states, in order; those about progress; its exit codes."""
         self.life.heard()
@@ -79,7 +85,7 @@ def jobs(story: Story) -> None:
 
 def one_job(story: Story) -> None:
     story.ended(story.queue("exit 3"))
-    story.over()
+    story.over()  # by itself
 
 
 def handed_over(change: str) -> Callable[[Story], None]:
@@ -112,8 +118,8 @@ def aborted(number: int) -> Callable[[Story], None]:
 
 
 def asked_to_quit(story: Story) -> None:
-    job = story.queue("sleep 4")
-    until(lambda: job.status == "in_progress", "it to begin")
+    job = story.queue("echo on; sleep 4")
+    until(lambda: story.life.heard() and "received" in str(story.life.lines), "it to begin")
     story.signal(signal.SIGQUIT)
     assert story.ended(job).conclusion == "success"
     story.over()
@@ -175,6 +181,7 @@ def tell(tmp_path: Path) -> Iterator[Callable[[str, bytes], Any]]:
         folder.mkdir()
         stories.append(Story(folder, program, name == "single"))
         STORIES[name](stories[-1])
+        stories[-1].quit()
         return stories[-1].messages()
 
     yield tell
