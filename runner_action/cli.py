@@ -137,7 +137,7 @@ def _launch(raw: inputs.Raw, environ: Mapping[str, str], front: Front, began: fl
         first = job.run_of(environ, request.token)
         ordinals = job.ordinals_of(environ, first)
         siblings = _siblings(first, ordinals, request)
-        forge = partial(_forge, request, environ, began + request.start_timeout)
+        forge = partial(_forge, request, environ, began + request.launch_timeout)
         if request.cloud is None:
             return _local(request, siblings, forge(), environ, front, began)
         from runner_action.commands.launch import Launch

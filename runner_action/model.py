@@ -191,21 +191,21 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What one create call requests, in the cloud's own terms. Providers add what their call
-    needs."""
+    """What one create call requests, `pools` in order of preference. Providers add to this."""
 
     region: str
     spot: bool
     pools: tuple[Pool, ...]
-    """In order of preference."""
+
+    @property
+    def quota(self) -> object:
+        """Placements for which this is equal need the same quota."""
+        return self.region, self.spot
 
     def __str__(self) -> str:
-        types = dict.fromkeys(pool.instance_type for pool in self.pools)
-        zones = dict.fromkeys(pool.zone for pool in self.pools)
-        return (
-            f"{', '.join(types)} {'spot' if self.spot else 'on demand'} in"
-            f" {', '.join(filter(None, zones)) or self.region}"
-        )
+        types = ", ".join(dict.fromkeys(pool.instance_type for pool in self.pools))
+        zones = ", ".join(filter(None, dict.fromkeys(pool.zone for pool in self.pools)))
+        return f"{types} {'spot' if self.spot else 'on demand'} in {zones or self.region}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,12 @@ class Spot(StrEnum):
 class CloudOptions:
     """Options of one cloud only: each has a class of its own in `providers/NAME/options.py`."""
 
+    @property
+    def patience(self) -> int:
+        """For how many seconds a placement may wait until there is room, before that counts as no
+        capacity."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CloudRequest:
@@ -52,6 +58,13 @@ class CloudRequest:
     read."""
     options: CloudOptions
     """Those of `provider`."""
+
+    @property
+    def patience(self) -> int:
+        """For how many seconds all placements together may wait until there is room. The start of
+        a machine is counted from then on."""
+        markets = 2 if self.spot is Spot.PREFER else 1
+        return self.options.patience * markets * len(self.regions) * len(self.sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +112,11 @@ class LaunchRequest:
     ca_certificates: str | None = None
     cloud: CloudRequest | None
     """None: this machine becomes the runner."""
+
+    @property
+    def launch_timeout(self) -> int:
+        """After how many seconds a launch has succeeded or failed."""
+        return self.start_timeout + (self.cloud.patience if self.cloud else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

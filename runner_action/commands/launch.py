@@ -106,7 +106,7 @@ class Launch:
         self.stages: dict[str, float] = {}
         self.installing = 0.0
         self.waited = 0.0
-        """Seconds until it was this launch's turn."""
+        """Seconds until it was this launch's turn, and until there was room for its machines."""
         self._attempt: Attempt | None = None
         self._turn: Turn | None = None
         self._signals = signals or Signals(clock)
@@ -233,10 +233,12 @@ class Launch:
             assert group.creating
             group.creating.result()
         self._stage("created")
+        if self.cloud.patience:
+            self.waited += self.stages["created"] - self.stages["prepared"]
         return attempt
 
     def _create_group(self, group: RunnerGroup, attempt: Attempt, findings: Findings) -> None:
-        online_by = self.clock.now() + timedelta(seconds=self.request.start_timeout)
+        online_by = self.clock.now() + timedelta(seconds=self.request.launch_timeout)
         name, forge = group.identity.name, attempt.context.forge
         mark = Mark(provider=self.cloud.provider, online_by=online_by, name=name)
         labels = labels_with(self.request, self.run)
@@ -248,7 +250,7 @@ class Launch:
         registration = self._register(group, request, forge, findings)
         group.registration = replace(registration, label=own_label)
         data = self._user_data(group, group.registration, request, forge, findings)
-        lifetime = (request.max_lifetime or 0) + request.start_timeout
+        lifetime = (request.max_lifetime or 0) + request.launch_timeout
         lease = self.clock.now() + timedelta(seconds=lifetime)
         title, metadata = self.run.title, self.cloud.metadata
         all_tags = tags(group.identity, request.repository, title, online_by, lease, metadata)

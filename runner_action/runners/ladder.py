@@ -51,14 +51,14 @@ class Ladder:
 
     def climb(self, group: RunnerGroup, machine: Machine) -> None:
         """Creates the machines of a group. Without capacity it tries the next placement; without
-        quota the next region, or on demand instead of spot. Raises CapacityError or QuotaError if
+        quota the next that needs another one. Raises CapacityError or QuotaError if
         all are refused, and at once any error that another placement would not help."""
-        exhausted: set[tuple[str, bool]] = set()
+        exhausted: set[object] = set()
         refusal: ProviderError | None = None
         for placement in self._placements:
             if self._stopping():
                 break
-            if (placement.region, placement.spot) in exhausted:
+            if placement.quota in exhausted:
                 continue
             refusal = self._try(placement, group, machine)
             if refusal is None:
@@ -67,7 +67,7 @@ class Ladder:
             if not isinstance(refusal, CapacityError | QuotaError):
                 raise refusal
             if isinstance(refusal, QuotaError):
-                exhausted.add((placement.region, placement.spot))
+                exhausted.add(placement.quota)
         if isinstance(refusal, QuotaError):
             raise refusal
         raise self._no_capacity(group, refusal)

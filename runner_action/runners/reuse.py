@@ -180,7 +180,7 @@ class Reusing:
     def _granted(self, runner: Runner) -> bool:
         """Claims the runner until this launch's job can start, which is later if other runners have
         to be launched first. False if another launch has claimed it, or if it is leaving."""
-        launching = self._request.start_timeout if self._request.count > 1 else 0
+        launching = self._request.launch_timeout if self._request.count > 1 else 0
         mark = self._claim_for(claim.HOLD_SECONDS + launching)
         if not claim.allows(runner.claims, mark, self._clock.now(), shared=self._shared):
             return False
@@ -213,7 +213,7 @@ class Reusing:
             look,
             "another launch with these labels to finish",
             clock=self._clock,
-            timeout=self._request.start_timeout,
+            timeout=self._request.launch_timeout,
         )
 
     def _is_anothers_turn(self, listed: Sequence[Runner]) -> bool:
@@ -223,10 +223,10 @@ class Reusing:
         return any(claim.holder_of(mark) != self._holder for mark in alive)
 
     def _take_turn(self) -> bool:
-        """Whether it is this launch's turn now. The turn is over by the start timeout, as every
+        """Whether it is this launch's turn now. The turn is over by the launch timeout, as every
         launch is; a sweep then removes what is left of it."""
         assert self._request.cloud
-        seconds = self._request.start_timeout + claim.HOLD_SECONDS
+        seconds = self._request.launch_timeout + claim.HOLD_SECONDS
         until = self._clock.now() + timedelta(seconds=seconds)
         mark = Mark(provider=self._request.cloud.provider, online_by=until, name=self._turn)
         label = mark.label(self._request.repository)

@@ -35,6 +35,10 @@ class KubernetesOptions(CloudOptions):
     containers: Containers = Containers.NONE
     schedule_timeout: int = 300
 
+    @property
+    def patience(self) -> int:
+        return self.schedule_timeout
+
 
 def from_inputs(value: Mapping[str, Any]) -> KubernetesOptions:
     """`value`: the checked inputs, by their names."""

@@ -26,6 +26,11 @@ class PodPlacement(Placement):
     template: dict[str, Any] = field(default_factory=dict)
     schedule_timeout: int = 300
 
+    @property
+    def quota(self) -> object:
+        """A ResourceQuota counts what is requested, wherever it runs."""
+        return self.size
+
     def __str__(self) -> str:
         nodes = " on spot nodes" if self.spot else ""
         where = f" in {self.region}" if self.region else ""
