@@ -301,6 +301,9 @@ def alive(home: Path, link: Link, environ: Dict[str, str]) -> int:
     except BaseException as error:  # the parent's code must not run in this process
         say("crashed", why="%s: %s" % (type(error).__name__, error))
         return 1
+    finally:
+        with contextlib.suppress(Exception):
+            link.ask("over")
 
 
 def with_home(home: Path, environ: Dict[str, str]) -> Dict[str, str]:
@@ -341,7 +344,7 @@ def main(argv: List[str], environ: Dict[str, str]) -> int:
     if command == "hand-over":
         return hand_over(Path(sys.argv[0]), folders[0], folders[1], environ)
     if command == "guard":
-        return guard(folders[0], folders[1])
+        return guard(folders[0], folders[1], folders[2])
     link = Link(folders[0])
     return watchdog(link) if command == "watchdog" else run(Path.cwd(), link, environ)
 

@@ -34,6 +34,16 @@ LINE = 1 << 20
 """Bytes of a request at most."""
 CROWD = 32
 """Requests at the same time at most."""
+LOOK_SECONDS = 5.0
+OVER_SECONDS = 20.0
+"""How long after the agent's end the guard has been ended by its kubelet, unless another container
+still runs, which a webhook has added to the pod."""
+UNWELL_SECONDS = 600.0
+"""The same after the guard has first seen that the runner's container must end: three probes, a
+minute apart, its grace period, and some more."""
+EVICTED = 2 << 20
+"""Bytes: more than `sizeLimit` of the volume that they are written to. Kubelets evict such a pod.
+https://kubernetes.io/docs/concepts/storage/volumes/#emptydir"""
 
 
 class Guard:
@@ -57,6 +67,8 @@ class Guard:
         self._given = False
         self._began = now()
         self._beat: Optional[Tuple[State, float]] = None
+        self._well = self._began
+        self._over: Optional[float] = None
         self._turn = threading.Lock()
 
     def _member(self) -> forge.Member:
@@ -90,6 +102,7 @@ class Guard:
             "joined": self.joined,
             "last": self.last,
             "leave": self.leave,
+            "over": self.over,
             "restart": self.restart,
             "runner_stopped": self.runner_stopped,
             "waiting": self.waiting,
@@ -126,6 +139,18 @@ class Guard:
             return "the agent did not start" if late else None
         state, at = self._beat or (None, self._began)
         return lifecycle.watchdog(state, at, self.now(), self.spec, bool(full))
+
+    def over(self) -> None:
+        """The agent ends."""
+        self._over = self.now()
+
+    def is_overdue(self) -> bool:
+        """Whether the runner's container has ended, but not the pod."""
+        if self._over is not None:
+            return self.now() - self._over >= OVER_SECONDS
+        if not self.watch():
+            self._well = self.now()
+        return self.now() - self._well >= UNWELL_SECONDS
 
     def claimed(self, leaving: bool) -> bool:
         """Whether a launch counts on the runner. If the runner is `leaving`, also keeps launches
@@ -215,10 +240,16 @@ def take(secret: Path) -> Dict[str, str]:
     return files
 
 
-def guard(secret: Path, folder: Path) -> int:
-    """Runs until SIGTERM, which comes when the runner's container has ended; then cleans up. A
-    restarted guard has lost everything and answers nobody, so the probe ends the runner's
-    container."""
+def evict(end: Path) -> None:
+    """Ends the pod without a permission in the cluster: fills the volume `end`, for which its
+    kubelet evicts the pod, with all its containers."""
+    (end / "full").write_bytes(os.urandom(EVICTED))
+
+
+def guard(secret: Path, folder: Path, end: Path) -> int:
+    """Runs until SIGTERM, which comes when all other containers have ended; then cleans up. If
+    one goes on without the runner's, it cleans up and has the pod evicted. A restarted guard has
+    lost everything and answers nobody, so the probe ends the runner's container."""
     terminated = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: terminated.set())
@@ -229,13 +260,21 @@ def guard(secret: Path, folder: Path) -> int:
         agent.write_line(
             b"cml-runner: the guard was restarted and has lost its state, so the pod ends\n"
         )
-        terminated.wait()
+        if not terminated.wait(UNWELL_SECONDS):
+            evict(end)
+            terminated.wait()
         return 0
     spec = AgentSpec.from_json(files.pop(SPEC))
     os.environ.update(spec.environment)
     state = Guard(spec, files, agent.say_on_console(spec.secrets()))
     with Server(folder, state.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        terminated.wait()
+        while not terminated.wait(LOOK_SECONDS):
+            if state.is_overdue():
+                state.say("overdue", why="another container keeps the pod, so it is evicted")
+                state.clean_up()
+                evict(end)
+                terminated.wait()
+                return 0
         state.clean_up()
     return 0

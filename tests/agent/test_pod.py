@@ -254,6 +254,40 @@ def test_it_sees_an_agent_that_is_silent_never_came_or_lives_too_long() -> None:
     assert guard.answer(dict(look)) == "maximum lifetime reached"
 
 
+def test_it_sees_that_the_pod_goes_on_without_its_runner() -> None:
+    """Another container, added by a webhook, would keep it for days."""
+    clock = Clock()
+    guard = guarding(clock)
+    key = guard.start()["key"]
+    guard.answer({"call": "beat", "key": key, **beats(born=clock.at, since=clock.at)})
+    assert not guard.is_overdue()
+    guard.answer({"call": "over", "key": key})
+    clock.at += pod_guard.OVER_SECONDS - 1
+    assert not guard.is_overdue(), "time for the cluster to end it"
+    clock.at += 1
+    assert guard.is_overdue()
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_an_agent_that_was_killed_says_nothing_of_its_end(started: bool) -> None:
+    clock = Clock()
+    guard = guarding(clock)
+    if started:
+        key = guard.start()["key"]
+        guard.answer({"call": "beat", "key": key, **beats(born=clock.at, since=clock.at)})
+    clock.at += lifecycle.SILENCE - 1
+    assert not guard.is_overdue()
+    clock.at += pod_guard.UNWELL_SECONDS - 1
+    assert not guard.is_overdue(), "the probes come first"
+    clock.at += 1
+    assert guard.is_overdue()
+
+
+def test_it_has_itself_evicted_by_more_than_its_volume_may_hold(tmp_path: Path) -> None:
+    pod_guard.evict(tmp_path)
+    assert sum(file.stat().st_blocks * 512 for file in tmp_path.iterdir()) > 1 << 20
+
+
 def test_the_probe_asks_the_guard_and_without_one_the_container_ends(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,10 +28,12 @@ from runner_action.errors import (
 )
 from runner_action.model import Identity, Instance, Machine, Placement, ProviderName, Secret
 from runner_action.providers.base import Created
+from runner_action.providers.kubernetes import table
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.providers.kubernetes.cluster import Cluster, access
 from runner_action.providers.kubernetes.options import KubernetesOptions, options_of
 from runner_action.request import CloudRequest
+from runner_action.sandbox.kubernetes.admission import Injector
 from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.world import POD_IMAGE
@@ -56,12 +58,21 @@ def cluster() -> Iterator[FakeKubernetes]:
     assert judge.problems == []
 
 
-def provider(fake: FakeKubernetes, **options: Any) -> KubernetesProvider:
+class Brisk(SystemClock):
+    """That sleeps less than it is told to."""
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / 50)
+
+
+def provider(
+    fake: FakeKubernetes, clock: SystemClock | None = None, **options: Any
+) -> KubernetesProvider:
     return KubernetesProvider(
         Cluster.from_environment(
             KubernetesOptions(configuration=Secret(fake.kubeconfig), **options), {}
         ),
-        SystemClock(),
+        clock or SystemClock(),
     )
 
 
@@ -381,6 +392,74 @@ def test_a_node_that_comes_later_is_waited_for(side: Side) -> None:
 
     threading.Thread(target=autoscaler, daemon=True).start()
     assert side.create("--cloud-gpu=amd.com/gpu", patience=20).zone == "node-3"
+
+
+GPUS = (
+    "UnexpectedAdmissionError",
+    "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu",
+)
+NODE = ("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity")
+
+
+def test_what_a_kubelet_refuses_is_created_again(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node is ready before its GPUs are."""
+    caplog.set_level(logging.INFO)
+    side = Side(side.cluster, provider(side.cluster, Brisk()))
+    side.cluster.kubelet_refusals += [GPUS, NODE]
+    made = side.create(patience=60)
+    assert fresh(side, made).trouble == ""
+    assert side.cluster.asked.count("create batch/jobs") == 3
+    assert "UnexpectedAdmissionError: Pod was rejected: Allocate failed" in caplog.text
+    (pod,) = side.cluster.shelf.of("pods")
+    assert pod["metadata"]["name"] == made.id
+
+
+def test_what_a_kubelet_goes_on_to_refuse_is_no_capacity(side: Side) -> None:
+    side.cluster.kubelet_refusals += [GPUS] * 9
+    with pytest.raises(CapacityError, match="UnexpectedAdmissionError"):
+        side.create(patience=1)
+    assert side.cluster.alive() == []
+
+
+def test_of_many_those_that_no_kubelet_refuses_are_runners(side: Side) -> None:
+    side.cluster.kubelet_refusals += [GPUS]
+    made = side.many(3)
+    assert len(made.instances) == 2
+    assert isinstance(made.shortage, CapacityError)
+    assert "UnexpectedAdmissionError" in str(made.shortage)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [(kind, key) for kind, keys in table.NOT_INJECTED.items() for key in keys],
+)
+def test_no_mesh_adds_a_container_unless_a_template_lets_it(
+    side: Side, kind: str, key: str
+) -> None:
+    mesh = Injector(kind, key)
+    side.cluster.admission.append(mesh)
+    side.create()
+    assert mesh.injected == []
+    side.create(
+        f'--cloud-kubernetes-pod-template=metadata: {{{kind}: {{"{key}": null}}}}',
+        of=machine("cml-2"),
+    )
+    assert len(mesh.injected) == 1
+
+
+def test_no_autoscaler_moves_it_unless_a_template_lets_it(side: Side) -> None:
+    side.create()
+    template = side.job["spec"]["template"]["metadata"]["annotations"]
+    assert table.UNDISTURBED.items() <= template.items()
+    side.provider.destroy("cml-1")
+    side.create(
+        "--cloud-kubernetes-pod-template=metadata: {annotations: {karpenter.sh/do-not-disrupt:"
+        " null}}"
+    )
+    template = side.job["spec"]["template"]["metadata"]["annotations"]
+    assert "karpenter.sh/do-not-disrupt" not in template
 
 
 def test_as_many_as_there_is_room_for(side: Side) -> None:

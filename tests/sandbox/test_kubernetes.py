@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runner_action.sandbox.kubernetes.admission import Injector
 from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import World
@@ -166,6 +167,24 @@ def test_one_slow_exec_of_the_probe_ends_no_job(world: World, launch: Launch) ->
     until(lambda: job.status == "completed", "the job to end")
     assert not slow.exists(), "a probe was slow"
     assert job.conclusion == "success"
+    gone(world)
+
+
+def test_a_container_that_a_webhook_added_does_not_keep_the_pod(
+    world: World, launch: Launch
+) -> None:
+    """It never ends by itself, and nobody but the pod is there to see that."""
+    assert world.kubernetes
+    mesh = Injector(key="mesh.example/inject")
+    world.kubernetes.admission.append(mesh)
+    launcher = online(world, launch, "--idle-timeout=never")
+    (machine,) = world.machines.living
+    assert mesh.injected
+    launcher.kill(signal.SIGKILL)
+    for pid in processes(world, machine, "run")[-1:]:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not world.machines.runs(machine), "the pod to end", 60)
+    assert "Evicted" in str(world.kubernetes.shelf.of("pods"))
     gone(world)
 
 

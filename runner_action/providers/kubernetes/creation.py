@@ -20,8 +20,11 @@ from runner_action.providers.kubernetes.pods import (
     has_node,
     instance_of,
     is_controlled_by,
-    is_over,
+    is_placed,
+    is_refused,
+    is_settled,
     job_as_instance,
+    trouble,
 )
 from runner_action.waiting import Clock
 
@@ -32,6 +35,8 @@ PATIENCE_SECONDS = 3.0
 LOOK_SECONDS = 2
 """Between two looks at the clock and at events, growing to five times that. Changes of pods are
 streamed."""
+AGAIN_SECONDS = 10.0
+"""Until a pod that a kubelet has refused is created again: time for a new node's device plugin."""
 
 
 class Creation:
@@ -50,10 +55,8 @@ class Creation:
         doing = f"creating {placement}"
         try:
             with translated(doing):
-                job = self._job(placement, machine, count)
-                self._secret(job, machine)
-                pods, shortage = self._placed(job, placement, count, doing)
-            if shortage and not any(map(has_node, pods)):
+                pods, shortage = self._tried(placement, machine, count, doing)
+            if shortage and not any(map(is_placed, pods)):
                 raise shortage
             with translated(doing):
                 self._shrink(name, pods, count)
@@ -61,9 +64,30 @@ class Creation:
             self._ending.after_failure(name, machine.identity.token())
             raise
         instances = tuple(
-            instance_of(pod, str(placement.size), placement.spot) for pod in pods if has_node(pod)
+            instance_of(pod, str(placement.size), placement.spot) for pod in pods if is_placed(pod)
         )
         return Created(instances, shortage, (str(shortage),) if shortage else ())
+
+    def _tried(
+        self, placement: PodPlacement, machine: Machine, count: int, doing: str
+    ) -> tuple[list[Json], ProviderError | None]:
+        """Creates Job and Secret and waits for nodes; again, within the same time, while kubelets
+        refuse all pods. Returns the pods, and why some have no node."""
+        ends = self._clock.monotonic() + placement.schedule_timeout
+        while True:
+            job = self._job(placement, machine, count)
+            self._secret(job, machine)
+            pods, shortage = self._placed(job, placement, count, doing, ends)
+            refused_ones = [pod for pod in pods if is_refused(pod)]
+            if not refused_ones:
+                return pods, shortage
+            why = f"The node refused the pod: {trouble(refused_ones[0])}"
+            left = ends - self._clock.monotonic()
+            if left < AGAIN_SECONDS or len(refused_ones) < len(pods):
+                return pods, shortage or CapacityError(why, HINTS[CapacityError])
+            log.info("%s. Creating it again.", why)
+            self._ending.delete(job["metadata"]["name"], machine.identity.token())
+            self._clock.sleep(AGAIN_SECONDS)
 
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
         body = requests.job(placement, machine, count)
@@ -121,18 +145,19 @@ class Creation:
     # --- waiting for nodes
 
     def _placed(
-        self, job: Json, placement: PodPlacement, count: int, doing: str
+        self, job: Json, placement: PodPlacement, count: int, doing: str, ends: float
     ) -> tuple[list[Json], ProviderError | None]:
-        """Waits until the pods have nodes. Returns them, and why some have none."""
+        """Waits until the pods have nodes that take them, or until it is `ends`. Returns them, and
+        why some have none."""
         name = job["metadata"]["name"]
         began, looked = self._clock.monotonic(), 0.0
-        patience = placement.schedule_timeout
+        patience = ends - began
 
         def pause() -> int:
             return pause_after(self._clock.monotonic() - began, patience)
 
         for pods in self._pods(job, pause):
-            if sum(1 for pod in pods if has_node(pod) or is_over(pod)) >= count:
+            if sum(map(is_settled, pods)) >= count:
                 return pods, None
             waited = self._clock.monotonic() - began
             if waited - looked < min(LOOK_SECONDS, patience):
@@ -144,6 +169,8 @@ class Creation:
                     return pods, refused(why, doing)
             waiting = [pod for pod in pods if not has_node(pod)]
             text = self._explain(name, waiting)
+            if waited >= patience and not waiting and len(pods) >= count:
+                return pods, None
             if waited >= patience:
                 without = f"{count - sum(map(has_node, pods))} of {count} pods"
                 if count == 1:

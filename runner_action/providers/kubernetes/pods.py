@@ -95,6 +95,29 @@ def has_node(pod: Json) -> bool:
     return bool(pod["spec"].get("nodeName"))
 
 
+def is_refused(pod: Json) -> bool:
+    """Whether the kubelet of its node has refused it, before any of its containers started: for
+    example, since a new node's GPUs are not ready. The reason is UnexpectedAdmissionError, OutOfcpu
+    or another of https://github.com/kubernetes/kubernetes: pkg/kubelet/lifecycle/predicate.go.
+    """
+    status = pod.get("status", {})
+    started = any(
+        {"running", "terminated"} & set(container.get("state") or {})
+        for container in _containers(status)
+    )
+    return has_node(pod) and status.get("phase") == "Failed" and not started
+
+
+def is_placed(pod: Json) -> bool:
+    """Whether it has a node, whose kubelet may not have seen it yet."""
+    return has_node(pod) and not is_refused(pod)
+
+
+def is_settled(pod: Json) -> bool:
+    """Whether nothing more needs to be waited for: it has started, or never will."""
+    return is_over(pod) or (has_node(pod) and bool(pod.get("status", {}).get("startTime")))
+
+
 def is_over(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in OVER
 

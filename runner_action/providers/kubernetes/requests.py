@@ -23,11 +23,11 @@ from runner_action.providers.kubernetes.plan import VALUE
 
 Body = dict[str, Any]
 HOME = "/var/lib/cml-runner"
-BUNDLE, PROGRAM, TOLD, GUARD = (
-    f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard")
+BUNDLE, PROGRAM, TOLD, GUARD, END = (
+    f"/run/cml-runner/{name}" for name in ("bundle", "program", "told", "guard", "end")
 )
 """The Secret; the agent, read-only except in the container that writes it; the Secret's content,
-until the guard has read it; the guard's socket."""
+until the guard has read it; the guard's socket; what the guard fills to have the pod evicted."""
 USER, GUARD_USER = 1001, 1002
 """`runner` in our image and in GitHub's; it works with any other image, too. The guard has a user
 of its own, so that no job has the same, whatever a template makes them share."""
@@ -87,7 +87,10 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
     labels, annotations = labels_of(machine.tags), annotations_of(machine.tags)
     pod = merged(
         {
-            "metadata": {"labels": {}, "annotations": {}},
+            "metadata": {
+                "labels": dict(table.NOT_INJECTED["labels"]),
+                "annotations": {**table.UNDISTURBED, **table.NOT_INJECTED["annotations"]},
+            },
             "spec": _pod(placement, job_name(placement, machine)),
         },
         placement.template,
@@ -174,6 +177,7 @@ def _volumes(secret_name: str, *, docker: bool) -> list[Body]:
         {"name": "home", "emptyDir": {}},
         {"name": "bundle", "secret": {"secretName": secret_name, "defaultMode": 0o440}},
         {"name": "program", "emptyDir": {}},
+        {"name": "end", "emptyDir": {"sizeLimit": "1Mi"}},
     ]
     volumes += [
         {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
@@ -265,11 +269,12 @@ def _guard(placement: PodPlacement) -> Body:
     return {
         **_small(placement, "guard"),
         "restartPolicy": "Always",
-        "command": _agent("guard", TOLD, GUARD),
+        "command": _agent("guard", TOLD, GUARD, END),
         "volumeMounts": [
             {"name": "program", "mountPath": PROGRAM, "readOnly": True},
             {"name": "told", "mountPath": TOLD},
             {"name": "guard", "mountPath": GUARD},
+            {"name": "end", "mountPath": END},
         ],
     }
 

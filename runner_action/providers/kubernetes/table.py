@@ -93,6 +93,32 @@ GPU_TAINTS = ("nvidia.com/gpu", "sku")
 """Keys of the taints that keep other pods off nodes with GPUs: the usual one, of GKE and Karpenter,
 and `sku=gpu` of AKS."""
 
+UNDISTURBED: Mapping[str, str] = {
+    "karpenter.sh/do-not-disrupt": "true",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+}
+"""Annotations of a pod that no autoscaler moves to save a node.
+https://karpenter.sh/docs/concepts/disruption/#pod-level-controls and
+https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md"""
+NOT_INJECTED: Mapping[str, Mapping[str, str]] = {
+    "labels": {
+        "sidecar.istio.io/inject": "false",
+        "kuma.io/sidecar-injection": "disabled",
+        "admission.datadoghq.com/enabled": "false",
+    },
+    "annotations": {
+        "sidecar.istio.io/inject": "false",
+        "linkerd.io/inject": "disabled",
+        "consul.hashicorp.com/connect-inject": "false",
+    },
+}
+"""With these, webhooks add no containers to a pod. Vault's adds them only where it is asked to.
+https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/,
+https://linkerd.io/2/features/proxy-injection/,
+https://kuma.io/docs/latest/production/dp-config/dpp-on-kubernetes/,
+https://developer.hashicorp.com/consul/docs/reference/k8s/annotation-label,
+https://docs.datadoghq.com/containers/cluster_agent/admission_controller/"""
+
 ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
 """Ours -> Go's."""
 GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")

@@ -15,15 +15,17 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from runner_action.sandbox.kubernetes.admission import Admission, Refusing
 from runner_action.sandbox.kubernetes.control import Control
+from runner_action.sandbox.kubernetes.inside import execute
 from runner_action.sandbox.kubernetes.jobs import generated
 from runner_action.sandbox.kubernetes.log import log_of
 from runner_action.sandbox.kubernetes.nodes import Node
-from runner_action.sandbox.kubernetes.pod import execute
 from runner_action.sandbox.kubernetes.pod_rules import unreadable
 from runner_action.sandbox.kubernetes.rules import (
     KINDS,
     MOST_BYTES,
+    VERSION,
     Failed,
     about,
     choice,
@@ -40,14 +42,6 @@ from runner_action.sandbox.served import Served
 
 TOKEN = "canary-kubernetes-token"
 ACCOUNT = "system:serviceaccount:ci:launcher"
-VERSION = {
-    "major": "1",
-    "minor": "36",
-    "gitVersion": "v1.36.0",
-    "gitCommit": "0" * 40,
-    "gitTreeState": "clean",
-    "buildDate": "2026-04-22T12:00:00Z",
-}
 PATH = re.compile(
     r"/(?:api|apis/(?P<group>batch))/v1/namespaces/(?P<space>[^/]+)/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?/?"
 )
@@ -68,6 +62,10 @@ class FakeKubernetes:
     nodes: list[Node] = field(default_factory=lambda: [Node("node-1")])
     broken_images: dict[str, str] = field(default_factory=dict)
     """Images that cannot be pulled, and what is said then."""
+    admission: list[Admission] = field(default_factory=list)
+    """What may change each pod that is created, and refuse it."""
+    kubelet_refusals: list[tuple[str, str]] = field(default_factory=list)
+    """Reason and message with which a kubelet refuses the next pods that it is given."""
     refusals: list[tuple[str, Failed]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     """What the caller may not, in RBAC's words, such as `create batch/jobs`, `watch pods`, `get
@@ -138,8 +136,7 @@ class FakeKubernetes:
     def refuse_pods(self, message: str, after: int = 0) -> None:
         """Of each Job no more than `after` pods can be made, as with a quota or a Pod Security
         Standard; without a message they can again."""
-        text = message if message.startswith("Error creating: ") else f"Error creating: {message}"
-        self.control.refusal = (text, after) if message else None
+        self.admission = [Refusing(message, after)] if message else []
 
     def evict(self, pod_name: str, seconds: int | None = None) -> None:
         """What `kubectl drain`, a preemption or a node being taken away does, with the pod's

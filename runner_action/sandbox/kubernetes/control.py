@@ -22,15 +22,11 @@ TICK = 0.02
 
 
 class Control:
-    """`refusal`: the message of whatever does not let the Job controller make more than so many
-    pods."""
-
     def __init__(self, fake: FakeKubernetes) -> None:
         self._fake = fake
         self._shelf = fake.shelf
         self.jobs = Jobs(fake, self)
         self.kubelets = Kubelets(fake, self)
-        self.refusal: tuple[str, int] | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()

@@ -174,11 +174,14 @@ class Jobs:
         else:
             wanted = [-1] * (spec.get("completions", spec["parallelism"]) - len(good) - len(active))
         for index in wanted[: max(0, spec["parallelism"] - len(active))]:
-            refusal = self._control.refusal
-            if refusal and len(tally.made) >= refusal[1]:
-                self._control.note(job, "FailedCreate", refusal[0], "job-controller", warning=True)
+            pod = pod_of(job, index)
+            if why := next(filter(None, (admit(pod) for admit in self._fake.admission)), ""):
+                why = why.removeprefix("Error creating: ")
+                self._control.note(
+                    job, "FailedCreate", f"Error creating: {why}", "job-controller", warning=True
+                )
                 return
-            pod = self._shelf.put("pods", pod_of(job, index))
+            pod = self._shelf.put("pods", pod)
             tally.made[pod["metadata"]["uid"]] = index
             self._control.note(
                 job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", "job-controller"

@@ -61,6 +61,12 @@ class Kubelets:
         elif "deletionTimestamp" in pod["metadata"]:
             if machines and kept.kill and time.monotonic() > kept.kill:
                 kill(machines.living[number].process.pid)
+        elif self._fake.kubelet_refusals:
+            reason, message = self._fake.kubelet_refusals.pop(0)
+            why = f"Pod was rejected: {message}"
+            pod["status"].update(phase="Failed", reason=reason, message=why, startTime=now())
+            self._control.note(pod, reason, message, "kubelet", warning=True)
+            self._shelf.put("pods", pod)
         elif pod["status"]["phase"] == "Pending":
             self._start(pod, kept)
 
@@ -162,6 +168,9 @@ class Kubelets:
         state = {"terminated": {"exitCode": code, "reason": reason, **times}}
         whole = {"terminated": {"exitCode": 0, "reason": "Completed", **times}}
         assert self._fake.machines
+        evicted = self._fake.machines.folder / pod["metadata"]["uid"] / "evicted"
+        if evicted.exists():
+            pod["status"].update(phase="Failed", reason="Evicted", message=evicted.read_text())
         mark = self._fake.machines.folder / pod["metadata"]["uid"] / "failed"
         failed = mark.read_text() if mark.exists() else ""
         self._show(

@@ -26,11 +26,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner_action.sandbox.kubernetes.inside import PATH, as_user, enter, overfull
 from runner_action.sandbox.machine.machine import PR_SET_CHILD_SUBREAPER, kill_descendants
 from runner_action.sandbox.machine.systemd import die_with_parent
 
 Json = dict[str, Any]
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WALLS = (
     "unshare",
     "--mount",
@@ -168,6 +168,10 @@ class Pod:
                 for made in containers:
                     made.terminate()
             if self._ends is not None and time.monotonic() > self._ends:
+                break
+            if why := overfull(self.spec, self._folder):
+                (self._folder / "evicted").write_text(why)
+                kill_descendants(os.getpid())
                 break
             time.sleep(0.02)
 
@@ -312,84 +316,6 @@ class Pod:
         if slow.exists():
             slow.unlink()
             raise subprocess.TimeoutExpired("exec", 0)
-
-
-def as_user(spec: Json, container: Json) -> list[str]:
-    """A command that becomes the container's user, for good."""
-    told = {**(spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
-    user = told.get("runAsUser", 0)
-    group = told.get("runAsGroup", 0)
-    rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-    return [
-        "setpriv",
-        f"--reuid={user}",
-        f"--regid={group}",
-        f"--groups={told.get('fsGroup', group)}",
-        *rights,
-        "--",
-    ]
-
-
-def enter(
-    folder: Path,
-    spec: Json,
-    container: Json,
-    argv: list[str],
-    env: dict[str, str],
-    walls: bool,
-    seconds: float,
-) -> subprocess.CompletedProcess[bytes]:
-    """One more process in a container that runs: what its files, its processes and its user can
-    do. Raises subprocess.TimeoutExpired."""
-    first = (folder / f"{container['name']}.pid").read_text()
-    working = container.get("workingDir", "/")
-    volumes = {
-        one["mountPath"]: folder / "volumes" / one["name"]
-        for one in container.get("volumeMounts") or ()
-    }
-    where = str(volumes.get(working, folder / "root"))
-    into = (
-        [
-            "nsenter",
-            "--target",
-            first,
-            "--mount",
-            "--ipc",
-            "--pid",
-            f"--wdns={where}",
-            *as_user(spec, container),
-        ]
-        if walls
-        else []
-    )
-    return subprocess.run(
-        [*into, *argv], cwd=where, env=env, timeout=seconds, capture_output=True, check=False
-    )
-
-
-def execute(
-    folder: Path, name: str, argv: list[str], seconds: float = 60
-) -> subprocess.CompletedProcess[bytes]:
-    """What `kubectl exec --container=NAME` does in the pod of a folder: whoever may `pods/exec`
-    is the container's user, and sees what it mounts. Raises LookupError for a container that
-    does not run."""
-    spec = json.loads((folder / "user-data").read_bytes())["pod"]["spec"]
-    container = next(
-        (
-            one
-            for one in [*spec.get("initContainers", ()), *spec["containers"]]
-            if one["name"] == name
-        ),
-        None,
-    )
-    mark = folder / f"{name}.pid"
-    first = mark.read_text() if mark.exists() else ""
-    if container is None or not first or not Path(f"/proc/{first}/ns/mnt").exists():
-        raise LookupError(f'container not found ("{name}")')
-    walls = os.readlink(f"/proc/{first}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
-    return enter(
-        folder, spec, container, argv, {"PATH": f"{folder}/bin:{PATH}", "HOME": "/"}, walls, seconds
-    )
 
 
 if __name__ == "__main__":

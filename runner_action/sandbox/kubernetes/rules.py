@@ -36,6 +36,14 @@ FIELDS = {
 }
 """By what each may be chosen besides its name:
 https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
+VERSION = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.0",
+    "gitCommit": "0" * 40,
+    "gitTreeState": "clean",
+    "buildDate": "2026-04-22T12:00:00Z",
+}
 MOST_BYTES = 3 << 20
 """Of a request: `MaxRequestBodyBytes` of
 https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/server/config.go"""

@@ -48,6 +48,7 @@ UNREACHED_FUNCTIONS = {
     "gitlab.Forge.retire": "what it reads is needed only if gitlab-runner is given a job meanwhile",
     "pod.alive.say": "removes a startup script, which no story has",
     "pod.with_home": "only for a user whom the image does not know",
+    "pod_guard.evict": "only for a container that a webhook added, which no story has",
     "pod_guard.guard": "what it does to a restarted guard, which has lost everything",
     "removal._Removal.detach": "a job has to mount something, for which it needs privileges",
 }
