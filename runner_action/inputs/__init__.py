@@ -41,7 +41,7 @@ def parse(raw: Raw, read_file: ReadFile) -> tuple[LaunchRequest, list[str]]:
     if values.get("command") in EVERYWHERE:
         whole = _whole({"cloud-region": []}, values)
         return to_request.launch_request(whole), _warnings(raw, whole)
-    whole = _whole(advice.least(values), values)
+    whole = _whole({**advice.least(values), **advice.sized(values)}, values)
     public = any(job.is_public(read_file) for job in job_environments(raw.environ))
     warnings = advice.launch(whole, raw.environ, public)
     return to_request.launch_request(whole), [*_warnings(raw, whole), *warnings]

@@ -109,6 +109,13 @@ def exposed(value: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def sized(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The cloud's own default size, if neither a size nor a GPU is given."""
+    if "cloud" not in values or "cloud-type" in values or "cloud-gpu" in values:
+        return {}
+    return {"cloud-type": [providers.traits_of(ProviderName(values["cloud"])).default_size]}
+
+
 def least(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without `labels`, a cloud machine on GitHub has only the launch's own label, which no other
     job knows. A runner that launches share needs labels that they share."""

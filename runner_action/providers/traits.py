@@ -13,6 +13,8 @@ class Traits:
     pods: bool = False
     """Its machines are pods: their user data is a program, not a cloud-config, and their jobs are
     never root."""
+    default_size: str = "m"
+    """Without `cloud-type` and `cloud-gpu`."""
     policy_by_repository: bool = False
     """Its permissions can be limited to the machines of one repository."""
     metadata_hosts: tuple[str, ...] = ("169.254.169.254",)

@@ -33,7 +33,12 @@ from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.providers.kubernetes.cluster import Cluster, access
 from runner_action.providers.kubernetes.options import KubernetesOptions, options_of
 from runner_action.request import CloudRequest
-from runner_action.sandbox.kubernetes.admission import Injector
+from runner_action.sandbox.kubernetes.admission import (
+    Injector,
+    LimitRange,
+    SecurityContextConstraints,
+    Stated,
+)
 from runner_action.sandbox.kubernetes.api import FakeKubernetes
 from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.world import POD_IMAGE
@@ -507,7 +512,36 @@ NO_ACCOUNT = (
         (QUOTA, QuotaError, "ResourceQuota"),
         (SECURITY, ConfigurationError, "Pod Security Standard"),
         (NO_ACCOUNT, ConfigurationError, "kubectl create serviceaccount"),
-        ('admission webhook "policy.example" denied the request: no', ConfigurationError, "input"),
+        (
+            'admission webhook "policy.example" denied the request: no',
+            ConfigurationError,
+            "A rule of the cluster",
+        ),
+        (
+            'admission webhook "validate.kyverno.svc-fail" denied the request: require-labels: no',
+            ConfigurationError,
+            "PolicyException",
+        ),
+        (
+            'admission webhook "validation.gatekeeper.sh" denied the request: [must-have-owner]',
+            ConfigurationError,
+            "Gatekeeper",
+        ),
+        (
+            "ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no",
+            ConfigurationError,
+            "A rule of the cluster",
+        ),
+        (
+            'pods "x" is forbidden: minimum cpu usage per Container is 100m, but request is 10m',
+            ConfigurationError,
+            "name: guard, resources",
+        ),
+        (
+            'pods "x" is forbidden: failed quota: compute: must specify requests.example.com/a',
+            ConfigurationError,
+            "LimitRange with defaults",
+        ),
     ],
 )
 def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(
@@ -535,6 +569,58 @@ def test_a_quota_for_some_gives_some(side: Side) -> None:
     side.cluster.evict(made.instances[0].id, 0)
     time.sleep(1)
     assert len(side.provider.find({})) == 2, "no machine comes later, when there is room again"
+
+
+STATED = Stated(
+    *("limits.cpu", "limits.memory", "limits.ephemeral-storage"),
+    *("requests.cpu", "requests.memory", "requests.ephemeral-storage"),
+)
+
+
+@pytest.mark.parametrize("containers", ["none", "docker", "kubernetes"])
+def test_a_quota_that_wants_everything_stated_is_satisfied(side: Side, containers: str) -> None:
+    """And no default of a LimitRange decides what jobs in Docker have."""
+    small = LimitRange({}, default={"cpu": "100m", "memory": "128Mi"})
+    side.cluster.admission += [small, STATED]
+    side.create(
+        f"--cloud-kubernetes-containers={containers}",
+        "--cloud-permission-set=jobs",
+        "--cloud-type=s",
+    )
+    (pod,) = side.cluster.shelf.of("pods")
+    every = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+    limits = {one["name"]: one["resources"]["limits"] for one in every}
+    assert limits["docker" if containers == "docker" else "runner"]["memory"] == "1024Mi"
+
+
+def test_a_limit_range_that_allows_less_is_told_with_what_to_write(side: Side) -> None:
+    side.cluster.admission.append(LimitRange({"cpu": "4"}))
+    with pytest.raises(ConfigurationError, match="maximum cpu usage per Container is 4") as caught:
+        side.create("--cloud-type=m", patience=20)
+    assert "smaller `cloud-type`" in caught.value.hint
+    side.create()
+
+
+def test_a_cluster_that_assigns_users_gets_a_pod_without_any(side: Side) -> None:
+    """OpenShift. What else the pod needs it must not lose."""
+    side.cluster.admission.append(SecurityContextConstraints())
+    made = side.create(patience=20)
+    (pod,) = side.cluster.shelf.of("pods")
+    assert pod["metadata"]["name"] == made.id
+    every = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+    assert {one["securityContext"]["runAsUser"] for one in every} == {1000680000}
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert {one["securityContext"]["allowPrivilegeEscalation"] for one in every} == {False}
+    assert len(side.cluster.shelf.of("jobs")) == len(side.cluster.shelf.of("secrets")) == 1
+
+
+def test_what_such_a_cluster_refuses_in_any_case_is_told_once(side: Side) -> None:
+    side.cluster.admission.append(SecurityContextConstraints())
+    with pytest.raises(ConfigurationError, match="Privileged containers are not") as caught:
+        side.create("--cloud-kubernetes-containers=docker", patience=20)
+    assert "add-scc-to-user" in caught.value.hint
+    assert side.cluster.asked.count("create batch/jobs") == 2
+    assert side.cluster.alive() == []
 
 
 def test_a_deletion_without_a_name_is_none(side: Side) -> None:

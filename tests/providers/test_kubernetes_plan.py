@@ -93,7 +93,12 @@ def test_a_share_is_requested_and_the_whole_is_the_limit_but_of_exact_sizes() ->
         cloud = cloud_of(*argv)
         return requests.resources(ladder.placements(plan.plan(cloud), cloud)[0])
 
-    assert resources() == {
+    assert resources()["requests"] | {"ephemeral-storage": ""} == {
+        "cpu": "1",
+        "memory": "2048Mi",
+        "ephemeral-storage": "",
+    }, "fits small nodes"
+    assert resources("--cloud-type=m") == {
         "requests": {"cpu": "6800m", "memory": "24576Mi", "ephemeral-storage": "8000M"},
         "limits": {"cpu": "8", "memory": "32768Mi", "ephemeral-storage": "35G"},
     }
@@ -129,7 +134,7 @@ def test_places_and_architecture() -> None:
     [
         (
             ["--cloud-type=g5.xlarge"],
-            r"cloud-type g5.xlarge is not a size for Kubernetes; write `s`",
+            r"cloud-type g5.xlarge is not a size for Kubernetes; write `shared`, `s`",
         ),
         (["--cloud-type=s+t4"], r"cloud-type s\+t4 is not a size for Kubernetes"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from runner_action.errors import CapacityError, NotOurs, ProviderError
 from runner_action.model import Machine
@@ -12,7 +13,13 @@ from runner_action.providers.base import Created, made_by
 from runner_action.providers.kubernetes import requests
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.ending import Ending
-from runner_action.providers.kubernetes.errors import HINTS, Refused, refused, translated
+from runner_action.providers.kubernetes.errors import (
+    HINTS,
+    SECURITY_CONTEXT,
+    Refused,
+    refused,
+    translated,
+)
 from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.providers.kubernetes.pods import (
     JOB_LABEL,
@@ -72,12 +79,18 @@ class Creation:
         self, placement: PodPlacement, machine: Machine, count: int, doing: str
     ) -> tuple[list[Json], ProviderError | None]:
         """Creates Job and Secret and waits for nodes; again, within the same time, while kubelets
-        refuse all pods. Returns the pods, and why some have no node."""
+        refuse all pods, and without user IDs if the cluster assigns them. Returns the pods, and
+        why some have no node."""
         ends = self._clock.monotonic() + placement.schedule_timeout
         while True:
             job = self._job(placement, machine, count)
             self._secret(job, machine)
             pods, shortage = self._placed(job, placement, count, doing, ends)
+            if SECURITY_CONTEXT in str(shortage) and not placement.assigned_users:
+                log.info("The cluster assigns user IDs: creating the pod again without any.")
+                placement = replace(placement, assigned_users=True)
+                self._ending.delete(job["metadata"]["name"], machine.identity.token())
+                continue
             refused_ones = [pod for pod in pods if is_refused(pod)]
             if not refused_ones:
                 return pods, shortage

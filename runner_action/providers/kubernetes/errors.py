@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +29,8 @@ KEYS_HINT = (
 )
 HINTS: dict[type[ProviderError], str] = {
     CapacityError: (
-        "Write several `cloud-type`, a longer `cloud-kubernetes-schedule-timeout`, or leave"
-        " `cloud-spot` out."
+        "Write a smaller `cloud-type`, such as `s`, or several; a longer"
+        " `cloud-kubernetes-schedule-timeout`; or leave `cloud-spot` out."
     ),
     QuotaError: "Ask for a larger ResourceQuota of the namespace, or use a smaller `cloud-type`.",
     CredentialsError: (
@@ -59,51 +60,92 @@ def _object(text: str) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, Mapping) else {}
 
 
+QUOTA = "exceeded quota"
+SECURITY_CONTEXT = "security context constraint"
+ADMISSION: Mapping[str, str] = {
+    "violates PodSecurity": (
+        "The namespace has a Pod Security Standard that these inputs break: Docker beside the"
+        " runner and some pod templates need another namespace."
+    ),
+    SECURITY_CONTEXT: (
+        "OpenShift refuses what these inputs need: leave out `cloud-kubernetes-containers: docker`"
+        " and the security context of `cloud-kubernetes-pod-template`, or have another constraint"
+        " granted to the service account (`oc adm policy add-scc-to-user`)."
+    ),
+    r"maximum .* usage per|limit to request ratio": (
+        "A LimitRange of the namespace allows less (`kubectl describe limitrange`): write a smaller"
+        " `cloud-type`; CPUs and MB as in `2-4096` are requested and limited to the same amount."
+    ),
+    r"minimum .* usage per": (
+        "A LimitRange of the namespace requires more (`kubectl describe limitrange`): request it"
+        " for the containers `guard` and `hand-over`, too, in `cloud-kubernetes-pod-template`, as"
+        " `spec: {initContainers: [{name: guard, resources: …}, {name: hand-over, resources: …}]}`."
+    ),
+    "must specify": (
+        "A ResourceQuota of the namespace counts what some container does not specify: add it to"
+        " `cloud-kubernetes-pod-template`, or create a LimitRange with defaults."
+    ),
+    "kyverno": (
+        "A Kyverno policy refuses the pod; the message has its name and rule. Change that field"
+        " with `cloud-kubernetes-pod-template`, or have a PolicyException created for it."
+    ),
+    "gatekeeper": (
+        "A constraint of Gatekeeper refuses the pod; the message has its name. Change that field"
+        " with `cloud-kubernetes-pod-template`, or have the namespace excluded from it."
+    ),
+    "admission webhook|ValidatingAdmissionPolicy|denied the request|LimitRange|failed quota": (
+        "A rule of the cluster refuses the pod; the message has its name. Change the field that it"
+        " names with `cloud-kubernetes-pod-template`, or use another `cloud-kubernetes-namespace`."
+    ),
+}
+"""Patterns of what a cluster's admission says, and what helps; the first that fits counts.
+https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/,
+https://kyverno.io/docs/, https://open-policy-agent.github.io/gatekeeper/website/docs/ and
+https://docs.redhat.com/en/documentation/openshift_container_platform/4.18/html/authentication_and_authorization/managing-pod-security-policies
+"""
+
+
+def admission_hint(message: str) -> str:
+    """What helps if a cluster's admission says so; empty if it is something else."""
+    return next((hint for words, hint in ADMISSION.items() if re.search(words, message)), "")
+
+
 def kind_of(message: str, status: int = 0) -> type[ProviderError]:
     """The class of error for a refusal, by what the caller does next. The refusal may be of a call,
     or of a pod that a controller tried to create."""
-    if "exceeded quota" in message:
+    if QUOTA in message:
         return QuotaError
-    admission = (
-        "violates PodSecurity",
-        "admission webhook",
-        "denied the request",
-        "failed quota",
-        "must specify",
-        "LimitRange",
-        "per Container",
-        "per Pod",
-    )
-    if status in (401, 403) and not any(words in message for words in admission):
+    if status in (401, 403) and not admission_hint(message):
         return CredentialsError
     return ConfigurationError
 
 
 def refused(message: str, doing: str, status: int = 0) -> ProviderError:
-    kind = kind_of(message, status)
-    hint = HINTS[kind]
-    if "violates PodSecurity" in message:
-        hint = (
-            "The namespace has a Pod Security Standard that these inputs break: Docker beside the"
-            " runner and some pod templates need another namespace."
-        )
-    elif status == 404 and message.startswith("namespaces"):
-        hint = (
-            "Write another `cloud-kubernetes-namespace`, or create this one: `kubectl create"
-            " namespace …`."
-        )
-    elif "serviceaccount" in message and "not found" in message:
-        hint = (
-            "Create the service account of `cloud-permission-set` in this namespace: `kubectl"
-            " create serviceaccount …`."
-        )
-    elif status == 401:
-        hint = KEYS_HINT
     if status == 429 or status >= 500:
         return ProviderError(
             f"The cluster failed while {doing}: HTTP {status}: {message}", "Try again."
         )
-    return kind(f"The cluster refused while {doing}: {message}", hint)
+    kind = kind_of(message, status)
+    text = f"The cluster refused while {doing}: {message}"
+    return kind(text, _hint(kind, message, status))
+
+
+def _hint(kind: type[ProviderError], message: str, status: int) -> str:
+    if status == 401:
+        return KEYS_HINT
+    if status == 404 and message.startswith("namespaces"):
+        return (
+            "Write another `cloud-kubernetes-namespace`, or create this one: `kubectl create"
+            " namespace …`."
+        )
+    if "serviceaccount" in message and "not found" in message:
+        return (
+            "Create the service account of `cloud-permission-set` in this namespace: `kubectl"
+            " create serviceaccount …`."
+        )
+    if kind is ConfigurationError:
+        return admission_hint(message) or HINTS[kind]
+    return HINTS[kind]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -16,12 +16,16 @@ from runner_action.providers.gpus import OLDER_WORDS, word_of
 from runner_action.providers.kubernetes.options import options_of
 from runner_action.providers.kubernetes.table import (
     ARCHITECTURES,
+    CPU_SHARE,
     GENERIC_REGIONS,
     GPU_IMAGE,
     GPU_RESOURCE,
     GPU_SIZES,
     IMAGE,
+    MEMORY_SHARE,
     MODELS,
+    SHARED,
+    SHARED_SHARES,
     SIZES,
 )
 from runner_action.request import CloudRequest
@@ -44,15 +48,15 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/"""
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What one runner may use. `model`: the word for its GPU; `exact`: all of it is requested, not
-    a share."""
+    """What one runner may use. `model`: the word for its GPU; `shares`: of CPUs and memory, that
+    are requested."""
 
     cpus: float
     memory_mib: int
     resource: str = ""
     number: int = 0
     model: str = ""
-    exact: bool = False
+    shares: tuple[float, float] = (CPU_SHARE, MEMORY_SHARE)
 
     def __str__(self) -> str:
         gpus = f", {self.number} × {self.model or self.resource}" if self.number else ""
@@ -140,15 +144,18 @@ def size_of(word: str, problems: list[str] | None = None) -> Size:
     if match := NATIVE.fullmatch(word.replace(":", "*")):
         cpus, memory, gpu, number = match.groups()
         return _with_gpu(
-            Size(cpus=float(cpus), memory_mib=int(memory), exact=True), gpu or "", int(number or 1)
+            Size(cpus=float(cpus), memory_mib=int(memory), shares=(1.0, 1.0)),
+            gpu or "",
+            int(number or 1),
         )
     size, _, gpu = word.partition("+")
     gpu, _, number = gpu.replace("*", ":").partition(":")
     gpu = OLDER_WORDS.get(gpu, gpu)
     if size in SIZES and (not gpu or "/" in gpu):
-        return _with_gpu(
-            Size(cpus=SIZES[size][0], memory_mib=SIZES[size][1] * 1024), gpu, int(number or 1)
-        )
+        named = Size(cpus=SIZES[size][0], memory_mib=SIZES[size][1] * 1024)
+        if size == SHARED:
+            named = replace(named, shares=SHARED_SHARES)
+        return _with_gpu(named, gpu, int(number or 1))
     sizes = GPU_SIZES.get(gpu, GPU_SIZES[""])
     if size in sizes and gpu in MODELS:
         cpus, gib, own = sizes[size]
@@ -159,7 +166,7 @@ def size_of(word: str, problems: list[str] | None = None) -> Size:
         return _with_gpu(Size(cpus=cpus * times, memory_mib=gib * 1024 * times), gpu, gpus)
     if problems is not None:
         known = (
-            "`s`, `m`, `l`, `xl`, CPUs and MB as in `4-16384`, or with a GPU `m+t4`,"
+            "`shared`, `s`, `m`, `l`, `xl`, CPUs and MB as in `4-16384`, or with a GPU `m+t4`,"
             " `4-16384+nvidia.com/gpu*2`"
         )
         problems.append(f"cloud-type {word} is not a size for Kubernetes; write {known}")
@@ -172,14 +179,7 @@ def _with_gpu(size: Size, gpu: str, number: int) -> Size:
         return size
     model = "" if "/" in gpu else re.sub(r"^nvidia-(tesla-)?", "", gpu)
     resource = gpu if "/" in gpu else GPU_RESOURCE
-    return Size(
-        cpus=size.cpus,
-        memory_mib=size.memory_mib,
-        resource=resource,
-        number=number,
-        model=model,
-        exact=size.exact,
-    )
+    return replace(size, resource=resource, number=number, model=model)
 
 
 def _bad_label(name: str, key: str, value: str) -> str | None:

@@ -105,8 +105,9 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
         "template": pod,
     }
     if count > 1:
-        # Without a limit per index, the first pod that fails ends the others.
-        spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": count}
+        # Without a limit per index, the first pod that fails ends the others. `maxFailedIndexes`
+        # is left out: it may not be more than `completions`, which shrink if there are fewer pods.
+        spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0}
         del spec["backoffLimit"]
     if machine.lifetime:
         spec["activeDeadlineSeconds"] = machine.lifetime + LATE_SECONDS
@@ -146,9 +147,7 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            **_users(placement, runAsUser=USER, runAsGroup=USER, fsGroup=USER),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "nodeSelector": nodes.selector(placement),
@@ -156,7 +155,7 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         "initContainers": [
             _hand_over(placement),
             _guard(placement),
-            *([_docker()] if docker else []),
+            *([_docker(placement)] if docker else []),
         ],
         "containers": [_runner(placement)],
         "volumes": _volumes(name, docker=docker),
@@ -170,6 +169,11 @@ def _pod(placement: PodPlacement, name: str) -> Body:
             }
         }
     return spec
+
+
+def _users(placement: PodPlacement, **numbers: int) -> Body:
+    """The users and groups of a security context, unless the cluster assigns them."""
+    return {} if placement.assigned_users else dict(numbers)
 
 
 def _volumes(secret_name: str, *, docker: bool) -> list[Body]:
@@ -198,7 +202,7 @@ def _runner(placement: PodPlacement) -> Body:
         "workingDir": HOME,
         "command": _agent("run", GUARD),
         "env": _environment(placement),
-        "resources": resources(placement),
+        "resources": runner_resources(placement),
         "securityContext": RESTRICTED,
         "volumeMounts": [
             {"name": "home", "mountPath": HOME},
@@ -286,15 +290,16 @@ def _small(placement: PodPlacement, name: str) -> Body:
         "workingDir": "/",
         "env": [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "resources": {
-            "requests": {"cpu": "10m", "memory": "32Mi"},
-            "limits": {"cpu": "500m", "memory": "128Mi"},
+            "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi", "ephemeral-storage": "256Mi"},
         },
-        "securityContext": {**RESTRICTED, "runAsUser": GUARD_USER},
+        "securityContext": {**RESTRICTED, **_users(placement, runAsUser=GUARD_USER)},
     }
 
 
-def _docker() -> Body:
-    """Another sidecar, which is root on its node: whoever may use it may do anything there."""
+def _docker(placement: PodPlacement) -> Body:
+    """Another sidecar, which is root on its node: whoever may use it may do anything there. Jobs'
+    containers are part of it, so it has the size; the GPUs are those of `runner`."""
     return {
         "name": "docker",
         "image": table.DOCKER_IMAGE,
@@ -302,6 +307,7 @@ def _docker() -> Body:
         # Jobs' containers get this socket by its usual path, which is one of this container.
         "args": ["dockerd", "--host=unix:///run/docker.sock", f"--group={USER}"],
         "env": [{"name": "DOCKER_TLS_CERTDIR", "value": ""}],
+        "resources": _sized(placement, {}),
         "securityContext": {
             "privileged": True,
             "runAsUser": 0,
@@ -323,8 +329,23 @@ def _docker() -> Body:
 
 
 def resources(placement: PodPlacement) -> Body:
+    """What a job may use."""
+    size = placement.size
+    return _sized(placement, {size.resource: str(size.number)} if size.number else {})
+
+
+def runner_resources(placement: PodPlacement) -> Body:
+    """The same; beside Docker, which has most of it, little is requested."""
+    whole = resources(placement)
+    if placement.containers is Containers.DOCKER:
+        gpus = {name: whole["limits"][name] for name in whole["limits"] if "/" in name}
+        return {"requests": {**table.LITTLE, **gpus}, "limits": whole["limits"]}
+    return whole
+
+
+def _sized(placement: PodPlacement, gpus: Body) -> Body:
     size, disk = placement.size, placement.disk_gb
-    cpus, memory = (1.0, 1.0) if size.exact else (table.CPU_SHARE, table.MEMORY_SHARE)
+    cpus, memory = size.shares
     disk_request = table.SMALL_DISK_GB if disk <= table.DISK_NOT_ASKED else disk * table.CPU_SHARE
     limits = {
         "cpu": _cpus(size.cpus),
@@ -336,7 +357,6 @@ def resources(placement: PodPlacement) -> Body:
         "memory": f"{int(size.memory_mib * memory)}Mi",
         "ephemeral-storage": f"{int(disk_request * 1000)}M",
     }
-    gpus = {size.resource: str(size.number)} if size.number else {}
     return {"requests": requests | gpus, "limits": limits | gpus}
 
 

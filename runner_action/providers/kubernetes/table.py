@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SIZES: Mapping[str, tuple[int, int]] = {"s": (1, 1), "m": (8, 32), "l": (32, 128), "xl": (64, 256)}
-"""CPUs and GiB."""
+SHARED = "shared"
+SIZES: Mapping[str, tuple[int, int]] = {
+    SHARED: (8, 32),
+    "s": (1, 1),
+    "m": (8, 32),
+    "l": (32, 128),
+    "xl": (64, 256),
+}
+"""CPUs and GiB. CML's, and `shared`, the default without a GPU, of which little is requested."""
 
 GPU_SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
     "": {"m": (4, 16, 1), "l": (32, 128, 4), "xl": (64, 256, 8)},
@@ -24,6 +31,11 @@ CPU_SHARE, MEMORY_SHARE = 0.85, 0.75
 """The share of a size that is requested; the whole is the limit. A node with that many CPUs and GiB
 reserves some for itself (GKE a tenth of 32 GiB, a fifth of 16) and runs other pods, so that the
 whole would never fit."""
+SHARED_SHARES = 1 / 8, 1 / 16
+"""Of the CPUs and the memory of `shared`: 1 CPU and 2 GiB, which fit a node of 2 CPUs and 4 GiB
+beside the cluster's own pods."""
+LITTLE: Mapping[str, str] = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "1G"}
+"""What a runner needs whose jobs are in other containers."""
 DISK_NOT_ASKED, SMALL_DISK_GB = 35, 8
 """Up to the default size of a disk, no more than this is requested: nodes may have 20 GB only."""
 

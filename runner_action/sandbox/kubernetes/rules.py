@@ -160,11 +160,7 @@ def invalid_job(name: str, spec: Json) -> Iterable[str]:
                 f"metadata.name: Invalid value: {json.dumps(name)}: will not able to create pod"
                 f" with invalid DNS label: {host}"
             )
-    if not indexed and "backoffLimitPerIndex" in spec:
-        yield (
-            f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires"
-            " indexed completion mode"
-        )
+    yield from invalid_limits(spec, indexed)
     for number in (
         "parallelism",
         "completions",
@@ -186,6 +182,21 @@ def invalid_job(name: str, spec: Json) -> Iterable[str]:
     if policy not in ("Never", "OnFailure"):
         yield 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
     yield from pods.template("spec.template", spec.get("template", {}))
+
+
+def invalid_limits(spec: Json, indexed: bool) -> Iterable[str]:
+    """Of how many pods of a Job may fail."""
+    failed = spec.get("maxFailedIndexes")
+    if failed is not None and failed > (spec.get("completions") or 0):
+        yield (
+            f"spec.maxFailedIndexes: Invalid value: {failed}: must be less than or equal to"
+            " completions"
+        )
+    if not indexed and "backoffLimitPerIndex" in spec:
+        yield (
+            f"spec.backoffLimitPerIndex: Invalid value: {spec['backoffLimitPerIndex']}: requires"
+            " indexed completion mode"
+        )
 
 
 def settled(resource: str, body: Json) -> Json:
