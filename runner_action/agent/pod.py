@@ -46,6 +46,8 @@ PROGRAM = "agent.pyz"
 CERTIFICATES = "ca.pem"
 STARTUP = "startup.sh"
 HOOKS = "ACTIONS_RUNNER_CONTAINER_HOOKS"
+JOB_TEMPLATE = "ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE"
+POD_SECONDS = "ACTIONS_RUNNER_PREPARE_JOB_TIMEOUT_SECONDS"
 BUNDLE_OF_SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
 LATE = (
     *("_strptime", "calendar", "locale", "stringprep", "unicodedata"),
@@ -201,6 +203,42 @@ class Guarded(forge.Member):
             return ""
 
 
+class JobPods(forge.Member):
+    """A mixin before GitLab's class, where each job is a pod: gives it what the launcher chose for
+    jobs. https://docs.gitlab.com/runner/executors/kubernetes/#overwrite-generated-pod-specifications
+    """
+
+    def config(self, docker: bool) -> Dict[str, Any]:
+        config: Dict[str, Any] = super().config(docker)  # type: ignore[misc]
+        if "kubernetes" in config:
+            # Seconds in which a node may have to be created first.
+            config["kubernetes"]["poll_timeout"] = int(self._env[POD_SECONDS])
+        return config
+
+    def environment(self, hooks: Path, events: Path) -> Dict[str, str]:
+        environ = super().environment(hooks, events)
+        with open(str(self._folder / "config.toml"), "a", encoding="utf-8") as file:
+            file.write(pod_spec(Path(self._env[JOB_TEMPLATE]).read_text("utf-8")))
+        return environ
+
+
+def pod_spec(template: str) -> str:
+    """The end of GitLab Runner's configuration, for a template as GitHub's container hooks have
+    it."""
+    spec = json.loads(template)["spec"]
+    for container in spec["containers"]:
+        container["name"] = "build"
+    lines = (
+        "[runners.feature_flags]",
+        "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION = true",
+        "[[runners.kubernetes.pod_spec]]",
+        'name = "size"',
+        'patch_type = "strategic"',
+        "patch = %s" % json.dumps(json.dumps(spec)),
+    )
+    return "\n".join(lines) + "\n"
+
+
 class InPod(Agent):
     """The agent in a pod: it is never started again, and its heartbeats go to the guard."""
 
@@ -226,7 +264,9 @@ class InPod(Agent):
     def forge(self, member: forge.Member) -> None:
         """Replaces the member with one whose calls are made by the guard. Only the constructor
         sets it, before the member is used."""
-        kind = type("Forge", (Guarded, type(member)), {"link": self.link})
+        pods = self.spec.forge == "gitlab" and JOB_TEMPLATE in self.env
+        mixins = (Guarded, JobPods) if pods else (Guarded,)
+        kind = type("Forge", (*mixins, type(member)), {"link": self.link})
         self._guarded: forge.Member = kind(self.spec, self.home / "runner", self.env, self.identity)
 
     def _resume(self) -> bool:

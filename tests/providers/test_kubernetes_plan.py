@@ -413,6 +413,7 @@ def test_a_pod_passes_the_restricted_standard() -> None:
                 assert container["securityContext"].get("runAsUser", 1) > 0
             assert {kind for volume in pod["volumes"] for kind in volume} <= {
                 "name",
+                "downwardAPI",
                 "emptyDir",
                 "secret",
             }

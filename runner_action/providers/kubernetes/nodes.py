@@ -71,6 +71,15 @@ def toleration(text: str) -> Body:
     return {"key": key, **how, **({"effect": effect} if effect else {})}
 
 
+def required(placement: PodPlacement) -> Body:
+    """The pod's affinity; empty if any node will do."""
+    terms = affinity(placement)
+    if not terms:
+        return {}
+    rule = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"nodeAffinity": rule}
+
+
 def affinity(placement: PodPlacement) -> list[Body]:
     """Terms, one of which must hold: every combination of the labels that mean spot, the GPU's
     model and the region."""

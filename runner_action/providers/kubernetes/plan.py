@@ -13,7 +13,7 @@ from runner_action.errors import InputError
 from runner_action.model import Place, Plan
 from runner_action.providers.draft import SPOTS
 from runner_action.providers.gpus import OLDER_WORDS, word_of
-from runner_action.providers.kubernetes.options import options_of
+from runner_action.providers.kubernetes.options import Containers, options_of
 from runner_action.providers.kubernetes.table import (
     ARCHITECTURES,
     CPU_SHARE,
@@ -76,6 +76,7 @@ def plan(request: CloudRequest) -> Plan:
     if problems:
         raise InputError(problems)
     gpus = any(size_of(word).resource.startswith("nvidia.com/") for word in words)
+    own = options_of(request).containers is not Containers.KUBERNETES
     return Plan(
         places=tuple(
             dict.fromkeys(
@@ -84,7 +85,7 @@ def plan(request: CloudRequest) -> Plan:
         ),
         instance_types=tuple(dict.fromkeys(words)),
         architecture=_architecture(options_of(request).node_selector),
-        image=request.image or (GPU_IMAGE if gpus else IMAGE),
+        image=request.image or (GPU_IMAGE if gpus and own else IMAGE),
         disk_gb=request.disk_gb,
         spots=SPOTS[request.spot],
         spot_price=None,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner_action.model import OWNER_TAG, Machine
-from runner_action.providers.kubernetes import nodes, table
+from runner_action.providers.kubernetes import job_pods, nodes, table
 from runner_action.providers.kubernetes.merge import merged
 from runner_action.providers.kubernetes.options import Containers
 from runner_action.providers.kubernetes.placement import PodPlacement
@@ -85,13 +85,18 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
     """batch/v1 Job. The cluster never retries its pods: the agent restarts the CI job, which
     launches again."""
     labels, annotations = labels_of(machine.tags), annotations_of(machine.tags)
+    of_pod = {**table.UNDISTURBED, **table.NOT_INJECTED["annotations"]}
+    runner = placement
+    if placement.containers is Containers.KUBERNETES:
+        of_pod[job_pods.ANNOTATION] = job_pods.template(placement, resources(placement))
+        runner = job_pods.runner(placement)
     pod = merged(
         {
             "metadata": {
                 "labels": dict(table.NOT_INJECTED["labels"]),
-                "annotations": {**table.UNDISTURBED, **table.NOT_INJECTED["annotations"]},
+                "annotations": of_pod,
             },
-            "spec": _pod(placement, job_name(placement, machine)),
+            "spec": _pod(runner, job_name(placement, machine)),
         },
         placement.template,
     )
@@ -158,16 +163,12 @@ def _pod(placement: PodPlacement, name: str) -> Body:
             *([_docker(placement)] if docker else []),
         ],
         "containers": [_runner(placement)],
-        "volumes": _volumes(name, docker=docker),
+        "volumes": _volumes(name, placement.containers),
     }
     if placement.service_account:
         spec["serviceAccountName"] = placement.service_account
-    if terms := nodes.affinity(placement):
-        spec["affinity"] = {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
-            }
-        }
+    if affinity := nodes.required(placement):
+        spec["affinity"] = affinity
     return spec
 
 
@@ -176,7 +177,7 @@ def _users(placement: PodPlacement, **numbers: int) -> Body:
     return {} if placement.assigned_users else dict(numbers)
 
 
-def _volumes(secret_name: str, *, docker: bool) -> list[Body]:
+def _volumes(secret_name: str, containers: Containers) -> list[Body]:
     volumes: list[Body] = [
         {"name": "home", "emptyDir": {}},
         {"name": "bundle", "secret": {"secretName": secret_name, "defaultMode": 0o440}},
@@ -187,15 +188,21 @@ def _volumes(secret_name: str, *, docker: bool) -> list[Body]:
         {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
         for name in ("told", "guard")
     ]
-    if docker:
+    if containers is Containers.DOCKER:
         volumes += [{"name": name, "emptyDir": {}} for name in ("docker", "docker-data")]
+    if containers is Containers.KUBERNETES:
+        volumes.append(job_pods.volume())
     return volumes
 
 
 def _runner(placement: PodPlacement) -> Body:
     """The agent, as process 1, and its jobs. The liveness probe runs the watchdog, as systemd's
     timer does elsewhere."""
-    docker = placement.containers is Containers.DOCKER
+    more = {
+        Containers.NONE: [],
+        Containers.DOCKER: [{"name": "docker", "mountPath": "/run/docker"}],
+        Containers.KUBERNETES: [job_pods.mount()],
+    }
     return {
         "name": "runner",
         "image": placement.image,
@@ -208,7 +215,7 @@ def _runner(placement: PodPlacement) -> Body:
             {"name": "home", "mountPath": HOME},
             {"name": "program", "mountPath": PROGRAM, "readOnly": True},
             {"name": "guard", "mountPath": GUARD, "readOnly": True},
-            *([{"name": "docker", "mountPath": "/run/docker"}] if docker else []),
+            *more[placement.containers],
         ],
         "livenessProbe": {
             "exec": {"command": _agent("watchdog", GUARD)},
@@ -228,6 +235,7 @@ def _environment(placement: PodPlacement) -> list[Body]:
         variables.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
     if placement.containers is Containers.KUBERNETES:
         variables += [
+            *job_pods.environment(placement.schedule_timeout),
             {
                 "name": "ACTIONS_RUNNER_CONTAINER_HOOKS",
                 "value": "/opt/cml-runner/k8s-hooks/index.js",

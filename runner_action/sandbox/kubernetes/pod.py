@@ -112,6 +112,8 @@ class Pod:
                 (place / key).chmod(0o440)
                 if walls:
                     os.chown(place / key, 0, group)
+            for item in (volume.get("downwardAPI") or {}).get("items") or ():
+                (place / item["path"]).write_text(self._fields()[item["fieldRef"]["fieldPath"]])
             if walls and "secret" not in volume:
                 os.chown(place, 0, group)
                 place.chmod(0o2777)
@@ -240,9 +242,8 @@ class Pod:
             text = text.replace(mount["mountPath"], str(self._folder / "volumes" / mount["name"]))
         return str(self._folder / "root") if text == "/" else text
 
-    def _environment(self, container: Json) -> dict[str, str]:
-        """Nothing of the parent's. Without walls jobs may be root: the sandbox makes no users
-        then."""
+    def _fields(self) -> dict[str, str]:
+        """What containers may read of their pod."""
         fields = {
             "metadata.name": self.pod["metadata"]["name"],
             "metadata.namespace": self.pod["metadata"]["namespace"],
@@ -253,6 +254,12 @@ class Pod:
                 f"metadata.{kind}['{key}']": value
                 for key, value in (self.pod["metadata"].get(kind) or {}).items()
             }
+        return fields
+
+    def _environment(self, container: Json) -> dict[str, str]:
+        """Nothing of the parent's. Without walls jobs may be root: the sandbox makes no users
+        then."""
+        fields = self._fields()
         given = {
             one["name"]: (
                 one["value"]
