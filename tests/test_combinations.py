@@ -155,6 +155,7 @@ READ: dict[str, tuple[Reads, list[str]]] = {
         of("kubernetes"),
         ["--cloud-kubernetes-schedule-timeout=60"],
     ),
+    "cloud-kubernetes-queue": (of("kubernetes"), ["--cloud-kubernetes-queue=gpus"]),
 }
 """Where an input is read, and the flags that give it."""
 

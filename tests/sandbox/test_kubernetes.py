@@ -188,6 +188,34 @@ def test_a_container_that_a_webhook_added_does_not_keep_the_pod(
     gone(world)
 
 
+def test_a_pod_that_its_queue_takes_back_restarts_its_job_and_does_not_come_back(
+    world: World, launch: Launch
+) -> None:
+    """It would wait for a Secret that is gone."""
+    assert world.kubernetes
+    queues = world.kubernetes.control.queues
+    queues.room["gpus"] = 1
+    run = training(
+        world,
+        launch,
+        "--cloud-kubernetes-queue=gpus",
+        "--idle-timeout=2",
+        "--first-job-timeout=60",
+    )
+    busy(world, run)
+    with world.kubernetes.shelf.changed:
+        (job,) = world.kubernetes.shelf.of("jobs")
+        world.kubernetes.shelf.put("jobs", queues.preempt(job))
+    until(lambda: job_of(run, "train", 2) is not None, "the second attempt", 60)
+    queues.room["gpus"] = 2
+    until(
+        lambda: (again := job_of(run, "train", 2)) is not None and again.conclusion == "success",
+        "its end",
+        60,
+    )
+    gone(world)
+
+
 LOADED = "import time:"
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from runner_action.errors import CapacityError, NotOurs, ProviderError
 from runner_action.model import Machine
 from runner_action.providers.base import Created, made_by
-from runner_action.providers.kubernetes import requests
+from runner_action.providers.kubernetes import requests, table
 from runner_action.providers.kubernetes.cluster import Cluster, Json
 from runner_action.providers.kubernetes.ending import Ending
 from runner_action.providers.kubernetes.errors import (
@@ -20,6 +20,7 @@ from runner_action.providers.kubernetes.errors import (
     refused,
     translated,
 )
+from runner_action.providers.kubernetes.options import QUEUE_SECONDS
 from runner_action.providers.kubernetes.placement import PodPlacement
 from runner_action.providers.kubernetes.pods import (
     JOB_LABEL,
@@ -42,6 +43,7 @@ PATIENCE_SECONDS = 3.0
 LOOK_SECONDS = 2
 """Between two looks at the clock and at events, growing to five times that. Changes of pods are
 streamed."""
+QUEUE_LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 10.0
 """Until a pod that a kubelet has refused is created again: time for a new node's device plugin."""
 
@@ -63,7 +65,8 @@ class Creation:
         try:
             with translated(doing):
                 pods, shortage = self._tried(placement, machine, count, doing)
-            if shortage and not any(map(is_placed, pods)):
+            # What Kueue has admitted as a whole must not shrink: it would take all of it back.
+            if shortage and (placement.queue or not any(map(is_placed, pods))):
                 raise shortage
             with translated(doing):
                 self._shrink(name, pods, count)
@@ -85,6 +88,11 @@ class Creation:
         while True:
             job = self._job(placement, machine, count)
             self._secret(job, machine)
+            if placement.queue:
+                queued = self._admitted(job["metadata"]["name"], placement.queue)
+                if queued:
+                    return [], queued
+                ends = self._clock.monotonic() + placement.schedule_timeout
             pods, shortage = self._placed(job, placement, count, doing, ends)
             if SECURITY_CONTEXT in str(shortage) and not placement.assigned_users:
                 log.info("The cluster assigns user IDs: creating the pod again without any.")
@@ -96,11 +104,43 @@ class Creation:
                 return pods, shortage
             why = f"The node refused the pod: {trouble(refused_ones[0])}"
             left = ends - self._clock.monotonic()
-            if left < AGAIN_SECONDS or len(refused_ones) < len(pods):
+            last = left < AGAIN_SECONDS or placement.queue is not None
+            if last or len(refused_ones) < len(pods):
                 return pods, shortage or CapacityError(why, HINTS[CapacityError])
             log.info("%s. Creating it again.", why)
             self._ending.delete(job["metadata"]["name"], machine.identity.token())
             self._clock.sleep(AGAIN_SECONDS)
+
+    def _admitted(self, name: str, queue: str) -> ProviderError | None:
+        """Puts the suspended Job, whose Secret is there by now, into the queue, and waits until it
+        is admitted. Returns why it is not."""
+        self._cluster.patch(
+            "batch/jobs", name, {"metadata": {"labels": {table.QUEUE_LABEL: queue}}}
+        )
+        began = self._clock.monotonic()
+        while self._cluster.get("batch/jobs", name)["spec"].get("suspend"):
+            waited = self._clock.monotonic() - began
+            text = self._queue_says(name)
+            if waited >= QUEUE_SECONDS:
+                return CapacityError(
+                    f"The queue {queue} has not admitted the Job within {waited:.0f} s: {text}",
+                    HINTS[CapacityError],
+                )
+            if self._explained.get(name) != text:
+                self._explained[name] = text
+                log.info("%s waits in the queue %s: %s", name, queue, text)
+            self._clock.sleep(QUEUE_LOOK_SECONDS)
+        return None
+
+    def _queue_says(self, name: str) -> str:
+        """The last event of the Workload that Kueue has created for a Job."""
+        events = self._cluster.get("events", fieldSelector="involvedObject.kind=Workload")["items"]
+        said = [
+            str(event.get("message"))
+            for event in events
+            if event["involvedObject"]["name"].startswith(f"job-{name}-")
+        ]
+        return said[-1] if said else "Kueue has not looked at it; is it installed here?"
 
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
         body = requests.job(placement, machine, count)

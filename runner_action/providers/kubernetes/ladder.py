@@ -31,6 +31,7 @@ def placements(plan: Plan, request: CloudRequest) -> list[PodPlacement]:
             containers=options.containers,
             template=planning.template_of(options.pod_template),
             schedule_timeout=options.schedule_timeout,
+            queue=options.queue,
         )
         for spot, place, size in rungs
     ]

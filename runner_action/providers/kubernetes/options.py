@@ -10,6 +10,10 @@ from typing import Any
 from runner_action.model import Secret, secret_of
 from runner_action.request import CloudOptions, CloudRequest, pairs
 
+QUEUE_SECONDS = 2700
+"""In a queue at most: GitHub's registration token, which the launch has by then, lasts an hour.
+https://docs.github.com/en/rest/actions/self-hosted-runners#create-a-registration-token-for-a-repository"""
+
 
 class Containers(StrEnum):
     """How jobs in a pod get containers."""
@@ -34,10 +38,11 @@ class KubernetesOptions(CloudOptions):
     """YAML."""
     containers: Containers = Containers.NONE
     schedule_timeout: int = 300
+    queue: str | None = None
 
     @property
     def patience(self) -> int:
-        return self.schedule_timeout
+        return self.schedule_timeout + (QUEUE_SECONDS if self.queue else 0)
 
 
 def from_inputs(value: Mapping[str, Any]) -> KubernetesOptions:
@@ -51,6 +56,7 @@ def from_inputs(value: Mapping[str, Any]) -> KubernetesOptions:
         pod_template=value["cloud-kubernetes-pod-template"],
         containers=Containers(value["cloud-kubernetes-containers"]),
         schedule_timeout=value["cloud-kubernetes-schedule-timeout"],
+        queue=value["cloud-kubernetes-queue"],
     )
 
 

@@ -25,6 +25,8 @@ class PodPlacement(Placement):
     containers: Containers
     template: dict[str, Any] = field(default_factory=dict)
     schedule_timeout: int = 300
+    queue: str | None = None
+    """Of Kueue, which admits the Job first."""
     assigned_users: bool = False
     """The cluster assigns user IDs and refuses others, as OpenShift does."""
 

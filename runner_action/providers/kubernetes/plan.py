@@ -28,7 +28,7 @@ from runner_action.providers.kubernetes.table import (
     SHARED_SHARES,
     SIZES,
 )
-from runner_action.request import CloudRequest
+from runner_action.request import CloudRequest, Spot
 
 NATIVE = re.compile(r"(\d+(?:\.\d+)?)-(\d+)(?:\+([A-Za-z0-9][A-Za-z0-9._/-]*)(?:\*(\d+))?)?")
 """CML's form: CPUs, MB, accelerator and number."""
@@ -72,7 +72,7 @@ def plan(request: CloudRequest) -> Plan:
         if (word := _word(size, request.gpu)) and size_of(word, problems)
     ]
     problems += [*_label_problems(request), *template_problems(options_of(request).pod_template)]
-    problems += _account_problems(request)
+    problems += [*_account_problems(request), *_queue_problems(request)]
     if problems:
         raise InputError(problems)
     gpus = any(size_of(word).resource.startswith("nvidia.com/") for word in words)
@@ -129,6 +129,21 @@ def _account_problems(request: CloudRequest) -> Iterator[str]:
             "cloud-kubernetes-containers kubernetes needs a service account that may create pods:"
             " give its name as cloud-permission-set; `cml-runner permissions kubernetes` prints the"
             " role"
+        )
+
+
+def _queue_problems(request: CloudRequest) -> Iterator[str]:
+    """A queue chooses among its own flavors."""
+    several = {
+        "cloud-type": len(request.sizes) > 1,
+        "cloud-region": len(request.regions) > 1,
+        "cloud-spot: prefer": request.spot is Spot.PREFER,
+    }
+    names = [name for name, given in several.items() if given]
+    if options_of(request).queue and names:
+        yield (
+            f"cloud-kubernetes-queue takes one placement, since Kueue itself chooses among the"
+            f" flavors of its queue; write one value for {', '.join(names)}, or leave it out"
         )
 
 

@@ -114,6 +114,8 @@ def job(placement: PodPlacement, machine: Machine, count: int) -> Body:
         # is left out: it may not be more than `completions`, which shrink if there are fewer pods.
         spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": 0}
         del spec["backoffLimit"]
+    if placement.queue:
+        spec["suspend"] = True
     if machine.lifetime:
         spec["activeDeadlineSeconds"] = machine.lifetime + LATE_SECONDS
     metadata = {"name": job_name(placement, machine), "labels": labels, "annotations": annotations}
@@ -163,7 +165,7 @@ def _pod(placement: PodPlacement, name: str) -> Body:
             *([_docker(placement)] if docker else []),
         ],
         "containers": [_runner(placement)],
-        "volumes": _volumes(name, placement.containers),
+        "volumes": _volumes(name, placement),
     }
     if placement.service_account:
         spec["serviceAccountName"] = placement.service_account
@@ -177,10 +179,16 @@ def _users(placement: PodPlacement, **numbers: int) -> Body:
     return {} if placement.assigned_users else dict(numbers)
 
 
-def _volumes(secret_name: str, containers: Containers) -> list[Body]:
+def _volumes(secret_name: str, placement: PodPlacement) -> list[Body]:
+    containers = placement.containers
+    secret: Body = {"secretName": secret_name, "defaultMode": 0o440}
+    if placement.queue:
+        # A queue that has taken back a pod creates it again, when its Secret is gone: the pod then
+        # fails at once, and does not wait for it for days.
+        secret["optional"] = True
     volumes: list[Body] = [
         {"name": "home", "emptyDir": {}},
-        {"name": "bundle", "secret": {"secretName": secret_name, "defaultMode": 0o440}},
+        {"name": "bundle", "secret": secret},
         {"name": "program", "emptyDir": {}},
         {"name": "end", "emptyDir": {"sizeLimit": "1Mi"}},
     ]

@@ -131,6 +131,9 @@ https://kuma.io/docs/latest/production/dp-config/dpp-on-kubernetes/,
 https://developer.hashicorp.com/consul/docs/reference/k8s/annotation-label,
 https://docs.datadoghq.com/containers/cluster_agent/admission_controller/"""
 
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""https://kueue.sigs.k8s.io/docs/reference/labels-and-annotations/"""
+
 ARCHITECTURES: Mapping[str, str] = {"x64": "amd64", "arm64": "arm64"}
 """Ours -> Go's."""
 GENERIC_REGIONS = ("us-west", "us-east", "eu-west", "eu-north")

@@ -22,6 +22,7 @@ from runner_action.sandbox.kubernetes.jobs import generated
 from runner_action.sandbox.kubernetes.log import log_of
 from runner_action.sandbox.kubernetes.nodes import Node
 from runner_action.sandbox.kubernetes.pod_rules import unreadable
+from runner_action.sandbox.kubernetes.queues import frozen
 from runner_action.sandbox.kubernetes.rules import (
     KINDS,
     MOST_BYTES,
@@ -381,7 +382,7 @@ class FakeKubernetes:
             if made["spec"].get(part) != one["spec"].get(part)
             and not (elastic and part == "completions")
         ]
-        if causes := [*causes, *invalid(resource, made)]:
+        if causes := [*causes, *frozen(one, made), *invalid(resource, made)]:
             raise Failed(
                 422,
                 "Invalid",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from runner_action.sandbox.kubernetes.jobs import Jobs
 from runner_action.sandbox.kubernetes.kubelet import Kubelets, condition, kill
 from runner_action.sandbox.kubernetes.nodes import OVER, against, unplaced
+from runner_action.sandbox.kubernetes.queues import Queues
 from runner_action.sandbox.kubernetes.shelf import Json, copied, now, owners
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Control:
         self._shelf = fake.shelf
         self.jobs = Jobs(fake, self)
         self.kubelets = Kubelets(fake, self)
+        self.queues = Queues(self)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
@@ -39,6 +41,8 @@ class Control:
         while not self._over.wait(TICK):
             with self._shelf.changed:
                 self._collect()
+                for job in self.queues.turn(self._shelf.of("jobs")):
+                    self._shelf.put("jobs", job)
                 for job in self._shelf.of("jobs"):
                     self.jobs.turn(job)
                 for pod in self._shelf.of("pods"):

@@ -83,10 +83,20 @@ class Jobs:
             conditions = {verdict[0]: {"reason": verdict[1], "message": verdict[2]}}
         if conditions:
             self._end_job(job, tally, list(pods.values()), *conditions.popitem())
-        elif "deletionTimestamp" not in job["metadata"] and not spec["suspend"]:
+        elif "deletionTimestamp" not in job["metadata"]:
+            self._go_on(job, tally, list(pods.values()))
+        self._show_job(job, tally)
+
+    def _go_on(self, job: Json, tally: Tally, pods: list[Json]) -> None:
+        """Makes pods; one that is suspended has none, whose end is no failure."""
+        if not job["spec"]["suspend"]:
             job["status"].setdefault("startTime", now())
             self._make_pods(job, tally)
-        self._show_job(job, tally)
+            return
+        for pod in pods:
+            tally.made.pop(pod["metadata"]["uid"], None)
+            if "deletionTimestamp" not in pod["metadata"]:
+                self._control.delete_pod(pod, None)
 
     def _verdict(self, spec: Json, tally: Tally) -> tuple[str, str, str] | None:
         good = tally.indexes(good=True)

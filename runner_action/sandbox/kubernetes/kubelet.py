@@ -83,7 +83,11 @@ class Kubelets:
         wanted = list(mounted(spec))
         pod["status"].setdefault("startTime", now())
         pod["status"].update(hostIP="10.1.0.1", hostIPs=[{"ip": "10.1.0.1"}])
-        if missing := [(volume, name) for volume, name in wanted if name not in secrets]:
+        if missing := [
+            (volume, name)
+            for volume, name, optional in wanted
+            if name not in secrets and not optional
+        ]:
             self._show(pod, lambda _: {"waiting": {"reason": first}})
             if waited >= factor:
                 why = (
@@ -112,7 +116,7 @@ class Kubelets:
             }.items():
                 self._control.note(pod, reason, message, "kubelet")
         if self._fake.machines:
-            inside = {"pod": pod, "secrets": {name: secrets[name] for _, name in wanted}}
+            inside = {"pod": pod, "secrets": {name: secrets.get(name, {}) for _, name, _ in wanted}}
             self._fake.machines.boot(pod["metadata"]["uid"], json.dumps(inside).encode())
         address = f"10.0.0.{next(self._addresses)}"
         pod["status"].update(phase="Running", podIP=address, podIPs=[{"ip": address}])
@@ -236,17 +240,21 @@ def condition(status: Json, kind: str, value: str, reason: str = "", message: st
         listed.append(made)
 
 
-def mounted(spec: Json) -> Iterable[tuple[str, str]]:
-    """Volumes and the Secrets they cannot be without."""
+def mounted(spec: Json) -> Iterable[tuple[str, str, bool]]:
+    """Volumes, the Secrets in them, and whether they can be without."""
     for volume in spec.get("volumes", ()):
         sources = [
             volume.get("secret"),
             *(one.get("secret") for one in volume.get("projected", {}).get("sources", ())),
         ]
         yield from (
-            (volume["name"], one.get("secretName") or one.get("name"))
+            (
+                volume["name"],
+                one.get("secretName") or one.get("name"),
+                bool(one.get("optional")),
+            )
             for one in sources
-            if one and not one.get("optional")
+            if one
         )
 
 
