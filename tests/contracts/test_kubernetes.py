@@ -467,6 +467,40 @@ def test_no_autoscaler_moves_it_unless_a_template_lets_it(side: Side) -> None:
     assert "karpenter.sh/do-not-disrupt" not in template
 
 
+CLAIM = "--cloud-gpu=resourceclaimtemplate/one-gpu"
+
+
+def test_a_claim_is_met_by_a_node_that_has_such_a_device(side: Side) -> None:
+    side.cluster.nodes.append(Node("node-9", claims={"one-gpu"}))
+    assert side.create(CLAIM, patience=20).zone == "node-9"
+    spec = side.job["spec"]["template"]["spec"]
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
+    (runner,) = spec["containers"]
+    assert runner["resources"]["claims"] == [{"name": "gpu"}]
+    assert not any("/" in name for name in runner["resources"]["limits"])
+
+
+def test_a_claim_that_no_node_meets_is_no_capacity(side: Side) -> None:
+    with pytest.raises(CapacityError, match="cannot allocate all claims"):
+        side.create(CLAIM)
+    assert side.cluster.alive() == []
+
+
+def test_a_cluster_that_drops_claims_gives_no_pod_without_a_gpu(side: Side) -> None:
+    """One whose version does not have them says nothing."""
+    put = side.cluster.shelf.put
+
+    def older(resource: str, one: dict[str, Any]) -> dict[str, Any]:
+        if resource == "jobs":
+            one["spec"]["template"]["spec"].pop("resourceClaims", None)
+        return put(resource, one)
+
+    side.cluster.shelf.put = older  # type: ignore[method-assign]
+    with pytest.raises(ConfigurationError, match="no dynamic resource allocation"):
+        side.create(CLAIM)
+    assert side.cluster.alive() == []
+
+
 def test_as_many_as_there_is_room_for(side: Side) -> None:
     made = side.many(20, "--cloud-gpu=nvidia.com/gpu")
     assert len(made.instances) == 16

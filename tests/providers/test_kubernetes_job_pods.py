@@ -95,3 +95,13 @@ def test_gitlab_runner_is_told_the_same(tmp_path: Path) -> None:
     (build,) = told["containers"]
     assert (build["name"], build["resources"]["limits"]["nvidia.com/gpu"]) == ("build", "2")
     assert told["affinity"] == jobs["spec"]["affinity"]
+
+
+def test_a_claim_is_the_jobs_too() -> None:
+    runner, jobs = made("--cloud-gpu=resourceclaimtemplate/one-gpu")
+    assert "resourceClaims" not in runner["spec"]
+    (job,) = jobs["spec"]["containers"]
+    assert job["resources"]["claims"] == [{"name": "gpu"}]
+    assert jobs["spec"]["resourceClaims"] == [
+        {"name": "gpu", "resourceClaimTemplateName": "one-gpu"}
+    ]

@@ -142,6 +142,7 @@ def test_places_and_architecture() -> None:
             "runners need amd64 or arm64",
         ),
         (["--cloud-kubernetes-node-selector=a/b/c=x"], "a/b/c=x is not a Kubernetes label"),
+        (["--cloud-gpu=resourceclaimtemplate/one:2"], "leave the number out"),
         (["--cloud-metadata=a b=x"], "is not a Kubernetes label: a key has"),
         (["--cloud-permission-set=Some_One"], "is not a service account"),
         (["--cloud-kubernetes-containers=kubernetes"], "cml-runner permissions kubernetes"),

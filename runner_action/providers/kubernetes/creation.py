@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from runner_action.errors import CapacityError, NotOurs, ProviderError
+from runner_action.errors import CapacityError, ConfigurationError, NotOurs, ProviderError
 from runner_action.model import Machine
 from runner_action.providers.base import Created, made_by
 from runner_action.providers.kubernetes import requests, table
@@ -145,7 +145,9 @@ class Creation:
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
         body = requests.job(placement, machine, count)
         try:
-            return self._cluster.create("batch/jobs", body)
+            created = self._cluster.create("batch/jobs", body)
+            _check_claims(body, created)
+            return created
         except Refused as error:
             if error.status != 409:
                 raise
@@ -287,6 +289,18 @@ class Creation:
                 text,
             )
         return text
+
+
+def _check_claims(sent: Json, created: Json) -> None:
+    """Raises ConfigurationError if the cluster has dropped what its version does not have: the pod
+    would start without a GPU."""
+    key = "resourceClaims"
+    if key in sent["spec"]["template"]["spec"] and key not in created["spec"]["template"]["spec"]:
+        raise ConfigurationError(
+            "This cluster has no dynamic resource allocation (resource.k8s.io/v1), so the pod would"
+            " have no GPU.",
+            "Use Kubernetes 1.34 or later, or write `cloud-gpu` as a model or a resource.",
+        )
 
 
 def pause_after(waited: float, patience: float) -> int:

@@ -18,6 +18,7 @@ ANNOTATION = "cml-runner/jobs"
 """Of the runner's pod, which reads it as a file: an object of its own would have to be deleted."""
 RUNNER = Size(cpus=2, memory_mib=4096, shares=(0.05, 0.125))
 """Of a runner that runs no jobs itself."""
+CLAIM = "gpu"
 JOB_CONTAINER = "$job"
 """How GitHub's container hooks call the container of a job.
 https://github.com/actions/runner-container-hooks/blob/main/docs/adrs/0096-hook-extensions.md"""
@@ -35,9 +36,16 @@ def template(placement: PodPlacement, resources: Body) -> str:
         "tolerations": nodes.tolerations(placement),
         "affinity": nodes.required(placement),
         "containers": [{"name": JOB_CONTAINER, "resources": resources}],
+        **claims(placement),
     }
     given = {key: value for key, value in spec.items() if value}
     return json.dumps({"metadata": {"annotations": dict(table.UNDISTURBED)}, "spec": given})
+
+
+def claims(placement: PodPlacement) -> Body:
+    """The part of a pod that claims devices; empty if it does not."""
+    name = placement.size.claim
+    return {"resourceClaims": [{"name": CLAIM, "resourceClaimTemplateName": name}]} if name else {}
 
 
 def environment(patience: int) -> list[Body]:

@@ -58,7 +58,8 @@ def tolerations(placement: PodPlacement) -> list[Body]:
             for key, value in table.SPOT_TAINTS.items()
         ]
     if placement.size.number:
-        keys = dict.fromkeys([placement.size.resource, *table.GPU_TAINTS])
+        own = [] if placement.size.claim else [placement.size.resource]
+        keys = dict.fromkeys([*own, *table.GPU_TAINTS])
         result += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
     return result
 

@@ -16,6 +16,7 @@ from runner_action.providers.gpus import OLDER_WORDS, word_of
 from runner_action.providers.kubernetes.options import Containers, options_of
 from runner_action.providers.kubernetes.table import (
     ARCHITECTURES,
+    CLAIM_TEMPLATE,
     CPU_SHARE,
     GENERIC_REGIONS,
     GPU_IMAGE,
@@ -58,6 +59,16 @@ class Size:
     model: str = ""
     shares: tuple[float, float] = (CPU_SHARE, MEMORY_SHARE)
 
+    @property
+    def claim(self) -> str:
+        """The ResourceClaimTemplate that stands for its GPUs; empty if they are a resource."""
+        name = self.resource.removeprefix(CLAIM_TEMPLATE)
+        return "" if name == self.resource else name
+
+    @property
+    def for_nvidia(self) -> bool:
+        return self.resource.startswith("nvidia.com/") or bool(self.claim)
+
     def __str__(self) -> str:
         gpus = f", {self.number} × {self.model or self.resource}" if self.number else ""
         return f"{self.cpus:g} CPU, {self.memory_mib / 1024:g} GiB{gpus}"
@@ -72,10 +83,15 @@ def plan(request: CloudRequest) -> Plan:
         if (word := _word(size, request.gpu)) and size_of(word, problems)
     ]
     problems += [*_label_problems(request), *template_problems(options_of(request).pod_template)]
+    problems += [
+        f"cloud-gpu {word}: the ResourceClaimTemplate itself says how many; leave the number out"
+        for word in words
+        if size_of(word).claim and size_of(word).number > 1
+    ]
     problems += [*_account_problems(request), *_queue_problems(request)]
     if problems:
         raise InputError(problems)
-    gpus = any(size_of(word).resource.startswith("nvidia.com/") for word in words)
+    gpus = any(size_of(word).for_nvidia for word in words)
     own = options_of(request).containers is not Containers.KUBERNETES
     return Plan(
         places=tuple(

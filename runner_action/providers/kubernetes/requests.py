@@ -171,7 +171,7 @@ def _pod(placement: PodPlacement, name: str) -> Body:
         spec["serviceAccountName"] = placement.service_account
     if affinity := nodes.required(placement):
         spec["affinity"] = affinity
-    return spec
+    return spec | job_pods.claims(placement)
 
 
 def _users(placement: PodPlacement, **numbers: int) -> Body:
@@ -237,7 +237,7 @@ def _runner(placement: PodPlacement) -> Body:
 
 def _environment(placement: PodPlacement) -> list[Body]:
     variables = [{"name": "INSTANCE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
-    if placement.size.resource.startswith("nvidia.com/"):
+    if placement.size.for_nvidia:
         variables.append({"name": "CML_RUNNER_GPU", "value": "1"})
     if placement.containers is Containers.DOCKER:
         variables.append({"name": "DOCKER_HOST", "value": "unix:///run/docker/docker.sock"})
@@ -346,17 +346,24 @@ def _docker(placement: PodPlacement) -> Body:
 
 def resources(placement: PodPlacement) -> Body:
     """What a job may use."""
-    size = placement.size
-    return _sized(placement, {size.resource: str(size.number)} if size.number else {})
+    return _sized(placement, _gpus(placement)) | _claimed(placement)
 
 
 def runner_resources(placement: PodPlacement) -> Body:
     """The same; beside Docker, which has most of it, little is requested."""
     whole = resources(placement)
     if placement.containers is Containers.DOCKER:
-        gpus = {name: whole["limits"][name] for name in whole["limits"] if "/" in name}
-        return {"requests": {**table.LITTLE, **gpus}, "limits": whole["limits"]}
+        return whole | {"requests": {**table.LITTLE, **_gpus(placement)}}
     return whole
+
+
+def _gpus(placement: PodPlacement) -> Body:
+    size = placement.size
+    return {size.resource: str(size.number)} if size.number and not size.claim else {}
+
+
+def _claimed(placement: PodPlacement) -> Body:
+    return {"claims": [{"name": job_pods.CLAIM}]} if placement.size.claim else {}
 
 
 def _sized(placement: PodPlacement, gpus: Body) -> Body:

@@ -131,6 +131,9 @@ https://kuma.io/docs/latest/production/dp-config/dpp-on-kubernetes/,
 https://developer.hashicorp.com/consul/docs/reference/k8s/annotation-label,
 https://docs.datadoghq.com/containers/cluster_agent/admission_controller/"""
 
+CLAIM_TEMPLATE = "resourceclaimtemplate/"
+"""As kubectl names an object, before the name of a ResourceClaimTemplate.
+https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/"""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """https://kueue.sigs.k8s.io/docs/reference/labels-and-annotations/"""
 

@@ -36,6 +36,8 @@ class Node:
     labels: dict[str, str] = field(default_factory=dict)
     room: dict[str, str | int] = field(default_factory=lambda: {"nvidia.com/gpu": 8})
     taints: list[dict[str, str]] = field(default_factory=list)
+    claims: set[str] = field(default_factory=set)
+    """ResourceClaimTemplates whose claims its devices can meet."""
 
     def __post_init__(self) -> None:
         self.labels = {
@@ -66,6 +68,9 @@ def against(node: Node, pod: Json, pods: list[Json]) -> list[str]:
     )
     if not chosen or (terms is not None and not any(meets(term, node) for term in terms)):
         return ["node(s) didn't match Pod's node affinity/selector"]
+    claimed = {one["resourceClaimTemplateName"] for one in spec.get("resourceClaims", ())}
+    if claimed - node.claims:
+        return ["cannot allocate all claims"]
     others = [
         one
         for one in pods
