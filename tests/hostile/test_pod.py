@@ -18,6 +18,7 @@ import pytest
 from flask import request as asked
 
 from runner_action.providers.kubernetes.requests import GUARD_USER, USER
+from runner_action.sandbox.kubernetes.admission import SecurityContextConstraints
 from runner_action.sandbox.kubernetes.pod import WALLS
 from runner_action.sandbox.world import TOKEN, World, pod_command
 from tests.hostile import pod_attacker
@@ -161,6 +162,22 @@ def test_a_job_that_looks_everywhere_sees_no_token(story: Story) -> None:
     assert log.read_text().strip() == str(USER)
     story.ends()
     story.judged(at_least=10_000)
+
+
+@needs_walls
+def test_where_the_cluster_assigns_one_user_a_job_sees_no_token_either(story: Story) -> None:
+    """OpenShift: guard and jobs are the same user, in containers of their own."""
+    assert story.world.kubernetes
+    story.world.kubernetes.admission.append(SecurityContextConstraints())
+    story.online()
+    log = story.loot / "jobs-own"
+    job = story.world.forge.queue_job(
+        ["train"], 0.1, f"id -u > {log}; {' '.join(story.attack('look', 'plant'))}"
+    )
+    until(lambda: job.status == "completed", "the job", 60)
+    assert log.read_text().strip() == "1000680000"
+    story.ends()
+    story.judged(at_least=1_000)
 
 
 @needs_walls
