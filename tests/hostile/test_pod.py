@@ -174,7 +174,7 @@ def test_where_the_cluster_assigns_one_user_a_job_sees_no_token_either(story: St
     job = story.world.forge.queue_job(
         ["train"], 0.1, f"id -u > {log}; {' '.join(story.attack('look', 'plant'))}"
     )
-    until(lambda: job.status == "completed", "the job", 60)
+    until(lambda: job.status == "completed", "the job", 120)
     assert log.read_text().strip() == "1000680000"
     story.ends()
     story.judged(at_least=1_000)
