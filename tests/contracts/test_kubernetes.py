@@ -624,7 +624,13 @@ def test_a_quota_that_wants_everything_stated_is_satisfied(side: Side, container
     (pod,) = side.cluster.shelf.of("pods")
     every = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
     limits = {one["name"]: one["resources"]["limits"] for one in every}
-    assert limits["docker" if containers == "docker" else "runner"]["memory"] == "1024Mi"
+    expected = {
+        "none": ("runner", "1024Mi"),
+        "docker": ("docker", "1024Mi"),
+        "kubernetes": ("runner", "4096Mi"),
+    }
+    name, memory = expected[containers]
+    assert limits[name]["memory"] == memory
 
 
 def test_a_limit_range_that_allows_less_is_told_with_what_to_write(side: Side) -> None:
@@ -632,7 +638,7 @@ def test_a_limit_range_that_allows_less_is_told_with_what_to_write(side: Side) -
     with pytest.raises(ConfigurationError, match="maximum cpu usage per Container is 4") as caught:
         side.create("--cloud-type=m", patience=20)
     assert "smaller `cloud-type`" in caught.value.hint
-    side.create()
+    side.create("--cloud-type=2-4096")
 
 
 def test_a_cluster_that_assigns_users_gets_a_pod_without_any(side: Side) -> None:
