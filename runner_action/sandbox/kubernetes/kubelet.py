@@ -83,11 +83,7 @@ class Kubelets:
         wanted = list(mounted(spec))
         pod["status"].setdefault("startTime", now())
         pod["status"].update(hostIP="10.1.0.1", hostIPs=[{"ip": "10.1.0.1"}])
-        if missing := [
-            (volume, name)
-            for volume, name, optional in wanted
-            if name not in secrets and not optional
-        ]:
+        if missing := [one for one in wanted if one[1] not in secrets and not one[2]]:
             self._show(pod, lambda _: {"waiting": {"reason": first}})
             if waited >= factor:
                 why = (
