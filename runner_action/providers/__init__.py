@@ -138,8 +138,11 @@ def _provider_for(
             with ALONE:
                 from runner_action.providers.kubernetes.client import KubernetesProvider
                 from runner_action.providers.kubernetes.cluster import Cluster
+                from runner_action.providers.kubernetes.tokens import Around
 
-            cluster = Cluster.from_environment(kubernetes_options.options_of(request), environ)
+            options_of_cluster = kubernetes_options.options_of(request)
+            around = Around(environ, id_token, clock)
+            cluster = Cluster.from_environment(options_of_cluster, environ, around)
             return KubernetesProvider(cluster, clock)
         case _ as unknown:
             assert_never(unknown)

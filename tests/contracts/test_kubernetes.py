@@ -865,7 +865,7 @@ def test_what_is_no_kubeconfig_is_not_quoted(text: str) -> None:
     assert "canary" not in f"{caught.value}{caught.value.__cause__}"
 
 
-@pytest.mark.parametrize("program", ["aws", "gke-gcloud-auth-plugin", "kubelogin", "mine"])
+@pytest.mark.parametrize("program", ["mine", "/opt/tsh", "kubectl"])
 def test_a_program_that_logs_in_and_is_not_here_is_told(
     cluster: FakeKubernetes, program: str
 ) -> None:

@@ -90,16 +90,7 @@ def _translated(error: AzureError, account: AzureAccount) -> CredentialsError:
             f" {', '.join(f'azure-{name}'.replace('_', '-') for name in missing)}.",
             HINT,
         )
-    # Entra's own sentence, such as AADSTS700213: no matching federated identity record found for
-    # presented assertion subject …
-    reason = next(
-        (
-            line.strip()
-            for line in error.message.splitlines()
-            if "AADSTS" in line or "Authentication failed" in line
-        ),
-        None,
-    )
+    reason = reason_of(error)
     if reason is None:
         return CredentialsError(
             "There are no Azure credentials: no client secret, id token, managed identity or"
@@ -108,4 +99,17 @@ def _translated(error: AzureError, account: AzureAccount) -> CredentialsError:
         )
     return CredentialsError(
         f"Azure does not accept the credentials of {account.client_id}: {reason}", HINT
+    )
+
+
+def reason_of(error: AzureError) -> str | None:
+    """Entra's own sentence, such as AADSTS700213: no matching federated identity record found for
+    presented assertion subject …; None if no credentials were found at all."""
+    return next(
+        (
+            line.strip()
+            for line in error.message.splitlines()
+            if "AADSTS" in line or "Authentication failed" in line
+        ),
+        None,
     )

@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,35 @@ def account(options: GcpOptions, file: str | None) -> Account:
             "The Google Cloud project is not known: the credentials do not name one.",
             "Give its id as `gcp-project`, or in GOOGLE_CLOUD_PROJECT.",
         )
+    scoped = _refreshed(credentials)
+    key = (
+        {name: source[name] for name in ("client_email", "private_key", "private_key_id")}
+        if source.get("type") == "service_account"
+        else None
+    )
+    return Account(Quiet(scoped), project, Secret(json.dumps(key)) if key else None)
+
+
+def access_token(
+    options: GcpOptions, file: str | None, impersonated: str | None = None
+) -> tuple[str, datetime | None]:
+    """An access token, and when it ends, in UTC. `file`: as for `account`; `impersonated`: a
+    service account that the found one acts as. Raises as `account`."""
+    found, _, _ = _find(options, file)
+    if impersonated:
+        from google.auth import impersonated_credentials
+
+        found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            source_credentials=found,
+            target_principal=impersonated,
+            target_scopes=[SCOPE],
+        )
+    made: Any = _refreshed(found)
+    ends: datetime | None = made.expiry  # without a time zone
+    return str(made.token), ends and ends.replace(tzinfo=UTC)
+
+
+def _refreshed(credentials: Any) -> Credentials:
     scoped: Credentials = with_scopes_if_required(credentials, [SCOPE])  # type: ignore[no-untyped-call]
     try:
         scoped.refresh(asking())  # type: ignore[no-untyped-call]
@@ -88,12 +118,7 @@ def account(options: GcpOptions, file: str | None) -> Account:
             f"Google Cloud does not accept the credentials of {_who(scoped)}: {_reason(error)}.",
             KEYS_HINT,
         ) from None
-    key = (
-        {name: source[name] for name in ("client_email", "private_key", "private_key_id")}
-        if source.get("type") == "service_account"
-        else None
-    )
-    return Account(Quiet(scoped), project, Secret(json.dumps(key)) if key else None)
+    return scoped
 
 
 def _find(options: GcpOptions, file: str | None) -> tuple[Any, str | None, dict[str, Any]]:

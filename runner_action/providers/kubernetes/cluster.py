@@ -1,4 +1,4 @@
-"""The cluster: the account, and the calls, through the official client and its ways to log in.
+"""The cluster: the account, and the calls, through the official client.
 
 Its generated classes are not used: they know the fields of one version only, and a user's pod
 template may have newer ones.
@@ -7,27 +7,28 @@ template may have newer ones.
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import urllib3
-import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.incluster_config import InClusterConfigLoader
-from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, ConfigNode, KubeConfigMerger
 
 from runner_action import credentials
 from runner_action.errors import CredentialsError
-from runner_action.files import file_text
 from runner_action.plain import parts_of
+from runner_action.providers.kubernetes import kubeconfig as kubeconfigs
 from runner_action.providers.kubernetes.errors import KEYS_HINT, Refused, translated
+from runner_action.providers.kubernetes.login import logged_in
 from runner_action.providers.kubernetes.options import KubernetesOptions
+from runner_action.providers.kubernetes.tokens import Around
+from runner_action.providers.kubernetes.unauthorized import reason
+from runner_action.waiting import Clock, SystemClock
 
 Json = dict[str, Any]
 POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -45,85 +46,85 @@ RETRIES = urllib3.Retry(
 read."""
 TIMEOUT = (10, 30)
 """Seconds, to connect and between two chunks of a response."""
-PLUG_INS = {
-    "aws": "on EKS, `kubectl create token …` of a service account (docs/kubernetes.md)",
-    "aws-iam-authenticator": (
-        "on EKS, `kubectl create token …` of a service account (docs/kubernetes.md)"
-    ),
-    "gke-gcloud-auth-plugin": (
-        "on GKE, `kubectl create token …` of a service account (docs/kubernetes.md)"
-    ),
-    "kubelogin": (
-        "on AKS, `az aks get-credentials --admin`, or `kubectl create token …` of a service account"
-        " (docs/kubernetes.md)"
-    ),
-}
+EARLY = timedelta(minutes=1)
+"""How long before its end a token is renewed."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """A client with credentials, and the namespace to use."""
+    """A client with credentials, and the namespace to use. `ends`: when the credentials are no
+    longer to be used, if it is known; `way`: the program that they are of, if they are of one."""
 
     client: ApiClient
     namespace: str
+    ends: datetime | None = None
+    way: str = ""
 
 
 def access(
-    options: KubernetesOptions, environ: Mapping[str, str], pod: Path = POD_FOLDER
+    options: KubernetesOptions,
+    environ: Mapping[str, str],
+    pod: Path = POD_FOLDER,
+    around: Around | None = None,
 ) -> Access:
     """By the given kubeconfig, by that of the environment, or as the service account of the pod
-    that this runs in, whose files are in `pod`. Raises CredentialsError."""
-    with translated("reading the kubeconfig"), _readable():
-        kubeconfig = _configuration(options, environ)
-        settings = Configuration()
-        settings.retries = RETRIES
-        if kubeconfig is None:
-            if not (pod / "token").exists():
-                raise _nothing(environ)
-            InClusterConfigLoader(
-                str(pod / "token"), str(pod / "ca.crt"), environ=environ
-            ).load_and_set(settings)
-            namespace = (pod / "namespace").read_text().strip()
-        else:
-            chosen = _context(kubeconfig, options.context)
-            namespace = str(chosen.get("namespace") or "default")
-            _check_plug_in(kubeconfig, str(chosen.get("user")), environ)
-            config.load_kube_config_from_dict(
-                kubeconfig, context=options.context, client_configuration=settings
-            )
-        _check(settings)
+    that this runs in, whose files are in `pod`. `around`: what a login may use; by default
+    `environ` alone. Raises CredentialsError."""
+    with translated("reading the kubeconfig"), kubeconfigs.readable():
+        found = kubeconfigs.found(options, environ)
+        if found is None:
+            return _of_pod(options, environ, pod)
+        return _of_kubeconfig(found, options, around or Around(environ))
+
+
+def _of_pod(options: KubernetesOptions, environ: Mapping[str, str], pod: Path) -> Access:
+    if not (pod / "token").exists():
+        raise kubeconfigs.nothing(environ)
+    settings = _settings()
+    InClusterConfigLoader(str(pod / "token"), str(pod / "ca.crt"), environ=environ).load_and_set(
+        settings
+    )
+    _check(settings)
+    return Access(_client(settings), options.namespace or (pod / "namespace").read_text().strip())
+
+
+def _of_kubeconfig(kubeconfig: Json, options: KubernetesOptions, around: Around) -> Access:
+    chosen = kubeconfigs.chosen(kubeconfig, options.context)
+    accounts = {name: value.reveal() for name, value in options.accounts.items()}
+    login = logged_in(chosen, replace(around, environ={**around.environ, **accounts}))
+    settings = _settings()
+    one = {
+        "current-context": "one",
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+        "clusters": [{"name": "one", "cluster": dict(chosen.cluster)}],
+        "users": [{"name": "one", "user": dict(login.user)}] if login.user else [],
+    }
+    config.load_kube_config_from_dict(one, client_configuration=settings)
+    _check(settings)
+    provider = (chosen.user.get("auth-provider") or {}).get("name")
+    if provider and not settings.api_key:
+        raise CredentialsError(
+            f"The kubeconfig logs in with `auth-provider: {provider}`, which gave no token.",
+            KEYS_HINT,
+        )
+    return Access(_client(settings), options.namespace or chosen.namespace, login.ends, login.way)
+
+
+def _token_of(account: Access) -> str:
+    given = account.client.configuration.api_key.values()
+    return next((str(value).rpartition(" ")[2] for value in given), "")
+
+
+def _settings() -> Configuration:
+    settings = Configuration()
+    settings.retries = RETRIES
+    return settings
+
+
+def _client(settings: Configuration) -> ApiClient:
     client = ApiClient(settings)
     client.user_agent = "cml-runner"
-    return Access(client, options.namespace or namespace)
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Raises CredentialsError for a document of another shape, or a file that it names and that
-    cannot be read."""
-    try:
-        yield
-    except OSError as error:
-        raise CredentialsError(
-            f"The kubeconfig cannot be used: {error.strerror or type(error).__name__}:"
-            f" {error.filename}.",
-            KEYS_HINT,
-        ) from None
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        # The text may quote a value.
-        raise CredentialsError(
-            f"The kubeconfig cannot be used: its fields are not as they should be"
-            f" ({type(error).__name__}).",
-            KEYS_HINT,
-        ) from None
-
-
-def _nothing(environ: Mapping[str, str]) -> CredentialsError:
-    message = "There is no kubeconfig, and this does not run in a pod."
-    if given := credentials.trimmed(environ.get("KUBECONFIG", "")):
-        kind = credentials.looks_like(given, file_text) or "something else"
-        message = f"{message[:-1]}; KUBECONFIG is {kind}."
-    return CredentialsError(message, KEYS_HINT)
+    return client
 
 
 def _check(settings: Configuration) -> None:
@@ -150,111 +151,40 @@ def _clean(settings: Configuration) -> None:
         settings.api_key[name] = f"{kind} {token}".strip()
 
 
-def _configuration(options: KubernetesOptions, environ: Mapping[str, str]) -> Json | None:
-    """The kubeconfig; None if there is none."""
-    if options.configuration:
-        return _parsed(options.configuration.reveal(), "KUBERNETES_CONFIGURATION")
-    given = credentials.trimmed(environ.get("KUBECONFIG", ""))
-    if "\n" in given or credentials.kubeconfig(given, _no_file):
-        return _parsed(given, "KUBECONFIG")
-    paths = given or str(Path(KUBE_CONFIG_DEFAULT_LOCATION).expanduser())
-    if not (given or Path(paths).exists()):
-        return None
-    try:
-        merged = _plain(KubeConfigMerger(paths).config)
-    except (yaml.YAMLError, OSError, ValueError, TypeError, AttributeError):
-        merged = None
-    if isinstance(merged, dict):
-        return merged
-    if given and not any(Path(path).expanduser().exists() for path in given.split(":")):
-        return None  # as for kubectl
-    raise CredentialsError(
-        f"KUBECONFIG is not a kubeconfig{credentials.instead(paths, file_text)}.", KEYS_HINT
-    )
-
-
-def _no_file(_path: str) -> None:
-    return None
-
-
-def _plain(node: Any) -> Any:
-    """Plain data from what the client merged from several files, with absolute paths."""
-    value = node.value if isinstance(node, ConfigNode) else node
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _parsed(text: str, variable: str) -> Json:
-    """Parses YAML. Errors have no message of the parser, which would quote the text."""
-    try:
-        kubeconfig = yaml.safe_load(credentials.kubeconfig(text, file_text) or "")
-    except (yaml.YAMLError, ValueError):
-        kubeconfig = None
-    if not isinstance(kubeconfig, dict):
-        raise CredentialsError(
-            f"{variable} is not a kubeconfig{credentials.instead(text, file_text)}.",
-            "Set it to the text of the file, as `kubectl config view --raw --minify` prints it.",
-        )
-    return kubeconfig
-
-
-def _context(kubeconfig: Json, name: str | None) -> Mapping[str, Any]:
-    """The context of that name, or the current one. Raises CredentialsError if there is none."""
-    names = [entry["name"] for entry in kubeconfig.get("contexts") or ()]
-    chosen = name or kubeconfig.get("current-context")
-    context: Mapping[str, Any] | None = next(
-        (entry["context"] for entry in kubeconfig.get("contexts") or () if entry["name"] == chosen),
-        None,
-    )
-    if context is None:
-        known = f"it has {', '.join(names)}" if names else "it has none"
-        raise CredentialsError(
-            f"The kubeconfig has no context {chosen}: {known}.",
-            "Write one of them as `cloud-kubernetes-context`.",
-        )
-    return context
-
-
-def _check_plug_in(kubeconfig: Json, user: str, environ: Mapping[str, str]) -> None:
-    """Raises CredentialsError if the kubeconfig names a login program that is not installed: our
-    image has none."""
-    settings = next(
-        (
-            entry.get("user") or {}
-            for entry in kubeconfig.get("users") or ()
-            if entry["name"] == user
-        ),
-        {},
-    )
-    command = (settings.get("exec") or {}).get("command")
-    if command and not shutil.which(command, path=environ.get("PATH")):
-        instead = PLUG_INS.get(
-            Path(command).name, "`kubectl create token …` of a service account (docs/kubernetes.md)"
-        )
-        text = f"The kubeconfig logs in with the program `{command}`, which is not installed here."
-        raise CredentialsError(
-            text, f"Use a kubeconfig with a token or a certificate in it: {instead}."
-        )
-
-
 class Cluster:
-    """One namespace of one cluster. `who` returns the account, when it is first needed."""
+    """One namespace of one cluster. `who` returns the account, when it is first needed, and again
+    when its credentials end or are not accepted."""
 
-    def __init__(self, who: Callable[[], Access]) -> None:
+    def __init__(self, who: Callable[[], Access], clock: Clock | None = None) -> None:
         self._who = who
+        self._clock = clock or SystemClock()
         self._access: Access | None = None
         self._lock = threading.Lock()
 
     @classmethod
-    def from_environment(cls, options: KubernetesOptions, environ: Mapping[str, str]) -> Cluster:
-        return cls(lambda: access(options, environ))
+    def from_environment(
+        cls, options: KubernetesOptions, environ: Mapping[str, str], around: Around | None = None
+    ) -> Cluster:
+        """`around`: what a login may use; by default `environ` alone."""
+        given = around or Around(environ)
+        return cls(lambda: access(options, environ, around=given), given.clock)
 
     @property
     def access(self) -> Access:
         with self._lock:
-            self._access = self._access or self._who()
+            if self._access is None or self._ends(self._access):
+                self._access = self._who()
             return self._access
+
+    def _ends(self, current: Access) -> bool:
+        return current.ends is not None and self._clock.now() >= current.ends - EARLY
+
+    def _renewed(self, refused: Access) -> Access:
+        """Another account than this one; of several threads that were refused, one logs in."""
+        with self._lock:
+            if self._access is refused:
+                self._access = self._who()
+            return self._access or refused
 
     @property
     def namespace(self) -> str:
@@ -330,31 +260,47 @@ class Cluster:
         `streamed`: in chunks, for that many seconds. Raises Refused."""
         group, _, rest = kind.rpartition("/") if kind.startswith("batch/") else ("", "", kind)
         resource, _, part = rest.partition("/")
-        path = (
-            f"{f'/apis/{group}/v1' if group else '/api/v1'}/namespaces/{self.namespace}/{resource}"
-        )
+        account = self.access
+        api = f"/apis/{group}/v1" if group else "/api/v1"
+        path = f"{api}/namespaces/{account.namespace}/{resource}"
         path += f"/{name}" if name else ""
         path += f"/{part}" if part else ""
-        client = self.access.client
-        headers = {
-            "Content-Type": (
-                "application/merge-patch+json" if method == "PATCH" else "application/json"
-            )
-        }  # which the client does not set by itself
-        serialized = client.param_serialize(
+        answer = self._answer(account, method, path, parameters, body, streamed)
+        if answer.status == 401:  # so nothing was done
+            account = self._renewed(account)
+            answer = self._answer(account, method, path, parameters, body, streamed)
+        if answer.status >= 400:
+            raise self._refused(account, answer.status, answer.data.decode("utf-8", "replace"))
+        return answer
+
+    @staticmethod
+    def _answer(
+        account: Access,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        body: Json | None,
+        streamed: int,
+    ) -> Any:
+        patches = method == "PATCH"
+        content = "application/merge-patch+json" if patches else "application/json"
+        serialized = account.client.param_serialize(
             method,
             path,
             query_params=list(parameters.items()),
-            header_params=headers,
+            header_params={"Content-Type": content},  # which the client does not set by itself
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = client.call_api(
-            *serialized, _request_timeout=(TIMEOUT[0], TIMEOUT[1] + streamed)
-        ).response
-        if answer.status >= 400:
-            raise Refused(answer.status, answer.data.decode("utf-8", "replace"))
-        return answer
+        timeout = (TIMEOUT[0], TIMEOUT[1] + streamed)
+        return account.client.call_api(*serialized, _request_timeout=timeout).response
+
+    def _refused(self, account: Access, status: int, text: str) -> Refused:
+        if status != 401:
+            return Refused(status, text)
+        why, hint = reason(_token_of(account), account.way, self._clock.now())
+        said = Refused(status, text).message
+        return Refused(status, f"{said}: {why}" if why else said, hint)
 
     @staticmethod
     def _object(answer: Any) -> Json:

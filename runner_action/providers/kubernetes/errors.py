@@ -42,10 +42,11 @@ HINTS: dict[type[ProviderError], str] = {
 
 
 class Refused(Exception):
-    """The API server refused a call."""
+    """The API server refused a call. `hint`: what to do, if more is known than the server says."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, hint: str = "") -> None:
         self.status = status
+        self.hint = hint
         status_object = _object(text)
         self.reason = str(status_object.get("reason") or "")
         self.message = str(status_object.get("message") or text.strip()[:300])
@@ -154,7 +155,9 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        raise refused(error.message, doing, error.status) from error
+        told = refused(error.message, doing, error.status)
+        told.hint = error.hint or told.hint
+        raise told from error
     except ConfigException as error:
         raise CredentialsError(f"The kubeconfig cannot be used: {error}", KEYS_HINT) from error
     except HTTPError as error:

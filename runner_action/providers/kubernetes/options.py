@@ -23,10 +23,21 @@ class Containers(StrEnum):
     KUBERNETES = "kubernetes"
 
 
+ACCOUNTS = {
+    "AZURE_CLIENT_ID": "azure-client-id",
+    "AZURE_TENANT_ID": "azure-tenant-id",
+    "GOOGLE_APPLICATION_CREDENTIALS_DATA": "gcp-credentials",
+}
+"""Variables with which a launch signs in to the cloud of its cluster, and the inputs that say the
+same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KubernetesOptions(CloudOptions):
     """What only Kubernetes knows: which cluster, which nodes, what else the pod is."""
 
+    accounts: Mapping[str, Secret] = field(default_factory=dict)
+    """Who signs in to the cloud of the cluster: values of ACCOUNTS that inputs give."""
     configuration: Secret | None = None
     """Text of a kubeconfig; None for that of the environment."""
     context: str | None = None
@@ -48,6 +59,9 @@ class KubernetesOptions(CloudOptions):
 def from_inputs(value: Mapping[str, Any]) -> KubernetesOptions:
     """`value`: the checked inputs, by their names."""
     return KubernetesOptions(
+        accounts={
+            variable: Secret(value[name]) for variable, name in ACCOUNTS.items() if value[name]
+        },
         configuration=secret_of(value["kubernetes-configuration"]),
         context=value["cloud-kubernetes-context"],
         namespace=value["cloud-kubernetes-namespace"],

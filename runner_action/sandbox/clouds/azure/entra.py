@@ -26,6 +26,8 @@ class Entra:
     def __init__(self, app: Flask) -> None:
         self.given: dict[str, str] = {}
         """Token -> principal."""
+        self.scopes: dict[str, str] = {}
+        """Token -> what it was asked for."""
         self.logins = 0
         self.down = False
         """No token is given for a secret or an id token."""
@@ -36,9 +38,10 @@ class Entra:
         app.add_url_rule("/<tenant>/oauth2/v2.0/token", "token", self._token, methods=["POST"])
         app.add_url_rule("/identity", "identity", self._identity)
 
-    def issue(self, principal: str) -> str:
+    def issue(self, principal: str, scope: str = "") -> str:
         token = f"canary-eyJ0{secrets.token_urlsafe(60)}"
         self.given[token] = principal
+        self.scopes[token] = scope
         return token
 
     def who(self, header: str) -> str | None:
@@ -54,7 +57,7 @@ class Entra:
         ):
             return {"statusCode": 400}, 400
         return {
-            "access_token": self.issue(HOST),
+            "access_token": self.issue(HOST, request.args["resource"]),
             "expires_on": "4000000000",
             "resource": request.args["resource"],
             "token_type": "Bearer",
@@ -79,7 +82,7 @@ class Entra:
             form.get("client_assertion", "")
         ) == AUDIENCE:
             return {
-                "access_token": self.issue(LAUNCHER),
+                "access_token": self.issue(LAUNCHER, form["scope"]),
                 "expires_in": 3600,
                 "token_type": "Bearer",
             }
@@ -89,4 +92,8 @@ class Entra:
                 "error_description": "AADSTS7000215: Invalid client secret provided.",
             }, 401
         self.logins += 1
-        return {"access_token": self.issue(LAUNCHER), "expires_in": 3600, "token_type": "Bearer"}
+        return {
+            "access_token": self.issue(LAUNCHER, form["scope"]),
+            "expires_in": 3600,
+            "token_type": "Bearer",
+        }
