@@ -27,6 +27,9 @@ ENDED = ("Job succeeded", "Job failed")
 BROKEN = "Failed to process build"
 """Messages of gitlab-runner (commands/single.go, network/gitlab.go, common/build.go). The last one
 follows a failed job, or is all that is said about one that could not be begun."""
+SUBMITTING, OVER = "Submitting", ("success", "failed")
+"""GitLab knows of a job's end only when it has answered so, which may take minutes (`finalUpdate`
+in network/trace.go; `Job-Status` in GitLab's lib/api/ci/runner.rb). A cancelled job is BROKEN."""
 PROGRESS = "coordinator..."
 """In its messages about a job's log. GitLab asks for one every 3 or 60 s, even if there is nothing
 new; they also come if GitLab cannot be reached (network/trace.go)."""
@@ -180,10 +183,12 @@ class Forge(Member):
             self._job = project[:-4] if project.endswith(".git") else project, int(entry["job"])
             # GitLab has no limit besides the job's `timeout`, after which the job has failed.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
+        if message.startswith(SUBMITTING) and entry["job-status"] in OVER:
+            return [Settled(at)]
         if not message.startswith(ENDED) or "job" not in entry:
             return []
         self._end = str(entry.get("time"))[:19].replace("T", " ")
-        return [JobFinished(at, self._name()), Settled(at)]
+        return [JobFinished(at, self._name())]
 
     def _name(self) -> str:
         return "%d of %s" % (self._job[1], self._job[0])

@@ -184,7 +184,10 @@ class Guard:
         return self._with_token.inherit(stays, allowed)
 
     def clean_up(self) -> None:
-        """Deregisters the runner if the agent, however it ended, did not."""
+        """Deregisters the runner if the agent, however it ended, did not. Reports the end of an
+        agent that could not, as it was killed or hung."""
+        if self._over is None and self._beat:
+            self.say("crashed", why="the agent has ended while %s" % self._beat[0].phase.value)
         if not self.gone:
             leave_list(NOWHERE, self.leave, self.say, CLEAN_UP_SECONDS, self.leave())
 

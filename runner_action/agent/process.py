@@ -121,7 +121,6 @@ class Child:
         exited: Callable[[int], None],
         **more: Any,
     ) -> Child:
-        more.setdefault("stdin", subprocess.DEVNULL)
         with out.open("ab") as file:
             process = subprocess.Popen(
                 argv,

@@ -104,23 +104,23 @@ class Agent:
     def _launch(self) -> None:
         if self.state.phase is not Phase.STARTING:
             return
-        env = self.forge.environment(self.home / "hooks", self.home / "jobs")
-        more = {**self.identity, **({"stdin": -1} if self.guard else {})}
-        try:
-            self._child = Child.start(
-                [*self.guard, *self.forge.command],
-                self.home / "runner",
-                env,
-                self.home / "runner.log",
-                self._exited,
-                **more,
-            )
-        except OSError as error:
-            self.say("waiting", why=str(error))
+        self._child = self.tried("waiting", self._begin)
+        if not self._child:
             self._exited(-1)
             return
         # Only an agent that was killed needs it.
         self.tried("no-pid", (self.home / "runner.pid").write_text, str(self._child.pid))
+
+    def _begin(self) -> Child:
+        return Child.start(
+            [*self.guard, *self.forge.command],
+            self.home / "runner",
+            self.forge.environment(self.home / "hooks", self.home / "jobs"),
+            self.home / "runner.log",
+            self._exited,
+            stdin=subprocess.PIPE if self.guard else subprocess.DEVNULL,
+            **self.identity,
+        )
 
     def _again(self) -> None:
         time.sleep(RELAUNCH_SECONDS)

@@ -169,6 +169,10 @@ def line(text: str, **fields: object) -> str:
     return json.dumps(entry, separators=(",", ":"))
 
 
+def submitting(how: str, status: str) -> str:
+    return line("Submitting job to coordinator..." + how, job=7, **{"job-status": status})
+
+
 RECEIVED = line(
     "Checking for jobs... received",
     job=7,
@@ -181,12 +185,19 @@ LOG: list[tuple[str, list[Event]]] = [
         RECEIVED,
         [JobStarted(1.0, "7 of octo/sub/train", float("inf"), ref=("octo/sub/train", 7, None))],
     ),
-    (line("Job succeeded", job=7, duration_s=1), [JobFinished(1.0, "0 of "), Settled(1.0)]),
-    (line("Job failed: exit status 1", job=7), [JobFinished(1.0, "0 of "), Settled(1.0)]),
+    (line("Job succeeded", job=7, duration_s=1), [JobFinished(1.0, "0 of ")]),
+    (line("Job failed: exit status 1", job=7), [JobFinished(1.0, "0 of ")]),
     (
         line("Job failed (system failure): aborted: interrupt", job=7),
-        [JobFinished(1.0, "0 of "), Settled(1.0)],
+        [JobFinished(1.0, "0 of ")],
     ),
+    (submitting("ok", "success"), [Settled(1.0)]),
+    (submitting(" job failed", "failed"), [Settled(1.0)]),
+    (submitting("ok", "running"), []),
+    (submitting("accepted, but not yet completed", "running"), []),
+    (submitting(" failed", ""), []),
+    (submitting(" job failed", "canceled"), []),
+    (line("Appending trace to coordinator...ok", **{"job-status": "running"}), []),
     (line("Failed to process build", error="exit status 1"), [Settled(1.0)]),
     (line("Job succeeded"), []),
     (line("Checking for jobs... failed", status="couldn't execute POST"), []),

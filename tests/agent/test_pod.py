@@ -283,6 +283,23 @@ def test_an_agent_that_was_killed_says_nothing_of_its_end(started: bool) -> None
     assert guard.is_overdue()
 
 
+@pytest.mark.parametrize(("says_so", "told"), [(True, []), (False, ["crashed"])])
+def test_the_end_of_an_agent_that_could_not_report_it_is_reported(
+    says_so: bool, told: list[str]
+) -> None:
+    said = list[tuple[str, object]]()
+    guard = guarding()
+    guard.say = lambda stage, **facts: said.append((stage, facts.get("why")))
+    guard.gone = True
+    key = guard.start()["key"]
+    guard.answer({"call": "beat", "key": key, **beats(phase="busy")})
+    if says_so:
+        guard.answer({"call": "over", "key": key})
+    guard.clean_up()
+    assert [stage for stage, _ in said] == told
+    assert all("busy" in str(why) for _, why in said)
+
+
 def test_it_has_itself_evicted_by_more_than_its_volume_may_hold(tmp_path: Path) -> None:
     pod_guard.evict(tmp_path)
     assert sum(file.stat().st_blocks * 512 for file in tmp_path.iterdir()) > 1 << 20

@@ -136,7 +136,6 @@ def test_a_runner_that_is_asked_to_quit_ends_its_job_first(world: World, start: 
     assert "staying" in stages(world)
 
 
-@pytest.mark.xfail(strict=True, reason="the agent ends gitlab-runner after `Job succeeded`")
 def test_a_job_whose_end_gitlab_has_to_be_told_again_is_not_lost(
     world: World, start: Start
 ) -> None:
