@@ -69,7 +69,7 @@ class Creation:
             if shortage and (placement.queue or not any(map(is_placed, pods))):
                 raise shortage
             with translated(doing):
-                self._shrink(name, pods, count)
+                pods = self._shrink(name, pods, count)
         except BaseException:
             self._ending.after_failure(name, machine.identity.token())
             raise
@@ -183,19 +183,24 @@ class Creation:
             return self._cluster.get("secrets", secret["metadata"]["name"])
         return None
 
-    def _shrink(self, name: str, pods: list[Json], count: int) -> None:
+    def _shrink(self, name: str, pods: list[Json], count: int) -> list[Json]:
         """Deletes pods without a node, so that none of this Job starts later when there is room
-        again, and shrinks the Job to the indexes that were created.
+        again, and shrinks the Job to the indexes before the first that was not created; the Job
+        controller deletes the pods after it. (It creates several at once, any of which may be
+        refused, and would create the missing ones later.) Returns the pods that stay.
         https://kubernetes.io/docs/concepts/workloads/controllers/job/#elastic-indexed-jobs
         """
         if len(pods) < count:
-            indexes = 1 + max(int(pod["metadata"]["annotations"][INDEX]) for pod in pods)
+            there = {int(pod["metadata"]["annotations"][INDEX]): pod for pod in pods}
+            indexes = next(index for index in range(count) if index not in there)
             self._cluster.patch(
                 "batch/jobs", name, {"spec": {"completions": indexes, "parallelism": indexes}}
             )
+            pods = [pod for index, pod in there.items() if index < indexes]
         for pod in pods:
             if not has_node(pod):
                 self._cluster.delete("pods", pod["metadata"]["name"], pod["metadata"]["uid"])
+        return pods
 
     # --- waiting for nodes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections import Counter
@@ -91,6 +92,7 @@ class Jobs:
         """Makes pods; one that is suspended has none, whose end is no failure."""
         if not job["spec"]["suspend"]:
             job["status"].setdefault("startTime", now())
+            self._drop_pods(job["spec"], tally, pods)
             self._make_pods(job, tally)
             return
         for pod in pods:
@@ -102,9 +104,11 @@ class Jobs:
         good = tally.indexes(good=True)
         bad = Counter(tally.indexes(good=False))
         limit = spec.get("backoffLimitPerIndex")
-        lost = {index for index, times in bad.items() if limit is not None and times > limit} - set(
-            good
-        )
+        lost = {
+            index
+            for index, times in bad.items()
+            if limit is not None and times > limit and index < spec["completions"]
+        } - set(good)
         if (
             time.monotonic()
             >= tally.since + spec.get("activeDeadlineSeconds", float("inf")) * self._fake.factor
@@ -169,6 +173,13 @@ class Jobs:
             )
             tally.finished = time.monotonic()
 
+    def _drop_pods(self, spec: Json, tally: Tally, pods: list[Json]) -> None:
+        """Those of indexes that a Job no longer has, once it was made shorter."""
+        for pod in pods:
+            beyond = tally.made[pod["metadata"]["uid"]] >= spec.get("completions", math.inf)
+            if beyond and "deletionTimestamp" not in pod["metadata"]:
+                self._control.delete_pod(pod, None)
+
     def _make_pods(self, job: Json, tally: Tally) -> None:
         spec = job["spec"]
         active = [index for number, index in tally.made.items() if number not in tally.ended]
@@ -183,7 +194,7 @@ class Jobs:
             ]
         else:
             wanted = [-1] * (spec.get("completions", spec["parallelism"]) - len(good) - len(active))
-        for index in wanted[: max(0, spec["parallelism"] - len(active))]:
+        for index in at_once(wanted[: max(0, spec["parallelism"] - len(active))]):
             pod = pod_of(job, index)
             if why := next(filter(None, (admit(pod) for admit in self._fake.admission)), ""):
                 why = why.removeprefix("Error creating: ")
@@ -233,6 +244,15 @@ class Jobs:
                     if times > limit and index not in good
                 )
         self._shelf.put("jobs", job)
+
+
+def at_once(indexes: list[int]) -> Iterable[int]:
+    """One, then two, four, eight at the same time; of these here the last first.
+    https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/job/job_controller.go"""
+    size = 1
+    while indexes:
+        yield from reversed(indexes[:size])
+        indexes, size = indexes[size:], 2 * size
 
 
 def ranges(indexes: Iterable[int]) -> str:
