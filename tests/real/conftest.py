@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.cluster import node, server, space, working
 from tests.sandbox.conftest import launch
 
-__all__ = ["docker", "gitlab_runner", "launch"]
+__all__ = ["docker", "gitlab_runner", "launch", "node", "server", "space", "working"]
 
 
 @pytest.fixture(scope="session")
