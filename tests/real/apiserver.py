@@ -120,7 +120,7 @@ class Server:
         return {
             " ".join((event["verb"], _resource(event["objectRef"])))
             for event in events
-            if event["user"]["username"] == user
+            if event["user"].get("username") == user
             and event["annotations"]["authorization.k8s.io/decision"] == "allow"
         }
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ from tests.real.apiserver import ASSETS, Api, Server, offered
 Json = dict[str, Any]
 SPACE_LABEL = "cml-runner.test/space"
 ROOM = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "110"}
+HEARTBEAT_SECONDS = 10
+"""The node controller gives up nodes that are silent for 50 s (`--node-monitor-grace-period`).
+https://kubernetes.io/docs/reference/command-line-tools-reference/kube-controller-manager/"""
 
 
 @dataclass
@@ -113,14 +117,23 @@ class Node:
             "POST", "/api/v1/nodes", {**body, "metadata": {"name": self.name, "labels": labels}}
         )
         amounts = {**ROOM, **room}
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
-        self._space.admin.done("PATCH", f"{self._path}/status", {"status": status})
+        self._say({"capacity": amounts, "allocatable": amounts})
         # Admission has put one there that says the node is not ready yet.
         self._space.admin.done("PATCH", self._path, {"spec": {"taints": taints}})
 
+    def _say(self, status: Json) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        ready["lastHeartbeatTime"] = now
+        path, body = f"{self._path}/status", {"status": {**status, "conditions": [ready]}}
+        self._space.admin.done("PATCH", path, body)
+
     def _live(self) -> None:
+        said = time.monotonic()
         while not self._over.wait(0.1):
+            if time.monotonic() - said > HEARTBEAT_SECONDS:
+                self._say({})
+                said = time.monotonic()
             for pod in self._space.items("pods", fieldSelector=f"spec.nodeName={self.name}"):
                 path = f"{self._space.path}/pods/{pod['metadata']['name']}"
                 if "deletionTimestamp" in pod["metadata"]:

@@ -55,7 +55,9 @@ SAME: dict[str, tuple[str, str, Json | None]] = {
     "no image": job(f"{RUNNER}.image", ""),
     "a container's bad name": job(f"{RUNNER}.name", "A b"),
     "a mount of nothing": job(f"{RUNNER}.volumeMounts.0.name", "nope"),
-    "a limit below the request": job(f"{RUNNER}.resources.limits", {"cpu": "1"}),
+    "a limit below the request": job(
+        f"{RUNNER}.resources", {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+    ),
     "no quantity": job(f"{RUNNER}.resources.limits", {"cpu": "abc"}),
     "a GPU without a limit": job(f"{RUNNER}.resources", {"requests": {GPU: "1"}}),
     "half a GPU": job(f"{RUNNER}.resources", {"requests": {GPU: "1"}, "limits": {GPU: "2"}}),
