@@ -81,6 +81,16 @@ class Space:
         root = self.batch if kind == "jobs" else self.path
         return list(self.admin.done("GET", f"{root}/{kind}", **query)["items"])
 
+    def living(self) -> set[str]:
+        """Names of pods that nobody has deleted."""
+        metadata = [pod["metadata"] for pod in self.items("pods")]
+        return {one["name"] for one in metadata if "deletionTimestamp" not in one}
+
+
+def end(space: Space, pod: str, phase: str) -> None:
+    """What a kubelet says when all of a pod's containers have ended."""
+    space.admin.done("PATCH", f"{space.path}/pods/{pod}/status", {"status": {"phase": phase}})
+
 
 def until(check: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     end = time.monotonic() + seconds

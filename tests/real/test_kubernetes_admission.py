@@ -3,13 +3,14 @@ words, and as the launcher reports them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from runner_action.errors import ConfigurationError, ProviderError, QuotaError
-from tests.real.cluster import Node, Space
+from tests.real.cluster import Node, Space, end, until
 from tests.real.launcher import Launcher
 
 
@@ -29,6 +30,20 @@ REFUSALS: dict[str, tuple[Callable[[Space], None], list[str], type[ProviderError
         QuotaError,
         r"exceeded quota: compute, requested: requests\.cpu=.*, used: requests\.cpu=0, limited:",
         "ResourceQuota",
+    ),
+    "no limit": (
+        lambda space: space.quota("limits.cpu", "100"),
+        ["--cloud-kubernetes-pod-template=spec: {containers: [{name: beside, image: redis}]}"],
+        ConfigurationError,
+        r"failed quota: compute: must specify limits\.cpu for: beside",
+        "",
+    ),
+    "smallest container": (
+        lambda space: limit(space, type="Container", min={"memory": "64Mi"}),
+        [],
+        ConfigurationError,
+        r"minimum memory usage per Container is 64Mi, but request is 32Mi",
+        "",
     ),
     "largest container": (
         lambda space: limit(space, type="Container", max={"cpu": "2", "memory": "4Gi"}),
@@ -96,17 +111,23 @@ def test_a_quota_for_one_of_many_gives_one(working: Space, node: Node) -> None:
 
 
 @pytest.mark.xfail(
-    reason="a Job whose pods have indexes 0 and 2 keeps three, and gets the other pod later",
-    strict=False,  # of pods that are created at once, any may be those that are refused
+    reason="the Job controller fills the gaps between the indexes that a quota has admitted",
+    strict=False,  # of pods that are created at once, any may be refused: there may be no gap
 )
-def test_a_quota_for_some_of_many_leaves_no_index_for_later(working: Space, node: Node) -> None:
-    """Here two of the eight pods that are created at once."""
+def test_what_a_quota_refused_does_not_come_later(working: Space, node: Node) -> None:
+    """Here six of the eight pods that are created at once."""
     working.quota("pods", "9")
     launcher = Launcher(working)
-    made = launcher.create("--cloud-type=s", count=15)
-    assert len(made.instances) == 9
+    made = launcher.create("--cloud-type=s", count=15).instances
+    assert 7 <= len(made) <= 9
+    names = {one.id for one in made}
+    until(lambda: working.living() == names, "the others to go")
+    working.admin.done("DELETE", f"{working.path}/resourcequotas/compute")
+    end(working, made[0].id, "Succeeded")
+    time.sleep(3)
+    assert working.living() == names
     (job,) = working.items("jobs")
-    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (9, 9)
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (len(made), len(made))
 
 
 @pytest.mark.parametrize("containers", ["none", "kubernetes"])

@@ -11,15 +11,10 @@ from typing import Any
 import pytest
 
 from runner_action.errors import CapacityError, NotOurs
-from tests.real.cluster import Node, Space, until
+from tests.real.cluster import Node, Space, end, until
 from tests.real.launcher import Launcher
 
 Json = dict[str, Any]
-
-
-def end(space: Space, pod: str, phase: str) -> None:
-    """What a kubelet says when all of a pod's containers have ended."""
-    space.admin.done("PATCH", f"{space.path}/pods/{pod}/status", {"status": {"phase": phase}})
 
 
 def job_of(space: Space) -> Json:
