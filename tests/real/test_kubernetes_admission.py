@@ -110,10 +110,6 @@ def test_a_quota_for_one_of_many_gives_one(working: Space, node: Node) -> None:
     launcher.nothing_is_left()
 
 
-@pytest.mark.xfail(
-    reason="the Job controller fills the gaps between the indexes that a quota has admitted",
-    strict=False,  # of pods that are created at once, any may be refused: there may be no gap
-)
 def test_what_a_quota_refused_does_not_come_later(working: Space, node: Node) -> None:
     """Here six of the eight pods that are created at once."""
     working.quota("pods", "9")
