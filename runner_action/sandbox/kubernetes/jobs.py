@@ -35,7 +35,8 @@ class Tally:
     finished: float | None = None
 
     def indexes(self, good: bool) -> list[int]:
-        return [self.made[number] for number, ended in self.ended.items() if ended is good]
+        ended = (number for number, well in self.ended.items() if well is good)
+        return [self.made[number] for number in ended if number in self.made]
 
 
 class Jobs:
@@ -176,7 +177,8 @@ class Jobs:
     def _drop_pods(self, spec: Json, tally: Tally, pods: list[Json]) -> None:
         """Those of indexes that a Job no longer has, once it was made shorter."""
         for pod in pods:
-            beyond = tally.made[pod["metadata"]["uid"]] >= spec.get("completions", math.inf)
+            index = tally.made.get(pod["metadata"]["uid"], -1)  # -1: of before it was suspended
+            beyond = index >= spec.get("completions", math.inf)
             if beyond and "deletionTimestamp" not in pod["metadata"]:
                 self._control.delete_pod(pod, None)
 
