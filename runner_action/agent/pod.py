@@ -39,8 +39,7 @@ from .spec import AgentSpec
 from .watchdog import Say, disk_full
 
 INSTANCE = "@instance@"
-"""A placeholder in a runner's name for the end of the pod's name, as in the launcher
-(`bootstrap.INSTANCE`, `model.runner_name`)."""
+"""A placeholder in a runner's name for the end of the pod's name (`bootstrap.INSTANCE`)."""
 PR_SET_DUMPABLE = 4
 PROGRAM = "agent.pyz"
 CERTIFICATES = "ca.pem"
@@ -54,8 +53,7 @@ LATE = (
     *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8_sig"),
     *("linecache", "tokenize", "traceback"),
 )
-"""Modules that Python would import only when first needed: to read a date, to look up a host, to
-show an error."""
+"""Modules that Python would import only when first needed: for a date, a host, an error."""
 PATIENCE = 15.0
 """Seconds for a response of the guard, whose own calls have ten."""
 
@@ -296,7 +294,7 @@ def run(home: Path, link: Link, environ: Dict[str, str]) -> int:
     which all remaining processes end. Returns the agent's exit code."""
     child = 0
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: os.kill(child, number) if child else sys.exit(0))
+        signal.signal(number, lambda number, _: pass_on(number, child) if child else sys.exit(0))
     child = os.fork()
     if not child:
         os._exit(alive(home, link, environ))
@@ -304,6 +302,15 @@ def run(home: Path, link: Link, environ: Dict[str, str]) -> int:
         pid, status = os.wait()
         if pid == child:
             return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+
+
+def pass_on(number: int, child: int) -> None:
+    """Sends a signal to the agent: tried again, as the cluster sends it only once."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            os.kill(child, number)
+            return
+        time.sleep(0.1)
 
 
 def alive(home: Path, link: Link, environ: Dict[str, str]) -> int:

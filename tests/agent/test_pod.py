@@ -450,6 +450,15 @@ sys.exit(pod.run('.', None, {}))
     process.stdout.close()
 
 
+def test_a_signal_that_cannot_be_passed_on_ends_nothing() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    pod.pass_on(signal.SIGTERM, gone.pid)
+    alive = subprocess.Popen(["sleep", "60"])
+    pod.pass_on(signal.SIGTERM, alive.pid)
+    assert alive.wait(10) == -signal.SIGTERM
+
+
 def test_without_githubs_hooks_in_the_image_it_says_so(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

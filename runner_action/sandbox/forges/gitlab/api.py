@@ -265,7 +265,8 @@ class FakeGitLab(Served):
             ephemeral=False,
             untagged=body.get("run_untagged", True),
         )
-        seat.secret = f"glrt-canary-{seat.secret}"
+        # gitlab-runner shows the first characters of a token.
+        seat.secret = f"glrt-{seat.secret[:12]}-canary-{seat.secret[12:]}"
         self.places[seat.id] = place
         if longest := body.get("maximum_timeout"):
             self.longest[seat.id] = longest
