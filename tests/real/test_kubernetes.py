@@ -16,8 +16,8 @@ import yaml
 from runner_action import cli
 from runner_action.errors import ConfigurationError
 from runner_action.providers.kubernetes.errors import Refused, refused
+from runner_action.sandbox.kubernetes.decoding import QUANTITY
 from runner_action.sandbox.kubernetes.nodes import amount
-from runner_action.sandbox.kubernetes.pod_rules import QUANTITY
 from tests.providers.test_kubernetes_plan import REQUESTS, made
 from tests.real.apiserver import Api
 from tests.real.cluster import Space

@@ -445,7 +445,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"container": {"image": ""}}, "containers[0].image: Required value"),
     (
         {"pod": {"initContainers": [{"name": "runner", "image": "x"}]}},
-        'containers[0].name: Duplicate value: "runner"',
+        'spec.initContainers[0].name: Duplicate value: "runner"',
     ),
     (
         {"container": {"volumeMounts": [{"name": "home", "mountPath": "/x"}]}},

@@ -17,11 +17,11 @@ from flask import Flask, Response, request
 
 from runner_action.sandbox.kubernetes.admission import Admission, Refusing
 from runner_action.sandbox.kubernetes.control import Control
+from runner_action.sandbox.kubernetes.decoding import unreadable
 from runner_action.sandbox.kubernetes.inside import execute
 from runner_action.sandbox.kubernetes.jobs import generated
 from runner_action.sandbox.kubernetes.log import log_of
 from runner_action.sandbox.kubernetes.nodes import Node
-from runner_action.sandbox.kubernetes.pod_rules import unreadable
 from runner_action.sandbox.kubernetes.queues import frozen
 from runner_action.sandbox.kubernetes.rules import (
     KINDS,
@@ -34,6 +34,7 @@ from runner_action.sandbox.kubernetes.rules import (
     full,
     invalid,
     merged,
+    refused,
     settled,
 )
 from runner_action.sandbox.kubernetes.shelf import Json, Shelf
@@ -190,7 +191,7 @@ class FakeKubernetes:
             or match["resource"] not in KINDS
             or KINDS[match["resource"]][0] != (match["group"] or "")
         ):
-            raise Failed(404, "NotFound", "the server could not find the requested resource")
+            raise Failed(404, "NotFound", "the server could not find the requested resource", {})
         resource = match["resource"]
         space = match["space"]
         name = match["name"]
@@ -209,6 +210,7 @@ class FakeKubernetes:
                 405,
                 "MethodNotAllowed",
                 "the server does not allow this method on the requested resource",
+                {},
             )
         self._admit(verb, resource, space, name, log or "")
         with self.shelf.changed:
@@ -221,7 +223,7 @@ class FakeKubernetes:
             one = self.shelf.get(resource, space, name)
             if one is None:
                 raise Failed(
-                    404, "NotFound", f'{full(resource)} "{name}" not found', **about(resource, name)
+                    404, "NotFound", f'{full(resource)} "{name}" not found', about(resource, name)
                 )
             if log:
                 return log_of(one, self._console)
@@ -241,7 +243,7 @@ class FakeKubernetes:
                 f'User "{ACCOUNT}" cannot {verb} resource "{resource}{log}" in API group "{group}"'
                 f' in the namespace "{space}"'
             )
-            raise Failed(403, "Forbidden", f"{what} is forbidden: {why}", **about(resource, name))
+            raise Failed(403, "Forbidden", f"{what} is forbidden: {why}", about(resource, name))
         for refusal in self.refusals:
             if refusal[0] == words:
                 self.refusals.remove(refusal)
@@ -282,23 +284,15 @@ class FakeKubernetes:
 
     def _create(self, resource: str, space: str) -> Any:
         if space not in self.namespaces:
-            raise Failed(
-                404, "NotFound", f'namespaces "{space}" not found', name=space, kind="namespaces"
-            )
+            details = {"name": space, "kind": "namespaces"}
+            raise Failed(404, "NotFound", f'namespaces "{space}" not found', details)
         if len(request.data) > MOST_BYTES:
             raise Failed(
                 413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST_BYTES}"
             )
-        body = request.get_json(force=True, silent=True)
-        group, kind = KINDS[resource]
-        if why := unreadable(body):
-            raise Failed(
-                400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {why}'
-            )
-        if not isinstance(body, dict) or body.get("kind", kind) != kind:
-            raise Failed(
-                400, "BadRequest", f"the object provided is unrecognized (must be of type {kind})"
-            )
+        body: Any = request.get_json(force=True, silent=True)
+        if why := unreadable(resource, body):
+            raise Failed(400, "BadRequest", why)
         meta = body.setdefault("metadata", {})
         if meta.setdefault("namespace", space) != space:
             raise Failed(
@@ -311,17 +305,13 @@ class FakeKubernetes:
             meta["name"] = generated(meta["generateName"])
         name = meta.get("name", "")
         if causes := list(invalid(resource, body)):
-            label = f"{kind}{'.' if group else ''}{group}"
-            why = causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]"
-            raise Failed(
-                422, "Invalid", f'{label} "{name}" is invalid: {why}', name=name, kind=kind
-            )
+            raise refused(resource, name, causes)
         if self.shelf.get(resource, space, name):
             raise Failed(
                 409,
                 "AlreadyExists",
                 f'{full(resource)} "{name}" already exists',
-                **about(resource, name),
+                about(resource, name),
             )
         return self.shelf.put(resource, settled(resource, body)), 201
 
@@ -340,7 +330,7 @@ class FakeKubernetes:
                 409,
                 "Conflict",
                 f'Operation cannot be fulfilled on {full(resource)} "{meta["name"]}": {why}',
-                **about(resource, meta["name"]),
+                about(resource, meta["name"]),
             )
         if resource == "pods":
             self.control.delete_pod(one, None if grace is None else int(grace))
@@ -383,13 +373,7 @@ class FakeKubernetes:
             and not (elastic and part == "completions")
         ]
         if causes := [*causes, *frozen(one, made), *invalid(resource, made)]:
-            raise Failed(
-                422,
-                "Invalid",
-                f'Job.batch "{one["metadata"]["name"]}" is invalid: {causes[0]}',
-                name=one["metadata"]["name"],
-                kind="Job",
-            )
+            raise refused(resource, one["metadata"]["name"], causes)
         return self.shelf.put(resource, {**made, "status": one["status"]})
 
     def _console(self, number: str) -> str:

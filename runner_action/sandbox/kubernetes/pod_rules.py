@@ -8,13 +8,11 @@ staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from runner_action.sandbox.kubernetes.nodes import UNITS, amount
+from runner_action.sandbox.kubernetes.nodes import amount
 from runner_action.sandbox.kubernetes.shelf import Json
 
 DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -22,7 +20,6 @@ HOST = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 LABEL = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 KEY = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 DATA_KEY = r"[-._a-zA-Z0-9]+"
-QUANTITY = re.compile(rf"\d+(\.\d+)?({'|'.join(filter(None, UNITS))})?")
 ENDS = "must start and end with an alphanumeric character"
 USED = "regex used for validation is"
 DOMAIN_RULE = (
@@ -38,15 +35,12 @@ LABEL_RULE = (
     f"'-', '_' or '.', and {ENDS} (e.g. 'MyValue',  or 'my_value',  or '12345', {USED} '{LABEL}')"
 )
 KEY_RULE = (
-    f"name part must consist of alphanumeric characters, '-', '_' or '.', and {ENDS} (e.g."
+    f"must consist of alphanumeric characters, '-', '_' or '.', and {ENDS} (e.g."
     f" 'MyName',  or 'my.name',  or '123-abc', {USED} '{KEY}')"
 )
 DATA_KEY_RULE = (
-    f"a valid config key must consist of alphanumeric characters, '-', '_' or '.' ({USED}"
-    f" '{DATA_KEY}')"
-)
-QUANTITY_RULE = (
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',"
+    f"  or 'KEY_NAME',  or 'key-name', {USED} '{DATA_KEY}')"
 )
 SHORT, LONG = "must be no more than 63 bytes", "must be no more than 253 bytes"
 ANNOTATION_BYTES = 256 << 10
@@ -69,11 +63,28 @@ def named(where: str, value: str, pattern: str, rule: str, longest: int = 63) ->
 
 
 def key(where: str, value: str) -> Iterable[str]:
-    """The name of a label, an annotation or a taint, which may have a domain before it."""
-    prefix, slash, name = value.rpartition("/")
-    yield from named(where, value if not re.fullmatch(KEY, name) else name, KEY, KEY_RULE)
-    if slash and not re.fullmatch(DOMAIN, prefix):
-        yield wrong(where, value, f"prefix part {DOMAIN_RULE}")
+    """The name of a label or a taint."""
+    for rule in broken(value):
+        yield wrong(where, value, rule)
+
+
+def broken(value: str) -> Iterable[str]:
+    """The rules of names that may have a domain before them, as far as one breaks them."""
+    *prefix, name = value.split("/")
+    if len(prefix) > 1:
+        example = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        yield f"a qualified name {KEY_RULE} {example}"
+        return
+    if prefix == [""]:
+        yield "prefix part must be non-empty"
+    elif prefix and not re.fullmatch(DOMAIN, prefix[0]):
+        yield f"prefix part {DOMAIN_RULE}"
+    if not name:
+        yield "name part must be non-empty"
+    if len(name) > 63:
+        yield f"name part {SHORT}"
+    if not re.fullmatch(KEY, name):
+        yield f"name part {KEY_RULE}"
 
 
 def pairs(where: str, labels: Mapping[str, str]) -> Iterable[str]:
@@ -87,12 +98,22 @@ def metadata(where: str, meta: Json) -> Iterable[str]:
     yield from pairs(f"{where}.labels", meta.get("labels") or {})
     annotations = meta.get("annotations") or {}
     for name in annotations:
-        yield from key(
-            f"{where}.annotations",
-            name.lower() if re.fullmatch(KEY, name.rpartition("/")[2]) else name,
-        )
+        for rule in broken(name.lower()):
+            yield wrong(f"{where}.annotations", name, rule)
     if sum(len(text.encode()) for pair in annotations.items() for text in pair) > ANNOTATION_BYTES:
         yield f"{where}.annotations: Too long: may not be more than {ANNOTATION_BYTES} bytes"
+    for owner in meta.get("ownerReferences") or ():
+        yield from owned(f"{where}.ownerReferences", owner)
+
+
+def owned(where: str, owner: Json) -> Iterable[str]:
+    """Without its number, as the server says it."""
+    version = owner.get("apiVersion") or ""
+    if not version.rpartition("/")[2]:
+        yield wrong(f"{where}.apiVersion", version, "version must not be empty")
+    for part in ("kind", "name", "uid"):
+        if not owner.get(part):
+            yield wrong(f"{where}.{part}", "", "must not be empty")
 
 
 def template(where: str, pod: Json) -> Iterable[str]:
@@ -103,7 +124,7 @@ def template(where: str, pod: Json) -> Iterable[str]:
     volumes = [one.get("name", "") for one in spec.get("volumes") or ()]
     yield from unique(f"{where}.volumes", volumes)
     seen: set[str] = set()
-    for kind in ("initContainers", "containers"):
+    for kind in ("containers", "initContainers"):
         for number, one in enumerate(spec.get(kind) or ()):
             yield from container(f"{where}.{kind}[{number}]", one, volumes, seen)
     yield from pairs(f"{where}.nodeSelector", spec.get("nodeSelector") or {})
@@ -152,21 +173,25 @@ def resources(where: str, asked: Json) -> Iterable[str]:
 
 
 def toleration(where: str, one: Json) -> Iterable[str]:
-    operator = one.get("operator", "Equal")
-    effect = one.get("effect", EFFECTS[0])
+    """Without an operator it is `Equal`, without an effect it is for all of them."""
+    said, value = one.get("operator") or "", one.get("value") or ""
+    operator, effect = said or "Equal", one.get("effect") or EFFECTS[0]
     if one.get("key"):
         yield from key(f"{where}.key", one["key"])
     elif operator != "Exists":
-        rule = "operator must be Exists when `key` is empty"
-        yield wrong(f"{where}.operator", operator, rule)
-    if operator == "Exists" and one.get("value"):
+        meaning = 'which means "match all values and all keys"'
+        rule = f"operator must be Exists when `key` is empty, {meaning}"
+        yield wrong(f"{where}.operator", said, rule)
+    if operator == "Equal":
+        yield from named(f"{where}.operator", value, LABEL, LABEL_RULE)
+    if operator == "Exists" and value:
         rule = "value must be empty when `operator` is 'Exists'"
-        yield wrong(f"{where}.operator", operator, rule)
-    for part, value, known in (("operator", operator, OPERATORS), ("effect", effect, EFFECTS)):
-        if value not in known:
+        yield wrong(f"{where}.operator", value, rule)
+    for part, word, known in (("operator", operator, OPERATORS), ("effect", effect, EFFECTS)):
+        if word not in known:
             supported = ", ".join(map(json.dumps, known))
-            said = f"Unsupported value: {json.dumps(value)}: supported values: {supported}"
-            yield f"{where}.{part}: {said}"
+            rule = f"Unsupported value: {json.dumps(word)}: supported values: {supported}"
+            yield f"{where}.{part}: {rule}"
 
 
 def secret(body: Json) -> Iterable[str]:
@@ -178,27 +203,3 @@ def secret(body: Json) -> Iterable[str]:
             yield wrong(f"data[{name}]", name, DATA_KEY_RULE)
     if sum(map(len, said.values())) > SECRET_BYTES:
         yield f"data: Too long: may not be more than {SECRET_BYTES} bytes"
-
-
-def unreadable(body: Any, path: str = "") -> str:
-    """What of a body cannot be read at all, before anything of it is judged; empty if all can."""
-    if isinstance(body, list):
-        return next(filter(None, (unreadable(one, path) for one in body)), "")
-    if not isinstance(body, dict):
-        return ""
-    for name, value in body.items():
-        if path.endswith((".requests", ".limits")) and not QUANTITY.fullmatch(str(value)):
-            return QUANTITY_RULE
-        if path == ".data" and not readable(value):
-            return "illegal base64 data at input byte 0"
-        if found := unreadable(value, f"{path}.{name}"):
-            return found
-    return ""
-
-
-def readable(text: str) -> bool:
-    try:
-        base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True

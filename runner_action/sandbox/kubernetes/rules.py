@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ from flask import request
 
 from runner_action.sandbox.kubernetes import pod_rules as pods
 from runner_action.sandbox.kubernetes.nodes import OVER, holds
+from runner_action.sandbox.kubernetes.selectors import fields, labels
 from runner_action.sandbox.kubernetes.shelf import Choice, Json
 
 KINDS = {
@@ -21,21 +21,6 @@ KINDS = {
     "events": ("", "Event"),
     "jobs": ("batch", "Job"),
 }
-FIELDS = {
-    "pods": {"status.phase", "spec.nodeName", "spec.restartPolicy"},
-    "jobs": {"status.successful"},
-    "secrets": {"type"},
-    "events": {
-        "involvedObject.uid",
-        "involvedObject.name",
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "reason",
-        "type",
-    },
-}
-"""By what each may be chosen besides its name:
-https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/"""
 VERSION = {
     "major": "1",
     "minor": "36",
@@ -44,6 +29,15 @@ VERSION = {
     "gitTreeState": "clean",
     "buildDate": "2026-04-22T12:00:00Z",
 }
+CAUSES = {
+    "Invalid value": "FieldValueInvalid",
+    "Required value": "FieldValueRequired",
+    "Duplicate value": "FieldValueDuplicate",
+    "Unsupported value": "FieldValueNotSupported",
+    "Not found": "FieldValueNotFound",
+    "Too long": "FieldValueTooLong",
+}
+"""https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apimachinery/pkg/util/validation/field/errors.go"""
 MOST_BYTES = 3 << 20
 """Of a request: `MaxRequestBodyBytes` of
 https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/server/config.go"""
@@ -52,7 +46,7 @@ https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserve
 class Failed(Exception):
     """Ends a request with a Status."""
 
-    def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)
         self.code = code
         head = {
@@ -64,7 +58,7 @@ class Failed(Exception):
             "reason": reason,
             "code": code,
         }
-        self.status: Json = {**head, **({"details": details} if details else {})}
+        self.status: Json = head if details is None else {**head, "details": details}
 
 
 def full(resource: str) -> str:
@@ -79,6 +73,22 @@ def about(resource: str, name: str | None) -> Json:
         **({"group": group} if group else {}),
         "kind": resource,
     }
+
+
+def refused(resource: str, name: str, problems: Iterable[str]) -> Failed:
+    """All that is wrong with an object, each `field: kind of problem…`."""
+    group, kind = KINDS[resource]
+    each = list(dict.fromkeys(problems))
+    why = each[0] if len(each) == 1 else f"[{', '.join(each)}]"
+    causes = [cause(one) for one in each]
+    details = {**about(resource, name), "kind": kind, "causes": causes}
+    label = f"{kind}.{group}" if group else kind
+    return Failed(422, "Invalid", f'{label} "{name}" is invalid: {why}', details)
+
+
+def cause(problem: str) -> Json:
+    where, _, message = problem.partition(": ")
+    return {"reason": CAUSES[message.partition(":")[0]], "message": message, "field": where}
 
 
 def merged(one: Any, patch: Any) -> Any:
@@ -97,25 +107,18 @@ def merged(one: Any, patch: Any) -> Any:
 def choice(resource: str, space: str) -> Choice:
     """By the request's namespace and selectors."""
     tests: list[Choice] = [lambda one: bool(one["metadata"]["namespace"] == space)]
-    for part in filter(None, request.args.get("fieldSelector", "").split(",")):
-        key, sign, value = re.split(r"(!=|==?)", part, maxsplit=1)
-        if key not in {"metadata.name", "metadata.namespace"} | FIELDS[resource]:
-            raise Failed(400, "BadRequest", f"field label not supported: {key}")
+    try:
+        of_fields = fields(resource, request.args.get("fieldSelector", ""))
+        of_labels = labels(request.args.get("labelSelector", ""))
+    except ValueError as error:
+        raise Failed(400, "BadRequest", str(error)) from error
+    for path, same, value in of_fields:
         tests.append(
-            lambda one, key=key, sign=sign, value=value: (  # type: ignore[misc]
-                (str(found(one, key)) == value) is (sign != "!=")
+            lambda one, path=path, same=same, value=value: (  # type: ignore[misc]
+                (str(found(one, path)) == value) is same
             )
         )
-    for part in filter(None, re.split(r",(?![^(]*\))", request.args.get("labelSelector", ""))):
-        match = re.fullmatch(
-            r"\s*(!?)\s*([^\s=!()]+)\s*(?:(=|==|!=|in|notin)\s*\(?([^()]*)\)?)?\s*", part
-        )
-        if not match:
-            raise Failed(400, "BadRequest", f"unable to parse requirement: {part}")
-        plain = "DoesNotExist" if match[1] else "Exists"
-        operator = {None: plain, "!=": "NotIn", "notin": "NotIn"}.get(match[3], "In")
-        values = [value.strip() for value in (match[4] or "").split(",")]
-        key = match[2]
+    for key, operator, values in of_labels:
         tests.append(
             lambda one, key=key, operator=operator, values=values: holds(  # type: ignore[misc]
                 operator, one["metadata"].get("labels", {}).get(key), values
