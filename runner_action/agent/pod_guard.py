@@ -35,6 +35,8 @@ LINE = 1 << 20
 CROWD = 32
 """Requests at the same time at most."""
 LOOK_SECONDS = 5.0
+SILENT_SECONDS = 15.0
+"""Without a heartbeat, after which that is reported: the guard itself may be killed soon."""
 OVER_SECONDS = 20.0
 """How long after the agent's end the guard has been ended by its kubelet, unless another container
 still runs, which a webhook has added to the pod."""
@@ -69,6 +71,7 @@ class Guard:
         self._beat: Optional[Tuple[State, float]] = None
         self._well = self._began
         self._over: Optional[float] = None
+        self._silent = False
         self._turn = threading.Lock()
 
     def _member(self) -> forge.Member:
@@ -151,6 +154,14 @@ class Guard:
         if not self.watch():
             self._well = self.now()
         return self.now() - self._well >= UNWELL_SECONDS
+
+    def listen(self) -> None:
+        """Reports an agent that has fallen silent, once: an eviction may leave no time to do so
+        when it has ended."""
+        silent = self._beat is not None and self.now() - self._beat[1] >= SILENT_SECONDS
+        if silent and not self._silent and self._over is None:
+            self.say("silent", why="the agent has not been heard for %d s" % SILENT_SECONDS)
+        self._silent = silent
 
     def claimed(self, leaving: bool) -> bool:
         """Whether a launch counts on the runner. If the runner is `leaving`, also keeps launches
@@ -273,6 +284,7 @@ def guard(secret: Path, folder: Path, end: Path) -> int:
     with Server(folder, state.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         while not terminated.wait(LOOK_SECONDS):
+            state.listen()
             if state.is_overdue():
                 state.say("overdue", why="another container keeps the pod, so it is evicted")
                 state.clean_up()

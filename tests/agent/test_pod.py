@@ -300,6 +300,28 @@ def test_the_end_of_an_agent_that_could_not_report_it_is_reported(
     assert all("busy" in str(why) for _, why in said)
 
 
+def test_an_agent_that_falls_silent_is_reported_once_each_time() -> None:
+    said = list[str]()
+    clock = Clock()
+    guard = guarding(clock)
+    guard.say = lambda stage, **_: said.append(stage)
+    key = guard.start()["key"]
+    guard.listen()
+    assert said == [], "it has not begun"
+    for times in (1, 2):
+        guard.answer({"call": "beat", "key": key, **beats(phase="busy")})
+        guard.listen()
+        clock.at += pod_guard.SILENT_SECONDS
+        guard.listen()
+        guard.listen()
+        assert said == ["silent"] * times
+    guard.answer({"call": "beat", "key": key, **beats(phase="leaving")})
+    guard.answer({"call": "over", "key": key})
+    clock.at += pod_guard.SILENT_SECONDS
+    guard.listen()
+    assert len(said) == 2, "it has ended"
+
+
 def test_it_has_itself_evicted_by_more_than_its_volume_may_hold(tmp_path: Path) -> None:
     pod_guard.evict(tmp_path)
     assert sum(file.stat().st_blocks * 512 for file in tmp_path.iterdir()) > 1 << 20

@@ -67,7 +67,10 @@ WORK_SECONDS = {Life.TAKEN: 45, Life.BARE: 45, Life.CRASH: 45, Life.RESUMED: 12}
 CHECKPOINT = base64.b64encode(b"#!/bin/sh\nsleep 1\n").decode()
 AGAIN = (Life.TAKEN, Life.CRASH)
 """The job is restarted."""
-TELLS = ("failed", "leaving", "interrupted", "watchdog", "crashed", "ended", "restart", "end")
+TELLS = (
+    *("crashed", "end", "ended", "failed", "interrupted", "leaving", "restart", "silent"),
+    "watchdog",
+)
 """Stages on the console by which somebody who looks learns that the machine ended, and why."""
 
 
