@@ -155,7 +155,7 @@ class Guard:
             self._well = self.now()
         return self.now() - self._well >= UNWELL_SECONDS
 
-    def listen(self) -> None:
+    def report_silence(self) -> None:
         """Reports an agent that has fallen silent, once: an eviction may leave no time to do so
         when it has ended."""
         silent = self._beat is not None and self.now() - self._beat[1] >= SILENT_SECONDS
@@ -284,7 +284,7 @@ def guard(secret: Path, folder: Path, end: Path) -> int:
     with Server(folder, state.answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         while not terminated.wait(LOOK_SECONDS):
-            state.listen()
+            state.report_silence()
             if state.is_overdue():
                 state.say("overdue", why="another container keeps the pod, so it is evicted")
                 state.clean_up()

@@ -306,19 +306,19 @@ def test_an_agent_that_falls_silent_is_reported_once_each_time() -> None:
     guard = guarding(clock)
     guard.say = lambda stage, **_: said.append(stage)
     key = guard.start()["key"]
-    guard.listen()
+    guard.report_silence()
     assert said == [], "it has not begun"
     for times in (1, 2):
         guard.answer({"call": "beat", "key": key, **beats(phase="busy")})
-        guard.listen()
+        guard.report_silence()
         clock.at += pod_guard.SILENT_SECONDS
-        guard.listen()
-        guard.listen()
+        guard.report_silence()
+        guard.report_silence()
         assert said == ["silent"] * times
     guard.answer({"call": "beat", "key": key, **beats(phase="leaving")})
     guard.answer({"call": "over", "key": key})
     clock.at += pod_guard.SILENT_SECONDS
-    guard.listen()
+    guard.report_silence()
     assert len(said) == 2, "it has ended"
 
 
