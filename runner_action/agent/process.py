@@ -73,28 +73,28 @@ def child_environment(user: pwd.struct_passwd, environ: Dict[str, str]) -> Dict[
 
 class Tail:
     """Reads the new complete lines of a growing file. The rest of a line comes with a later call,
-    or in pieces if the line is too long."""
+    or in pieces if the line is too long.
+
+    The file is opened once, and without waiting: a job may put something else in its place.
+    """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
+        self._file: Optional[int] = None
         self.offset = offset
 
     def lines(self) -> List[str]:
         try:
-            with self._path.open("rb") as file:
-                file.seek(self.offset)
-                text = file.read(LINE_LIMIT)
+            if not self._file:
+                self._file = os.open(self._path, os.O_NONBLOCK)
+            text = os.pread(self._file, LINE_LIMIT, self.offset)
         except OSError:
             return []
-        whole = (
-            text if len(text) == LINE_LIMIT and b"\n" not in text else text[: text.rfind(b"\n") + 1]
-        )
-        self.offset += len(whole)
-        return [
-            line.decode("utf-8", "replace").rstrip("\r")
-            for line in whole.split(b"\n")
-            if line.strip()
-        ]
+        end = text.rfind(b"\n") + 1
+        if len(text) == LINE_LIMIT:
+            end = end or LINE_LIMIT
+        self.offset += end
+        return [line.decode("utf-8", "replace") for line in text[:end].splitlines() if line.strip()]
 
 
 class Child:

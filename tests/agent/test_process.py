@@ -55,6 +55,31 @@ def test_an_endless_line_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert [len(line) for _ in range(4) for line in tail.lines()] == [LINE_LIMIT] * 3
 
 
+@pytest.mark.parametrize("kind", ["file", "folder", "fifo", "link", "nothing"])
+def test_what_is_put_in_the_place_of_the_file_is_not_read(kind: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("one\n")
+    tail = Tail(log)
+    assert tail.lines() == ["one"]
+    with log.open("a") as still_written:
+        log.unlink()
+        if kind == "file":
+            log.write_text("one\nforged\n")
+        elif kind == "folder":
+            log.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(log)
+        elif kind == "link":
+            log.symlink_to("/dev/zero")
+        still_written.write("two\n")
+    assert tail.lines() == ["two"]
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    assert Tail(tmp_path / "log").lines() == []
+
+
 def never() -> bool:
     return False
 

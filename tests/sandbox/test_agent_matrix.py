@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -182,6 +183,40 @@ def test_a_line_that_the_agent_says_is_an_effect(tmp_path: Path) -> None:
     assert (tmp_path / "effects").read_text() == "run: __main__.write_line: say online\n"
 
 
+READS = """
+import json, pathlib, sys
+from runner_action.agent.process import Tail
+from tests.matrix.agent import effects
+effects.inject(effects.Injected(json.loads(sys.argv[1]), "run"))
+tail = Tail(pathlib.Path(sys.argv[2]))
+print(*(tail.lines() for _ in range(3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fate", "seen"),
+    [
+        ("fails once", "[] ['first', 'second'] []"),
+        ("half once", "['first'] ['second'] []"),
+        ("twice", "['first', 'second', 'second'] [] []"),
+    ],
+)
+def test_lines_of_the_runner_are_an_effect_at_each_look(
+    tmp_path: Path, fate: str, seen: str
+) -> None:
+    (tmp_path / "jobs").write_text("first\nsecond\n")
+    lines = "run: process.Tail.lines: lines ~/jobs after second"
+    settings = {"agent": str(AGENT), "folder": str(tmp_path), "at": [lines, fate], "once": True}
+    command = [sys.executable, "-c", READS, json.dumps(settings), str(tmp_path / "jobs")]
+    path = {"PATH": os.environ["PATH"], "PYTHONPATH": str(AGENT.parents[1])}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path, env=path
+    )
+    assert done.stdout.strip() == seen
+    known = (tmp_path / "effects").read_text().splitlines()
+    assert known == ["run: process.Tail.lines: read ~/jobs", lines]
+
+
 # --- the source
 
 
@@ -190,6 +225,8 @@ def test_a_line_that_the_agent_says_is_an_effect(tmp_path: Path) -> None:
     [
         ("path.write_text('x')", ["write"]),
         ("path.open('rb')", ["read"]),
+        ("os.open(path, os.O_NONBLOCK)", ["read"]),
+        ("os.pread(file, 9, 0)", ["lines"]),
         ("open(path, 'ab')", ["write"]),
         ("fresh.replace(path)", ["change"]),
         ("text.replace('a', 'b')", []),

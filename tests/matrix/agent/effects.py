@@ -78,6 +78,7 @@ real_open = builtins.open
 real_popen = subprocess.Popen
 real_statvfs = os.statvfs
 real_write = os.write
+real_pread = os.pread
 
 
 def error(kind: str) -> OSError:
@@ -230,7 +231,7 @@ def opens(injected: Injected, path: Any, mode: str | None, flags: int) -> None:
     if injected.busy() or not isinstance(path, str) or path == os.devnull:
         return
     writes = bool(set("wax+") & set(mode)) if mode else bool(flags & WRITES)
-    said = "" if writes else last_line(injected, path)
+    said = last_line(injected, path) if mode and not writes else ""
     if said:
         fate = injected.meet("lines", f"{path} after {said}")
     else:
@@ -292,6 +293,21 @@ def opener(injected: Injected) -> Callable[..., Any]:
     return opened
 
 
+def pread_of(injected: Injected) -> Callable[[int, int, int], bytes]:
+    """Lines of the runner program or its hooks, in a file that stays open."""
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        said = last_line(injected, path)
+        fate = injected.meet("lines", f"{path} after {said}") if said else ""
+        if fate in MORE:
+            add_line(injected, path, fate)
+        text = real_pread(descriptor, length, offset)
+        return text[: len(text) // 2] if fate.startswith("half") else text
+
+    return pread
+
+
 def space_of(injected: Injected) -> Callable[..., Any]:
     def space(path: Any) -> os.statvfs_result:
         fate = injected.meet("space", str(path))
@@ -345,4 +361,5 @@ def inject(injected: Injected) -> None:
     os.statvfs = space_of(injected)
     subprocess.Popen = popen_of(injected)  # type: ignore[assignment,misc]
     os.write = write_of(injected)  # type: ignore[assignment]
+    os.pread = pread_of(injected)
     sys.addaudithook(hook(injected))

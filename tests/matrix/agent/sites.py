@@ -11,6 +11,7 @@ from tests.matrix.agent.points import Effect
 
 KINDS = {
     "read": ("read_bytes", "read_text"),
+    "lines": ("pread",),
     "write": ("touch", "write_bytes", "write_text"),
     "change": (
         "chmod",
