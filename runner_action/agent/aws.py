@@ -17,8 +17,8 @@ TTL = {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
 
 
 class Notices(metadata.Notices):
-    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
-    and …/rebalance-recommendations.html"""
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html,
+    which recommends a poll every five seconds, and …/rebalance-recommendations.html"""
 
     def __init__(self, base: str = "") -> None:
         self._service = metadata.Metadata(base or "http://169.254.169.254")

@@ -55,7 +55,7 @@ RELAUNCHES = 10
 settings, 2 and 5 may be temporary, as is anything before it first listens."""
 NOTICE_PATIENCE = 3.0
 """Seconds to wait for a notice once the system shuts down. Google gives notice and shuts down at
-the same time; EC2 is polled every two seconds; notices of EC2 and Azure come long before."""
+the same time; those of EC2 and Azure come long before."""
 INF = float("inf")
 URGENT_SECONDS = 4.0
 """Time limit for everything after a second signal."""

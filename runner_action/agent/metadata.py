@@ -58,7 +58,7 @@ class Metadata:
 class Notices:
     """A cloud's notices about the end of this machine. `every`: seconds between two polls."""
 
-    every = 2.0
+    every = 5.0
 
     def look(self) -> Optional[Notice]:
         """The current notice, or None; may take some seconds. Raises OSError or another

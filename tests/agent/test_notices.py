@@ -15,6 +15,8 @@ from runner_action.agent.metadata import CLOUDS, Metadata, Notice, Notices
 from runner_action.sandbox.machine.metadata import FakeMetadata
 
 MODULES = {"aws": aws, "azure": azure, "gcp": gcp}
+GIVEN = {"aws": 120, "azure": 30, "gcp": 30}
+"""Seconds of a notice. EC2's page recommends a look every five seconds."""
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def test_no_notice_then_one(cloud: str, service: FakeMetadata) -> None:
     notice = poller.look()
     assert notice is not None
     assert notice.seconds == pytest.approx(30, abs=2)
-    assert poller.every + time.monotonic() - began < 5, "a notice must be seen in time"
+    took = poller.every + time.monotonic() - began
+    assert took < GIVEN[cloud] / 10, "a notice must be seen in time"
 
 
 def test_a_notice_given_before_the_first_look(service: FakeMetadata) -> None:
