@@ -560,7 +560,7 @@ def test_every_name_means_something_on_each_machine(
         attributes |= {
             node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)
         }
-    short = {name for name in attributes if re.fullmatch(r"V\d+", name)}
+    short = {name for name in attributes if re.fullmatch(r"[A-Za-z]\d", name)}
     assert not short - set().union(*(defined(ast.parse(text)) for text in modules.values()))
 
 
@@ -570,6 +570,8 @@ def defined(tree: ast.Module) -> set[str]:
     names = {node.id for node in nodes if isinstance(node, ast.Name) and not is_read(node)}
     names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    attributes = (node for node in nodes if isinstance(node, ast.Attribute))
+    names |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
     names |= {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     aliases = [alias for node in imports for alias in node.names]

@@ -13,7 +13,7 @@ import pytest
 
 from runner_action import agent
 from runner_action.bootstrap import POD_ENTRY
-from runner_action.bootstrap.slim import OF_PYTHON, keywords, own_names, slim
+from runner_action.bootstrap.slim import OF_PYTHON, joined, keywords, own_names, slim
 
 MODULES = sorted(Path(agent.__file__).parent.glob("*.py"))
 
@@ -140,6 +140,32 @@ def test_functions_keep_the_parameters_that_callers_write(module: Path) -> None:
     assert bool(kept) == bool(signatures(source))
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("if a:\n b\nc\n", "if a:b\nc\n"),
+        ("if a:\n b\nelse:\n c\n", "if a:b\nelse:c\n"),
+        ("if a:\n b\n c\n", "if a:\n b\n c\n"),
+        ("if a:\n if b:\n  c\n", "if a:\n if b:c\n"),
+        ("if a:\n if b:\n  c\n d\n", "if a:\n if b:c\n d\n"),
+        ("@a\ndef b(c):\n return c\n", "@a\ndef b(c):return c\n"),
+        ("class A:\n b=1\n", "class A:\n b=1\n"),
+        ("try:\n a\nexcept B:\n pass\n", "try:a\nexcept B:pass\n"),
+    ],
+)
+def test_a_short_block_is_in_the_line_of_its_head(text: str, line: str) -> None:
+    assert joined(text) == line
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_shorter_blocks_mean_the_same(module: Path) -> None:
+    text = ast.unparse(ast.parse(module.read_text()))
+    text = re.sub("^( +)", lambda match: " " * (len(match[1]) // 4), text, flags=re.M)
+    text = re.sub(r'"""(.|\n)*?"""', "0", text)  # only docstrings have several lines
+    assert len(joined(text)) < len(text)
+    assert ast.dump(ast.parse(joined(text))) == ast.dump(ast.parse(text))
+
+
 PACKAGE = {
     "__init__": "",
     "one": (
@@ -149,7 +175,8 @@ PACKAGE = {
         "def grown():\n global COUNT\n COUNT += 1\n return COUNT + signal.SIGTERM\n"
         "def named():\n return 'PAUSE'\n"
         "class Failed(ValueError):\n pass\n"
-        "class Counter:\n"
+        "class Counter:\n _times = 0\n"
+        " def __init__(self):\n  self._name = self._times\n"
         " def stop(self):\n  return 'stopped'\n"
         " def counted(self, named=1):\n  return named\n"
     ),
@@ -165,7 +192,7 @@ def test_names_are_changed_in_all_modules_where_nothing_else_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = own_names(PACKAGE.values())
-    assert set(names) == {"LIMIT", "MOST", "Counter", "Phase", "both", "counted", "grown"}
+    assert set(names) == {"LIMIT", "MOST", "Counter", "Phase", "both", "counted", "grown", "_name"}
     folder = tmp_path / "slimmed_package"
     folder.mkdir()
     for name, source in PACKAGE.items():

@@ -17,6 +17,8 @@ from itertools import chain
 LETTERS = string.ascii_lowercase[::-1] + string.ascii_uppercase
 """Short names, in this order: bzip2 packs the agent some 20 bytes smaller than from `a` on."""
 CONSTANT = re.compile("[A-Z][A-Z_0-9]+").fullmatch
+PRIVATE = re.compile("_[a-z][a-z_]*[a-z]").fullmatch
+"""An attribute that no other class uses."""
 OF_PYTHON = frozenset(
     {
         *("cancel", "detach", "empty", "end", "get", "handle", "http_response", "join", "lines"),
@@ -26,6 +28,12 @@ OF_PYTHON = frozenset(
 )
 """Names of the agent that are also names of methods in Python's library, which it calls, or which
 call it. A test finds them."""
+SHORT_BLOCK = re.compile(
+    r"^( *)((?:if|elif|else|for|while|try|except|finally|with|def)\b.*:)\n"
+    r"\1 ((?!if\b|for\b|while\b|try\b|with\b|def\b|class\b|@)\S.*)\n(?!\1 )",
+    re.M,
+)
+"""A block of a single simple statement, in text that is indented by single spaces."""
 NO_TEXT = (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -44,10 +52,10 @@ def keywords(sources: Iterable[str]) -> frozenset[str]:
 
 
 def own_names(sources: Iterable[str]) -> tuple[str, ...]:
-    """The constants, functions, methods and classes of modules with these sources that may be
-    renamed in all of them: not those whose name is used for anything else, in Python's library or
-    in these modules, and no exceptions, whose names are shown to users. In the order of their
-    definitions."""
+    """The constants, functions, methods, private attributes and classes of modules with these
+    sources that may be renamed in all of them: not those whose name is used for anything else, in
+    Python's library or in these modules, and no exceptions, whose names are shown to users. In the
+    order of their definitions."""
     trees = [ast.parse(source) for source in sources]
     used = {*dir(builtins), *OF_PYTHON, *chain.from_iterable(map(_used_otherwise, trees))}
     own = dict.fromkeys(chain.from_iterable(map(_defined, trees)))
@@ -61,6 +69,9 @@ def _defined(tree: ast.Module) -> Iterator[str]:
     definitions = (ast.FunctionDef, ast.ClassDef)
     nodes = (node for node in ast.walk(tree) if isinstance(node, definitions))
     yield from (node.name for node in nodes if not (node.name[:2] == "__" or fails(node)))
+    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    set_ = (node.attr for node in attributes if isinstance(node.ctx, ast.Store))
+    yield from filter(PRIVATE, set_)
 
 
 def fails(node: ast.FunctionDef | ast.ClassDef) -> bool:
@@ -86,14 +97,15 @@ def _used_otherwise(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.arg | ast.keyword) and node.arg:
             yield node.arg
         elif isinstance(node, ast.Attribute):
-            if isinstance(node.ctx, ast.Store) or _is_of(node, of_python):
+            is_field = isinstance(node.ctx, ast.Store) and not PRIVATE(node.attr)
+            if is_field or _is_of(node, of_python):
                 yield node.attr
         elif isinstance(node, ast.ImportFrom):
             yield from _not_ours(node)
     yield from of_python
     for scope in tree.body:
         if isinstance(scope, ast.ClassDef | ast.FunctionDef):
-            yield from stored(scope)
+            yield from (name for name in stored(scope) if not PRIVATE(name))
 
 
 def _is_of(node: ast.Attribute, names: Set[str]) -> bool:
@@ -143,7 +155,13 @@ def slim(source: str, keywords: frozenset[str], own: tuple[str, ...] = ()) -> st
     text = re.sub(r"^( +)", lambda match: " " * (len(match[1]) // 4), text, flags=re.M)
     text = re.sub(r"\n{2,}", "\n", text)  # no line of a string is blank: its ends are escaped
     # An assigned tuple needs no parentheses.
-    return re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"
+    text = re.sub(r"=\(([^()]*,[^()]*)\)$", r"=\1", text, flags=re.M) + "\n"
+    return joined(text)
+
+
+def joined(text: str) -> str:
+    """Puts each block of a single simple statement into the line of its head."""
+    return SHORT_BLOCK.sub(r"\1\2\3\n", text)
 
 
 def drop_unused_imports(tree: ast.Module) -> None:
