@@ -74,7 +74,7 @@ class Start:
             thread.start()
         self._equip()
         self._script()
-        unfit = self._again("self-test", self.unfit)
+        unfit = self.retried("self-test", self.unfit)
         if unfit:
             raise ValueError(unfit)
         self._close()
@@ -82,11 +82,11 @@ class Start:
             thread.join()
             if self.problems:
                 raise self.problems[0]
-        self._again("registration", lambda: self._join(forge))
+        self.retried("registration", lambda: self._join(forge))
         self._forget()
         self.say("configured")
 
-    def _again(self, what: str, attempt: Callable[[], Optional[str]]) -> Optional[str]:
+    def retried(self, what: str, attempt: Callable[[], Any]) -> Any:
         """Makes attempts until one succeeds, as long as the machine may start; returns its result.
         Logs each different error once. Raises ValueError if another attempt would be in vain, or
         what has failed beside it."""
@@ -156,7 +156,7 @@ class Start:
         if script.exists():
             self.say("equip")
             began = time.monotonic()
-            why = self._again("Docker does not work", self._install)
+            why = self.retried("Docker does not work", self._install)
             self.say("equipped", seconds=round(time.monotonic() - began, 1), why=why)
         self.docker = bool(self.spec.cloud) and not self._shell("docker info")
 
@@ -170,8 +170,8 @@ class Start:
             raise ValueError(why)
         return why
 
-    def _shell(self, script: str) -> Optional[str]:
-        return self._again(
+    def _shell(self, script: str) -> Any:
+        return self.retried(
             script, lambda: run_to_end(["sh", "-c", script], self.home, self.root_env, 60)
         )
 
@@ -180,7 +180,7 @@ class Start:
         Docker that worked must still work. Starts a Docker that has stopped."""
         problem = room.gpu_problem(self.root_env, self.home) if self.gpu else None
         if self.docker and not problem:
-            problem = self._shell("docker info >/dev/null || systemctl restart docker; docker info")
+            problem = self._shell("docker info >/dev/null || systemctl start docker; docker info")
         return problem
 
     def _script(self) -> None:
@@ -204,7 +204,7 @@ class Start:
             self.problems.append(error)
 
     def _fetch(self, command: str) -> None:
-        self._again(
+        self.retried(
             self.spec.runner_url,
             lambda: download.fetch(self.spec, self.home / "runner", command, **self.identity),
         )

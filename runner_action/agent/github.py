@@ -38,13 +38,14 @@ actions/runner creates a new one. What the job left mounted is moved along, sinc
 empties a workspace that is not a clone, even through mounts. `mv` would not do: it copies what it
 cannot move and removes the original, again through mounts."""
 CONTAINERS = {
-    "started": "timeout 9 docker ps -q >{work}/_cml-ps 2>/dev/null || :\n",
-    "completed": "timeout 9 docker ps -q 2>/dev/null | grep -vxFf {work}/_cml-ps |"
+    "started": "timeout 9 docker ps -q >{work}/_cml-ps 2>/dev/null || rm -f {work}/_cml-ps\n",
+    "completed": "timeout 9 docker ps -q 2>/dev/null | grep -vxFf {work}/_cml-ps 2>/dev/null |"
     " xargs -r timeout 60 docker rm -f || :\n",
 }
 """Removes what a job has left running: the containers that were not there when its steps began. Its
 `container:` and `services:` were, and actions/runner removes them itself. Only on a machine of a
-cloud: elsewhere others may have started them. A Docker that hangs must not hold up a job."""
+cloud: elsewhere others may have started them. A Docker that hangs must not hold up a job, and what
+could not be listed then is not removed."""
 RUNNING = "Z: Running job: "
 ONLINE, SETTLED = "Listening for Jobs", "completed with result:"
 REMOVED = (

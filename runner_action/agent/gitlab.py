@@ -29,14 +29,15 @@ BROKEN = "Failed to process build"
 follows a failed job, or is all that is said about one that could not be begun."""
 SUBMITTING, OVER = "Submitting", ("success", "failed")
 """GitLab knows of a job's end only when it has answered so, which may take minutes (`finalUpdate`
-in network/trace.go; `Job-Status` in GitLab's lib/api/ci/runner.rb). A cancelled job is BROKEN."""
+in network/trace.go; `Job-Status` in GitLab's lib/api/ci/runner.rb). A job that is cancelled while
+it runs is BROKEN."""
 PROGRESS = "coordinator..."
 """In its messages about a job's log. GitLab asks for one every 3 or 60 s, even if there is nothing
 new; they also come if GitLab cannot be reached (network/trace.go)."""
 QUIET = 720.0
 """Seconds without one after which they say nothing more of a job: a request can hang for ten
 minutes (ResponseHeaderTimeout in network/client.go)."""
-RUNNING = "[ -e running ] || timeout 9 docker ps -q >running 2>/dev/null"
+RUNNING = "[ -e running ] || timeout 9 docker ps -q >running 2>/dev/null || rm running"
 REMOVE = """timeout 9 docker ps --format '{{.CreatedAt}} {{.ID}} {{.Labels}}' 2>/dev/null |
 grep -v gitlab-runner.managed=true | awk '$1" "$2<ENVIRON["END"]{print $5}' |
 grep -vxFf running | xargs -r timeout 60 docker rm -f"""
@@ -44,7 +45,7 @@ grep -vxFf running | xargs -r timeout 60 docker rm -f"""
 gitlab-runner itself starts has this label, in some versions with a prefix too many
 (https://gitlab.com/gitlab-org/gitlab-runner/-/issues/38674). `END`: when the job ended, in the
 machine's time: the next job may already have started some. A Docker that hangs must not hold up the
-runner."""
+runner, and what could not be listed then is not removed."""
 PIDS = """[ -f config.toml ] &&
 timeout 9 grep -q '^executor = "docker"' config.toml 2>/dev/null || exit 0
 ids=$(timeout 9 docker ps -q --filter label=com.gitlab.gitlab-runner.job.id=$JOB) || exit
@@ -62,6 +63,9 @@ class Forge(Member):
     unpack = "cat >gitlab-runner && chmod 755 gitlab-runner"
     _job: Tuple[str, int] = "", 0
     _retired = False
+    _ended = False
+    """Whether its log has said how the job ended. GitLab may know better by then, as when a person
+    has cancelled it; before 16.9 it does not say so."""
     _end = ""
     _told = 0.0
     """When its log last spoke of a job, as `time.monotonic()`."""
@@ -180,13 +184,17 @@ class Forge(Member):
         if message.startswith(RECEIVED):
             base = urlsplit(self._spec.api_url).path.rsplit("/api/", 1)[0]
             project = urlsplit(entry.get("repo_url", "")).path[len(base) :].strip("/")
+            self._ended = False
             self._job = project[:-4] if project.endswith(".git") else project, int(entry["job"])
             # GitLab has no limit besides the job's `timeout`, after which the job has failed.
             return [JobStarted(at, self._name(), float("inf"), ref=(*self._job, None))]
-        if message.startswith(SUBMITTING) and entry["job-status"] in OVER:
-            return [Settled(at)]
+        if message.startswith(SUBMITTING):
+            status = entry.get("job-status")
+            final = self._ended and status != "running" and entry["code"] in (200, 403, 404)
+            return [Settled(at)] if final or status in OVER else []
         if not message.startswith(ENDED) or "job" not in entry:
             return []
+        self._ended = True
         self._end = str(entry.get("time"))[:19].replace("T", " ")
         return [JobFinished(at, self._name())]
 

@@ -90,7 +90,7 @@ class Leave:
         self.restart(reason, bool(runs))
         if child:
             child.stop(INF, self.over(STOP))
-        self._deregister(self.agent.forge.leave())
+        self._deregister("")
 
     def restart(self, reason: Reason, runs: bool) -> None:
         """Starts to request the restart. Returns when the runner is to be stopped. `runs`: it

@@ -159,7 +159,9 @@ def _started(state: State, event: JobStarted) -> State:
     if event.run_ends is not None:
         ends = min(ends, event.run_ends - margin(RUN_LIMIT))
     state = _over(state)
-    return dataclasses.replace(state, job=event.job, job_ends=ends, worked=True, refused=None)
+    return dataclasses.replace(
+        state, job=event.job, job_ends=ends, worked=True, refused=None, starts=1
+    )
 
 
 def margin(limit: float) -> float:

@@ -263,7 +263,8 @@ def run_to_end(
             _signal(os.killpg, process.pid, signal.SIGINT)
             time.sleep(0.5)
             kill_session(process.pid)
-            process.wait()
+            # Not waited for: a driver or a mount that hangs keeps it, whatever the signal.
+            threading.Thread(target=process.wait, daemon=True).start()
         out.seek(-min(out.seek(0, os.SEEK_END), LINE_LIMIT), os.SEEK_END)
         last = " / ".join(out.read().decode("utf-8", "replace").splitlines()[-keep:])
     if code is None:

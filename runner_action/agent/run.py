@@ -104,10 +104,7 @@ class Agent:
     def _launch(self) -> None:
         if self.state.phase is not Phase.STARTING:
             return
-        self._child = self.tried("waiting", self._begin)
-        if not self._child:
-            self._exited(-1)
-            return
+        self._child = self._start.retried("runner", self._begin)
         # Only an agent that was killed needs it.
         self.tried("no-pid", (self.home / "runner.pid").write_text, str(self._child.pid))
 
@@ -141,7 +138,7 @@ class Agent:
         while True:
             self.look(TICK / 20 if self.state.phase is Phase.STARTING else TICK)
             self._beat()
-            if self.state.phase is Phase.LEAVING and self._left():
+            if self._leaves() and self._left():
                 assert self.state.reason is not None
                 return self.state.reason.exit_code
 
@@ -205,7 +202,9 @@ class Agent:
     def _test(self) -> None:
         """Tidies up after a job, and tests whether the machine can run another."""
         self.tried("not-checked", self.forge.tidy)
-        why = self.tried("not-checked", self._start.unfit)
+        unfit = self._start.unfit
+        # Looked at twice: the next job has begun, and may keep GPU and Docker busy.
+        why = self.tried("not-checked", unfit) and self.tried("not-checked", unfit)
         if why:
             self.say("unfit", why=why)
             self.queue.put(events.Failed(self.now(), why))
@@ -299,7 +298,9 @@ class Agent:
             self.say("notice", why=event.why, seconds=event.seconds)
             if event.seconds is None and before.phase is Phase.BUSY:
                 threading.Thread(
-                    target=self._leave.checkpoint, args=("rebalance", bool, 60.0), daemon=True
+                    target=self._leave.checkpoint,
+                    args=("rebalance", self._leaves, 60.0),
+                    daemon=True,
                 ).start()
         if after.starts > before.starts:
             threading.Thread(target=self._again, daemon=True).start()
@@ -319,6 +320,9 @@ class Agent:
                 why=after.reason.text + detail,
                 job=after.job or None,
             )
+
+    def _leaves(self) -> bool:
+        return self.state.phase is Phase.LEAVING
 
     def _note_job(self, event: events.Event) -> None:
         """The runner's own word about a job has no reference; its hook, seconds later, has one."""

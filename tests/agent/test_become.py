@@ -47,11 +47,11 @@ def test_what_worked_for_the_last_job_must_still_work(
     why: str,
     tmp_path: Path,
 ) -> None:
-    """`daemon`: how `docker info` ends; `restarted`: how it ends after a restart of Docker."""
+    """`daemon`: how `docker info` ends; `restarted`: how it ends when Docker was started."""
     state = tmp_path / "state"
     state.write_text(daemon)
     tool(tmp_path, "docker", f". {state}")
-    tool(tmp_path, "systemctl", f'[ "$*" = "restart docker" ] && echo "{restarted}" > {state}')
+    tool(tmp_path, "systemctl", f'[ "$*" = "start docker" ] && echo "{restarted}" > {state}')
     environ = tool(tmp_path, "nvidia-smi", nvidia_smi)
     user = pwd.getpwuid(os.geteuid())
     start = Start(SPEC, tmp_path, environ, user, {}, lambda stage, **facts: None, tmp_path)

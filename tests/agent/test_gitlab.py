@@ -169,8 +169,9 @@ def line(text: str, **fields: object) -> str:
     return json.dumps(entry, separators=(",", ":"))
 
 
-def submitting(how: str, status: str) -> str:
-    return line("Submitting job to coordinator..." + how, job=7, **{"job-status": status})
+def submitting(how: str, status: str, code: int = 200) -> str:
+    told = {"job-status": status, "code": code}
+    return line("Submitting job to coordinator..." + how, job=7, **told)
 
 
 RECEIVED = line(
@@ -207,6 +208,32 @@ LOG: list[tuple[str, list[Event]]] = [
     ('{"msg": 7}', []),
     ('{"msg": "Checking for jobs... received"}', []),
 ]
+
+
+@pytest.mark.parametrize("end", ["Job succeeded", "Job failed: exit status 1"])
+@pytest.mark.parametrize(
+    ("how", "status", "code", "over"),
+    [
+        ("ok", "success", 200, True),
+        ("ok", "", 200, True),  # GitLab before 16.9 does not say the status
+        ("ok", "canceled", 200, True),  # a person was faster
+        (" job failed", "canceled", 403, True),
+        (" job failed", "", 404, True),  # it was erased, or its project
+        ("ok", "running", 200, False),  # an update that was under way
+        ("accepted, but not yet completed", "", 202, False),
+        (" failed", "", 500, False),
+        (" failed", "", -1, False),
+    ],
+)
+def test_after_its_end_a_job_is_over_when_gitlab_wants_no_more_of_it(
+    end: str, how: str, status: str, code: int, over: bool, tmp_path: Path
+) -> None:
+    member = forge(tmp_path)
+    for _ in range(2):  # the next job begins as the first did
+        assert isinstance(member.heard(RECEIVED, 1.0)[0], JobStarted)
+        assert member.heard(submitting("ok", "", 200), 1.0) == []
+        assert isinstance(member.heard(line(end, job=7), 1.0)[0], JobFinished)
+        assert member.heard(submitting(how, status, code), 1.0) == [Settled(1.0)] * over
 
 
 @pytest.mark.parametrize(("text", "means"), LOG, ids=range(len(LOG)))
@@ -287,6 +314,27 @@ esac
         member.heard(line("Job succeeded", job=7), 1.0)
         member.tidy()
     assert (tmp_path / "removed").read_text() == removed * 2
+
+
+def test_what_could_not_be_listed_before_a_job_is_not_removed_after_it(tmp_path: Path) -> None:
+    docker(tmp_path, 0)
+    (tmp_path / "listed").write_text(LISTED)
+    (tmp_path / "bin/docker").write_text(
+        f"""#!/bin/sh
+case "$*" in
+info) ;;
+"ps -q") exit 1;;
+ps*) cat {tmp_path}/listed;;
+*) echo "$@" >> {tmp_path}/removed;;
+esac
+"""
+    )
+    member = forge(tmp_path, cloud="aws")
+    member._env["PATH"] += ":/usr/bin:/bin"
+    member.environment(tmp_path, tmp_path / "jobs")
+    member.heard(line("Job succeeded", job=7), 1.0)
+    member.tidy()
+    assert not (tmp_path / "removed").exists()
 
 
 def test_a_docker_that_does_not_answer_holds_up_no_runner(tmp_path: Path) -> None:

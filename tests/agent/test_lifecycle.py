@@ -365,6 +365,13 @@ HISTORIES: list[tuple[str, AgentSpec, list[Event], Phase, Reason | None]] = [
         Reason.CRASHED,
     ),
     (
+        "but a runner that gets jobs in between may be started for ever",
+        POLICY,
+        [*IDLE_AGAIN, RunnerExited(1010, 2)] * (RELAUNCHES + 5),
+        Phase.STARTING,
+        None,
+    ),
+    (
         "code 7: the version is refused",
         POLICY,
         [RunnerExited(10, 7)],

@@ -8,6 +8,7 @@ import os
 import pwd
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,40 @@ def test_jobs_are_read_in_whole_lines_however_they_are_written(tmp_path: Path) -
         file.write("ted\tocto/train\t7\t1\ttrain\nodd line\nstarted\tocto/train\t8\t2\teval\n")
     found = [type(event) for event in living._next(0.01)[:-1]]
     assert found == [events.JobFinished, events.JobStarted]
+
+
+@pytest.mark.parametrize(
+    ("looks", "unfit"),
+    [([None], False), (["slow", None], False), (["slow", "slow"], True)],
+)
+def test_one_look_ends_no_machine_that_may_have_its_next_job(
+    looks: list[str | None], unfit: bool, tmp_path: Path
+) -> None:
+    living, answers = agent(tmp_path), iter(looks)
+    living._start.unfit = lambda: next(answers)  # type: ignore[method-assign]
+    living._test()
+    assert living.queue.empty() is not unfit
+    assert list(answers) == []
+
+
+def test_a_runner_that_cannot_be_begun_is_tried_until_the_start_ends(tmp_path: Path) -> None:
+    """A configuration that cannot be written yet, or a Docker that is not there yet."""
+    stages: list[str] = []
+    living = agent(tmp_path, stages)
+
+    def environment(*_: Path) -> dict[str, str]:
+        raise OSError("no Docker")
+
+    living.forge.environment = environment  # type: ignore[assignment,method-assign]
+    starting = threading.Thread(target=living._try, args=(living._launch,))
+    starting.start()
+    starting.join(0.5)
+    assert starting.is_alive()
+    assert living.queue.empty()
+    assert stages == ["waiting {'why': 'runner: no Docker'}"]
+    living._start.problems.append(OSError("the start took too long"))
+    starting.join(10)
+    assert living.queue.get(timeout=1) == events.Failed(100.0, "the start took too long")
 
 
 @pytest.mark.parametrize(
@@ -482,6 +517,19 @@ def test_containers_of_a_computer_that_is_not_the_launchs_own_stay(
     """On a person's computer, and on a node whose Docker a pod may reach, others start some too."""
     spec = dataclasses.replace(MANY, cloud=cloud)
     assert removed_by(spec, tmp_path, (), ("somebodys",)) == ""
+
+
+def test_what_could_not_be_listed_before_a_job_is_not_removed_after_it(tmp_path: Path) -> None:
+    """A Docker that was slow once, and is well when the job ends."""
+    spec = dataclasses.replace(MANY, cloud="aws")
+    environment = containers(tmp_path, "scripts")
+    docker = tmp_path / "bin/docker"
+    well = docker.read_text()
+    first = f"[ -e {tmp_path}/asked ] || {{ : > {tmp_path}/asked; echo scripts; exit 124; }}\n"
+    docker.write_text(well.replace("#!/bin/sh\n", "#!/bin/sh\n" + first))
+    run_hooks(spec, tmp_path, environment, environment)
+    assert (tmp_path / "asked").exists()
+    assert not (tmp_path / "removed").exists()
 
 
 def test_a_docker_that_does_not_answer_holds_up_no_job(tmp_path: Path) -> None:
