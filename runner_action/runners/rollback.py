@@ -176,12 +176,14 @@ def _instances(group: RunnerGroup, context: Context, regions: Sequence[str]) -> 
     tags."""
     if group.is_known:
         return group.instances
-    known = {instance.id: instance for instance in group.instances}
+    found = {instance.id: instance for instance in group.instances}
     for _ in range(FINDS):
-        if tagged := context.provider.find(group.identity.marks, regions):
-            return list(({instance.id: instance for instance in tagged} | known).values())
+        tagged = context.provider.find(group.identity.marks, regions)
+        found = {instance.id: instance for instance in tagged} | found
+        if len(found) >= group.count:
+            break
         context.clock.sleep(1)
-    return group.instances
+    return list(found.values())
 
 
 # --- runners

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 
 from runner_action.model import Instance
-from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import ONLOOKER, FakeEC2
 from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from runner_action.sandbox.clouds.azure.entra import SCOPE
 from runner_action.sandbox.clouds.gcp.compute import FakeGcp
@@ -107,9 +107,7 @@ def there(fake: Any) -> dict[Any, Any]:
 
 
 def client(fake: FakeEC2) -> Any:
-    session = boto3.session.Session(
-        aws_access_key_id="canary-id", aws_secret_access_key="canary-key"
-    )
+    session = boto3.session.Session(aws_access_key_id=ONLOOKER, aws_secret_access_key="canary-key")
     return session.client("ec2", region_name="us-east-1", endpoint_url=fake.url)
 
 

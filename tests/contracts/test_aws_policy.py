@@ -14,7 +14,7 @@ import pytest
 from runner_action import cli
 from runner_action.errors import ProviderError
 from runner_action.providers.aws.policy import IMPLIED, policy
-from runner_action.sandbox.clouds.aws.ec2 import FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import ONLOOKER, FakeEC2
 from tests.contracts.test_aws import client
 from tests.contracts.test_provider import Side, aws, ec2, machine
 
@@ -47,7 +47,7 @@ def test_the_recorded_calls_are_the_policy(name: str, ec2: FakeEC2) -> None:
         "ssm",
         region_name="us-east-1",
         endpoint_url=ec2.url,
-        aws_access_key_id="x",
+        aws_access_key_id=ONLOOKER,
         aws_secret_access_key="y",
     )
     parameters.put_parameter(Name="/our/image", Value="ami-" + "a" * 17, Type="String")
@@ -55,7 +55,7 @@ def test_the_recorded_calls_are_the_policy(name: str, ec2: FakeEC2) -> None:
         "iam",
         region_name="us-east-1",
         endpoint_url=ec2.url,
-        aws_access_key_id="x",
+        aws_access_key_id=ONLOOKER,
         aws_secret_access_key="y",
     )
     with contextlib.suppress(identities.exceptions.EntityAlreadyExistsException):

@@ -37,7 +37,7 @@ from runner_action.providers.gcp.credentials import Account
 from runner_action.providers.kubernetes.client import KubernetesProvider
 from runner_action.request import CloudRequest
 from runner_action.runners.context import created_for
-from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT, FakeEC2
+from runner_action.sandbox.clouds.aws.ec2 import ACCOUNT, ONLOOKER, FakeEC2
 from runner_action.sandbox.clouds.azure.arm import FakeAzure
 from runner_action.sandbox.clouds.gcp.catalogue import PROJECT
 from runner_action.sandbox.clouds.gcp.compute import FakeGcp
@@ -123,7 +123,10 @@ class Side:
         return list(self.provider.resolve(self.provider.plan(cloud), cloud))
 
     def create(self, placement: Placement | None = None, of: Machine | None = None) -> Instance:
+        """Some time after it was created."""
         (made,) = self.provider.create(placement or self.ladder()[0], of or machine()).instances
+        if self.ec2:
+            self.ec2.consistency.settle()
         return made
 
     def request(self, *argv: str) -> CloudRequest:
@@ -240,7 +243,13 @@ def disguised(side: Side, request: pytest.FixtureRequest, made: Instance) -> str
     """Makes a machine by other means than ours, puts all tags of `made` to it, and returns a word
     by which it is told."""
     if side.ec2:
-        client = session().client("ec2", region_name=made.region, endpoint_url=side.ec2.url)
+        client = session().client(
+            "ec2",
+            region_name=made.region,
+            endpoint_url=side.ec2.url,
+            aws_access_key_id=ONLOOKER,
+            aws_secret_access_key="canary-key",
+        )
         answer = client.describe_instances(InstanceIds=[made.id])
         born = answer["Reservations"][0]["Instances"][0]
         template = client.create_launch_template(

@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from runner_action.sandbox.clouds.aws.ec2 import ONLOOKER
 from runner_action.sandbox.world import World
 from tests.matrix.gate import arrive
 from tests.sandbox.conftest import Launch, Launcher, all_gone, until
@@ -126,7 +127,7 @@ def test_a_stranded_runner_that_cannot_go_does_not_keep_the_others(
         "ec2",
         region_name="us-west-1",
         endpoint_url=world.ec2.url,
-        aws_access_key_id="x",
+        aws_access_key_id=ONLOOKER,
         aws_secret_access_key="y",
     )
     client.terminate_instances(InstanceIds=world.ec2.alive())

@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from runner_action import cli
+from runner_action.sandbox.clouds.aws.ec2 import ONLOOKER
 from runner_action.sandbox.world import World
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -149,7 +150,7 @@ def test_every_type_of_the_table_is_offered_somewhere(world: World) -> None:
         "ec2",
         region_name="us-east-1",
         endpoint_url=world.ec2.url,
-        aws_access_key_id="x",
+        aws_access_key_id=ONLOOKER,
         aws_secret_access_key="y",
     )
     pages = client.get_paginator("describe_instance_type_offerings").paginate(

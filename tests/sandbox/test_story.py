@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from runner_action.runners import console
+from runner_action.sandbox.clouds.aws.ec2 import ONLOOKER
 from runner_action.sandbox.machine.image import ERROR
 from runner_action.sandbox.machine.systemd import descendants
 from runner_action.sandbox.world import KEY, TOKEN, World
@@ -193,7 +194,7 @@ def test_a_machine_ended_by_the_cloud_leaves_in_order(world: World, launch: Laun
         "ec2",
         region_name="us-west-1",
         endpoint_url=world.ec2.url,
-        aws_access_key_id="x",
+        aws_access_key_id=ONLOOKER,
         aws_secret_access_key="y",
     )
     client.terminate_instances(InstanceIds=[instance])

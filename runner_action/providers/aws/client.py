@@ -38,7 +38,7 @@ from runner_action.providers.aws.price import cost
 from runner_action.providers.aws.requests import AwsPlacement
 from runner_action.providers.base import Created, proven
 from runner_action.request import CloudRequest
-from runner_action.waiting import Clock
+from runner_action.waiting import Clock, wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -57,6 +57,9 @@ https://docs.aws.amazon.com/general/latest/gr/rande-manage.html"""
 WILD, ESCAPED = re.compile(r"[*?\\]"), r"\\\g<0>"
 """What stands for other text in the value of a filter, and how it stands for itself.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html"""
+TERMINATE_SECONDS = 20.0
+"""How long a new instance may be unknown.
+https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"""
 CREATES = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=40)
 
 
@@ -72,7 +75,7 @@ class AwsProvider:
         self._lock = threading.Lock()
         self._own_groups: dict[tuple[str, bool], str] = {}  # (VPC, with SSH) -> id
         self._fleets = True  # until EC2 refuses one for lack of permission
-        self._templates = OwnTemplates()
+        self._templates = OwnTemplates(clock)
 
     @classmethod
     def from_environment(cls, clock: Clock) -> AwsProvider:
@@ -200,26 +203,38 @@ class AwsProvider:
 
     def destroy(self, name: str, instance: Instance | None = None) -> bool:
         instances = [instance] if instance else self.find({NAME_TAG: name})
-        ended = [self._terminate(each) for each in instances]
-        return any(ended)
+        for each in instances:
+            self._terminate(each)
+        return bool(instances)
 
-    def _terminate(self, instance: Instance) -> bool:
+    def _terminate(self, instance: Instance) -> None:
         """TerminateInstances cannot be undone, so the state in its answer is the confirmation.
-        False: there was no such instance."""
-        with translated(f"terminating {instance.id}"):
-            try:
-                answer = self._ec2(instance.region).terminate_instances(InstanceIds=[instance.id])
-            except ClientError as error:
-                if code_of(error) in ABSENT:
-                    return False
-                raise
-        state = answer["TerminatingInstances"][0]["CurrentState"]["Name"]
+
+        EC2 knows an instance for an hour after its end, so one that it does not know is new, and
+        may be running. Raises TimedOut if that stays so.
+        """
+        state = wait_for(
+            lambda: self._terminated(instance),
+            f"EC2 to know {instance.id}, which it has created",
+            clock=self._clock,
+            timeout=TERMINATE_SECONDS,
+        )
         if state in LIVING:
             raise ConfigurationError(
                 f"EC2 still shows {instance.id} as {state} after TerminateInstances.",
                 "Terminate it in the EC2 console.",
             )
-        return True
+
+    def _terminated(self, instance: Instance) -> str | None:
+        """The state after TerminateInstances; None if EC2 does not know the instance yet."""
+        with translated(f"terminating {instance.id}"):
+            try:
+                answer = self._ec2(instance.region).terminate_instances(InstanceIds=[instance.id])
+            except ClientError as error:
+                if code_of(error) in ABSENT:
+                    return None
+                raise
+        return answer["TerminatingInstances"][0]["CurrentState"]["Name"]
 
     def find(self, tags: Mapping[str, str], regions: Sequence[str] = ()) -> Sequence[Instance]:
         criteria = {f"tag:{key}": [value] for key, value in tags.items()}

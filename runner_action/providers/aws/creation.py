@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 60.0
 """How long one call is retried over throttling and transient errors."""
+EARLY_SECONDS = 2.0
+"""Pause before a fleet is asked for again that came too early."""
+LOOKS = (0.0, 1.0, 2.0)
+"""Seconds before each look at what was just created."""
 TOKENS = 100
 """Client tokens of one request. Those of earlier tries cost a call each."""
 NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
@@ -83,10 +87,10 @@ class Creation:
             for entry in answer.get("Instances", ())
             for instance_id in entry["InstanceIds"]
         )
-        refusals = self._refusals(answer.get("Errors", ()))
+        refusals = self._refusals(answer.get("Errors", ()), some=bool(instances))
         if not instances and not refusals:
             # A retry after a lost answer: EC2 does not promise to list the instances again.
-            instances = tuple(self._before())
+            instances = tuple(self._earlier())
         created = self._created(instances, refusals, count)
         self._tag_spot_requests(instances)
         return created
@@ -125,8 +129,10 @@ class Creation:
             login=placement.login,
         )
 
-    def _refusals(self, errors: Sequence[Answer]) -> list[ProviderError]:
-        """The error of each pool that did not give its machines."""
+    def _refusals(self, errors: Sequence[Answer], *, some: bool) -> list[ProviderError]:
+        """The error of each pool that did not give its machines. `some`: others did, so that all
+        that the request names is there."""
+        passing = THROTTLING | PASSING | (NOT_YET if some else set())
         refusals: list[ProviderError] = []
         for entry in errors:
             override = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
@@ -140,7 +146,7 @@ class Creation:
                 f" {''.join(zones[:1])}"
             )
             code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
-            if code in THROTTLING | PASSING:
+            if code in passing:
                 code = "InsufficientInstanceCapacity"
             elif NOT_THERE in message:
                 code = "Unsupported"
@@ -152,19 +158,29 @@ class Creation:
         tags is harder to read, and nothing worse."""
         if not self._placement.spot:
             return
+        ids = [instance.id for instance in instances]
+        for pause in LOOKS:
+            self._clock.sleep(pause)
+            if self._tagged_requests_of(ids):
+                break
+
+    def _tagged_requests_of(self, instance_ids: Sequence[str]) -> bool:
         try:
-            answer = self._client.describe_instances(
-                InstanceIds=[instance.id for instance in instances]
-            )
-            request_ids = [
-                description.get("SpotInstanceRequestId")
-                for group in answer["Reservations"]
-                for description in group["Instances"]
-            ]
-            if known := [request_id for request_id in request_ids if request_id]:
-                self._client.create_tags(Resources=known, Tags=requests.pairs(self._machine.tags))  # type: ignore[arg-type]
+            self._tag_requests_of(instance_ids)
         except (ClientError, BotoCoreError) as error:
             log.debug("Could not tag the spot requests: %s", error)
+            return False
+        return True
+
+    def _tag_requests_of(self, instance_ids: Sequence[str]) -> None:
+        answer = self._client.describe_instances(InstanceIds=instance_ids)
+        request_ids = [
+            description.get("SpotInstanceRequestId")
+            for group in answer["Reservations"]
+            for description in group["Instances"]
+        ]
+        if known := [request_id for request_id in request_ids if request_id]:
+            self._client.create_tags(Resources=known, Tags=requests.pairs(self._machine.tags))  # type: ignore[arg-type]
 
     # --- one call a pool
 
@@ -235,7 +251,8 @@ class Creation:
         """The answer, or the instances that an earlier try of this launch created. Lost answers
         and transient errors are retried with the same client token; an earlier try, or an instance
         that has ended, has used one up."""
-        ended = 0
+        ended, searched = 0, False
+        end = self._clock.monotonic() + CREATE_SECONDS
         for suffix in ("", "again", *map(str, range(2, TOKENS))):
             attempt = partial(
                 self._once,
@@ -248,8 +265,12 @@ class Creation:
             )
             if answer is ANOTHER:
                 # An earlier try succeeded, with another registration token in its user data.
-                if before := list(self._before()):
+                if before := list(self._before() if searched else self._earlier()):
                     return before
+                searched = True
+                continue
+            if _is_early(answer) and self._clock.monotonic() < end:
+                self._clock.sleep(EARLY_SECONDS)
                 continue
             # A client token also stands for instances that have ended since; then, once, new ones
             # are requested.
@@ -281,6 +302,14 @@ class Creation:
                 return None
         return answer
 
+    def _earlier(self) -> Sequence[Instance]:
+        """The instances that an earlier try created, which may not be listed at once."""
+        for pause in LOOKS:
+            self._clock.sleep(pause)
+            if before := self._before():
+                return before
+        return ()
+
     def _denied(self, blob: str) -> str:
         decoded = self.decode(blob)
         return denied(decoded) if decoded else ""
@@ -288,6 +317,13 @@ class Creation:
 
 ANOTHER: Answer = {}
 """The client token was used with another request."""
+
+
+def _is_early(answer: Answer) -> bool:
+    """Whether a fleet has no instance because what was just created is not known everywhere. It
+    reports that in its answer, which has used up the client token."""
+    codes = {entry.get("ErrorCode", "") for entry in answer.get("Errors", ())}
+    return bool(codes & NOT_YET) and not answer.get("Instances")
 
 
 def _is_alive(answer: Answer) -> bool:

@@ -3,8 +3,8 @@ launches with an SSH key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -16,9 +16,12 @@ from runner_action.waiting import Clock, wait_for
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
+T = TypeVar("T")
 SSH = (22, 22)
 KNOWN_SECONDS = 30.0
-"""How long the next call may not know a new group: EC2 is eventually consistent."""
+"""How long other calls may not know a new group: EC2 is eventually consistent. AWS recommends to
+wait until DescribeSecurityGroups knows it.
+https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"""
 
 
 def complete(client: EC2Client, with_ssh: bool) -> dict[str, str]:
@@ -39,31 +42,56 @@ def create(client: EC2Client, vpc: str, with_ssh: bool, clock: Clock) -> str:
     except ClientError as error:
         if code_of(error) != "InvalidGroup.Duplicate":
             raise
-        there = _own(client, with_ssh)
-        if vpc not in there:
-            raise NotOurs(
-                f"a security group {requests.group_name(with_ssh)} in {vpc}",
-                "Rename it, or give a group of your own as `cloud-aws-security-group`.",
-            ) from error
-        group = there[vpc]["GroupId"]
+        group = _waited(clock, lambda: _other_launch_s(client, vpc, with_ssh))
+    _waited(clock, lambda: _known(client, group))
     if with_ssh:
-        wait_for(
-            lambda: _opened(client, group),
-            "EC2 to know the security group",
-            clock=clock,
-            timeout=KNOWN_SECONDS,
-        )
+        _waited(clock, lambda: _opened(client, group))
     return group
+
+
+def _waited(clock: Clock, probe: Callable[[], T | None]) -> T:
+    return wait_for(probe, "EC2 to know the security group", clock=clock, timeout=KNOWN_SECONDS)
+
+
+def _other_launch_s(client: EC2Client, vpc: str, with_ssh: bool) -> str | None:
+    """The id of the group that another launch has just created; None if it is not listed yet.
+    Raises NotOurs."""
+    own = _own(client, with_ssh).get(vpc)
+    if own:
+        return str(own["GroupId"])
+    name = requests.group_name(with_ssh)
+    query = requests.filters({"group-name": name, "vpc-id": vpc})
+    if not client.describe_security_groups(Filters=query)["SecurityGroups"]:  # type: ignore[arg-type]
+        return None
+    raise NotOurs(
+        f"a security group {name} in {vpc}",
+        "Rename it, or give a group of your own as `cloud-aws-security-group`.",
+    )
+
+
+def _known(client: EC2Client, group: str) -> bool | None:
+    return _unless_unknown(lambda: client.describe_security_groups(GroupIds=[group]))
 
 
 def _opened(client: EC2Client, group: str) -> bool | None:
     try:
-        client.authorize_security_group_ingress(GroupId=group, **requests.SSH_IN)
+        return _unless_unknown(
+            lambda: client.authorize_security_group_ingress(GroupId=group, **requests.SSH_IN)
+        )
+    except ClientError as error:
+        if code_of(error) != "InvalidPermission.Duplicate":
+            raise
+        return True
+
+
+def _unless_unknown(call: Callable[[], object]) -> bool | None:
+    """True; None if EC2 does not know the group yet."""
+    try:
+        call()
     except ClientError as error:
         if code_of(error) == "InvalidGroup.NotFound":
             return None
-        if code_of(error) != "InvalidPermission.Duplicate":
-            raise
+        raise
     return True
 
 

@@ -39,10 +39,13 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from runner_action.sandbox.clouds.aws import fleet
 from runner_action.sandbox.clouds.aws import rules as ec2_rules
+from runner_action.sandbox.clouds.aws.consistency import Consistency
 from runner_action.sandbox.machine.machines import Machines
 from runner_action.sandbox.served import Between
 
 ACCOUNT = "123456789012"
+ONLOOKER = "onlooker"
+"""The access key by which tests see everything at once."""
 CANONICAL = "099720109477"
 AMAZON = "898082745236"
 REGION = (
@@ -52,6 +55,11 @@ REGION = (
 CONSOLE_BYTES = 64 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html"""
 SPOT_PRICE = b"0.084100"
+MADE = {
+    "CreateSecurityGroup": "<groupId>(.*?)</groupId>",
+    "CreateLaunchTemplate": "<launchTemplate(?:Id|Name)>(.*?)</launchTemplate(?:Id|Name)>",
+}
+"""What an answer names that others do not know yet."""
 Form = dict[str, str]
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
@@ -89,6 +97,7 @@ class FakeEC2:
     enabled: tuple[str, ...] = ("us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "eu-north-1")
     """Regions of the account."""
     between: Between | None = None
+    consistency: Consistency = field(default_factory=Consistency)
 
     def __post_init__(self) -> None:
         self._app = _moto()
@@ -139,13 +148,28 @@ class FakeEC2:
         time.sleep(self.delays.get(action, 0))
         if refused := self._refused({**form, "region": region}):
             return refused
-        if problem := ec2_rules.problem(form):
+        unknown = None if _is_onlooker(environ) else self.consistency.problem(form)
+        if problem := ec2_rules.problem(form) or unknown:
             return _error(problem[0], 400, problem[1])
         if action in ("RunInstances", "CreateFleet"):
             return self._create(environ, form, region)
+        if action == "TerminateInstances":
+            return self._terminate(environ, body, form)
+        if own := self._own_answer(form):
+            return own
+        answer = self._ask_moto(environ, body)
+        if _is_onlooker(environ):
+            return answer
+        if action in MADE and answer[0].startswith("200"):
+            self._new(environ, *re.findall(MADE[action], answer[2].decode()))
+        return _text(self.consistency.listed(form, _priced(answer[2])), answer[0])
+
+    def _own_answer(self, form: Form) -> Answer | None:
+        """To what moto does not answer, or not as EC2."""
+        action = form["Action"]
         if action == "DecodeAuthorizationMessage":
             return _xml(
-                "DecodeAuthorizationMessage",
+                action,
                 f"<DecodedMessage>{escape(self.decoded)}</DecodedMessage>",
                 "https://sts.amazonaws.com/doc/2011-06-15/",
             )
@@ -162,10 +186,11 @@ class FakeEC2:
             return _xml(
                 action, "<return>true</return>"
             )  # moto has none for spot machines of RunInstances
-        if action == "TerminateInstances":
-            return self._terminate(environ, body, form)
-        answer = self._ask_moto(environ, body)
-        return _priced(answer) if action == "DescribeSpotPriceHistory" else answer
+        return None
+
+    def _new(self, environ: dict[str, Any], *names: str) -> None:
+        if not _is_onlooker(environ):
+            self.consistency.new(*names)
 
     def _terminate(self, environ: dict[str, Any], body: bytes, form: Form) -> Answer:
         with self._lock:  # moto lists an instance before we have started it
@@ -252,15 +277,18 @@ class FakeEC2:
         )
         for instance in sorted(set(self._instances(region)) - known):
             self._instances(region)[instance].client_token = form.get("ClientToken", "")
+            self._new(environ, instance)
             if spot == "spot":
-                self._instances(region)[instance].spot_instance_request_id = f"sir-{instance[-8:]}"
+                request_id = f"sir-{instance[-8:]}"
+                self._instances(region)[instance].spot_instance_request_id = request_id
+                self._new(environ, request_id)
             self._boot(instance, region)
         born = re.sub(
             rb"(<instanceState>\s*<code>)16(</code>\s*<name>)running",
             rb"\g<1>0\g<2>pending",
             answer[2],
         )
-        return answer[0], [("Content-Type", "text/xml"), ("Content-Length", str(len(born)))], born
+        return _text(born, answer[0])
 
     def _create_fleet(self, environ: dict[str, Any], form: Form, region: str) -> Answer:
         backend, name = get_backend("ec2")[ACCOUNT][region], fleet.template_name(form)
@@ -283,23 +311,22 @@ class FakeEC2:
             )
         template = backend.get_launch_template_by_name(name)
         known = set(self._instances(region))
-        content = fleet.fill(
-            form,
-            template.get_version(1).data,
-            lambda pool: (
-                self._refused({**pool, "region": region})
-                or self._run_instances(environ, pool, region)
-            ),
-        )
+        data = template.get_version(1).data
+        groups = {f"GroupId.{at}": group for at, group in enumerate(data["SecurityGroupIds"])}
+        unknown = self.consistency.problem({"Action": "CreateFleet", **groups})
+
+        def launched(pool: Form) -> Answer:
+            if unknown:  # known to the call, but not to what starts its machines
+                return _error(unknown[0], 400, unknown[1])
+            refused = self._refused({**pool, "region": region})
+            return refused or self._run_instances(environ, pool, region)
+
+        content = fleet.fill(form, data, launched)
         # EC2 itself says where an instance comes from; nobody can change that.
         origin = {"aws:ec2launchtemplate:id": template.id, "aws:ec2launchtemplate:version": "1"}
         for instance in set(self._instances(region)) - known:
             backend.tags[instance].update(origin)
-        return (
-            "200 OK",
-            [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))],
-            content,
-        )
+        return _text(content)
 
     def _as_it_is_now(self, answer: Answer, region: str) -> Answer:
         """The remembered answer, with the state the instance has by now."""
@@ -312,11 +339,7 @@ class FakeEC2:
                     content,
                     flags=re.S,
                 )
-        return (
-            status,
-            [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))],
-            content,
-        )
+        return _text(content, status)
 
     # --- images that are not twelve years old
 
@@ -431,22 +454,25 @@ def _region(environ: dict[str, Any]) -> str:
     )
 
 
+def _is_onlooker(environ: dict[str, Any]) -> bool:
+    return f"Credential={ONLOOKER}/" in str(environ.get("HTTP_AUTHORIZATION", ""))
+
+
+def _text(content: bytes, status: str = "200 OK") -> Answer:
+    return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
+
+
 def _error(code: str, status: int, message: str) -> Answer:
     text = (
         f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
         "<RequestID>r</RequestID></Response>"
     ).encode()
-    return (
-        f"{status} refused",
-        [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))],
-        text,
-    )
+    return _text(text, f"{status} refused")
 
 
-def _priced(answer: Answer) -> Answer:
+def _priced(content: bytes) -> bytes:
     """moto's spot prices are below the least that EC2 takes."""
-    content = re.sub(rb"(<spotPrice>)[^<]*", rb"\g<1>" + SPOT_PRICE, answer[2])
-    return answer[0], [("Content-Type", "text/xml"), ("Content-Length", str(len(content)))], content
+    return re.sub(rb"(<spotPrice>)[^<]*", rb"\g<1>" + SPOT_PRICE, content)
 
 
 def _console(instance_id: str, text: str) -> Answer:
@@ -463,4 +489,4 @@ def _xml(action: str, content: str, namespace: str = fleet.NAMESPACE) -> Answer:
     body = (
         f'<{action}Response xmlns="{namespace}"><requestId>r</requestId>{inner}</{action}Response>'
     ).encode()
-    return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))], body
+    return _text(body)
