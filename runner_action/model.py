@@ -303,7 +303,9 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """A runner as the forge lists it. `online`: and not paused."""
+    """A runner as the forge lists it. `online`: and not paused. `contacted`: False if the forge
+    reports that it was never online. `access_level`: of which jobs it gets, on GitLab; or empty.
+    `claims`: as in `claim.py`; not among `labels`. `ephemeral`: for one job, if the forge says."""
 
     id: int
     name: str
@@ -311,11 +313,9 @@ class Runner:
     online: bool
     busy: bool
     contacted: bool = True
-    """False if the forge reports that it was never online."""
+    access_level: str = ""
     claims: frozenset[str] = frozenset()
-    """As in `claim.py`. They are not among `labels`."""
     ephemeral: bool = False
-    """Whether it is for a single job, as far as the forge says."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,19 @@ def test_a_runner_that_this_pipeline_never_gets_is_warned_of(
     assert all("the branch larger-batches is not protected" in text for text in told)
 
 
+def test_in_a_merge_request_pipeline_no_branch_is_to_be_protected() -> None:
+    """GitLab says that it is not protected there, whatever the branches are."""
+    environ = job("https://gitlab.com", protected=False, CI_MERGE_REQUEST_IID="3")
+    told = forges.withheld(environ)
+    assert WITHHELD in told
+    assert "merge request" in told
+    assert "clear `Protect variable`" in told
+    assert "larger-batches" not in told
+    (warning,) = parsed(environ, gitlab_access_level="ref_protected")
+    assert "merge request" in warning
+    assert "larger-batches" not in warning
+
+
 def test_a_tag_is_called_a_tag_and_its_name_is_no_command() -> None:
     environ = job("https://gitlab.com", protected=False, CI_COMMIT_TAG="v1")
     assert "its tag larger-batches is not" in forges.withheld(environ)

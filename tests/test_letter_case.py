@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from runner_action.forges import traits_of
+from runner_action.forges.base import Forge
 from runner_action.forges.places import holds
 from runner_action.marks import Mark, address_tag
 from runner_action.model import ForgeName, ProviderName, Repository, Run, Runner
 from runner_action.request import Reuse
-from runner_action.runners.reuse import fitting, labels_with, launched_of
+from runner_action.runners.reuse import Reusing, fitting, labels_with, launched_of
+from tests.fakes import FakeClock
 from tests.test_launch import request
 
 DEFAULTS = frozenset({"self-hosted", "Linux", "X64", "gpu"})
@@ -34,6 +37,19 @@ def test_a_runner_is_reused_if_its_labels_are_the_same_to_github_or_gitlab(
     for forge, count in ((ForgeName.GITHUB, 1), (ForgeName.GITLAB, 0)):
         key = traits_of(forge).label_key
         assert len(fitting([runner()], None, labels, Reuse.ANY, key)) == count
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_runner_of_another_access_level_is_left_out_and_that_is_said(
+    dry_run: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in a dry run; nothing is asked of GitLab, so there is no GitLab here."""
+    caplog.set_level("INFO")
+    protected = replace(runner(frozenset({"cml"})), access_level="ref_protected")
+    launching = replace(request(), labels=("cml",), reuse=Reuse.IDLE, dry_run=dry_run)
+    reusing = Reusing(launching, RUN, cast("Forge", None), FakeClock())
+    assert reusing.claim([protected]) == []
+    assert "its access level is ref_protected, and `gitlab-access-level` is not_p" in caplog.text
 
 
 def test_the_output_label_of_a_reused_runner_is_the_requested_spelling() -> None:

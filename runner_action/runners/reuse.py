@@ -167,6 +167,15 @@ class Reusing:
                 break
             if runner.id in self.claimed:
                 continue
+            if runner.access_level not in ("", request.access_level):
+                log.info(
+                    "Runner %s matches, but its access level is %s, and"
+                    " `gitlab-access-level` is %s.",
+                    runner.name,
+                    runner.access_level,
+                    request.access_level,
+                )
+                continue
             if request.dry_run or self._granted(runner):
                 log.info("Runner %s is online and matches.", runner.name)
                 self.claimed[runner.id] = runner

@@ -31,6 +31,8 @@ TOKENS = {
         f"canary-without-{scope}": [other for other in NEEDED if other != scope] for scope in NEEDED
     },
     "canary-pictures": ["read_registry"],
+    "canary-granular": ["granular", "read_user", *NEEDED],
+    "canary-granular-reader": ["granular", "read_api"],
 }
 
 
@@ -351,6 +353,16 @@ def test_a_narrow_token_does_all_a_launch_needs(server: FakeGitLab) -> None:
     assert forge.deregister("cml-1", made.runner_id)
 
 
+def test_a_fine_grained_token_is_judged_by_gitlab(server: FakeGitLab) -> None:
+    forge = gitlab(server, "canary-granular")
+    forge.runners()
+    assert forge.register_one("cml-1", ["cml"], "x64").runner_token
+    narrower = gitlab(server, "canary-granular-reader")
+    narrower.runners()
+    with pytest.raises(AuthError, match="lacks the required permissions"):
+        narrower.register_one("cml-2", ["cml"], "x64")
+
+
 def test_all_scopes_that_are_missing_are_told_at_once(server: FakeGitLab) -> None:
     with pytest.raises(
         AuthError,
@@ -498,5 +510,6 @@ def test_a_runner_of_another_access_level_is_not_reused(
     clock = FakeClock()
     mark = claim.claim("0123456789", clock.now() + timedelta(seconds=60))
     (runner,) = forge.runners()
+    assert runner.access_level == there
     assert forge.claim(runner, mark, clock, shared=shared) is (there == wanted)
     assert bool(server.forge.seats()[0].note) is (there == wanted)

@@ -102,6 +102,15 @@ def test_a_group_has_no_timeout_to_tell(server: FakeGitLab) -> None:
     assert client(server, server.group_url).cautions(5 * DAY) == []
 
 
+def test_a_job_of_a_group_with_the_usual_hour_is_told_in_its_log(server: FakeGitLab) -> None:
+    forge = client(server, server.group_url)
+    script = forge.register_one("cml-3", ["cml"], "x64", longest=5 * DAY).before_jobs
+    assert log_of(script, str(HOUR)).startswith("cml-runner: GitLab ends this job after 1 h.")
+    assert log_of(script, str(2 * HOUR)) == "goes on\n"
+    short = forge.register_one("cml-4", ["cml"], "x64", longest=HOUR)
+    assert short.before_jobs == ""
+
+
 def test_a_project_that_cannot_be_read_is_an_error_of_ours(server: FakeGitLab) -> None:
     server.fail("GET", "/projects/octo/train$", 403)
     with pytest.raises(ForgeError):

@@ -35,6 +35,7 @@ def github() -> Iterator[FakeGitHub]:
 def gitlab() -> Iterator[FakeGitLab]:
     scopes = {"canary-admin": ["api"], "canary-person": ["api"], "canary-group": ["api"]}
     fake = FakeGitLab({**scopes, "canary-runners": ["create_runner", "read_api"]})
+    fake.tokens = {**fake.tokens, "canary-fine": ["granular", "read_user"]}
     fake.users = {"canary-person": "ada_bot", "canary-group": "group_7_bot_0123456789abcdef"}
     yield fake
     fake.close()
@@ -70,6 +71,7 @@ def test_a_token_that_is_none_is_found_before_a_job_is_interrupted(
 def test_at_gitlab_a_project_s_token_opens_the_least(gitlab: FakeGitLab) -> None:
     forge = GitLab(Repository(url=gitlab.repo_url), Secret("canary-admin"))
     assert forge.reach(Secret("canary-admin")) is None
+    assert forge.reach(Secret("canary-fine")) is None, "its permissions are elsewhere"
     assert "every project of the group" in (forge.reach(Secret("canary-group")) or "")
     assert "personal token" in (forge.reach(Secret("canary-person")) or "")
 

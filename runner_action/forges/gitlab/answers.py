@@ -51,6 +51,8 @@ NO_API = Meaning(
 READ_ONLY = Meaning(False, "GitLab is in maintenance mode and changes nothing now.", LATER)
 INSUFFICIENT = "Insufficient permissions"
 """What GitLab says if a user may not create runners, whatever the reason: `why_not_created`."""
+NARROWER = "insufficient_granular_scope"
+"""What GitLab says if a fine-grained token lacks a permission, and which (lib/api/api_guard.rb)."""
 KINDS: tuple[tuple[int, str, Meaning], ...] = (
     (401, "revoked", Meaning(True, "The token was revoked.", REPLACE_IT)),
     (
@@ -60,6 +62,15 @@ KINDS: tuple[tuple[int, str, Meaning], ...] = (
     ),
     (401, "", Meaning(True, "The token is wrong or expired, or is a job's own.", HINT)),
     (403, "insufficient_scope", Meaning(True, "The token lacks a scope.", HINT)),
+    (
+        403,
+        NARROWER,
+        Meaning(
+            True,
+            "The token is a fine-grained one without that permission.",
+            "Add the permission that GitLab names to a new token, or create one with scope `api`.",
+        ),
+    ),
     (403, "read-only instance", READ_ONLY),
     (503, "maintenance mode", READ_ONLY),
     (

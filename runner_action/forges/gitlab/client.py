@@ -17,7 +17,7 @@ from runner_action.forges.gitlab.api import Api
 from runner_action.forges.gitlab.claims import ANY_REF, Claims
 from runner_action.forges.gitlab.errors import NotThere, translated
 from runner_action.forges.gitlab.facts import TRAITS
-from runner_action.forges.gitlab.permissions import HINT, opens
+from runner_action.forges.gitlab.permissions import HINT, has_api, opens
 from runner_action.forges.gitlab.runner_list import RunnerList
 from runner_action.forges.gitlab.timeouts import SHORTEST_JOB, before_jobs, short_jobs
 from runner_action.model import CiJob, Download, LaunchJob, Registration, Repository, Runner, Secret
@@ -150,7 +150,7 @@ class GitLab:
     def reach(self, token: Secret) -> str | None:
         with suppress(NotThere):  # before 15.5
             scopes = self._api.get_as(token, "/personal_access_tokens/self")["scopes"]
-            if "api" not in scopes:
+            if not has_api(scopes):
                 raise AuthError(
                     f"The token has scope {', '.join(scopes)}; restarts need `api`.", HINT
                 )

@@ -93,6 +93,11 @@ class GitLabJob(JobEnvironment):
         unprotected = ref.unprotected(self.environ)
         if not unprotected:
             return ""
+        if ref.of_merge_request(self.environ):
+            return (
+                "a variable that is protected (Settings > CI/CD > Variables) is not given to this"
+                f" job: {ref.MERGE_REQUESTS}; clear `Protect variable` of the variable"
+            )
         return (
             "a variable that is protected (Settings > CI/CD > Variables) is not given to this job,"
             f" because its {unprotected} is not protected: protect that (Settings > Repository), or"

@@ -10,6 +10,9 @@ from urllib.parse import urlencode
 from runner_action.model import Repository
 
 NEEDED = ("create_runner", "manage_runner", "read_api")
+FINE_GRAINED = "granular"
+"""The only scope of a fine-grained token, whose permissions are elsewhere and which only GitLab can
+judge. https://docs.gitlab.com/auth/tokens/fine_grained_access_tokens/"""
 NARROW = (17, 1)
 """The first GitLab that has all of these scopes: `manage_runner` was the last.
 https://docs.gitlab.com/user/profile/personal_access_tokens/#personal-access-token-scopes"""
@@ -31,10 +34,16 @@ EXAMPLE = "https://gitlab.com/GROUP/PROJECT"
 """Used when no repository is given."""
 
 
+def has_api(scopes: Collection[str]) -> bool:
+    """Whether a token with these scopes has, or may have, all permissions of its user."""
+    return "api" in scopes or FINE_GRAINED in scopes
+
+
 def missing_for_runners(scopes: Collection[str], version: tuple[int, ...] | None) -> str:
     """The scopes that are missing from these, in words; empty if none is. `api` includes them all.
+    A fine-grained token lacks none: GitLab refuses what it may not do.
     `version`: GitLab's major and minor number; None if unknown."""
-    if "api" in scopes:
+    if has_api(scopes):
         return ""
     if version is not None and version < NARROW:
         number = ".".join(map(str, version))

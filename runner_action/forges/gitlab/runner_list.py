@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from runner_action.claim import claims_in
 from runner_action.errors import AuthError, ForgeError, RunnerBusy
-from runner_action.forges.gitlab.answers import INSUFFICIENT, NOT_SEEN, why_not_created
+from runner_action.forges.gitlab.answers import INSUFFICIENT, NARROWER, NOT_SEEN, why_not_created
 from runner_action.forges.gitlab.api import Api
 from runner_action.forges.gitlab.errors import NotThere, Unanswered
 from runner_action.forges.gitlab.permissions import HINT, missing_for_runners
@@ -46,6 +46,7 @@ class Details(NamedTuple):
     tags: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
     busy: bool = False
+    access_level: str = ""
 
 
 class RunnerList:
@@ -82,6 +83,10 @@ class RunnerList:
             scopes = self._api.get("/personal_access_tokens/self")["scopes"]
         except NotThere:  # before 15.5
             return
+        except AuthError as error:
+            if NARROWER in str(error):  # it may not even read itself
+                return
+            raise
         if missing := missing_for_runners(scopes, self._known_version()):
             raise AuthError(f"The token has scope {', '.join(scopes)}; it lacks {missing}.", HINT)
 
@@ -166,8 +171,12 @@ class RunnerList:
         except ForgeError as error:  # a runner of the instance, which this token may not read
             log.debug("%s", error)
             return Details()
-        claims = claims_in(fields[NOTE] or "")
-        return Details(frozenset(fields["tag_list"]), frozenset(claims), busy)
+        return Details(
+            frozenset(fields["tag_list"]),
+            frozenset(claims_in(fields[NOTE] or "")),
+            busy,
+            fields.get("access_level") or "",
+        )
 
     def _has_job(self, runner_id: int) -> bool:
         return bool(self._api.get(f"/runners/{runner_id}/jobs", status="running", per_page=1))
@@ -291,6 +300,7 @@ def runner_of(entry: Mapping[str, Any], details: Details) -> Runner:
         busy=details.busy,
         contacted=entry.get("status") != NEVER,
         claims=details.claims.union(claims_in(name)),
+        access_level=details.access_level,
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+DEFAULT = 3600
+"""Seconds. GitLab's own default timeout of a project.
+https://docs.gitlab.com/ci/pipelines/settings/#set-a-limit-for-how-long-jobs-can-run"""
 SHORTEST_JOB = 600
 """Seconds. GitLab accepts no shorter `maximum_timeout` of a runner.
 https://docs.gitlab.com/ci/runners/configure_runners/#set-the-maximum-job-timeout"""
@@ -31,11 +34,12 @@ def short_jobs(fields: Mapping[str, Any], longest: int | None) -> list[str]:
 
 def before_jobs(fields: Mapping[str, Any], longest: int | None) -> str:
     """Shell commands that tell a job in its log when it will be ended, if it has that default
-    timeout; else empty. Jobs know theirs as CI_JOB_TIMEOUT.
+    timeout; else empty. For a group, whose projects each have one of their own: GitLab's default.
+    Jobs know theirs as CI_JOB_TIMEOUT.
     https://docs.gitlab.com/ci/variables/predefined_variables/"""
-    if not short_jobs(fields, longest):
+    seconds = fields.get("build_timeout") or DEFAULT
+    if not short_jobs({"build_timeout": seconds}, longest):
         return ""
-    seconds = fields["build_timeout"]
     return (
         f'[ "$CI_JOB_TIMEOUT" != {seconds} ]||echo "cml-runner: GitLab ends this job after'
         f' {_words(seconds)}. If it may take longer, write in it: timeout: 24h"'

@@ -19,7 +19,14 @@ https://docs.gitlab.com/ci/variables/where_variables_can_be_used/#persisted-vari
 def unprotected(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     """Warns that no job of this pipeline will get the runner."""
     here = ref.unprotected(environ)
-    if here and values["gitlab-access-level"] == PROTECTED:
+    if not here or values["gitlab-access-level"] != PROTECTED:
+        return
+    if ref.of_merge_request(environ):
+        yield (
+            f"the runner is for protected branches and tags only, and {ref.MERGE_REQUESTS};"
+            " otherwise GitLab gives it no job of this pipeline: leave `gitlab-access-level` out"
+        )
+    else:
         yield (
             f"the runner is for protected branches and tags only, and the {here} is not protected:"
             " GitLab gives it no job of this pipeline; leave `gitlab-access-level` out, or protect"

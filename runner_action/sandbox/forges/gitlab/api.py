@@ -66,6 +66,7 @@ class FakeGitLab(Served):
         self.sha256 = hashlib.sha256(self.program).hexdigest()
         app = Flask("gitlab")
         self.jobs = pipelines.Jobs(self.forge, self.tree.ids, lambda: self.project)
+        self.jobs.tells_status = lambda: self.at_least(rules.STATUS_SINCE)
         self.jobs.graceful = lambda: self.at_least(rules.GRACEFUL_SINCE)
         self.jobs.may_force = lambda: self.rules.role(self._sent) >= rules.MAINTAINER
         self._routes(app)
@@ -145,6 +146,8 @@ class FakeGitLab(Served):
             if self._sent not in self.tokens:
                 return {"message": "401 Unauthorized"}, 401
             if scopes and not set(scopes).intersection(self._scopes()):
+                if rules.GRANULAR in self._scopes():
+                    return rules.NOT_IN_GRANULAR, 403
                 return {**rules.NEVER_A_USER, "scope": " ".join(scopes)}, 403
             response = view(**arguments)
             return self.fault(late=True) or response
@@ -168,12 +171,14 @@ class FakeGitLab(Served):
         return {"version": self.version, "revision": "0"}
 
     def _token(self) -> Any:
+        if {rules.GRANULAR, "read_user"} - {*self._scopes()} == {"read_user"}:
+            return rules.NOT_IN_GRANULAR, 403
         return {
             "id": 1,
             "name": "cml",
             "revoked": False,
             "created_at": at(0),
-            "scopes": self._scopes(),
+            **rules.shown(self._scopes()),
             "user_id": 1,
             "active": True,
             "expires_at": None,

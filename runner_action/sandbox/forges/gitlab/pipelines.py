@@ -59,6 +59,8 @@ class Jobs:
         """Whether a running job that is cancelled is `canceling` first."""
         self.may_force: Callable[[], bool] = lambda: True
         """Whether the user of the call may cancel by force a job that is `canceling`."""
+        self.tells_status: Callable[[], bool] = lambda: True
+        """Whether answers to a job's updates have its status in a header."""
         self.reports = Reports()
         self.traces = self.reports.traces
         self.more: dict[str, Any] = {}
@@ -219,6 +221,12 @@ class Jobs:
         return job, seat
 
     def _update(self, number: int) -> Any:
+        response = self._updated(number)
+        if response.status_code == 200 and not self.tells_status():
+            del response.headers["Job-Status"]
+        return response
+
+    def _updated(self, number: int) -> Response:
         body = request.get_json()
         mine = self._mine(body["token"], number)
         if isinstance(mine, Response):

@@ -26,6 +26,8 @@ the exact version was not found."""
 GRACEFUL_SINCE = (17, 0)
 """When a running job that is cancelled began to be `canceling` first.
 https://docs.gitlab.com/ci/jobs/#job-statuses"""
+STATUS_SINCE = (16, 9)
+"""When the answers to a job's updates (`PUT /jobs/:id`) began to have the header `Job-Status`."""
 REGISTRATION_TOKENS_END = (18, 0)
 """Unless an administrator keeps them: https://docs.gitlab.com/ci/runners/new_creation_workflow/"""
 DEVELOPER = 30
@@ -36,6 +38,15 @@ NEVER_A_USER = {
     "error": "insufficient_scope",
     "error_description": (
         "The request requires higher privileges than provided by the access token."
+    ),
+}
+GRANULAR = "granular"
+"""Among a token's scopes: it is a fine-grained one, and the others stand for its permissions.
+https://docs.gitlab.com/auth/tokens/fine_grained_access_tokens/"""
+NOT_IN_GRANULAR = {
+    "error": "insufficient_granular_scope",
+    "error_description": (
+        "Access denied: Your Personal Access Token lacks the required permissions."
     ),
 }
 REVOKED = {
@@ -107,3 +118,11 @@ class Rules:
 def held(scopes: Sequence[str], version: Version) -> list[str]:
     """The scopes that a token can have at this version."""
     return [scope for scope in scopes if version >= SCOPES_SINCE.get(scope, (0,))]
+
+
+def shown(scopes: Sequence[str]) -> dict[str, Any]:
+    """A token's scopes as GitLab describes the token."""
+    if GRANULAR not in scopes:
+        return {"scopes": scopes}
+    permissions = [scope for scope in scopes if scope != GRANULAR]
+    return {"scopes": [GRANULAR], "granular_scopes": [{"permissions": permissions}]}
