@@ -233,6 +233,7 @@ def test_the_scheduled_example_looks_and_sweeps() -> None:
     job = yaml.safe_load(released(ROOT / "gitlab-component/examples/reap.yml"))["reap"]
     assert job["image"]["name"] == "ghcr.io/octo/cml-runner:v1"
     assert job["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
+    assert job["variables"]["GIT_STRATEGY"] == "empty"
     for line, command in zip(job["script"], ("status", "reap"), strict=True):
         flags, unknown = commandline.flags_of(line.split()[1:])
         raw = inputs.Raw(flags=flags, environ={**GITLAB_JOB, **job["variables"]}, unknown=unknown)
