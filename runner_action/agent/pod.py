@@ -143,11 +143,9 @@ class Guarded(forge.Member):
         return failed
 
     def retire(self, child: Optional[Child]) -> bool:
-        return (
-            not self.is_claimed("POST", "")
-            if self._spec.forge == "github"
-            else super().retire(child)
-        )
+        if self._spec.forge == "github":
+            return not self.is_claimed("POST", "")
+        return super().retire(child)
 
     def is_claimed(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> bool:
         """The guard chooses the call."""
@@ -192,9 +190,8 @@ class Guarded(forge.Member):
 
     def inherit(self, stays: bool, seconds: float) -> str:
         try:
-            what = self.link.ask(
-                "inherit", max(seconds, 0) + PATIENCE, stays=stays, allowed=seconds
-            )
+            wait = max(seconds, 0) + PATIENCE
+            what = self.link.ask("inherit", wait, stays=stays, allowed=seconds)
             self.claimed = stays and what == FAILED_JOBS
             return str(what)
         except Exception:
@@ -221,19 +218,22 @@ class JobPods(forge.Member):
 
 
 def pod_spec(template: str) -> str:
-    """The end of GitLab Runner's configuration, for a template as GitHub's container hooks have
-    it."""
-    spec = json.loads(template)["spec"]
-    for container in spec["containers"]:
+    """The end of GitLab Runner's configuration, for a template as GitHub's hooks have it.
+    https://docs.gitlab.com/runner/executors/kubernetes/#configuration-settings"""
+    told = json.loads(template)
+    for container in told["spec"]["containers"]:
         container["name"] = "build"
-    lines = (
+    lines = [
         "[runners.feature_flags]",
         "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION = true",
         "[[runners.kubernetes.pod_spec]]",
         'name = "size"',
         'patch_type = "strategic"',
-        "patch = %s" % json.dumps(json.dumps(spec)),
-    )
+        "patch = %s" % json.dumps(json.dumps(told["spec"])),
+    ]
+    for kind, pairs in told["metadata"].items():  # labels, annotations
+        lines += ["[runners.kubernetes.pod_%s]" % kind]
+        lines += ["%s = %s" % (json.dumps(key), json.dumps(pairs[key])) for key in pairs]
     return "\n".join(lines) + "\n"
 
 

@@ -344,8 +344,9 @@ HOUR = timedelta(hours=1)
 
 
 class Google:
-    """The token service, for a service account's key with the right scope, and for a job's ID
-    token; both give access tokens that end after an hour."""
+    """The token service, for a service account's key with the right scopes, and for a job's ID
+    token; both give access tokens that end after an hour. A cluster knows an account by its email
+    only if the token has the scope for that."""
 
     def __init__(self, clock: Later) -> None:
         app = Flask("tokens")
@@ -360,8 +361,11 @@ class Google:
     def _as(self, account: str) -> Any:
         """https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken"""
         who = request.headers["Authorization"].removeprefix("Bearer ")
+        scopes = {scope.rpartition("/")[2] for scope in (request.json or {})["scope"]}
         if account != "octo@cats.example" or self.impersonating.refusal(who):
             return {"error": {"code": 403, "status": "PERMISSION_DENIED"}}, 403
+        if scopes != {"cloud-platform", "userinfo.email"}:
+            return {"error": {"code": 400, "status": "INVALID_ARGUMENT"}}, 400
         ends = self.issued.now() + HOUR
         self.impersonated.ends["canary-ya29-octo"] = ends
         return {"accessToken": "canary-ya29-octo", "expireTime": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
@@ -380,15 +384,17 @@ class Google:
         )
         scopes = "https://www.googleapis.com/auth/"
         by_scope = {
-            f"{scopes}cloud-platform": self.issued,
-            f"{scopes}iam": self.impersonating,
+            frozenset({f"{scopes}cloud-platform", f"{scopes}userinfo.email"}): self.issued,
+            frozenset({f"{scopes}iam"}): self.impersonating,
         }
-        issued = by_scope.get(claims["scope"])
+        issued = by_scope.get(frozenset(claims["scope"].split()))
         return self._given(issued) if issued else ({"error": "invalid_scope"}, 400)
 
     def _exchanged(self) -> Any:
         if request.form["subject_token"] != "canary-id-token":
             return {"error": "invalid_grant"}, 400
+        if "userinfo.email" not in request.form["scope"]:
+            return {"error": "invalid_scope"}, 400
         kind = "urn:ietf:params:oauth:token-type:access_token"
         return {**self._given(self.issued), "issued_token_type": kind}
 

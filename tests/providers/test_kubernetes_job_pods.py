@@ -10,7 +10,7 @@ from typing import Any
 
 from runner_action.agent import gitlab, pod
 from runner_action.model import Identity, Machine
-from runner_action.providers.kubernetes import job_pods, ladder, plan, requests
+from runner_action.providers.kubernetes import job_pods, ladder, plan, requests, table
 from runner_action.request import CloudRequest
 from tests.agent.test_spec import SPEC
 from tests.providers.test_kubernetes_plan import cloud_of
@@ -58,6 +58,13 @@ def test_a_gpu_is_for_the_jobs_and_not_for_the_runner() -> None:
     assert jobs["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
 
 
+def test_no_mesh_adds_a_container_to_a_job() -> None:
+    """Which would keep its pod after the job has ended, and block its network before."""
+    metadata = made()[1]["metadata"]
+    assert metadata["labels"] == table.NOT_INJECTED["labels"]
+    assert table.NOT_INJECTED["annotations"].items() <= metadata["annotations"].items()
+
+
 def test_the_users_nodes_are_for_both() -> None:
     runner, jobs = made("--cloud-kubernetes-node-selector=pool=ci")
     assert runner["spec"]["nodeSelector"]["pool"] == jobs["spec"]["nodeSelector"]["pool"] == "ci"
@@ -78,6 +85,7 @@ def test_gitlab_runner_is_told_the_same(tmp_path: Path) -> None:
     (tmp_path / "template.json").write_text(json.dumps(jobs))
     (tmp_path / "runner").mkdir()
     environ = {
+        "PATH": str(tmp_path),
         "CML_RUNNER_NAMESPACE": "ci",
         pod.JOB_TEMPLATE: str(tmp_path / "template.json"),
         pod.POD_SECONDS: "900",
@@ -89,6 +97,9 @@ def test_gitlab_runner_is_told_the_same(tmp_path: Path) -> None:
     (runner,) = tomllib.loads((tmp_path / "runner/config.toml").read_text())["runners"]
     assert runner["feature_flags"] == {"FF_USE_ADVANCED_POD_SPEC_CONFIGURATION": True}
     assert (runner["executor"], runner["kubernetes"]["poll_timeout"]) == ("kubernetes", 900)
+    assert runner["kubernetes"]["pod_annotations"] == jobs["metadata"]["annotations"]
+    assert runner["kubernetes"]["pod_annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    assert runner["kubernetes"]["pod_labels"] == jobs["metadata"]["labels"]
     (patch,) = runner["kubernetes"]["pod_spec"]
     assert patch["patch_type"] == "strategic"
     told = json.loads(patch["patch"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +26,8 @@ from runner_action.providers.gcp.errors import KEYS_HINT
 from runner_action.providers.gcp.options import GcpOptions
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
+"""With it a service knows the account by its email, without it by a number."""
 
 
 class Quiet(Credentials):
@@ -85,10 +88,14 @@ def account(options: GcpOptions, file: str | None) -> Account:
 
 
 def access_token(
-    options: GcpOptions, file: str | None, impersonated: str | None = None
+    options: GcpOptions,
+    file: str | None,
+    impersonated: str | None = None,
+    scopes: Sequence[str] = (SCOPE,),
 ) -> tuple[str, datetime | None]:
     """An access token, and when it ends, in UTC. `file`: as for `account`; `impersonated`: a
-    service account that the found one acts as. Raises as `account`."""
+    service account that the found one acts as; `scopes`: what the token is for. Raises as
+    `account`."""
     found, _, _ = _find(options, file)
     if impersonated:
         from google.auth import impersonated_credentials
@@ -96,15 +103,15 @@ def access_token(
         found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
             source_credentials=found,
             target_principal=impersonated,
-            target_scopes=[SCOPE],
+            target_scopes=list(scopes),
         )
-    made: Any = _refreshed(found)
+    made: Any = _refreshed(found, scopes)
     ends: datetime | None = made.expiry  # without a time zone
     return str(made.token), ends and ends.replace(tzinfo=UTC)
 
 
-def _refreshed(credentials: Any) -> Credentials:
-    scoped: Credentials = with_scopes_if_required(credentials, [SCOPE])  # type: ignore[no-untyped-call]
+def _refreshed(credentials: Any, scopes: Sequence[str] = (SCOPE,)) -> Credentials:
+    scoped: Credentials = with_scopes_if_required(credentials, list(scopes))  # type: ignore[no-untyped-call]
     try:
         scoped.refresh(asking())  # type: ignore[no-untyped-call]
     except TransportError as error:

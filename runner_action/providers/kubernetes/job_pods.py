@@ -39,7 +39,11 @@ def template(placement: PodPlacement, resources: Body) -> str:
         **claims(placement),
     }
     given = {key: value for key, value in spec.items() if value}
-    return json.dumps({"metadata": {"annotations": dict(table.UNDISTURBED)}, "spec": given})
+    metadata = {
+        "labels": dict(table.NOT_INJECTED["labels"]),
+        "annotations": {**table.UNDISTURBED, **table.NOT_INJECTED["annotations"]},
+    }
+    return json.dumps({"metadata": metadata, "spec": given})
 
 
 def claims(placement: PodPlacement) -> Body:
