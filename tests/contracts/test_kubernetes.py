@@ -590,6 +590,49 @@ def test_pods_that_the_cluster_does_not_make_are_told_by_what_to_do(
     assert side.cluster.alive() == []
 
 
+NO_ANSWER = (
+    'Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call'
+    ' webhook: Post "https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": context'
+    " deadline exceeded"
+)
+
+
+def test_a_webhook_that_does_not_answer_at_first_is_waited_for(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The Job controller tries again."""
+    caplog.set_level("INFO")
+    side.cluster.refuse_pods(NO_ANSWER)
+    threading.Timer(6, side.cluster.refuse_pods, [""]).start()
+    assert side.create(patience=30)
+    assert "has no pod yet: Error creating: Internal error occurred" in caplog.text
+
+
+def test_a_webhook_that_never_answers_is_no_policy(side: Side) -> None:
+    side.cluster.refuse_pods(NO_ANSWER)
+    with pytest.raises(ProviderError, match="failed calling webhook") as caught:
+        side.create(patience=5)
+    assert type(caught.value) is ProviderError
+    assert "look whether the pods that serve it run" in caught.value.hint
+    assert side.cluster.alive() == []
+
+
+def test_what_was_said_of_an_earlier_job_of_that_name_is_not_said_of_this(side: Side) -> None:
+    """One that this launch has deleted, to create it again without user IDs."""
+
+    def earlier() -> None:
+        with side.cluster.shelf.changed:
+            (job,) = side.cluster.shelf.of("jobs")
+            job = {**job, "metadata": {**job["metadata"], "uid": "earlier"}}
+            note = side.cluster.control.note
+            note(job, "FailedCreate", f"Error creating: {QUOTA}", "job-controller", warning=True)
+
+    side.cluster.refuse_pods(NO_ANSWER)
+    threading.Timer(2, earlier).start()
+    threading.Timer(6, side.cluster.refuse_pods, [""]).start()
+    assert side.create(patience=30)
+
+
 @pytest.mark.parametrize("room", [3, 4])
 def test_a_quota_for_some_gives_some(side: Side, room: int) -> None:
     """Those before the first gap: of pods that are created at once, any may be refused."""

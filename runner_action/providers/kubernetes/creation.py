@@ -17,6 +17,7 @@ from runner_action.providers.kubernetes.errors import (
     HINTS,
     SECURITY_CONTEXT,
     Refused,
+    passes,
     refused,
     translated,
 )
@@ -126,9 +127,7 @@ class Creation:
                     f"The queue {queue} has not admitted the Job within {waited:.0f} s: {text}",
                     HINTS[CapacityError],
                 )
-            if self._explained.get(name) != text:
-                self._explained[name] = text
-                log.info("%s waits in the queue %s: %s", name, queue, text)
+            self._say(name, f"{name} waits in the queue {queue}: {text}")
             self._clock.sleep(QUEUE_LOOK_SECONDS)
         return None
 
@@ -224,9 +223,11 @@ class Creation:
                 continue
             looked = waited
             if len(pods) < count and waited >= PATIENCE_SECONDS:
-                why = self._why_no_pods(name)
-                if why:
+                why = self._why_no_pods(job["metadata"]["uid"])
+                if why and (waited >= patience or not passes(why)):
                     return pods, refused(why, doing)
+                if why:
+                    self._say(name, f"{name} has no pod yet: {why}")
             waiting = [pod for pod in pods if not has_node(pod)]
             text = self._explain(name, waiting)
             if waited >= patience and not waiting and len(pods) >= count:
@@ -263,11 +264,10 @@ class Creation:
                     del pods[event["object"]["metadata"]["uid"]]
                 yield list(pods.values())
 
-    def _why_no_pods(self, name: str) -> str:
-        """Why the cluster creates no pods for a Job, by its events; empty if they do not say."""
-        events = self._cluster.get(
-            "events", fieldSelector=f"involvedObject.kind=Job,involvedObject.name={name}"
-        )["items"]
+    def _why_no_pods(self, uid: str) -> str:
+        """Why the cluster creates no pods for the Job with this uid, by its events; empty if they
+        do not say. An earlier Job of this launch may have had the same name."""
+        events = self._cluster.get("events", fieldSelector=f"involvedObject.uid={uid}")["items"]
         return next(
             (
                 str(event.get("message"))
@@ -281,19 +281,18 @@ class Creation:
         """What the first of the pods without a node waits for; logged when it changes."""
         if not waiting:
             return "the cluster has created no pod"
-        pod = waiting[0]["metadata"]["name"]
-        events = self._cluster.get(
-            "events", fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}"
-        )["items"]
+        pod, uid = waiting[0]["metadata"]["name"], waiting[0]["metadata"]["uid"]
+        events = self._cluster.get("events", fieldSelector=f"involvedObject.uid={uid}")["items"]
         text = "; ".join(explanation(waiting[0], events)) or "the scheduler has not looked at it"
+        who = f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait"
+        self._say(name, f"{who} for a node: {text}")
+        return text
+
+    def _say(self, name: str, text: str) -> None:
+        """Logs it, if it is not what was logged last of the Job of that name."""
         if self._explained.get(name) != text:
             self._explained[name] = text
-            log.info(
-                "%s for a node: %s",
-                f"{pod} waits" if len(waiting) == 1 else f"{len(waiting)} pods wait",
-                text,
-            )
-        return text
+            log.info("%s", text)
 
 
 def _check_claims(sent: Json, created: Json) -> None:

@@ -61,6 +61,12 @@ def _object(text: str) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, Mapping) else {}
 
 
+TRANSIENT = re.compile(
+    r"failed calling webhook|Internal error occurred|context deadline exceeded|i/o timeout"
+    r"|etcdserver: |request did not complete within"
+)
+"""Of a webhook or an API server that did not answer: the Job controller tries again, with pauses of
+up to ten minutes. https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#failure-policy"""
 QUOTA = "exceeded quota"
 SECURITY_CONTEXT = "security context constraint"
 ADMISSION: Mapping[str, str] = {
@@ -111,6 +117,11 @@ def admission_hint(message: str) -> str:
     return next((hint for words, hint in ADMISSION.items() if re.search(words, message)), "")
 
 
+def passes(message: str) -> bool:
+    """Whether what a controller reports may be over when it tries again."""
+    return TRANSIENT.search(message) is not None
+
+
 def kind_of(message: str, status: int = 0) -> type[ProviderError]:
     """The class of error for a refusal, by what the caller does next. The refusal may be of a call,
     or of a pod that a controller tried to create."""
@@ -125,6 +136,11 @@ def refused(message: str, doing: str, status: int = 0) -> ProviderError:
     if status == 429 or status >= 500:
         return ProviderError(
             f"The cluster failed while {doing}: HTTP {status}: {message}", "Try again."
+        )
+    if not status and passes(message):
+        return ProviderError(
+            f"The cluster failed while {doing}: {message}",
+            "Try again. If a webhook did not answer, look whether the pods that serve it run.",
         )
     kind = kind_of(message, status)
     text = f"The cluster refused while {doing}: {message}"
