@@ -569,7 +569,12 @@ NO_ACCOUNT = (
         (
             'pods "x" is forbidden: minimum cpu usage per Container is 100m, but request is 10m',
             ConfigurationError,
-            "name: guard, resources",
+            "requests and limits of the containers `guard` and `hand-over`",
+        ),
+        (
+            'pods "x" is forbidden: cpu max limit to request ratio per Container is 4, not 50',
+            ConfigurationError,
+            "{name: guard, resources: {requests: {cpu: 500m",
         ),
         (
             'pods "x" is forbidden: failed quota: compute: must specify requests.example.com/a',
@@ -684,6 +689,33 @@ def test_a_limit_range_that_allows_less_is_told_with_what_to_write(side: Side) -
         side.create("--cloud-type=m", patience=20)
     assert "smaller `cloud-type`" in caught.value.hint
     side.create("--cloud-type=2-4096")
+
+
+def test_a_template_can_make_requests_and_limits_equal(side: Side) -> None:
+    equal = "{requests: {cpu: 500m, memory: 128Mi}, limits: {cpu: 500m, memory: 128Mi}}"
+    named = ", ".join(f"{{name: {name}, resources: {equal}}}" for name in ("guard", "hand-over"))
+    side.create(
+        "--cloud-type=2-4096",
+        f"--cloud-kubernetes-pod-template=spec: {{initContainers: [{named}]}}",
+    )
+    spec = side.job["spec"]["template"]["spec"]
+    for one in [*spec["initContainers"], *spec["containers"]]:
+        for kind in ("cpu", "memory"):
+            assert one["resources"]["requests"][kind] == one["resources"]["limits"][kind]
+
+
+def test_the_secret_of_a_job_that_this_launch_has_just_deleted_is_replaced(side: Side) -> None:
+    """The cluster's garbage collector may be later than the next Job."""
+    side.create()
+    with side.cluster.shelf.changed:
+        (left,) = side.cluster.shelf.of("secrets")
+        left["metadata"]["ownerReferences"][0]["uid"] = "earlier"
+        before = left["metadata"]["uid"]
+        side.cluster.shelf.put("secrets", left)
+    side.create()
+    (secret,) = side.cluster.shelf.of("secrets")
+    assert secret["metadata"]["uid"] != before
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == side.job["metadata"]["uid"]
 
 
 def test_a_cluster_that_assigns_users_gets_a_pod_without_any(side: Side) -> None:

@@ -76,7 +76,8 @@ def test_two_launches_take_turns(side: Side) -> None:
 
 
 @pytest.mark.parametrize(
-    ("queues", "why"), [({"gpus": 0}, "insufficient unused quota"), ({}, "LocalQueue gpus doesn't")]
+    ("queues", "why"),
+    [({"gpus": 0}, "insufficient unused quota"), ({}, "is there a LocalQueue gpus")],
 )
 def test_a_queue_that_does_not_admit_it_is_no_capacity_in_its_own_words(
     side: Side, queues: dict[str, int], why: str
@@ -105,3 +106,10 @@ def test_it_has_time_for_the_queue_and_one_placement(side: Side) -> None:
     assert cloud.patience == options_of(cloud).patience == QUEUE_SECONDS + 300
     with pytest.raises(InputError, match="one value for cloud-type, cloud-spot: prefer"):
         side.ladder(QUEUE, "--cloud-type=m,l", "--cloud-spot=prefer")
+
+
+def test_pods_of_jobs_which_the_queue_would_not_count_are_refused(side: Side) -> None:
+    """The GPUs would be theirs."""
+    pods = ("--cloud-kubernetes-containers=kubernetes", "--cloud-permission-set=jobs")
+    with pytest.raises(InputError, match="leave out `cloud-kubernetes-containers: kubernetes`"):
+        side.ladder(QUEUE, *pods)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from runner_action.errors import CapacityError, ConfigurationError, NotOurs, ProviderError
-from runner_action.model import Machine
+from runner_action.model import LAUNCH_TAG, Machine
 from runner_action.providers.base import Created, made_by
 from runner_action.providers.kubernetes import requests, table
 from runner_action.providers.kubernetes.cluster import Cluster, Json
@@ -33,6 +33,7 @@ from runner_action.providers.kubernetes.pods import (
     is_refused,
     is_settled,
     job_as_instance,
+    tags_of,
     trouble,
 )
 from runner_action.waiting import Clock
@@ -121,7 +122,7 @@ class Creation:
         began = self._clock.monotonic()
         while self._cluster.get("batch/jobs", name)["spec"].get("suspend"):
             waited = self._clock.monotonic() - began
-            text = self._queue_says(name)
+            text = self._queue_says(name, queue)
             if waited >= QUEUE_SECONDS:
                 return CapacityError(
                     f"The queue {queue} has not admitted the Job within {waited:.0f} s: {text}",
@@ -131,15 +132,21 @@ class Creation:
             self._clock.sleep(QUEUE_LOOK_SECONDS)
         return None
 
-    def _queue_says(self, name: str) -> str:
-        """The last event of the Workload that Kueue has created for a Job."""
+    def _queue_says(self, name: str, queue: str) -> str:
+        """The last event of the Workload that Kueue has created for a Job. There is none if the
+        queue does not exist or is stopped."""
         events = self._cluster.get("events", fieldSelector="involvedObject.kind=Workload")["items"]
         said = [
             str(event.get("message"))
             for event in events
             if event["involvedObject"]["name"].startswith(f"job-{name}-")
         ]
-        return said[-1] if said else "Kueue has not looked at it; is it installed here?"
+        return (
+            said[-1]
+            if said
+            else f"Kueue says nothing of it: is there a LocalQueue {queue} (`kubectl get"
+            " localqueues`), and is Kueue installed?"
+        )
 
     def _job(self, placement: PodPlacement, machine: Machine, count: int) -> Json:
         body = requests.job(placement, machine, count)
@@ -156,19 +163,20 @@ class Creation:
         return there
 
     def _secret(self, job: Json, machine: Machine) -> None:
-        """Creates the Secret. One of that name may come from a call whose answer was lost, or from
-        an earlier try of this launch, with another token: if it belongs to our Job, it is replaced
-        where it differs. Else it is of others, and a pod would run their program: raises NotOurs.
-        """
+        """Creates the Secret. One of that name may come from a call whose answer was lost, from an
+        earlier try of this launch, with another token, or with a Job of this launch that was
+        deleted a moment ago: if it is ours, it is replaced where it differs. Else it is of others,
+        and a pod would run their program: raises NotOurs."""
         body = requests.secret(job, machine)
         name = body["metadata"]["name"]
         there = self._create_or_get(body)
         if there is None:
             return
         owners = [owner["uid"] for owner in there["metadata"].get("ownerReferences") or ()]
-        if owners != [job["metadata"]["uid"]]:
+        owned = owners == [job["metadata"]["uid"]]
+        if not owned and tags_of(there).get(LAUNCH_TAG) != machine.identity.token():
             raise NotOurs(f"a Secret {name}", "Choose another `name`, or look who created it.")
-        if there.get("data") != body["data"]:
+        if not owned or there.get("data") != body["data"]:
             self._cluster.delete("secrets", name, there["metadata"]["uid"])
             self._cluster.create("secrets", body)
 
@@ -223,11 +231,9 @@ class Creation:
                 continue
             looked = waited
             if len(pods) < count and waited >= PATIENCE_SECONDS:
-                why = self._why_no_pods(job["metadata"]["uid"])
-                if why and (waited >= patience or not passes(why)):
-                    return pods, refused(why, doing)
+                why = self._why_no_pods(job, last=waited >= patience)
                 if why:
-                    self._say(name, f"{name} has no pod yet: {why}")
+                    return pods, refused(why, doing)
             waiting = [pod for pod in pods if not has_node(pod)]
             text = self._explain(name, waiting)
             if waited >= patience and not waiting and len(pods) >= count:
@@ -264,18 +270,18 @@ class Creation:
                     del pods[event["object"]["metadata"]["uid"]]
                 yield list(pods.values())
 
-    def _why_no_pods(self, uid: str) -> str:
-        """Why the cluster creates no pods for the Job with this uid, by its events; empty if they
-        do not say. An earlier Job of this launch may have had the same name."""
+    def _why_no_pods(self, job: Json, *, last: bool) -> str:
+        """Why the cluster creates no pods for a Job, by its events; empty if they do not say, or
+        if it may pass and this is not the `last` look. An earlier Job of this launch may have had
+        the same name."""
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         events = self._cluster.get("events", fieldSelector=f"involvedObject.uid={uid}")["items"]
-        return next(
-            (
-                str(event.get("message"))
-                for event in reversed(events)
-                if event.get("reason") == "FailedCreate"
-            ),
-            "",
-        )
+        failures = [event for event in events if event.get("reason") == "FailedCreate"]
+        why = str(failures[-1].get("message")) if failures else ""
+        if last or not passes(why):
+            return why
+        self._say(name, f"{name} has no pod yet: {why}")
+        return ""
 
     def _explain(self, name: str, waiting: list[Json]) -> str:
         """What the first of the pods without a node waits for; logged when it changes."""

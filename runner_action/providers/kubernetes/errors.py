@@ -79,13 +79,21 @@ ADMISSION: Mapping[str, str] = {
         " and the security context of `cloud-kubernetes-pod-template`, or have another constraint"
         " granted to the service account (`oc adm policy add-scc-to-user`)."
     ),
-    r"maximum .* usage per|limit to request ratio": (
+    r"limit to request ratio": (
+        "A LimitRange of the namespace allows less between requests and limits (`kubectl describe"
+        " limitrange`): write CPUs and MB, as in `cloud-type: 2-4096`, which are both, and let"
+        " those of `guard` and `hand-over` be equal, in `cloud-kubernetes-pod-template`: `spec:"
+        " {initContainers: [{name: guard, resources: {requests: {cpu: 500m, memory: 128Mi}, limits:"
+        " {cpu: 500m, memory: 128Mi}}}, {name: hand-over, resources: …}]}`."
+    ),
+    r"maximum .* usage per": (
         "A LimitRange of the namespace allows less (`kubectl describe limitrange`): write a smaller"
         " `cloud-type`; CPUs and MB as in `2-4096` are requested and limited to the same amount."
     ),
     r"minimum .* usage per": (
-        "A LimitRange of the namespace requires more (`kubectl describe limitrange`): request it"
-        " for the containers `guard` and `hand-over`, too, in `cloud-kubernetes-pod-template`, as"
+        "A LimitRange of the namespace requires more (`kubectl describe limitrange`): write it as"
+        " requests and limits of the containers `guard` and `hand-over`, too, in"
+        " `cloud-kubernetes-pod-template`, as"
         " `spec: {initContainers: [{name: guard, resources: …}, {name: hand-over, resources: …}]}`."
     ),
     "must specify": (

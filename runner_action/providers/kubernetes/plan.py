@@ -149,14 +149,21 @@ def _account_problems(request: CloudRequest) -> Iterator[str]:
 
 
 def _queue_problems(request: CloudRequest) -> Iterator[str]:
-    """A queue chooses among its own flavors."""
+    """A queue chooses among its own flavors, and counts the pods of its Job only."""
+    options = options_of(request)
     several = {
         "cloud-type": len(request.sizes) > 1,
         "cloud-region": len(request.regions) > 1,
         "cloud-spot: prefer": request.spot is Spot.PREFER,
     }
     names = [name for name, given in several.items() if given]
-    if options_of(request).queue and names:
+    if options.queue and options.containers == "kubernetes":
+        yield (
+            "cloud-kubernetes-queue admits the runner's pod only, and not the pods of its jobs,"
+            " which would have the GPUs; leave out `cloud-kubernetes-containers: kubernetes`, or"
+            " write `docker` there"
+        )
+    if options.queue and names:
         yield (
             f"cloud-kubernetes-queue takes one placement, since Kueue itself chooses among the"
             f" flavors of its queue; write one value for {', '.join(names)}, or leave it out"

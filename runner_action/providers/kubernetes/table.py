@@ -95,8 +95,11 @@ SPOT_LABELS: Mapping[str, str] = {
     "eks.amazonaws.com/capacityType": "SPOT",
     "karpenter.sh/capacity-type": "spot",
     "kubernetes.azure.com/scalesetpriority": "spot",
+    "capacityType": "SPOT",
 }
-"""Any of these marks a node that its cloud may take back. GKE, EKS, Karpenter, AKS."""
+"""Any of these marks a node that its cloud may take back. GKE, EKS, Karpenter, AKS; and the name
+under which the cluster autoscaler knows it of a managed node group of EKS that is empty.
+https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/aws_wrapper.go"""
 SPOT_TAINTS: Mapping[str, str] = {
     "cloud.google.com/gke-spot": "true",
     "kubernetes.azure.com/scalesetpriority": "spot",

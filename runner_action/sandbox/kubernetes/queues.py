@@ -40,8 +40,8 @@ class Queues:
                 continue
             running = [one for one in jobs if queue_of(one) == queue and not one["spec"]["suspend"]]
             if queue not in self.room:
-                self._pending(job, f"LocalQueue {queue} doesn't exist")
-            elif len(running) >= self.room[queue]:
+                continue  # Kueue writes that into the Workload's status, and reports no event
+            if len(running) >= self.room[queue]:
                 self._pending(
                     job,
                     "couldn't assign flavors to pod set main: insufficient unused quota for"
