@@ -34,8 +34,8 @@ HINTS: dict[type[ProviderError], str] = {
     ),
     QuotaError: "Ask for a larger ResourceQuota of the namespace, or use a smaller `cloud-type`.",
     CredentialsError: (
-        "`cml-runner permissions kubernetes`, with the inputs of this launch, prints the role that"
-        " it needs."
+        "`cml-runner permissions kubernetes`, with the inputs of this launch and its namespace as"
+        " `cloud-kubernetes-namespace`, prints the role that it needs."
     ),
     ConfigurationError: "Change the input named in the message.",
 }
