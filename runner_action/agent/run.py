@@ -277,8 +277,11 @@ class Agent:
             return ""
         stopping = events.stops(jobs.decode("utf-8", "replace"))
         if stopping == events.SYSTEM:
-            # The first poll of new Notices is answered at once, whatever the last one waits for.
+            # The first poll of new Notices is answered at once, whatever the last one waits for;
+            # and there is no time for long pauses.
             self.notices = self._notices()
+            if self.notices:
+                self.notices.every = 1.0
             self._watch_notices()
         elif not stopping:
             self.say("signal-ignored", why="the machine is not shutting down")

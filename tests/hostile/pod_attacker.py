@@ -217,13 +217,13 @@ class Attack:
 
     def trace(self, pid: int) -> None:
         """Of the agent and its guard alone: what a job does to its own processes is nobody's
-        business."""
+        business, nor to a watchdog's, which has no key and which it may start itself."""
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             said = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:  # it has ended since
             return
-        if b"agent.pyz" not in said:
+        if b"agent.pyz" not in said or b"\0watchdog\0" in said:
             return
         self.tried["trace"] = self.tried.get("trace", 0) + 1
         if libc.ptrace(PTRACE_SEIZE, pid, 0, 0) == 0:

@@ -48,6 +48,7 @@ def command_lines(pids: list[int]) -> str:
 
 
 def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None:
+    world.ec2.consistency.looks = 0  # or it would ask again
     launcher = launch("--labels=train,gpu", "--idle-timeout=4", CML_RUNNER_RESTART_TOKEN="")
     assert launcher.wait() == 0, launcher.told
     outputs = launcher.outputs
@@ -67,6 +68,7 @@ def test_an_idle_runner_from_input_to_gone(world: World, launch: Launch) -> None
         [
             "DescribeImages",
             "DescribeSubnets",
+            "DescribeSecurityGroups",
             "DescribeSecurityGroups",
             "DescribeInstanceTypeOfferings",
             "DescribeInstances",
@@ -159,7 +161,7 @@ def test_no_canary_shows_anywhere(world: World, launch: Launch) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_creation_leaves_nothing(number: int, world: World, launch: Launch) -> None:
-    world.ec2.delays["CreateFleet"] = 2
+    world.ec2.delays["CreateFleet"], world.ec2.consistency.looks = 2, 0
     launcher = launch()
     until(lambda: "CreateFleet" in world.ec2.actions(), "the request")
     launcher.kill(number)

@@ -69,6 +69,7 @@ class Creation:
         self._group = group
         self._clock = clock
         self._before = before
+        self._searched = False
 
     # --- one call for all pools
 
@@ -251,23 +252,18 @@ class Creation:
         """The answer, or the instances that an earlier try of this launch created. Lost answers
         and transient errors are retried with the same client token; an earlier try, or an instance
         that has ended, has used one up."""
-        ended, searched = 0, False
+        ended = 0
         end = self._clock.monotonic() + CREATE_SECONDS
         for suffix in ("", "again", *map(str, range(2, TOKENS))):
-            attempt = partial(
-                self._once,
-                call,
-                request(self._machine.identity.client_token(*parts, suffix)),
-                doing,
-            )
+            token = self._machine.identity.client_token(*parts, suffix)
+            attempt = partial(self._once, call, request(token), doing)
             answer = wait_for(
                 attempt, f"EC2, while {doing}", clock=self._clock, timeout=CREATE_SECONDS
             )
             if answer is ANOTHER:
                 # An earlier try succeeded, with another registration token in its user data.
-                if before := list(self._before() if searched else self._earlier()):
+                if before := list(self._earlier()):
                     return before
-                searched = True
                 continue
             if _is_early(answer) and self._clock.monotonic() < end:
                 self._clock.sleep(EARLY_SECONDS)
@@ -304,7 +300,9 @@ class Creation:
 
     def _earlier(self) -> Sequence[Instance]:
         """The instances that an earlier try created, which may not be listed at once."""
-        for pause in LOOKS:
+        pauses = LOOKS[:1] if self._searched else LOOKS
+        self._searched = True
+        for pause in pauses:
             self._clock.sleep(pause)
             if before := self._before():
                 return before
