@@ -184,7 +184,8 @@ def test_a_container_that_a_webhook_added_does_not_keep_the_pod(
     for pid in processes(world, machine, "run")[-1:]:
         os.kill(pid, signal.SIGTERM)
     until(lambda: not world.machines.runs(machine), "the pod to end", 60)
-    assert "Evicted" in str(world.kubernetes.shelf.of("pods"))
+    pods = world.kubernetes.shelf
+    until(lambda: "Evicted" in str(pods.of("pods")), "the kubelet to report it", 10)
     gone(world)
 
 

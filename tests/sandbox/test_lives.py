@@ -140,7 +140,7 @@ def test_the_last_machine_of_a_run_restarts_what_another_has_left(
     world.forge.add_job(run, "lost", ["train"], 0.2, first, needs=["launch"])
     world.forge.add_job(run, "long", ["train"], 12, needs=["launch"])
     world.forge.begin(run)
-    until(lambda: len([job for job in run.jobs if job.runner_name]) == 3, "both jobs to run", 40)
+    until(lambda: len([job for job in run.jobs if job.runner_name]) == 3, "both jobs to run", 60)
     (machine,) = (
         instance
         for instance in world.machines.living

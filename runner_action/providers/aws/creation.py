@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CREATE_SECONDS = 60.0
 """How long one call is retried over throttling and transient errors."""
-EARLY_SECONDS = 2.0
+EARLY_SECONDS = 1.0
 """Pause before a fleet is asked for again that came too early."""
 LOOKS = (0.0, 1.0, 2.0)
 """Seconds before each look at what was just created."""
