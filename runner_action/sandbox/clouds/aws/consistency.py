@@ -54,7 +54,7 @@ class Consistency:
     new."""
 
     looks: int = 1
-    seconds: float = 5.0
+    seconds: float = 1.0
     _unknown: dict[str, Counter[str]] = field(default_factory=dict)
     """What is new, and how often each kind of call has not known it."""
     _since: dict[str, float] = field(default_factory=dict)
