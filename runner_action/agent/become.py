@@ -176,8 +176,13 @@ class Start:
         )
 
     def unfit(self) -> Optional[str]:
-        """Why this machine cannot run another job; None if it can: its GPU, if it has one, and a
-        Docker that worked must still work. Starts a Docker that has stopped."""
+        """Why this machine cannot run a job, by two looks; None if it can: the next job may have
+        begun and keep GPU and Docker busy."""
+        return self.problem() and self.problem()
+
+    def problem(self) -> Optional[str]:
+        """What a look at the machine shows: its GPU, if it has one, and a Docker that worked must
+        work. Starts a Docker that has stopped."""
         problem = room.gpu_problem(self.root_env, self.home) if self.gpu else None
         if self.docker and not problem:
             problem = self._shell("docker info >/dev/null || systemctl start docker; docker info")

@@ -202,9 +202,7 @@ class Agent:
     def _test(self) -> None:
         """Tidies up after a job, and tests whether the machine can run another."""
         self.tried("not-checked", self.forge.tidy)
-        unfit = self._start.unfit
-        # Looked at twice: the next job has begun, and may keep GPU and Docker busy.
-        why = self.tried("not-checked", unfit) and self.tried("not-checked", unfit)
+        why = self.tried("not-checked", self._start.unfit)
         if why:
             self.say("unfit", why=why)
             self.queue.put(events.Failed(self.now(), why))

@@ -66,7 +66,7 @@ def test_one_look_ends_no_machine_that_may_have_its_next_job(
     looks: list[str | None], unfit: bool, tmp_path: Path
 ) -> None:
     living, answers = agent(tmp_path), iter(looks)
-    living._start.unfit = lambda: next(answers)  # type: ignore[method-assign]
+    living._start.problem = lambda: next(answers)  # type: ignore[method-assign]
     living._test()
     assert living.queue.empty() is not unfit
     assert list(answers) == []
@@ -525,7 +525,7 @@ def test_what_could_not_be_listed_before_a_job_is_not_removed_after_it(tmp_path:
     environment = containers(tmp_path, "scripts")
     docker = tmp_path / "bin/docker"
     well = docker.read_text()
-    first = f"[ -e {tmp_path}/asked ] || {{ : > {tmp_path}/asked; echo scripts; exit 124; }}\n"
+    first = f"[ -e {tmp_path}/asked ] || {{ : > {tmp_path}/asked; exit 124; }}\n"
     docker.write_text(well.replace("#!/bin/sh\n", "#!/bin/sh\n" + first))
     run_hooks(spec, tmp_path, environment, environment)
     assert (tmp_path / "asked").exists()
