@@ -286,6 +286,23 @@ LISTED = """2026-11-23 07:59:00 +0000 UTC before
 """
 
 
+def listing(tmp_path: Path, before: str) -> None:
+    """A Docker that says `before` when it lists what runs before the first job, and notes what is
+    removed."""
+    docker(tmp_path, 0)
+    (tmp_path / "listed").write_text(LISTED)
+    (tmp_path / "bin/docker").write_text(
+        f"""#!/bin/sh
+case "$*" in
+info) ;;
+"ps -q") {before};;
+ps*) cat {tmp_path}/listed;;
+*) shift 2; echo "$@" >> {tmp_path}/removed;;
+esac
+"""
+    )
+
+
 @pytest.mark.parametrize(
     ("cloud", "removed"), [("aws", "left left2\n"), ("", ""), ("kubernetes", "")]
 )
@@ -294,18 +311,7 @@ def test_what_a_job_left_running_ends_before_the_next(
 ) -> None:
     """Not what ran before the first job, what gitlab-runner started itself, nor what the next job
     has started meanwhile; and only on a cloud's machine."""
-    docker(tmp_path, 0)
-    (tmp_path / "listed").write_text(LISTED)
-    (tmp_path / "bin/docker").write_text(
-        f"""#!/bin/sh
-case "$*" in
-info) ;;
-"ps -q") echo before;;
-ps*) cat {tmp_path}/listed;;
-*) shift 2; echo "$@" >> {tmp_path}/removed;;
-esac
-"""
-    )
+    listing(tmp_path, before="echo before")
     member = forge(tmp_path, cloud=cloud)
     member._env["PATH"] += ":/usr/bin:/bin"
     (tmp_path / "removed").touch()
@@ -317,18 +323,7 @@ esac
 
 
 def test_what_could_not_be_listed_before_a_job_is_not_removed_after_it(tmp_path: Path) -> None:
-    docker(tmp_path, 0)
-    (tmp_path / "listed").write_text(LISTED)
-    (tmp_path / "bin/docker").write_text(
-        f"""#!/bin/sh
-case "$*" in
-info) ;;
-"ps -q") exit 1;;
-ps*) cat {tmp_path}/listed;;
-*) echo "$@" >> {tmp_path}/removed;;
-esac
-"""
-    )
+    listing(tmp_path, before="exit 1")
     member = forge(tmp_path, cloud="aws")
     member._env["PATH"] += ":/usr/bin:/bin"
     member.environment(tmp_path, tmp_path / "jobs")

@@ -108,6 +108,10 @@ def injected(tmp_path: Path) -> effects.Injected:
         ("/var/lib/agent.new/become.py", "/var/lib/agent.new/NAME.py"),
         ("two\n  lines", "two lines"),
         ("~/runner.log after 2026-11-28 14:09:09Z: Listening", "~/runner.log after Listening"),
+        (
+            '~/runner.log after {"msg":"Starting runner for http://h with token abf747f ..."}',
+            "~/runner.log after Starting runner for http://h with token TOKEN ...",
+        ),
         ('~/runner.log after {"msg":"Job succeeded","job":7}', "~/runner.log after Job succeeded"),
     ],
 )

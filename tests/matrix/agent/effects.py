@@ -56,6 +56,7 @@ HIDDEN = (
     (r"agent\.new/\w+", "agent.new/NAME"),
     (r"/devices/[\w:.]+", "/devices/NAME"),
     (r"\bi-[0-9a-f]+", "MACHINE"),
+    (r"\bwith token \w+", "with token TOKEN"),
     (r"\bcml-[0-9a-z]+(-[0-9a-z]+)*", "NAME"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}", "ID"),
     (r"(?<![\w.])\d+(?![\w.])", "N"),
